@@ -1,0 +1,74 @@
+"""What medfcn raises when something is wrong.
+
+Every error that a user can cause is one of these, and its text is one line: the file or case, the field,
+what was found, what was expected, and what to do about it.
+
+    MedfcnError
+    ├── VolumeError             (ValueError)         a file that cannot be trusted to be the volume it claims
+    │   ├── GeometryError                            its transforms are absent, broken or contradict each other
+    │   └── LabelError                               its voxels are not the labels they should be
+    ├── GeometryMismatchError   (ValueError)         two grids that must be one are not
+    ├── DatasetError            (ValueError)         a folder or table whose cases cannot be told
+    ├── SettingsError           (ValueError)         a setting that does not exist or cannot be
+    ├── ModelError              (ValueError)         a run folder whose model cannot be loaded or does not fit
+    ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
+    ├── OutputExistsError       (FileExistsError)    something would be overwritten
+    └── TrainingError           (RuntimeError)       training that cannot go on
+
+Example:
+    >>> try:
+    ...     raise GeometryMismatchError("case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3)")
+    ... except ValueError as error:
+    ...     print(error)
+    case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3)
+"""
+
+
+class MedfcnError(Exception):
+    """Anything a user can mend: bad input, bad settings, an output in the way."""
+
+
+class VolumeError(MedfcnError, ValueError):
+    """A file that cannot be trusted to be the volume it claims to be."""
+
+
+class GeometryError(VolumeError):
+    """A volume's transforms are absent, broken or contradict each other."""
+
+
+class LabelError(VolumeError):
+    """A mask whose voxels are not the labels they should be."""
+
+
+class GeometryMismatchError(MedfcnError, ValueError):
+    """Two grids that must be the same one are not."""
+
+
+class DatasetError(MedfcnError, ValueError):
+    """A folder, table or `dataset.json` whose cases cannot be told."""
+
+
+class SettingsError(MedfcnError, ValueError):
+    """A setting that does not exist, or a value it cannot have."""
+
+
+class ModelError(MedfcnError, ValueError):
+    """A run folder whose model cannot be loaded, or does not fit the input."""
+
+
+class MissingFileError(MedfcnError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class OutputExistsError(MedfcnError, FileExistsError):
+    """An output is in the way, and overwriting it was not asked for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class TrainingError(MedfcnError, RuntimeError):
+    """Training that cannot go on."""
