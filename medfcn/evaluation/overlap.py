@@ -1,0 +1,273 @@
+"""How much two masks share: Dice, IoU, precision, recall and specificity from one count of voxels.
+
+Every score of every label comes from one confusion matrix, and the matrix from one pass over the volume.
+
+An empty mask is never flattered:
+
+| reference | prediction | Dice, IoU | recall | precision |
+|---|---|---|---|---|
+| empty | empty | nan | nan | nan |
+| drawn | empty | 0 | 0 | nan |
+| empty | drawn | 0 | nan | 0 |
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medfcn.errors import LabelError, SettingsError
+from medfcn.evaluation.masks import CHUNK_VOXELS, MaskPair, pair_labels, pair_masks, words_of
+
+__all__ = [
+    "VoxelCounts",
+    "confusion_matrix",
+    "count_labels",
+    "count_voxels",
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "specificity",
+]
+
+
+@dataclass(frozen=True)
+class VoxelCounts:
+    """How the voxels of one label fell, and the scores that follow.
+
+    Attributes:
+        true_positives: Voxels in both masks.
+        false_positives: Voxels in the prediction only.
+        false_negatives: Voxels in the reference only.
+        true_negatives: Voxels in neither.
+
+    Example:
+        >>> counts = VoxelCounts(true_positives=2, false_positives=0, false_negatives=1, true_negatives=1)
+        >>> counts.dice, counts.precision, round(counts.recall, 3)
+        (0.8, 1.0, 0.667)
+    """
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+    @property
+    def reference(self) -> int:
+        """Voxels of the reference."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def prediction(self) -> int:
+        """Voxels of the prediction."""
+        return self.true_positives + self.false_positives
+
+    @property
+    def dice(self) -> float:
+        """`2 TP / (2 TP + FP + FN)`; `nan` when both masks are empty."""
+        return _share(2 * self.true_positives, self.reference + self.prediction)
+
+    @property
+    def iou(self) -> float:
+        """`TP / (TP + FP + FN)`, the Jaccard index; `nan` when both masks are empty."""
+        return _share(self.true_positives, self.reference + self.false_positives)
+
+    @property
+    def precision(self) -> float:
+        """`TP / (TP + FP)`; `nan` without a prediction."""
+        return _share(self.true_positives, self.prediction)
+
+    @property
+    def recall(self) -> float:
+        """`TP / (TP + FN)`, sensitivity; `nan` without a reference."""
+        return _share(self.true_positives, self.reference)
+
+    @property
+    def specificity(self) -> float:
+        """`TN / (TN + FP)`; `nan` when the reference fills the volume."""
+        return _share(self.true_negatives, self.true_negatives + self.false_positives)
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def count_voxels(reference: ArrayLike, prediction: ArrayLike) -> VoxelCounts:
+    """Count two masks of one label.
+
+    Args:
+        reference: Mask drawn by the reader: booleans, or 0 and 1.
+        prediction: Mask from the network, on the same grid.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask holds other values than 0 and 1.
+
+    Example:
+        >>> count_voxels([[1, 0], [1, 1]], [[1, 0], [0, 1]])
+        VoxelCounts(true_positives=2, false_positives=0, false_negatives=1, true_negatives=1)
+    """
+    pair = pair_masks(reference, prediction)
+    both = int(np.count_nonzero((pair.reference & pair.prediction).view(np.bool_)))
+    drawn = int(np.count_nonzero(pair.reference.view(np.bool_)))
+    found = int(np.count_nonzero(pair.prediction.view(np.bool_)))
+    return VoxelCounts(both, found - both, drawn - both, pair.reference.size - drawn - found + both)
+
+
+def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) -> tuple[VoxelCounts, ...]:
+    """Count all labels of two masks in one pass.
+
+    Args:
+        reference: `uint8`, with `k` for the k-th label and 0 for the background.
+        prediction: The same, on the same grid.
+        labels: How many labels there are, 1 to 255.
+
+    Returns:
+        The counts of labels 1 to `labels`, in order.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask is not `uint8` or holds a label above `labels`.
+
+    Example:
+        >>> drawn = np.array([0, 1, 1, 2], dtype=np.uint8)
+        >>> found = np.array([0, 1, 2, 2], dtype=np.uint8)
+        >>> [counts.iou for counts in count_labels(drawn, found, labels=2)]
+        [0.5, 0.5]
+    """
+    matrix = confusion_matrix(reference, prediction, labels=labels)
+    total = int(matrix.sum())
+    return tuple(
+        VoxelCounts(
+            true_positives=(both := int(matrix[label, label])),
+            false_positives=(extra := int(matrix[:, label].sum()) - both),
+            false_negatives=(lost := int(matrix[label].sum()) - both),
+            true_negatives=total - both - extra - lost,
+        )
+        for label in range(1, labels + 1)
+    )
+
+
+def confusion_matrix(reference: ArrayLike, prediction: ArrayLike, *, labels: int) -> NDArray[np.int64]:
+    """Voxels by the label drawn (row) and the label found (column).
+
+    Args:
+        reference: `uint8`, with `k` for the k-th label and 0 for the background.
+        prediction: The same, on the same grid.
+        labels: How many labels there are, 1 to 255.
+
+    Returns:
+        `(labels + 1, labels + 1)` counts.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask is not `uint8` or holds a label above `labels`.
+
+    Example:
+        >>> drawn, found = np.array([[0, 1, 1], [0, 0, 1]], dtype=np.uint8)
+        >>> confusion_matrix(drawn, found, labels=1)
+        array([[1, 0],
+               [1, 1]])
+    """
+    if not 1 <= labels <= 255:
+        raise SettingsError(f"labels: found {labels}; expected 1 to 255")
+    return confusion_of(pair_labels(reference, prediction), labels)
+
+
+def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
+    """The confusion matrix of a pair that is ready."""
+    side = labels + 1
+    counts = np.zeros(side * side, dtype=np.int64)
+    drawn_words, found_words = words_of(pair.reference), words_of(pair.prediction)
+    step = CHUNK_VOXELS // 8
+    for start in range(0, drawn_words.size, step):
+        drawn, found = drawn_words[start : start + step], found_words[start : start + step]
+        occupied = (drawn | found) != 0
+        kept = int(np.count_nonzero(occupied))
+        if not kept:
+            continue
+        if kept < occupied.size:
+            drawn, found = drawn[occupied], found[occupied]
+        counts += _joint_counts(drawn.view(np.uint8), found.view(np.uint8), side)
+    tail = drawn_words.size * 8
+    counts += _joint_counts(pair.reference.reshape(-1)[tail:], pair.prediction.reshape(-1)[tail:], side)
+    counts[0] += pair.reference.size - int(counts.sum())
+    return counts.reshape(side, side)
+
+
+def _joint_counts(drawn: NDArray[np.uint8], found: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
+    """Count the pairs (drawn, found); one code a voxel makes it a single histogram."""
+    for name, labels in (("reference", drawn), ("prediction", found)):
+        if labels.size and int(labels.max()) >= side:
+            raise LabelError(f"{name}: holds the label {labels.max()}; expected labels up to {side - 1}")
+    codes: NDArray[Any] = drawn.astype(np.uint8 if side * side <= 256 else np.uint16)
+    codes *= side
+    codes += found
+    return np.bincount(codes, minlength=side * side)
+
+
+def dice(reference: ArrayLike, prediction: ArrayLike) -> float:
+    """Twice the shared volume over the sum of both volumes.
+
+    Args:
+        reference: Mask drawn by the reader: booleans, or 0 and 1.
+        prediction: Mask from the network, on the same grid.
+
+    Returns:
+        0 to 1; `nan` when both masks are empty, 0 when only one is.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask holds other values than 0 and 1.
+
+    Source:
+        Dice, Ecology 26(3), 1945.
+
+    Example:
+        >>> dice([[1, 0], [1, 1]], [[1, 0], [0, 1]])
+        0.8
+    """
+    return count_voxels(reference, prediction).dice
+
+
+def iou(reference: ArrayLike, prediction: ArrayLike) -> float:
+    """The shared volume over the joint volume (Jaccard index); arguments and edges as in `dice`.
+
+    Example:
+        >>> iou([1, 1, 0], [0, 1, 1])
+        0.3333333333333333
+    """
+    return count_voxels(reference, prediction).iou
+
+
+def precision(reference: ArrayLike, prediction: ArrayLike) -> float:
+    """The share of the prediction that is right; `nan` without a prediction.
+
+    Example:
+        >>> precision([1, 1, 0], [0, 1, 1]), precision([1], [0])
+        (0.5, nan)
+    """
+    return count_voxels(reference, prediction).precision
+
+
+def recall(reference: ArrayLike, prediction: ArrayLike) -> float:
+    """The share of the reference that was found (sensitivity); `nan` without a reference.
+
+    Example:
+        >>> recall([1, 1, 0], [0, 0, 0]), recall([0], [1])
+        (0.0, nan)
+    """
+    return count_voxels(reference, prediction).recall
+
+
+def specificity(reference: ArrayLike, prediction: ArrayLike) -> float:
+    """The share of the background left alone; it depends on how much background the volume has.
+
+    Example:
+        >>> specificity([1, 0, 0], [1, 1, 0])
+        0.5
+    """
+    return count_voxels(reference, prediction).specificity

@@ -1,0 +1,317 @@
+"""How far apart two mask surfaces are, in millimetres: Hausdorff, average and normalised distances.
+
+All scores of a pair come from one pair of distance vectors (`surface_distances`): the distance of every
+boundary element of each mask to the nearest boundary element of the other. Distances are taken in space, on
+the whole volume, with the spacing that is passed; there is no default spacing.
+
+An empty mask is never flattered: with one mask empty distances are `inf` and the normalised surface distance
+is 0; with both empty they are `nan`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medfcn.errors import SettingsError
+from medfcn.evaluation.boundary import Boundary, BoundaryPoints, element_sizes, label_boundaries
+from medfcn.evaluation.masks import MaskPair, grid_of, occupied_box, pair_labels, pair_masks
+from medfcn.evaluation.nearest import nearest_mm
+
+__all__ = [
+    "Boundary",
+    "SurfaceDistances",
+    "assd_mm",
+    "hausdorff_mm",
+    "label_surface_distances",
+    "masd_mm",
+    "nsd",
+    "surface_distances",
+]
+
+Vector = NDArray[np.float64]
+
+# Spacings stored as float32 are off by up to 6e-8; a distance equal to the tolerance on paper must count as
+# within.
+_TIE = 1e-7
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between the boundaries of a reference and a prediction, and the scores that follow.
+
+    Attributes:
+        reference_mm: `(n,)` from each boundary element of the reference to the nearest of the prediction;
+            all `inf` when the prediction is empty.
+        prediction_mm: `(m,)` from each boundary element of the prediction to the nearest of the reference.
+        reference_sizes: `(n,)` size of each element: 1 for voxels, mm² (2D: mm) for surface elements.
+        prediction_sizes: `(m,)` likewise.
+        boundary: What a boundary element is.
+    """
+
+    reference_mm: Vector
+    prediction_mm: Vector
+    reference_sizes: Vector
+    prediction_sizes: Vector
+    boundary: Boundary
+
+    @property
+    def _without_both(self) -> float | None:
+        """The distance where there is none to measure: `nan` both empty, `inf` one empty, else `None`."""
+        if self.reference_mm.size and self.prediction_mm.size:
+            return None
+        return math.inf if self.reference_mm.size or self.prediction_mm.size else math.nan
+
+    def hausdorff_mm(self, *, percentile: float = 100.0, pooled: bool = False) -> float:
+        """The largest distance, or the larger of the two directed percentiles.
+
+        Args:
+            percentile: In `[0, 100]`. Voxels: with linear interpolation. Surface elements: the first distance
+                whose cumulative share of the surface reaches the percentile.
+            pooled: One percentile over both directions together, as MedPy, panoptica and BraTS take it.
+        """
+        if not 0 <= percentile <= 100:
+            raise SettingsError(f"percentile: found {percentile}; expected 0 to 100")
+        absent = self._without_both
+        if absent is not None:
+            return absent
+        if percentile == 100:
+            return max(float(self.reference_mm.max()), float(self.prediction_mm.max()))
+        take = _percentile if self.boundary == "voxels" else _weighted_percentile
+        directions = [(self.reference_mm, self.reference_sizes), (self.prediction_mm, self.prediction_sizes)]
+        if pooled:
+            both = tuple(np.concatenate(parts) for parts in zip(*directions, strict=True))
+            return take(both[0], both[1], percentile)
+        return max(take(distances, sizes, percentile) for distances, sizes in directions)
+
+    def assd_mm(self) -> float:
+        """The mean distance over both boundaries together, each element counted by its size."""
+        absent = self._without_both
+        if absent is not None:
+            return absent
+        total = float(self.reference_mm @ self.reference_sizes) + float(
+            self.prediction_mm @ self.prediction_sizes
+        )
+        return total / float(self.reference_sizes.sum() + self.prediction_sizes.sum())
+
+    def masd_mm(self) -> float:
+        """The mean of the two directed mean distances."""
+        absent = self._without_both
+        if absent is not None:
+            return absent
+        from_reference = float(self.reference_mm @ self.reference_sizes) / float(self.reference_sizes.sum())
+        from_prediction = float(self.prediction_mm @ self.prediction_sizes) / float(
+            self.prediction_sizes.sum()
+        )
+        return (from_reference + from_prediction) / 2
+
+    def nsd(self, *, tolerance_mm: float = 1.0) -> float:
+        """The share of both boundaries within the tolerance of the other; equal to it is within."""
+        if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+            raise SettingsError(f"tolerance_mm: found {tolerance_mm}; expected 0 or a positive length")
+        absent = self._without_both
+        if absent is not None:
+            return math.nan if math.isnan(absent) else 0.0
+        limit = tolerance_mm * (1 + _TIE)
+        within = float(self.reference_sizes[self.reference_mm <= limit].sum())
+        within += float(self.prediction_sizes[self.prediction_mm <= limit].sum())
+        return within / float(self.reference_sizes.sum() + self.prediction_sizes.sum())
+
+
+def _percentile(distances: Vector, sizes: Vector, percentile: float) -> float:
+    """Linear interpolation between order statistics, as `numpy.percentile`, at a fraction of its cost."""
+    place = (distances.size - 1) * percentile / 100
+    low = int(place)
+    high = min(low + 1, distances.size - 1)
+    ordered = np.partition(distances, (low, high))
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (place - low))
+
+
+def _weighted_percentile(distances: Vector, sizes: Vector, percentile: float) -> float:
+    """The first distance at which the cumulative size reaches the percentile."""
+    order = np.argsort(distances)
+    reached = np.cumsum(sizes[order])
+    # Half an ulp lost in the sum must not push a share of exactly 95 % to the next distance.
+    goal = reached[-1] * (percentile / 100) * (1 - 1e-12)
+    return float(distances[order[min(int(np.searchsorted(reached, goal)), distances.size - 1)]])
+
+
+def surface_distances(
+    reference: ArrayLike, prediction: ArrayLike, spacing_mm: ArrayLike, *, boundary: Boundary = "voxels"
+) -> SurfaceDistances:
+    """Measure two masks of one label once, for every score.
+
+    Args:
+        reference: Mask drawn by the reader: booleans, or 0 and 1; 2D or 3D (`voxels`: 1D too).
+        prediction: Mask from the network, on the same grid.
+        spacing_mm: Voxel edge lengths along each axis; or, on a sheared grid, the linear part of the affine.
+        boundary: `voxels` or `elements`; see `medfcn.evaluation.boundary`.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape, or have too few axes for surface elements.
+        LabelError: A mask holds other values than 0 and 1.
+        SettingsError: The spacing is not one positive length for each axis.
+
+    Example:
+        >>> drawn = np.array([[0, 1, 1, 0]], dtype=bool)
+        >>> found = np.array([[0, 1, 1, 1]], dtype=bool)
+        >>> distances = surface_distances(drawn, found, (1.0, 2.0))
+        >>> distances.hausdorff_mm(), distances.assd_mm(), distances.nsd(tolerance_mm=1.0)
+        (2.0, 0.4, 0.8)
+    """
+    return _measure(pair_masks(reference, prediction), spacing_mm, 1, boundary)[0]
+
+
+def label_surface_distances(
+    reference: ArrayLike,
+    prediction: ArrayLike,
+    spacing_mm: ArrayLike,
+    *,
+    labels: int,
+    boundary: Boundary = "voxels",
+) -> tuple[SurfaceDistances, ...]:
+    """Measure every label of two masks; the volume is walked once, whatever the number of labels.
+
+    Args:
+        reference: `uint8`, with `k` for the k-th label and 0 for the background.
+        prediction: The same, on the same grid.
+        spacing_mm: As in `surface_distances`.
+        labels: How many labels there are, 1 to 255.
+        boundary: As in `surface_distances`.
+
+    Returns:
+        The distances of labels 1 to `labels`, in order.
+    """
+    return _measure(pair_labels(reference, prediction), spacing_mm, labels, boundary)
+
+
+def _measure(
+    pair: MaskPair, spacing_mm: ArrayLike, labels: int, boundary: Boundary
+) -> tuple[SurfaceDistances, ...]:
+    if boundary not in ("voxels", "elements"):
+        raise SettingsError(f"boundary: found {boundary!r}; expected 'voxels' or 'elements'")
+    grid = grid_of(spacing_mm, pair.reference.ndim)[:, list(pair.axes)]
+    box = occupied_box(pair) or (slice(0, 0),) * pair.reference.ndim
+    drawn = label_boundaries(pair.reference[box], labels, boundary)
+    found = label_boundaries(pair.prediction[box], labels, boundary)
+    sizes = element_sizes(grid) if boundary == "elements" else None
+    return tuple(
+        _between(first, second, grid, sizes, boundary) for first, second in zip(drawn, found, strict=True)
+    )
+
+
+def _between(
+    drawn: BoundaryPoints, found: BoundaryPoints, grid: Vector, sizes: Vector | None, boundary: Boundary
+) -> SurfaceDistances:
+    drawn_mm, found_mm = nearest_mm(drawn, found, grid)
+    drawn_sizes, found_sizes = (
+        np.ones(points.positions.size) if sizes is None else sizes[points.codes] for points in (drawn, found)
+    )
+    return SurfaceDistances(drawn_mm, found_mm, drawn_sizes, found_sizes, boundary)
+
+
+def hausdorff_mm(
+    reference: ArrayLike,
+    prediction: ArrayLike,
+    spacing_mm: ArrayLike,
+    *,
+    percentile: float = 100.0,
+    boundary: Boundary = "voxels",
+    pooled: bool = False,
+) -> float:
+    """Distance between two mask surfaces, in millimetres.
+
+    Args:
+        reference: `(I, J, K)` or `(I, J)` mask drawn by the reader.
+        prediction: Mask from the network, on the same grid.
+        spacing_mm: Voxel edge lengths along each axis.
+        percentile: In `[0, 100]`; 95 ignores each surface's worst twentieth.
+        boundary: `voxels`, or `elements` weighted by surface.
+        pooled: One percentile over both directions together instead of the larger of the two.
+
+    Returns:
+        Millimetres. `nan` when both masks are empty, `inf` when only one is.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask holds other values than 0 and 1.
+        SettingsError: The spacing, percentile or boundary cannot be.
+
+    Source:
+        Huttenlocher et al., IEEE TPAMI 15(9), 1993.
+
+    Example:
+        A one-voxel lesion found three slices too high, in 2 mm slices:
+
+        >>> drawn, found = np.zeros((2, 5, 5, 8), dtype=bool)
+        >>> drawn[2, 2, 1] = found[2, 2, 4] = True
+        >>> hausdorff_mm(drawn, found, spacing_mm=(1.0, 1.0, 2.0))
+        6.0
+    """
+    distances = surface_distances(reference, prediction, spacing_mm, boundary=boundary)
+    return distances.hausdorff_mm(percentile=percentile, pooled=pooled)
+
+
+def assd_mm(
+    reference: ArrayLike, prediction: ArrayLike, spacing_mm: ArrayLike, *, boundary: Boundary = "voxels"
+) -> float:
+    """Average symmetric surface distance: the mean over both boundaries together; edges as in `hausdorff_mm`.
+
+    Example:
+        >>> assd_mm([0, 1], [1, 0], [2.0])
+        2.0
+    """
+    return surface_distances(reference, prediction, spacing_mm, boundary=boundary).assd_mm()
+
+
+def masd_mm(
+    reference: ArrayLike, prediction: ArrayLike, spacing_mm: ArrayLike, *, boundary: Boundary = "voxels"
+) -> float:
+    """Mean average surface distance: the mean of the two directed means; edges as in `hausdorff_mm`.
+
+    Example:
+        >>> drawn, found = [0, 1, 0, 0], [0, 1, 1, 1]
+        >>> masd_mm(drawn, found, [1.0]), round(assd_mm(drawn, found, [1.0]), 3)
+        (0.5, 0.667)
+    """
+    return surface_distances(reference, prediction, spacing_mm, boundary=boundary).masd_mm()
+
+
+def nsd(
+    reference: ArrayLike,
+    prediction: ArrayLike,
+    spacing_mm: ArrayLike,
+    *,
+    tolerance_mm: float = 1.0,
+    boundary: Boundary = "elements",
+) -> float:
+    """Normalised surface distance (surface Dice): the share of both surfaces within the tolerance of the
+    other.
+
+    Args:
+        reference: 2D or 3D mask drawn by the reader.
+        prediction: Mask from the network, on the same grid.
+        spacing_mm: Voxel edge lengths along each axis.
+        tolerance_mm: How far apart still counts as together.
+        boundary: `elements` weighted by surface, or `voxels`.
+
+    Returns:
+        0 to 1; `nan` when both masks are empty, 0 when only one is.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask holds other values than 0 and 1.
+        SettingsError: The spacing, tolerance or boundary cannot be.
+
+    Source:
+        Nikolov et al., J Med Internet Res 23(7), 2021.
+
+    Example:
+        >>> drawn, found = np.zeros((2, 8, 8), dtype=bool)
+        >>> drawn[2:5, 2:5] = found[2:5, 2:7] = True
+        >>> [round(nsd(drawn, found, (1.0, 1.0), tolerance_mm=tolerance), 3) for tolerance in (1.0, 2.0)]
+        [0.867, 1.0]
+    """
+    distances = surface_distances(reference, prediction, spacing_mm, boundary=boundary)
+    return distances.nsd(tolerance_mm=tolerance_mm)
