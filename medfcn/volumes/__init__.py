@@ -1,1 +1,43 @@
-"""."""
+"""A file on disk and a `Volume` that can be trusted: read right, or refused in one line."""
+
+from medfcn.volumes.cases import Case, Dataset, find_dataset, find_inputs, find_masks
+from medfcn.volumes.geometry import (
+    corner_displacement_mm,
+    corner_displacement_voxels,
+    is_oblique,
+    is_sheared,
+    orientation_of,
+    require_same_grid,
+    spacing_mm,
+)
+from medfcn.volumes.header import NiftiGeometry
+from medfcn.volumes.labels import LabelEntry, LabelMap, read_mask
+from medfcn.volumes.nifti import read_volume, to_nibabel, write_volume
+from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.volume import Volume, VolumeLike, as_volume
+
+__all__ = [
+    "Case",
+    "Dataset",
+    "LabelEntry",
+    "LabelMap",
+    "NiftiGeometry",
+    "ReadOptions",
+    "Volume",
+    "VolumeLike",
+    "as_volume",
+    "corner_displacement_mm",
+    "corner_displacement_voxels",
+    "find_dataset",
+    "find_inputs",
+    "find_masks",
+    "is_oblique",
+    "is_sheared",
+    "orientation_of",
+    "read_mask",
+    "read_volume",
+    "require_same_grid",
+    "spacing_mm",
+    "to_nibabel",
+    "write_volume",
+]

@@ -1,0 +1,204 @@
+"""Arithmetic of grids: what an affine says about spacing, orientation and the place of voxels.
+
+An affine is a `(4, 4)` matrix that takes voxel indices `(i, j, k, 1)` to RAS+ millimetres. Nothing here
+opens a file.
+"""
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import GeometryError, GeometryMismatchError
+from medfcn.volumes.names import printable
+
+if TYPE_CHECKING:
+    from medfcn.volumes.volume import Volume
+
+Affine = NDArray[np.float64]
+Spacing = tuple[float, float, float]
+Shape = tuple[int, int, int]
+
+SAME_GRID_VOXELS = 0.05
+"""Below this displacement of any corner, an image and a label lie on one grid."""
+NEAR_GRID_VOXELS = 0.5
+"""Below this they are accepted and the displacement is recorded; from here on they are refused."""
+
+_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def checked_affine(affine: object, *, name: str = "affine") -> Affine:
+    """A `(4, 4)` float64 copy of `affine`, if it can be a grid's.
+
+    Raises:
+        GeometryError: Its shape is not `(4, 4)`, it is not finite, its last row is not `0 0 0 1`, or its
+            voxels have no volume.
+    """
+    try:
+        matrix = np.array(affine, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise GeometryError(f"{name}: the affine is not a matrix of numbers; give a (4, 4) array") from error
+    if matrix.shape != (4, 4):
+        raise GeometryError(f"{name}: the affine has shape {matrix.shape}; expected (4, 4)")
+    if not np.isfinite(matrix).all():
+        raise GeometryError(f"{name}: the affine holds NaN or infinity; re-export the volume")
+    if not np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]):
+        raise GeometryError(f"{name}: the affine's last row is {matrix[3].tolist()}; expected [0, 0, 0, 1]")
+    spacing = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
+    # The volume of a voxel whose edges had length 1: zero when two axes run along each other.
+    flatness = abs(np.linalg.det(matrix[:3, :3] / np.where(spacing > 0, spacing, 1.0)))
+    if not np.isfinite(spacing).all() or spacing.min() <= 0.0 or not flatness > 1e-4:
+        raise GeometryError(
+            f"{name}: the affine's axes have lengths {_three(spacing)} mm and span no volume; re-export "
+            "the volume"
+        )
+    return matrix
+
+
+def spacing_mm(affine: Affine) -> Spacing:
+    """Voxel edge lengths along `i`, `j`, `k`, in millimetres.
+
+    Example:
+        >>> spacing_mm(np.diag([-1.0, 1.0, 2.5, 1.0]))
+        (1.0, 1.0, 2.5)
+    """
+    lengths = np.sqrt((np.asarray(affine, dtype=np.float64)[:3, :3] ** 2).sum(axis=0))
+    return float(lengths[0]), float(lengths[1]), float(lengths[2])
+
+
+def orientation_of(affine: Affine) -> str:
+    """Where the axes `i`, `j`, `k` mostly point, as three letters of R/L, A/P, S/I.
+
+    Each axis gets another letter pair: the assignment with the largest sum of squared direction cosines,
+    which stays the same when the axes are re-ordered, however oblique they are.
+
+    Example:
+        >>> orientation_of(np.diag([-1.0, 1.0, 2.5, 1.0]))
+        'LAS'
+    """
+    world_axes, signs = axis_assignment(affine)
+    return "".join(_LETTERS[world][sign > 0] for world, sign in zip(world_axes, signs, strict=True))
+
+
+def axis_assignment(affine: Affine) -> tuple[Shape, Shape]:
+    """For each voxel axis the world axis it mostly runs along (0, 1, 2: x, y, z), and its sign (1 or -1).
+
+    Example:
+        >>> axis_assignment(np.array([[0, 0, 2.0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]]))
+        ((1, 2, 0), (-1, 1, 1))
+    """
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    cosines = matrix / np.sqrt((matrix**2).sum(axis=0))
+    best: tuple[float, Shape] = (-1.0, (0, 1, 2))
+    for world in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        # Rounded, so that an exact tie (45 degrees) is not decided by the last bit.
+        fit = round(float(sum(cosines[world[axis], axis] ** 2 for axis in range(3))), 9)
+        if fit > best[0]:
+            best = fit, world
+    signs = [1 if cosines[best[1][axis], axis] >= 0 else -1 for axis in range(3)]
+    return best[1], (signs[0], signs[1], signs[2])
+
+
+def is_oblique(affine: Affine, *, tolerance: float = 1e-4) -> bool:
+    """Whether any voxel axis leaves its world axis by more than `tolerance` (a sine; 1e-4 is 0.006 degrees).
+
+    Example:
+        >>> is_oblique(np.diag([-1.0, 1.0, 2.5, 1.0]))
+        False
+    """
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    cosines = np.abs(matrix / np.sqrt((matrix**2).sum(axis=0)))
+    world, _ = axis_assignment(affine)
+    for axis in range(3):
+        cosines[world[axis], axis] = 0.0
+    return bool(cosines.max() > tolerance)
+
+
+def is_sheared(affine: Affine, *, tolerance: float = 1e-4) -> bool:
+    """Whether two voxel axes are not at right angles, by more than `tolerance` (a cosine).
+
+    Example:
+        >>> sheared = np.eye(4)
+        >>> sheared[0, 1] = 0.2
+        >>> is_sheared(sheared), is_sheared(np.eye(4))
+        (True, False)
+    """
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    cosines = matrix / np.sqrt((matrix**2).sum(axis=0))
+    return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > tolerance)
+
+
+def corner_displacement_mm(affine_a: Affine, affine_b: Affine, shape: Shape) -> float:
+    """The farthest that one of a grid's eight corner voxels moves between two affines, in millimetres.
+
+    The map between two affines is affine, so no voxel inside moves farther than the farthest corner.
+
+    Example:
+        >>> moved = np.eye(4)
+        >>> moved[:3, 3] = 3.0, 4.0, 0.0
+        >>> corner_displacement_mm(np.eye(4), moved, (10, 10, 10))
+        5.0
+    """
+    return float(np.linalg.norm(_corner_shift(affine_a, affine_b, shape), axis=0).max())
+
+
+def corner_displacement_voxels(affine_a: Affine, affine_b: Affine, shape: Shape) -> float:
+    """The same in voxels of `affine_a`: the length of the displacement along its axes, in voxel edges.
+
+    Example:
+        >>> moved = np.eye(4)
+        >>> moved[2, 3] = 1.0
+        >>> corner_displacement_voxels(np.diag([1.0, 1.0, 4.0, 1.0]), np.diag([1.0, 1.0, 4.0, 1.0]) + moved
+        ...     - np.eye(4), (10, 10, 10))
+        0.25
+    """
+    shift = _corner_shift(affine_a, affine_b, shape)
+    edges = np.linalg.solve(np.asarray(affine_a, dtype=np.float64)[:3, :3], shift)
+    return float(np.linalg.norm(edges, axis=0).max())
+
+
+def require_same_grid(image: "Volume", label: "Volume") -> float:
+    """Check that a label lies on its image's grid.
+
+    A displacement of the corners below 0.05 voxels is one grid. Below 0.5 voxels the label is accepted and
+    the caller records the number that is returned. From 0.5 voxels on it is refused.
+
+    Returns:
+        The largest displacement of a corner, in voxels of the image.
+
+    Raises:
+        GeometryMismatchError: The shapes differ, or the corners are half a voxel or more apart.
+    """
+    who = printable(image.name or "the image")
+    other = f"label {printable(label.name)}" if label.name and label.name != image.name else "label"
+    if image.shape != label.shape:
+        raise GeometryMismatchError(
+            f"{who}: {other} shape {label.shape} differs from image shape {image.shape}; "
+            "re-export the label on the image's grid"
+        )
+    voxels = corner_displacement_voxels(image.affine, label.affine, image.shape)
+    # Written so that a displacement that is not a number is refused as well.
+    if voxels < NEAR_GRID_VOXELS:
+        return voxels
+    distance = corner_displacement_mm(image.affine, label.affine, image.shape)
+    raise GeometryMismatchError(
+        f"{who}: {other} lies {distance:.3g} mm ({voxels:.3g} voxels) from the image, orientation "
+        f"{label.orientation} against {image.orientation}; resample or re-export the label on the image's "
+        "grid"
+    )
+
+
+def _corner_shift(affine_a: Affine, affine_b: Affine, shape: Shape) -> NDArray[np.float64]:
+    """How far the eight corner voxels move, `(3, 8)`, in millimetres."""
+    corners = np.array(
+        [[*corner, 1.0] for corner in product(*((0.0, max(size - 1.0, 0.0)) for size in shape))]
+    ).T
+    difference = np.asarray(affine_b, dtype=np.float64) - np.asarray(affine_a, dtype=np.float64)
+    shift: NDArray[np.float64] = (difference @ corners)[:3]
+    return shift
+
+
+def _three(numbers: NDArray[np.float64]) -> str:
+    """Three numbers, short."""
+    return "(" + ", ".join(f"{number:.4g}" for number in numbers) + ")"

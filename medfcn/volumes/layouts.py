@@ -1,0 +1,280 @@
+"""The layouts in which datasets lie, each read into a `Dataset`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medfcn.errors import DatasetError, MissingFileError
+from medfcn.volumes.cases import Case, Dataset, check_unique
+from medfcn.volumes.names import case_id_of, extension_of, is_hidden, printable, shown, stem_of
+from medfcn.volumes.tables import Table, checked_id, first_few, inside_root, read_json, read_table
+
+_EXPECTED = "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, or a CSV or TSV file"
+_RENAME = "rename one"
+_ADD_ID = "add an id column that tells them apart"
+
+
+def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
+    """Tell the layout of what lies at `path`, and read it."""
+    typed = printable(str(path))
+    try:
+        exists, is_file = path.exists(), path.is_file()
+    except (OSError, ValueError) as error:
+        raise MissingFileError(f"{typed}: not a path that can be opened; check it") from error
+    if not exists:
+        raise MissingFileError(f"{typed}: no such dataset; check the path")
+    if is_file and path.name == "dataset.json":
+        return dataset_at(path.parent, allow_outside=allow_outside)
+    if is_file and path.suffix.lower() in (".csv", ".tsv"):
+        return _from_table(path, allow_outside=allow_outside)
+    if not path.is_dir():
+        raise DatasetError(f"{typed}: not a dataset; {_EXPECTED}")
+    description = read_json(path / "dataset.json") if (path / "dataset.json").exists() else {}
+    if "training" in description:
+        return _from_decathlon(path, description, allow_outside=allow_outside)
+    for images, labels, layout in (("images", "labels", "folders"), ("imagesTr", "labelsTr", "nnunet")):
+        if (path / images).is_dir():
+            return _from_folders(path, images, labels, layout, description)
+    if description:
+        raise DatasetError(
+            f"{typed}: dataset.json has no training list and there is no imagesTr/; {_EXPECTED}"
+        )
+    tables = sorted(file.name for file in _files_in(path) if file.suffix.lower() in (".csv", ".tsv"))
+    hint = f"; if {printable(tables[0])} lists the cases, give that file" if tables else ""
+    raise DatasetError(f"{typed}: no dataset in this folder; {_EXPECTED}{hint}")
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """What lies in a folder, hidden files left out, in the order of the names."""
+    try:
+        return sorted(folder / name for name in os.listdir(folder) if not is_hidden(name))  # noqa: PTH208
+    except OSError as error:
+        raise DatasetError(
+            f"{shown(folder)}: cannot be listed ({error.strerror}); check its permissions"
+        ) from error
+
+
+def _volume_files(folder: Path) -> list[Path]:
+    """The volumes in a folder; of a `.hdr`/`.img` pair the header stands for both."""
+    files = [file for file in _files_in(folder) if extension_of(file) and not file.is_dir()]
+    headers = {stem_of(file) for file in files if extension_of(file).startswith(".hdr")}
+    raw = {stem_of(file) for file in files if extension_of(file) in (".mhd", ".nhdr")}
+    return [
+        file
+        for file in files
+        if not (extension_of(file).startswith(".img") and stem_of(file) in headers)
+        and not (file.suffix == ".raw" and stem_of(file) in raw)
+    ]
+
+
+def volumes_in(folder: Path) -> dict[str, Path]:
+    """The volumes in a folder by their file names without extension.
+
+    Raises:
+        DatasetError: Two share a name.
+    """
+    found = [(stem_of(file), file) for file in _volume_files(folder)]
+    check_unique(found, remedy=_RENAME)
+    for name, _ in found:
+        checked_id(name, where=shown(folder))
+    return dict(found)
+
+
+def channels_in(folder: Path, *, labelled: frozenset[str]) -> dict[str, tuple[Path, ...]]:
+    """The images in a folder by case id, one file per channel.
+
+    `<case>_0000`, `<case>_0001` … are channels where there is a `_0000`, or where `<case>` has a label;
+    unless a label has the whole name (`scan_2021` is then a case, not a channel).
+
+    Raises:
+        DatasetError: A channel is missing between others, or two files share an id.
+    """
+    volumes = volumes_in(folder)
+    cases: dict[str, dict[int, Path]] = {}
+    for stem, file in volumes.items():
+        base, channel = case_id_of(file)
+        is_channel = (
+            channel is not None and stem not in labelled and (f"{base}_0000" in volumes or base in labelled)
+        )
+        name, number = (base, channel or 0) if is_channel else (stem, 0)
+        other = cases.setdefault(name, {}).setdefault(number, file)
+        if other != file:
+            raise DatasetError(
+                f"{printable(name)}: both {shown(other)} and {shown(file)} are its image; {_RENAME}"
+            )
+    for name, channels in cases.items():
+        absent = sorted(set(range(max(channels) + 1)) - set(channels))
+        if absent:
+            raise DatasetError(f"{printable(name)}: channel _{absent[0]:04d} is missing; add the file")
+    check_unique([(name, channels[0]) for name, channels in cases.items()], remedy=_RENAME)
+    return {name: tuple(file for _, file in sorted(channels.items())) for name, channels in cases.items()}
+
+
+def _from_folders(
+    root: Path, images: str, labels: str, layout: str, description: Mapping[str, Any]
+) -> Dataset:
+    """`images/` with `labels/`, or nnU-Net's `imagesTr/` with `labelsTr/`."""
+    if not (root / labels).is_dir():
+        raise MissingFileError(f"{printable(str(root))}: has {images}/ but no {labels}/; add the labels")
+    references = volumes_in(root / labels)
+    channels = channels_in(root / images, labelled=frozenset(references))
+    if not channels and not references:
+        raise DatasetError(
+            f"{printable(str(root))}: {images}/ holds no volumes (.nii.gz, .nii, ...); add them"
+        )
+    _check_pairs(
+        sorted(set(channels) - set(references)), sorted(set(references) - set(channels)), images, labels
+    )
+    cases = tuple(Case(name, files, references[name], name) for name, files in sorted(channels.items()))
+    count = max(len(case.images) for case in cases)
+    return Dataset(root, layout, cases, _channel_names(description, count), label_names(description))
+
+
+def _check_pairs(unlabelled: list[str], unpaired: list[str], images: str, labels: str) -> None:
+    if unlabelled:
+        also = f", and {first_few(unpaired)} is a label without an image" if unpaired else ""
+        raise DatasetError(
+            f"{first_few(unlabelled)}: no label of that name in {labels}/{also}; add it, or take the image "
+            "out"
+        )
+    if unpaired:
+        raise DatasetError(
+            f"{first_few(unpaired)}: no image of that name in {images}/; add it, or take the label out"
+        )
+
+
+def _from_decathlon(root: Path, description: Mapping[str, Any], *, allow_outside: bool) -> Dataset:
+    """A `dataset.json` with `training: [{image, label}]`."""
+    entries = description["training"]
+    if not isinstance(entries, list) or not entries:
+        raise DatasetError("dataset.json: training is empty or no list; expected [{image, label}, ...]")
+    found: list[tuple[tuple[Path, ...], Path]] = []
+    for number, entry in enumerate(entries):
+        where = f"dataset.json: training[{number}]"
+        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
+            raise DatasetError(f"{where} has no image or no label; expected both")
+        texts = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
+        if not texts:
+            raise DatasetError(f"{where} has an empty list of images; give at least one")
+        images = tuple(inside_root(root, text, where=where, allow_outside=allow_outside) for text in texts)
+        label = inside_root(root, entry["label"], where=where, allow_outside=allow_outside)
+        found.append((_with_channels(images), label))
+    _check_present([file for images, label in found for file in (*images, label)])
+    cases = []
+    for images, label in found:
+        base, channel = case_id_of(images[0])
+        name = base if channel == 0 and stem_of(label) != stem_of(images[0]) else stem_of(images[0])
+        checked_id(name, where="dataset.json")
+        cases.append(Case(name, images, label, name))
+    check_unique([(case.id, case.images[0]) for case in cases], remedy=_RENAME)
+    ordered = tuple(sorted(cases, key=lambda case: case.id))
+    count = max(len(case.images) for case in ordered)
+    return Dataset(root, "decathlon", ordered, _channel_names(description, count), label_names(description))
+
+
+def _with_channels(images: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Older nnU-Net lists `case.nii.gz` where the files are `case_0000.nii.gz` and so on."""
+    if len(images) != 1 or _is_there(images[0]):
+        return images
+    stem, extension = stem_of(images[0]), extension_of(images[0])
+    channels: list[Path] = []
+    while _is_there(candidate := images[0].with_name(f"{stem}_{len(channels):04d}{extension}")):
+        channels.append(candidate)
+    return tuple(channels) or images
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _check_present(files: list[Path]) -> None:
+    missing = [shown(file) for file in files if not _is_there(file)]
+    if missing:
+        raise MissingFileError(
+            f"{first_few(missing)}: named by the dataset but not there; restore or remove the entry"
+        )
+
+
+def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
+    """A CSV or TSV with columns `image` (or `image_<channel>`), `label`, perhaps `id`, `group`, `fold`."""
+    table, root = read_table(path), path.parent
+    names = _image_columns(table)
+    cases: list[Case] = []
+    for line, row in table.rows:
+        where = f"{table.name}: line {line}"
+        images = tuple(
+            inside_root(root, row[name], where=where, allow_outside=allow_outside) for name in names
+        )
+        label = inside_root(root, row["label"], where=where, allow_outside=allow_outside)
+        base, channel = case_id_of(images[0])
+        name = row.get("id", "") or (base if channel == 0 else stem_of(images[0]))
+        checked_id(name, where=where)
+        fold = row.get("fold", "").strip() or None
+        cases.append(Case(name, images, label, row.get("group", "").strip() or name, fold))
+    if not cases:
+        raise DatasetError(f"{table.name}: a header and no rows; add a line for each case")
+    unfolded = [case.id for case in cases if case.fold is None]
+    if unfolded and len(unfolded) < len(cases):
+        raise DatasetError(f"{table.name}: no fold for {first_few(unfolded)}; give every case one, or none")
+    check_unique([(case.id, case.images[0]) for case in cases], remedy=_ADD_ID)
+    _check_present([file for case in cases for file in (*case.images, *([case.label] if case.label else []))])
+    channels = tuple(name.partition("_")[2] or "image" for name in names)
+    return Dataset(root, "table", tuple(sorted(cases, key=lambda case: case.id)), channels, {})
+
+
+def _image_columns(table: Table) -> tuple[str, ...]:
+    """The columns that name images, in the order of the table."""
+    several = tuple(column for column in table.columns if column.startswith("image_"))
+    single = "image" in table.columns
+    if "label" not in table.columns or single == bool(several):
+        raise DatasetError(
+            f"{table.name}: columns {first_few(table.columns, limit=6)}; expected image (or "
+            "image_<channel> for each "
+            "channel, not both) and label"
+        )
+    return ("image",) if single else several
+
+
+def _channel_names(description: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Names of the channels, where `dataset.json` gives one for each."""
+    named = description.get("channel_names", description.get("modality"))
+    if isinstance(named, dict) and sorted(named) == sorted(str(number) for number in range(count)):
+        return tuple(str(named[str(number)]) for number in range(count))
+    return ("image",) if count == 1 else tuple(f"{number:04d}" for number in range(count))
+
+
+def label_names(description: Mapping[str, Any]) -> dict[int, str]:
+    """Names of label values: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` as nnU-Net does.
+
+    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here.
+
+    Raises:
+        DatasetError: A value is not a whole number, or has two names.
+    """
+    labels = description.get("labels", {})
+    if not isinstance(labels, dict):
+        raise DatasetError("dataset.json: labels is no object; expected names and values")
+    names: dict[int, str] = {}
+    for key, item in labels.items():
+        if isinstance(item, list):
+            return {}
+        value, name = (key, item) if isinstance(item, str) and _is_whole(key) else (item, key)
+        if not _is_whole(value):
+            raise DatasetError(
+                f"dataset.json: label {printable(repr(key))} has no whole number; mend the entry"
+            )
+        number = int(value)
+        if number in names:
+            raise DatasetError(f"dataset.json: label value {number} has two names; mend the entry")
+        names[number] = str(name)
+    return {value: name for value, name in sorted(names.items()) if value != 0}
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit() and len(value) <= 9
+    return type(value) is int and 0 <= value < 10**9

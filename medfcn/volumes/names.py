@@ -1,0 +1,89 @@
+"""How files are named: case ids, extensions, and names that are safe to print on one line."""
+
+import os
+import re
+import unicodedata
+from pathlib import PurePath
+
+NIFTI_EXTENSIONS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
+OTHER_EXTENSIONS = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+def shown(name: str | os.PathLike[str], *, limit: int = 160) -> str:
+    """A name as it can stand in a one-line message: the last part of a path, control characters escaped.
+
+    Example:
+        >>> shown("folder/case\\n1.nii.gz")
+        'case\\\\n1.nii.gz'
+    """
+    return printable(PurePath(name).name or os.fspath(name), limit=limit)
+
+
+def printable(text: str, *, limit: int = 160) -> str:
+    r"""`text` on one line: what a terminal would act upon is escaped, and what is too long is cut.
+
+    Example:
+        >>> printable("red\x1b[31m")
+        'red\\x1b[31m'
+    """
+    line = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def extension_of(name: str | os.PathLike[str]) -> str:
+    """The extension of a volume file in lower case, `.nii.gz` counted as one; empty if it is not one.
+
+    Example:
+        >>> extension_of("A.NII.GZ"), extension_of("b.mha"), extension_of("notes.txt")
+        ('.nii.gz', '.mha', '')
+    """
+    lowered = PurePath(name).name.lower()
+    for extension in NIFTI_EXTENSIONS + OTHER_EXTENSIONS:
+        if lowered.endswith(extension) and len(lowered) > len(extension):
+            return extension
+    return ""
+
+
+def stem_of(name: str | os.PathLike[str]) -> str:
+    """A volume's file name without its folder and its extension.
+
+    Example:
+        >>> stem_of("images/case_017.nii.gz"), stem_of("v1.2.nii")
+        ('case_017', 'v1.2')
+    """
+    base = PurePath(name).name
+    return base[: len(base) - len(extension_of(base))]
+
+
+def case_id_of(name: str | os.PathLike[str]) -> tuple[str, int | None]:
+    """The case a file belongs to and its channel, if its name ends in `_0000`, `_0001` and so on.
+
+    Example:
+        >>> case_id_of("case_017_0001.nii.gz"), case_id_of("case_017.nii.gz")
+        (('case_017', 1), ('case_017', None))
+    """
+    stem = stem_of(name)
+    found = _CHANNEL.search(stem)
+    if found is None or found.start() == 0:
+        return stem, None
+    return stem[: found.start()], int(found.group(1))
+
+
+def is_hidden(name: str | os.PathLike[str]) -> bool:
+    """Whether a file is hidden (`.x`, and the `._x` files that macOS leaves beside others)."""
+    return PurePath(name).name.startswith(".")
+
+
+def twin_key(name: str) -> str:
+    """A form in which two names are equal when a reader or another file system could not tell them apart.
+
+    Example:
+        >>> twin_key("Mu\\u0308ller") == twin_key("M\\u00fcller")
+        True
+    """
+    return unicodedata.normalize("NFC", name)

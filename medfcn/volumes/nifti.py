@@ -1,0 +1,338 @@
+"""NIfTI files: read right or refused, written whole or not at all.
+
+This is the one door to nibabel. The voxels of a file do not pass through it: its gzip path does not reach the
+CRC (nibabel 5.4.2), and it ignores units and contradicting fields. nibabel images are accepted and given.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import MissingFileError, VolumeError
+from medfcn.files import atomic_write, refuse_existing
+from medfcn.volumes.header import HEADER_BYTES, NiftiHeader, header_length, parse_header
+from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, shown, stem_of
+from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.sniff import describe_bytes
+from medfcn.volumes.streams import CHUNK, ByteSource, gzip_writer, refuse_compression_mismatch
+from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, without_trailing_ones
+from medfcn.volumes.writing import header_bytes, stored_type
+
+IMAGE_LEVEL, MASK_LEVEL = 3, 1
+"""igzip's levels: little is gained above."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVolume:
+    """A file's numbers as they are stored, before the scaling of its header."""
+
+    array: NDArray[Any]
+    """`(I, J, K)`, native byte order."""
+    header: NiftiHeader
+    name: str
+    sha256: str
+
+
+def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
+    """Read a volume, or refuse it in one line.
+
+    Voxels keep their type unless the header scales them; scaled 8- and 16-bit and float32 voxels become
+    float32 (each computed in float64), others float64. Trailing dimensions of length 1 are dropped and
+    restored on writing.
+
+    Args:
+        path: `.nii`, `.nii.gz`, either file of a `.hdr`/`.img` pair (plain or `.gz`), `.nrrd`, `.nhdr`,
+            `.mha`, `.mhd`.
+        options: What to opt in to.
+
+    Raises:
+        MissingFileError: The file, or the other file of a pair, is not there.
+        VolumeError: It is not what its name says, is cut off or damaged, is not a 3D image of numbers, or
+            holds NaN or infinity.
+        GeometryError: Its transforms are absent, broken or contradict each other.
+    """
+    if extension_of(path) in OTHER_EXTENSIONS:
+        from medfcn.volumes.others import read_other
+
+        return read_other(path, options=options)
+    stored = read_stored(path, options=options)
+    return intensities_of(stored, options)
+
+
+def intensities_of(stored: StoredVolume, options: ReadOptions) -> Volume:
+    """The volume that a file's stored numbers stand for: scaled, and checked to be finite."""
+    array, notes = _finite(_scaled(stored), stored.name, options)
+    return volume_of_stored(stored, array, notes)
+
+
+def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> StoredVolume:
+    """Read the numbers a NIfTI file stores, without its scaling; checks and errors as in `read_volume`."""
+    extension = extension_of(path)
+    if extension in ("", *OTHER_EXTENSIONS):
+        raise VolumeError(f"{_unknown_extension(path)}")
+    if extension.startswith((".hdr", ".img")):
+        return _read_pair(Path(path), options)
+    with ByteSource(path) as source:
+        refuse_compression_mismatch(source, extension)
+        header = _header_of(source, options, is_pair=False)
+        source.require_length(header.end, max_bytes=options.max_bytes)
+        source.skip(header.vox_offset - source.position)
+        array = _voxels_of(source, header)
+        return StoredVolume(array, header, source.name, source.sha256)
+
+
+def _unknown_extension(path: str | os.PathLike[str]) -> str:
+    with ByteSource(path) as source:
+        known = header_length(source.head) is not None
+        found = (
+            "a NIfTI header under another name; rename it to .nii" if known else describe_bytes(source.head)
+        )
+        return f"{source.name}: not named as a volume (.nii, .nii.gz, .nrrd, .mha); it is {found}"
+
+
+def _read_pair(path: Path, options: ReadOptions) -> StoredVolume:
+    """Read a `.hdr` and its `.img`, given either."""
+    header_path, voxel_path = _pair_of(path)
+    with ByteSource(header_path) as source:
+        refuse_compression_mismatch(source, extension_of(header_path))
+        header = _header_of(source, options, is_pair=True)
+        # Extensions may follow the header; they are read for the hash and the CRC, and dropped.
+        if source.position + source.skip(options.max_bytes) > options.max_bytes:
+            raise VolumeError(
+                f"{source.name}: a header of more than {options.max_bytes} bytes; re-export the file"
+            )
+        header_hash = source.sha256
+    with ByteSource(voxel_path) as source:
+        refuse_compression_mismatch(source, extension_of(voxel_path))
+        source.require_length(header.end, max_bytes=options.max_bytes)
+        source.skip(header.vox_offset)
+        array = _voxels_of(source, header)
+        return StoredVolume(array, header, shown(path), _joint_hash(header_hash, source.sha256))
+
+
+def _joint_hash(first: str, second: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(f"{first}{second}".encode()).hexdigest()
+
+
+def _pair_of(path: Path) -> tuple[Path, Path]:
+    """The header and the voxel file of the pair that one of them names."""
+    given = extension_of(path)
+    wanted = {".hdr": ".img", ".img": ".hdr"}[given[:4]]
+    base = path.name[: len(path.name) - len(given)]
+    for extension in (wanted + given[4:], wanted, wanted + ".gz"):
+        other = path.with_name(base + extension)
+        if other.exists():
+            return (path, other) if wanted == ".img" else (other, path)
+    raise MissingFileError(
+        f"{shown(path)}: one file of a .hdr/.img pair, and {shown(base + wanted)} is not beside it; "
+        "restore it"
+    )
+
+
+def _header_of(source: ByteSource, options: ReadOptions, *, is_pair: bool) -> NiftiHeader:
+    raw = source.read(4)
+    length = header_length(raw)
+    raw += source.read((length or 512) - len(raw))
+    if length is None:
+        inner = "gzip data that holds " if source.is_gzip else ""
+        raise VolumeError(f"{source.name}: not a NIfTI file but {inner}{describe_bytes(raw)}")
+    return parse_header(raw, name=source.name, options=options, is_pair=is_pair)
+
+
+def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
+    """The stored numbers of the wanted volume; the source is at `vox_offset` and is read to its end."""
+    volume_bytes = header.voxel_bytes // header.volumes
+    source.skip(volume_bytes * header.volume_index)
+    buffer = np.empty(volume_bytes, dtype=np.uint8)
+    source.read_into(buffer.data)
+    source.skip(volume_bytes * (header.volumes - 1 - header.volume_index))
+    if source.position != header.end:
+        raise VolumeError(
+            f"{source.name}: the header describes {header.end} bytes and the file holds {source.position}; "
+            "the file is cut off, copy it again"
+        )
+    source.require_end(header.end)
+    array = buffer.view(header.voxel_type)
+    if not header.voxel_type.isnative:
+        array = array.byteswap(inplace=True).view(header.voxel_type.newbyteorder("="))
+    return array.reshape(header.shape, order="F")
+
+
+def _scaled(stored: StoredVolume) -> NDArray[Any]:
+    """Intensities: stored numbers times slope plus intercept."""
+    header, raw = stored.header, stored.array
+    if not header.is_scaled:
+        return raw
+    small = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
+    result = np.empty(raw.shape, dtype=np.float32 if small else np.float64, order="F")
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as such
+        for k in range(raw.shape[2]):
+            result[:, :, k] = raw[:, :, k].astype(np.float64) * header.slope + header.inter
+    return result
+
+
+def _finite(array: NDArray[Any], name: str, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """`array` if it is finite or may be mended."""
+    if array.dtype.kind != "f":
+        return array, ()
+    count, first = 0, None
+    for k in range(array.shape[2]):
+        plane = array[:, :, k]
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(plane.sum()):  # NaN and infinity survive a sum
+                continue
+        bad = ~np.isfinite(plane)
+        here = int(bad.sum())
+        if here and first is None:
+            i, j = (int(index) for index in np.argwhere(bad)[0])
+            first = (i, j, k)
+        count += here
+        if here and options.nonfinite is not None:
+            plane[bad] = options.nonfinite
+    if not count:
+        return array, ()
+    if options.nonfinite is None:
+        raise VolumeError(
+            f"{name}: {count} voxels are NaN or infinite, the first at {first}; mend the file, "
+            "or pass --nonfinite fill:VALUE"
+        )
+    return array, (f"{count} voxels that were NaN or infinite set to {options.nonfinite:g}",)
+
+
+def volume_of_stored(stored: StoredVolume, array: NDArray[Any], notes: tuple[str, ...] = ()) -> Volume:
+    """`array` on the grid of a file, with the file's name and hash."""
+    return Volume(
+        array,
+        stored.header.affine,
+        name=stem_of(stored.name),
+        header=stored.header.geometry,
+        sha256=stored.sha256,
+        notes=stored.header.notes + notes,
+    )
+
+
+def volume_of_image(image: Any, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
+    """A `Volume` from a nibabel image; a NIfTI image's header passes the same checks as a file's.
+
+    Raises:
+        VolumeError: Its header or voxels would be refused in a file.
+    """
+    filename = image.get_filename() if hasattr(image, "get_filename") else None
+    name = stem_of(str(filename)) if filename else ""
+    array = without_trailing_ones(np.asanyarray(image.dataobj))
+    affine, geometry = np.asarray(image.affine, dtype=np.float64), None
+    notes: tuple[str, ...] = ()
+    raw = bytes(getattr(image.header, "binaryblock", b""))
+    if header_length(raw) is not None and not np.array_equal(affine, np.eye(4) * np.nan):
+        header = _header_of_image(raw, image, name, options)
+        if header is not None:
+            affine, geometry, notes = header.affine, header.geometry, header.notes
+            if header.volumes > 1:
+                array = array.reshape((*header.shape, -1), order="F")[..., header.volume_index]
+    finite, more = _finite(np.array(array, order="K"), name or "image", options)
+    return Volume(finite, affine, name=name, header=geometry, notes=notes + more)
+
+
+def _header_of_image(raw: bytes, image: Any, name: str, options: ReadOptions) -> NiftiHeader | None:
+    """The checked header of a nibabel image; None where the image was moved or cropped since it was read."""
+    from dataclasses import replace
+
+    import nibabel
+
+    if not isinstance(image.header, nibabel.Nifti1Header):
+        return None
+    header: Any = image.header
+    fresh = header.copy()
+    # In memory nibabel keeps NaN for "no scaling", and gives the voxels already scaled.
+    fresh["scl_slope"], fresh["scl_inter"] = 1.0, 0.0
+    best = fresh.get_best_affine()
+    if tuple(fresh.get_data_shape()) != tuple(image.shape) or not np.allclose(best, image.affine, atol=1e-4):
+        return None
+    fresh["magic"] = b"n+1" if header_length(raw) == HEADER_BYTES[1] else b"n+2"
+    fresh["vox_offset"] = max(int(fresh["vox_offset"]), HEADER_BYTES[1 if len(raw) == 348 else 2] + 4)
+    checked = parse_header(fresh.binaryblock, name=name or "image", options=options)
+    return replace(checked, vox_offset=0)
+
+
+def to_nibabel(volume: Volume) -> Any:
+    """The same volume as a nibabel image: its voxels, and a header with its geometry and nothing else."""
+    import nibabel
+
+    raw = header_bytes(volume, volume.array.dtype)
+    library: Any = nibabel
+    is_second = header_length(raw) == HEADER_BYTES[2]
+    kind = library.Nifti2Header if is_second else library.Nifti1Header
+    image_type = library.Nifti2Image if is_second else library.Nifti1Image
+    header = kind(raw[: header_length(raw)])
+    return image_type(volume.array, volume.affine, header)
+
+
+def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write a mask or an image as `.nii.gz` or `.nii`, whole or not at all.
+
+    A volume that shares the grid of a file it was read from gets that file's dim, pixdim, qform, sform, codes
+    and units byte for byte, in the same byte order, and no text or extension. One made from an array and an
+    affine gets an sform with code 2, and a qform where there is no shear. Integers are stored in the smallest
+    unsigned type that holds them (signed if any is negative), floats as float32 or float64. Equal volumes
+    give equal bytes. What was written is read back and compared before it takes its final name.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputExistsError: It exists, and `overwrite` is false.
+        VolumeError: The name does not end in `.nii` or `.nii.gz`.
+        OSError: The disk is full, may not be written to, or gave other bytes back.
+    """
+    target = Path(path)
+    extension = extension_of(target)
+    if extension not in (".nii", ".nii.gz"):
+        raise VolumeError(f"{shown(target)}: medfcn writes NIfTI; choose a name that ends in .nii.gz or .nii")
+    refuse_existing(target, overwrite=overwrite)
+    dtype = stored_type(volume.array, volume.header.byte_order if volume.header else "<")
+    head = header_bytes(volume, dtype)
+    level = MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL
+    with atomic_write(target) as file:
+        if extension == ".nii":
+            _write_content(file, head, volume.array, dtype)
+        else:
+            with gzip_writer(file, level=level) as stream:
+                _write_content(stream, head, volume.array, dtype)
+        file.flush()
+        _verify(Path(file.name), target, head, volume.array, dtype)
+    return target
+
+
+def _slabs(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
+    """The voxels in file order, a few slices at a time."""
+    step = max(1, CHUNK // max(1, array.shape[0] * array.shape[1] * dtype.itemsize))
+    for k in range(0, array.shape[2], step):
+        slab = array[:, :, k : k + step].astype(dtype, copy=False)
+        yield slab.ravel(order="F").view(np.uint8)
+
+
+def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    file.write(head)
+    for slab in _slabs(array, dtype):
+        file.write(slab.data)
+
+
+def _verify(part: Path, target: Path, head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Read back what was written, to its end, and compare it with what was meant."""
+    try:
+        with ByteSource(part) as source:
+            same = source.read(len(head)) == head
+            for slab in _slabs(array, dtype):
+                found = np.empty_like(slab)
+                same = same and source.read_into(found.data) == len(found) and np.array_equal(found, slab)
+            source.require_end(source.position)
+    except VolumeError as error:
+        raise OSError(f"{shown(target)}: what was written cannot be read back; check the disk") from error
+    if not same:
+        raise OSError(f"{shown(target)}: the disk gave other bytes back than were written; check it")

@@ -1,0 +1,47 @@
+"""The choices a reader of volumes offers; each opts in to something that is refused without it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from medfcn.errors import SettingsError
+
+TransformChoice = Literal["auto", "sform", "qform"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How a volume is read.
+
+    Example:
+        >>> ReadOptions(xform="qform").xform
+        'qform'
+        >>> ReadOptions(volume_index=-1)
+        Traceback (most recent call last):
+        medfcn.errors.SettingsError: volume_index -1 is negative; volumes of a 4D file are numbered from 0
+    """
+
+    xform: TransformChoice = "auto"
+    """Which transform to believe when qform and sform disagree; "auto" refuses such a file."""
+    assume_grid: bool = False
+    """Accept a file whose transform codes are both 0: voxels along x, y, z, spacing from pixdim, origin 0."""
+    nonfinite: float | None = None
+    """Put this value where a voxel is NaN or infinite; None refuses such a file."""
+    volume_index: int | None = None
+    """Which volume of a 4D file to read, from 0; None refuses a 4D file."""
+    max_bytes: int = 2 << 30
+    """Refuse a file with more bytes than this when uncompressed; 2 GiB hold 512 x 512 x 1000 float64."""
+
+    def __post_init__(self) -> None:
+        if self.xform not in ("auto", "sform", "qform"):
+            raise SettingsError(f"xform {self.xform!r} is not known; choose auto, sform or qform")
+        if self.nonfinite is not None and not math.isfinite(self.nonfinite):
+            raise SettingsError(
+                f"nonfinite {self.nonfinite} is itself not finite; give a number such as fill:0"
+            )
+        if self.volume_index is not None and self.volume_index < 0:
+            raise SettingsError(
+                f"volume_index {self.volume_index} is negative; volumes of a 4D file are numbered from 0"
+            )
+        if self.max_bytes <= 0:
+            raise SettingsError(f"max_bytes {self.max_bytes} is not positive; give a number of bytes")

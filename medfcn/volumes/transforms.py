@@ -1,0 +1,198 @@
+"""The two transforms of a NIfTI header, and which of them is to be believed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import GeometryError
+from medfcn.volumes.geometry import (
+    Affine,
+    Shape,
+    checked_affine,
+    corner_displacement_mm,
+    corner_displacement_voxels,
+    is_sheared,
+    spacing_mm,
+)
+from medfcn.volumes.options import ReadOptions
+
+DISAGREEMENT_VOXELS = 0.1
+"""From this displacement of a corner on, qform and sform are two different claims."""
+SPACING_TOLERANCE = 0.01
+"""How far pixdim and the affine's spacing may differ, relative to the latter."""
+_CODES = range(6)
+
+
+@dataclass(frozen=True, eq=False)
+class RawTransforms:
+    """The fields of a header that place its voxels, as float64, in the file's own unit of length."""
+
+    pixdim: NDArray[np.float64]
+    """`(8,)`; the first is the handedness of the qform."""
+    qform_code: int
+    sform_code: int
+    quaternion: NDArray[np.float64]
+    """`(3,)`: b, c, d."""
+    offset: NDArray[np.float64]
+    """`(3,)`"""
+    rows: NDArray[np.float64]
+    """`(3, 4)`: srow_x, srow_y, srow_z."""
+
+    def sform(self, name: str) -> Affine:
+        """The sform's affine, checked."""
+        if not np.isfinite(self.rows).all():
+            raise GeometryError(
+                f"{name}: srow holds NaN or infinity (sform_code {self.sform_code}); re-export the file"
+            )
+        return checked_affine(np.vstack([self.rows, [0.0, 0.0, 0.0, 1.0]]), name=f"{name}: srow")
+
+    def qform(self, name: str) -> Affine:
+        """The qform's affine, checked.
+
+        Source:
+            nifti1.h, "METHOD 2"; a norm of the quaternion up to 3 float32 roundings above 1 is taken as 1.
+        """
+        if not (np.isfinite(self.quaternion).all() and np.isfinite(self.offset).all()):
+            raise GeometryError(
+                f"{name}: quatern or qoffset holds NaN or infinity (qform_code {self.qform_code}); "
+                "re-export the file"
+            )
+        handedness = float(self.pixdim[0])
+        if handedness not in (-1.0, 0.0, 1.0):
+            raise GeometryError(
+                f"{name}: pixdim[0] is {handedness:g}; expected 1 or -1 (qfac); re-export the file"
+            )
+        length = float(self.quaternion @ self.quaternion)
+        if not length <= 1.0 + 3.0 * np.finfo(np.float32).eps:
+            raise GeometryError(
+                f"{name}: quatern_b, c, d have the squared length {length:.6g}; expected at most 1; "
+                "re-export the file"
+            )
+        affine = np.eye(4)
+        edges = self.pixdim[1:4] * [1.0, 1.0, -1.0 if handedness < 0 else 1.0]
+        affine[:3, :3] = rotation_of(self.quaternion) * edges
+        affine[:3, 3] = self.offset
+        return checked_affine(affine, name=f"{name}: qform")
+
+    def assumed(self) -> Affine:
+        """The grid of a file without transforms: spacing from pixdim, nothing turned.
+
+        Source:
+            nifti1.h, "METHOD 1".
+        """
+        return np.diag([*self.pixdim[1:4], 1.0])
+
+
+def rotation_of(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The `(3, 3)` rotation of a unit quaternion given by its b, c, d; a is what is missing to length 1.
+
+    Example:
+        >>> rotation_of(np.array([0.0, 0.0, 1.0])).tolist()
+        [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    b, c, d = (float(part) for part in quaternion)
+    a = max(1.0 - (b * b + c * c + d * d), 0.0) ** 0.5
+    scale = 2.0 / (a * a + b * b + c * c + d * d)
+    return np.array(
+        [
+            [1 - scale * (c * c + d * d), scale * (b * c - a * d), scale * (b * d + a * c)],
+            [scale * (b * c + a * d), 1 - scale * (b * b + d * d), scale * (c * d - a * b)],
+            [scale * (b * d - a * c), scale * (c * d + a * b), 1 - scale * (b * b + c * c)],
+        ]
+    )
+
+
+def quaternion_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The b, c, d of a `(3, 3)` rotation, with a not negative.
+
+    Source:
+        Bar-Itzhack, Journal of Guidance, Control, and Dynamics 23(6), 2000: the eigenvector of the largest
+        eigenvalue of a 4 x 4 matrix, which no rotation makes ill-conditioned.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
+    matrix = np.array(
+        [
+            [xx - yy - zz, yx + xy, zx + xz, zy - yz],
+            [yx + xy, yy - xx - zz, zy + yz, xz - zx],
+            [zx + xz, zy + yz, zz - xx - yy, yx - xy],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+        ]
+    )
+    b, c, d, a = np.linalg.eigh(matrix)[1][:, 3]
+    return np.array([b, c, d]) * (-1.0 if a < 0 else 1.0)
+
+
+def choose_affine(
+    transforms: RawTransforms, shape: Shape, *, name: str, options: ReadOptions, millimetres: float
+) -> tuple[Affine, tuple[str, ...]]:
+    """The one affine, in millimetres, that a header's transforms agree on, and notes on what was chosen.
+
+    Raises:
+        GeometryError: There is none, it is broken, pixdim contradicts it, or qform and sform disagree by more
+            than a tenth of a voxel and none was chosen.
+    """
+    _check_pixdim(transforms, name)
+    for field, code in (("qform_code", transforms.qform_code), ("sform_code", transforms.sform_code)):
+        if code not in _CODES:
+            raise GeometryError(
+                f"{name}: {field} is {code}; expected 0 to 5; the header is damaged, re-export the file"
+            )
+    notes: tuple[str, ...] = ()
+    if transforms.qform_code == 0 and transforms.sform_code == 0:
+        if not options.assume_grid:
+            raise GeometryError(
+                f"{name}: qform_code and sform_code are both 0, so left and right are not known; "
+                "re-export the file, or pass --assume-grid to take voxels along x, y, z"
+            )
+        affine, notes = transforms.assumed(), ("both transform codes 0: grid assumed along x, y, z",)
+    elif transforms.sform_code == 0:
+        affine = transforms.qform(name)
+    elif transforms.qform_code == 0:
+        affine = transforms.sform(name)
+        _check_spacing(transforms, affine, name)
+    elif options.xform == "qform":
+        affine, notes = transforms.qform(name), ("qform chosen over sform",)
+    elif options.xform == "sform":
+        affine, notes = transforms.sform(name), ("sform chosen over qform",)
+        _check_spacing(transforms, affine, name)
+    else:
+        affine = _agreed(transforms, shape, name, millimetres)
+    scaled = affine.copy()
+    scaled[:3] *= millimetres
+    return checked_affine(scaled, name=name), notes
+
+
+def _agreed(transforms: RawTransforms, shape: Shape, name: str, millimetres: float) -> Affine:
+    """The sform, if the qform says the same."""
+    sform, qform = transforms.sform(name), transforms.qform(name)
+    _check_spacing(transforms, sform, name)
+    voxels = corner_displacement_voxels(sform, qform, shape)
+    if not voxels <= DISAGREEMENT_VOXELS:
+        distance = corner_displacement_mm(sform, qform, shape) * millimetres
+        cause = "; the sform is sheared" if is_sheared(sform) else ""
+        raise GeometryError(
+            f"{name}: qform and sform disagree by {distance:.3g} mm ({voxels:.3g} voxels){cause}; "
+            "choose one with --xform sform or --xform qform, or re-export the file"
+        )
+    return sform
+
+
+def _check_pixdim(transforms: RawTransforms, name: str) -> None:
+    for axis in (1, 2, 3):
+        edge = float(transforms.pixdim[axis])
+        if not (np.isfinite(edge) and edge > 0.0):
+            raise GeometryError(
+                f"{name}: pixdim[{axis}] is {edge:g}; expected a positive length; re-export the file"
+            )
+
+
+def _check_spacing(transforms: RawTransforms, affine: Affine, name: str) -> None:
+    for axis, found in enumerate(spacing_mm(affine), start=1):
+        claimed = float(transforms.pixdim[axis])
+        if not abs(claimed - found) <= SPACING_TOLERANCE * found:
+            remedy = ", or pass --xform qform to believe pixdim" if transforms.qform_code else ""
+            raise GeometryError(
+                f"{name}: pixdim[{axis}] is {claimed:.6g} but the sform's voxels are {found:.6g} long; "
+                f"re-export the file{remedy}"
+            )

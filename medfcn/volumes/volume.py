@@ -1,0 +1,168 @@
+"""A volume: voxels and where they are, together and unchangeable."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medfcn.errors import GeometryMismatchError, VolumeError
+from medfcn.volumes import geometry
+from medfcn.volumes.geometry import Affine, Shape, Spacing, checked_affine
+from medfcn.volumes.header import NiftiGeometry
+from medfcn.volumes.names import printable
+from medfcn.volumes.options import ReadOptions
+
+DEFAULT_OPTIONS = ReadOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels on a grid in RAS+ millimetres.
+
+    Args:
+        array: `(I, J, K)` numbers or booleans; kept as a read-only view, in native byte order. Volumes that
+            were read are contiguous along `i` (Fortran order), as their files are.
+        affine: `(4, 4)` float64; takes `(i, j, k, 1)` to RAS+ millimetres.
+        name: The file's name without folder and extension, for messages.
+        header: The geometry fields of the file this grid was read from, to be written back as they were.
+        sha256: Hash of the bytes of the file it was read from; for a `.hdr`/`.img` pair, of both, one after
+            the other.
+        notes: What was assumed, chosen or mended while reading, for a caller to say once.
+
+    Raises:
+        VolumeError: `array` is not three-dimensional, is empty, or does not hold real numbers.
+        GeometryError: `affine` is not the affine of a grid.
+
+    Example:
+        >>> volume = Volume(np.zeros((2, 3, 4)), np.diag([-1.0, 1.0, 2.5, 1.0]), name="case_017")
+        >>> volume.shape, volume.spacing_mm, volume.orientation, volume.voxel_ml
+        ((2, 3, 4), (1.0, 1.0, 2.5), 'LAS', 0.0025)
+    """
+
+    array: NDArray[Any]
+    affine: Affine
+    name: str = ""
+    header: NiftiGeometry | None = None
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        who = printable(self.name or "volume")
+        array = np.asarray(self.array)
+        if array.dtype.kind not in "biuf":
+            raise VolumeError(
+                f"{who}: voxels of type {array.dtype} are not real numbers; give integers or floats"
+            )
+        if array.ndim != 3 or array.size == 0:
+            raise VolumeError(f"{who}: array shape {array.shape} is not that of a volume; expected (I, J, K)")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        array = array.view()
+        array.flags.writeable = False
+        affine = checked_affine(self.affine, name=who)
+        affine.flags.writeable = False
+        object.__setattr__(self, "array", array)
+        object.__setattr__(self, "affine", affine)
+
+    def __repr__(self) -> str:
+        edges = " x ".join(f"{edge:.4g}" for edge in self.spacing_mm)
+        return f"Volume({self.name!r}, {self.array.dtype} {self.shape}, {edges} mm, {self.orientation})"
+
+    @property
+    def shape(self) -> Shape:
+        """`(I, J, K)`."""
+        return self.array.shape[0], self.array.shape[1], self.array.shape[2]
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Voxel edge lengths along `i`, `j`, `k`."""
+        return geometry.spacing_mm(self.affine)
+
+    @property
+    def orientation(self) -> str:
+        """Where the axes mostly point, such as `"RAS"`."""
+        return geometry.orientation_of(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of one voxel in millilitres, shear included."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def is_oblique(self) -> bool:
+        """Whether the axes leave those of the world."""
+        return geometry.is_oblique(self.affine)
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether the axes are not at right angles."""
+        return geometry.is_sheared(self.affine)
+
+    def with_array(self, array: ArrayLike) -> "Volume":
+        """Other voxels on the same grid, such as a mask on its image's.
+
+        Raises:
+            GeometryMismatchError: `array` has another shape.
+        """
+        other = np.asarray(array)
+        if other.shape != self.shape:
+            raise GeometryMismatchError(
+                f"{printable(self.name or 'volume')}: array shape {other.shape} differs from the grid's "
+                f"{self.shape}"
+            )
+        return replace(self, array=other, sha256="", notes=())
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write it as `.nii.gz` or `.nii`, whole or not at all, and check what was written.
+
+        See `medfcn.volumes.write_volume`.
+        """
+        from medfcn.volumes.nifti import write_volume
+
+        return write_volume(self, path, overwrite=overwrite)
+
+
+VolumeLike = str | os.PathLike[str] | Volume | tuple[ArrayLike, ArrayLike] | Any
+"""What stands for a volume: a path, a `Volume`, a nibabel image, or an array with its affine."""
+
+
+def as_volume(source: VolumeLike, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
+    """A `Volume` from whatever stands for one.
+
+    Args:
+        source: A path, a `Volume` (returned as it is), a nibabel image, or a tuple of array and affine.
+        options: How a file or a nibabel image is read.
+
+    Raises:
+        VolumeError: It cannot be trusted to be a volume.
+        MissingFileError: The file is not there.
+
+    Example:
+        >>> as_volume((np.ones((2, 2, 2, 1)), np.eye(4))).shape
+        (2, 2, 2)
+    """
+    if isinstance(source, Volume):
+        return source
+    if isinstance(source, str | os.PathLike):
+        from medfcn.volumes.nifti import read_volume
+
+        return read_volume(source, options=options)
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return Volume(without_trailing_ones(np.asarray(source[0])), np.asarray(source[1]))
+    if hasattr(source, "dataobj") and hasattr(source, "affine"):
+        from medfcn.volumes.nifti import volume_of_image
+
+        return volume_of_image(source, options=options)
+    raise VolumeError(
+        f"{type(source).__name__} is not a volume; give a path, a Volume, a nibabel image, or (array, affine)"
+    )
+
+
+def without_trailing_ones(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` without dimensions of length 1 after the third."""
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    return array

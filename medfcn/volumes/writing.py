@@ -1,0 +1,81 @@
+"""The header of a file medfcn writes: geometry, and nothing else."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.volumes.geometry import is_sheared, spacing_mm
+from medfcn.volumes.header import HEADER_BYTES, HEADER_FIELDS, MAGIC, VOXEL_TYPES, ByteOrder
+from medfcn.volumes.transforms import quaternion_of
+from medfcn.volumes.volume import Volume
+
+_CODES = {numpy_name: code for code, numpy_name in VOXEL_TYPES.items()}
+_ALIGNED = 2
+"""The transform code "aligned": the affine is known, the scanner it came from is not."""
+_MILLIMETRES = 2
+_LONGEST_1 = 32767
+
+
+def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[Any]:
+    """The type in which voxels are stored: for integers the smallest that holds them, unsigned if possible.
+
+    Example:
+        >>> stored_type(np.array([[[0, 300]]])).name, stored_type(np.array([[[-5.0]]], dtype=np.float16)).name
+        ('uint16', 'float32')
+    """
+    if array.dtype.kind == "f":
+        return np.dtype(np.float64 if array.dtype.itemsize > 4 else np.float32).newbyteorder(byte_order)
+    least, most = (0, 1) if array.dtype.kind == "b" else (int(array.min()), int(array.max()))
+    if least >= 0:
+        return np.min_scalar_type(most).newbyteorder(byte_order)
+    needed = np.promote_types(
+        np.min_scalar_type(least), np.min_scalar_type(-most - 1) if most >= 0 else np.int8
+    )
+    return needed.newbyteorder(byte_order)
+
+
+def header_bytes(volume: Volume, dtype: np.dtype[Any]) -> bytes:
+    """The header of a single-file NIfTI that holds `volume` as `dtype`, and the four bytes after it."""
+    record = _geometry_of_file(volume)
+    if record is None:
+        record = _geometry_of_affine(volume)
+    version = 1 if record.dtype.itemsize == HEADER_BYTES[1] else 2
+    record["sizeof_hdr"] = HEADER_BYTES[version]
+    record["magic"] = np.void(MAGIC[version][0])
+    record["datatype"] = _CODES[dtype.newbyteorder("=").str[1:]]
+    record["bitpix"] = 8 * dtype.itemsize
+    record["vox_offset"] = HEADER_BYTES[version] + 4
+    record["scl_slope"] = 1.0
+    if version == 1:
+        record["regular"] = b"r"
+    return record.tobytes() + bytes(4)
+
+
+def _geometry_of_file(volume: Volume) -> NDArray[np.void] | None:
+    """The geometry fields of the file the grid was read from, if they still describe it."""
+    if volume.header is None:
+        return None
+    shape = volume.header.full_shape
+    if shape[:3] != volume.shape or any(size != 1 for size in shape[3:]):
+        return None
+    return volume.header.record
+
+
+def _geometry_of_affine(volume: Volume) -> NDArray[np.void]:
+    """New geometry fields for a volume made from an array and an affine."""
+    version = 1 if max(volume.shape) <= _LONGEST_1 else 2
+    record = np.zeros((), dtype=HEADER_FIELDS[version].newbyteorder("<"))
+    record["dim"] = [3, *volume.shape, 1, 1, 1, 1]
+    record["xyzt_units"] = _MILLIMETRES
+    record["sform_code"] = _ALIGNED
+    record["srow"] = volume.affine[:3]
+    spacing = np.array(spacing_mm(volume.affine))
+    handedness = -1.0 if np.linalg.det(volume.affine[:3, :3]) < 0 else 1.0
+    record["pixdim"] = [handedness, *spacing, 1, 1, 1, 1]
+    if not is_sheared(volume.affine):
+        rotation = volume.affine[:3, :3] / (spacing * [1.0, 1.0, handedness])
+        record["qform_code"] = _ALIGNED
+        record["quatern"] = quaternion_of(rotation)
+        record["qoffset"] = volume.affine[:3, 3]
+    return record
