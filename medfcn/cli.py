@@ -1,0 +1,188 @@
+"""The command line: each command is a thin shell over one library call.
+
+Results go to stdout, progress and messages to stderr. Exit status: 0 all done; 1 the run failed, or every case
+did; 2 misuse of the command line; 3 finished, but some cases failed.
+
+Nothing heavy is imported before a command needs it: `medfcn --help` answers at once.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from medfcn.errors import MedfcnError, SettingsError
+from medfcn.progress import for_terminal, printable
+
+_FAILED, _SOME_FAILED = 1, 3
+
+
+class _Commands(click.Group):
+    """Turns whatever a user can mend into one line and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        debug = bool(ctx.params.get("debug"))
+        try:
+            return super().invoke(ctx)
+        except MedfcnError as error:
+            _fail(str(error), debug=debug)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error}; nothing half-written was left behind", debug=debug)
+        except MemoryError:
+            _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
+
+
+def _fail(message: str, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"medfcn: {printable(message)}", err=True)
+    sys.exit(_FAILED)
+
+
+def _checked(
+    check: Callable[[str], object],
+) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """A click callback that makes a value the library would refuse a misuse of the command line."""
+
+    def callback(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                check(value)
+            except SettingsError as error:
+                raise click.BadParameter(str(error), ctx=ctx, param=parameter) from error
+        return value
+
+    return callback
+
+
+def _check_labels(text: str) -> object:
+    from medfcn.volumes import LabelMap
+
+    return LabelMap.parse(text)
+
+
+def _check_budget(text: str) -> object:
+    from medfcn.config import budget_seconds
+
+    return budget_seconds(text)
+
+
+_labels = click.option(
+    "--labels",
+    metavar="NAME=V[+V…],…",
+    callback=_checked(_check_labels),
+    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two.",
+)
+_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+_overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="medfcn")
+def main(debug: bool) -> None:
+    """Train 2D fully convolutional networks on NIfTI volumes, put masks on new ones, and score them.
+
+    Research use only; not a medical device.
+    """
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("-o", "--output", required=True, metavar="RUN", help="The run folder to make.")
+@_labels
+@click.option(
+    "--budget",
+    callback=_checked(_check_budget),
+    help="Wall time of the whole command, such as 90s, 10m, 2h. [default: 10m]",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")
+@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
+@click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
+@click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
+@click.option("--config", metavar="FILE", help="TOML file of settings.")
+@_device
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
+@click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
+@_overwrite
+def train(dataset: str, output: str, config: str | None, **choices: Any) -> None:
+    """Train a network on the volumes and masks of DATASET.
+
+    DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
+    TSV with the columns image and label.
+    """
+    from medfcn.training.train import train as run_training
+
+    run = run_training(dataset, output, settings=config, progress=for_terminal(), **choices)
+    click.echo(f"Validation, {run.folder}:")
+    click.echo(run.validation.to_text())
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("source", metavar="INPUT")
+@click.option("-o", "--output", required=True, help="A folder for masks; for one volume also a .nii or .nii.gz file.")
+@click.option("--probabilities", is_flag=True, help="Also write probabilities/<case>.nii.gz.")
+@click.option("--tta/--no-tta", default=None, help="Average over the mirror images that training drew.")
+@click.option("--resume", is_flag=True, help="Keep masks that this model made of this input; make the others.")
+@_overwrite
+@_device
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+def predict(runs: tuple[str, ...], source: str, output: str, threads: int | None, **choices: Any) -> None:
+    """Put masks on INPUT, a volume or a folder of volumes, with the model of RUN.
+
+    Several RUNs are averaged. Masks lie on the volumes' own grids.
+    """
+    from medfcn.inference.devices import set_threads
+    from medfcn.inference.predict import predict as run_prediction
+
+    set_threads(threads)
+    result = run_prediction(list(runs), source, output, progress=for_terminal(), **choices)
+    for case, flag in result.flags:
+        click.echo(printable(f"{case}: {flag}"), err=True)
+    kept = f", {len(result.skipped)} kept" if result.skipped else ""
+    click.echo(f"{len(result.predicted)} masks{kept}: {result.output}")
+    if result.failures:
+        click.echo(f"{len(result.failures)} cases failed, see failures.csv", err=True)
+        sys.exit(_SOME_FAILED if result.predicted or result.skipped else _FAILED)
+
+
+@main.command()
+@click.argument("predictions")
+@click.argument("references")
+@click.option("-o", "--output", required=True, help="The folder for scores.csv and summary.json.")
+@_labels
+@click.option("--tolerance-mm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of NSD, in mm.")
+@_overwrite
+def evaluate(predictions: str, references: str, output: str, overwrite: bool, **choices: Any) -> None:
+    """Score the masks in PREDICTIONS against those in REFERENCES, in Dice and millimetres."""
+    from medfcn.evaluation import evaluate as run_evaluation
+    from medfcn.evaluation import write_scores
+    from medfcn.files import refuse_existing
+
+    refuse_existing(output, overwrite=overwrite)
+    table = run_evaluation(predictions, references, progress=for_terminal(), **choices)
+    write_scores(table, output)
+    click.echo(table.to_text())
+
+
+@main.command()
+@click.option("-o", "--output", default="medfcn_demo", show_default=True, help="The folder to make.")
+@click.option("--budget", default="80s", show_default=True, callback=_checked(_check_budget), help="Of the training.")
+@_overwrite
+@_device
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+def demo(**choices: Any) -> None:
+    """Train, predict, evaluate and draw on the sample volumes that come with medfcn, in about two minutes."""
+    from medfcn.demo import demo as run_demo
+
+    result = run_demo(progress=for_terminal(), **choices)
+    click.echo(result.scores.to_text())
+    click.echo(
+        f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / 'scores.csv'}\npicture: {result.picture}"
+    )

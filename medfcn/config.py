@@ -1,0 +1,330 @@
+"""Every setting of medfcn, once, with its default and what it means.
+
+Settings are frozen dataclasses. A TOML file gives them by table (`[training]`, `[augment]` …), the command
+line and library calls override single ones, and an unknown key is an error that names the nearest known one.
+The resolved settings travel with the weights in `model.json`.
+
+Example:
+    >>> Settings().training.learning_rate
+    0.004
+    >>> settings_from({"training": {"batch_size": 16}}, source="run.toml").training.batch_size
+    16
+    >>> settings_from({"training": {"bach_size": 16}}, source="run.toml")
+    Traceback (most recent call last):
+        ...
+    medfcn.errors.SettingsError: run.toml: unknown key 'bach_size' in [training]; did you mean 'batch_size'?
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from medfcn.errors import MissingFileError, SettingsError
+
+View = Literal["axial", "coronal", "sagittal"]
+
+
+@dataclass(frozen=True)
+class SliceSettings:
+    """How a volume becomes 2D slices. `None` and `"auto"` leave the choice to the plan."""
+
+    view: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
+    """The plane of the slices."""
+    context: int = 1
+    """Slices the network sees at once, odd: 1 is the slice alone, 3 adds a neighbour on either side."""
+    spacing_mm: tuple[float, float] | None = None
+    """Pixel edge lengths of a slice on the network grid, along its two in-plane axes in R, A, S order."""
+    window: tuple[int, int] | None = None
+    """Pixels of a training slice; larger slices are cropped in training and tiled in prediction."""
+    normalisation: Literal["auto", "zscore", "ct"] = "auto"
+    """`zscore` scales each volume by itself; `ct` clips and scales all by the dataset's foreground."""
+
+    def __post_init__(self) -> None:
+        _require(
+            "slices.context",
+            self.context,
+            self.context >= 1 and self.context % 2 == 1,
+            "an odd number from 1",
+        )
+        if self.spacing_mm is not None:
+            _require("slices.spacing_mm", self.spacing_mm, min(self.spacing_mm) > 0, "two positive lengths in mm")
+        if self.window is not None:
+            _require("slices.window", self.window, min(self.window) >= 8, "two numbers of pixels from 8")
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The parts of the fully convolutional network."""
+
+    widths: tuple[int, ...] | None = None
+    """Channels of each encoder level; each level after the first halves the resolution. `None` leaves it to the
+    plan: as many levels as keep the coarsest map at 4 pixels an edge or more."""
+    score_channels: int = 16
+    """Channels of the score maps that are fused from coarse to fine."""
+    upsampling: Literal["transposed", "bilinear"] = "transposed"
+    """How a coarse score map reaches the next finer grid; `transposed` is learned, started as bilinear."""
+    dropout: float = 0.0
+    """Share of the deepest level's channels dropped in training."""
+
+    def __post_init__(self) -> None:
+        if self.widths is not None:
+            fits = 1 <= len(self.widths) <= 8 and min(self.widths) >= 1 and max(self.widths) <= 4096
+            _require("network.widths", self.widths, fits, "1 to 8 numbers from 1 to 4096")
+        fits = 1 <= self.score_channels <= 4096
+        _require("network.score_channels", self.score_channels, fits, "a number from 1 to 4096")
+        _require("network.dropout", self.dropout, 0 <= self.dropout < 1, "a share in [0, 1)")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Random changes to each training slice, drawn anew every time it is shown."""
+
+    rotation_degrees: float = 20.0
+    """Largest in-plane rotation, either way."""
+    scale: float = 0.2
+    """Largest relative change of size: 0.2 draws factors between 1/1.2 and 1.2."""
+    shear: float = 0.1
+    """Largest shear, as the tangent of its angle."""
+    shift: float = 0.1
+    """Largest shift, as a share of the window."""
+    elastic: float = 0.02
+    """Standard deviation of a smooth deformation, as a share of half the window."""
+    mirror: Literal["never", "auto", "always"] = "never"
+    """Mirror images along the in-plane axes. `auto` leaves left and right alone when there are several labels."""
+    noise: float = 0.15
+    """Largest standard deviation of added Gaussian noise, after normalisation."""
+    blur_pixels: float = 1.0
+    """Largest standard deviation of Gaussian blur."""
+    bias_field: float = 0.15
+    """Standard deviation of a smooth change of brightness, after normalisation."""
+    contrast: float = 0.25
+    """Largest relative change of contrast."""
+    brightness: float = 0.2
+    """Largest shift of brightness, after normalisation."""
+    gamma: float = 0.3
+    """Largest change of log-gamma."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "rotation_degrees",
+            "scale",
+            "shear",
+            "shift",
+            "elastic",
+            "noise",
+            "blur_pixels",
+            "bias_field",
+            "contrast",
+            "brightness",
+            "gamma",
+        ):
+            value = getattr(self, name)
+            _require(f"augment.{name}", value, value >= 0, "a number from 0")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the network is trained."""
+
+    batch_size: int = 32
+    """Slices in a step."""
+    learning_rate: float = 4e-3
+    """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing."""
+    warmup_steps: int = 50
+    """Steps over which the learning rate rises."""
+    weight_decay: float = 0.02
+    """AdamW's weight decay, on convolution weights only."""
+    gradient_clip: float = 5.0
+    """Largest norm of the gradient."""
+    ema_decay: float = 0.995
+    """Decay a step of the averaged weights that are validated and kept; 0 keeps the last weights instead."""
+    foreground_share: float = 0.5
+    """Share of the slices drawn from those that hold foreground; the others come from all slices."""
+    dice_weight: float = 1.0
+    """Weight of the Dice loss beside the cross-entropy."""
+    validation_share: float = 0.1
+    """Share of the groups kept for validation."""
+    epoch_steps: int = 100
+    """Steps that `log.csv` calls an epoch; `--epochs` counts these."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network: `auto` takes bfloat16 where the hardware is fast at it."""
+
+    def __post_init__(self) -> None:
+        _require("training.batch_size", self.batch_size, self.batch_size >= 1, "a number from 1")
+        _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "a positive number")
+        _require("training.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "a number in [0, 1)")
+        _require("training.epoch_steps", self.epoch_steps, self.epoch_steps >= 1, "a number from 1")
+        for name in ("foreground_share", "validation_share"):
+            value = getattr(self, name)
+            _require(f"training.{name}", value, 0 <= value < 1, "a share in [0, 1)")
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How slices become a mask."""
+
+    batch_size: int = 32
+    """Slices (or tiles) through the network at once."""
+    tile_overlap: float = 0.5
+    """Share of a tile that its neighbour covers too, where a slice is larger than the window."""
+    threshold: float = 0.5
+    """Probability from which a voxel is foreground, with one label; with several the largest wins."""
+    tta: bool = False
+    """Average over the mirror images that training drew."""
+
+    def __post_init__(self) -> None:
+        _require("prediction.batch_size", self.batch_size, self.batch_size >= 1, "a number from 1")
+        _require("prediction.tile_overlap", self.tile_overlap, 0 <= self.tile_overlap < 1, "a share in [0, 1)")
+        _require("prediction.threshold", self.threshold, 0 < self.threshold < 1, "a number between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a training, as they stand in a TOML file and in `model.json`."""
+
+    slices: SliceSettings = field(default_factory=SliceSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    prediction: PredictionSettings = field(default_factory=PredictionSettings)
+
+
+def _require(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise SettingsError(f"setting {name}: {value!r} is not {expected}; change it")
+
+
+def read_settings(path: Path | str | None) -> Settings:
+    """The settings of a TOML file, defaults where it is silent; without a file, the defaults.
+
+    Raises:
+        MissingFileError: `path` is not a file.
+        SettingsError: It is not TOML, or holds an unknown table, an unknown key or a value of another type.
+    """
+    if path is None:
+        return Settings()
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: settings file not found; check the path given to --config")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name}: not a TOML file ({error}); correct it") from error
+    return settings_from(tables, source=path.name)
+
+
+def settings_from(tables: Mapping[str, Any], *, source: str) -> Settings:
+    """Settings from nested mappings such as a TOML file's or `model.json`'s.
+
+    Args:
+        tables: Table name to mapping of key to value.
+        source: What the tables came from, for messages.
+
+    Raises:
+        SettingsError: An unknown table or key, or a value of another type or out of range.
+    """
+    parts = {part.name: part.default_factory for part in dataclasses.fields(Settings)}
+    chosen: dict[str, Any] = {}
+    for name, table in tables.items():
+        if name not in parts:
+            raise SettingsError(f"{source}: unknown table [{name}]{_nearest(name, parts)}")
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"{source}: {name} = {table!r} stands outside a table; put keys under [{name}]")
+        chosen[name] = _build(type(getattr(Settings(), name)), table, source=source, table_name=name)
+    return Settings(**chosen)
+
+
+def override(settings: Settings, table: str, **values: Any) -> Settings:
+    """`settings` with those `values` of one table that are not None.
+
+    Example:
+        >>> override(Settings(), "slices", context=3, view=None).slices.context
+        3
+    """
+    given = {key: value for key, value in values.items() if value is not None}
+    part = dataclasses.replace(getattr(settings, table), **given)
+    return dataclasses.replace(settings, **{table: part})
+
+
+def to_tables(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Settings as nested dictionaries, the inverse of `settings_from`."""
+    return dataclasses.asdict(settings)
+
+
+def _build(kind: Any, table: Mapping[str, Any], *, source: str, table_name: str) -> Any:
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise SettingsError(f"{source}: unknown key {key!r} in [{table_name}]{_nearest(key, hints)}")
+        try:
+            values[key] = _convert(value, hints[key])
+        except TypeError as error:
+            raise SettingsError(f"{source}: [{table_name}] {key} = {value!r} is not {error}; correct it") from None
+    return kind(**values)
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """`value` as the type a field is annotated with; TypeError says what was expected."""
+    origin, choices = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(value, next(choice for choice in choices if choice is not type(None)))
+    if origin is Literal:
+        if value not in choices:
+            raise TypeError("one of " + ", ".join(map(str, choices)))
+        return value
+    if origin is tuple:
+        return _convert_tuple(value, choices)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise TypeError("a finite number")
+        return float(value)
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    raise TypeError({float: "a number", int: "a whole number", bool: "true or false"}.get(hint, "of a known type"))
+
+
+def _convert_tuple(value: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("a list")
+    if len(choices) == 2 and choices[1] is Ellipsis:
+        return tuple(_convert(item, choices[0]) for item in value)
+    if len(value) != len(choices):
+        raise TypeError(f"a list of {len(choices)}")
+    return tuple(_convert(item, choice) for item, choice in zip(value, choices, strict=True))
+
+
+_UNITS_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def budget_seconds(text: str | float) -> float:
+    """A length of time such as `90s`, `10m` or `1.5h`, in seconds; a bare number is seconds.
+
+    Raises:
+        SettingsError: It is not a positive length of time.
+
+    Example:
+        >>> budget_seconds("10m"), budget_seconds("1.5h"), budget_seconds(30)
+        (600.0, 5400.0, 30.0)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|m|min|h|d)?\s*", str(text))
+    seconds = float(match[1]) * _UNITS_SECONDS[match[2] or ""] if match else 0.0
+    if seconds <= 0:
+        raise SettingsError(f"budget {text!r} is not a length of time; write for example 90s, 10m or 1.5h")
+    return seconds

@@ -1,0 +1,94 @@
+"""The whole way on the sample volumes: train, predict, evaluate, draw."""
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from medfcn.errors import MissingFileError
+from medfcn.evaluation import ScoreTable, evaluate, write_scores
+from medfcn.evaluation.report import overlay_sheet
+from medfcn.files import refuse_existing
+from medfcn.inference.predict import predict
+from medfcn.progress import Progress, Silent
+from medfcn.training.train import train
+from medfcn.volumes import find_inputs, find_masks, read_mask, read_volume
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Attributes:
+        folder: Holds everything below.
+        run: The run folder.
+        masks: The folder of masks of the unseen volumes.
+        scores: Of these masks.
+        picture: A PNG of the masks over the volumes.
+    """
+
+    folder: Path
+    run: Path
+    masks: Path
+    scores: ScoreTable
+    picture: Path
+
+
+def sample_data() -> Path:
+    """The folder of the sample volumes, in a checkout or as installed.
+
+    Raises:
+        MissingFileError: They are in neither place.
+    """
+    places = (
+        Path(__file__).resolve().parent.parent / "sample_data",
+        Path(sysconfig.get_path("data")) / "share" / "medfcn" / "sample_data",
+    )
+    for place in places:
+        if (place / "train" / "images").is_dir():
+            return place
+    raise MissingFileError("sample_data: not found beside the package or under share/medfcn; install medfcn again")
+
+
+def demo(
+    output: Path | str,
+    *,
+    budget: str | float = "80s",
+    device: str = "auto",
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Demo:
+    """Train on twelve sample volumes, put masks on four unseen ones, score and draw them.
+
+    Args:
+        output: The folder to make.
+        budget: Wall time of the training.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of torch; None leaves it to torch.
+        overwrite: Replace an existing demo.
+        progress: Where messages go.
+
+    Raises:
+        OutputExistsError: The folder exists, and `overwrite` is false.
+    """
+    say, folder, data = progress or Silent(), Path(output), sample_data()
+    refuse_existing(folder, overwrite=overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = folder / "run"
+    train(data / "train", run, budget=budget, device=device, threads=threads, overwrite=overwrite, progress=say)
+    images = data / "test" / "images"
+    masks = predict(run, images, folder / "masks", device=device, overwrite=overwrite, progress=say).output
+    references = find_masks(data / "test" / "labels")
+    table = evaluate(masks, data / "test" / "labels", progress=say)
+    write_scores(table, folder / "scores")
+    picture = folder / "overlay.png"
+    found = find_masks(masks)
+    overlay_sheet(
+        [
+            (read_volume(case.images[0]), read_mask(references[case.id]), read_mask(found[case.id]))
+            for case in find_inputs(images)
+            if case.id in found
+        ],
+        picture,
+    )
+    return Demo(folder=folder, run=run, masks=masks, scores=table, picture=picture)

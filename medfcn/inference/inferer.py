@@ -1,0 +1,152 @@
+"""A volume on the network grid → logits on the same grid, slice by slice."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.inferers.inferer import Inferer
+from numpy.typing import NDArray
+
+from medfcn.config import View
+from medfcn.slices.slicing import neighbours, slice_volume, stack_slices
+
+Precision = Literal["float32", "bfloat16"]
+
+_WHOLE = 1.25
+"""A slice up to this many times the window goes through in one piece: the network takes any size."""
+_GAUSSIAN = 8.0
+"""A tile's edge over the standard deviation of its weights, as in nnU-Net (Isensee et al., Nature Methods 2021)."""
+
+
+class SlidingVolumeInferer(Inferer):
+    """Slides a 2D network through a volume.
+
+    Slices go through in batches. A slice much larger than the training window is cut into overlapping tiles, whose
+    logits are blended with Gaussian weights.
+
+    Args:
+        view: The plane of the slices.
+        window: `(H, W)` pixels the network was trained on.
+        context: Slices the network sees at once, odd.
+        batch_size: Slices or tiles at once.
+        tile_overlap: Share of a tile that its neighbour covers too.
+        device: Where the network is.
+        precision: Arithmetic of the network.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        window: tuple[int, int],
+        context: int = 1,
+        batch_size: int = 32,
+        tile_overlap: float = 0.5,
+        device: torch.device | str = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        self.view = view
+        self.window = window
+        self.context = context
+        self.batch_size = batch_size
+        self.tile_overlap = tile_overlap
+        self.device = torch.device(device)
+        self.precision = precision
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Logits of volumes.
+
+        Args:
+            inputs: `(B, C, R, A, S)` on the network grid.
+            network: Maps `(N, C·context, H, W)` slices to `(N, K, H, W)` logits.
+            *args: Passed to `network`.
+            **kwargs: Passed to `network`.
+
+        Returns:
+            `(B, K, R, A, S)` float32 logits, on the CPU.
+        """
+        volumes = [self._logits(volume, network, *args, **kwargs) for volume in inputs.detach().cpu().numpy()]
+        return torch.from_numpy(np.stack(volumes))
+
+    def _logits(
+        self, volume: NDArray[np.float32], network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> NDArray[np.float32]:
+        slices = slice_volume(volume, self.view)
+        count, channels, height, width = slices.shape
+        tile = tuple(
+            size if size <= _WHOLE * edge else edge for size, edge in zip((height, width), self.window, strict=True)
+        )
+        rows, columns = (
+            tile_starts(size, edge, self.tile_overlap) for size, edge in zip((height, width), tile, strict=True)
+        )
+        is_tiled = len(rows) * len(columns) > 1
+        weight = gaussian_weights((tile[0], tile[1])) if is_tiled else None
+        total: NDArray[np.float32] | None = None
+        weights = np.zeros((height, width), dtype=np.float32)
+        for row in rows:
+            for column in columns:
+                here = (slice(row, row + tile[0]), slice(column, column + tile[1]))
+                part = np.ascontiguousarray(slices[:, :, here[0], here[1]])
+                for numbers in self._batches(count):
+                    batch = part[neighbours(numbers, count, self.context)]
+                    batch = batch.reshape(len(numbers), self.context * channels, tile[0], tile[1])
+                    logits = self._run(batch, network, *args, **kwargs)
+                    if total is None:
+                        total = np.zeros((count, logits.shape[1], height, width), dtype=np.float32)
+                    if weight is None:
+                        total[numbers] = logits
+                    else:
+                        total[numbers[0] : numbers[-1] + 1, :, here[0], here[1]] += logits * weight
+                if weight is not None:
+                    weights[here] += weight
+        if total is None:
+            raise ValueError(f"inputs: a volume of shape {volume.shape} has no voxels; pass one that has")
+        if is_tiled:
+            total /= weights
+        stacked: NDArray[np.float32] = np.ascontiguousarray(stack_slices(total, self.view))
+        return stacked
+
+    def _batches(self, count: int) -> Iterator[NDArray[np.intp]]:
+        for start in range(0, count, self.batch_size):
+            yield np.arange(start, min(start + self.batch_size, count))
+
+    def _run(
+        self, batch: NDArray[np.float32], network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> NDArray[np.float32]:
+        tensor = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+        ):
+            logits = network(tensor, *args, **kwargs)
+        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+
+def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
+    """Where tiles begin along one edge: evenly spaced, overlapping at least as wanted, the ends covered.
+
+    Example:
+        >>> tile_starts(100, 40, 0.5), tile_starts(40, 40, 0.5)
+        ([0, 20, 40, 60], [0])
+    """
+    if size <= tile:
+        return [0]
+    stride = max(1, round(tile * (1 - overlap)))
+    count = -(-(size - tile) // stride) + 1
+    return [round(index * (size - tile) / (count - 1)) for index in range(count)]
+
+
+def gaussian_weights(tile: tuple[int, int]) -> NDArray[np.float32]:
+    """`tile`-shaped weights that fall off from the middle, largest 1 and never 0."""
+    edges = []
+    for size in tile:
+        distance = np.arange(size) - (size - 1) / 2
+        edges.append(np.exp(-0.5 * (distance * _GAUSSIAN / size) ** 2))
+    weights = np.maximum(edges[0][:, None] * edges[1][None, :], 1e-4)
+    result: NDArray[np.float32] = weights.astype(np.float32)
+    return result

@@ -1,0 +1,256 @@
+"""Files in, masks out: one volume or a folder of them, with one model or several averaged.
+
+Every mask is written whole or not at all, with a `<case>.json` beside it that says what it was made from and
+by. A case that cannot be predicted is recorded in `failures.csv` and the others go on; a full disk, a missing
+permission or a lost GPU stop the run.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medfcn.errors import MedfcnError, MissingFileError, ModelError
+from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
+from medfcn.inference.model import Card, Model, Prediction, as_channels, masked
+from medfcn.progress import Progress, Silent
+from medfcn.volumes import Case, Volume, VolumeLike, find_inputs
+
+FAILURES_FILE = "failures.csv"
+_READ_AHEAD = 2
+
+
+class Ensemble:
+    """Several models whose probabilities are averaged on the native grid.
+
+    Raises:
+        ModelError: They do not segment the same labels from the same channels.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        first = models[0].card
+        for model in models[1:]:
+            if model.card.labels != first.labels or model.card.channels != first.channels:
+                raise ModelError("the runs differ in labels or channels; average only runs of one task")
+        self.models = tuple(models)
+        self.card: Card = first
+
+    def predict_case(
+        self,
+        source: VolumeLike | Sequence[VolumeLike],
+        *,
+        tta: bool | None = None,
+        keep_probabilities: bool = False,
+    ) -> Prediction:
+        """As `Model.predict_case`, from the mean of the models' probabilities."""
+        volumes = as_channels(source, self.card.channels)
+        total = self.models[0].probabilities(volumes, tta=tta)
+        for model in self.models[1:]:
+            total = total + model.probabilities(volumes, tta=tta)
+        return masked(
+            total / np.float32(len(self.models)),
+            volumes,
+            self.card,
+            threshold=self.card.settings.prediction.threshold,
+            keep=keep_probabilities,
+        )
+
+    def predict(self, source: VolumeLike | Sequence[VolumeLike], *, tta: bool | None = None) -> Volume:
+        """As `Model.predict`."""
+        return self.predict_case(source, tta=tta).mask
+
+
+@dataclass(frozen=True)
+class PredictionRun:
+    """What became of a folder.
+
+    Attributes:
+        output: Where the masks are.
+        predicted: Ids of the cases that have a new mask.
+        skipped: Ids whose mask was there already and is what this model makes of this input.
+        failures: Id and one line for each case without a mask.
+        flags: Id and one line for each mask a reader should look at.
+    """
+
+    output: Path
+    predicted: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failures: tuple[tuple[str, str], ...]
+    flags: tuple[tuple[str, str], ...]
+
+
+def load(runs: Sequence[Path | str] | Path | str, *, device: str = "auto") -> Ensemble:
+    """The models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
+
+    Raises:
+        MissingFileError: A folder or a file of its model is not there.
+        ModelError: A model is broken, or they do not belong together.
+    """
+    folders: list[Path] = []
+    for run in [runs] if isinstance(runs, str | Path) else runs:
+        inside = sorted(path for path in Path(run).glob("fold_*") if path.is_dir())
+        folders += inside or [Path(run)]
+    if not folders:
+        raise MissingFileError("no run folder given; name one that `medfcn train` finished")
+    return Ensemble([Model.load(folder, device=device) for folder in folders])
+
+
+def predict(
+    runs: Sequence[Path | str] | Path | str,
+    source: Path | str,
+    output: Path | str,
+    *,
+    probabilities: bool = False,
+    tta: bool | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> PredictionRun:
+    """Put masks on a volume, or on every volume of a folder.
+
+    Args:
+        runs: Run folders; several are an ensemble.
+        source: A volume's file, or a folder of them.
+        output: The folder for `<case>.nii.gz` and `<case>.json`; for one volume it may be the mask's own file, ending
+            in `.nii` or `.nii.gz`.
+        probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels.
+        tta: Average over mirror images; None does as the model's settings say.
+        overwrite: Replace masks that are there.
+        resume: Keep masks that this model made of this input with these settings, and make the others.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: Where messages go.
+
+    Raises:
+        OutputExistsError: The output is there, and neither `overwrite` nor `resume` was asked for.
+        MissingFileError: A run or the source is not there.
+        ModelError: A model cannot be loaded.
+        OSError: The disk is full, or a folder may not be written to.
+    """
+    say = progress or Silent()
+    target = Path(output)
+    if not resume:
+        refuse_existing(target, overwrite=overwrite)
+    cases = find_inputs(source)
+    is_file = target.name.endswith((".nii", ".nii.gz"))
+    if is_file and len(cases) != 1:
+        raise ModelError(f"{target.name}: one mask file cannot hold {len(cases)} cases; give a folder to -o")
+    models = load(runs, device=device)
+    folder = target.parent if is_file else target
+    folder.mkdir(parents=True, exist_ok=True)
+    job = _Job(models=models, folder=folder, mask=target if is_file else None, probabilities=probabilities, tta=tta)
+    predicted, skipped, failures, flags = [], [], [], []
+    with say.task("predict", len(cases)) as task:
+        for case, volumes in _read_ahead(cases, job, resume=resume):
+            try:
+                read = volumes.result()
+                if read is None:
+                    skipped.append(case.id)
+                else:
+                    prediction = job.write(case, read)
+                    predicted.append(case.id)
+                    flags += [(case.id, flag) for flag in prediction.flags]
+            except MedfcnError as error:
+                failures.append((case.id, str(error)))
+                say.say(f"{case.id}: failed: {error}")
+            task.advance(case.id)
+    if failures:
+        write_csv(folder / FAILURES_FILE, ("case", "error"), failures)
+    else:
+        (folder / FAILURES_FILE).unlink(missing_ok=True)
+    return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for every case of a run."""
+
+    models: Ensemble
+    folder: Path
+    mask: Path | None
+    probabilities: bool
+    tta: bool | None
+
+    def mask_path(self, case: Case) -> Path:
+        return self.mask or self.folder / f"{case.id}.nii.gz"
+
+    def sidecar_path(self, case: Case) -> Path:
+        path = self.mask_path(case)
+        return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+    def identity(self, hashes: Sequence[str]) -> dict[str, Any]:
+        """What decides a mask: the same identity gives the same mask."""
+        card = self.models.card
+        return {
+            "input_sha256": list(hashes),
+            "model_sha256": [model.card.weights_sha256 for model in self.models.models],
+            "medfcn": version("medfcn"),
+            "threshold": card.settings.prediction.threshold,
+            "tta": card.settings.prediction.tta if self.tta is None else self.tta,
+        }
+
+    def is_done(self, case: Case) -> bool:
+        """Whether the case's mask is what would be made now."""
+        try:
+            sidecar = json.loads(self.sidecar_path(case).read_text(encoding="utf-8"))
+            made_from = self.identity([sha256_of(path) for path in case.images])
+            kept = {key: sidecar.get(key) for key in made_from}
+            return kept == made_from and sidecar.get("mask_sha256") == sha256_of(self.mask_path(case))
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def write(self, case: Case, volumes: Sequence[Volume]) -> Prediction:
+        """Predict one case and write its mask, then what says that the mask is complete."""
+        prediction = self.models.predict_case(list(volumes), tta=self.tta, keep_probabilities=self.probabilities)
+        path = self.mask_path(case)
+        prediction.mask.save(path, overwrite=True)
+        if prediction.probabilities is not None:
+            folder = self.folder / "probabilities"
+            folder.mkdir(exist_ok=True)
+            entries = self.models.card.labels.entries
+            for entry, array in zip(entries, prediction.probabilities, strict=True):
+                # Named by value: a label's name comes from a file and may not be fit for a path.
+                ending = f"_{entry.written}.nii.gz" if len(entries) > 1 else ".nii.gz"
+                stem = path.name.removesuffix(".gz").removesuffix(".nii")
+                volumes[0].with_array(array).save(folder / f"{stem}{ending}", overwrite=True)
+        write_json(
+            self.sidecar_path(case),
+            self.identity([volume.sha256 for volume in volumes])
+            | {
+                "case": case.id,
+                "mask_sha256": sha256_of(path),
+                "labels": self.models.card.labels.to_json(),
+                "volumes_ml": prediction.volumes_ml,
+                "flags": list(prediction.flags),
+                "intended_use": self.models.card.intended_use,
+            },
+        )
+        return prediction
+
+
+def _read_ahead(
+    cases: Sequence[Case], job: _Job, *, resume: bool
+) -> Iterator[tuple[Case, "Future[tuple[Volume, ...] | None]"]]:
+    """Each case with its volumes, read by another thread while the network works; None for one that is done."""
+
+    def read(case: Case) -> tuple[Volume, ...] | None:
+        if resume and job.is_done(case):
+            return None
+        return as_channels([str(path) for path in case.images], job.models.card.channels)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: list[Future[tuple[Volume, ...] | None]] = []
+        try:
+            for index, case in enumerate(cases):
+                while len(waiting) < min(index + 1 + _READ_AHEAD, len(cases)):
+                    waiting.append(pool.submit(read, cases[len(waiting)]))
+                future = waiting[index]
+                yield case, future
+                waiting[index] = Future()  # lets the volumes go
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

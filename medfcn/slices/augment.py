@@ -1,0 +1,143 @@
+"""Random changes to a batch of training slices, made on the device where the network is.
+
+One resampling applies rotation, scale, shear, shift, mirroring and a smooth deformation to images and targets
+together; intensity changes follow on the images alone. Parameters are drawn from the seed and the step, on the
+CPU, so that every device and every number of workers sees the same batch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from medfcn.config import AugmentSettings
+
+_CHANNEL = 0x5EED
+"""Separates the random numbers of augmentation from those of the sampler, which has the same seed and step."""
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Applies `settings` to batches.
+
+    Attributes:
+        settings: How strong each change may be.
+        window: `(H, W)` of what comes out.
+        label_count: Foreground labels in the targets.
+        mirror_axes: In-plane axes (0 is H, 1 is W) that may be mirrored.
+        seed: Of the whole training.
+    """
+
+    settings: AugmentSettings
+    window: tuple[int, int]
+    label_count: int
+    mirror_axes: tuple[int, ...]
+    seed: int
+
+    def __call__(
+        self, images: torch.Tensor, targets: torch.Tensor, *, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One augmented batch.
+
+        Args:
+            images: `(B, C, H', W')` float32, larger than the window by the sampler's margin.
+            targets: `(B, H', W')` integers, 0 for background.
+            step: The step of the training, which the random numbers follow from.
+
+        Returns:
+            `(B, C, *window)` float32 images and `(B, *window)` int64 targets.
+        """
+        random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
+        grid = self._sampling_grid(random, images)
+        labels = torch.arange(1, self.label_count + 1, device=images.device)
+        masks = (targets[:, None] == labels[None, :, None, None]).to(images.dtype)
+        moved = functional.grid_sample(torch.cat([images, masks], 1), grid, mode="bilinear", align_corners=False)
+        images, masks = moved[:, : images.shape[1]], moved[:, images.shape[1] :]
+        share, best = masks.max(dim=1)
+        return self._change_intensity(random, images), torch.where(share > 0.5, best + 1, 0)
+
+    def _sampling_grid(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
+        """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
+        count, _, *region = images.shape
+        settings = self.settings
+        angle = np.deg2rad(random.uniform(-1, 1, count) * settings.rotation_degrees)
+        # A third of the batch keeps its angle and size: some of what is shown should look untouched.
+        angle *= random.random(count) < 2 / 3
+        scale = np.exp(random.uniform(-1, 1, (count, 2)) * np.log1p(settings.scale) * [[1.0, 0.3]])
+        scale = np.where(random.random((count, 1)) < 2 / 3, scale, 1.0)
+        shear = random.uniform(-1, 1, count) * settings.shear
+        shift = random.uniform(-1, 1, (count, 2)) * settings.shift
+        sign = np.ones((count, 2))
+        for axis in self.mirror_axes:
+            sign[:, axis] = np.where(random.random(count) < 0.5, -1.0, 1.0)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        # In pixels, H first: rotation · shear · scale · mirror, then into grid_sample's [-1, 1], W first.
+        turn = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+        skew = np.tile(np.eye(2), (count, 1, 1))
+        skew[:, 0, 1] = shear
+        size = np.stack([scale[:, 0] * scale[:, 1], scale[:, 0] / scale[:, 1]], -1) * sign
+        matrix = turn @ skew * size[:, None, :]
+        half_out, half_in = np.array(self.window) / 2, np.array(region) / 2
+        matrix = matrix * half_out[None, None, :] / half_in[None, :, None]
+        theta = np.zeros((count, 2, 3), dtype=np.float32)
+        theta[:, :, :2] = matrix[:, ::-1, ::-1]
+        theta[:, :, 2] = (shift * half_out / half_in * 2)[:, ::-1]
+        grid = functional.affine_grid(
+            torch.from_numpy(theta).to(images.device), [count, 1, *self.window], align_corners=False
+        )
+        if settings.elastic > 0:
+            bend = random.normal(0, settings.elastic, (count, 2, 5, 5)) * (random.random((count, 1, 1, 1)) < 0.5)
+            grid = grid + _smooth_field(bend, self.window, images.device).permute(0, 2, 3, 1)
+        return grid
+
+    def _change_intensity(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
+        """Blur, bias field, contrast, brightness, gamma and noise, each for part of the batch."""
+        count = len(images)
+        settings = self.settings
+
+        def per_slice(values: NDArray[np.float64]) -> torch.Tensor:
+            return torch.from_numpy(values.astype(np.float32)).to(images.device)[:, None, None, None]
+
+        if settings.blur_pixels > 0:
+            images = _blur_some(images, random.uniform(0.3, 1.0) * settings.blur_pixels, random.random(count) < 0.2)
+        if settings.bias_field > 0:
+            field = random.normal(0, settings.bias_field, (count, 1, 3, 3)) * (random.random((count, 1, 1, 1)) < 0.3)
+            images = images + _smooth_field(field, self.window, images.device) * (images.abs() + 1)
+        contrast = np.exp(random.uniform(-1, 1, count) * np.log1p(settings.contrast))
+        brightness = random.uniform(-1, 1, count) * settings.brightness
+        images = images * per_slice(contrast) + per_slice(brightness)
+        if settings.gamma > 0:
+            gamma = np.exp(random.uniform(-1, 1, count) * settings.gamma * (random.random(count) < 0.3))
+            low = images.amin(dim=(1, 2, 3), keepdim=True)
+            span = images.amax(dim=(1, 2, 3), keepdim=True) - low + 1e-6
+            images = ((images - low) / span).clamp_min(0).pow(per_slice(gamma)) * span + low
+        if settings.noise > 0:
+            level = random.uniform(0, settings.noise, count) * (random.random(count) < 0.5)
+            generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+            noise = torch.randn(images.shape, generator=generator).to(images.device)
+            images = images + noise * per_slice(level)
+        return images
+
+
+def _smooth_field(coarse: NDArray[np.float64], window: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """`(B, C, h, w)` random numbers as a smooth `(B, C, *window)` field."""
+    points = torch.from_numpy(coarse.astype(np.float32)).to(device)
+    return functional.interpolate(points, size=window, mode="bicubic", align_corners=True)
+
+
+def _blur_some(images: torch.Tensor, sigma: float, chosen: NDArray[np.bool_]) -> torch.Tensor:
+    """Gaussian blur of the chosen slices of a batch."""
+    if not chosen.any():
+        return images
+    radius = max(1, round(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = torch.from_numpy((taps / taps.sum()).astype(np.float32)).to(images.device)
+    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    part = images[index]
+    shape = part.shape
+    flat = functional.pad(part.reshape(-1, 1, *shape[2:]), (radius,) * 4, mode="replicate")
+    flat = functional.conv2d(flat, kernel.reshape(1, 1, -1, 1))
+    flat = functional.conv2d(flat, kernel.reshape(1, 1, 1, -1))
+    return images.index_copy(0, index, flat.reshape(shape))

@@ -1,0 +1,66 @@
+"""What a data set is like: the figures a plan follows from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.slices.grid import map_to_network
+from medfcn.volumes import Volume
+
+_FOREGROUND_SAMPLE = 10_000
+"""Foreground voxels kept of each case for intensity percentiles; evenly spaced, so nothing is random."""
+
+
+@dataclass(frozen=True)
+class CaseFingerprint:
+    """One case's figures.
+
+    Attributes:
+        id: The case.
+        shape: Voxels in R, A, S order.
+        spacing_mm: Voxel edge lengths in R, A, S order.
+        minimum: The smallest intensity of each channel.
+        foreground: For each channel up to 10,000 intensities under the labels.
+        label_voxels: Voxels of each label, in the order of the labels.
+    """
+
+    id: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    minimum: tuple[float, ...]
+    foreground: tuple[NDArray[np.float32], ...]
+    label_voxels: tuple[int, ...]
+
+
+def fingerprint_case(
+    case_id: str, images: Iterable[Volume], labels: NDArray[np.uint8], label_count: int
+) -> CaseFingerprint:
+    """Take one case's figures.
+
+    Args:
+        case_id: The case.
+        images: One volume per channel, on one grid.
+        labels: `(I, J, K)` on that grid: 0 for background, k for the k-th label.
+        label_count: How many labels there are.
+    """
+    channels = list(images)
+    first = channels[0]
+    shape = (int(first.shape[0]), int(first.shape[1]), int(first.shape[2]))
+    grid = map_to_network(shape, first.orientation, first.spacing_mm, (None, None, None))
+    drawn = labels > 0
+    samples = []
+    for channel in channels:
+        values = channel.array[drawn]
+        step = max(1, len(values) // _FOREGROUND_SAMPLE)
+        samples.append(values[::step].astype(np.float32))
+    counts = np.bincount(labels.reshape(-1), minlength=label_count + 1)[1:]
+    return CaseFingerprint(
+        id=case_id,
+        shape=grid.shape,
+        spacing_mm=grid.spacing_mm,
+        minimum=tuple(float(channel.array.min()) for channel in channels),
+        foreground=tuple(samples),
+        label_voxels=tuple(int(count) for count in counts),
+    )

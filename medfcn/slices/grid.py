@@ -1,0 +1,213 @@
+"""The way from a volume's own grid to the network grid, and back.
+
+The network grid is the volume's own grid with its axes re-ordered to right, anterior, superior and its
+spacing changed along some of them. Nothing is rotated, so an oblique volume keeps its own planes, and each
+axis can be resampled by itself. Positions follow from millimetres, not from the ratio of shapes: both grids
+share their centre, and a voxel of the network grid lies at
+
+    native = (network + 1/2 - N/2) * spacing_network / spacing_native + n/2 - 1/2
+
+along an axis with `n` native and `N` network voxels. Centring both makes the two ends of an axis alike, so
+that a volume stored with an axis reversed gives the same arrays bit for bit.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import GeometryError
+
+Floats = NDArray[np.float32]
+
+_KEEP_VOXELS = 0.05
+"""Below this displacement at a volume's edge, two spacings are one and nothing is resampled."""
+
+
+@dataclass(frozen=True)
+class GridMap:
+    """How one volume's grid maps onto its network grid.
+
+    Attributes:
+        native_shape: Voxels along the volume's own axes.
+        axes: The native axis that runs along R, A and S.
+        flips: Whether that native axis runs the other way (towards L, P or I).
+        spacing_native_mm: Voxel edge lengths before resampling, in R, A, S order.
+        spacing_mm: Voxel edge lengths of the network grid, in R, A, S order.
+        shape: Voxels of the network grid, in R, A, S order.
+    """
+
+    native_shape: tuple[int, int, int]
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    spacing_native_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    @property
+    def native_voxel(self) -> NDArray[np.float64]:
+        """`(4, 4)` matrix from a voxel of the network grid to the native voxel it lies at."""
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for world, axis in enumerate(self.axes):
+            size, sign = self.native_shape[axis], -1 if self.flips[world] else 1
+            ratio = self.spacing_mm[world] / self.spacing_native_mm[world]
+            matrix[axis, world] = sign * ratio
+            start = (0.5 - self.shape[world] / 2) * ratio + (size / 2 - 0.5)
+            matrix[axis, 3] = (size - 1 - start) if self.flips[world] else start
+        return matrix
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values, which `from_json` turns back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**{key: tuple(item) for key, item in value.items()})
+
+
+def map_to_network(
+    shape: tuple[int, int, int],
+    orientation: str,
+    spacing_mm: tuple[float, float, float],
+    target_mm: tuple[float | None, float | None, float | None],
+) -> GridMap:
+    """Plan the way of one volume to the network grid.
+
+    Args:
+        shape: The volume's voxels along its own axes.
+        orientation: Where its axes point, such as `"LPS"`.
+        spacing_mm: Its voxel edge lengths along its own axes.
+        target_mm: Wanted edge lengths in R, A, S order; `None` keeps the volume's own.
+
+    Raises:
+        GeometryError: `orientation` does not name each of the three directions once.
+
+    Example:
+        >>> grid = map_to_network((10, 20, 30), "LSA", (1.0, 3.0, 0.5), (None, 1.0, None))
+        >>> grid.axes, grid.flips, grid.spacing_mm, grid.shape
+        ((0, 2, 1), (True, False, False), (1.0, 1.0, 3.0), (10, 15, 20))
+    """
+    pairs = ("RL", "AP", "SI")
+    found = [[axis for axis, letter in enumerate(orientation) if letter in pair] for pair in pairs]
+    if any(len(axes) != 1 for axes in found):
+        raise GeometryError(
+            f"orientation {orientation!r} does not name each of R/L, A/P and S/I once; check the affine"
+        )
+    axes = (found[0][0], found[1][0], found[2][0])
+    flips = (orientation[axes[0]] == "L", orientation[axes[1]] == "P", orientation[axes[2]] == "I")
+    native = (spacing_mm[axes[0]], spacing_mm[axes[1]], spacing_mm[axes[2]])
+    sizes = (shape[axes[0]], shape[axes[1]], shape[axes[2]])
+    new_spacing, new_shape = [], []
+    for size, own, wanted in zip(sizes, native, target_mm, strict=True):
+        if wanted is None or abs(wanted / own - 1) * size < 2 * _KEEP_VOXELS:
+            new_spacing.append(own)
+            new_shape.append(size)
+        else:
+            new_spacing.append(float(wanted))
+            new_shape.append(max(1, round(size * own / wanted)))
+    return GridMap(
+        native_shape=shape,
+        axes=axes,
+        flips=flips,
+        spacing_native_mm=native,
+        spacing_mm=(new_spacing[0], new_spacing[1], new_spacing[2]),
+        shape=(new_shape[0], new_shape[1], new_shape[2]),
+    )
+
+
+def to_network_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
+    """Bring an array from its volume's grid to the network grid.
+
+    Args:
+        array: `(..., I, J, K)` on the native grid. Floating types are interpolated linearly; all other types
+            are resampled as labels, by the largest linearly interpolated share (ties to the smaller value).
+        grid: From `map_to_network`.
+
+    Returns:
+        `(..., R, A, S)`: float32 for floating input, the input's type for labels.
+    """
+    leading = array.ndim - 3
+    turned = np.transpose(array, (*range(leading), *(leading + axis for axis in grid.axes)))
+    turned = _flip(turned, grid)
+    if np.issubdtype(array.dtype, np.floating):
+        # Contiguous, so that sums over it do not depend on how the file ordered its axes.
+        values = np.array(turned, dtype=np.float32, order="C")
+        return _resample(values, grid.shape, grid.spacing_native_mm, grid.spacing_mm)
+    return _resample_labels(turned, grid)
+
+
+def to_native_grid(array: Floats, grid: GridMap) -> Floats:
+    """Bring values (probabilities) from the network grid back to the volume's own.
+
+    Args:
+        array: `(..., R, A, S)` on the network grid.
+        grid: The map that brought the volume there.
+
+    Returns:
+        `(..., I, J, K)` float32 on the native grid, linearly interpolated.
+    """
+    leading = array.ndim - 3
+    sizes = tuple(grid.native_shape[axis] for axis in grid.axes)
+    values = _resample(array.astype(np.float32, copy=False), sizes, grid.spacing_mm, grid.spacing_native_mm)
+    values = _flip(values, grid)
+    back = np.argsort(grid.axes)
+    return np.transpose(values, (*range(leading), *(leading + int(axis) for axis in back)))
+
+
+def _flip(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
+    """Turn round those of the last three axes, in R, A, S order, that the volume stores the other way."""
+    return np.flip(array, tuple(array.ndim - 3 + axis for axis in range(3) if grid.flips[axis]))
+
+
+def _resample(
+    array: Floats, shape: tuple[int, ...], spacing_from: tuple[float, ...], spacing_to: tuple[float, ...]
+) -> Floats:
+    """Linear interpolation along the last three axes, where their spacing or size changes."""
+    leading = array.ndim - 3
+    # The axis that shrinks most goes first: less is left to do for the others.
+    order = sorted(range(3), key=lambda axis: shape[axis] / array.shape[leading + axis])
+    for axis in order:
+        size = array.shape[leading + axis]
+        if spacing_from[axis] == spacing_to[axis] and shape[axis] == size:
+            continue
+        ratio = spacing_to[axis] / spacing_from[axis]
+        array = _interpolate(array, leading + axis, _positions(size, shape[axis], ratio))
+    return array
+
+
+def _positions(size_from: int, size_to: int, ratio: float) -> NDArray[np.float64]:
+    """Where the voxels of one axis lie on another, in its voxels; both share their centre."""
+    from_centre = np.arange(size_to, dtype=np.float64) + (0.5 - size_to / 2)
+    return np.asarray(from_centre * ratio + (size_from / 2 - 0.5), dtype=np.float64)
+
+
+def _interpolate(array: Floats, axis: int, positions: NDArray[np.float64]) -> Floats:
+    """Two-tap linear interpolation along one axis; beyond the ends the outermost value holds."""
+    size = array.shape[axis]
+    held = np.clip(positions, 0, size - 1)
+    below = np.minimum(held.astype(np.intp), max(size - 2, 0))
+    weight = (held - below).astype(np.float32)
+    weight = weight.reshape((-1,) + (1,) * (array.ndim - axis - 1))
+    lower: Floats = np.take(array, below, axis=axis)
+    upper: Floats = np.take(array, np.minimum(below + 1, size - 1), axis=axis)
+    upper -= lower
+    upper *= weight
+    upper += lower
+    return upper
+
+
+def _resample_labels(labels: NDArray[Any], grid: GridMap) -> NDArray[Any]:
+    if grid.spacing_mm == grid.spacing_native_mm and grid.shape == labels.shape[-3:]:
+        return np.ascontiguousarray(labels)
+    shape = labels.shape[:-3] + grid.shape
+    best = np.full(shape, -1.0, dtype=np.float32)
+    result = np.zeros(shape, dtype=labels.dtype)
+    for value in np.unique(labels):
+        share = _resample((labels == value).astype(np.float32), grid.shape, grid.spacing_native_mm, grid.spacing_mm)
+        larger = share > best
+        best[larger] = share[larger]
+        result[larger] = value
+    return result

@@ -1,0 +1,130 @@
+"""Which slices make up a training batch, and where in them the window lies.
+
+Every batch follows from the seed and its step alone: no state is carried from step to step, so a training
+resumes, repeats and spreads over workers without changing what it sees.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.slices.slicing import neighbours
+from medfcn.slices.store import SliceStore, StoredCase
+
+MARGIN = 1.25
+"""Pixels read along each edge, as a multiple of the window: what rotation and shift bring in from outside."""
+
+
+@dataclass(frozen=True)
+class SliceBatch:
+    """Slices as they come from the store, before augmentation.
+
+    Attributes:
+        images: `(B, C·context, H, W)` float32, zero where the region reaches beyond a slice.
+        targets: `(B, H, W)` uint8.
+        cases: The case of each slice, for messages.
+    """
+
+    images: NDArray[np.float32]
+    targets: NDArray[np.uint8]
+    cases: tuple[str, ...]
+
+
+class SliceSampler:
+    """Draws training batches from a store, favouring slices that hold foreground.
+
+    Args:
+        store: The prepared cases.
+        window: `(H, W)` pixels that the network is trained on; batches are larger by `MARGIN` for augmentation.
+        context: Neighbouring slices seen at once, odd.
+        batch_size: Slices in a batch.
+        foreground_share: Share of the draws that take a slice with foreground and a window around it.
+        seed: Of the whole training.
+    """
+
+    def __init__(
+        self,
+        store: SliceStore,
+        *,
+        window: tuple[int, int],
+        context: int,
+        batch_size: int,
+        foreground_share: float,
+        seed: int,
+    ) -> None:
+        self.store = store
+        self.region = (int(np.ceil(window[0] * MARGIN)), int(np.ceil(window[1] * MARGIN)))
+        self.window = window
+        self.context = context
+        self.batch_size = batch_size
+        self.foreground_share = foreground_share
+        self.seed = seed
+        self._with_foreground = [index for index, case in enumerate(store.cases) if case.label_slices]
+
+    def batch(self, step: int) -> SliceBatch:
+        """The batch of a step, the same whenever and wherever it is asked for."""
+        random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
+        channels = self.store.cases[0].images.shape[1] * self.context
+        images = np.zeros((self.batch_size, channels, *self.region), dtype=np.float32)
+        targets = np.zeros((self.batch_size, *self.region), dtype=np.uint8)
+        names = []
+        for index in range(self.batch_size):
+            # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
+            wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground
+            case, number, centre = self._draw(random, wants_foreground=bool(wants_foreground))
+            self._copy(case, number, centre, images[index], targets[index])
+            names.append(case.id)
+        return SliceBatch(images=images, targets=targets, cases=tuple(names))
+
+    def _draw(
+        self, random: np.random.Generator, *, wants_foreground: bool
+    ) -> tuple[StoredCase, int, tuple[int, int]]:
+        """A case, one of its slices and the window's centre in it."""
+        among = self._with_foreground if wants_foreground else range(len(self.store.cases))
+        case = self.store.cases[among[random.integers(len(among))]]
+        size = case.labels.shape[1:]
+        if wants_foreground:
+            slices = case.label_slices[random.integers(len(case.label_slices))]
+            number = int(slices[random.integers(len(slices))])
+        else:
+            number = int(random.integers(len(case.labels)))
+        free = [max(size[axis] - self.window[axis], 0) for axis in range(2)]
+        corner = [
+            float(random.uniform(0, room)) if room else -(self.window[axis] - size[axis]) / 2
+            for axis, room in enumerate(free)
+        ]
+        if wants_foreground and any(free):
+            drawn = np.argwhere(case.labels[number] > 0)
+            pixel = drawn[random.integers(len(drawn))]
+            offset = random.uniform(0.25, 0.75, 2)
+            corner = [
+                float(np.clip(pixel[axis] - offset[axis] * self.window[axis], 0, room)) if room else corner[axis]
+                for axis, room in enumerate(free)
+            ]
+        centre = (round(corner[0] + self.window[0] / 2), round(corner[1] + self.window[1] / 2))
+        return case, number, centre
+
+    def _copy(
+        self,
+        case: StoredCase,
+        number: int,
+        centre: tuple[int, int],
+        image: NDArray[np.float32],
+        target: NDArray[np.uint8],
+    ) -> None:
+        """Lay the part of a slice around `centre` into the zeroed arrays of one batch entry."""
+        into, out_of = [], []
+        for axis in range(2):
+            start = centre[axis] - self.region[axis] // 2
+            stop = start + self.region[axis]
+            held_start, held_stop = max(start, 0), min(stop, case.labels.shape[1 + axis])
+            out_of.append(slice(held_start, held_stop))
+            into.append(slice(held_start - start, held_stop - start))
+        numbers = neighbours(np.array([number]), len(case.labels), self.context)[0]
+        channels = case.images.shape[1]
+        for position, neighbour in enumerate(numbers):
+            image[position * channels : (position + 1) * channels, into[0], into[1]] = case.images[
+                neighbour, :, out_of[0], out_of[1]
+            ]
+        target[into[0], into[1]] = case.labels[number, out_of[0], out_of[1]]

@@ -1,0 +1,66 @@
+"""A volume's array cut into 2D slices along a view, and put together again.
+
+`slice_volume` and `stack_slices` are exact inverses for every shape and view.
+
+Example:
+    >>> array = np.arange(24.0).reshape(1, 2, 3, 4)
+    >>> slice_volume(array, "axial").shape
+    (4, 1, 2, 3)
+    >>> bool((stack_slices(slice_volume(array, "coronal"), "coronal") == array).all())
+    True
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.config import View
+
+VIEW_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The network-grid axis (R, A, S) that the slices of a view are stacked along."""
+
+
+def slice_volume(array: NDArray[Any], view: View) -> NDArray[Any]:
+    """Cut a volume into slices.
+
+    Args:
+        array: `(C, R, A, S)` on the network grid.
+        view: The plane of the slices.
+
+    Returns:
+        `(N, C, H, W)`, contiguous: N slices along the view's axis; H and W are the other two, in R, A, S order.
+    """
+    return np.ascontiguousarray(np.moveaxis(array, 1 + VIEW_AXIS[view], 0))
+
+
+def stack_slices(slices: NDArray[Any], view: View) -> NDArray[Any]:
+    """Put slices together, the inverse of `slice_volume`.
+
+    Args:
+        slices: `(N, C, H, W)`.
+        view: The plane they were cut along.
+
+    Returns:
+        `(C, R, A, S)`.
+    """
+    return np.moveaxis(slices, 0, 1 + VIEW_AXIS[view])
+
+
+def neighbours(index: NDArray[np.intp], count: int, context: int) -> NDArray[np.intp]:
+    """The slices a network sees for each slice: itself and those around it, the outermost repeated at the ends.
+
+    Args:
+        index: `(B,)` slice numbers.
+        count: Slices in the volume.
+        context: How many to see, odd.
+
+    Returns:
+        `(B, context)` slice numbers, in order.
+
+    Example:
+        >>> neighbours(np.array([0, 2, 4]), count=5, context=3).tolist()
+        [[0, 0, 1], [1, 2, 3], [3, 4, 4]]
+    """
+    offsets = np.arange(context) - context // 2
+    return np.asarray(np.clip(index[:, None] + offsets, 0, count - 1), dtype=np.intp)

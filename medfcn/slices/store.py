@@ -1,0 +1,74 @@
+"""Prepared slices on disk, memory-mapped: read once from the volumes, then as fast as memory.
+
+A case's arrays lie in files named by what they follow from: the content of its image and label files, the plan
+and the labels. The same content prepared the same way is therefore found again, and anything else never is.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.files import atomic_write
+
+_FORMAT = 1
+"""Raised whenever the same content and settings would be prepared differently."""
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One case's slices.
+
+    Attributes:
+        id: The case.
+        images: `(N, C, H, W)` float32.
+        labels: `(N, H, W)` uint8.
+        label_slices: For each label that is present, the numbers of the slices that hold it.
+    """
+
+    id: str
+    images: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    label_slices: tuple[NDArray[np.intp], ...]
+
+
+@dataclass(frozen=True)
+class SliceStore:
+    """The prepared cases of a training."""
+
+    cases: tuple[StoredCase, ...]
+
+
+def store_key(hashes: Iterable[str], settings: dict[str, Any]) -> str:
+    """A name for what is prepared from files of these hashes with these settings."""
+    text = json.dumps([_FORMAT, list(hashes), settings], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def write_case(folder: Path, key: str, images: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
+    """Keep a case's slices under a key.
+
+    Args:
+        folder: Where the store lies.
+        key: From `store_key`.
+        images: `(N, C, H, W)`.
+        labels: `(N, H, W)`.
+    """
+    for name, array in (("images", images), ("labels", labels)):
+        with atomic_write(folder / f"{key}.{name}.npy") as file:
+            np.save(file, array, allow_pickle=False)
+
+
+def open_case(folder: Path, key: str, case_id: str) -> StoredCase | None:
+    """A case's slices, memory-mapped; None when the key is not there."""
+    paths = [folder / f"{key}.{name}.npy" for name in ("images", "labels")]
+    if not all(path.is_file() for path in paths):
+        return None
+    images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+    present = [np.flatnonzero((labels == value).any(axis=(1, 2))) for value in np.unique(labels) if value]
+    return StoredCase(id=case_id, images=images, labels=labels, label_slices=tuple(present))

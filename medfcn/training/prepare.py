@@ -1,0 +1,198 @@
+"""A data set → everything a training needs: checked cases, a split, a plan, and slices on disk."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.config import Settings
+from medfcn.errors import DatasetError, MedfcnError, VolumeError
+from medfcn.progress import Progress
+from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
+from medfcn.slices.plan import Plan, make_plan
+from medfcn.slices.preprocess import image_tensor, label_tensor, network_transforms
+from medfcn.slices.slicing import slice_volume
+from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
+from medfcn.training.folds import Split, split_by_group
+from medfcn.volumes import Case, Dataset, LabelMap, Volume, read_mask, read_volume, require_same_grid
+
+_SHOWN = 5
+"""Problems spelled out in one error message."""
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """One case, read and found good.
+
+    Attributes:
+        images: One volume per channel.
+        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label.
+        hashes: SHA-256 of the image files in order, then of the label file.
+    """
+
+    images: tuple[Volume, ...]
+    labels: NDArray[np.uint8]
+    hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What reading every case once has shown.
+
+    Attributes:
+        dataset: Where the cases lie.
+        labels: What is to be segmented.
+        cases: The good ones.
+        fingerprints: By case id.
+        hashes: By case id.
+        problems: Case id and one line for each that cannot be used.
+    """
+
+    dataset: Dataset
+    labels: LabelMap
+    cases: tuple[Case, ...]
+    fingerprints: Mapping[str, CaseFingerprint]
+    hashes: Mapping[str, tuple[str, ...]]
+    problems: tuple[tuple[str, str], ...]
+
+
+def read_case(case: Case, labels: LabelMap) -> ReadCase:
+    """Read a case's channels and label, and make sure that they belong together.
+
+    Raises:
+        MedfcnError: A file cannot be trusted, grids differ, or a channel is constant.
+    """
+    if case.label is None:
+        raise DatasetError(f"{case.id}: no label; add it, or leave the case out")
+    images = tuple(read_volume(path) for path in case.images)
+    for image in images:
+        if image.array.min() == image.array.max():
+            raise VolumeError(f"{case.id}: image {image.name} is constant, there is nothing to learn; leave it out")
+        require_same_grid(images[0], image)
+    mask = read_mask(case.label)
+    require_same_grid(images[0], mask)
+    encoded = labels.encode(mask.array, name=case.id)
+    return ReadCase(images=images, labels=encoded, hashes=(*(image.sha256 for image in images), mask.sha256))
+
+
+def survey(dataset: Dataset, labels: LabelMap | None, *, skip_bad: bool, progress: Progress) -> Survey:
+    """Read every case once, before anything is written.
+
+    Args:
+        dataset: The cases.
+        labels: What to segment; None takes the names of the data set, else the values found.
+        skip_bad: Leave out cases that cannot be used, instead of stopping.
+        progress: Where each problem is told.
+
+    Raises:
+        DatasetError: A case cannot be used and `skip_bad` is false, or none can.
+    """
+    chosen = labels or _labels_of(dataset)
+    fingerprints: dict[str, CaseFingerprint] = {}
+    hashes: dict[str, tuple[str, ...]] = {}
+    problems: list[tuple[str, str]] = []
+    with progress.task("check", len(dataset.cases)) as task:
+        for case in dataset.cases:
+            try:
+                read = read_case(case, chosen)
+                fingerprints[case.id] = fingerprint_case(case.id, read.images, read.labels, len(chosen.names))
+                hashes[case.id] = read.hashes
+            except MedfcnError as error:
+                text = str(error)
+                problems.append((case.id, text if text.startswith(case.id) else f"{case.id}: {text}"))
+            task.advance(case.id)
+    _judge(problems, len(dataset.cases), skip_bad=skip_bad, progress=progress)
+    good = tuple(case for case in dataset.cases if case.id in fingerprints)
+    return Survey(dataset, chosen, good, fingerprints, hashes, tuple(problems))
+
+
+def _judge(problems: Sequence[tuple[str, str]], count: int, *, skip_bad: bool, progress: Progress) -> None:
+    if not problems:
+        return
+    if skip_bad and len(problems) < count:
+        for _, line in problems:
+            progress.say(f"left out: {line}")
+        return
+    shown = "; ".join(line for _, line in problems[:_SHOWN])
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    advice = "mend them, or pass --skip-bad to leave them out" if len(problems) < count else "mend them"
+    raise DatasetError(f"{len(problems)} of {count} cases cannot be used: {shown}{more}; {advice}")
+
+
+def _labels_of(dataset: Dataset) -> LabelMap:
+    """The labels a data set names, else the values in its masks."""
+    if dataset.label_names:
+        return LabelMap.from_names(dataset.label_names)
+    found: set[int] = set()
+    for case in dataset.cases:
+        if case.label is not None:
+            try:
+                found |= {int(value) for value in np.unique(read_mask(case.label).array)}
+            except MedfcnError:
+                continue  # told with its case, when the case is read
+    values = sorted(found - {0})
+    if not values:
+        raise DatasetError("no label holds any value but 0; check the label files")
+    return LabelMap.from_names({value: f"label_{value}" for value in values})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a training needs.
+
+    Attributes:
+        survey: The cases and what they are like.
+        split: Which are trained on.
+        plan: How volumes become slices.
+        store: The training cases' slices.
+    """
+
+    survey: Survey
+    split: Split
+    plan: Plan
+    store: SliceStore
+
+    def cases(self, ids: Sequence[str]) -> tuple[Case, ...]:
+        """The cases of some ids, in that order."""
+        by_id = {case.id: case for case in self.survey.cases}
+        return tuple(by_id[case_id] for case_id in ids)
+
+
+def plan_training(found: Survey, settings: Settings, *, seed: int) -> tuple[Split, Plan]:
+    """Split the cases and plan from those that are trained on."""
+    split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
+    training = [found.fingerprints[case_id] for case_id in split.training]
+    return split, make_plan(training, settings)
+
+
+def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:
+    """Bring the training cases' slices to the network grid and keep them in `folder`."""
+    by_id = {case.id: case for case in found.cases}
+    transforms = network_transforms(plan, keys=("image", "label"))
+    what = {"plan": plan.to_json() | {"reasons": None}, "labels": found.labels.to_json()}
+    stored: list[StoredCase] = []
+    with progress.task("prepare", len(split.training)) as task:
+        for case_id in split.training:
+            key = store_key(found.hashes[case_id], what)
+            case = open_case(folder, key, case_id)
+            if case is None:
+                images, labels = _slices(read_case(by_id[case_id], found.labels), plan, transforms)
+                write_case(folder, key, images, labels)
+                case = open_case(folder, key, case_id)
+            if case is None:
+                raise DatasetError(f"{case_id}: its prepared slices vanished from the run folder; start again")
+            stored.append(case)
+            task.advance(case_id)
+    return Prepared(found, split, plan, SliceStore(tuple(stored)))
+
+
+def _slices(
+    case: ReadCase, plan: Plan, transforms: Callable[[dict[str, object]], dict[str, object]]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    sample = transforms(
+        {"image": image_tensor(case.images), "label": label_tensor(case.labels, case.images[0].affine)}
+    )
+    image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
+    return slice_volume(image, plan.view), slice_volume(label, plan.view)[:, 0]

@@ -1,0 +1,185 @@
+"""The one call that trains: a data set and a few choices → a run folder."""
+
+import dataclasses
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from medfcn.config import Settings, budget_seconds, override, read_settings
+from medfcn.errors import SettingsError
+from medfcn.evaluation import ScoreTable, evaluate, write_scores
+from medfcn.files import refuse_existing
+from medfcn.inference.devices import choose_device, set_threads
+from medfcn.inference.model import Model
+from medfcn.progress import Progress, Silent, duration
+from medfcn.training.prepare import Prepared, plan_training, prepare, survey
+from medfcn.training.record import Log, cpu_seconds, write_cases
+from medfcn.training.schedule import Length
+from medfcn.training.trainer import Machine, Outcome, Trainer
+from medfcn.volumes import LabelMap, find_dataset
+
+DEFAULT_BUDGET = "10m"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        folder: The run folder.
+        steps: Optimiser steps made.
+        validation: Scores of the validation cases.
+        seconds: Wall time.
+        cpu_seconds: User and system time of the process.
+    """
+
+    folder: Path
+    steps: int
+    validation: ScoreTable
+    seconds: float
+    cpu_seconds: float
+
+    def load(self, *, device: str = "auto") -> Model:
+        """The trained model."""
+        return Model.load(self.folder, device=device)
+
+
+def train(
+    dataset: Path | str,
+    output: Path | str,
+    *,
+    labels: str | LabelMap | None = None,
+    settings: Settings | Path | str | None = None,
+    context: int | None = None,
+    view: str | None = None,
+    budget: str | float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    groups: Path | str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a fully convolutional network on the slices of a data set's volumes.
+
+    Args:
+        dataset: A folder with `images/` and `labels/`, a Decathlon or nnU-Net folder, or a CSV or TSV of files.
+        output: The run folder to make.
+        labels: What to segment, such as `hippocampus=1+2`; None takes the data set's names or values.
+        settings: All settings, or a TOML file of some.
+        context: Slices the network sees at once, odd; overrides `slices.context`.
+        view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
+        budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
+        epochs: Of `training.epoch_steps` steps each, instead of a budget.
+        steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
+        groups: A CSV of `id, group`; cases of one group are never parted.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of torch; None leaves it to torch.
+        seed: Of every random number.
+        skip_bad: Leave out cases that cannot be used, instead of stopping.
+        overwrite: Replace an existing run folder.
+        progress: Where messages go.
+
+    Raises:
+        OutputExistsError: The run folder exists, and `overwrite` is false.
+        DatasetError: The cases cannot be told, or some cannot be used and `skip_bad` is false.
+        SettingsError: A setting is unknown or cannot be.
+        TrainingError: Training cannot go on.
+    """
+    started, say, folder = time.monotonic(), progress or Silent(), Path(output)
+    length = _length(budget, epochs, steps)
+    chosen = settings if isinstance(settings, Settings) else read_settings(settings)
+    chosen = override(chosen, "slices", context=context, view=view)
+    if epochs is not None:
+        length = Length(steps=epochs * chosen.training.epoch_steps)
+    label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    refuse_existing(folder, overwrite=overwrite)
+    machine = Machine(device=choose_device(device), seed=seed, started=started)
+    found = survey(
+        find_dataset(dataset, groups=Path(groups) if groups else None),
+        label_map,
+        skip_bad=skip_bad,
+        progress=say,
+    )
+    split, plan = plan_training(found, chosen, seed=seed)
+    _clear(folder)
+    state = folder / "state"
+    state.mkdir(parents=True)
+    prepared = prepare(found, split, plan, state, say)
+    write_cases(folder / "cases.csv", prepared)
+    say.say(
+        f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
+        f"{', '.join(found.labels.names)}; {plan.view} slices, windows {plan.window[0]}×{plan.window[1]}"
+    )
+    before = torch.get_num_threads()
+    set_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            trainer = Trainer(prepared, chosen, machine, log=Log(folder / "log.csv", started=started), progress=say)
+            outcome = trainer.run(length)
+        table = _write_run(folder, prepared, outcome, started)
+    finally:
+        torch.set_num_threads(before)
+    del trainer
+    shutil.rmtree(state)
+    run = Run(folder, outcome.steps, table, time.monotonic() - started, cpu_seconds())
+    say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
+    return run
+
+
+def _length(budget: str | float | None, epochs: int | None, steps: int | None) -> Length:
+    given = [name for name, value in (("budget", budget), ("epochs", epochs), ("steps", steps)) if value is not None]
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(given)} are given together; give one of budget, epochs and steps")
+    for name, value in (("epochs", epochs), ("steps", steps)):
+        if value is not None and value < 1:
+            raise SettingsError(f"{name} {value}: at least 1 is needed; give a larger number")
+    if steps is not None:
+        return Length(steps=steps)
+    return Length(budget_seconds=budget_seconds(DEFAULT_BUDGET if budget is None else budget))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier training left in a run folder, and nothing else that may lie there."""
+    for name in ("model.safetensors", "model.json", "cases.csv", "log.csv", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("validation", "state"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+
+
+def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: float) -> ScoreTable:
+    """The model first, then what it reaches on the validation cases, then the card that says so."""
+    validation = folder / "validation"
+    validation.mkdir()
+    masks, references = {}, {}
+    for case in prepared.cases(prepared.split.validation):
+        prediction = outcome.model.predict([str(path) for path in case.images])
+        prediction.save(validation / f"{case.id}.nii.gz")
+        masks[case.id], references[case.id] = prediction, case.label
+    table = evaluate(masks, references, labels=prepared.survey.labels)
+    write_scores(table, validation)
+    model = outcome.model
+    model.card = dataclasses.replace(
+        model.card,
+        training={
+            "cases": len(prepared.split.training),
+            "validation_cases": len(prepared.split.validation),
+            "steps": outcome.steps,
+            "best_step": outcome.best_step,
+            "seconds": round(time.monotonic() - started, 1),
+            "cpu_seconds": round(cpu_seconds(), 1),
+            "device": str(model.device),
+            "threads": torch.get_num_threads(),
+        },
+        validation=table.summary().to_json(),
+    )
+    model.save(folder)
+    return table
