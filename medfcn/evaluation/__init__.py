@@ -1,1 +1,68 @@
-"""."""
+"""A mask and its reference -> scores -> summary -> tables and pictures.
+
+Metrics are pure functions on arrays with the spacing in millimetres, on numpy and scipy alone. `evaluate`
+runs them over folders.
+"""
+
+from medfcn.evaluation.evaluate import evaluate
+from medfcn.evaluation.overlap import (
+    VoxelCounts,
+    confusion_matrix,
+    count_labels,
+    count_voxels,
+    dice,
+    iou,
+    precision,
+    recall,
+    specificity,
+)
+from medfcn.evaluation.scores import Definitions, LabelScores, score_case
+from medfcn.evaluation.summary import (
+    DistanceSummary,
+    LabelSummary,
+    ShareSummary,
+    Summary,
+    VolumeSummary,
+    summarise,
+)
+from medfcn.evaluation.surface import (
+    SurfaceDistances,
+    assd_mm,
+    hausdorff_mm,
+    label_surface_distances,
+    masd_mm,
+    nsd,
+    surface_distances,
+)
+from medfcn.evaluation.table import ScoreTable, write_scores
+
+__all__ = [
+    "Definitions",
+    "DistanceSummary",
+    "LabelScores",
+    "LabelSummary",
+    "ScoreTable",
+    "ShareSummary",
+    "Summary",
+    "SurfaceDistances",
+    "VolumeSummary",
+    "VoxelCounts",
+    "assd_mm",
+    "confusion_matrix",
+    "count_labels",
+    "count_voxels",
+    "dice",
+    "evaluate",
+    "hausdorff_mm",
+    "iou",
+    "label_surface_distances",
+    "masd_mm",
+    "nsd",
+    "precision",
+    "recall",
+    "score_case",
+    "specificity",
+    "summarise",
+    "surface_distances",
+    "write_scores",
+]

@@ -69,9 +69,7 @@ def label_boundaries(mask: Bytes, labels: int, boundary: Boundary) -> tuple[Boun
     """
     shape = tuple(length + 1 for length in mask.shape)
     if boundary == "elements" and mask.ndim not in (2, 3):
-        raise GeometryMismatchError(
-            f"reference: has {mask.ndim} axes; surface elements are defined for 2 and 3"
-        )
+        raise GeometryMismatchError(f"reference: has {mask.ndim} axes; surface elements are defined for 2 and 3")
     find = _edge_voxels if boundary == "voxels" else _edge_corners
     found = [find(slab, shape, labels) for slab in _slabs(mask)]
     if not found:
@@ -262,7 +260,5 @@ def _marching_cubes_triangles() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     is_ours = (cells[:, 0] % 2 == 0) & (cells[:, 1] % 2 == 0)
     cells = cells[is_ours]
     if len(np.unique(codes[cells[:, 0] // 2, cells[:, 1] // 2])) != 254:
-        raise SettingsError(
-            "scikit-image: its marching cubes misses neighbourhoods; install scikit-image >= 0.22"
-        )
+        raise SettingsError("scikit-image: its marching cubes misses neighbourhoods; install scikit-image >= 0.22")
     return codes[cells[:, 0] // 2, cells[:, 1] // 2], triangles[is_ours]

@@ -91,9 +91,7 @@ def _one_label(mask: NDArray[Any], name: str) -> Bytes:
         return mask.view(np.uint8)
     if mask.dtype.kind not in "iuf":
         raise LabelError(f"{name}: values are {mask.dtype}; expected a mask of booleans, or of 0 and 1")
-    mask_bytes: Bytes = (
-        mask.astype(np.uint8, copy=False) if mask.dtype.kind in "iu" else (mask == 1).view(np.uint8)
-    )
+    mask_bytes: Bytes = mask.astype(np.uint8, copy=False) if mask.dtype.kind in "iu" else (mask == 1).view(np.uint8)
     in_range = mask.dtype == np.uint8 or np.array_equal(mask_bytes, mask)
     if not in_range or (mask_bytes.size and int(mask_bytes.max()) > 1):
         other = mask[(mask != 0) & (mask != 1)].flat[0]
@@ -199,11 +197,7 @@ def grid_of(spacing_mm: ArrayLike, dimensions: int) -> NDArray[np.float64]:
     values = np.asarray(spacing_mm, dtype=np.float64)
     if values.shape == (dimensions,) and bool(np.isfinite(values).all() and (values > 0).all()):
         return np.diag(values)
-    if (
-        values.shape == (dimensions, dimensions)
-        and bool(np.isfinite(values).all())
-        and np.linalg.det(values) != 0
-    ):
+    if values.shape == (dimensions, dimensions) and bool(np.isfinite(values).all()) and np.linalg.det(values) != 0:
         return values
     raise SettingsError(
         f"spacing_mm: found {values.tolist()}; expected {dimensions} positive lengths in mm, one "

@@ -123,14 +123,10 @@ def _by_tree(points: Indices, others: Indices, grid: Vector) -> Vector:
     return _lengths(points - others[nearest], grid)
 
 
-def _by_transform(
-    points: Indices, others: Indices, shape: tuple[int, ...], edges_mm: tuple[float, ...]
-) -> Vector:
+def _by_transform(points: Indices, others: Indices, shape: tuple[int, ...], edges_mm: tuple[float, ...]) -> Vector:
     elsewhere = np.ones(shape, dtype=bool)
     elsewhere[tuple(others.T)] = False
-    features = distance_transform_edt(
-        elsewhere, sampling=edges_mm, return_distances=False, return_indices=True
-    )
+    features = distance_transform_edt(elsewhere, sampling=edges_mm, return_distances=False, return_indices=True)
     at = tuple(points.T)
     nearest = np.stack([axis[at] for axis in features], axis=1)
     return _lengths(points - nearest, np.diag(edges_mm))

@@ -90,9 +90,7 @@ class SurfaceDistances:
         absent = self._without_both
         if absent is not None:
             return absent
-        total = float(self.reference_mm @ self.reference_sizes) + float(
-            self.prediction_mm @ self.prediction_sizes
-        )
+        total = float(self.reference_mm @ self.reference_sizes) + float(self.prediction_mm @ self.prediction_sizes)
         return total / float(self.reference_sizes.sum() + self.prediction_sizes.sum())
 
     def masd_mm(self) -> float:
@@ -101,9 +99,7 @@ class SurfaceDistances:
         if absent is not None:
             return absent
         from_reference = float(self.reference_mm @ self.reference_sizes) / float(self.reference_sizes.sum())
-        from_prediction = float(self.prediction_mm @ self.prediction_sizes) / float(
-            self.prediction_sizes.sum()
-        )
+        from_prediction = float(self.prediction_mm @ self.prediction_sizes) / float(self.prediction_sizes.sum())
         return (from_reference + from_prediction) / 2
 
     def nsd(self, *, tolerance_mm: float = 1.0) -> float:
@@ -186,9 +182,7 @@ def label_surface_distances(
     return _measure(pair_labels(reference, prediction), spacing_mm, labels, boundary)
 
 
-def _measure(
-    pair: MaskPair, spacing_mm: ArrayLike, labels: int, boundary: Boundary
-) -> tuple[SurfaceDistances, ...]:
+def _measure(pair: MaskPair, spacing_mm: ArrayLike, labels: int, boundary: Boundary) -> tuple[SurfaceDistances, ...]:
     if boundary not in ("voxels", "elements"):
         raise SettingsError(f"boundary: found {boundary!r}; expected 'voxels' or 'elements'")
     grid = grid_of(spacing_mm, pair.reference.ndim)[:, list(pair.axes)]
@@ -196,9 +190,7 @@ def _measure(
     drawn = label_boundaries(pair.reference[box], labels, boundary)
     found = label_boundaries(pair.prediction[box], labels, boundary)
     sizes = element_sizes(grid) if boundary == "elements" else None
-    return tuple(
-        _between(first, second, grid, sizes, boundary) for first, second in zip(drawn, found, strict=True)
-    )
+    return tuple(_between(first, second, grid, sizes, boundary) for first, second in zip(drawn, found, strict=True))
 
 
 def _between(
