@@ -16,6 +16,7 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
+from medfcn.evaluation.report import PictureCase, overlay_picture, overlay_sheet
 from medfcn.evaluation.scores import Definitions, LabelScores, score_case
 from medfcn.evaluation.summary import (
     DistanceSummary,
@@ -41,6 +42,7 @@ __all__ = [
     "DistanceSummary",
     "LabelScores",
     "LabelSummary",
+    "PictureCase",
     "ScoreTable",
     "ShareSummary",
     "Summary",
@@ -58,6 +60,8 @@ __all__ = [
     "label_surface_distances",
     "masd_mm",
     "nsd",
+    "overlay_picture",
+    "overlay_sheet",
     "precision",
     "recall",
     "score_case",
