@@ -1,6 +1,7 @@
 """A file on disk and a `Volume` that can be trusted: read right, or refused in one line."""
 
 from medfcn.volumes.cases import Case, Dataset, find_dataset, find_inputs, find_masks
+from medfcn.volumes.check import CheckReport, check_dataset
 from medfcn.volumes.geometry import (
     corner_displacement_mm,
     corner_displacement_voxels,
@@ -14,18 +15,22 @@ from medfcn.volumes.header import NiftiGeometry
 from medfcn.volumes.labels import LabelEntry, LabelMap, read_mask
 from medfcn.volumes.nifti import read_volume, to_nibabel, write_volume
 from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.problems import Problem
 from medfcn.volumes.volume import Volume, VolumeLike, as_volume
 
 __all__ = [
     "Case",
+    "CheckReport",
     "Dataset",
     "LabelEntry",
     "LabelMap",
     "NiftiGeometry",
+    "Problem",
     "ReadOptions",
     "Volume",
     "VolumeLike",
     "as_volume",
+    "check_dataset",
     "corner_displacement_mm",
     "corner_displacement_voxels",
     "find_dataset",

@@ -103,9 +103,7 @@ def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
     folder = given / "images" if (given / "images").is_dir() else given
     channels = layouts.channels_in(folder, labelled=frozenset())
     if not channels:
-        raise DatasetError(
-            f"{printable(str(folder))}: no volumes (.nii.gz, .nii, ...) in it; give their folder"
-        )
+        raise DatasetError(f"{printable(str(folder))}: no volumes (.nii.gz, .nii, ...) in it; give their folder")
     return tuple(Case(name, images, None, name) for name, images in sorted(channels.items()))
 
 
@@ -128,9 +126,7 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
     folder = given / "labels" if (given / "labels").is_dir() else given
     masks = layouts.volumes_in(folder)
     if not masks:
-        raise DatasetError(
-            f"{printable(str(folder))}: no masks (.nii.gz, .nii, ...) in it; give their folder"
-        )
+        raise DatasetError(f"{printable(str(folder))}: no masks (.nii.gz, .nii, ...) in it; give their folder")
     return masks
 
 
@@ -180,9 +176,7 @@ def _grouped(cases: tuple[Case, ...], path: Path) -> tuple[Case, ...]:
     for line, row in table.rows:
         name, group = row["id"], row["group"].strip()
         if not group or groups.setdefault(name, group) != group:
-            raise DatasetError(
-                f"{table.name}: line {line}: {printable(name)} has no group or two; give it one"
-            )
+            raise DatasetError(f"{table.name}: line {line}: {printable(name)} has no group or two; give it one")
     missing = [case.id for case in cases if case.id not in groups]
     if missing:
         raise DatasetError(f"{table.name}: no group for {first_few(missing)}; add a line for each case")
@@ -192,23 +186,17 @@ def _grouped(cases: tuple[Case, ...], path: Path) -> tuple[Case, ...]:
 def _check_cases(dataset: Dataset) -> None:
     """What must hold for every layout."""
     if not dataset.cases:
-        raise DatasetError(
-            f"{shown(dataset.root)}: no cases in it; expected images/ and labels/, or dataset.json"
-        )
+        raise DatasetError(f"{shown(dataset.root)}: no cases in it; expected images/ and labels/, or dataset.json")
     counts = {len(case.images) for case in dataset.cases}
     if len(counts) > 1:
         most = max(counts)
         few = [case.id for case in dataset.cases if len(case.images) < most]
-        raise DatasetError(
-            f"{first_few(few)}: fewer channels than the {most} of other cases; add the missing files"
-        )
+        raise DatasetError(f"{first_few(few)}: fewer channels than the {most} of other cases; add the missing files")
     owners: dict[Path, str] = {}
     for case in dataset.cases:
         for file in (*case.images, *([case.label] if case.label else [])):
             if owners.setdefault(file, case.id) != case.id or (*case.images, case.label).count(file) > 1:
-                raise DatasetError(
-                    f"{shown(file)}: is named more than once ({printable(case.id)}); mend the entries"
-                )
+                raise DatasetError(f"{shown(file)}: is named more than once ({printable(case.id)}); mend the entries")
     folds: dict[str, Case] = {}
     for case in dataset.cases:
         other = folds.setdefault(case.group, case)

@@ -50,8 +50,7 @@ def checked_affine(affine: object, *, name: str = "affine") -> Affine:
     flatness = abs(np.linalg.det(matrix[:3, :3] / np.where(spacing > 0, spacing, 1.0)))
     if not np.isfinite(spacing).all() or spacing.min() <= 0.0 or not flatness > 1e-4:
         raise GeometryError(
-            f"{name}: the affine's axes have lengths {_three(spacing)} mm and span no volume; re-export "
-            "the volume"
+            f"{name}: the affine's axes have lengths {_three(spacing)} mm and span no volume; re-export the volume"
         )
     return matrix
 
@@ -191,9 +190,7 @@ def require_same_grid(image: "Volume", label: "Volume") -> float:
 
 def _corner_shift(affine_a: Affine, affine_b: Affine, shape: Shape) -> NDArray[np.float64]:
     """How far the eight corner voxels move, `(3, 8)`, in millimetres."""
-    corners = np.array(
-        [[*corner, 1.0] for corner in product(*((0.0, max(size - 1.0, 0.0)) for size in shape))]
-    ).T
+    corners = np.array([[*corner, 1.0] for corner in product(*((0.0, max(size - 1.0, 0.0)) for size in shape))]).T
     difference = np.asarray(affine_b, dtype=np.float64) - np.asarray(affine_a, dtype=np.float64)
     shift: NDArray[np.float64] = (difference @ corners)[:3]
     return shift

@@ -177,7 +177,7 @@ def parse_header(raw: bytes, *, name: str, options: ReadOptions, is_pair: bool =
         VolumeError: A field is absent, contradicts another or is not supported.
         GeometryError: The transforms are absent, broken or contradict each other.
     """
-    record, version, order = _record_of(raw, name)
+    record, version, order = header_record(raw, name)
     _check_magic(record, version, name=name, is_pair=is_pair)
     voxel_type = _voxel_type_of(record, name).newbyteorder(order)
     shape, volumes, index = _shape_of(record, name, options)
@@ -202,15 +202,19 @@ def parse_header(raw: bytes, *, name: str, options: ReadOptions, is_pair: bool =
     )
 
 
-def _record_of(raw: bytes, name: str) -> tuple[NDArray[np.void], Literal[1, 2], ByteOrder]:
+def header_record(raw: bytes, name: str) -> tuple[NDArray[np.void], Literal[1, 2], ByteOrder]:
+    """The fields of a header, its version and its byte order.
+
+    Raises:
+        VolumeError: It is no NIfTI header, or is cut off.
+    """
     length = header_length(raw)
     if length is None:
         raise VolumeError(f"{name}: {describe_bytes(raw)}")
     version: Literal[1, 2] = 1 if length == HEADER_BYTES[1] else 2
     if len(raw) < length:
         raise VolumeError(
-            f"{name}: the header is cut off after {len(raw)} of {length} bytes; copy or download the file "
-            "again"
+            f"{name}: the header is cut off after {len(raw)} of {length} bytes; copy or download the file again"
         )
     order: ByteOrder = "<" if int.from_bytes(raw[:4], "little") == length else ">"
     dtype = HEADER_FIELDS[version].newbyteorder(order)
@@ -230,9 +234,7 @@ def _check_magic(record: NDArray[np.void], version: Literal[1, 2], *, name: str,
             f"{name}: an ANALYZE 7.5 header (magic is empty), which does not say left from right; "
             "convert it to NIfTI with the tool that wrote it"
         )
-    raise VolumeError(
-        f"{name}: magic is {magic!r}; expected {single!r}; the header is damaged, re-export the file"
-    )
+    raise VolumeError(f"{name}: magic is {magic!r}; expected {single!r}; the header is damaged, re-export the file")
 
 
 def _voxel_type_of(record: NDArray[np.void], name: str) -> np.dtype[Any]:
@@ -241,9 +243,7 @@ def _voxel_type_of(record: NDArray[np.void], name: str) -> np.dtype[Any]:
         raise VolumeError(f"{name}: intent_code {intent}: a CIFTI file, not a volume; export a NIfTI volume")
     if code not in VOXEL_TYPES:
         kind = _REFUSED_TYPES.get(code, "no NIfTI type")
-        raise VolumeError(
-            f"{name}: datatype {code} ({kind}) is not a scalar image; export it as int16 or float32"
-        )
+        raise VolumeError(f"{name}: datatype {code} ({kind}) is not a scalar image; export it as int16 or float32")
     voxel_type = np.dtype(VOXEL_TYPES[code])
     if bits != 8 * voxel_type.itemsize:
         raise VolumeError(
@@ -257,28 +257,21 @@ def _shape_of(record: NDArray[np.void], name: str, options: ReadOptions) -> tupl
     """The shape of one volume, how many volumes there are, and which is wanted."""
     dim = [int(size) for size in record["dim"]]
     if not 1 <= dim[0] <= 7:
-        raise VolumeError(
-            f"{name}: dim[0] is {dim[0]}; expected 3; the header is damaged, re-export the file"
-        )
+        raise VolumeError(f"{name}: dim[0] is {dim[0]}; expected 3; the header is damaged, re-export the file")
     sizes = dim[1 : dim[0] + 1]
     for axis, size in enumerate(sizes, start=1):
         if size <= 0:
             raise VolumeError(f"{name}: dim[{axis}] is {size}; expected at least 1; re-export the file")
     shown_shape = " x ".join(str(size) for size in sizes)
     if len(sizes) < 3:
-        raise VolumeError(
-            f"{name}: dim says {len(sizes)}D ({shown_shape}); a volume has three; export it as 3D"
-        )
+        raise VolumeError(f"{name}: dim says {len(sizes)}D ({shown_shape}); a volume has three; export it as 3D")
     volumes = math.prod(sizes[3:])
     wanted = options.volume_index
     if math.prod(sizes[4:]) > 1:
-        raise VolumeError(
-            f"{name}: dim says {len(sizes)}D ({shown_shape}); a volume has three; export it as 3D"
-        )
+        raise VolumeError(f"{name}: dim says {len(sizes)}D ({shown_shape}); a volume has three; export it as 3D")
     if volumes > 1 and wanted is None:
         raise VolumeError(
-            f"{name}: dim says 4D ({shown_shape}): {volumes} volumes; choose one with --volume 0 to "
-            f"{volumes - 1}"
+            f"{name}: dim says 4D ({shown_shape}): {volumes} volumes; choose one with --volume 0 to {volumes - 1}"
         )
     if wanted is not None and wanted >= volumes:
         raise VolumeError(f"{name}: has no volume {wanted}; it holds {volumes}, numbered from 0")
@@ -299,8 +292,7 @@ def _offset_of(record: NDArray[np.void], version: Literal[1, 2], *, name: str, i
     least = 0 if is_pair else HEADER_BYTES[version] + 4
     if not math.isfinite(offset) or offset != int(offset) or offset < least:
         raise VolumeError(
-            f"{name}: vox_offset is {offset:g}; expected a whole number of at least {least}; re-export the "
-            "file"
+            f"{name}: vox_offset is {offset:g}; expected a whole number of at least {least}; re-export the file"
         )
     return int(record["vox_offset"])
 
@@ -309,14 +301,10 @@ def _millimetres_of(record: NDArray[np.void], name: str) -> tuple[float, tuple[s
     """Millimetres in the file's unit of length."""
     code = int(record["xyzt_units"]) & 7
     if code not in _UNITS_MM:
-        raise VolumeError(
-            f"{name}: xyzt_units names no unit of length ({code}); expected 2 (mm); re-export the file"
-        )
+        raise VolumeError(f"{name}: xyzt_units names no unit of length ({code}); expected 2 (mm); re-export the file")
     if code == 0:
         return 1.0, ("unit of length not stated: millimetres assumed",)
-    return _UNITS_MM[code], () if code == 2 else (
-        f"lengths converted from {'metres' if code == 1 else 'microns'}",
-    )
+    return _UNITS_MM[code], () if code == 2 else (f"lengths converted from {'metres' if code == 1 else 'microns'}",)
 
 
 def _transforms_of(record: NDArray[np.void]) -> RawTransforms:

@@ -63,17 +63,13 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.entries) <= 255:
-            raise SettingsError(
-                f"labels: {len(self.entries)} labels; expected 1 to 255, as NAME=V[+V...],..."
-            )
+            raise SettingsError(f"labels: {len(self.entries)} labels; expected 1 to 255, as NAME=V[+V...],...")
         names: set[str] = set()
         owners: dict[int, str] = {}
         for entry in self.entries:
             shown_name = printable(entry.name)
             if not entry.name or entry.name in names:
-                raise SettingsError(
-                    f"labels: the name {shown_name!r} is empty or given twice; give each its own"
-                )
+                raise SettingsError(f"labels: the name {shown_name!r} is empty or given twice; give each its own")
             names.add(entry.name)
             for value in entry.values:
                 if not 1 <= value <= LARGEST_LABEL:
@@ -189,8 +185,7 @@ class LabelMap:
         """A value that JSON can hold."""
         return {
             "entries": [
-                {"name": entry.name, "values": list(entry.values), "written": entry.written}
-                for entry in self.entries
+                {"name": entry.name, "values": list(entry.values), "written": entry.written} for entry in self.entries
             ],
             "unnamed": self.unnamed,
         }
@@ -211,20 +206,14 @@ class LabelMap:
             unnamed = value.get("unnamed", "background")
             rows = [(row["name"], row["values"], row["written"]) for row in value["entries"]]
         except (AttributeError, KeyError, TypeError) as error:
-            raise SettingsError(
-                f"labels: not a label map ({type(error).__name__}); expected entries"
-            ) from error
+            raise SettingsError(f"labels: not a label map ({type(error).__name__}); expected entries") from error
         if unnamed not in ("background", "refuse"):
             raise SettingsError(f"labels: unnamed is {unnamed!r}; expected background or refuse")
         for name, values, written in rows:
             numbers = [*values, written] if isinstance(values, list) else [None]
             if not isinstance(name, str) or not all(type(number) is int for number in numbers):
-                raise SettingsError(
-                    "labels: an entry is not a name, a list of whole numbers and a whole number"
-                )
-        return cls(
-            tuple(LabelEntry(name, tuple(values), written) for name, values, written in rows), unnamed=unnamed
-        )
+                raise SettingsError("labels: an entry is not a name, a list of whole numbers and a whole number")
+        return cls(tuple(LabelEntry(name, tuple(values), written) for name, values, written in rows), unnamed=unnamed)
 
 
 def read_mask(
@@ -257,9 +246,7 @@ def read_mask(
     whole, off = whole_numbers(volume.array, name=who)
     _check_255(whole, named, who)
     notes = volume.notes + ((f"voxels rounded to whole labels (by up to {off:.1g})",) if off else ())
-    return Volume(
-        whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes
-    )
+    return Volume(whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes)
 
 
 def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions) -> Volume:
@@ -269,12 +256,7 @@ def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions
     stored = read_stored(source, options=options)
     scaled = intensities_of(stored, options)
     header, raw = stored.header, stored.array
-    if (
-        not header.is_scaled
-        or raw.dtype.kind not in "iu"
-        or int(raw.min()) < 0
-        or int(raw.max()) > LARGEST_LABEL
-    ):
+    if not header.is_scaled or raw.dtype.kind not in "iu" or int(raw.min()) < 0 or int(raw.max()) > LARGEST_LABEL:
         return scaled
     as_stored = [int(value) for value in np.unique(raw)]
     as_scaled = [float(value) for value in np.unique(scaled.array)]
@@ -303,26 +285,32 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     """
     off = 0.0
     if array.dtype.kind == "f":
-        rounded = np.rint(array)
-        off = float(np.abs(array - rounded).max()) if array.size else 0.0
-        if not off <= ROUNDING:
-            raise LabelError(
-                f"{printable(name)}: values that are no labels: {listed(_not_whole(array))}; "
-                "a mask holds whole numbers (was an image or a probability given?)"
-            )
-        array = rounded
+        for part in _pieces(array):  # so that no second volume of floats is made
+            here = float(np.abs(part - np.rint(part)).max()) if part.size else 0.0
+            if not here <= ROUNDING:  # NaN too
+                raise LabelError(
+                    f"{printable(name)}: values that are no labels: {listed(_not_whole(array))}; "
+                    "a mask holds whole numbers (was an image or a probability given?)"
+                )
+            off = max(off, here)
     elif array.dtype.kind not in "biu":
         raise LabelError(f"{printable(name)}: voxels of type {array.dtype} are no labels; give whole numbers")
     if array.dtype.kind == "b":
         return array.astype(np.uint8), 0.0
     least, most = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    if least < 0 or most > LARGEST_LABEL:
-        outside = np.unique(array[(array < 0) | (array > LARGEST_LABEL)])
+    if least < -ROUNDING or most > LARGEST_LABEL + ROUNDING:
+        outside = np.unique(array[(array < -ROUNDING) | (array > LARGEST_LABEL)])
         raise LabelError(
             f"{printable(name)}: label values {listed(outside.tolist())} are outside 0 to {LARGEST_LABEL}; "
             "re-export the mask, or give one that holds labels"
         )
-    return array.astype(np.min_scalar_type(int(most)), copy=False), off
+    smallest = np.min_scalar_type(round(most))
+    if array.dtype == smallest:
+        return array, off
+    whole = np.empty_like(array, dtype=smallest)
+    for target, part in zip(_pieces(whole), _pieces(array), strict=True):
+        target[...] = np.rint(part) if off else part
+    return whole, off
 
 
 def _pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -363,8 +351,7 @@ def _check_255(whole: NDArray[Any], named: set[int], name: str) -> None:
     if named and any(value in named for value in values):
         return
     raise LabelError(
-        f"{printable(name)}: label values {listed(values)}; if 255 is the foreground, say so with --labels "
-        "organ=255"
+        f"{printable(name)}: label values {listed(values)}; if 255 is the foreground, say so with --labels organ=255"
     )
 
 

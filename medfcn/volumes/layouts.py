@@ -37,9 +37,7 @@ def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
         if (path / images).is_dir():
             return _from_folders(path, images, labels, layout, description)
     if description:
-        raise DatasetError(
-            f"{typed}: dataset.json has no training list and there is no imagesTr/; {_EXPECTED}"
-        )
+        raise DatasetError(f"{typed}: dataset.json has no training list and there is no imagesTr/; {_EXPECTED}")
     tables = sorted(file.name for file in _files_in(path) if file.suffix.lower() in (".csv", ".tsv"))
     hint = f"; if {printable(tables[0])} lists the cases, give that file" if tables else ""
     raise DatasetError(f"{typed}: no dataset in this folder; {_EXPECTED}{hint}")
@@ -50,9 +48,7 @@ def _files_in(folder: Path) -> list[Path]:
     try:
         return sorted(folder / name for name in os.listdir(folder) if not is_hidden(name))  # noqa: PTH208
     except OSError as error:
-        raise DatasetError(
-            f"{shown(folder)}: cannot be listed ({error.strerror}); check its permissions"
-        ) from error
+        raise DatasetError(f"{shown(folder)}: cannot be listed ({error.strerror}); check its permissions") from error
 
 
 def _volume_files(folder: Path) -> list[Path]:
@@ -94,15 +90,11 @@ def channels_in(folder: Path, *, labelled: frozenset[str]) -> dict[str, tuple[Pa
     cases: dict[str, dict[int, Path]] = {}
     for stem, file in volumes.items():
         base, channel = case_id_of(file)
-        is_channel = (
-            channel is not None and stem not in labelled and (f"{base}_0000" in volumes or base in labelled)
-        )
+        is_channel = channel is not None and stem not in labelled and (f"{base}_0000" in volumes or base in labelled)
         name, number = (base, channel or 0) if is_channel else (stem, 0)
         other = cases.setdefault(name, {}).setdefault(number, file)
         if other != file:
-            raise DatasetError(
-                f"{printable(name)}: both {shown(other)} and {shown(file)} are its image; {_RENAME}"
-            )
+            raise DatasetError(f"{printable(name)}: both {shown(other)} and {shown(file)} are its image; {_RENAME}")
     for name, channels in cases.items():
         absent = sorted(set(range(max(channels) + 1)) - set(channels))
         if absent:
@@ -111,21 +103,15 @@ def channels_in(folder: Path, *, labelled: frozenset[str]) -> dict[str, tuple[Pa
     return {name: tuple(file for _, file in sorted(channels.items())) for name, channels in cases.items()}
 
 
-def _from_folders(
-    root: Path, images: str, labels: str, layout: str, description: Mapping[str, Any]
-) -> Dataset:
+def _from_folders(root: Path, images: str, labels: str, layout: str, description: Mapping[str, Any]) -> Dataset:
     """`images/` with `labels/`, or nnU-Net's `imagesTr/` with `labelsTr/`."""
     if not (root / labels).is_dir():
         raise MissingFileError(f"{printable(str(root))}: has {images}/ but no {labels}/; add the labels")
     references = volumes_in(root / labels)
     channels = channels_in(root / images, labelled=frozenset(references))
     if not channels and not references:
-        raise DatasetError(
-            f"{printable(str(root))}: {images}/ holds no volumes (.nii.gz, .nii, ...); add them"
-        )
-    _check_pairs(
-        sorted(set(channels) - set(references)), sorted(set(references) - set(channels)), images, labels
-    )
+        raise DatasetError(f"{printable(str(root))}: {images}/ holds no volumes (.nii.gz, .nii, ...); add them")
+    _check_pairs(sorted(set(channels) - set(references)), sorted(set(references) - set(channels)), images, labels)
     cases = tuple(Case(name, files, references[name], name) for name, files in sorted(channels.items()))
     count = max(len(case.images) for case in cases)
     return Dataset(root, layout, cases, _channel_names(description, count), label_names(description))
@@ -135,8 +121,7 @@ def _check_pairs(unlabelled: list[str], unpaired: list[str], images: str, labels
     if unlabelled:
         also = f", and {first_few(unpaired)} is a label without an image" if unpaired else ""
         raise DatasetError(
-            f"{first_few(unlabelled)}: no label of that name in {labels}/{also}; add it, or take the image "
-            "out"
+            f"{first_few(unlabelled)}: no label of that name in {labels}/{also}; add it, or take the image out"
         )
     if unpaired:
         raise DatasetError(
@@ -206,9 +191,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
     cases: list[Case] = []
     for line, row in table.rows:
         where = f"{table.name}: line {line}"
-        images = tuple(
-            inside_root(root, row[name], where=where, allow_outside=allow_outside) for name in names
-        )
+        images = tuple(inside_root(root, row[name], where=where, allow_outside=allow_outside) for name in names)
         label = inside_root(root, row["label"], where=where, allow_outside=allow_outside)
         base, channel = case_id_of(images[0])
         name = row.get("id", "") or (base if channel == 0 else stem_of(images[0]))
@@ -264,9 +247,7 @@ def label_names(description: Mapping[str, Any]) -> dict[int, str]:
             return {}
         value, name = (key, item) if isinstance(item, str) and _is_whole(key) else (item, key)
         if not _is_whole(value):
-            raise DatasetError(
-                f"dataset.json: label {printable(repr(key))} has no whole number; mend the entry"
-            )
+            raise DatasetError(f"dataset.json: label {printable(repr(key))} has no whole number; mend the entry")
         number = int(value)
         if number in names:
             raise DatasetError(f"dataset.json: label value {number} has two names; mend the entry")

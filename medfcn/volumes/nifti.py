@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 from medfcn.errors import MissingFileError, VolumeError
 from medfcn.files import atomic_write, refuse_existing
 from medfcn.volumes.header import HEADER_BYTES, NiftiHeader, header_length, parse_header
+from medfcn.volumes.intensities import finite, scaled
 from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, shown, stem_of
 from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.sniff import describe_bytes
-from medfcn.volumes.streams import CHUNK, ByteSource, gzip_writer, refuse_compression_mismatch
+from medfcn.volumes.streams import CHUNK, ByteSource, gzip_writer, joint_hash, refuse_compression_mismatch
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, without_trailing_ones
 from medfcn.volumes.writing import header_bytes, stored_type
 
 IMAGE_LEVEL, MASK_LEVEL = 3, 1
 """igzip's levels: little is gained above."""
+LARGEST_EXTENSION = 64 << 20
+"""A `.hdr` with more than this after its header is not one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,7 @@ def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
 
 def intensities_of(stored: StoredVolume, options: ReadOptions) -> Volume:
     """The volume that a file's stored numbers stand for: scaled, and checked to be finite."""
-    array, notes = _finite(_scaled(stored), stored.name, options)
+    array, notes = finite(scaled(stored.array, stored.header.slope, stored.header.inter), stored.name, options)
     return volume_of_stored(stored, array, notes)
 
 
@@ -88,9 +91,7 @@ def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
 def _unknown_extension(path: str | os.PathLike[str]) -> str:
     with ByteSource(path) as source:
         known = header_length(source.head) is not None
-        found = (
-            "a NIfTI header under another name; rename it to .nii" if known else describe_bytes(source.head)
-        )
+        found = "a NIfTI header under another name; rename it to .nii" if known else describe_bytes(source.head)
         return f"{source.name}: not named as a volume (.nii, .nii.gz, .nrrd, .mha); it is {found}"
 
 
@@ -101,23 +102,15 @@ def _read_pair(path: Path, options: ReadOptions) -> StoredVolume:
         refuse_compression_mismatch(source, extension_of(header_path))
         header = _header_of(source, options, is_pair=True)
         # Extensions may follow the header; they are read for the hash and the CRC, and dropped.
-        if source.position + source.skip(options.max_bytes) > options.max_bytes:
-            raise VolumeError(
-                f"{source.name}: a header of more than {options.max_bytes} bytes; re-export the file"
-            )
+        source.skip(LARGEST_EXTENSION)
+        source.require_end(source.position)
         header_hash = source.sha256
     with ByteSource(voxel_path) as source:
         refuse_compression_mismatch(source, extension_of(voxel_path))
         source.require_length(header.end, max_bytes=options.max_bytes)
         source.skip(header.vox_offset)
         array = _voxels_of(source, header)
-        return StoredVolume(array, header, shown(path), _joint_hash(header_hash, source.sha256))
-
-
-def _joint_hash(first: str, second: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(f"{first}{second}".encode()).hexdigest()
+        return StoredVolume(array, header, shown(path), joint_hash(header_hash, source.sha256))
 
 
 def _pair_of(path: Path) -> tuple[Path, Path]:
@@ -130,8 +123,7 @@ def _pair_of(path: Path) -> tuple[Path, Path]:
         if other.exists():
             return (path, other) if wanted == ".img" else (other, path)
     raise MissingFileError(
-        f"{shown(path)}: one file of a .hdr/.img pair, and {shown(base + wanted)} is not beside it; "
-        "restore it"
+        f"{shown(path)}: one file of a .hdr/.img pair, and {shown(base + wanted)} is not beside it; restore it"
     )
 
 
@@ -141,7 +133,7 @@ def _header_of(source: ByteSource, options: ReadOptions, *, is_pair: bool) -> Ni
     raw += source.read((length or 512) - len(raw))
     if length is None:
         inner = "gzip data that holds " if source.is_gzip else ""
-        raise VolumeError(f"{source.name}: not a NIfTI file but {inner}{describe_bytes(raw)}")
+        raise VolumeError(f"{source.name}: not NIfTI; it is {inner}{describe_bytes(raw)}")
     return parse_header(raw, name=source.name, options=options, is_pair=is_pair)
 
 
@@ -162,47 +154,6 @@ def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
     if not header.voxel_type.isnative:
         array = array.byteswap(inplace=True).view(header.voxel_type.newbyteorder("="))
     return array.reshape(header.shape, order="F")
-
-
-def _scaled(stored: StoredVolume) -> NDArray[Any]:
-    """Intensities: stored numbers times slope plus intercept."""
-    header, raw = stored.header, stored.array
-    if not header.is_scaled:
-        return raw
-    small = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
-    result = np.empty(raw.shape, dtype=np.float32 if small else np.float64, order="F")
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as such
-        for k in range(raw.shape[2]):
-            result[:, :, k] = raw[:, :, k].astype(np.float64) * header.slope + header.inter
-    return result
-
-
-def _finite(array: NDArray[Any], name: str, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """`array` if it is finite or may be mended."""
-    if array.dtype.kind != "f":
-        return array, ()
-    count, first = 0, None
-    for k in range(array.shape[2]):
-        plane = array[:, :, k]
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(plane.sum()):  # NaN and infinity survive a sum
-                continue
-        bad = ~np.isfinite(plane)
-        here = int(bad.sum())
-        if here and first is None:
-            i, j = (int(index) for index in np.argwhere(bad)[0])
-            first = (i, j, k)
-        count += here
-        if here and options.nonfinite is not None:
-            plane[bad] = options.nonfinite
-    if not count:
-        return array, ()
-    if options.nonfinite is None:
-        raise VolumeError(
-            f"{name}: {count} voxels are NaN or infinite, the first at {first}; mend the file, "
-            "or pass --nonfinite fill:VALUE"
-        )
-    return array, (f"{count} voxels that were NaN or infinite set to {options.nonfinite:g}",)
 
 
 def volume_of_stored(stored: StoredVolume, array: NDArray[Any], notes: tuple[str, ...] = ()) -> Volume:
@@ -235,8 +186,8 @@ def volume_of_image(image: Any, *, options: ReadOptions = DEFAULT_OPTIONS) -> Vo
             affine, geometry, notes = header.affine, header.geometry, header.notes
             if header.volumes > 1:
                 array = array.reshape((*header.shape, -1), order="F")[..., header.volume_index]
-    finite, more = _finite(np.array(array, order="K"), name or "image", options)
-    return Volume(finite, affine, name=name, header=geometry, notes=notes + more)
+    mended, more = finite(np.array(array, order="K"), name or "image", options)
+    return Volume(mended, affine, name=name, header=geometry, notes=notes + more)
 
 
 def _header_of_image(raw: bytes, image: Any, name: str, options: ReadOptions) -> NiftiHeader | None:

@@ -36,9 +36,7 @@ class ReadOptions:
         if self.xform not in ("auto", "sform", "qform"):
             raise SettingsError(f"xform {self.xform!r} is not known; choose auto, sform or qform")
         if self.nonfinite is not None and not math.isfinite(self.nonfinite):
-            raise SettingsError(
-                f"nonfinite {self.nonfinite} is itself not finite; give a number such as fill:0"
-            )
+            raise SettingsError(f"nonfinite {self.nonfinite} is itself not finite; give a number such as fill:0")
         if self.volume_index is not None and self.volume_index < 0:
             raise SettingsError(
                 f"volume_index {self.volume_index} is negative; volumes of a 4D file are numbered from 0"

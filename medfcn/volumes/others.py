@@ -1,13 +1,143 @@
-"""Formats other than NIfTI, through SimpleITK."""
+"""NRRD and MetaImage files, through SimpleITK.
 
+SimpleITK fills what a cut-off file lacks with zeros and says nothing (2.5.7). So the text header is read here
+first: shape, type and grid must be stated, and the bytes that follow must be exactly as many as that makes.
+SimpleITK then reads the voxels, and must find the same grid.
+"""
+
+import math
 import os
+import zlib
+from pathlib import Path
+from typing import Any
 
-from medfcn.errors import VolumeError
-from medfcn.volumes.names import shown
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import GeometryError, VolumeError
+from medfcn.files import sha256_of
+from medfcn.volumes.geometry import Affine, checked_affine, corner_displacement_voxels
+from medfcn.volumes.intensities import finite
+from medfcn.volumes.metaimage import parse_metaimage
+from medfcn.volumes.names import extension_of, printable, shown, stem_of
+from medfcn.volumes.nrrd import parse_nrrd
 from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.sniff import describe_bytes
+from medfcn.volumes.streams import CHUNK, LARGEST_RATIO, ByteSource, gzip_reader, joint_hash
+from medfcn.volumes.textheader import TextHeader
 from medfcn.volumes.volume import Volume
+
+LARGEST_HEADER = 1 << 20
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_other(path: str | os.PathLike[str], *, options: ReadOptions) -> Volume:
-    """Read a volume that is not NIfTI."""
-    raise VolumeError(f"{shown(path)}: only NIfTI can be read so far; convert it to .nii.gz")
+    """Read a `.nrrd`, `.nhdr`, `.mha` or `.mhd` file, or refuse it in one line.
+
+    Raises:
+        MissingFileError: It, or the file with its voxels, is not there.
+        VolumeError: It is cut off, too long, not a 3D image of numbers, or of a kind that is not read.
+        GeometryError: Its grid is not stated or broken.
+    """
+    given, name = Path(path), shown(path)
+    with ByteSource(given) as source:
+        raw = source.read(LARGEST_HEADER)
+        if source.is_gzip:
+            raise VolumeError(f"{name}: named {extension_of(given)} but is gzip data; unpack it first")
+    if not raw:
+        raise VolumeError(f"{name}: {describe_bytes(raw)}")
+    parse = parse_nrrd if extension_of(given) in (".nrrd", ".nhdr") else parse_metaimage
+    header = parse(given, raw)
+    _require_length(header, name, options.max_bytes)
+    affine = header.affine
+    notes: tuple[str, ...] = ()
+    if affine is None:
+        if not options.assume_grid:
+            raise GeometryError(
+                f"{name}: the header does not say how the grid lies in the patient; re-export the file, "
+                "or pass --assume-grid to believe what SimpleITK assumes"
+            )
+        notes = ("grid not stated: the file format's default assumed",)
+    array, found = _read_with_simpleitk(given, name)
+    if array.shape != header.shape or array.dtype != header.voxel_type.newbyteorder("="):
+        raise VolumeError(
+            f"{name}: SimpleITK reads {array.dtype} {array.shape}; the header says otherwise; convert it"
+        )
+    if affine is None:
+        affine = checked_affine(found, name=name)
+    elif not corner_displacement_voxels(affine, found, header.shape) < 1e-3:
+        raise GeometryError(
+            f"{name}: SimpleITK places the grid elsewhere than the header says; convert it to .nii.gz"
+        )
+    mended, more = finite(array, name, options)
+    digest = sha256_of(given)
+    if header.voxel_path != given:
+        digest = joint_hash(digest, sha256_of(header.voxel_path))
+    return Volume(mended, affine, name=stem_of(given), sha256=digest, notes=notes + more)
+
+
+def _read_with_simpleitk(path: Path, name: str) -> tuple[NDArray[Any], Affine]:
+    """Voxels `(I, J, K)` and the affine to RAS+ that SimpleITK makes of a file."""
+    import SimpleITK
+
+    library: Any = SimpleITK
+    try:
+        image = library.ReadImage(os.fspath(path))
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
+        raise VolumeError(f"{name}: SimpleITK cannot read it ({printable(last, limit=100)}); convert it") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise VolumeError(f"{name}: not a 3D image of single numbers; export it as one")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return library.GetArrayFromImage(image).T, _LPS_TO_RAS @ affine
+
+
+def _require_length(header: TextHeader, name: str, max_bytes: int) -> None:
+    """Check that there are exactly as many voxel bytes as the header says."""
+    expected = math.prod(header.shape) * header.voxel_type.itemsize
+    if expected > max_bytes:
+        raise VolumeError(
+            f"{name}: the header describes {expected} bytes, more than the limit of {max_bytes}; "
+            f"pass --max-bytes {expected} if that is right"
+        )
+    with ByteSource(header.voxel_path) as source:
+        stored = source.file_size - header.voxel_offset
+    if header.compression and expected > LARGEST_RATIO * max(stored, 0) + 1024:
+        found = "too little"
+    elif header.compression:
+        count = _count_compressed(header, expected, name)
+        found = "" if count == expected else "more" if count > expected else str(count)
+    else:
+        found = "" if stored == expected else str(stored)
+    if found:
+        raise VolumeError(
+            f"{name}: the header describes {expected} bytes of voxels and {shown(header.voxel_path)} holds "
+            f"{found}; "
+            "the file is cut off or its sizes are wrong, copy or re-export it"
+        )
+
+
+def _count_compressed(header: TextHeader, expected: int, name: str) -> int:
+    """How many bytes the voxels unpack to; counting stops at the first one too many."""
+    count = 0
+    try:
+        with header.voxel_path.open("rb") as file:
+            file.seek(header.voxel_offset)
+            if header.compression == "gzip":
+                stream = gzip_reader(file)
+                while count <= expected and (part := stream.read(CHUNK)):
+                    count += len(part)
+                return count
+            unpacker = zlib.decompressobj()
+            while count <= expected and not unpacker.eof:
+                packed = unpacker.unconsumed_tail or file.read(CHUNK)
+                if not packed:
+                    raise EOFError
+                count += len(unpacker.decompress(packed, CHUNK))
+            return count + (len(unpacker.unused_data) or len(file.read(1)))
+    except (OSError, EOFError, zlib.error) as error:
+        raise VolumeError(
+            f"{name}: its compressed voxels are cut off or damaged after {count} bytes; copy or download it again"
+        ) from error

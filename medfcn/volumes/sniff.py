@@ -60,7 +60,7 @@ def describe_bytes(head: bytes) -> str:
         return "a JSON or text file"
     if _is_text(head):
         return "a text file"
-    return "not a NIfTI header: its first number is neither 348 nor 540"
+    return "of no known kind (its first number is neither 348 nor 540); re-export the file"
 
 
 def _is_text(head: bytes) -> bool:

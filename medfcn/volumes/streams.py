@@ -145,8 +145,8 @@ class ByteSource:
             return VolumeError(f"{self.name}: cannot be read ({_reason(error)}); check the disk")
         if isinstance(error, EOFError):
             return VolumeError(
-                f"{self.name}: the gzip stream is cut off after {self.file_size} bytes ({self.position} "
-                "uncompressed); copy or download the file again"
+                f"{self.name}: the gzip stream is cut off, or other bytes follow it ({self.file_size} bytes, "
+                f"{self.position} uncompressed); copy or download the file again"
             )
         return VolumeError(
             f"{self.name}: the gzip stream is damaged near byte {self.position} of its content "
@@ -233,13 +233,9 @@ class ByteSource:
 
     def _refuse_size(self, expected: int, found: int) -> None:
         hint = (
-            "the file is cut off, copy it again"
-            if found < expected
-            else "its dim or datatype is wrong, re-export it"
+            "the file is cut off, copy it again" if found < expected else "its dim or datatype is wrong, re-export it"
         )
-        raise VolumeError(
-            f"{self.name}: the header describes {expected} bytes and the file holds {found}; {hint}"
-        )
+        raise VolumeError(f"{self.name}: the header describes {expected} bytes and the file holds {found}; {hint}")
 
     def _noted_length(self) -> int:
         """The uncompressed length modulo 2^32 that a gzip file ends with."""
@@ -308,3 +304,8 @@ def refuse_compression_mismatch(source: ByteSource, extension: str) -> None:
         raise VolumeError(f"{source.name}: named {extension} but is {found}")
     if source.is_gzip and not wants_gzip:
         raise VolumeError(f"{source.name}: named {extension} but is gzip data; rename it to {extension}.gz")
+
+
+def joint_hash(first: str, second: str) -> str:
+    """One hash for two files that make one volume, from theirs."""
+    return hashlib.sha256(f"{first}{second}".encode()).hexdigest()

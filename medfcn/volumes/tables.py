@@ -41,9 +41,7 @@ def read_text(path: Path) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise DatasetError(f"{name}: not a file; give a text file")
         if status.st_size > LARGEST_TEXT:
-            raise DatasetError(
-                f"{name}: {status.st_size} bytes are too many for a table; is it the right file?"
-            )
+            raise DatasetError(f"{name}: {status.st_size} bytes are too many for a table; is it the right file?")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file; check the path") from error
@@ -51,9 +49,7 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a valid path"
-        raise DatasetError(
-            f"{name}: cannot be read ({reason}); check the path and its permissions"
-        ) from error
+        raise DatasetError(f"{name}: cannot be read ({reason}); check the path and its permissions") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -123,9 +119,7 @@ def inside_root(root: Path, text: object, *, where: str, allow_outside: bool) ->
         DatasetError: It is not a path, or leads outside.
     """
     if not isinstance(text, str) or not text.strip():
-        raise DatasetError(
-            f"{where}: {printable(repr(text))} is not a path; give one relative to the dataset"
-        )
+        raise DatasetError(f"{where}: {printable(repr(text))} is not a path; give one relative to the dataset")
     try:
         path = root / text.strip()
         real, real_root = os.path.realpath(path), os.path.realpath(root)
@@ -136,8 +130,7 @@ def inside_root(root: Path, text: object, *, where: str, allow_outside: bool) ->
         raise DatasetError(f"{where}: {printable(repr(text))} is not a valid path; mend the entry")
     if not allow_outside and os.path.commonpath([real, real_root]) != real_root:
         raise DatasetError(
-            f"{where}: {printable(text)} leads outside the dataset's folder; move the file, or pass "
-            "--allow-outside"
+            f"{where}: {printable(text)} leads outside the dataset's folder; move the file, or pass --allow-outside"
         )
     return path
 

@@ -55,14 +55,11 @@ class RawTransforms:
         """
         if not (np.isfinite(self.quaternion).all() and np.isfinite(self.offset).all()):
             raise GeometryError(
-                f"{name}: quatern or qoffset holds NaN or infinity (qform_code {self.qform_code}); "
-                "re-export the file"
+                f"{name}: quatern or qoffset holds NaN or infinity (qform_code {self.qform_code}); re-export the file"
             )
         handedness = float(self.pixdim[0])
         if handedness not in (-1.0, 0.0, 1.0):
-            raise GeometryError(
-                f"{name}: pixdim[0] is {handedness:g}; expected 1 or -1 (qfac); re-export the file"
-            )
+            raise GeometryError(f"{name}: pixdim[0] is {handedness:g}; expected 1 or -1 (qfac); re-export the file")
         length = float(self.quaternion @ self.quaternion)
         if not length <= 1.0 + 3.0 * np.finfo(np.float32).eps:
             raise GeometryError(
@@ -151,16 +148,31 @@ def choose_affine(
     elif transforms.qform_code == 0:
         affine = transforms.sform(name)
         _check_spacing(transforms, affine, name)
-    elif options.xform == "qform":
-        affine, notes = transforms.qform(name), ("qform chosen over sform",)
-    elif options.xform == "sform":
-        affine, notes = transforms.sform(name), ("sform chosen over qform",)
-        _check_spacing(transforms, affine, name)
+    elif options.xform != "auto":
+        affine, notes = _chosen(transforms, shape, name, options)
     else:
         affine = _agreed(transforms, shape, name, millimetres)
     scaled = affine.copy()
     scaled[:3] *= millimetres
     return checked_affine(scaled, name=name), notes
+
+
+def _chosen(
+    transforms: RawTransforms, shape: Shape, name: str, options: ReadOptions
+) -> tuple[Affine, tuple[str, ...]]:
+    """The transform that was asked for, and a note if the other one says something else."""
+    if options.xform == "qform":
+        chosen, other_form = transforms.qform(name), transforms.sform
+    else:
+        chosen, other_form = transforms.sform(name), transforms.qform
+        _check_spacing(transforms, chosen, name)
+    try:
+        voxels = corner_displacement_voxels(chosen, other_form(name), shape)
+    except GeometryError:
+        return chosen, (f"{options.xform} chosen, the other transform is broken",)
+    if voxels <= DISAGREEMENT_VOXELS:
+        return chosen, ()
+    return chosen, (f"{options.xform} chosen, the other transform lies {voxels:.3g} voxels away",)
 
 
 def _agreed(transforms: RawTransforms, shape: Shape, name: str, millimetres: float) -> Affine:
@@ -182,9 +194,7 @@ def _check_pixdim(transforms: RawTransforms, name: str) -> None:
     for axis in (1, 2, 3):
         edge = float(transforms.pixdim[axis])
         if not (np.isfinite(edge) and edge > 0.0):
-            raise GeometryError(
-                f"{name}: pixdim[{axis}] is {edge:g}; expected a positive length; re-export the file"
-            )
+            raise GeometryError(f"{name}: pixdim[{axis}] is {edge:g}; expected a positive length; re-export the file")
 
 
 def _check_spacing(transforms: RawTransforms, affine: Affine, name: str) -> None:

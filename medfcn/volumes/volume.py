@@ -28,8 +28,8 @@ class Volume:
         affine: `(4, 4)` float64; takes `(i, j, k, 1)` to RAS+ millimetres.
         name: The file's name without folder and extension, for messages.
         header: The geometry fields of the file this grid was read from, to be written back as they were.
-        sha256: Hash of the bytes of the file it was read from; for a `.hdr`/`.img` pair, of both, one after
-            the other.
+        sha256: Hash of the bytes of the file it was read from; for two files (a `.hdr`/`.img` pair), of the
+            two hashes, one after the other.
         notes: What was assumed, chosen or mended while reading, for a caller to say once.
 
     Raises:
@@ -53,9 +53,7 @@ class Volume:
         who = printable(self.name or "volume")
         array = np.asarray(self.array)
         if array.dtype.kind not in "biuf":
-            raise VolumeError(
-                f"{who}: voxels of type {array.dtype} are not real numbers; give integers or floats"
-            )
+            raise VolumeError(f"{who}: voxels of type {array.dtype} are not real numbers; give integers or floats")
         if array.ndim != 3 or array.size == 0:
             raise VolumeError(f"{who}: array shape {array.shape} is not that of a volume; expected (I, J, K)")
         if not array.dtype.isnative:
@@ -110,8 +108,7 @@ class Volume:
         other = np.asarray(array)
         if other.shape != self.shape:
             raise GeometryMismatchError(
-                f"{printable(self.name or 'volume')}: array shape {other.shape} differs from the grid's "
-                f"{self.shape}"
+                f"{printable(self.name or 'volume')}: array shape {other.shape} differs from the grid's {self.shape}"
             )
         return replace(self, array=other, sha256="", notes=())
 

@@ -29,10 +29,10 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
     least, most = (0, 1) if array.dtype.kind == "b" else (int(array.min()), int(array.max()))
     if least >= 0:
         return np.min_scalar_type(most).newbyteorder(byte_order)
-    needed = np.promote_types(
-        np.min_scalar_type(least), np.min_scalar_type(-most - 1) if most >= 0 else np.int8
-    )
-    return needed.newbyteorder(byte_order)
+    for signed in (np.int8, np.int16, np.int32):
+        if np.iinfo(signed).min <= least and most <= np.iinfo(signed).max:
+            return np.dtype(signed).newbyteorder(byte_order)
+    return np.dtype(np.int64).newbyteorder(byte_order)
 
 
 def header_bytes(volume: Volume, dtype: np.dtype[Any]) -> bytes:
