@@ -8,12 +8,13 @@ Nothing heavy is imported before a command needs it: `medfcn --help` answers at 
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from medfcn.errors import MedfcnError, SettingsError
+from medfcn.errors import DatasetError, MedfcnError, SettingsError
+from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal, printable
 
 _FAILED, _SOME_FAILED = 1, 3
@@ -76,6 +77,7 @@ _labels = click.option(
     callback=_checked(_check_labels),
     help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two.",
 )
+_cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
@@ -104,13 +106,14 @@ def main(debug: bool) -> None:
 @click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
+@click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @_device
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
 @_overwrite
-def train(dataset: str, output: str, config: str | None, **choices: Any) -> None:
+def train(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
 
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
@@ -118,7 +121,8 @@ def train(dataset: str, output: str, config: str | None, **choices: Any) -> None
     """
     from medfcn.training.train import train as run_training
 
-    run = run_training(dataset, output, settings=config, progress=for_terminal(), **choices)
+    ids = read_ids(leave_out) if leave_out else ()
+    run = run_training(dataset, output, settings=config, leave_out=ids, progress=for_terminal(), **choices)
     click.echo(f"Validation, {run.folder}:")
     click.echo(run.validation.to_text())
 
@@ -130,10 +134,13 @@ def train(dataset: str, output: str, config: str | None, **choices: Any) -> None
 @click.option("--probabilities", is_flag=True, help="Also write probabilities/<case>.nii.gz.")
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that training drew.")
 @click.option("--resume", is_flag=True, help="Keep masks that this model made of this input; make the others.")
+@_cases
 @_overwrite
 @_device
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
-def predict(runs: tuple[str, ...], source: str, output: str, threads: int | None, **choices: Any) -> None:
+def predict(
+    runs: tuple[str, ...], source: str, output: str, cases: str | None, threads: int | None, **choices: Any
+) -> None:
     """Put masks on INPUT, a volume or a folder of volumes, with the model of RUN.
 
     Several RUNs are averaged. Masks lie on the volumes' own grids.
@@ -142,7 +149,8 @@ def predict(runs: tuple[str, ...], source: str, output: str, threads: int | None
     from medfcn.inference.predict import predict as run_prediction
 
     set_threads(threads)
-    result = run_prediction(list(runs), source, output, progress=for_terminal(), **choices)
+    ids = read_ids(cases) if cases else None
+    result = run_prediction(list(runs), source, output, cases=ids, progress=for_terminal(), **choices)
     for case, flag in result.flags:
         click.echo(printable(f"{case}: {flag}"), err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
@@ -158,17 +166,37 @@ def predict(runs: tuple[str, ...], source: str, output: str, threads: int | None
 @click.option("-o", "--output", required=True, help="The folder for scores.csv and summary.json.")
 @_labels
 @click.option("--tolerance-mm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of NSD, in mm.")
+@_cases
 @_overwrite
-def evaluate(predictions: str, references: str, output: str, overwrite: bool, **choices: Any) -> None:
+def evaluate(
+    predictions: str, references: str, output: str, cases: str | None, overwrite: bool, **choices: Any
+) -> None:
     """Score the masks in PREDICTIONS against those in REFERENCES, in Dice and millimetres."""
     from medfcn.evaluation import evaluate as run_evaluation
     from medfcn.evaluation import write_scores
-    from medfcn.files import refuse_existing
 
     refuse_existing(output, overwrite=overwrite)
-    table = run_evaluation(predictions, references, progress=for_terminal(), **choices)
-    write_scores(table, output)
+    ids = read_ids(cases) if cases else None
+    table = run_evaluation(predictions, _references(references, ids), **choices)
+    write_scores(table, output, overwrite=overwrite)
     click.echo(table.to_text())
+    if table.failures:
+        sys.exit(_SOME_FAILED if table.rows else _FAILED)
+
+
+def _references(references: str, ids: Sequence[str] | None) -> Any:
+    """The references of some cases, or all."""
+    from medfcn.volumes import find_masks
+
+    if ids is None:
+        return references
+    found = find_masks(references)
+    unknown = sorted(set(ids) - set(found))
+    if unknown:
+        raise DatasetError(
+            f"{len(unknown)} of the cases asked for have no reference, first {unknown[0]}; correct the ids"
+        )
+    return {case: path for case, path in found.items() if case in set(ids)}
 
 
 @main.command()

@@ -176,6 +176,9 @@ class PredictionSettings:
     """Share of a tile that its neighbour covers too, where a slice is larger than the window."""
     threshold: float = 0.5
     """Probability from which a voxel is foreground, with one label; with several the largest wins."""
+    largest_part: Literal["auto", "always", "never"] = "auto"
+    """Keep only the largest connected part of each label. `auto` does so for labels that are one part in the training
+    references, where it does not lower the validation Dice."""
     tta: bool = False
     """Average over the mirror images that training drew."""
 

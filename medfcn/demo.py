@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
-from medfcn.evaluation.report import overlay_sheet
+from medfcn.evaluation.report import PictureCase, overlay_sheet
 from medfcn.files import refuse_existing
 from medfcn.inference.predict import predict
 from medfcn.progress import Progress, Silent
@@ -75,17 +75,28 @@ def demo(
     refuse_existing(folder, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run"
-    train(data / "train", run, budget=budget, device=device, threads=threads, overwrite=overwrite, progress=say)
+    train(
+        data / "train",
+        run,
+        labels="organ=1",
+        budget=budget,
+        device=device,
+        threads=threads,
+        overwrite=overwrite,
+        progress=say,
+    )
     images = data / "test" / "images"
     masks = predict(run, images, folder / "masks", device=device, overwrite=overwrite, progress=say).output
     references = find_masks(data / "test" / "labels")
-    table = evaluate(masks, data / "test" / "labels", progress=say)
-    write_scores(table, folder / "scores")
+    table = evaluate(masks, data / "test" / "labels")
+    write_scores(table, folder / "scores", overwrite=overwrite)
     picture = folder / "overlay.png"
     found = find_masks(masks)
     overlay_sheet(
         [
-            (read_volume(case.images[0]), read_mask(references[case.id]), read_mask(found[case.id]))
+            PictureCase(
+                read_volume(case.images[0]), read_mask(references[case.id]), read_mask(found[case.id]), title=case.id
+            )
             for case in find_inputs(images)
             if case.id in found
         ],

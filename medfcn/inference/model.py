@@ -24,6 +24,7 @@ from medfcn.files import atomic_write, sha256_of, write_json
 from medfcn.inference.devices import choose_device
 from medfcn.inference.inferer import Precision, SlidingVolumeInferer
 from medfcn.networks.fcn import FCN, build_network, channels_last
+from medfcn.slices.components import keep_largest
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import image_tensor, network_transforms
 from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume
@@ -44,6 +45,7 @@ class Card:
         channels: Names of the image channels, in order.
         plan: How volumes become slices.
         settings: All settings of the training.
+        one_part: Positions (from 1) of the labels of which only the largest connected part is kept.
         weights_sha256: Of `model.safetensors`.
         versions: Of medfcn and what it stands on, when it was trained.
         training: What was trained on and for how long: counts, hashes, seconds.
@@ -56,6 +58,7 @@ class Card:
     channels: tuple[str, ...]
     plan: Plan
     settings: Settings
+    one_part: tuple[int, ...]
     weights_sha256: str
     versions: Mapping[str, str]
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +98,8 @@ class Card:
                 channels=tuple(str(name) for name in value["channels"]),
                 plan=Plan.from_json(value["plan"]),
                 settings=settings_from(value["settings"], source=source),
-                **{name: value[name] for name in known - {"labels", "channels", "plan", "settings"}},
+                one_part=tuple(int(position) for position in value["one_part"]),
+                **{name: value[name] for name in known - {"labels", "channels", "plan", "settings", "one_part"}},
             )
         except MedfcnError as error:
             raise ModelError(f"{source}: {error}") from error
@@ -282,7 +286,8 @@ def masked(
     """Probabilities on the native grid → a mask, its volumes and flags.
 
     With one label a voxel is foreground from `threshold` on. With several it takes the label of the largest
-    probability, background's being what the labels leave of one.
+    probability, background's being what the labels leave of one. Then only the largest part of the card's `one_part`
+    labels stays.
     """
     if len(probabilities) == 1:
         indices = (probabilities[0] >= threshold).astype(np.uint8)
@@ -290,6 +295,8 @@ def masked(
         best = probabilities.argmax(axis=0)
         background = 1 - probabilities.sum(axis=0)
         indices = np.where(probabilities.max(axis=0) > background, best + 1, 0).astype(np.uint8)
+    if card.one_part:
+        indices = keep_largest(indices, card.one_part)
     flags = []
     for volume, channel in zip(volumes, card.channels, strict=True):
         if volume.array.min() == volume.array.max():

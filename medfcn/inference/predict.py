@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from medfcn.errors import MedfcnError, MissingFileError, ModelError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
 from medfcn.inference.model import Card, Model, Prediction, as_channels, masked
 from medfcn.progress import Progress, Silent
@@ -107,6 +107,7 @@ def predict(
     *,
     probabilities: bool = False,
     tta: bool | None = None,
+    cases: Sequence[str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     device: str = "auto",
@@ -121,6 +122,7 @@ def predict(
             in `.nii` or `.nii.gz`.
         probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels.
         tta: Average over mirror images; None does as the model's settings say.
+        cases: Ids of the cases to predict; None takes all.
         overwrite: Replace masks that are there.
         resume: Keep masks that this model made of this input with these settings, and make the others.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -130,23 +132,24 @@ def predict(
         OutputExistsError: The output is there, and neither `overwrite` nor `resume` was asked for.
         MissingFileError: A run or the source is not there.
         ModelError: A model cannot be loaded.
+        DatasetError: The folder holds no volumes, or not those of `cases`.
         OSError: The disk is full, or a folder may not be written to.
     """
     say = progress or Silent()
     target = Path(output)
     if not resume:
         refuse_existing(target, overwrite=overwrite)
-    cases = find_inputs(source)
+    found = _chosen(find_inputs(source), cases)
     is_file = target.name.endswith((".nii", ".nii.gz"))
-    if is_file and len(cases) != 1:
-        raise ModelError(f"{target.name}: one mask file cannot hold {len(cases)} cases; give a folder to -o")
+    if is_file and len(found) != 1:
+        raise ModelError(f"{target.name}: one mask file cannot hold {len(found)} cases; give a folder to -o")
     models = load(runs, device=device)
     folder = target.parent if is_file else target
     folder.mkdir(parents=True, exist_ok=True)
     job = _Job(models=models, folder=folder, mask=target if is_file else None, probabilities=probabilities, tta=tta)
     predicted, skipped, failures, flags = [], [], [], []
-    with say.task("predict", len(cases)) as task:
-        for case, volumes in _read_ahead(cases, job, resume=resume):
+    with say.task("predict", len(found)) as task:
+        for case, volumes in _read_ahead(found, job, resume=resume):
             try:
                 read = volumes.result()
                 if read is None:
@@ -164,6 +167,17 @@ def predict(
     else:
         (folder / FAILURES_FILE).unlink(missing_ok=True)
     return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags))
+
+
+def _chosen(found: tuple[Case, ...], ids: Sequence[str] | None) -> tuple[Case, ...]:
+    if ids is None:
+        return found
+    unknown = sorted(set(ids) - {case.id for case in found})
+    if unknown:
+        raise DatasetError(
+            f"{len(unknown)} of the cases asked for have no volume, first {unknown[0]}; correct the ids"
+        )
+    return tuple(case for case in found if case.id in set(ids))
 
 
 @dataclass(frozen=True)

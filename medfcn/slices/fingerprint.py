@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.slices.components import largest_share
 from medfcn.slices.grid import map_to_network
 from medfcn.volumes import Volume
 
@@ -24,6 +25,7 @@ class CaseFingerprint:
         minimum: The smallest intensity of each channel.
         foreground: For each channel up to 10,000 intensities under the labels.
         label_voxels: Voxels of each label, in the order of the labels.
+        largest_shares: For each label the share of its voxels in its largest connected part; nan where it is absent.
     """
 
     id: str
@@ -32,6 +34,7 @@ class CaseFingerprint:
     minimum: tuple[float, ...]
     foreground: tuple[NDArray[np.float32], ...]
     label_voxels: tuple[int, ...]
+    largest_shares: tuple[float, ...]
 
 
 def fingerprint_case(
@@ -63,4 +66,5 @@ def fingerprint_case(
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
+        largest_shares=tuple(largest_share(labels == value + 1) for value in range(label_count)),
     )

@@ -30,7 +30,7 @@ def split_by_group(cases: Sequence[Case], *, validation_share: float, seed: int)
         groups.setdefault(case.group, []).append(case.id)
     if len(groups) < 2:
         raise DatasetError(
-            f"{len(cases)} cases in {len(groups)} group: training needs two groups or more, one of them to validate on; "
+            f"{len(cases)} cases in {len(groups)} group: training needs two groups or more, one to validate on; "
             "add cases, or correct --groups"
         )
     order = sorted(groups)

@@ -1,7 +1,7 @@
 """A data set → everything a training needs: checked cases, a split, a plan, and slices on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +71,24 @@ def read_case(case: Case, labels: LabelMap) -> ReadCase:
         if image.array.min() == image.array.max():
             raise VolumeError(f"{case.id}: image {image.name} is constant, there is nothing to learn; leave it out")
         require_same_grid(images[0], image)
-    mask = read_mask(case.label)
+    mask = read_mask(case.label, labels=labels)
     require_same_grid(images[0], mask)
     encoded = labels.encode(mask.array, name=case.id)
     return ReadCase(images=images, labels=encoded, hashes=(*(image.sha256 for image in images), mask.sha256))
+
+
+def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
+    """`dataset` without some cases, such as those held out for a test.
+
+    Raises:
+        DatasetError: One of the ids is not in it, which would otherwise let a misspelt test case be trained on.
+    """
+    unknown = sorted(set(ids) - {case.id for case in dataset.cases})
+    if unknown:
+        raise DatasetError(
+            f"{len(unknown)} of the cases to leave out are not in the data set, first {unknown[0]}; correct the ids"
+        )
+    return replace(dataset, cases=tuple(case for case in dataset.cases if case.id not in set(ids)))
 
 
 def survey(dataset: Dataset, labels: LabelMap | None, *, skip_bad: bool, progress: Progress) -> Survey:

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from medfcn.inference.devices import choose_device, set_threads
 from medfcn.inference.model import Model
 from medfcn.progress import Progress, Silent, duration
 from medfcn.training.prepare import Prepared, plan_training, prepare, survey
+from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.trainer import Machine, Outcome, Trainer
+from medfcn.training.validate import choose_one_part
 from medfcn.volumes import LabelMap, find_dataset
 
 DEFAULT_BUDGET = "10m"
@@ -59,6 +62,7 @@ def train(
     epochs: int | None = None,
     steps: int | None = None,
     groups: Path | str | None = None,
+    leave_out: Sequence[str] = (),
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
@@ -79,6 +83,7 @@ def train(
         epochs: Of `training.epoch_steps` steps each, instead of a budget.
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
         groups: A CSV of `id, group`; cases of one group are never parted.
+        leave_out: Ids of cases that are not used at all, such as those held out for a test.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; None leaves it to torch.
         seed: Of every random number.
@@ -101,12 +106,8 @@ def train(
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     refuse_existing(folder, overwrite=overwrite)
     machine = Machine(device=choose_device(device), seed=seed, started=started)
-    found = survey(
-        find_dataset(dataset, groups=Path(groups) if groups else None),
-        label_map,
-        skip_bad=skip_bad,
-        progress=say,
-    )
+    cases = without(find_dataset(dataset, groups=groups), leave_out)
+    found = survey(cases, label_map, skip_bad=skip_bad, progress=say)
     split, plan = plan_training(found, chosen, seed=seed)
     _clear(folder)
     state = folder / "state"
@@ -156,17 +157,19 @@ def _clear(folder: Path) -> None:
 
 
 def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: float) -> ScoreTable:
-    """The model first, then what it reaches on the validation cases, then the card that says so."""
+    """What the model reaches on the validation cases, then the model with the card that says so."""
     validation = folder / "validation"
     validation.mkdir()
+    model = outcome.model
+    cases = prepared.cases(prepared.split.validation)
+    model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared, cases))
     masks, references = {}, {}
-    for case in prepared.cases(prepared.split.validation):
-        prediction = outcome.model.predict([str(path) for path in case.images])
+    for case in cases:
+        prediction = model.predict([str(path) for path in case.images])
         prediction.save(validation / f"{case.id}.nii.gz")
         masks[case.id], references[case.id] = prediction, case.label
     table = evaluate(masks, references, labels=prepared.survey.labels)
     write_scores(table, validation)
-    model = outcome.model
     model.card = dataclasses.replace(
         model.card,
         training={

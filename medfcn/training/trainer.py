@@ -199,7 +199,7 @@ class Trainer:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.use_bfloat16):
             logits = self.network(images)
         loss = self.loss(logits, targets)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             names = ", ".join(sorted(set(batch.cases))[:8])
             raise TrainingError(
@@ -227,6 +227,7 @@ class Trainer:
             channels=prepared.survey.dataset.channel_names,
             plan=prepared.plan,
             settings=self.settings,
+            one_part=(),
             weights_sha256="",
             versions=versions(),
         )

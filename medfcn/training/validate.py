@@ -1,26 +1,87 @@
 """Scores of a network on the validation cases: whole volumes, on their own grids, as a user would get them."""
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.model import Model
-from medfcn.training.prepare import read_case
-from medfcn.volumes import Case, LabelMap
+from medfcn.slices.components import keep_largest
+from medfcn.training.prepare import Prepared, read_case
+from medfcn.volumes import Case, LabelMap, Volume
+
+_ONE_PART_SHARE = 0.98
+"""A reference counts as one part when its largest part holds this share of it."""
+_ONE_PART_CASES = 0.95
+"""Share of the training references that must be one part for a label to be taken for one."""
 
 
 def mean_dice(model: Model, cases: Sequence[Case], labels: LabelMap) -> float:
     """Mean Dice over cases and labels, those empty in both masks left out; 0 if all are."""
-    scores: list[float] = []
+    return _mean(
+        dice
+        for case in cases
+        for dice in _dices(*_reference_and_prediction(model, case, labels), len(labels.entries))
+    )
+
+
+def choose_one_part(model: Model, prepared: Prepared, cases: Sequence[Case]) -> tuple[int, ...]:
+    """Positions (from 1) of the labels of which only the largest connected part should be kept.
+
+    A label qualifies when it is one part in nearly all training references, and when taking the smaller parts away
+    does not lower its mean Dice on the validation cases. `prediction.largest_part` overrides this.
+    """
+    wanted = model.card.settings.prediction.largest_part
+    labels = prepared.survey.labels
+    count = len(labels.entries)
+    if wanted != "auto":
+        return tuple(range(1, count + 1)) if wanted == "always" else ()
+    shares = [prepared.survey.fingerprints[case_id].largest_shares for case_id in prepared.split.training]
+    eligible = []
+    for position in range(count):
+        present = [share[position] for share in shares if not math.isnan(share[position])]
+        whole = sum(share >= _ONE_PART_SHARE for share in present)
+        if present and whole >= _ONE_PART_CASES * len(present):
+            eligible.append(position + 1)
+    if not eligible:
+        return ()
+    plain = Model(model.network, dataclasses.replace(model.card, one_part=()), device=model.device)
+    before: list[list[float]] = []
+    after: list[list[float]] = []
     for case in cases:
-        read = read_case(case, labels)
-        predicted = model.predict(list(read.images))
-        # The prediction holds written values; the reference is encoded by position.
-        positions = np.zeros(predicted.shape, dtype=np.uint8)
-        for position, entry in enumerate(labels.entries, start=1):
-            positions[predicted.array == entry.written] = position
-        counts = count_labels(read.labels, positions, labels=len(labels.entries))
-        scores += [count.dice for count in counts if not math.isnan(count.dice)]
-    return float(np.mean(scores)) if scores else 0.0
+        reference, prediction = _reference_and_prediction(plain, case, labels)
+        before.append(_dices(reference, prediction, count))
+        after.append(_dices(reference, keep_largest(prediction, tuple(eligible)), count))
+    return tuple(
+        value
+        for value in eligible
+        if _mean(dices[value - 1] for dices in after) >= _mean(dices[value - 1] for dices in before)
+    )
+
+
+def _reference_and_prediction(
+    model: Model, case: Case, labels: LabelMap
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Both masks of a case, as positions of the labels."""
+    read = read_case(case, labels)
+    return read.labels, _positions(model.predict(list(read.images)), labels)
+
+
+def _positions(mask: Volume, labels: LabelMap) -> NDArray[np.uint8]:
+    """A mask of written values as positions of the labels."""
+    positions = np.zeros(mask.shape, dtype=np.uint8)
+    for position, entry in enumerate(labels.entries, start=1):
+        positions[mask.array == entry.written] = position
+    return positions
+
+
+def _dices(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], count: int) -> list[float]:
+    return [counts.dice for counts in count_labels(reference, prediction, labels=count)]
+
+
+def _mean(scores: Iterable[float]) -> float:
+    held = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(held)) if held else 0.0
