@@ -284,8 +284,10 @@ def _mean(values: NDArray[np.float64]) -> float:
 def _penalised_mean(pairs: Sequence[tuple[float, LabelScores]], penalty_mm: float | str | None) -> float:
     if penalty_mm is None:
         return math.nan
+    # A penalty below what other cases got would make a miss the better result.
+    floor = max((value for value, _ in pairs if math.isfinite(value)), default=0.0)
     return math.fsum(
-        (row.diagonal_mm if penalty_mm == "diagonal" else float(penalty_mm)) if math.isinf(value) else value
+        max(floor, row.diagonal_mm if penalty_mm == "diagonal" else float(penalty_mm)) if math.isinf(value) else value
         for value, row in pairs
     ) / len(pairs)
 

@@ -1,0 +1,273 @@
+"""Folders of masks: matched by id, missing ones counted, values read as what they mean."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medfcn.errors import DatasetError, LabelError, MissingFileError, SettingsError
+from medfcn.evaluation import Definitions, evaluate, hausdorff_mm, nsd, score_case, write_scores
+from medfcn.volumes import LabelMap, Volume
+
+AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
+HIPPOCAMPUS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hippocampus"
+
+
+def organ(shift=0, values=(1, 2)):
+    mask = np.zeros((14, 12, 10), dtype=np.uint8)
+    mask[3:7, 3:9, 2 + shift : 6 + shift] = values[0]
+    mask[7:11, 3:9, 2 + shift : 6 + shift] = values[1]
+    return mask
+
+
+def save(folder, case, mask, *, labels=None, affine=AFFINE):
+    folder.mkdir(parents=True, exist_ok=True)
+    Volume(mask, affine).save(folder / f"{case}.nii.gz")
+    if labels is not None:
+        (folder / f"{case}.json").write_text(json.dumps({"labels": labels.to_json()}))
+
+
+def test_cases_are_matched_by_id_and_the_missing_are_misses(tmp_path):
+    for case in "abc":
+        save(tmp_path / "references", case, organ())
+    save(tmp_path / "predictions", "b", organ(1))
+    save(tmp_path / "predictions", "stray", organ(1))
+    table = evaluate(tmp_path / "predictions", tmp_path / "references", labels="front=1,back=2")
+    status = {(row.case, row.label): row.status for row in table.rows}
+    assert status == {
+        **{(case, label): "prediction_missing" for case in "ac" for label in ("front", "back")},
+        ("b", "front"): "ok",
+        ("b", "back"): "ok",
+    }
+    text = table.to_text()
+    assert "2 of 3 references have no prediction; each counts as a miss of every label: a, c" in text
+    assert "1 predictions have no reference and are left out: stray" in text
+    assert table.summary()["front"].missed == 2
+    assert table.rows[0].dice == 0
+    assert table.rows[0].hd_mm == math.inf
+
+
+def test_a_missing_prediction_is_a_miss_even_where_the_reference_is_empty(tmp_path):
+    reference = Volume(np.zeros((3, 3, 3), dtype=np.uint8), AFFINE)
+    (row,) = score_case(None, reference, LabelMap.parse("organ=1"), case="a")
+    assert (row.status, row.dice, row.nsd, row.assd_mm) == ("prediction_missing", 0.0, 0.0, math.inf)
+    assert math.isnan(row.recall)
+
+
+def test_a_row_holds_what_the_functions_on_arrays_give():
+    drawn, found = organ(0, (1, 1)), organ(2, (1, 1))
+    (row,) = score_case(Volume(found, AFFINE), Volume(drawn, AFFINE), LabelMap.parse("organ=1"), tolerance_mm=2.0)
+    spacing = (1.0, 1.5, 2.0)
+    assert row.status == "ok"
+    assert row.hd_mm == hausdorff_mm(drawn == 1, found == 1, spacing)
+    assert row.hd95_mm == hausdorff_mm(drawn == 1, found == 1, spacing, percentile=95)
+    assert row.nsd == nsd(drawn == 1, found == 1, spacing, tolerance_mm=2.0)
+    assert row.reference_ml == pytest.approx(192 * 3.0 / 1000)
+    assert row.volume_difference_ml == pytest.approx(0)
+    assert row.diagonal_mm == pytest.approx(math.hypot(13, 11 * 1.5, 18))
+
+
+def test_definitions_change_what_is_measured():
+    drawn, found = Volume(organ(0), AFFINE), Volume(organ(1), AFFINE)
+    labels = LabelMap.parse("front=1,back=2")
+    voxels = score_case(found, drawn, labels, definitions=Definitions(nsd_boundary="voxels", pooled_hd95=True))
+    elements = score_case(found, drawn, labels, definitions=Definitions(boundary="elements"))
+    assert voxels[0].assd_mm != elements[0].assd_mm
+    assert voxels[0].nsd != elements[0].nsd
+
+
+def test_a_sheared_grid_is_measured_in_space():
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[0, 1] = 1.0
+    drawn, found = np.zeros((2, 4, 4, 4), dtype=np.uint8)
+    drawn[2, 0, 0] = found[1, 1, 0] = 1
+    (row,) = score_case(Volume(found, affine), Volume(drawn, affine), LabelMap.parse("organ=1"))
+    assert row.hd_mm == pytest.approx(1.0)  # (-1, 1) on the grid is (0, 1) in space, not the root of 3 or 2
+
+
+def test_another_grid_is_a_failure_that_is_named_and_the_folder_goes_on(tmp_path):
+    for case in "ab":
+        save(tmp_path / "references", case, organ())
+    save(tmp_path / "predictions", "a", organ()[:-1])
+    save(tmp_path / "predictions", "b", organ())
+    table = evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert [case for case, _ in table.failures] == ["a"]
+    assert {row.case for row in table.rows} == {"b"}
+    assert "a was not scored: " in table.to_text()
+    write_scores(table, tmp_path / "out")
+    with (tmp_path / "out" / "failures.csv").open() as file:
+        assert [row["case"] for row in csv.DictReader(file)] == ["a"]
+
+
+def test_a_broken_file_is_a_failure(tmp_path):
+    for case in "ab":
+        save(tmp_path / "references", case, organ())
+        save(tmp_path / "predictions", case, organ())
+    path = tmp_path / "predictions" / "b.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    table = evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert [case for case, _ in table.failures] == ["b"]
+
+
+def test_values_found_are_the_labels_and_absent_ones_are_empty_in_both(tmp_path):
+    save(tmp_path / "references", "a", organ(values=(1, 1)))
+    save(tmp_path / "references", "b", organ(values=(1, 7)))
+    for case in "ab":
+        save(tmp_path / "predictions", case, organ(values=(1, 1)))
+    table = evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert [(row.case, row.label, row.status) for row in table.rows] == [
+        ("a", "1", "ok"),
+        ("a", "7", "both_empty"),
+        ("b", "1", "ok"),
+        ("b", "7", "prediction_empty"),
+    ]
+
+
+def test_values_are_named_where_a_dataset_lies_beside(tmp_path):
+    save(tmp_path / "labelsTr", "a", organ())
+    save(tmp_path / "predictions", "a", organ())
+    description = {"labels": {"background": 0, "anterior": 1, "posterior": 2}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    table = evaluate(tmp_path / "predictions", tmp_path / "labelsTr")
+    assert table.labels == ("anterior", "posterior")
+
+
+def test_a_prediction_folder_with_a_dataset_file_of_another_tool_is_read(tmp_path):
+    save(tmp_path / "references", "a", organ())
+    save(tmp_path / "predictions", "a", organ())
+    (tmp_path / "predictions" / "dataset.json").write_text(json.dumps({"labels": {"background": 0}}))
+    assert evaluate(tmp_path / "predictions", tmp_path / "references").rows[0].dice == 1
+
+
+def test_a_value_that_no_reference_has_is_pointed_out(tmp_path):
+    save(tmp_path / "references", "a", organ(values=(1, 1)))
+    save(tmp_path / "predictions", "a", organ(values=(5, 5)))
+    table = evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert any("the predictions hold 5, which no reference does" in note for note in table.notes)
+
+
+def test_the_sidecar_of_a_prediction_says_what_its_values_mean(tmp_path):
+    merged = LabelMap.parse("hippocampus=1+2")
+    save(tmp_path / "references", "a", organ(values=(1, 2)))
+    save(tmp_path / "predictions", "a", organ(values=(1, 1)), labels=merged)
+    (row,) = evaluate(tmp_path / "predictions", tmp_path / "references").rows
+    assert (row.label, row.dice) == ("hippocampus", 1.0)
+
+
+def test_a_sidecar_is_translated_into_the_labels_asked_for(tmp_path):
+    two = LabelMap.parse("anterior=1,posterior=2")
+    save(tmp_path / "references", "a", organ(values=(1, 2)))
+    save(tmp_path / "predictions", "a", organ(values=(1, 2)), labels=two)
+    (row,) = evaluate(tmp_path / "predictions", tmp_path / "references", labels="hippocampus=1+2").rows
+    assert row.dice == 1.0
+    save(tmp_path / "merged", "a", organ(values=(1, 1)), labels=LabelMap.parse("hippocampus=1+2"))
+    with pytest.raises(SettingsError, match="only in part"):
+        evaluate(tmp_path / "merged", tmp_path / "references", labels=two)
+
+
+def test_sidecars_that_disagree_are_refused_unless_labels_are_given(tmp_path):
+    for case, names in (("a", "organ=1+2"), ("b", "other=1+2")):
+        save(tmp_path / "references", case, organ())
+        save(tmp_path / "predictions", case, organ(values=(1, 1)), labels=LabelMap.parse(names))
+    with pytest.raises(DatasetError, match="--labels"):
+        evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert len(evaluate(tmp_path / "predictions", tmp_path / "references", labels="organ=1+2").rows) == 2
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 1)])
+def test_masks_of_other_tools_are_read_by_either_of_two_readings_that_agree(tmp_path, values):
+    save(tmp_path / "references", "a", organ(values=(1, 2)))
+    save(tmp_path / "predictions", "a", organ(values=values))
+    (row,) = evaluate(tmp_path / "predictions", tmp_path / "references", labels="hippocampus=1+2").rows
+    assert row.dice == 1.0
+
+
+def test_two_readings_that_contradict_each_other_are_decided_by_the_whole_folder_and_said(tmp_path):
+    labels = "a=2+3,b=4+1"  # medfcn writes a as 1, where the references have b
+    for case in "xy":
+        save(tmp_path / "references", case, organ(values=(2, 1)))
+    save(tmp_path / "written", "x", organ(values=(1, 2)))
+    save(tmp_path / "written", "y", organ(values=(1, 2)))
+    table = evaluate(tmp_path / "written", tmp_path / "references", labels=labels)
+    assert [row.dice for row in table.rows] == [1.0] * 4
+    assert any("were read as such" in note for note in table.notes)
+    save(tmp_path / "original", "x", organ(values=(2, 1)))
+    save(tmp_path / "original", "y", organ(values=(3, 4)))
+    table = evaluate(tmp_path / "original", tmp_path / "references", labels=labels)
+    assert [row.dice for row in table.rows] == [1.0] * 4
+
+
+def test_values_that_should_not_be_there_are_a_failure_where_all_are_named():
+    labels = LabelMap.from_names({1: "organ"})
+    drawn, found = Volume(organ(values=(1, 1)), AFFINE), Volume(organ(values=(1, 9)), AFFINE)
+    with pytest.raises(LabelError, match="9"):
+        score_case(found, drawn, labels, case="a")
+
+
+def test_folders_that_do_not_match_are_refused_with_an_example_of_each(tmp_path):
+    save(tmp_path / "references", "case_1", organ())
+    save(tmp_path / "predictions", "case_1_mask", organ())
+    save(tmp_path / "predictions", "case_2_mask", organ())
+    with pytest.raises(DatasetError, match=r"case_1_mask.*case_1"):
+        evaluate(tmp_path / "predictions", tmp_path / "references")
+    with pytest.raises(MissingFileError):
+        evaluate(tmp_path / "nowhere", tmp_path / "references")
+
+
+def test_one_file_may_be_scored_against_one_file(tmp_path):
+    save(tmp_path, "drawn", organ())
+    save(tmp_path, "found", organ())
+    table = evaluate(tmp_path / "found.nii.gz", tmp_path / "drawn.nii.gz")
+    assert table.cases == ("drawn",)
+
+
+def test_masks_without_any_label_are_refused(tmp_path):
+    nothing = Volume(np.zeros((3, 3, 3), dtype=np.uint8), AFFINE)
+    with pytest.raises(DatasetError, match="no mask holds any label"):
+        evaluate({"a": nothing}, {"a": nothing})
+    (row,) = evaluate({"a": nothing}, {"a": nothing}, labels="organ=1").rows
+    assert row.status == "both_empty"
+
+
+def test_threads_change_nothing_and_progress_counts_every_case(tmp_path):
+    random = np.random.default_rng(0)
+    masks = {f"case_{n}": Volume((random.random((9, 9, 9)) < 0.3).astype(np.uint8), AFFINE) for n in range(9)}
+    moved = {case: mask.with_array(np.roll(mask.array, 1, 0)) for case, mask in masks.items()}
+    seen = []
+    one = evaluate(moved, masks, threads=1, progress=lambda *state: seen.append(state))
+    four = evaluate(moved, masks, threads=4)
+    assert one.rows == four.rows
+    assert seen == [(n + 1, 9, f"case_{n}") for n in range(9)]
+
+
+def test_left_is_not_right(tmp_path):
+    mask = np.zeros((8, 4, 4), dtype=np.uint8)
+    mask[1:3] = 1
+    flipped = Volume(
+        mask[::-1], np.diag([-1.0, 1, 1, 1]) @ np.array([[1, 0, 0, -7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    )
+    assert evaluate({"a": flipped}, {"a": Volume(mask, np.eye(4))}).failures
+
+
+def test_ids_that_steer_terminals_and_spreadsheets_are_harmless(tmp_path):
+    names = ["=cmd()", "-rf", "a b", "übung", "x\x1b[2J", "line\nbreak"]
+    mask = Volume(organ(), AFFINE)
+    table = evaluate(dict.fromkeys(names, mask), dict.fromkeys([*names, "@missing\x07"], mask))
+    assert all(line.isprintable() for line in table.to_text().splitlines())
+    write_scores(table, tmp_path)
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * (len(names) + 1)
+    assert not any(line[0] in "=+-@" for line in lines)
+
+
+@pytest.mark.skipif(not HIPPOCAMPUS.exists(), reason="shared/data/hippocampus is not beside the repository")
+def test_real_references_agree_with_themselves():
+    labels = HIPPOCAMPUS / "labels"
+    few = {path.name.removesuffix(".nii.gz"): path for path in sorted(labels.glob("*.nii.gz"))[:4]}
+    table = evaluate(few, labels)
+    assert table.summary().labels[0].missing == len(list(labels.glob("*.nii.gz"))) - 4
+    assert {row.dice for row in table.rows if row.status == "ok"} == {1.0}
+    assert {row.hd_mm for row in table.rows if row.status == "ok"} == {0.0}
