@@ -56,7 +56,7 @@ def fingerprint_case(
     samples = []
     for channel in channels:
         values = channel.array[drawn]
-        step = max(1, len(values) // _FOREGROUND_SAMPLE)
+        step = max(1, -(-len(values) // _FOREGROUND_SAMPLE))
         samples.append(values[::step].astype(np.float32))
     counts = np.bincount(labels.reshape(-1), minlength=label_count + 1)[1:]
     return CaseFingerprint(

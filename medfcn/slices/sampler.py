@@ -13,7 +13,7 @@ from medfcn.slices.slicing import neighbours
 from medfcn.slices.store import SliceStore, StoredCase
 
 MARGIN = 1.25
-"""Pixels read along each edge, as a multiple of the window: what rotation and shift bring in from outside."""
+"""Pixels read along each edge, as a multiple of the window and at least: what rotation and shift bring in."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class SliceSampler:
         seed: int,
     ) -> None:
         self.store = store
-        self.region = (int(np.ceil(window[0] * MARGIN)), int(np.ceil(window[1] * MARGIN)))
+        # As much on either side, so that a slice that is not moved keeps its pixels instead of half-way means.
+        self.region = (_region_edge(window[0]), _region_edge(window[1]))
         self.window = window
         self.context = context
         self.batch_size = batch_size
@@ -128,3 +129,8 @@ class SliceSampler:
                 neighbour, :, out_of[0], out_of[1]
             ]
         target[into[0], into[1]] = case.labels[number, out_of[0], out_of[1]]
+
+
+def _region_edge(window: int) -> int:
+    """Pixels read along an edge: a whole number on each side of the window."""
+    return window + 2 * int(np.ceil(window * (MARGIN - 1) / 2))
