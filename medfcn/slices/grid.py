@@ -11,6 +11,7 @@ along an axis with `n` native and `N` network voxels. Centring both makes the tw
 that a volume stored with an axis reversed gives the same arrays bit for bit.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -23,6 +24,8 @@ Floats = NDArray[np.float32]
 
 _KEEP_VOXELS = 0.05
 """Below this displacement at a volume's edge, two spacings are one and nothing is resampled."""
+_GROWTH_MOST, _VOXELS_MANY = 64, 2**28
+"""A network grid of more voxels than the latter, and of so many times the volume's, comes from a unit mistaken."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def map_to_network(
         target_mm: Wanted edge lengths in R, A, S order; `None` keeps the volume's own.
 
     Raises:
-        GeometryError: `orientation` does not name each of the three directions once.
+        GeometryError: `orientation` does not name each of the three directions once, or the network grid would
+            have 64 times the volume's voxels and more than 268 million.
 
     Example:
         >>> grid = map_to_network((10, 20, 30), "LSA", (1.0, 3.0, 0.5), (None, 1.0, None))
@@ -108,6 +112,12 @@ def map_to_network(
         else:
             new_spacing.append(float(wanted))
             new_shape.append(max(1, round(size * own / wanted)))
+    if math.prod(new_shape) > max(_GROWTH_MOST * math.prod(shape), _VOXELS_MANY):
+        wanted_mm = tuple(own if wanted is None else wanted for own, wanted in zip(native, target_mm, strict=True))
+        raise GeometryError(
+            f"voxels of {_lengths(native)} mm are far larger than the {_lengths(wanted_mm)} mm of the network grid; "
+            "check the unit of length in the header"
+        )
     return GridMap(
         native_shape=shape,
         axes=axes,
@@ -136,22 +146,25 @@ def to_network_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
         # Contiguous, so that sums over it do not depend on how the file ordered its axes.
         values = np.array(turned, dtype=np.float32, order="C")
         return _resample(values, grid.shape, grid.spacing_native_mm, grid.spacing_mm)
-    return _resample_labels(turned, grid)
+    return _resample_labels(turned, grid.shape, grid.spacing_native_mm, grid.spacing_mm)
 
 
-def to_native_grid(array: Floats, grid: GridMap) -> Floats:
-    """Bring values (probabilities) from the network grid back to the volume's own.
+def to_native_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
+    """Bring an array (probabilities) from the network grid back to the volume's own.
 
     Args:
-        array: `(..., R, A, S)` on the network grid.
+        array: `(..., R, A, S)` on the network grid. Types as in `to_network_grid`.
         grid: The map that brought the volume there.
 
     Returns:
-        `(..., I, J, K)` float32 on the native grid, linearly interpolated.
+        `(..., I, J, K)` on the native grid: float32 for floating input, the input's type for labels.
     """
     leading = array.ndim - 3
-    sizes = tuple(grid.native_shape[axis] for axis in grid.axes)
-    values = _resample(array.astype(np.float32, copy=False), sizes, grid.spacing_mm, grid.spacing_native_mm)
+    sizes = (grid.native_shape[grid.axes[0]], grid.native_shape[grid.axes[1]], grid.native_shape[grid.axes[2]])
+    if np.issubdtype(array.dtype, np.floating):
+        values = _resample(array.astype(np.float32, copy=False), sizes, grid.spacing_mm, grid.spacing_native_mm)
+    else:
+        values = _resample_labels(array, sizes, grid.spacing_mm, grid.spacing_native_mm)
     values = _flip(values, grid)
     back = np.argsort(grid.axes)
     return np.transpose(values, (*range(leading), *(leading + int(axis) for axis in back)))
@@ -199,15 +212,21 @@ def _interpolate(array: Floats, axis: int, positions: NDArray[np.float64]) -> Fl
     return upper
 
 
-def _resample_labels(labels: NDArray[Any], grid: GridMap) -> NDArray[Any]:
-    if grid.spacing_mm == grid.spacing_native_mm and grid.shape == labels.shape[-3:]:
+def _resample_labels(
+    labels: NDArray[Any], sizes: tuple[int, int, int], spacing_from: tuple[float, ...], spacing_to: tuple[float, ...]
+) -> NDArray[Any]:
+    if spacing_from == spacing_to and sizes == labels.shape[-3:]:
         return np.ascontiguousarray(labels)
-    shape = labels.shape[:-3] + grid.shape
+    shape = labels.shape[:-3] + sizes
     best = np.full(shape, -1.0, dtype=np.float32)
     result = np.zeros(shape, dtype=labels.dtype)
     for value in np.unique(labels):
-        share = _resample((labels == value).astype(np.float32), grid.shape, grid.spacing_native_mm, grid.spacing_mm)
+        share = _resample((labels == value).astype(np.float32), sizes, spacing_from, spacing_to)
         larger = share > best
         best[larger] = share[larger]
         result[larger] = value
     return result
+
+
+def _lengths(lengths_mm: tuple[float, ...]) -> str:
+    return " × ".join(f"{length:.3g}" for length in lengths_mm)

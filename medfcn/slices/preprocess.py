@@ -26,10 +26,11 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, InvertibleTransform, MapTransform
 from numpy.typing import NDArray
 
-from medfcn.errors import GeometryMismatchError
+from medfcn.errors import GeometryMismatchError, VolumeError
 from medfcn.slices.grid import GridMap, map_to_network, to_native_grid, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.volumes import Volume, orientation_of, require_same_grid, spacing_mm
+from medfcn.volumes.names import printable
 
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
@@ -40,8 +41,8 @@ _EMPTY_SHARE = 0.05
 class ToNetworkGridd(MapTransform, InvertibleTransform):
     """Re-orders a volume's axes to R, A, S and resamples it to the network's spacing.
 
-    Floating tensors are interpolated linearly, integer ones as labels. The inverse brings floating tensors
-    (probabilities) back to the native grid.
+    Floating tensors are interpolated linearly, integer ones as labels. The inverse brings either back to the
+    native grid.
 
     Args:
         keys: Entries to change, each a `(C, I, J, K)` MetaTensor with a RAS+ affine in millimetres.
@@ -87,6 +88,7 @@ class ToNetworkGridd(MapTransform, InvertibleTransform):
             back = MetaTensor(
                 torch.from_numpy(np.ascontiguousarray(values)),
                 affine=torch.tensor(record["affine"], dtype=torch.float64),
+                meta={name: value for name, value in result[key].meta.items() if name != "affine"},
                 applied_operations=list(result[key].applied_operations),
             )
             result[key] = back
@@ -165,16 +167,26 @@ def image_tensor(volumes: Sequence[Volume]) -> MetaTensor:
 
     Raises:
         GeometryMismatchError: A channel lies on another grid than the first.
+        VolumeError: An intensity is beyond float32.
     """
     for channel in volumes[1:]:
         try:
             require_same_grid(volumes[0], channel)
         except GeometryMismatchError as error:
             raise GeometryMismatchError(f"{error} (channels of one case must share a grid)") from error
-    stacked = np.stack([volume.array.astype(np.float32) for volume in volumes])
+    stacked = np.stack([_as_float32(volume) for volume in volumes])
     return MetaTensor(torch.from_numpy(stacked), affine=torch.from_numpy(np.array(volumes[0].affine)))
 
 
 def label_tensor(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> MetaTensor:
     """A case's labels as a `(1, I, J, K)` uint8 MetaTensor."""
     return MetaTensor(torch.from_numpy(np.ascontiguousarray(labels)[None]), affine=torch.from_numpy(np.array(affine)))
+
+
+def _as_float32(volume: Volume) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        array = volume.array.astype(np.float32)
+    if volume.array.dtype == np.float64 and not np.isfinite(array).all():
+        who = printable(volume.name or "volume")
+        raise VolumeError(f"{who}: holds intensities beyond 3.4e38, more than any scanner gives; mend the file")
+    return array
