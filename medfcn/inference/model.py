@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -28,6 +29,7 @@ from medfcn.slices.components import keep_largest
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import image_tensor, network_transforms
 from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume
+from medfcn.volumes.names import printable
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -85,29 +87,47 @@ class Card:
         known = {item.name for item in dataclasses.fields(cls)}
         if not isinstance(value, dict):
             raise ModelError(f"{source}: holds no JSON object; copy the run folder again")
-        if value.get("format") != _FORMAT:
-            raise ModelError(
-                f"{source}: format {value.get('format')!r} is not {_FORMAT}; use the medfcn version that wrote it"
-            )
+        if type(value.get("format")) is not int or value["format"] != _FORMAT:
+            found = printable(repr(value.get("format")), limit=40)
+            raise ModelError(f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it")
         if set(value) != known:
-            odd = sorted(set(value) ^ known)
-            raise ModelError(f"{source}: missing or unknown keys {', '.join(odd)}; copy the run folder again")
+            odd = printable(", ".join(sorted(set(value) ^ known)))
+            raise ModelError(f"{source}: missing or unknown keys {odd}; copy the run folder again")
         try:
             card = cls(
                 labels=LabelMap.from_json(value["labels"]),
-                channels=tuple(str(name) for name in value["channels"]),
+                channels=tuple(value["channels"]),
                 plan=Plan.from_json(value["plan"]),
                 settings=settings_from(value["settings"], source=source),
-                one_part=tuple(int(position) for position in value["one_part"]),
+                one_part=tuple(value["one_part"]),
                 **{name: value[name] for name in known - {"labels", "channels", "plan", "settings", "one_part"}},
             )
+            _require_types(card, value)
         except MedfcnError as error:
-            raise ModelError(f"{source}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f"{source}: a value does not fit ({error!r}); copy the run folder again") from error
+            raise ModelError(f"{source}: {printable(str(error), limit=400)}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            what = printable(repr(error))
+            raise ModelError(f"{source}: a value does not fit ({what}); copy the run folder again") from error
         if len(card.channels) != len(card.plan.intensities):
             raise ModelError(f"{source}: channels and plan.intensities differ in number; copy the run folder again")
         return card
+
+
+def _require_types(card: Card, value: Mapping[str, Any]) -> None:
+    """TypeError for the fields of a card that no other reader has looked at."""
+    positions = range(1, len(card.labels.entries) + 1)
+    sound = {
+        "channels": isinstance(value["channels"], list) and all(isinstance(name, str) for name in card.channels),
+        "one_part": all(type(position) is int and position in positions for position in card.one_part),
+        "weights_sha256": isinstance(card.weights_sha256, str),
+        "versions": isinstance(card.versions, Mapping),
+        "training": isinstance(card.training, Mapping),
+        "validation": isinstance(card.validation, Mapping),
+        "intended_use": isinstance(card.intended_use, str),
+    }
+    for name, holds in sound.items():
+        if not holds:
+            raise TypeError(f"{name} cannot be {str(value[name])[:100]}")
 
 
 @dataclass(frozen=True)
@@ -239,6 +259,8 @@ class Model:
         for axes in mirrors:
             logits = inferer(image[None], _Mirrored(self.network, axes))[0]
             part = _foreground(logits).numpy()
+            if not np.isfinite(part).all():
+                raise ModelError("the network gives NaN for this volume; look at its intensities, or train again")
             total = part if total is None else total + part
         if total is None:
             raise ModelError("plan.mirror_axes: nothing to average; copy the run folder again")
@@ -301,7 +323,8 @@ def masked(
     for volume, channel in zip(volumes, card.channels, strict=True):
         if volume.array.min() == volume.array.max():
             flags.append(f"channel {channel} is constant: the mask is empty")
-            indices[...] = 0
+            indices = np.zeros_like(indices)
+            probabilities = np.zeros_like(probabilities)
     counts = np.bincount(indices.reshape(-1), minlength=len(card.labels.names) + 1)[1:]
     if not flags:
         flags = [f"{name} not found" for name, count in zip(card.labels.names, counts, strict=True) if not count]
@@ -321,14 +344,14 @@ def _read_card(path: Path) -> Card:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path.name}: not JSON ({error}); copy the run folder again") from error
+        raise ModelError(f"{path.name}: not JSON ({printable(str(error))}); copy the run folder again") from error
     return Card.from_json(value, source=path.name)
 
 
 def _read_network(path: Path, card: Card) -> FCN:
     """The card's network with the file's weights; shapes are compared before anything is allocated."""
-    shapes = _tensor_shapes(path)
-    if sum(card.plan.widths) > sum(shape[0] for shape in shapes.values() if shape):
+    found = _declared_tensors(path)
+    if sum(card.plan.widths) > sum(shape[0] for _, shape in found.values() if shape):
         raise ModelError(f"{path.name}: holds fewer channels than plan.widths in {CARD_FILE}; copy the run again")
     with torch.device("meta"):
         network = build_network(
@@ -337,14 +360,20 @@ def _read_network(path: Path, card: Card) -> FCN:
             channels_in=card.plan.channels_in,
             label_count=len(card.labels.entries),
         )
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    if shapes != expected:
-        odd = sorted(name for name in set(shapes) | set(expected) if shapes.get(name) != expected.get(name))
+    expected = {
+        name: ("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
+        for name, tensor in network.state_dict().items()
+    }
+    if found != expected:
+        odd = min(name for name in set(found) | set(expected) if found.get(name) != expected.get(name))
         raise ModelError(
-            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {odd[0]}: found "
-            f"{shapes.get(odd[0])}, expected {expected.get(odd[0])}; copy the run folder again"
+            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {printable(odd)}: found "
+            f"{printable(str(found.get(odd)))}, expected {expected.get(odd)}; copy the run folder again"
         )
-    tensors = load_tensors(path.read_bytes())
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except SafetensorError as error:
+        raise ModelError(f"{path.name}: {printable(str(error))}; copy the run folder again") from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
@@ -352,8 +381,8 @@ def _read_network(path: Path, card: Card) -> FCN:
     return network
 
 
-def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes a safetensors file declares, from its header alone."""
+def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The types and shapes that a safetensors file declares, from its header alone."""
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -362,6 +391,9 @@ def _tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
-            return {str(name): tuple(int(size) for size in entry["shape"]) for name, entry in header.items()}
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            return {
+                name: (str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
+                for name, entry in header.items()
+            }
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelError(f"{path.name}: its header is broken; copy the run folder again") from error

@@ -83,12 +83,53 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; KeyError or TypeError where it does not fit."""
+        """The inverse of `to_json`; KeyError, TypeError or ValueError where it does not fit."""
         fields = dict(value)
         fields["intensities"] = tuple(Intensity(**item) for item in fields["intensities"])
         for name in ("spacing_mm", "window", "widths", "mirror_axes"):
             fields[name] = tuple(fields[name])
-        return cls(**fields)
+        plan = cls(**fields)
+        for name, holds in _soundness(plan).items():
+            if not holds:
+                raise ValueError(f"plan.{name} cannot be {str(value.get(name))[:100]}")
+        return plan
+
+
+def _soundness(plan: Plan) -> dict[str, bool]:
+    """For each field of a plan that came from a file, whether a network can be built and used from it."""
+    along = VIEW_AXIS.get(plan.view) if isinstance(plan.view, str) else None
+    in_plane = [length for axis, length in enumerate(plan.spacing_mm) if axis != along]
+    return {
+        "view": along is not None,
+        "spacing_mm": len(plan.spacing_mm) == 3
+        and all(length is None or _is_number(length, above=1e-6) for length in plan.spacing_mm)
+        and None not in in_plane,
+        "window": len(plan.window) == 2 and all(_is_whole(edge, 1, 2**20) for edge in plan.window),
+        "context": _is_whole(plan.context, 1, 2**16) and plan.context % 2 == 1,
+        "widths": 1 <= len(plan.widths) <= 8 and all(_is_whole(width, 1, 4096) for width in plan.widths),
+        "intensities": all(_is_sound(intensity) for intensity in plan.intensities),
+        "batch_size": _is_whole(plan.batch_size, 1, 2**20),
+        "mirror_axes": plan.mirror_axes in ((), (0,), (1,), (0, 1)),
+        "reasons": isinstance(plan.reasons, Mapping),
+    }
+
+
+def _is_sound(intensity: Intensity) -> bool:
+    numbers = (intensity.lower, intensity.upper, intensity.mean)
+    return (
+        intensity.kind in ("zscore", "ct")
+        and all(_is_number(number, above=-1e38) for number in numbers)
+        and intensity.lower <= intensity.upper
+        and _is_number(intensity.std, above=0)
+    )
+
+
+def _is_number(value: object, *, above: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and above < value < 1e38
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def make_plan(cases: Sequence[CaseFingerprint], settings: Settings) -> Plan:
