@@ -5,6 +5,7 @@ by. A case that cannot be predicted is recorded in `failures.csv` and the others
 permission or a lost GPU stop the run.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError, OutputExistsError
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
 from medfcn.inference.model import Card, Model, Prediction, as_channels, masked
 from medfcn.progress import Progress, Silent
@@ -129,7 +130,8 @@ def predict(
         progress: Where messages go.
 
     Raises:
-        OutputExistsError: The output is there, and neither `overwrite` nor `resume` was asked for.
+        OutputExistsError: The output is there, and neither `overwrite` nor `resume` was asked for; or a mask would
+            take the place of an input, which neither allows.
         MissingFileError: A run or the source is not there.
         ModelError: A model cannot be loaded.
         DatasetError: The folder holds no volumes, or not those of `cases`.
@@ -145,8 +147,11 @@ def predict(
         raise ModelError(f"{target.name}: one mask file cannot hold {len(found)} cases; give a folder to -o")
     models = load(runs, device=device)
     folder = target.parent if is_file else target
-    folder.mkdir(parents=True, exist_ok=True)
     job = _Job(models=models, folder=folder, mask=target if is_file else None, probabilities=probabilities, tta=tta)
+    if is_file and not resume:
+        refuse_existing(job.sidecar_path(found[0]), overwrite=overwrite)
+    _refuse_inputs(found, job)
+    folder.mkdir(parents=True, exist_ok=True)
     predicted, skipped, failures, flags = [], [], [], []
     with say.task("predict", len(found)) as task:
         for case, volumes in _read_ahead(found, job, resume=resume):
@@ -162,9 +167,10 @@ def predict(
                 failures.append((case.id, str(error)))
                 say.say(f"{case.id}: failed: {error}")
             task.advance(case.id)
-    if failures:
+    # A mask's own file may lie anywhere, beside a `failures.csv` that is not ours.
+    if failures and not is_file:
         write_csv(folder / FAILURES_FILE, ("case", "error"), failures)
-    else:
+    elif not is_file:
         (folder / FAILURES_FILE).unlink(missing_ok=True)
     return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags))
 
@@ -178,6 +184,17 @@ def _chosen(found: tuple[Case, ...], ids: Sequence[str] | None) -> tuple[Case, .
             f"{len(unknown)} of the cases asked for have no volume, first {unknown[0]}; correct the ids"
         )
     return tuple(case for case in found if case.id in set(ids))
+
+
+def _refuse_inputs(found: Sequence[Case], job: "_Job") -> None:
+    """Refuse to put a mask in the place of a volume that it is made from."""
+    inputs = {path.resolve() for case in found for path in case.images}
+    for case in found:
+        for path in (job.mask_path(case), *job.probability_paths(case)):
+            if path.resolve() in inputs:
+                raise OutputExistsError(
+                    f"{path}: is an input, and would be replaced by a mask; choose another output"
+                )
 
 
 @dataclass(frozen=True)
@@ -197,12 +214,23 @@ class _Job:
         path = self.mask_path(case)
         return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
+    def probability_paths(self, case: Case) -> tuple[Path, ...]:
+        """Where each label's probabilities go, if they were asked for."""
+        if not self.probabilities:
+            return ()
+        entries = self.models.card.labels.entries
+        stem = self.sidecar_path(case).name.removesuffix(".json")
+        # Named by value: a label's name comes from a file and may not be fit for a path.
+        endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
+        return tuple(self.folder / "probabilities" / f"{stem}{ending}.nii.gz" for ending in endings)
+
     def identity(self, hashes: Sequence[str]) -> dict[str, Any]:
         """What decides a mask: the same identity gives the same mask."""
         card = self.models.card
         return {
             "input_sha256": list(hashes),
             "model_sha256": [model.card.weights_sha256 for model in self.models.models],
+            "card_sha256": [_card_sha256(model.card) for model in self.models.models],
             "medfcn": version("medfcn"),
             "threshold": card.settings.prediction.threshold,
             "tta": card.settings.prediction.tta if self.tta is None else self.tta,
@@ -214,7 +242,10 @@ class _Job:
             sidecar = json.loads(self.sidecar_path(case).read_text(encoding="utf-8"))
             made_from = self.identity([sha256_of(path) for path in case.images])
             kept = {key: sidecar.get(key) for key in made_from}
-            return kept == made_from and sidecar.get("mask_sha256") == sha256_of(self.mask_path(case))
+            if kept != made_from or sidecar.get("mask_sha256") != sha256_of(self.mask_path(case)):
+                return False
+            hashes = [sha256_of(path) for path in self.probability_paths(case)]
+            return not hashes or sidecar.get("probabilities_sha256") == hashes
         except (OSError, ValueError, AttributeError):
             return False
 
@@ -223,21 +254,19 @@ class _Job:
         prediction = self.models.predict_case(list(volumes), tta=self.tta, keep_probabilities=self.probabilities)
         path = self.mask_path(case)
         prediction.mask.save(path, overwrite=True)
+        probability_paths = self.probability_paths(case)
         if prediction.probabilities is not None:
-            folder = self.folder / "probabilities"
-            folder.mkdir(exist_ok=True)
-            entries = self.models.card.labels.entries
-            for entry, array in zip(entries, prediction.probabilities, strict=True):
-                # Named by value: a label's name comes from a file and may not be fit for a path.
-                ending = f"_{entry.written}.nii.gz" if len(entries) > 1 else ".nii.gz"
-                stem = path.name.removesuffix(".gz").removesuffix(".nii")
-                volumes[0].with_array(array).save(folder / f"{stem}{ending}", overwrite=True)
+            for file, array in zip(probability_paths, prediction.probabilities, strict=True):
+                file.parent.mkdir(exist_ok=True)
+                volumes[0].with_array(array).save(file, overwrite=True)
+        hashes = {"probabilities_sha256": [sha256_of(file) for file in probability_paths]}
         write_json(
             self.sidecar_path(case),
             self.identity([volume.sha256 for volume in volumes])
             | {
                 "case": case.id,
                 "mask_sha256": sha256_of(path),
+                **(hashes if probability_paths else {}),
                 "labels": self.models.card.labels.to_json(),
                 "volumes_ml": prediction.volumes_ml,
                 "flags": list(prediction.flags),
@@ -245,6 +274,15 @@ class _Job:
             },
         )
         return prediction
+
+
+def _card_sha256(card: Card) -> str:
+    """A hash of what decides a mask beside the weights: labels, channels, plan and the settings of prediction."""
+    value = card.to_json()
+    what = [value[name] for name in ("labels", "channels", "one_part")]
+    plan = {name: item for name, item in value["plan"].items() if name != "reasons"}
+    settings = [value["settings"][name] for name in ("network", "prediction")]
+    return hashlib.sha256(json.dumps([what, plan, settings], sort_keys=True).encode()).hexdigest()
 
 
 def _read_ahead(
