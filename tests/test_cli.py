@@ -1,0 +1,264 @@
+"""The commands, run in process: what they print where, what they leave behind, and how they end."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from medfcn.cli import main
+from tests.conftest import draw_ball, write_case
+
+
+def medfcn(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def only_line(result: Result) -> str:
+    """The one line an error is told in; progress lines may stand before it."""
+    assert "Traceback" not in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(("medfcn: ", "Error: "))
+    return last
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "test.txt"
+    ids.write_text("ball_6\nball_7\n")
+    run, masks, scores = tmp_path / "run", tmp_path / "masks", tmp_path / "scores"
+    trained = medfcn(
+        "train", balls, "-o", run, "--labels", "ball=1", "--leave-out", ids, "--steps", 60, "--device", "cpu"
+    )
+    assert trained.exit_code == 0, trained.stderr
+    assert "ball" in trained.stdout
+    validation = [name for name in files_in(run) if name.startswith("validation/ball_")]
+    assert len(validation) == 1
+    assert files_in(run) == sorted(
+        ["cases.csv", "log.csv", "model.json", "model.safetensors", "validation/scores.csv", "validation/summary.json"]
+        + validation
+    )
+    with (run / "cases.csv").open() as file:
+        uses = {row["case"]: row["use"] for row in csv.DictReader(file)}
+    assert set(uses) == {f"ball_{number}" for number in range(6)}
+    assert sorted(uses.values()) == ["training"] * 5 + ["validation"]
+
+    predicted = medfcn("predict", run, balls, "-o", masks, "--cases", ids, "--device", "cpu", "--probabilities")
+    assert predicted.exit_code == 0, predicted.stderr
+    assert files_in(masks) == sorted(
+        [f"ball_{n}{end}" for n in (6, 7) for end in (".nii.gz", ".json")]
+        + [f"probabilities/ball_{n}.nii.gz" for n in (6, 7)]
+    )
+    probability = np.asarray(nibabel.load(masks / "probabilities" / "ball_6.nii.gz").dataobj)
+    mask = np.asarray(nibabel.load(masks / "ball_6.nii.gz").dataobj) == 1
+    # Smaller parts than the largest may have been taken away, nothing is ever added.
+    assert (probability[mask] >= 0.5).all()
+    assert mask.sum() > 0.9 * (probability >= 0.5).sum()
+
+    evaluated = medfcn("evaluate", masks, balls / "labels", "-o", scores, "--cases", ids)
+    assert evaluated.exit_code == 0, evaluated.stderr
+    assert "Dice" in evaluated.stdout
+    assert "HD95" in evaluated.stdout
+    with (scores / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["ball_6", "ball_7"]
+    assert all(float(row["dice"]) > 0.8 for row in rows)
+
+
+def test_a_missing_prediction_counts_as_a_miss(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "test.txt"
+    ids.write_text("ball_6\nball_7\n")
+    assert medfcn("predict", ball_run, balls, "-o", tmp_path / "masks", "--cases", ids).exit_code == 0
+    (tmp_path / "masks" / "ball_7.nii.gz").unlink()
+    assert medfcn("evaluate", tmp_path / "masks", balls, "-o", tmp_path / "scores", "--cases", ids).exit_code == 0
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    with (tmp_path / "scores" / "scores.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert rows["ball_7"]["status"] == "prediction_missing"
+    assert (rows["ball_7"]["dice"], rows["ball_7"]["hd95_mm"]) == ("0", "inf")
+    assert summary
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_an_existing_output_is_refused_before_any_work(
+    command: str, balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "precious.txt").write_text("keep me")
+    inputs = {"train": [balls], "predict": [ball_run, balls], "evaluate": [balls, balls]}[command]
+    extra = ["--steps", 2] if command == "train" else []
+    result = medfcn(command, *inputs, "-o", output, *extra)
+    assert result.exit_code == 1
+    assert "already exists" in only_line(result)
+    assert files_in(output) == ["precious.txt"]
+
+
+def test_overwriting_a_run_keeps_what_is_not_ours(balls: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "notes.txt").write_text("keep me")
+    assert medfcn("train", balls, "-o", output, "--steps", 2, "--overwrite", "--device", "cpu").exit_code == 0
+    assert (output / "notes.txt").read_text() == "keep me"
+    assert (output / "model.safetensors").is_file()
+
+
+def break_missing_label(folder: Path) -> str:
+    (folder / "labels" / "ball_1.nii.gz").unlink()
+    return "ball_1"
+
+
+def break_shape(folder: Path) -> str:
+    image, _ = draw_ball(1)
+    affine = np.diag([-1.0, -1.0, 1.5, 1.0])
+    nibabel.save(nibabel.Nifti1Image(image[:, :, :-1], affine), folder / "images" / "ball_1.nii.gz")
+    return "shape"
+
+
+def break_truncated(folder: Path) -> str:
+    path = folder / "images" / "ball_1.nii.gz"
+    path.write_bytes(path.read_bytes()[:-200])
+    return "ball_1"
+
+
+def break_empty(folder: Path) -> str:
+    for path in (*folder.glob("images/*"), *folder.glob("labels/*")):
+        path.unlink()
+    return "images"
+
+
+def break_labels(folder: Path) -> str:
+    for path in folder.glob("labels/*"):
+        mask = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine), path)
+    return "0"
+
+
+@pytest.mark.parametrize(
+    "damage", [break_missing_label, break_shape, break_truncated, break_empty, break_labels], ids=lambda f: f.__name__
+)
+def test_bad_data_is_told_in_one_line_and_nothing_is_written(damage, balls: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "data"
+    shutil.copytree(balls, folder)
+    named = damage(folder)
+    result = medfcn("train", folder, "-o", tmp_path / "run", "--steps", 2)
+    assert result.exit_code == 1
+    assert named in only_line(result)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_cases_are_left_out_on_request_and_said_so(balls: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(balls, folder)
+    break_truncated(folder)
+    result = medfcn("train", folder, "-o", tmp_path / "run", "--steps", 2, "--skip-bad", "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert "left out: ball_1" in result.stderr
+    with (tmp_path / "run" / "cases.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert rows["ball_1"]["use"] == "left out"
+    assert rows["ball_1"]["problem"]
+    assert sum(row["use"] == "training" for row in rows.values()) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--labels", "ball"], "ball"),
+        (["--budget", "soon"], "not a length of time"),
+        (["--epochs", 0], "0"),
+        (["--view", "oblique"], "oblique"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_misuse_of_the_command_line_ends_with_2(arguments: list[object], said: str, balls: Path, tmp_path: Path) -> None:
+    result = medfcn("train", balls, "-o", tmp_path / "run", *arguments)
+    assert result.exit_code == 2
+    assert said in only_line(result)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--steps", 5, "--epochs", 2], "epochs and steps are given together"),
+        (["--context", 2], "2 is not an odd number"),
+        (["--device", "tpu"], "tpu"),
+        (["--leave-out", "nowhere.txt"], "nowhere.txt"),
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_choices_that_cannot_be_are_told_in_one_line(
+    arguments: list[object], said: str, balls: Path, tmp_path: Path
+) -> None:
+    result = medfcn("train", balls, "-o", tmp_path / "run", *arguments)
+    assert result.exit_code in (1, 2)
+    assert said in only_line(result)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_option_in_the_settings_file_is_told_with_the_nearest_known(balls: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("[training]\nlearning_rat = 0.1\n")
+    result = medfcn("train", balls, "-o", tmp_path / "run", "--config", tmp_path / "run.toml")
+    assert result.exit_code == 1
+    assert only_line(result) == (
+        "medfcn: run.toml: unknown key 'learning_rat' in [training]; did you mean 'learning_rate'?"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_misspelt_test_case_is_not_silently_trained_on(balls: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("ball_66\n")
+    result = medfcn("train", balls, "-o", tmp_path / "run", "--leave-out", tmp_path / "test.txt")
+    assert result.exit_code == 1
+    assert "ball_66" in only_line(result)
+
+
+def test_one_bad_volume_does_not_stop_a_folder(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(balls / "images", folder)
+    (folder / "ball_3.nii.gz").write_bytes(b"not a volume")
+    result = medfcn("predict", ball_run, folder, "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    with (tmp_path / "masks" / "failures.csv").open() as file:
+        assert [row["case"] for row in csv.DictReader(file)] == ["ball_3"]
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 7
+
+
+def test_a_folder_of_nothing_but_bad_volumes_fails(ball_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.nii.gz").write_bytes(b"")
+    result = medfcn("predict", ball_run, tmp_path / "images", "-o", tmp_path / "masks")
+    assert result.exit_code == 1
+    assert (tmp_path / "masks" / "failures.csv").is_file()
+
+
+def test_a_run_that_is_none_is_refused(balls: Path, tmp_path: Path) -> None:
+    result = medfcn("predict", tmp_path, balls, "-o", tmp_path / "masks")
+    assert result.exit_code == 1
+    assert "no model.json in it" in only_line(result)
+    assert not (tmp_path / "masks").exists()
+
+
+def test_one_volume_becomes_one_named_mask(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    result = medfcn("predict", ball_run, balls / "images" / "ball_7.nii.gz", "-o", tmp_path / "mask.nii.gz")
+    assert result.exit_code == 0, result.stderr
+    assert files_in(tmp_path) == ["mask.json", "mask.nii.gz"]
+    again = medfcn("predict", ball_run, balls / "images" / "ball_7.nii.gz", "-o", tmp_path / "mask.nii.gz")
+    assert again.exit_code == 1
+    assert "already exists" in only_line(again)
+
+
+def test_ids_that_look_like_options_work(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    for number, case_id in enumerate(["-rf", "spaced out", "übung"]):
+        write_case(tmp_path / "data", case_id, *draw_ball(number))
+    result = medfcn("predict", ball_run, tmp_path / "data", "-o", tmp_path / "masks")
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 3

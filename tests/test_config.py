@@ -1,0 +1,68 @@
+"""Settings: every default once, nothing unknown accepted."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medfcn.config import Settings, budget_seconds, override, read_settings, settings_from, to_tables
+from medfcn.errors import MissingFileError, SettingsError
+
+
+def test_settings_survive_json() -> None:
+    settings = override(Settings(), "slices", context=5, window=(64, 48), view="coronal")
+    assert settings_from(json.loads(json.dumps(to_tables(settings))), source="model.json") == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[training]\nbach_size = 3", "run.toml: unknown key 'bach_size' in [training]; did you mean 'batch_size'?"),
+        ("[trainin]\nseed = 3", "run.toml: unknown table [trainin]; did you mean 'training'?"),
+        ("batch_size = 3", "run.toml: unknown table [batch_size]"),
+        ("[training]\nbatch_size = 1.5", "run.toml: [training] batch_size = 1.5 is not a whole number"),
+        ("[training]\nbatch_size = true", "run.toml: [training] batch_size = True is not a whole number"),
+        ("[slices]\nview = 'oblique'", "run.toml: [slices] view = 'oblique' is not one of auto, axial"),
+        ("[slices]\nwindow = [64]", "run.toml: [slices] window = [64] is not a list of 2"),
+        ("[slices]\ncontext = 2", "setting slices.context: 2 is not an odd number from 1"),
+        ("[training]\nlearning_rate = nan", "learning_rate = nan is not a finite number"),
+        ("[training", "run.toml: not a TOML file"),
+        ("slices = 3", "run.toml: slices = 3 stands outside a table"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_settings_file_is_named() -> None:
+    with pytest.raises(MissingFileError, match="settings file not found"):
+        read_settings("nowhere.toml")
+
+
+def test_every_setting_has_a_line_of_documentation() -> None:
+    source = Path(__file__).resolve().parents[1] / "medfcn" / "config.py"
+    lines = source.read_text().splitlines()
+    for part in dataclasses.fields(Settings):
+        for setting in dataclasses.fields(getattr(Settings(), part.name)):
+            at = next(number for number, line in enumerate(lines) if line.startswith(f"    {setting.name}: "))
+            assert lines[at + 1].strip().startswith('"""'), setting.name
+
+
+@given(st.floats(min_value=0.001, max_value=1e6), st.sampled_from(["s", "m", "min", "h", "d", ""]))
+def test_budgets_scale_with_their_unit(number: float, unit: str) -> None:
+    scale = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "": 1}[unit]
+    assert budget_seconds(f"{number:.3f}{unit}") == pytest.approx(round(number, 3) * scale)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5m", "ten", "5 weeks", "1e3", "nan", "5mm"])
+def test_what_is_not_a_time_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="not a length of time"):
+        budget_seconds(text)

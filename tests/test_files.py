@@ -1,0 +1,103 @@
+"""Files appear whole or not at all."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
+from medfcn.files import atomic_write, csv_field, read_ids, refuse_existing, write_csv, write_json
+
+
+def test_a_writer_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"old")
+    code = f"""
+import time
+from medfcn.files import atomic_write
+with atomic_write({str(path)!r}) as file:
+    file.write(b"new" * 100_000)
+    file.flush()
+    print("half", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"half\n"
+        time.sleep(0.05)
+        os.kill(child.pid, signal.SIGKILL)
+    assert path.read_bytes() == b"old"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    code = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+from medfcn.files import atomic_write
+try:
+    with atomic_write({str(tmp_path / "mask.nii")!r}) as file:
+        file.write(bytes(200_000))
+except OSError as error:
+    print(type(error).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "OSError"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_json_lacks_are_written_as_text_or_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"miss": math.inf, "none": math.nan, "both": (1, [math.inf])})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"miss": "inf", "none": None, "both": [1, ["inf"]]}
+
+
+@given(st.text(max_size=30))
+def test_no_text_in_a_table_is_a_formula_or_breaks_its_line(text: str) -> None:
+    field = csv_field(text)
+    assert not field.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert all(character.isprintable() for character in field)
+
+
+def test_tables_are_whole_lines(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ("case", "dice"), [("a,b", 0.5), ("c", math.nan), ("d", math.inf)])
+    assert (tmp_path / "a.csv").read_text() == 'case,dice\n"a,b",0.5\nc,\nd,inf\n'
+
+
+def test_an_output_in_the_way_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new", overwrite=False)
+    (tmp_path / "empty").mkdir()
+    refuse_existing(tmp_path / "empty", overwrite=False)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "scan.nii").touch()
+    refuse_existing(tmp_path / "full", overwrite=True)
+    with pytest.raises(OutputExistsError, match="already exists; choose another output, or pass --overwrite"):
+        refuse_existing(tmp_path / "full", overwrite=False)
+
+
+def test_ids_are_read_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "test.txt"
+    path.write_text("case_1\n\n case 2 \n")
+    assert read_ids(path) == ("case_1", "case 2")
+    path.write_text("\n")
+    with pytest.raises(DatasetError, match="holds no case id"):
+        read_ids(path)
+    with pytest.raises(MissingFileError):
+        read_ids(tmp_path / "none.txt")

@@ -1,0 +1,67 @@
+"""medfcn in a research script, as the README shows it."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import medfcn
+from medfcn.volumes import read_volume
+
+
+def test_a_path_a_nibabel_image_and_an_array_with_an_affine_give_one_mask(
+    balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    path = balls / "images" / "ball_7.nii.gz"
+    image = nibabel.load(path)
+    model = medfcn.load(ball_run, device="cpu")
+    from_path = model.predict(path)
+    from_nibabel = model.predict(image)
+    from_array = model.predict((np.asarray(image.dataobj), image.affine))
+    from_volume = model.predict(read_volume(path))
+    for other in (from_nibabel, from_array, from_volume):
+        assert np.array_equal(from_path.array, other.array)
+    assert from_path.array.any()
+    saved = from_path.save(tmp_path / "ball_7_mask.nii.gz")
+    assert np.array_equal(nibabel.load(saved).dataobj, from_path.array)
+    assert np.array_equal(nibabel.load(saved).affine, image.affine)
+
+
+def test_training_predicting_and_evaluating_work_as_library_calls(
+    balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    result = medfcn.predict(ball_run, balls, tmp_path / "masks", cases=["ball_6", "ball_7"], device="cpu")
+    assert result.predicted == ("ball_6", "ball_7")
+    references = {case: balls / "labels" / f"{case}.nii.gz" for case in result.predicted}
+    table = medfcn.evaluate(tmp_path / "masks", references)
+    assert [row.label for row in table.rows] == ["ball", "ball"]
+    assert min(row.dice for row in table.rows) > 0.8
+    table.to_csv(tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text().startswith("case,label,status,dice,iou,")
+
+
+def test_a_run_loads_its_own_model(balls: Path, tmp_path: Path) -> None:
+    run = medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
+    assert run.steps == 2
+    assert run.load(device="cpu").card.labels.names == ("label_1",)
+
+
+def test_library_calls_leave_the_random_numbers_alone(balls: Path, tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_errors_are_medfcn_errors_and_builtin_ones(tmp_path: Path) -> None:
+    with pytest.raises(medfcn.MedfcnError):
+        medfcn.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError):
+        medfcn.load(tmp_path / "nowhere")
