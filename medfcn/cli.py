@@ -6,6 +6,9 @@ did; 2 misuse of the command line; 3 finished, but some cases failed.
 Nothing heavy is imported before a command needs it: `medfcn --help` answers at once.
 """
 
+import functools
+import json
+import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -77,6 +80,49 @@ _labels = click.option(
     callback=_checked(_check_labels),
     help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two.",
 )
+
+
+def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that opt in to volumes which are otherwise refused, as one `options`."""
+
+    @functools.wraps(command)
+    def with_options(xform: str, assume_grid: bool, nonfinite: str | None, volume: int | None, **choices: Any) -> Any:
+        from medfcn.volumes import ReadOptions
+
+        fill = None if nonfinite is None else float(nonfinite.removeprefix("fill:"))
+        options = ReadOptions(xform=xform, assume_grid=assume_grid, nonfinite=fill, volume_index=volume)  # type: ignore[arg-type]
+        return command(options=options, **choices)
+
+    for option in (
+        click.option("--volume", type=click.IntRange(min=0), help="Which volume of a 4D file to read, from 0."),
+        click.option(
+            "--nonfinite",
+            metavar="fill:VALUE",
+            callback=_checked(_check_fill),
+            help="Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
+        ),
+        click.option("--assume-grid", is_flag=True, help="Read files without a transform on a grid along x, y, z."),
+        click.option(
+            "--xform",
+            type=click.Choice(["auto", "sform", "qform"]),
+            default="auto",
+            help="Which transform to believe where two disagree; such files are refused otherwise.",
+        ),
+    ):
+        with_options = option(with_options)
+    return with_options
+
+
+def _check_fill(text: str) -> object:
+    try:
+        value = float(text.removeprefix("fill:"))
+    except ValueError:
+        value = math.nan
+    if not text.startswith("fill:") or not math.isfinite(value):
+        raise SettingsError(f"{text!r} is not fill:VALUE with a finite number; write for example fill:0")
+    return value
+
+
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -90,6 +136,54 @@ def main(debug: bool) -> None:
 
     Research use only; not a medical device.
     """
+
+
+@main.command()
+@click.argument("dataset")
+@_labels
+@click.option("--groups", metavar="FILE", help="CSV of id, group.")
+@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+@_reading
+def check(
+    dataset: str, labels: str | None, groups: str | None, allow_outside: bool, as_json: bool, options: Any
+) -> None:
+    """Read every case of DATASET and name every problem: file, field, value, what to do.
+
+    Exit status 1 if there is an error, 0 if there are only warnings.
+    """
+    from medfcn.volumes import LabelMap, find_dataset
+    from medfcn.volumes.check import check_dataset
+
+    found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
+    label_map = LabelMap.parse(labels) if labels else None
+    with for_terminal().task("check", len(found.cases)) as task:
+        report = check_dataset(
+            found, labels=label_map, options=options, threads=2, progress=lambda done, total: task.advance()
+        )
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+    if report.errors:
+        sys.exit(_FAILED)
+
+
+@main.command()
+@click.argument("dataset")
+@_labels
+@click.option("--groups", metavar="FILE", help="CSV of id, group.")
+@click.option("--config", metavar="FILE", help="TOML file of settings.")
+@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
+@click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
+@click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
+@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split.")
+@click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used.")
+@_reading
+def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
+    """Say what training would do with DATASET, and why."""
+    from medfcn.training.train import plan as run_plan
+
+    ids = read_ids(leave_out) if leave_out else ()
+    click.echo(run_plan(dataset, settings=config, leave_out=ids, progress=for_terminal(), **choices).to_text())
 
 
 @main.command()
@@ -111,6 +205,8 @@ def main(debug: bool) -> None:
 @_device
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
+@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@_reading
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
 @_overwrite
 def train(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
@@ -135,6 +231,7 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that training drew.")
 @click.option("--resume", is_flag=True, help="Keep masks that this model made of this input; make the others.")
 @_cases
+@_reading
 @_overwrite
 @_device
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")

@@ -28,12 +28,13 @@ from medfcn.networks.fcn import FCN, build_network, channels_last
 from medfcn.slices.components import keep_largest
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import image_tensor, network_transforms
-from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume
+from medfcn.volumes import LabelMap, ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.names import printable
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
 _FORMAT = 1
+READ_STRICTLY = ReadOptions()
 _LARGEST_CARD = 16 * 2**20
 INTENDED_USE = "Research use only; not a medical device."
 
@@ -194,13 +195,20 @@ class Model:
         self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder / WEIGHTS_FILE))
         write_json(folder / CARD_FILE, self.card.to_json())
 
-    def predict(self, source: VolumeLike | Sequence[VolumeLike], *, tta: bool | None = None) -> Volume:
+    def predict(
+        self,
+        source: VolumeLike | Sequence[VolumeLike],
+        *,
+        tta: bool | None = None,
+        options: ReadOptions = READ_STRICTLY,
+    ) -> Volume:
         """The mask of a volume, on the volume's own grid.
 
         Args:
             source: A path, a `Volume`, a nibabel image, or an `(array, affine)` tuple; a list of these for a model
                 with several channels.
             tta: Average over mirror images; None does as the model's settings say.
+            options: What to opt in to when a path is read that would otherwise be refused.
 
         Returns:
             An unsigned integer mask with the labels' written values; 0 is background.
@@ -209,7 +217,7 @@ class Model:
             VolumeError: The volume cannot be trusted.
             ModelError: The number of channels is not the model's.
         """
-        return self.predict_case(source, tta=tta).mask
+        return self.predict_case(source, tta=tta, options=options).mask
 
     def predict_case(
         self,
@@ -217,9 +225,10 @@ class Model:
         *,
         tta: bool | None = None,
         keep_probabilities: bool = False,
+        options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
         """The mask of a volume with its volumes in ml and flags; see `predict`."""
-        volumes = as_channels(source, self.card.channels)
+        volumes = as_channels(source, self.card.channels, options)
         probabilities = self.probabilities(volumes, tta=tta)
         return masked(
             probabilities,
@@ -287,7 +296,9 @@ def _foreground(logits: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(logits) if len(logits) == 1 else torch.softmax(logits, dim=0)[1:]
 
 
-def as_channels(source: VolumeLike | Sequence[VolumeLike], channels: Sequence[str]) -> tuple[Volume, ...]:
+def as_channels(
+    source: VolumeLike | Sequence[VolumeLike], channels: Sequence[str], options: ReadOptions = READ_STRICTLY
+) -> tuple[Volume, ...]:
     """A case's channels as trusted volumes.
 
     Raises:
@@ -299,7 +310,7 @@ def as_channels(source: VolumeLike | Sequence[VolumeLike], channels: Sequence[st
             f"the model takes {len(channels)} channels ({', '.join(channels)}), the case has {len(sources)}; "
             "give one volume for each, in that order"
         )
-    return tuple(as_volume(item) for item in sources)
+    return tuple(as_volume(item, options=options) for item in sources)
 
 
 def masked(

@@ -5,6 +5,7 @@ by. A case that cannot be predicted is recorded in `failures.csv` and the others
 permission or a lost GPU stop the run.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,9 @@ import numpy as np
 
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError, OutputExistsError
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
-from medfcn.inference.model import Card, Model, Prediction, as_channels, masked
+from medfcn.inference.model import READ_STRICTLY, Card, Model, Prediction, as_channels, masked
 from medfcn.progress import Progress, Silent
-from medfcn.volumes import Case, Volume, VolumeLike, find_inputs
+from medfcn.volumes import Case, ReadOptions, Volume, VolumeLike, find_inputs
 
 FAILURES_FILE = "failures.csv"
 _READ_AHEAD = 2
@@ -47,9 +48,10 @@ class Ensemble:
         *,
         tta: bool | None = None,
         keep_probabilities: bool = False,
+        options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
         """As `Model.predict_case`, from the mean of the models' probabilities."""
-        volumes = as_channels(source, self.card.channels)
+        volumes = as_channels(source, self.card.channels, options)
         total = self.models[0].probabilities(volumes, tta=tta)
         for model in self.models[1:]:
             total = total + model.probabilities(volumes, tta=tta)
@@ -61,9 +63,15 @@ class Ensemble:
             keep=keep_probabilities,
         )
 
-    def predict(self, source: VolumeLike | Sequence[VolumeLike], *, tta: bool | None = None) -> Volume:
+    def predict(
+        self,
+        source: VolumeLike | Sequence[VolumeLike],
+        *,
+        tta: bool | None = None,
+        options: ReadOptions = READ_STRICTLY,
+    ) -> Volume:
         """As `Model.predict`."""
-        return self.predict_case(source, tta=tta).mask
+        return self.predict_case(source, tta=tta, options=options).mask
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,7 @@ def predict(
     probabilities: bool = False,
     tta: bool | None = None,
     cases: Sequence[str] | None = None,
+    options: ReadOptions = READ_STRICTLY,
     overwrite: bool = False,
     resume: bool = False,
     device: str = "auto",
@@ -124,6 +133,7 @@ def predict(
         probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels.
         tta: Average over mirror images; None does as the model's settings say.
         cases: Ids of the cases to predict; None takes all.
+        options: What to opt in to when reading volumes that are otherwise refused.
         overwrite: Replace masks that are there.
         resume: Keep masks that this model made of this input with these settings, and make the others.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -147,7 +157,14 @@ def predict(
         raise ModelError(f"{target.name}: one mask file cannot hold {len(found)} cases; give a folder to -o")
     models = load(runs, device=device)
     folder = target.parent if is_file else target
-    job = _Job(models=models, folder=folder, mask=target if is_file else None, probabilities=probabilities, tta=tta)
+    job = _Job(
+        models=models,
+        folder=folder,
+        mask=target if is_file else None,
+        probabilities=probabilities,
+        tta=tta,
+        options=options,
+    )
     if is_file and not resume:
         refuse_existing(job.sidecar_path(found[0]), overwrite=overwrite)
     _refuse_inputs(found, job)
@@ -206,6 +223,7 @@ class _Job:
     mask: Path | None
     probabilities: bool
     tta: bool | None
+    options: ReadOptions
 
     def mask_path(self, case: Case) -> Path:
         return self.mask or self.folder / f"{case.id}.nii.gz"
@@ -232,6 +250,7 @@ class _Job:
             "model_sha256": [model.card.weights_sha256 for model in self.models.models],
             "card_sha256": [_card_sha256(model.card) for model in self.models.models],
             "medfcn": version("medfcn"),
+            "reading": dataclasses.asdict(self.options),
             "threshold": card.settings.prediction.threshold,
             "tta": card.settings.prediction.tta if self.tta is None else self.tta,
         }
@@ -270,6 +289,7 @@ class _Job:
                 "labels": self.models.card.labels.to_json(),
                 "volumes_ml": prediction.volumes_ml,
                 "flags": list(prediction.flags),
+                "notes": [note for volume in volumes for note in volume.notes],
                 "intended_use": self.models.card.intended_use,
             },
         )
@@ -293,7 +313,7 @@ def _read_ahead(
     def read(case: Case) -> tuple[Volume, ...] | None:
         if resume and job.is_done(case):
             return None
-        return as_channels([str(path) for path in case.images], job.models.card.channels)
+        return as_channels([str(path) for path in case.images], job.models.card.channels, job.options)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: list[Future[tuple[Volume, ...] | None]] = []

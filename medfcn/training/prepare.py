@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 
 from medfcn.config import Settings
 from medfcn.errors import DatasetError, MedfcnError, VolumeError
+from medfcn.evaluation.overlap import count_labels
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
+from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
 from medfcn.slices.plan import Plan, make_plan
 from medfcn.slices.preprocess import image_tensor, label_tensor, network_transforms
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
-from medfcn.volumes import Case, Dataset, LabelMap, Volume, read_mask, read_volume, require_same_grid
+from medfcn.volumes import Case, Dataset, LabelMap, ReadOptions, Volume, read_mask, read_volume, require_same_grid
 
 _SHOWN = 5
 """Problems spelled out in one error message."""
@@ -44,6 +46,7 @@ class Survey:
     Attributes:
         dataset: Where the cases lie.
         labels: What is to be segmented.
+        options: How volumes are read.
         cases: The good ones.
         fingerprints: By case id.
         hashes: By case id.
@@ -52,26 +55,32 @@ class Survey:
 
     dataset: Dataset
     labels: LabelMap
+    options: ReadOptions
     cases: tuple[Case, ...]
     fingerprints: Mapping[str, CaseFingerprint]
     hashes: Mapping[str, tuple[str, ...]]
     problems: tuple[tuple[str, str], ...]
 
 
-def read_case(case: Case, labels: LabelMap) -> ReadCase:
+def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     """Read a case's channels and label, and make sure that they belong together.
+
+    Args:
+        case: Where its files are.
+        labels: What is to be segmented.
+        options: What has been opted in to.
 
     Raises:
         MedfcnError: A file cannot be trusted, grids differ, or a channel is constant.
     """
     if case.label is None:
         raise DatasetError(f"{case.id}: no label; add it, or leave the case out")
-    images = tuple(read_volume(path) for path in case.images)
+    images = tuple(read_volume(path, options=options) for path in case.images)
     for image in images:
         if image.array.min() == image.array.max():
             raise VolumeError(f"{case.id}: image {image.name} is constant, there is nothing to learn; leave it out")
         require_same_grid(images[0], image)
-    mask = read_mask(case.label, labels=labels)
+    mask = read_mask(case.label, labels=labels, options=options)
     require_same_grid(images[0], mask)
     encoded = labels.encode(mask.array, name=case.id)
     return ReadCase(images=images, labels=encoded, hashes=(*(image.sha256 for image in images), mask.sha256))
@@ -91,26 +100,29 @@ def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
     return replace(dataset, cases=tuple(case for case in dataset.cases if case.id not in set(ids)))
 
 
-def survey(dataset: Dataset, labels: LabelMap | None, *, skip_bad: bool, progress: Progress) -> Survey:
+def survey(
+    dataset: Dataset, labels: LabelMap | None, options: ReadOptions, *, skip_bad: bool, progress: Progress
+) -> Survey:
     """Read every case once, before anything is written.
 
     Args:
         dataset: The cases.
         labels: What to segment; None takes the names of the data set, else the values found.
+        options: How volumes are read.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
         progress: Where each problem is told.
 
     Raises:
         DatasetError: A case cannot be used and `skip_bad` is false, or none can.
     """
-    chosen = labels or _labels_of(dataset)
+    chosen = labels or _labels_of(dataset, options)
     fingerprints: dict[str, CaseFingerprint] = {}
     hashes: dict[str, tuple[str, ...]] = {}
     problems: list[tuple[str, str]] = []
     with progress.task("check", len(dataset.cases)) as task:
         for case in dataset.cases:
             try:
-                read = read_case(case, chosen)
+                read = read_case(case, chosen, options)
                 fingerprints[case.id] = fingerprint_case(case.id, read.images, read.labels, len(chosen.names))
                 hashes[case.id] = read.hashes
             except MedfcnError as error:
@@ -119,7 +131,7 @@ def survey(dataset: Dataset, labels: LabelMap | None, *, skip_bad: bool, progres
             task.advance(case.id)
     _judge(problems, len(dataset.cases), skip_bad=skip_bad, progress=progress)
     good = tuple(case for case in dataset.cases if case.id in fingerprints)
-    return Survey(dataset, chosen, good, fingerprints, hashes, tuple(problems))
+    return Survey(dataset, chosen, options, good, fingerprints, hashes, tuple(problems))
 
 
 def _judge(problems: Sequence[tuple[str, str]], count: int, *, skip_bad: bool, progress: Progress) -> None:
@@ -135,7 +147,7 @@ def _judge(problems: Sequence[tuple[str, str]], count: int, *, skip_bad: bool, p
     raise DatasetError(f"{len(problems)} of {count} cases cannot be used: {shown}{more}; {advice}")
 
 
-def _labels_of(dataset: Dataset) -> LabelMap:
+def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:
     """The labels a data set names, else the values in its masks."""
     if dataset.label_names:
         return LabelMap.from_names(dataset.label_names)
@@ -143,7 +155,7 @@ def _labels_of(dataset: Dataset) -> LabelMap:
     for case in dataset.cases:
         if case.label is not None:
             try:
-                found |= {int(value) for value in np.unique(read_mask(case.label).array)}
+                found |= {int(value) for value in np.unique(read_mask(case.label, options=options).array)}
             except MedfcnError:
                 continue  # told with its case, when the case is read
     values = sorted(found - {0})
@@ -161,12 +173,14 @@ class Prepared:
         split: Which are trained on.
         plan: How volumes become slices.
         store: The training cases' slices.
+        ceilings: Best Dice that the network grid allows, by training case; see `ceiling`.
     """
 
     survey: Survey
     split: Split
     plan: Plan
     store: SliceStore
+    ceilings: Mapping[str, float]
 
     def cases(self, ids: Sequence[str]) -> tuple[Case, ...]:
         """The cases of some ids, in that order."""
@@ -187,19 +201,22 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     transforms = network_transforms(plan, keys=("image", "label"))
     what = {"plan": plan.to_json() | {"reasons": None}, "labels": found.labels.to_json()}
     stored: list[StoredCase] = []
+    ceilings: dict[str, float] = {}
     with progress.task("prepare", len(split.training)) as task:
         for case_id in split.training:
             key = store_key(found.hashes[case_id], what)
             case = open_case(folder, key, case_id)
             if case is None:
-                images, labels = _slices(read_case(by_id[case_id], found.labels), plan, transforms)
+                read = read_case(by_id[case_id], found.labels, found.options)
+                images, labels = _slices(read, plan, transforms)
                 write_case(folder, key, images, labels)
+                ceilings[case_id] = ceiling(read, plan, len(found.labels.entries))
                 case = open_case(folder, key, case_id)
             if case is None:
                 raise DatasetError(f"{case_id}: its prepared slices vanished from the run folder; start again")
             stored.append(case)
             task.advance(case_id)
-    return Prepared(found, split, plan, SliceStore(tuple(stored)))
+    return Prepared(found, split, plan, SliceStore(tuple(stored)), ceilings)
 
 
 def _slices(
@@ -210,3 +227,30 @@ def _slices(
     )
     image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
     return slice_volume(image, plan.view), slice_volume(label, plan.view)[:, 0]
+
+
+def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
+    """The best mean Dice that a plan's network grid allows on a case: that of reference → network grid → back.
+
+    Returns:
+        1 where nothing is resampled, or where the case holds no label.
+    """
+    first = case.images[0]
+    shape = (int(first.shape[0]), int(first.shape[1]), int(first.shape[2]))
+    grid = map_to_network(shape, first.orientation, first.spacing_mm, plan.spacing_mm)
+    if grid.spacing_mm == grid.spacing_native_mm:
+        return 1.0
+    moved = to_network_grid(case.labels, grid)
+    shares = np.stack(
+        [to_native_grid((moved == value).astype(np.float32), grid) for value in range(1, label_count + 1)]
+    )
+    returned = np.where(shares.max(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
+    dices = [counts.dice for counts in count_labels(case.labels, returned, labels=label_count)]
+    held = [dice for dice in dices if not np.isnan(dice)]
+    return float(np.mean(held)) if held else 1.0
+
+
+def ceiling_text(ceilings: Mapping[str, float]) -> str:
+    """Mean and worst ceiling in words."""
+    values = list(ceilings.values())
+    return f"{np.mean(values):.4f} in the mean, {min(values):.4f} at worst" if values else "unknown"

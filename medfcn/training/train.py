@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +16,18 @@ from medfcn.files import refuse_existing
 from medfcn.inference.devices import choose_device, set_threads
 from medfcn.inference.model import Model
 from medfcn.progress import Progress, Silent, duration
-from medfcn.training.prepare import Prepared, plan_training, prepare, survey
+from medfcn.slices.plan import Plan
+from medfcn.training.folds import Split
+from medfcn.training.prepare import Prepared, ceiling, ceiling_text, plan_training, prepare, read_case, survey
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.trainer import Machine, Outcome, Trainer
 from medfcn.training.validate import choose_one_part
-from medfcn.volumes import LabelMap, find_dataset
+from medfcn.volumes import LabelMap, ReadOptions, find_dataset
 
 DEFAULT_BUDGET = "10m"
+READ_STRICTLY = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def train(
     threads: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    options: ReadOptions = READ_STRICTLY,
+    allow_outside: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Run:
@@ -88,6 +93,8 @@ def train(
         threads: CPU threads of torch; None leaves it to torch.
         seed: Of every random number.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
+        options: What to opt in to when reading volumes that are otherwise refused.
+        allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
         overwrite: Replace an existing run folder.
         progress: Where messages go.
 
@@ -106,18 +113,19 @@ def train(
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     refuse_existing(folder, overwrite=overwrite)
     machine = Machine(device=choose_device(device), seed=seed, started=started)
-    cases = without(find_dataset(dataset, groups=groups), leave_out)
-    found = survey(cases, label_map, skip_bad=skip_bad, progress=say)
-    split, plan = plan_training(found, chosen, seed=seed)
+    cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
+    found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
+    split, made = plan_training(found, chosen, seed=seed)
     _clear(folder)
     state = folder / "state"
     state.mkdir(parents=True)
-    prepared = prepare(found, split, plan, state, say)
+    prepared = prepare(found, split, made, state, say)
     write_cases(folder / "cases.csv", prepared)
     say.say(
         f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
-        f"{', '.join(found.labels.names)}; {plan.view} slices, windows {plan.window[0]}×{plan.window[1]}"
+        f"{', '.join(found.labels.names)}; {made.view} slices, windows {made.window[0]}×{made.window[1]}"
     )
+    say.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
     before = torch.get_num_threads()
     set_threads(threads)
     try:
@@ -133,6 +141,73 @@ def train(
     run = Run(folder, outcome.steps, table, time.monotonic() - started, cpu_seconds())
     say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
     return run
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What training would do with a data set.
+
+    Attributes:
+        plan: How volumes would become slices.
+        split: Which cases would be trained on.
+        labels: What would be segmented.
+        ceilings: Best Dice that the network grid allows, by case id; see `prepare.ceiling`.
+    """
+
+    plan: Plan
+    split: Split
+    labels: LabelMap
+    ceilings: Mapping[str, float]
+
+    def to_text(self) -> str:
+        """Every choice with its reason, a line each."""
+        plan = self.plan.to_json()
+        rows = [("labels", ", ".join(self.labels.names), "")]
+        rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
+        for name in ("view", "spacing_mm", "window", "context", "widths", "batch_size", "mirror_axes"):
+            rows.append((name, _shown(plan[name]), self.plan.reasons.get(name, "as set")))
+        rows += [(name, "", reason) for name, reason in self.plan.reasons.items() if name.startswith("normalisation")]
+        rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(
+            f"{name:<{widths[0]}}  {value:<{widths[1]}}  {reason}".rstrip() for name, value, reason in rows
+        )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return " × ".join("own" if item is None else f"{item:g}" for item in value) or "none"
+    return str(value)
+
+
+def plan(
+    dataset: Path | str,
+    *,
+    labels: str | LabelMap | None = None,
+    settings: Settings | Path | str | None = None,
+    context: int | None = None,
+    view: str | None = None,
+    groups: Path | str | None = None,
+    leave_out: Sequence[str] = (),
+    seed: int = 0,
+    skip_bad: bool = False,
+    options: ReadOptions = READ_STRICTLY,
+    allow_outside: bool = False,
+    progress: Progress | None = None,
+) -> Planned:
+    """Say what `train` would do with a data set; the arguments are those of `train`."""
+    chosen = settings if isinstance(settings, Settings) else read_settings(settings)
+    chosen = override(chosen, "slices", context=context, view=view)
+    cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
+    label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
+    split, made = plan_training(found, chosen, seed=seed)
+    by_id = {case.id: case for case in found.cases}
+    ceilings = {
+        case_id: ceiling(read_case(by_id[case_id], found.labels, options), made, len(found.labels.entries))
+        for case_id in split.training
+    }
+    return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings)
 
 
 def _length(budget: str | float | None, epochs: int | None, steps: int | None) -> Length:
@@ -162,10 +237,10 @@ def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: floa
     validation.mkdir()
     model = outcome.model
     cases = prepared.cases(prepared.split.validation)
-    model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared, cases))
+    model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared))
     masks, references = {}, {}
     for case in cases:
-        prediction = model.predict([str(path) for path in case.images])
+        prediction = model.predict([str(path) for path in case.images], options=prepared.survey.options)
         prediction.save(validation / f"{case.id}.nii.gz")
         masks[case.id], references[case.id] = prediction, case.label
     table = evaluate(masks, references, labels=prepared.survey.labels)
@@ -181,6 +256,7 @@ def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: floa
             "cpu_seconds": round(cpu_seconds(), 1),
             "device": str(model.device),
             "threads": torch.get_num_threads(),
+            "ceiling_dice": ceiling_text(prepared.ceilings),
         },
         validation=table.summary().to_json(),
     )

@@ -217,8 +217,7 @@ class Trainer:
         return {name: tensor.detach().clone() for name, tensor in self.averaged.network.state_dict().items()}
 
     def _validate(self) -> float:
-        cases = self.prepared.cases(self.prepared.split.validation)
-        return mean_dice(self._model(), cases, self.prepared.survey.labels)
+        return mean_dice(self._model(), self.prepared)
 
     def _model(self) -> Model:
         prepared = self.prepared

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,17 @@ _ONE_PART_CASES = 0.95
 """Share of the training references that must be one part for a label to be taken for one."""
 
 
-def mean_dice(model: Model, cases: Sequence[Case], labels: LabelMap) -> float:
-    """Mean Dice over cases and labels, those empty in both masks left out; 0 if all are."""
+def mean_dice(model: Model, prepared: Prepared) -> float:
+    """Mean Dice over the validation cases and labels, those empty in both masks left out; 0 if all are."""
+    labels = prepared.survey.labels
     return _mean(
         dice
-        for case in cases
-        for dice in _dices(*_reference_and_prediction(model, case, labels), len(labels.entries))
+        for case in prepared.cases(prepared.split.validation)
+        for dice in _dices(*_reference_and_prediction(model, case, prepared), len(labels.entries))
     )
 
 
-def choose_one_part(model: Model, prepared: Prepared, cases: Sequence[Case]) -> tuple[int, ...]:
+def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
     """Positions (from 1) of the labels of which only the largest connected part should be kept.
 
     A label qualifies when it is one part in nearly all training references, and when taking the smaller parts away
@@ -51,8 +52,8 @@ def choose_one_part(model: Model, prepared: Prepared, cases: Sequence[Case]) -> 
     plain = Model(model.network, dataclasses.replace(model.card, one_part=()), device=model.device)
     before: list[list[float]] = []
     after: list[list[float]] = []
-    for case in cases:
-        reference, prediction = _reference_and_prediction(plain, case, labels)
+    for case in prepared.cases(prepared.split.validation):
+        reference, prediction = _reference_and_prediction(plain, case, prepared)
         before.append(_dices(reference, prediction, count))
         after.append(_dices(reference, keep_largest(prediction, tuple(eligible)), count))
     return tuple(
@@ -63,10 +64,11 @@ def choose_one_part(model: Model, prepared: Prepared, cases: Sequence[Case]) -> 
 
 
 def _reference_and_prediction(
-    model: Model, case: Case, labels: LabelMap
+    model: Model, case: Case, prepared: Prepared
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Both masks of a case, as positions of the labels."""
-    read = read_case(case, labels)
+    labels = prepared.survey.labels
+    read = read_case(case, labels, prepared.survey.options)
     return read.labels, _positions(model.predict(list(read.images)), labels)
 
 
