@@ -4,7 +4,9 @@ Metrics are pure functions on arrays with the spacing in millimetres, on numpy a
 runs them over folders.
 """
 
+from medfcn.evaluation.compare import Comparison, MovedCase, PairedDifference, compare_tables
 from medfcn.evaluation.evaluate import evaluate
+from medfcn.evaluation.lesions import LesionCounts, count_lesions
 from medfcn.evaluation.overlap import (
     VoxelCounts,
     confusion_matrix,
@@ -38,10 +40,14 @@ from medfcn.evaluation.surface import (
 from medfcn.evaluation.table import ScoreTable, write_scores
 
 __all__ = [
+    "Comparison",
     "Definitions",
     "DistanceSummary",
     "LabelScores",
     "LabelSummary",
+    "LesionCounts",
+    "MovedCase",
+    "PairedDifference",
     "PictureCase",
     "ScoreTable",
     "ShareSummary",
@@ -50,8 +56,10 @@ __all__ = [
     "VolumeSummary",
     "VoxelCounts",
     "assd_mm",
+    "compare_tables",
     "confusion_matrix",
     "count_labels",
+    "count_lesions",
     "count_voxels",
     "dice",
     "evaluate",

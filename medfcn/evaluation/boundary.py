@@ -44,16 +44,15 @@ class BoundaryPoints:
     codes: Bytes
     shape: tuple[int, ...]
 
-    def indices(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """`(n, dimensions)` lattice indices of all points or of the chosen ones."""
-        positions = self.positions if chosen is None else self.positions[chosen]
-        indices = np.empty((positions.size, len(self.shape)), dtype=np.int64)
-        for axis in range(len(self.shape) - 1, 0, -1):
-            outer = positions // self.shape[axis]
-            np.subtract(positions, outer * self.shape[axis], out=indices[:, axis])
+    def indices(self) -> list[NDArray[np.int64]]:
+        """The `(n,)` lattice index of every point along each axis."""
+        axes = []
+        positions = self.positions
+        for length in self.shape[:0:-1]:
+            outer = positions // length
+            axes.append(positions - outer * length)
             positions = outer
-        indices[:, 0] = positions
-        return indices
+        return [positions, *reversed(axes)]
 
 
 def label_boundaries(mask: Bytes, labels: int, boundary: Boundary) -> tuple[BoundaryPoints, ...]:
@@ -123,7 +122,7 @@ def _slabs(mask: Bytes) -> Iterator[_Slab]:
         body[(slice(offset, offset + high - low), *inner)] = mask[low:high]
         body[offset + high - low :] = 0
         buffer[body.size :] = 0
-        if body.any():
+        if body.max():
             yield _Slab(buffer, strides, (last - first) * strides[0], first * strides[0])
 
 
@@ -138,7 +137,7 @@ def _edge_voxels(slab: _Slab, shape: tuple[int, ...], labels: int) -> _Found:
         change = slab.at(-stride, stride) ^ slab.at(0, stride)
         edge |= change[:-stride]
         edge |= change[stride:]
-    is_edge = edge.view() != 0
+    is_edge = edge != 0
     is_edge &= here != 0
     positions = np.flatnonzero(is_edge)
     owners = here[positions] if labels > 1 else np.empty(0, np.uint8)
@@ -154,7 +153,7 @@ def _edge_corners(slab: _Slab, shape: tuple[int, ...], labels: int) -> _Found:
         wider = mixed
         mixed = wider[: slab.size + beyond] | wider[stride : slab.size + beyond + stride]
         mixed |= slab.at(0, beyond) ^ slab.at(stride, beyond)
-    positions = np.flatnonzero(mixed)
+    positions = np.flatnonzero(mixed != 0)
     steps = [sum(np.multiply(corner, slab.strides)) for corner in corners(len(slab.strides))]
     around = [slab.at(step).take(positions) for step in steps]
     if labels == 1:
@@ -208,7 +207,16 @@ def element_sizes(grid: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> element_sizes(np.diag([2.0, 1.0]))[[0b0001, 0b0011, 0b1001]].round(3)
         array([1.118, 1.   , 2.236])
     """
-    return _contour_lengths(grid) if len(grid) == 2 else _surface_areas(grid)
+    return _element_sizes(tuple(map(tuple, grid.tolist())))
+
+
+@lru_cache(maxsize=64)
+def _element_sizes(rows: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
+    """Volumes of a folder mostly share their spacing."""
+    grid = np.array(rows)
+    sizes = _contour_lengths(grid) if len(grid) == 2 else _surface_areas(grid)
+    sizes.flags.writeable = False
+    return sizes
 
 
 def _contour_lengths(grid: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,8 +4,6 @@ Nothing here knows a metric. A mask of one label is boolean, or numbers that are
 labels is `uint8`, with 0 for the background.
 """
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -112,22 +110,6 @@ def _in_memory_order(reference: Bytes, prediction: Bytes) -> MaskPair:
     )
 
 
-def occupied_words(pair: MaskPair) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Where either mask has anything, eight voxels at a time.
-
-    Most of a volume is background in both masks; comparing 64-bit words passes over it eight voxels a step.
-
-    Yields:
-        For each chunk of the flat masks, the index of its first word and the indices, within the chunk, of
-        the words that are not zero in both. The last `size % 8` voxels belong to no word.
-    """
-    reference, prediction = words_of(pair.reference), words_of(pair.prediction)
-    step = CHUNK_VOXELS // 8
-    for start in range(0, reference.size, step):
-        either = reference[start : start + step] | prediction[start : start + step]
-        yield start, np.flatnonzero(either)
-
-
 def words_of(mask: Bytes) -> NDArray[np.uint64]:
     """The flat mask as 64-bit words, without the last `size % 8` voxels."""
     flat = mask.reshape(-1)
@@ -137,46 +119,46 @@ def words_of(mask: Bytes) -> NDArray[np.uint64]:
 def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
     """A box that holds every foreground voxel of both masks; `None` when both are empty.
 
-    Along the last axis the box may be up to seven voxels wider than needed on each side.
+    Most of a volume is background in both masks; 64-bit words pass over it eight voxels a step. A word that
+    reaches into the next row counts for both, so the box may be a little wider than needed.
 
     Example:
-        >>> mask = np.zeros((4, 5, 64), dtype=bool)
-        >>> mask[1:3, 2, 8:16] = True
+        >>> mask = np.zeros((4, 5, 16), dtype=bool)
+        >>> mask[1:3, 2, 4:6] = True
         >>> occupied_box(pair_masks(mask, mask))
-        (slice(1, 3, None), slice(2, 3, None), slice(8, 16, None))
+        (slice(1, 3, None), slice(2, 3, None), slice(4, 6, None))
     """
     shape = pair.reference.shape
     row = max(shape[-1], 1)
-    lows, highs = [math.inf] * 2, [-math.inf] * 2
-    rows: list[NDArray[np.intp]] = []
-    for start, words in occupied_words(pair):
-        if words.size:
-            first = (words + start) * 8
-            first_row, last_row = first // row, (first + 7) // row
-            # Rows shorter than a word lie between its first and its last voxel.
-            rows += [_distinct((first + voxel) // row) for voxel in (*range(0, 7, row), 7)]
-            straddles = bool((first_row != last_row).any())
-            column = first - first_row * row
-            lows[0] = min(lows[0], 0 if straddles else int(column.min()))
-            highs[0] = max(highs[0], row if straddles else int(column.max()) + 8)
-    tail = pair.reference.size // 8 * 8
-    rest = np.flatnonzero(pair.reference.reshape(-1)[tail:] | pair.prediction.reshape(-1)[tail:]) + tail
-    if rest.size:
-        rows.append(rest // row)
-        lows[0] = min(lows[0], int((rest % row).min()))
-        highs[0] = max(highs[0], int((rest % row).max()) + 1)
-    if not rows:
+    is_occupied = np.zeros(pair.reference.size // row, dtype=bool)
+    drawn, found = words_of(pair.reference), words_of(pair.prediction)
+    step = CHUNK_VOXELS // 8
+    for start in range(0, drawn.size, step):
+        first = (np.flatnonzero((drawn[start : start + step] | found[start : start + step]) != 0) + start) * 8
+        # Rows shorter than a word lie between its first and its last voxel.
+        for voxel in (*range(0, 7, row), 7):
+            is_occupied[(first + voxel) // row] = True
+    tail = drawn.size * 8
+    if (pair.reference.reshape(-1)[tail:] | pair.prediction.reshape(-1)[tail:]).any():
+        is_occupied[tail // row :] = True
+    if not is_occupied.any():
         return None
-    outer = np.unravel_index(_distinct(np.concatenate(rows)), shape[:-1]) if len(shape) > 1 else ()
-    box = [slice(int(index.min()), int(index.max()) + 1) for index in outer]
-    return (*box, slice(int(lows[0]), min(int(highs[0]), row)))
+    rows = is_occupied.reshape(shape[:-1])
+    axes = range(rows.ndim)
+    box = tuple(
+        _extent(np.asarray(rows.any(axis=tuple(other for other in axes if other != axis)))) for axis in axes
+    )
+    along = tuple(axes)
+    columns = np.bitwise_or.reduce(pair.reference[box], axis=along) | np.bitwise_or.reduce(
+        pair.prediction[box], axis=along
+    )
+    return (*box, _extent(columns != 0))
 
 
-def _distinct(ascending: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Drop repeats that follow one another."""
-    keep = np.ones(ascending.size, dtype=bool)
-    np.not_equal(ascending[1:], ascending[:-1], out=keep[1:])
-    return ascending[keep]
+def _extent(is_occupied: NDArray[np.bool_]) -> slice:
+    """From the first to the last that is occupied."""
+    first = int(is_occupied.argmax())
+    return slice(first, is_occupied.size - int(is_occupied[::-1].argmax()))
 
 
 def grid_of(spacing_mm: ArrayLike, dimensions: int) -> NDArray[np.float64]:
@@ -211,6 +193,8 @@ def edge_lengths(grid: NDArray[np.float64], *, tolerance: float = 1e-5) -> tuple
     Turning a grid in space changes no distance, so an oblique grid without shear is as good as its spacing.
     The tolerance is on the cosine between two axes, about what an affine stored as `float32` can hold.
     """
+    if np.count_nonzero(grid) == len(grid) and grid.diagonal().all():
+        return tuple(np.abs(grid.diagonal()).tolist())
     gram = grid.T @ grid
     lengths = np.sqrt(np.diag(gram))
     cosines = gram / np.outer(lengths, lengths) - np.eye(len(lengths))

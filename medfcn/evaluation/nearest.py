@@ -9,26 +9,30 @@
 Every way ends in the same arithmetic: the length of a whole number of voxel steps.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
+from scipy.spatial import cKDTree
 
 from medfcn.evaluation.boundary import BoundaryPoints
 from medfcn.evaluation.masks import edge_lengths
 
 Vector = NDArray[np.float64]
-Indices = NDArray[np.int64]
+Numbers = NDArray[np.int64]
+Points = list[Numbers]
+"""Lattice points: the index along each axis, one array an axis."""
 
 # Steps of up to this many voxels along each axis are tried before a tree is built.
 _REACH = 3
-# A step costs much the same for few points as for many; below this a tree alone is faster.
-_FEW_POINTS = 400
-# The feature transform pays in boxes above the first number, when more than one in the second is still asked
-# for.
+# What a step and a tree cost, in microseconds: for being there, and for each point. Trying steps ends when it has
+# cost as much as the tree would have, so that at worst the time is doubled.
+_STEP_COST, _STEP_POINT_COST = 3.0, 0.006
+_TREE_COST, _TREE_POINT_COST, _QUERY_COST = 40.0, 0.1, 0.4
+# The feature transform pays in boxes above the first number, when more than one in the second is still asked for.
 _TRANSFORM_BOX, _TRANSFORM_SHARE = 200_000, 50
 
 
@@ -47,17 +51,18 @@ def nearest_mm(first: BoundaryPoints, second: BoundaryPoints, grid: Vector) -> t
         return np.full(first.positions.size, np.inf), np.full(second.positions.size, np.inf)
     first_alone, second_alone = _unshared(first.positions, second.positions)
     first_mm, second_mm = np.zeros(first.positions.size), np.zeros(second.positions.size)
+    first_points, second_points = first.indices(), second.indices()
     edges_mm = edge_lengths(grid)
     for points, alone, others, distances in (
-        (first, first_alone, second, first_mm),
-        (second, second_alone, first, second_mm),
+        (first_points, first_alone, second_points, first_mm),
+        (second_points, second_alone, first_points, second_mm),
     ):
         if alone.any():
-            distances[alone] = _search(points.indices(alone), others.indices(), grid, edges_mm)
+            distances[alone] = _search([axis[alone] for axis in points], others, grid, edges_mm)
     return first_mm, second_mm
 
 
-def _unshared(first: Indices, second: Indices) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _unshared(first: Numbers, second: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which of the ascending positions are not in the other set."""
     place = np.searchsorted(second, first)
     place[place == second.size] = 0
@@ -67,73 +72,96 @@ def _unshared(first: Indices, second: Indices) -> tuple[NDArray[np.bool_], NDArr
     return first_alone, second_alone
 
 
-def _search(points: Indices, others: Indices, grid: Vector, edges_mm: tuple[float, ...] | None) -> Vector:
+def _search(points: Points, others: Points, grid: Vector, edges_mm: tuple[float, ...] | None) -> Vector:
     """Distance from each of `points` to the nearest of `others`."""
     if edges_mm is None:
         return _by_tree(points, others, grid)
-    distances = np.empty(len(points))
-    pending = np.arange(len(points))
-    if len(points) > _FEW_POINTS:
-        pending = _by_steps(points, others, edges_mm, distances)
+    distances = np.empty(points[0].size)
+    pending = _by_steps(points, others, edges_mm, distances)
     if pending.size:
-        rest = points[pending]
-        low, high = np.minimum(rest.min(0), others.min(0)), np.maximum(rest.max(0), others.max(0))
-        box = int(np.prod(high - low + 1))
+        rest = [axis[pending] for axis in points]
+        low, shape = _box(rest, others, margin=0)
+        box = int(np.prod(shape))
         if box > _TRANSFORM_BOX and pending.size * _TRANSFORM_SHARE > box:
-            distances[pending] = _by_transform(rest - low, others - low, tuple(high - low + 1), edges_mm)
+            distances[pending] = _by_transform(rest, others, low, shape, edges_mm)
         else:
             distances[pending] = _by_tree(rest, others, np.diag(edges_mm))
     return distances
 
 
-def _by_steps(points: Indices, others: Indices, edges_mm: tuple[float, ...], distances: Vector) -> Indices:
+def _box(points: Points, others: Points, *, margin: int) -> tuple[list[int], list[int]]:
+    """Where the box around all points starts, and its shape."""
+    lows = [int(min(a.min(), b.min())) - margin for a, b in zip(points, others, strict=True)]
+    highs = [int(max(a.max(), b.max())) + margin for a, b in zip(points, others, strict=True)]
+    return lows, [high - low + 1 for low, high in zip(lows, highs, strict=True)]
+
+
+def _places(points: Points, low: Sequence[int], strides: Sequence[int]) -> Numbers:
+    """Positions in a flat box."""
+    places = points[-1] - low[-1]
+    for axis, start, stride in zip(points[:-1], low[:-1], strides[:-1], strict=True):
+        places += (axis - start) * stride
+    return places
+
+
+def _by_steps(points: Points, others: Points, edges_mm: tuple[float, ...], distances: Vector) -> Numbers:
     """Fill in the distances within reach; the numbers of the points that have none come back."""
-    low = np.minimum(points.min(0), others.min(0)) - _REACH
-    shape = np.maximum(points.max(0), others.max(0)) + _REACH + 1 - low
-    strides = np.append(np.cumprod(shape[:0:-1])[::-1], 1)
+    low, shape = _box(points, others, margin=_REACH)
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
     is_other = np.zeros(int(np.prod(shape)), dtype=bool)
-    is_other[(others - low) @ strides] = True
-    places = (points - low) @ strides
-    pending = np.arange(len(points))
+    is_other[_places(others, low, strides)] = True
+    places = _places(points, low, strides)
+    pending = np.arange(places.size)
+    tree_cost = _TREE_COST + _TREE_POINT_COST * others[0].size
+    spent = 0.0
     steps, lengths_mm = _neighbour_steps(edges_mm)
     for step, length_mm in zip((steps @ strides).tolist(), lengths_mm.tolist(), strict=True):
+        spent += _STEP_COST + _STEP_POINT_COST * places.size
+        if spent > tree_cost + _QUERY_COST * places.size:
+            break
         hit = is_other.take(places + step)
         if hit.any():
             distances[pending[hit]] = length_mm
             np.logical_not(hit, out=hit)
             places, pending = places[hit], pending[hit]
-            if places.size < _FEW_POINTS:
+            if not places.size:
                 break
     return pending
 
 
 @lru_cache(maxsize=64)
-def _neighbour_steps(edges_mm: tuple[float, ...]) -> tuple[Indices, Vector]:
+def _neighbour_steps(edges_mm: tuple[float, ...]) -> tuple[Numbers, Vector]:
     """Steps to lattice neighbours, shortest first, as far as no shorter step lies out of reach."""
     steps = np.array(list(product(range(-_REACH, _REACH + 1), repeat=len(edges_mm))))
-    lengths_mm = _lengths(steps, np.diag(edges_mm))
+    lengths_mm = _lengths(list(steps.T), np.diag(edges_mm))
     within = (lengths_mm > 0) & (lengths_mm < (_REACH + 1) * min(edges_mm))
     order = np.argsort(lengths_mm[within], kind="stable")
     return steps[within][order], lengths_mm[within][order]
 
 
-def _by_tree(points: Indices, others: Indices, grid: Vector) -> Vector:
-    tree = KDTree(others @ grid.T, balanced_tree=False, compact_nodes=False)
-    _, nearest = tree.query(points @ grid.T)
-    return _lengths(points - others[nearest], grid)
+def _by_tree(points: Points, others: Points, grid: Vector) -> Vector:
+    tree = cKDTree(np.stack(others, axis=1) @ grid.T, balanced_tree=False, compact_nodes=False)
+    _, nearest = tree.query(np.stack(points, axis=1) @ grid.T)
+    return _lengths([axis - other[nearest] for axis, other in zip(points, others, strict=True)], grid)
 
 
-def _by_transform(points: Indices, others: Indices, shape: tuple[int, ...], edges_mm: tuple[float, ...]) -> Vector:
-    elsewhere = np.ones(shape, dtype=bool)
-    elsewhere[tuple(others.T)] = False
-    features = distance_transform_edt(elsewhere, sampling=edges_mm, return_distances=False, return_indices=True)
-    at = tuple(points.T)
-    nearest = np.stack([axis[at] for axis in features], axis=1)
-    return _lengths(points - nearest, np.diag(edges_mm))
+def _by_transform(
+    points: Points, others: Points, low: list[int], shape: list[int], edges_mm: tuple[float, ...]
+) -> Vector:
+    is_elsewhere = np.ones(shape, dtype=bool)
+    is_elsewhere[tuple(axis - start for axis, start in zip(others, low, strict=True))] = False
+    features = distance_transform_edt(is_elsewhere, sampling=edges_mm, return_distances=False, return_indices=True)
+    at = tuple(axis - start for axis, start in zip(points, low, strict=True))
+    return _lengths([here - axis[at] for here, axis in zip(at, features, strict=True)], np.diag(edges_mm))
 
 
-def _lengths(steps: Indices, grid: Vector) -> Vector:
-    """Lengths in mm of `(n, dimensions)` lattice steps."""
-    moved = steps @ grid.T
-    squares: Vector = np.einsum("ij,ij->i", moved, moved)
+def _lengths(steps: Points, grid: Vector) -> Vector:
+    """Lengths in mm of lattice steps."""
+    if np.count_nonzero(grid) == len(grid):
+        moved = [axis * edge for axis, edge in zip(steps, grid.diagonal(), strict=True)]
+    else:
+        moved = list(grid @ np.stack(steps))
+    squares: Vector = moved[0] ** 2
+    for axis in moved[1:]:
+        squares += axis**2
     return np.sqrt(squares)

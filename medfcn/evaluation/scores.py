@@ -4,14 +4,15 @@ What every number means is a `Definitions`, which travels with the numbers.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, SettingsError
+from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.masks import edge_lengths
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances
@@ -42,6 +43,7 @@ class Definitions:
         boundary: What `hd_mm`, `hd95_mm`, `assd_mm` and `masd_mm` are measured between.
         nsd_boundary: What `nsd` is measured between.
         pooled_hd95: One 95th percentile over both directions together, instead of the larger of the two.
+        lesions: Also count lesions (components): for scattered targets.
 
     Raises:
         SettingsError: The tolerance is not a length.
@@ -55,6 +57,7 @@ class Definitions:
     boundary: Boundary = "voxels"
     nsd_boundary: Boundary = "elements"
     pooled_hd95: bool = False
+    lesions: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance_mm) and self.tolerance_mm >= 0):
@@ -98,6 +101,8 @@ class Definitions:
                 "masd_mm": "the mean of the two directed mean distances",
                 "nsd": f"the share of both boundaries within {self.tolerance_mm:g} mm of the other",
                 "volume_difference_ml": "prediction minus reference",
+                "lesions": "components that touch by a face, edge or corner; found when one voxel is predicted; "
+                "false when none of its voxels is drawn",
             },
             "distances_between": _BOUNDARY_WORDS[self.boundary],
             "nsd_between": _BOUNDARY_WORDS[self.nsd_boundary],
@@ -139,6 +144,9 @@ class LabelScores:
         false_positives: Voxels in the prediction only.
         false_negatives: Voxels in the reference only.
         diagonal_mm: From corner to corner of the volume: what a miss costs in a penalised mean.
+        lesions: Lesions drawn; `nan` unless they were counted, as are the next two.
+        lesions_found: How many of them the prediction overlaps.
+        lesions_false: Predicted components that overlap none.
     """
 
     case: str
@@ -162,6 +170,9 @@ class LabelScores:
     false_positives: int = 0
     false_negatives: int = 0
     diagonal_mm: float = math.nan
+    lesions: float = math.nan
+    lesions_found: float = math.nan
+    lesions_false: float = math.nan
 
     @property
     def is_scored(self) -> bool:
@@ -207,20 +218,28 @@ def score_case(
     case = case if case is not None else reference.name
     drawn = labels.encode(reference.array, name=f"{case} reference")
     diagonal_mm = _diagonal_mm(reference)
+    measured: Sequence[tuple[SurfaceDistances, SurfaceDistances] | None]
     if prediction is None:
-        counts = count_labels(drawn, np.zeros_like(drawn), labels=len(labels.entries))
-        return tuple(
-            _missing_row(case, name, of_label, reference.voxel_ml, diagonal_mm)
-            for name, of_label in zip(labels.names, counts, strict=True)
-        )
-    require_same_grid(reference, prediction)
-    found = _encoded(prediction, labels, prediction_values or written_values(labels), case)
+        found = np.zeros_like(drawn)
+        measured = [None] * len(labels.entries)
+    else:
+        require_same_grid(reference, prediction)
+        found = _encoded(prediction, labels, prediction_values or written_values(labels), case)
+        measured = _measured(drawn, found, reference, len(labels.entries), definitions)
     counts = count_labels(drawn, found, labels=len(labels.entries))
-    distances, surfaces = _measured(drawn, found, reference, len(labels.entries), definitions)
-    return tuple(
-        _row(case, name, of_label, measured, reference.voxel_ml, diagonal_mm, definitions)
-        for name, of_label, *measured in zip(labels.names, counts, distances, surfaces, strict=True)
-    )
+    rows = []
+    for place, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
+        if distances is None:
+            row = _missing_row(case, name, of_label, reference.voxel_ml, diagonal_mm)
+        else:
+            row = _row(case, name, of_label, distances, reference.voxel_ml, diagonal_mm, definitions)
+        rows.append(_with_lesions(row, drawn == place, found == place) if definitions.lesions else row)
+    return tuple(rows)
+
+
+def _with_lesions(row: LabelScores, drawn: NDArray[np.bool_], found: NDArray[np.bool_]) -> LabelScores:
+    counts = count_lesions(drawn, found)
+    return replace(row, lesions=counts.reference, lesions_found=counts.found, lesions_false=counts.false)
 
 
 def written_values(labels: LabelMap) -> dict[int, int]:
@@ -257,13 +276,14 @@ def _measured(
     reference: Volume,
     labels: int,
     definitions: Definitions,
-) -> tuple[tuple[SurfaceDistances, ...], tuple[SurfaceDistances, ...]]:
-    """The distances for the metrics in millimetres, and those for `nsd`."""
+) -> list[tuple[SurfaceDistances, SurfaceDistances]]:
+    """Of each label the distances for the metrics in millimetres, and those for `nsd`."""
     grid = _grid_mm(reference)
-    distances = label_surface_distances(drawn, found, grid, labels=labels, boundary=definitions.boundary)
-    if definitions.nsd_boundary == definitions.boundary:
-        return distances, distances
-    return distances, label_surface_distances(drawn, found, grid, labels=labels, boundary=definitions.nsd_boundary)
+    by_boundary = {
+        boundary: label_surface_distances(drawn, found, grid, labels=labels, boundary=boundary)
+        for boundary in {definitions.boundary, definitions.nsd_boundary}
+    }
+    return list(zip(by_boundary[definitions.boundary], by_boundary[definitions.nsd_boundary], strict=True))
 
 
 def _grid_mm(volume: Volume) -> NDArray[np.float64]:
@@ -290,7 +310,7 @@ def _row(
     case: str,
     label: str,
     counts: VoxelCounts,
-    measured: list[SurfaceDistances],
+    measured: tuple[SurfaceDistances, SurfaceDistances],
     voxel_ml: float,
     diagonal_mm: float,
     definitions: Definitions,
@@ -347,6 +367,9 @@ def absent_row(row: LabelScores, label: str) -> LabelScores:
         nsd=0.0 if missing else math.nan,
         volume_difference_ml=math.nan if missing else 0.0,
         diagonal_mm=row.diagonal_mm,
+        lesions=row.lesions * 0,
+        lesions_found=row.lesions * 0,
+        lesions_false=row.lesions * 0,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.evaluation.lesions import LesionCounts
 from medfcn.evaluation.overlap import VoxelCounts
 from medfcn.evaluation.scores import Definitions, LabelScores
 
@@ -24,7 +25,7 @@ __all__ = [
     "ShareSummary",
     "Summary",
     "VolumeSummary",
-    "bootstrap_interval",
+    "bootstrap_intervals",
     "order_statistic",
     "summarise",
 ]
@@ -121,6 +122,7 @@ class LabelSummary:
         distances: By metric: `hd_mm`, `hd95_mm`, `assd_mm`, `masd_mm`.
         volume: Predicted minus drawn volume.
         micro: Overlap of the voxels of all cases counted together, as if they were one.
+        lesions: Lesions of all cases together; `None` unless they were counted.
     """
 
     label: str
@@ -135,6 +137,15 @@ class LabelSummary:
     distances: Mapping[str, DistanceSummary]
     volume: VolumeSummary
     micro: Mapping[str, float]
+    lesions: LesionCounts | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        values: dict[str, Any] = plain_values(asdict(self))
+        if self.lesions is not None:
+            shares = {name: getattr(self.lesions, name) for name in ("missed", "recall", "precision", "f1")}
+            values["lesions"] |= plain_values(shares)
+        return values
 
 
 @dataclass(frozen=True)
@@ -167,9 +178,9 @@ class Summary:
         return {
             "definitions": self.definitions.to_json(),
             "interval": f"{_CONFIDENCE:.0%} percentile bootstrap over cases, {_RESAMPLES} resamples, seed {_SEED}",
-            "labels": {summary.label: _plain(asdict(summary)) for summary in self.labels},
-            "macro": _plain(dict(self.macro)),
-            "micro": _plain(dict(self.micro)),
+            "labels": {summary.label: summary.to_json() for summary in self.labels},
+            "macro": plain_values(dict(self.macro)),
+            "micro": plain_values(dict(self.micro)),
             "notes": list(self.notes),
         }
 
@@ -180,11 +191,14 @@ class Summary:
         return summary_text(self)
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """The same without numbers that JSON cannot hold: NaN is `None` and infinity `"inf"`."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
     return value
 
 
@@ -231,6 +245,18 @@ def _of_label(label: str, rows: list[LabelScores], penalty_mm: float | str | Non
         distances={metric: _distances(metric, scored, penalty_mm) for metric in DISTANCES},
         volume=_volumes(scored),
         micro=_micro(rows),
+        lesions=_lesions(rows),
+    )
+
+
+def _lesions(rows: Sequence[LabelScores]) -> LesionCounts | None:
+    counted = [row for row in rows if not math.isnan(row.lesions)]
+    if not counted:
+        return None
+    return LesionCounts(
+        int(sum(row.lesions for row in counted)),
+        int(sum(row.lesions_found for row in counted)),
+        int(sum(row.lesions_false for row in counted)),
     )
 
 
@@ -245,7 +271,7 @@ def _shares(metric: str, rows: Sequence[LabelScores]) -> ShareSummary:
     if not pairs:
         return ShareSummary(0, *(math.nan,) * 7, "")
     values = np.array([value for value, _ in pairs])
-    mean_low, mean_high, median_low, median_high = _intervals(values)
+    mean_low, mean_high, median_low, median_high = bootstrap_intervals(values)
     return ShareSummary(
         cases=len(pairs),
         mean=math.fsum(values) / len(pairs),
@@ -316,22 +342,22 @@ def order_statistic(values: NDArray[np.float64], share: float) -> float:
     return math.inf if math.isinf(above) else below + (above - below) * (place - low)
 
 
-def bootstrap_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean; the same for the same values in any order.
+def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """95 % percentile bootstrap intervals of the mean and of the median.
+
+    Args:
+        values: Ascending and finite.
+
+    Returns:
+        Lower and upper end for the mean, and for the median; the same for the same values, every time.
 
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Example:
-        >>> bootstrap_interval(np.array([0.5, 0.5, 0.5]))
-        (0.5, 0.5)
+        >>> bootstrap_intervals(np.array([0.5, 0.5, 0.5]))
+        (0.5, 0.5, 0.5, 0.5)
     """
-    low, high, _, _ = _intervals(np.sort(np.asarray(values, dtype=np.float64)))
-    return low, high
-
-
-def _intervals(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Intervals of the mean and of the median of ascending, finite values."""
     random = np.random.default_rng(_SEED)
     count = values.size
     block = max(1, 500_000 // count)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from medfcn.evaluation.summary import DistanceSummary, LabelSummary, ShareSummary, Summary
 from medfcn.volumes.names import printable
 
-__all__ = ["summary_text"]
+__all__ = ["aligned", "shown_number", "summary_text"]
 
 _SHARES = (("dice", "Dice"), ("iou", "IoU"), ("precision", "precision"), ("recall", "recall"), ("nsd", "NSD"))
 _DISTANCES = (("hd_mm", "HD mm"), ("hd95_mm", "HD95 mm"), ("assd_mm", "ASSD mm"))
@@ -16,9 +16,9 @@ _HEADINGS = ("label", "metric", "mean", "95 % interval", "median", "quartiles", 
 def summary_text(summary: Summary) -> str:
     """A row for each label and metric, the counts of each label, notes, and the definitions at the foot."""
     rows = [row for label in summary.labels for row in _label_rows(label, summary.definitions.tolerance_mm)]
-    lines = list(_aligned([_HEADINGS, *rows])) if rows else ["no case was scored"]
+    lines = list(aligned([_HEADINGS, *rows])) if rows else ["no case was scored"]
     lines.append("")
-    lines += [_counts_line(label) for label in summary.labels]
+    lines += [line for label in summary.labels for line in _counts_lines(label)]
     if summary.notes:
         lines += ["", *(printable(note, limit=1000) for note in summary.notes)]
     lines += [
@@ -40,47 +40,54 @@ def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str,
 
 
 def _share_fields(share: ShareSummary) -> tuple[str, ...]:
-    interval = f"{_number(share.mean_low, 3)} – {_number(share.mean_high, 3)}" if share.cases else "–"
+    interval = f"{shown_number(share.mean_low, 3)} – {shown_number(share.mean_high, 3)}" if share.cases else "–"
     return (
-        _number(share.mean, 3),
+        shown_number(share.mean, 3),
         interval,
-        _number(share.median, 3),
+        shown_number(share.median, 3),
         "",
-        _number(share.worst, 3),
+        shown_number(share.worst, 3),
         printable(share.worst_case, limit=24),
         str(share.cases),
     )
 
 
 def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
-    quartiles = f"{_number(distance.lower_quartile, 2)} – {_number(distance.upper_quartile, 2)}"
+    quartiles = f"{shown_number(distance.lower_quartile, 2)} – {shown_number(distance.upper_quartile, 2)}"
     return (
-        _number(distance.mean, 2),
+        shown_number(distance.mean, 2),
         "",
-        _number(distance.median, 2),
+        shown_number(distance.median, 2),
         quartiles if distance.cases else "–",
-        _number(distance.worst, 2),
+        shown_number(distance.worst, 2),
         printable(distance.worst_case, limit=24),
         str(distance.cases),
     )
 
 
-def _counts_line(label: LabelSummary) -> str:
+def _counts_lines(label: LabelSummary) -> Iterator[str]:
     missing = f" ({label.missing} without a file)" if label.missing else ""
-    return (
-        f"{printable(label.label, limit=24)}: {label.scored} of {label.cases} cases scored, "
-        f"{label.missed} missed{missing}, {label.false} found where there is none, "
-        f"{label.both_empty} empty in both"
+    name = printable(label.label, limit=24)
+    yield (
+        f"{name}: {label.scored} of {label.cases} cases scored, {label.missed} missed{missing}, "
+        f"{label.false} found where there is none, {label.both_empty} empty in both"
     )
+    if label.lesions is not None:
+        lesions = label.lesions
+        yield (
+            f"{name}: {lesions.found} of {lesions.reference} lesions found, {lesions.false} false; "
+            f"recall {shown_number(lesions.recall, 3)}, precision {shown_number(lesions.precision, 3)}"
+        )
 
 
-def _number(value: float, digits: int) -> str:
+def shown_number(value: float, digits: int) -> str:
+    """A number for a table; a dash for `nan`."""
     if math.isnan(value):
         return "–"
-    return "inf" if math.isinf(value) else f"{value:.{digits}f}"
+    return f"{value:.{digits}f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Columns under their headings: words to the left, numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     is_word = [heading in ("label", "metric", "in case") for heading in rows[0]]

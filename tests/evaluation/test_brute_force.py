@@ -11,8 +11,9 @@ from medfcn.evaluation import masks, nearest
 
 WAYS = {
     "as chosen": {},
-    "by steps": {"_FEW_POINTS": 0},
-    "by transform": {"_TRANSFORM_BOX": 0, "_TRANSFORM_SHARE": 10**9, "_FEW_POINTS": 10**9},
+    "by steps": {"_TREE_COST": 1e9},
+    "by tree": {"_STEP_COST": 1e9},
+    "by transform": {"_TRANSFORM_BOX": 0, "_TRANSFORM_SHARE": 10**9, "_STEP_COST": 1e9},
 }
 
 
@@ -72,7 +73,7 @@ def test_every_way_of_searching_gives_the_same_distances(monkeypatch):
     prediction = np.roll(field, 3, axis=1) + random.normal(size=field.shape) * 0.2 > 0.8
     spacing = (0.7, 1.1, 2.3)
     found = {}
-    for way, settings in {**WAYS, "by tree": {"_FEW_POINTS": 10**9, "_TRANSFORM_BOX": 10**9}}.items():
+    for way, settings in WAYS.items():
         with monkeypatch.context() as patch:
             for name, value in settings.items():
                 patch.setattr(nearest, name, value)

@@ -1,0 +1,95 @@
+"""Scattered targets: which lesions were found, which were missed, and what was found where there is none."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage
+
+from medfcn.errors import SettingsError
+from medfcn.evaluation.masks import occupied_box, pair_masks
+
+__all__ = ["LesionCounts", "count_lesions"]
+
+
+@dataclass(frozen=True)
+class LesionCounts:
+    """Lesions of one label of one case, or of many cases together.
+
+    Attributes:
+        reference: Lesions drawn.
+        found: How many of them the prediction overlaps.
+        false: Predicted components that overlap no drawn lesion.
+
+    Example:
+        >>> counts = LesionCounts(reference=4, found=3, false=1)
+        >>> counts.missed, counts.recall, counts.precision, counts.f1
+        (1, 0.75, 0.75, 0.75)
+    """
+
+    reference: int
+    found: int
+    false: int
+
+    @property
+    def missed(self) -> int:
+        """Lesions drawn that the prediction does not overlap."""
+        return self.reference - self.found
+
+    @property
+    def recall(self) -> float:
+        """The share of lesions found; `nan` without any."""
+        return self.found / self.reference if self.reference else math.nan
+
+    @property
+    def precision(self) -> float:
+        """Found over found and false; `nan` without either."""
+        return self.found / (self.found + self.false) if self.found + self.false else math.nan
+
+    @property
+    def f1(self) -> float:
+        """`2 found / (2 found + false + missed)`; `nan` without lesions and without false ones."""
+        everything = 2 * self.found + self.false + self.missed
+        return 2 * self.found / everything if everything else math.nan
+
+
+def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap: float = 0.0) -> LesionCounts:
+    """Count lesions found, missed and invented.
+
+    A lesion is a component whose voxels touch by a face, an edge or a corner. It is found when more than
+    `least_overlap` of its voxels, and at least one, are in the prediction. A predicted component is false when it
+    overlaps no drawn lesion at all.
+
+    Args:
+        reference: Mask drawn by the reader: booleans, or 0 and 1.
+        prediction: Mask from the network, on the same grid.
+        least_overlap: In `[0, 1)`.
+
+    Raises:
+        GeometryMismatchError: The masks differ in shape.
+        LabelError: A mask holds other values than 0 and 1.
+        SettingsError: `least_overlap` is not a share.
+
+    Example:
+        >>> count_lesions([1, 0, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0, 1])
+        LesionCounts(reference=2, found=1, false=1)
+    """
+    if not 0 <= least_overlap < 1:
+        raise SettingsError(f"least_overlap: found {least_overlap}; expected 0 to below 1")
+    pair = pair_masks(reference, prediction)
+    box = occupied_box(pair)
+    if box is None:
+        return LesionCounts(0, 0, 0)
+    drawn, found = pair.reference[box], pair.prediction[box]
+    touching = np.ones((3,) * drawn.ndim, dtype=bool)
+    lesions, lesion_count = ndimage.label(drawn, structure=touching)
+    parts, part_count = ndimage.label(found, structure=touching)
+    sizes = np.bincount(lesions.reshape(-1), minlength=lesion_count + 1)[1:]
+    shared = np.bincount(lesions[found != 0], minlength=lesion_count + 1)[1:]
+    touched = np.bincount(parts[drawn != 0], minlength=part_count + 1)[1:]
+    return LesionCounts(
+        reference=int(lesion_count),
+        found=int(np.count_nonzero((shared > 0) & (shared > least_overlap * sizes))),
+        false=int(np.count_nonzero(touched == 0)),
+    )

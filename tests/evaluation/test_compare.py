@@ -1,0 +1,162 @@
+"""Two tables held against each other, and lesions counted one by one."""
+
+import itertools
+import json
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.stats import rankdata, wilcoxon
+
+from medfcn.errors import DatasetError, SettingsError
+from medfcn.evaluation import (
+    Definitions,
+    LabelScores,
+    LesionCounts,
+    ScoreTable,
+    compare_tables,
+    count_lesions,
+    evaluate,
+    write_scores,
+)
+
+
+def table(dice, distances=None, definitions=None):
+    distances = distances or [1.0] * len(dice)
+    rows = tuple(
+        LabelScores(f"case_{n:02}", "organ", "ok", *[d] * 5, 1.0, 1.0, *[h] * 4, d)
+        for n, (d, h) in enumerate(zip(dice, distances, strict=True))
+    )
+    return ScoreTable(rows, definitions or Definitions())
+
+
+def test_differences_are_paired_and_tested():
+    random = np.random.default_rng(0)
+    old = random.uniform(0.6, 0.9, size=30)
+    new = old + random.normal(0.02, 0.02, size=30)
+    change = compare_tables(table(list(new)), table(list(old)), metrics=["dice"]).differences[0]
+    assert change.mean == pytest.approx((new - old).mean())
+    assert change.mean_low < change.mean < change.mean_high
+    assert change.mean_low > 0
+    assert change.p_value == pytest.approx(wilcoxon(new - old).pvalue)
+    assert change.better == int((new > old).sum())
+    most = int(np.abs(new - old).argmax())
+    assert change.moved[0].case == f"case_{most:02}"
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20))
+@settings(max_examples=40)
+def test_exchanging_the_tables_turns_the_differences_round(pairs):
+    first, second = table([a for a, _ in pairs]), table([b for _, b in pairs])
+    there = compare_tables(first, second, metrics=["dice"]).differences[0]
+    back = compare_tables(second, first, metrics=["dice"]).differences[0]
+    assert there.mean == pytest.approx(-back.mean)
+    assert there.median == pytest.approx(-back.median)
+    assert there.p_value == pytest.approx(back.p_value)
+    assert (there.better, there.worse, there.equal) == (back.worse, back.better, back.equal)
+
+
+@given(st.lists(st.sampled_from([-0.3, -0.2, -0.1, 0.0, 0.1, 0.25]), min_size=1, max_size=60))
+@settings(max_examples=30)
+def test_p_is_scipys(changes):
+    p_value = compare_tables(table([0.5 + c for c in changes]), table([0.5] * len(changes)), metrics=["dice"])
+    moved = np.array([c for c in changes if c != 0])
+    if not moved.size:
+        expected = 1.0
+    elif moved.size <= 6:
+        signs = np.array(list(itertools.product((-1, 1), repeat=moved.size)))
+        sums = (signs * rankdata(np.abs(moved))).sum(axis=1)
+        at = (np.sign(moved) * rankdata(np.abs(moved))).sum()
+        expected = min(1.0, 2 * min((sums <= at + 1e-9).mean(), (sums >= at - 1e-9).mean()))
+    elif moved.size <= 13:
+        return
+    else:
+        expected = wilcoxon(moved, method="approx").pvalue
+    assert p_value.differences[0].p_value == pytest.approx(expected)
+
+
+def test_a_table_does_not_differ_from_itself():
+    same = table([0.5, 0.7], [math.inf, 3.0])
+    for change in compare_tables(same, same).differences:
+        assert (change.median, change.p_value, change.equal, change.moved) == (0.0, 1.0, 2, ())
+
+
+def test_a_miss_in_one_table_is_an_infinite_change_and_no_mean():
+    change = compare_tables(
+        table([0.5] * 3, [math.inf, math.inf, 4.0]), table([0.5] * 3, [2.0, math.inf, 4.0]), metrics=["assd_mm"]
+    ).differences[0]
+    assert math.isnan(change.mean)
+    assert (change.worse, change.better, change.equal) == (1, 0, 2)
+    assert change.median == 0.0
+    assert change.moved[0].first == math.inf
+
+
+def test_cases_and_definitions_that_are_not_shared_are_said():
+    comparison = compare_tables(table([0.5] * 3), table([0.5] * 2, definitions=Definitions(tolerance_mm=2)))
+    text = comparison.to_text()
+    assert "only in the first table, and left out: case_02" in text
+    assert "differ in their definitions" in text
+    json.dumps(comparison.to_json(), allow_nan=False)
+    with pytest.raises(DatasetError, match="share no case"):
+        compare_tables(table([0.5]), ScoreTable(()))
+
+
+def test_text_names_the_cases_that_moved():
+    text = compare_tables(table([0.9, 0.5]), table([0.4, 0.5])).to_text()
+    assert "moved most in Dice: case_00 0.400 → 0.900" in text
+
+
+def flood(mask):
+    """Components by flooding, one voxel after the other."""
+    left = {tuple(int(i) for i in index) for index in np.argwhere(mask)}
+    parts = []
+    while left:
+        front, part = [left.pop()], set()
+        while front:
+            voxel = front.pop()
+            part.add(voxel)
+            near = [other for other in left if max(abs(a - b) for a, b in zip(voxel, other, strict=True)) <= 1]
+            left.difference_update(near)
+            front += near
+        parts.append(part)
+    return parts
+
+
+@given(st.data(), array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=6), st.sampled_from([0.0, 0.25, 0.5]))
+@settings(max_examples=60)
+def test_lesions_are_counted_as_by_flooding(data, shape, least):
+    reference, prediction = (data.draw(arrays(bool, shape)) for _ in range(2))
+    drawn = {tuple(int(i) for i in index) for index in np.argwhere(reference)}
+    found = {tuple(int(i) for i in index) for index in np.argwhere(prediction)}
+    lesions = flood(reference)
+    expected = LesionCounts(
+        len(lesions),
+        sum(len(part & found) > least * len(part) for part in lesions),
+        sum(not part & drawn for part in flood(prediction)),
+    )
+    assert count_lesions(reference, prediction, least_overlap=least) == expected
+
+
+def test_a_share_that_cannot_be_is_refused():
+    with pytest.raises(SettingsError):
+        count_lesions([1], [1], least_overlap=1.0)
+
+
+def test_lesions_are_counted_when_asked_for(tmp_path):
+    drawn, found = np.zeros((2, 9, 9, 9), dtype=np.uint8)
+    drawn[1, 1, 1] = drawn[5, 5, 5] = found[1, 1, 1] = found[7, 7, 7] = found[1, 7, 7] = 1
+    masks = {"a": (drawn, np.eye(4)), "lost": (drawn, np.eye(4))}
+    counted = evaluate({"a": (found, np.eye(4))}, masks, definitions=Definitions(lesions=True))
+    assert [(row.lesions, row.lesions_found, row.lesions_false) for row in counted.rows] == [(2, 1, 2), (2, 0, 0)]
+    assert counted.summary()["1"].lesions == LesionCounts(4, 1, 2)
+    assert "1 of 4 lesions found, 2 false" in counted.to_text()
+    write_scores(counted, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["labels"]["1"]["lesions"]["recall"] == 0.25
+    again = ScoreTable.from_csv(tmp_path / "scores.csv")
+    assert again.summary()["1"].lesions == LesionCounts(4, 1, 2)
+    plain = evaluate({"a": (found, np.eye(4))}, masks)
+    assert math.isnan(plain.rows[0].lesions)
+    assert plain.summary()["1"].lesions is None
