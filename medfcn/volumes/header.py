@@ -107,7 +107,19 @@ class NiftiGeometry:
     @property
     def transforms(self) -> RawTransforms:
         """Both transforms and their codes."""
-        return _transforms_of(self.record)
+        return transforms_of(self.record)
+
+    def describes(self, shape: Shape, affine: Affine) -> bool:
+        """Whether one of the header's transforms is this grid's, to the bit."""
+        full = self.full_shape
+        if full[:3] != shape or any(size != 1 for size in full[3:]):
+            return False
+        millimetres = _UNITS_MM.get(int(self.record["xyzt_units"]) & 7, 1.0)
+        for candidate in self.transforms.candidates():
+            candidate[:3] *= millimetres
+            if np.array_equal(candidate, affine):
+                return True
+        return False
 
     def as_three_dimensional(self) -> "NiftiGeometry":
         """The same for one volume taken out of a 4D file."""
@@ -185,7 +197,7 @@ def parse_header(raw: bytes, *, name: str, options: ReadOptions, is_pair: bool =
     geometry = NiftiGeometry(version, order, _raw_fields(record))
     millimetres, notes = _millimetres_of(record, name)
     affine, more_notes = choose_affine(
-        _transforms_of(record), shape, name=name, options=options, millimetres=millimetres
+        transforms_of(record), shape, name=name, options=options, millimetres=millimetres
     )
     return NiftiHeader(
         geometry=geometry if volumes == 1 else geometry.as_three_dimensional(),
@@ -307,7 +319,9 @@ def _millimetres_of(record: NDArray[np.void], name: str) -> tuple[float, tuple[s
     return _UNITS_MM[code], () if code == 2 else (f"lengths converted from {'metres' if code == 1 else 'microns'}",)
 
 
-def _transforms_of(record: NDArray[np.void]) -> RawTransforms:
+def transforms_of(record: NDArray[np.void]) -> RawTransforms:
+    """Both transforms of a header."""
+
     def numbers(field: str) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore"):  # a signalling NaN is refused later, by name
             return np.asarray(record[field], dtype=np.float64)

@@ -51,7 +51,7 @@ def parse_metaimage(path: Path, raw: bytes) -> TextHeader:
             f"{name}: ElementType is {printable(fields.get('ElementType', 'absent'), limit=30)!r}; "
             "expected one of numbers, such as MET_SHORT"
         )
-    for field in ("BinaryData", "CompressedData"):
+    for field in ("BinaryData", "CompressedData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
         if fields.get(field, "True").lower() not in _YES_NO:
             raise VolumeError(f"{name}: {field} is {printable(fields[field], limit=20)!r}; expected True or False")
     if not _YES_NO[fields.get("BinaryData", "True").lower()]:
@@ -62,9 +62,10 @@ def parse_metaimage(path: Path, raw: bytes) -> TextHeader:
     if source is None:
         raise VolumeError(f"{name}: the header has no end (ElementDataFile); the file is cut off, copy it again")
     local = source == "LOCAL"
+    is_big = _YES_NO[fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower()]
     return TextHeader(
         shape=three_positive(fields.get("DimSize", "").split(), name=name, field="DimSize"),
-        voxel_type=np.dtype(_TYPES[fields["ElementType"]]),
+        voxel_type=np.dtype(_TYPES[fields["ElementType"]]).newbyteorder(">" if is_big else "<"),
         affine=_affine(fields, name),
         voxel_path=path if local else voxel_file(path, source),
         voxel_offset=end if local else 0,

@@ -12,11 +12,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import MissingFileError, VolumeError
+from medfcn.errors import GeometryError, MissingFileError, VolumeError
 from medfcn.files import atomic_write, refuse_existing
 from medfcn.volumes.header import HEADER_BYTES, NiftiHeader, header_length, parse_header
 from medfcn.volumes.intensities import finite, scaled
-from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, shown, stem_of
+from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, printable, shown, stem_of
 from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.sniff import describe_bytes
 from medfcn.volumes.streams import CHUNK, ByteSource, gzip_writer, joint_hash, refuse_compression_mismatch
@@ -177,15 +177,18 @@ def volume_of_image(image: Any, *, options: ReadOptions = DEFAULT_OPTIONS) -> Vo
     filename = image.get_filename() if hasattr(image, "get_filename") else None
     name = stem_of(str(filename)) if filename else ""
     array = without_trailing_ones(np.asanyarray(image.dataobj))
-    affine, geometry = np.asarray(image.affine, dtype=np.float64), None
+    affine = None if image.affine is None else np.asarray(image.affine, dtype=np.float64)
+    geometry = None
     notes: tuple[str, ...] = ()
     raw = bytes(getattr(image.header, "binaryblock", b""))
-    if header_length(raw) is not None and not np.array_equal(affine, np.eye(4) * np.nan):
+    if header_length(raw) is not None:
         header = _header_of_image(raw, image, name, options)
         if header is not None:
             affine, geometry, notes = header.affine, header.geometry, header.notes
             if header.volumes > 1:
                 array = array.reshape((*header.shape, -1), order="F")[..., header.volume_index]
+    if affine is None:
+        raise GeometryError(f"{printable(name or 'image')}: the image has no affine; give it one")
     mended, more = finite(np.array(array, order="K"), name or "image", options)
     return Volume(mended, affine, name=name, header=geometry, notes=notes + more)
 
@@ -202,8 +205,9 @@ def _header_of_image(raw: bytes, image: Any, name: str, options: ReadOptions) ->
     fresh = header.copy()
     # In memory nibabel keeps NaN for "no scaling", and gives the voxels already scaled.
     fresh["scl_slope"], fresh["scl_inter"] = 1.0, 0.0
-    best = fresh.get_best_affine()
-    if tuple(fresh.get_data_shape()) != tuple(image.shape) or not np.allclose(best, image.affine, atol=1e-4):
+    if tuple(fresh.get_data_shape()) != tuple(image.shape):
+        return None
+    if image.affine is not None and not np.allclose(fresh.get_best_affine(), image.affine, atol=1e-4):
         return None
     fresh["magic"] = b"n+1" if header_length(raw) == HEADER_BYTES[1] else b"n+2"
     fresh["vox_offset"] = max(int(fresh["vox_offset"]), HEADER_BYTES[1 if len(raw) == 348 else 2] + 4)

@@ -6,6 +6,7 @@ Source:
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,12 +67,20 @@ def parse_nrrd(path: Path, raw: bytes) -> TextHeader:
         raise VolumeError(f"{name}: the header has no end; the file is cut off, copy it again")
     return TextHeader(
         shape=three_positive(fields.get("sizes", "").split(), name=name, field="sizes"),
-        voxel_type=np.dtype(_TYPES[fields["type"].lower()]),
+        voxel_type=_voxel_type(fields, name),
         affine=_affine(fields, name),
         voxel_path=path if detached is None else voxel_file(path, detached),
         voxel_offset=0 if detached is not None else end or 0,
         compression=encoding,
     )
+
+
+def _voxel_type(fields: dict[str, str], name: str) -> np.dtype[Any]:
+    voxel_type = np.dtype(_TYPES[fields["type"].lower()])
+    order = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower())
+    if order is None and voxel_type.itemsize > 1:
+        raise VolumeError(f"{name}: endian is not stated as little or big; re-export the file")
+    return voxel_type.newbyteorder(">" if order == ">" else "<")
 
 
 def _fields(raw: bytes, name: str) -> tuple[dict[str, str], int | None]:

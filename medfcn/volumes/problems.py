@@ -13,6 +13,7 @@ from medfcn.volumes.names import printable
 Severity = Literal["error", "warning"]
 
 _BY_MESSAGE: tuple[tuple[str, str], ...] = (
+    ("VOXELS_CONTRADICTED", r"reads other voxels"),
     ("FILE_EMPTY", r"an empty file"),
     ("FILE_NOT_REGULAR", r"a folder, not a file|pipe|socket|a device|not a regular file"),
     ("FILE_NAME", r"not named as a volume|named \.\w|magic says"),
@@ -21,18 +22,19 @@ _BY_MESSAGE: tuple[tuple[str, str], ...] = (
     ("FILE_SIZE", r"header describes"),
     ("FILE_UNREADABLE", r"cannot be (read|opened)"),
     ("FILE_KIND", r"not NIfTI|ANALYZE|CIFTI|nothing but zero"),
+    ("HEADER_DAMAGED", r"given twice"),
     ("VOXELS_NOT_FINITE", r"NaN or infinite"),
     ("VOXELS_TYPE", r"datatype|bitpix|ElementType|: type is|ElementNumberOfChannels|BinaryData|kinds is"),
     ("VOXELS_SCALING", r"scl_(slope|inter) is"),
     ("SHAPE_4D", r"dim says 4D|has no volume"),
-    ("SHAPE", r"dim\[?|dimension is|NDims|sizes is|DimSize"),
+    ("SHAPE", r"\bdim\b|dimension is|NDims|sizes is|DimSize"),
     ("GRID_UNKNOWN", r"are both 0|does not say how the grid"),
     ("GRID_QFORM_SFORM", r"qform and sform disagree"),
     ("GRID_PIXDIM", r"pixdim"),
     ("GRID_UNITS", r"xyzt_units|space units"),
     ("GRID_BROKEN", r"srow|quatern|qform|sform|affine|space|TransformMatrix|Offset|ElementSpacing"),
     ("HEADER_OFFSET", r"vox_offset|byte skip|HeaderSize"),
-    ("HEADER_DAMAGED", r"magic|header|given twice|encoding|voxels are in"),
+    ("HEADER_DAMAGED", r"magic|header|encoding|voxels are in|endian"),
 )
 
 

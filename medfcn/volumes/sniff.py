@@ -1,7 +1,7 @@
 """What a file really is, told from its first bytes."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x1f\x8b", "gzip data"),
+    (b"\x1f\x8b", "gzip data; unpack it first"),
     (b"version https://git-lfs", "a git-LFS pointer, not the file itself; run `git lfs pull`"),
     (b"/annex/objects/", "a git-annex pointer, not the file itself; run `git annex get`"),
     (b"../.git/annex/", "a git-annex pointer, not the file itself; run `git annex get`"),
@@ -16,15 +16,15 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"NRRD000", "an NRRD file; name it .nrrd"),
     (b"ObjectType", "a MetaImage header; name it .mha or .mhd"),
     (b"\x00\x00\x00\x01\x00\x00", "an MGH file; convert it to .nii.gz"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"GIF8", "a GIF picture"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
-    (b"%PDF", "a PDF document"),
+    (b"\x89PNG", "a PNG picture; give a volume"),
+    (b"\xff\xd8\xff", "a JPEG picture; give a volume"),
+    (b"GIF8", "a GIF picture; give a volume"),
+    (b"II*\x00", "a TIFF picture; give a volume"),
+    (b"MM\x00*", "a TIFF picture; give a volume"),
+    (b"%PDF", "a PDF document; give a volume"),
     (b"Rar!", "a rar archive; unpack it first"),
-    (b"\x80\x04", "a Python pickle"),
-    (b"\x80\x05", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle; give a volume"),
+    (b"\x80\x05", "a Python pickle; give a volume"),
 )
 
 
@@ -57,9 +57,9 @@ def describe_bytes(head: bytes) -> str:
     if start.startswith((b"<?xml", b"<")):
         return "an XML file (an error message of a download?); download the file again"
     if start.startswith((b"{", b"[")) and _is_text(head):
-        return "a JSON or text file"
+        return "a JSON or text file; give a volume"
     if _is_text(head):
-        return "a text file"
+        return "a text file; give a volume"
     return "of no known kind (its first number is neither 348 nor 540); re-export the file"
 
 

@@ -26,7 +26,6 @@ LARGEST_RATIO = 1032
 """Deflate cannot do better than this: 258 bytes for two bits."""
 
 T = TypeVar("T")
-_BROKEN = (OSError, EOFError, zlib.error, ValueError)
 
 
 def gzip_reader(file: IO[bytes]) -> IO[bytes]:
@@ -37,6 +36,17 @@ def gzip_reader(file: IO[bytes]) -> IO[bytes]:
         return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb"))
     opener: Any = igzip.IGzipFile
     return cast(IO[bytes], opener(fileobj=file, mode="rb"))
+
+
+def stream_errors() -> tuple[type[Exception], ...]:
+    """What `gzip_reader` raises for a stream that is cut off or damaged."""
+    known = (OSError, EOFError, zlib.error, ValueError)
+    try:
+        from isal import isal_zlib
+    except ImportError:  # platforms without a wheel of isal
+        return known
+    error: Any = isal_zlib.error
+    return (*known, error)
 
 
 def gzip_writer(file: IO[bytes], *, level: int) -> IO[bytes]:
@@ -135,7 +145,7 @@ class ByteSource:
     def _some(self, count: int) -> bytes:
         try:
             part = self._content.read(count)
-        except _BROKEN as error:
+        except stream_errors() as error:
             raise self._broken(error) from error
         self.position += len(part)
         return part

@@ -18,6 +18,7 @@ class TextHeader:
 
     shape: Shape
     voxel_type: np.dtype[Any]
+    """With the byte order of the file."""
     affine: Affine | None
     """To RAS+ millimetres; None where the header does not say."""
     voxel_path: Path

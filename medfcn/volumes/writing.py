@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.volumes.geometry import is_sheared, spacing_mm
-from medfcn.volumes.header import HEADER_BYTES, HEADER_FIELDS, MAGIC, VOXEL_TYPES, ByteOrder
+from medfcn.volumes.geometry import SAME_GRID_VOXELS, corner_displacement_voxels, is_sheared, spacing_mm
+from medfcn.volumes.header import HEADER_BYTES, HEADER_FIELDS, MAGIC, VOXEL_TYPES, ByteOrder, transforms_of
 from medfcn.volumes.transforms import quaternion_of
 from medfcn.volumes.volume import Volume
 
@@ -56,10 +56,7 @@ def _geometry_of_file(volume: Volume) -> NDArray[np.void] | None:
     """The geometry fields of the file the grid was read from, if they still describe it."""
     if volume.header is None:
         return None
-    shape = volume.header.full_shape
-    if shape[:3] != volume.shape or any(size != 1 for size in shape[3:]):
-        return None
-    return volume.header.record
+    return volume.header.record if volume.header.describes(volume.shape, volume.affine) else None
 
 
 def _geometry_of_affine(volume: Volume) -> NDArray[np.void]:
@@ -73,9 +70,13 @@ def _geometry_of_affine(volume: Volume) -> NDArray[np.void]:
     spacing = np.array(spacing_mm(volume.affine))
     handedness = -1.0 if np.linalg.det(volume.affine[:3, :3]) < 0 else 1.0
     record["pixdim"] = [handedness, *spacing, 1, 1, 1, 1]
-    if not is_sheared(volume.affine):
-        rotation = volume.affine[:3, :3] / (spacing * [1.0, 1.0, handedness])
-        record["qform_code"] = _ALIGNED
-        record["quatern"] = quaternion_of(rotation)
-        record["qoffset"] = volume.affine[:3, 3]
-    return record
+    if is_sheared(volume.affine):
+        return record
+    with_qform = record.copy()
+    with_qform["qform_code"] = _ALIGNED
+    with_qform["quatern"] = quaternion_of(volume.affine[:3, :3] / (spacing * [1.0, 1.0, handedness]))
+    with_qform["qoffset"] = volume.affine[:3, 3]
+    # Near half a turn a float32 quaternion is too coarse to say the same as the sform.
+    qform = transforms_of(with_qform).qform("header")
+    close = corner_displacement_voxels(volume.affine, qform, volume.shape) < SAME_GRID_VOXELS
+    return with_qform if close else record
