@@ -1,0 +1,73 @@
+"""What the README says to type works, and is what the checks run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from medfcn.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+COMMANDS = [line.split("#")[0].strip() for line in LINES if line.startswith("medfcn ")]
+
+
+def test_the_two_set_up_commands_stand_first() -> None:
+    assert "&& .venv/bin/medfcn demo" in LINES[0]
+    assert "&& .venv/bin/pytest" in LINES[1]
+    assert all("-c constraints.txt" in line for line in LINES[:2])
+
+
+def test_the_checks_call_the_same_test_command() -> None:
+    assert LINES[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_parses(line: str) -> None:
+    words = shlex.split(line)[1:]
+    command = main.commands[words[0]]
+    context = command.make_context(words[0], words[1:], resilient_parsing=False)
+    assert isinstance(context, click.Context)
+
+
+def test_the_readme_shows_every_command() -> None:
+    assert {line.split()[1] for line in COMMANDS} == set(main.commands)
+
+
+def test_the_readme_says_research_use_only() -> None:
+    assert "Research use only; not a medical device" in README
+
+
+def test_every_room_of_the_package_is_described() -> None:
+    for path in (ROOT / "medfcn").iterdir():
+        if path.is_dir() and (path / "__init__.py").is_file():
+            assert f"`medfcn/{path.name}/`" in README, path.name
+
+
+def test_the_python_example_runs(balls: Path, ball_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's example, word for word, with a toy data set in the places it names."""
+    import shutil
+
+    import medfcn
+
+    code = re.search(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    assert code is not None
+    shutil.copytree(balls, tmp_path / "dataset")
+    shutil.copytree(balls / "labels", tmp_path / "references")
+    shutil.copytree(balls / "labels", tmp_path / "masks")
+    shutil.copy(balls / "images" / "ball_7.nii.gz", tmp_path / "case_017.nii.gz")
+    monkeypatch.chdir(tmp_path)
+
+    def train(dataset: str, output: str, **choices: object) -> None:
+        assert Path(dataset).is_dir()
+        assert choices == {"budget": "10m"}
+        shutil.copytree(ball_run, output)
+
+    monkeypatch.setattr(medfcn, "train", train, raising=False)
+    exec(compile(code[1], "README.md", "exec"), {})  # noqa: S102
+    assert (tmp_path / "case_017_mask.nii.gz").is_file()
+    assert (tmp_path / "scores.csv").is_file()
