@@ -150,8 +150,9 @@ def check_unique(ids: list[tuple[str, Path]], *, remedy: str) -> None:
     """
     seen: dict[str, tuple[str, Path]] = {}
     for name, path in ids:
-        other = seen.setdefault(twin_key(name), (name, path))
-        if other == (name, path):
+        other = seen.get(twin_key(name))
+        if other is None:
+            seen[twin_key(name)] = name, path
             continue
         where = f"{_tail(other[1])} and {_tail(path)}"
         if other[0] == name:

@@ -25,6 +25,9 @@ SAME_GRID_VOXELS = 0.05
 NEAR_GRID_VOXELS = 0.5
 """Below this they are accepted and the displacement is recorded; from here on they are refused."""
 
+FARTHEST_MM, SHORTEST_MM = 1e8, 1e-9
+"""No volume is larger than this or lies farther away (100 km), and none has shorter voxel edges."""
+
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -43,12 +46,17 @@ def checked_affine(affine: object, *, name: str = "affine") -> Affine:
         raise GeometryError(f"{name}: the affine has shape {matrix.shape}; expected (4, 4)")
     if not np.isfinite(matrix).all():
         raise GeometryError(f"{name}: the affine holds NaN or infinity; re-export the volume")
+    if np.abs(matrix).max() > FARTHEST_MM:
+        raise GeometryError(
+            f"{name}: the affine holds {np.abs(matrix).max():.3g}, more than {FARTHEST_MM:g}; re-export the volume"
+        )
     if not np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]):
         raise GeometryError(f"{name}: the affine's last row is {matrix[3].tolist()}; expected [0, 0, 0, 1]")
     spacing = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
     # The volume of a voxel whose edges had length 1: zero when two axes run along each other.
-    flatness = abs(np.linalg.det(matrix[:3, :3] / np.where(spacing > 0, spacing, 1.0)))
-    if not np.isfinite(spacing).all() or spacing.min() <= 0.0 or not flatness > 1e-4:
+    unit = matrix[:3, :3] / np.where(spacing > 0, spacing, 1.0)
+    flatness = abs(float(unit[:, 0] @ np.cross(unit[:, 1], unit[:, 2])))
+    if not np.isfinite(spacing).all() or spacing.min() < SHORTEST_MM or not flatness > 1e-4:
         raise GeometryError(
             f"{name}: the affine's axes have lengths {_three(spacing)} mm and span no volume; re-export the volume"
         )

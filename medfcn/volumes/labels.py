@@ -171,7 +171,7 @@ class LabelMap:
                     "matter with --labels NAME=V"
                 )
         encoded = np.empty_like(whole, dtype=np.uint8)
-        for target, part in zip(_pieces(encoded), _pieces(whole), strict=True):
+        for target, part in _pieces(encoded, whole):
             target[...] = table[part]
         return encoded
 
@@ -285,7 +285,7 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     """
     off = 0.0
     if array.dtype.kind == "f":
-        for part in _pieces(array):  # so that no second volume of floats is made
+        for (part,) in _pieces(array):  # so that no second volume of floats is made
             here = float(np.abs(part - np.rint(part)).max()) if part.size else 0.0
             if not here <= ROUNDING:  # NaN too
                 raise LabelError(
@@ -308,20 +308,24 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     if array.dtype == smallest:
         return array, off
     whole = np.empty_like(array, dtype=smallest)
-    for target, part in zip(_pieces(whole), _pieces(array), strict=True):
+    for target, part in _pieces(whole, array):
         target[...] = np.rint(part) if off else part
     return whole, off
 
 
-def _pieces(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Views of an array, some voxels at a time: numpy widens what it uses as an index to 8 bytes a voxel."""
-    turned = array.T if array.flags.f_contiguous else array
-    if turned.ndim == 0 or turned.size <= _PIECE:
+def _pieces(first: NDArray[Any], *others: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Views of arrays of one shape, some voxels at a time, in the order in which the first lies in memory.
+
+    numpy widens what it uses as an index to 8 bytes a voxel, so whole volumes are not worked on at once.
+    """
+    turned = tuple(array.T if first.flags.f_contiguous else array for array in (first, *others))
+    if first.ndim == 0 or first.size <= _PIECE:
         yield turned
         return
-    step = max(1, _PIECE * turned.shape[0] // turned.size)
-    for start in range(0, turned.shape[0], step):
-        yield turned[start : start + step]
+    length = turned[0].shape[0]
+    step = max(1, _PIECE * length // first.size)
+    for start in range(0, length, step):
+        yield tuple(array[start : start + step] for array in turned)
 
 
 def label_counts(array: NDArray[Any]) -> dict[int, int]:
@@ -332,7 +336,7 @@ def label_counts(array: NDArray[Any]) -> dict[int, int]:
         {0: 1, 2: 2}
     """
     counts = np.zeros(int(array.max()) + 1 if array.size else 1, dtype=np.int64)
-    for part in _pieces(array):
+    for (part,) in _pieces(array):
         counts += np.bincount(part.ravel(order="K"), minlength=len(counts))
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 

@@ -43,6 +43,8 @@ def read_text(path: Path) -> str:
         if status.st_size > LARGEST_TEXT:
             raise DatasetError(f"{name}: {status.st_size} bytes are too many for a table; is it the right file?")
         return path.read_bytes().decode("utf-8-sig")
+    except DatasetError:
+        raise
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file; check the path") from error
     except UnicodeDecodeError as error:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError
 from medfcn.volumes.geometry import (
+    FARTHEST_MM,
+    SHORTEST_MM,
     Affine,
     Shape,
     checked_affine,
@@ -63,7 +65,7 @@ class RawTransforms:
         handedness = float(self.pixdim[0])
         if handedness not in (-1.0, 0.0, 1.0):
             raise GeometryError(f"{name}: pixdim[0] is {handedness:g}; expected 1 or -1 (qfac); re-export the file")
-        length = float(self.quaternion @ self.quaternion)
+        length = float(np.square(np.clip(self.quaternion, -9.0, 9.0)).sum())
         if not length <= 1.0 + 3.0 * np.finfo(np.float32).eps:
             raise GeometryError(
                 f"{name}: quatern_b, c, d have the squared length {length:.6g}; expected at most 1; "
@@ -231,7 +233,7 @@ def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float |
 def _check_pixdim(transforms: RawTransforms, name: str) -> None:
     for axis in (1, 2, 3):
         edge = float(transforms.pixdim[axis])
-        if not (np.isfinite(edge) and edge > 0.0):
+        if not SHORTEST_MM <= edge <= FARTHEST_MM:
             raise GeometryError(f"{name}: pixdim[{axis}] is {edge:g}; expected a positive length; re-export the file")
 
 

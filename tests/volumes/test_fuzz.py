@@ -1,0 +1,190 @@
+"""Readers of headers, tables and `dataset.json` under random damage: the right answer, or a `MedfcnError`.
+
+The seeds are fixed, so that a failure can be repeated. `pytest -m slow` runs a CPU minute of it; run as a script
+with a number of seconds to go on longer:
+
+    python tests/volumes/test_fuzz.py 3600
+"""
+
+import json
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile import GOOD, OFFSETS, OFFSETS_2, corpus, good, packed
+
+from medfcn.errors import MedfcnError
+from medfcn.volumes import ReadOptions, find_dataset, find_inputs, find_masks, read_mask, read_volume
+from medfcn.volumes.headertext import personal_text_fields
+
+SEEDS = [
+    next(iter(hostile.content.values())) for hostile in corpus() if len(next(iter(hostile.content.values()))) < 5000
+]
+OPTIONS = [
+    ReadOptions(max_bytes=1 << 20),
+    ReadOptions(max_bytes=1 << 20, assume_grid=True, nonfinite=0.0, xform="qform"),
+    ReadOptions(max_bytes=1 << 20, assume_grid=True, nonfinite=1.0, xform="sform", volume_index=0),
+]
+NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF]
+JSON_GOOD = {
+    "training": [
+        {"image": "images/a.nii", "label": "labels/a.nii"},
+        {"image": ["images/b.nii"], "label": "labels/b.nii"},
+    ],
+    "labels": {"0": "background", "1": "organ"},
+    "modality": {"0": "MRI"},
+}
+CSV_GOOD = "id,image,label,group,fold\na,images/a.nii,labels/a.nii,P,1\nb,images/b.nii,labels/b.nii,Q,2\n"
+TOKENS = [
+    b"",
+    b",",
+    b"\n",
+    b'"',
+    b"\0",
+    b"..",
+    b"/",
+    b"\\u0000",
+    b"\xff",
+    b"[",
+    b"{",
+    b"null",
+    b"1e999",
+    b"-1",
+    b"~",
+    b"\t",
+]
+
+
+def require_one_line(error: MedfcnError) -> None:
+    assert str(error).isprintable(), repr(str(error))
+
+
+def damaged(random_: random.Random, raw: bytes) -> bytes:
+    """A few bytes changed, taken out, put in, or a header field overwritten."""
+    data = bytearray(raw)
+    for _ in range(random_.choice((1, 1, 2, 4, 16))):
+        if not data:
+            break
+        place = random_.randrange(min(len(data), 600))
+        action = random_.randrange(6)
+        if action == 0:
+            data[place] ^= 1 << random_.randrange(8)
+        elif action == 1:
+            data[place] = random_.choice(NUMBERS)
+        elif action == 2:
+            del data[place : place + random_.choice((1, 4, 100))]
+        elif action == 3:
+            data[place:place] = random_.randbytes(random_.choice((1, 4, 100)))
+        elif action == 4:
+            offset, _ = random_.choice(list((OFFSETS if random_.random() < 0.7 else OFFSETS_2).values()))
+            value = random_.choice(
+                (bytes(8), b"\xff" * 8, b"\0\0\x80\x7f" * 2, b"\0\0\xc0\x7f" * 2, random_.randbytes(8))
+            )
+            data[offset : offset + 8] = value
+        else:
+            source = random_.choice(SEEDS)
+            data[place : place + 40] = source[place : place + 40]
+    return bytes(data)
+
+
+def fuzz_volume(random_: random.Random, folder: Path) -> None:
+    raw = random_.choice((GOOD, good(order=">"), good(version=2), random_.choice(SEEDS)))
+    name = random_.choice(("a.nii", "a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.hdr", "a.img"))
+    raw = damaged(random_, raw)
+    if name.endswith(".gz"):
+        raw = packed(raw)
+        if random_.random() < 0.3:
+            raw = damaged(random_, raw)
+    path = folder / name
+    path.write_bytes(raw)
+    personal_text_fields(path)
+    for read in (read_volume, read_mask):
+        try:
+            read(path, options=random_.choice(OPTIONS))
+        except MedfcnError as error:
+            require_one_line(error)
+    if name in ("a.hdr", "a.img") and random_.random() < 0.3:
+        path.unlink()
+
+
+def _shuffled(random_: random.Random, value: object) -> object:
+    """A value of JSON with a part replaced by something else."""
+    odd = (None, True, -1, 10**30, 0.5, "", "..", "x" * 300, [], {}, [[]], "\ud800", "a\0b", "/etc/passwd", {"a": []})
+    if random_.random() < 0.15:
+        return random_.choice(odd)
+    if isinstance(value, dict):
+        return {key if random_.random() > 0.05 else "x": _shuffled(random_, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shuffled(random_, item) for item in value] * random_.choice((1, 1, 1, 0, 2))
+    return value
+
+
+def _text_damaged(random_: random.Random, raw: bytes) -> bytes:
+    data = bytearray(raw)
+    for _ in range(random_.choice((0, 1, 1, 2, 5))):
+        place = random_.randrange(len(data) + 1)
+        data[place : place + random_.choice((0, 1, 3, 10))] = random_.choice(TOKENS) * random_.choice((1, 1, 1, 2000))
+    return bytes(data)
+
+
+def fuzz_dataset(random_: random.Random, folder: Path) -> None:
+    for name in ("images/a.nii", "images/b.nii", "labels/a.nii", "labels/b.nii"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        if not (folder / name).exists():
+            (folder / name).write_bytes(GOOD)
+    text = json.dumps(_shuffled(random_, JSON_GOOD)).encode()
+    (folder / "dataset.json").write_bytes(_text_damaged(random_, text))
+    (folder / "t.csv").write_bytes(_text_damaged(random_, CSV_GOOD.encode()))
+    (folder / "g.csv").write_bytes(_text_damaged(random_, b"id,group\na,P\nb,Q\n"))
+    calls: list[Callable[[], object]] = [
+        lambda: find_dataset(folder),
+        lambda: find_dataset(folder / "t.csv", groups=folder / "g.csv"),
+        lambda: find_dataset(folder / "t.csv", allow_outside=True),
+        lambda: find_inputs(folder),
+        lambda: find_masks(folder),
+    ]
+    for call in calls:
+        try:
+            call()
+        except MedfcnError as error:
+            require_one_line(error)
+
+
+def fuzz(seconds: float, seed: int, folder: Path) -> int:
+    """Go on for some CPU seconds; returns how many files were tried."""
+    random_ = random.Random(seed)
+    (folder / "volumes").mkdir(parents=True, exist_ok=True)
+    (folder / "dataset").mkdir(exist_ok=True)
+    end, tried = time.process_time() + seconds, 0
+    while time.process_time() < end:
+        state = random_.getrandbits(64)
+        one = random.Random(state)
+        try:
+            if one.random() < 0.8:
+                fuzz_volume(one, folder / "volumes")
+            else:
+                fuzz_dataset(one, folder / "dataset")
+        except Exception as error:
+            raise AssertionError(f"seed {state} gave {type(error).__name__}: {error}") from error
+        tried += 1
+    return tried
+
+
+def test_only_medfcn_errors_for_a_few_seconds(tmp_path: Path) -> None:
+    assert fuzz(4.0, 0, tmp_path) > 200
+
+
+@pytest.mark.slow
+def test_only_medfcn_errors_for_a_cpu_minute(tmp_path: Path) -> None:
+    assert fuzz(60.0, 1, tmp_path) > 3000
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    with tempfile.TemporaryDirectory() as scratch:
+        print(fuzz(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 2, Path(scratch)), "files")
