@@ -1,0 +1,143 @@
+"""A 2D network slid through a volume: every voxel gets its own logits, whole or tiled, from every stored order."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.inferers.inferer import Inferer
+
+from medfcn.config import View
+from medfcn.inference.inferer import SlidingVolumeInferer, gaussian_weights, tile_starts
+from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
+from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.volumes import orientation_of, spacing_mm
+from tests.slices.stored_orders import ORDERS, oblique_affine, restored, stored_in
+
+VIEWS = st.sampled_from(sorted(VIEW_AXIS))
+EDGES = st.integers(1, 20)
+
+
+@given(st.tuples(EDGES, EDGES, EDGES), VIEWS, st.tuples(st.integers(1, 16), st.integers(1, 16)), st.integers(1, 7))
+@settings(max_examples=80, deadline=None)
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
+def test_an_identity_network_returns_the_volume(
+    overlap: float, shape: tuple[int, int, int], view: View, window: tuple[int, int], batch_size: int
+) -> None:
+    volume = torch.randn(1, 2, *shape, generator=torch.Generator().manual_seed(sum(shape)))
+    inferer = SlidingVolumeInferer(view, window=window, batch_size=batch_size, tile_overlap=overlap)
+    found = inferer(volume, lambda slices: slices)
+    in_plane = [size for axis, size in enumerate(shape) if axis != VIEW_AXIS[view]]
+    if all(size <= 1.25 * edge for size, edge in zip(in_plane, window, strict=True)):
+        assert torch.equal(found, volume)  # in one piece: not a bit changes
+    else:
+        assert torch.allclose(found, volume, atol=1e-5)
+
+
+@given(st.tuples(EDGES, EDGES, EDGES), VIEWS, st.sampled_from([3, 5]), st.integers(0, 4), st.integers(4, 30))
+@settings(max_examples=40, deadline=None)
+def test_a_network_that_picks_one_neighbour_returns_that_slice(
+    shape: tuple[int, int, int], view: View, context: int, picked: int, edge: int
+) -> None:
+    picked = picked % context
+    volume = torch.randn(1, 2, *shape, generator=torch.Generator().manual_seed(sum(shape)))
+    inferer = SlidingVolumeInferer(view, window=(edge, edge), context=context, batch_size=3)
+    found = inferer(volume, lambda slices: slices[:, 2 * picked : 2 * picked + 2])
+    axis = 2 + VIEW_AXIS[view]
+    numbers = (torch.arange(volume.shape[axis]) + picked - context // 2).clamp(0, volume.shape[axis] - 1)
+    assert torch.allclose(found, volume.index_select(axis, numbers), atol=1e-5)
+
+
+def _place_dependent(slices: torch.Tensor) -> torch.Tensor:
+    """Differs along H and W, and from slice to slice: no flip or transposition of it goes unseen."""
+    rows = torch.arange(slices.shape[2])[:, None] / slices.shape[2]
+    columns = torch.arange(slices.shape[3])[None, :] / slices.shape[3]
+    return slices * (1 + rows + 3 * columns**2) + torch.roll(slices, 1, 2) * rows
+
+
+@pytest.mark.parametrize("view", sorted(VIEW_AXIS))
+@pytest.mark.parametrize("wanted", [(None, None, None), (1.1, 0.9, 1.4)])
+def test_all_48_stored_orders_give_the_same_up_to_their_own_order(view: View, wanted: Any) -> None:
+    affine = oblique_affine(8, (0.8, 1.2, 2.0))
+    image = np.random.default_rng(0).normal(size=(11, 9, 8)).astype(np.float32)
+    inferer = SlidingVolumeInferer(view, window=(6, 6))
+    expected = None
+    for order in ORDERS:
+        stored, stored_affine = stored_in(image, affine, order)
+        grid = map_to_network(stored.shape, orientation_of(stored_affine), spacing_mm(stored_affine), wanted)
+        there = torch.from_numpy(to_network_grid(stored, grid))[None, None]
+        back = restored(to_native_grid(inferer(there, _place_dependent)[0, 0].numpy(), grid), order)
+        expected = back if expected is None else expected
+        assert back.shape == image.shape
+        assert np.array_equal(back, expected)
+
+
+@pytest.mark.parametrize("view", sorted(VIEW_AXIS))
+def test_tiles_of_a_translation_invariant_network_agree_with_the_whole_slice(view: View) -> None:
+    kernel = torch.randn(3, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(slices, kernel, padding=2)
+
+    volume = torch.randn(1, 1, 50, 46, 54, generator=torch.Generator().manual_seed(1))
+    whole = SlidingVolumeInferer(view, window=(60, 60))(volume, network)
+    tiled = SlidingVolumeInferer(view, window=(24, 20), tile_overlap=0.5)(volume, network)
+    # A tile's rim sees zeros beyond it; Gaussian weights keep that from mattering, though not altogether.
+    inner = (..., slice(6, -6), slice(6, -6), slice(6, -6))
+    assert (tiled - whole)[inner].abs().max() < 0.05 * whole.std()
+    assert (tiled - whole)[inner].abs().median() < 1e-3 * whole.std()
+
+
+def test_it_is_an_inferer_of_monai() -> None:
+    inferer = SlidingVolumeInferer("axial", window=(8, 8))
+    assert isinstance(inferer, Inferer)
+    volume = torch.ones(2, 1, 4, 5, 6)
+    found = inferer(inputs=volume, network=lambda slices, gain, *, shift: gain * slices + shift, gain=2.0, shift=1.0)
+    assert torch.equal(found, torch.full_like(volume, 3.0))
+    assert torch.equal(inferer(volume, lambda slices, gain: gain * slices, 4.0), 4 * volume)
+
+
+def test_volumes_of_a_batch_are_told_apart() -> None:
+    volumes = torch.randn(3, 1, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    inferer = SlidingVolumeInferer("coronal", window=(4, 4))
+    found = inferer(volumes, lambda slices: slices)
+    assert torch.allclose(found, volumes, atol=1e-6)
+
+
+def test_the_network_sees_float32_batches_of_at_most_the_batch_size() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        assert slices.dtype == torch.float32
+        seen.append(tuple(slices.shape))
+        return slices[:, :1]
+
+    SlidingVolumeInferer("axial", window=(10, 10), context=3, batch_size=4)(torch.zeros(1, 2, 12, 10, 9), network)
+    assert seen == [(4, 6, 12, 10), (4, 6, 12, 10), (1, 6, 12, 10)]
+
+
+@given(st.integers(1, 300), st.integers(1, 64), st.floats(0, 0.95))
+@settings(max_examples=200, deadline=None)
+def test_tiles_cover_an_edge_and_overlap_as_wanted(size: int, tile: int, overlap: float) -> None:
+    starts = tile_starts(size, tile, overlap)
+    assert starts == sorted(set(starts))
+    assert starts[0] == 0
+    if size > tile:
+        assert starts[-1] == size - tile
+        stride = max(1, round(tile * (1 - overlap)))
+        assert all(second - first <= stride for first, second in pairwise(starts))
+    else:
+        assert starts == [0]
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+@settings(deadline=None)
+def test_tile_weights_are_symmetric_and_never_zero(height: int, width: int) -> None:
+    weights = gaussian_weights((height, width))
+    assert weights.shape == (height, width)
+    assert weights.min() > 0
+    assert np.array_equal(weights, weights[::-1, ::-1])
+    assert weights.argmax() == np.ravel_multi_index(((height - 1) // 2, (width - 1) // 2), weights.shape)

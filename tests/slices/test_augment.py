@@ -1,0 +1,167 @@
+"""Augmentation moves images and targets together, follows from seed and step, and can be switched off."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medfcn.config import AugmentSettings
+from medfcn.slices.augment import Augmenter
+from medfcn.slices.sampler import SliceSampler
+from medfcn.slices.store import SliceStore
+
+STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name != "mirror"]
+OFF: dict[str, Any] = dict.fromkeys(STRENGTHS, 0.0)
+GEOMETRY = ("rotation_degrees", "scale", "shear", "shift", "elastic")
+STRONG = {name: getattr(AugmentSettings(), name) for name in GEOMETRY}
+
+
+def _augmenter(changed: dict[str, Any], window: tuple[int, int], *, labels: int = 3, axes: Any = ()) -> Augmenter:
+    return Augmenter(AugmentSettings(**(OFF | changed)), window, labels, axes, 7)
+
+
+def _batch(window: tuple[int, int], *, count: int = 6, channels: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    region = SliceSampler(SliceStore(()), window=window, context=1, batch_size=1, foreground_share=0, seed=0).region
+    random = torch.Generator().manual_seed(1)
+    images = torch.randn((count, channels, *region), generator=random)
+    return images, torch.randint(0, 4, (count, *region), generator=random).to(torch.uint8)
+
+
+def _centre(tensor: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
+    top, left = ((size - edge) // 2 for size, edge in zip(tensor.shape[-2:], window, strict=True))
+    return tensor[..., top : top + window[0], left : left + window[1]]
+
+
+@given(st.tuples(st.integers(8, 60), st.integers(8, 60)))
+@settings(max_examples=40, deadline=None)
+def test_without_any_strength_the_window_comes_out_as_it_is(window: tuple[int, int]) -> None:
+    images, targets = _batch(window)
+    found, moved = _augmenter({}, window)(images, targets, step=0)
+    assert found.shape == (6, 2, *window)
+    assert moved.dtype == torch.int64
+    assert torch.allclose(found, _centre(images, window), atol=2e-4)
+    assert torch.equal(moved, _centre(targets, window).long())
+
+
+def _organs(window: tuple[int, int], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Soft ellipses whose half-height contour is the target."""
+    images, _ = _batch(window, count=count, channels=1)
+    random = np.random.default_rng(0)
+    for index in range(count):
+        height, width = images.shape[-2:]
+        rows, columns = np.mgrid[:height, :width]
+        middle = np.array([height, width]) / 2 + random.uniform(-6, 6, 2)
+        distance = np.hypot((rows - middle[0]) / 9, (columns - middle[1]) / 15)
+        images[index, 0] = torch.from_numpy(1 / (1 + np.exp(8 * (distance - 1))))
+    return images, (images[:, 0] > 0.5).to(torch.uint8)
+
+
+@pytest.mark.parametrize("changed", [STRONG, *({name: STRONG[name]} for name in GEOMETRY)], ids=str)
+def test_image_and_target_move_together(changed: dict[str, float]) -> None:
+    window = (40, 52)
+    images, targets = _organs(window, 16)
+    still = _centre(targets, window)
+    augmenter, moved_at_all = _augmenter(changed, window, labels=1, axes=(0, 1)), False
+    for step in range(5):
+        found, moved = augmenter(images, targets, step=step)
+        shown = found[:, 0] > 0.5
+        dice = 2 * (shown & (moved == 1)).sum() / (shown.sum() + (moved == 1).sum())
+        assert dice > 0.97
+        assert (moved == 1).sum() > 0.5 * still.sum()
+        moved_at_all |= not torch.equal(moved, still.long())
+    assert moved_at_all
+
+
+def test_a_batch_follows_from_seed_and_step() -> None:
+    window, settings_ = (24, 32), AugmentSettings(mirror="always")
+    images, targets = _batch(window)
+    augmenter = Augmenter(settings_, window, 3, (0, 1), 7)
+    first = [augmenter(images, targets, step=step) for step in range(3)]
+    again = [Augmenter(settings_, window, 3, (0, 1), 7)(images, targets, step=step) for step in (2, 1, 0)][::-1]
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    assert not torch.equal(first[0][0], first[1][0])
+    assert not torch.equal(Augmenter(settings_, window, 3, (0, 1), 8)(images, targets, step=0)[0], first[0][0])
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1)])
+def test_only_the_axes_allowed_are_mirrored(axes: tuple[int, ...]) -> None:
+    window = (16, 20)
+    images, targets = _batch(window, count=8)
+    plain, labels = _centre(images, window), _centre(targets, window).long()
+    allowed = [
+        (),
+        *([(0,)] if 0 in axes else []),
+        *([(1,)] if 1 in axes else []),
+        *([(0, 1)] if len(axes) == 2 else []),
+    ]
+    seen = set()
+    for step in range(12):
+        found, moved = _augmenter({}, window, axes=axes)(images, targets, step=step)
+        for index in range(len(images)):
+            fits = [
+                flips
+                for flips in ((), (0,), (1,), (0, 1))
+                if torch.allclose(found[index], plain[index].flip([1 + axis for axis in flips]), atol=1e-3)
+            ]
+            assert len(fits) == 1
+            assert torch.equal(moved[index], labels[index].flip(list(fits[0])))
+            seen.add(fits[0])
+    assert seen == set(allowed)
+
+
+def test_no_label_is_invented() -> None:
+    window = (24, 24)
+    images, targets = _batch(window)
+    targets = torch.where(targets == 2, 0, targets)  # 1 and 3 are there, 2 lies between them
+    augmenter = Augmenter(AugmentSettings(rotation_degrees=90, elastic=0.2), window, 3, (0, 1), 0)
+    for step in range(5):
+        found = augmenter(images, targets, step=step)[1]
+        assert set(found.unique().tolist()) <= {0, 1, 3}
+
+
+def test_intensity_changes_leave_the_targets_alone() -> None:
+    window = (24, 24)
+    images, targets = _batch(window)
+    strong = {name: getattr(AugmentSettings(), name) for name in STRENGTHS if name not in GEOMETRY}
+    for step in range(4):
+        found, moved = _augmenter(strong, window)(images, targets, step=step)
+        assert torch.equal(moved, _centre(targets, window).long())
+        assert torch.isfinite(found).all()
+        assert not torch.allclose(found, _centre(images, window), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_every_strength_changes_the_images_by_itself(name: str) -> None:
+    window = (24, 24)
+    images, targets = _batch(window, count=16)
+    augmenter = _augmenter({name: getattr(AugmentSettings(), name)}, window)
+    assert any(
+        not torch.allclose(augmenter(images, targets, step=step)[0], _centre(images, window), atol=1e-3)
+        for step in range(3)
+    )
+
+
+def test_rotation_keeps_lengths_on_oblong_windows() -> None:
+    """A disc stays a disc of its size, whatever the window's shape."""
+    window = (32, 64)
+    images, _ = _batch(window, count=12, channels=1)
+    height, width = images.shape[-2:]
+    rows, columns = np.mgrid[:height, :width]
+    disc = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2) < 10
+    targets = torch.from_numpy(np.broadcast_to(disc, (12, height, width)).astype(np.uint8))
+    moved = _augmenter({"rotation_degrees": 90.0}, window, labels=1)(images, targets, step=1)[1]
+    expected = _centre(targets, window)
+    assert ((moved != expected).sum(dim=(1, 2)) < 0.12 * disc.sum()).all()
+
+
+def test_empty_batches_of_air_stay_finite() -> None:
+    images, targets = torch.zeros(4, 1, 30, 30), torch.zeros(4, 30, 30, dtype=torch.uint8)
+    found, moved = Augmenter(AugmentSettings(), (24, 24), 1, (0, 1), 0)(images, targets, step=2)
+    assert torch.isfinite(found).all()
+    assert not moved.any()

@@ -1,0 +1,191 @@
+"""From figures of a data set to a plan: every choice follows from the cases unless it is set."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medfcn.config import Settings, override
+from medfcn.errors import DatasetError
+from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
+from medfcn.slices.plan import Plan, make_plan
+from medfcn.volumes import Volume
+from tests.slices.stored_orders import ORDERS, oblique_affine, stored_in
+
+
+def _case(
+    shape: tuple[int, int, int] = (64, 80, 48),
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    *,
+    minimum: float = 0.0,
+    voxels: tuple[int, ...] = (500,),
+    foreground: Any = (10.0, 20.0, 30.0),
+) -> CaseFingerprint:
+    return CaseFingerprint(
+        id="case",
+        shape=shape,
+        spacing_mm=spacing,
+        minimum=(minimum,),
+        foreground=(np.array(foreground, dtype=np.float32),),
+        label_voxels=voxels,
+        largest_shares=tuple(1.0 for _ in voxels),
+    )
+
+
+@pytest.mark.parametrize(("thick", "view"), [(0, "sagittal"), (1, "coronal"), (2, "axial")])
+def test_slices_are_taken_across_the_thick_axis(thick: int, view: str) -> None:
+    spacing = [0.8, 0.9, 0.8]
+    spacing[thick] = 3.0
+    case = _case(spacing=(spacing[0], spacing[1], spacing[2]))
+    plan = make_plan([case, case, _case()], Settings())
+    assert plan.view == view
+    assert plan.spacing_mm[thick] is None
+    assert [length for length in plan.spacing_mm if length is not None] == [
+        pytest.approx(length) for axis, length in enumerate(spacing) if axis != thick
+    ]
+
+
+def test_nearly_isotropic_cases_are_cut_axially() -> None:
+    assert make_plan([_case(spacing=(1.0, 1.0, 1.4))], Settings()).view == "axial"
+    assert make_plan([_case(spacing=(1.4, 1.0, 1.0))], Settings()).view == "axial"
+    minority = [_case(spacing=(3.0, 1.0, 1.0)), _case(), _case()]
+    assert make_plan(minority, Settings()).view == "axial"
+
+
+def test_ct_is_told_by_its_air() -> None:
+    ct = make_plan([_case(minimum=-1024.0, foreground=np.arange(1000))], Settings()).intensities[0]
+    assert ct.kind == "ct"
+    assert ct.lower == pytest.approx(np.percentile(np.arange(1000), 0.5))
+    assert ct.upper == pytest.approx(np.percentile(np.arange(1000), 99.5))
+    assert ct.mean == pytest.approx(499.5, abs=0.1)
+    assert make_plan([_case(minimum=-400.0)], Settings()).intensities[0].kind == "zscore"
+
+
+EDGES = st.integers(1, 700)
+
+
+@given(EDGES, EDGES, st.sampled_from([0.5, 1.0, 3.0]))
+@settings(max_examples=200, deadline=None)
+def test_windows_and_widths_fit_the_slices(first: int, second: int, spacing: float) -> None:
+    plan = make_plan([_case((first, second, 20), (spacing, spacing, spacing))], Settings())
+    stride = 2 ** (len(plan.widths) - 1)
+    shortest = min(first, second, 192)
+    assert shortest / stride >= 4 or len(plan.widths) == 1
+    assert len(plan.widths) == 6 or shortest / (2 * stride) < 4, "another level would have kept 4 pixels"
+    for edge, size in zip(plan.window, (first, second), strict=True):
+        assert edge % stride == 0
+        assert edge <= 192
+        assert edge >= min(size, 192) - stride / 4
+    assert 1 <= plan.batch_size <= Settings().training.batch_size
+    assert list(plan.widths) == sorted(plan.widths)
+
+
+@given(EDGES, EDGES, st.sampled_from(["never", "auto", "always"]), st.integers(1, 3), st.sampled_from([-1000.0, 0.0]))
+@settings(max_examples=50, deadline=None)
+def test_a_plan_returns_from_json(first: int, second: int, mirror: str, labels: int, minimum: float) -> None:
+    chosen = override(Settings(), "augment", mirror=mirror)
+    plan = make_plan([_case((first, second, 9), minimum=minimum, voxels=(5,) * labels)], chosen)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+def test_several_labels_are_never_mirrored_across_left_and_right(view: str) -> None:
+    chosen = override(override(Settings(), "slices", view=view), "augment", mirror="auto")
+    axes = [axis for axis in range(3) if axis != {"sagittal": 0, "coronal": 1, "axial": 2}[view]]
+    assert 0 not in [axes[place] for place in make_plan([_case(voxels=(5, 5))], chosen).mirror_axes]
+    assert make_plan([_case(voxels=(5,))], chosen).mirror_axes == (0, 1)
+    assert make_plan([_case(voxels=(5, 5))], override(chosen, "augment", mirror="never")).mirror_axes == ()
+
+
+@pytest.mark.parametrize("cases", [[], [_case(voxels=(0,))], [_case(voxels=(0, 0)), _case(voxels=(0, 0))]])
+def test_a_data_set_without_foreground_is_refused(cases: list[CaseFingerprint]) -> None:
+    with pytest.raises(DatasetError, match="foreground"):
+        make_plan(cases, Settings())
+
+
+SET: list[tuple[str, str, Any, Callable[[Plan], Any]]] = [
+    ("slices", "view", "sagittal", lambda plan: plan.view),
+    ("slices", "context", 5, lambda plan: plan.context),
+    ("slices", "spacing_mm", (0.7, 2.5), lambda plan: tuple(plan.spacing_mm[:2])),
+    ("slices", "window", (24, 56), lambda plan: plan.window),
+    ("slices", "normalisation", "ct", lambda plan: plan.intensities[0].kind),
+    ("network", "widths", (3, 5), lambda plan: plan.widths),
+    ("training", "batch_size", 3, lambda plan: plan.batch_size),
+]
+
+
+@pytest.mark.parametrize(("table", "name", "value", "read"), SET, ids=[name for _, name, _, _ in SET])
+def test_a_setting_overrides_the_plan(table: str, name: str, value: Any, read: Callable[[Plan], Any]) -> None:
+    assert read(make_plan([_case()], Settings())) != value
+    assert read(make_plan([_case()], override(Settings(), table, **{name: value}))) == value
+
+
+def test_every_choice_has_a_reason() -> None:
+    plan = make_plan([_case()], Settings())
+    assert {"view", "spacing_mm", "widths", "window", "batch_size", "mirror_axes"} <= set(plan.reasons)
+
+
+BROKEN: dict[str, Any] = {
+    "view": "oblique",
+    "spacing_mm": [1.0, 0.0, None],
+    "window": [0, 8],
+    "context": 2,
+    "widths": [],
+    "intensities": [{"kind": "zscore", "lower": 0, "upper": 0, "mean": float("nan"), "std": 1}],
+    "batch_size": "many",
+    "mirror_axes": [2],
+    "reasons": [],
+}
+
+
+@pytest.mark.parametrize("name", sorted(BROKEN))
+def test_a_plan_that_cannot_be_used_is_refused_by_the_name_of_its_field(name: str) -> None:
+    plain = json.loads(json.dumps(make_plan([_case()], Settings()).to_json()))
+    with pytest.raises((ValueError, TypeError), match=name):
+        Plan.from_json(plain | {name: BROKEN[name]})
+
+
+def _volume_and_labels() -> tuple[Any, Any, Any]:
+    random = np.random.default_rng(0)
+    labels = np.zeros((12, 10, 8), dtype=np.uint8)
+    labels[2:5, 2:5, 2:5] = 1
+    labels[8, 8, 6] = labels[8, 8, 0] = labels[8, 7, 6] = 2
+    return random.integers(-50, 900, labels.shape).astype(np.int16), labels, oblique_affine(5, (0.5, 0.7, 2.0))
+
+
+def test_a_fingerprint_counts_what_is_there() -> None:
+    image, labels, _ = _volume_and_labels()
+    affine = np.diag([-0.5, 0.7, 2.0, 1.0])
+    found = fingerprint_case("case", [Volume(image, affine), Volume(image * 2, affine)], labels, 3)
+    assert found.shape == (12, 10, 8)
+    assert found.spacing_mm == pytest.approx((0.5, 0.7, 2.0))
+    assert found.label_voxels == (27, 3, 0)
+    assert found.minimum == (image.min(), 2 * image.min())
+    assert sorted(found.foreground[0].tolist()) == sorted(image[labels > 0].tolist())
+    assert found.largest_shares[:2] == (1.0, pytest.approx(2 / 3))
+    assert np.isnan(found.largest_shares[2])
+
+
+@pytest.mark.parametrize("order", range(0, 48, 7))
+def test_a_fingerprint_is_the_same_from_every_stored_order(order: int) -> None:
+    image, labels, affine = _volume_and_labels()
+    base = fingerprint_case("case", [Volume(image, affine)], labels, 2)
+    stored, stored_affine = stored_in(image, affine, ORDERS[order])
+    found = fingerprint_case("case", [Volume(stored, stored_affine)], stored_in(labels, affine, ORDERS[order])[0], 2)
+    assert (found.shape, found.spacing_mm, found.minimum) == (base.shape, base.spacing_mm, base.minimum)
+    assert (found.label_voxels, found.largest_shares) == (base.label_voxels, base.largest_shares)
+    assert sorted(found.foreground[0].tolist()) == sorted(base.foreground[0].tolist())
+
+
+@pytest.mark.parametrize("count", [9_999, 10_000, 10_001, 19_999, 45_000])
+def test_a_fingerprint_keeps_at_most_ten_thousand_intensities(count: int) -> None:
+    labels = np.zeros((50, 50, 20), dtype=np.uint8)
+    labels.reshape(-1)[:count] = 1
+    image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
+    kept = fingerprint_case("case", [Volume(image, np.eye(4))], labels, 1).foreground[0]
+    assert min(count, 5_000) <= len(kept) <= 10_000
+    assert kept.mean() == pytest.approx(count / 2, rel=0.01)
