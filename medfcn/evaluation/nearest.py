@@ -9,6 +9,7 @@
 Every way ends in the same arithmetic: the length of a whole number of voxel steps.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
@@ -26,14 +27,17 @@ Numbers = NDArray[np.int64]
 Points = list[Numbers]
 """Lattice points: the index along each axis, one array an axis."""
 
-# Steps of up to this many voxels along each axis are tried before a tree is built.
+# Steps of up to this many voxels along each axis are tried before a tree is built, and no longer than the tree would
+# have taken, so that at worst the time is doubled.
 _REACH = 3
-# What a step and a tree cost, in microseconds: for being there, and for each point. Trying steps ends when it has
-# cost as much as the tree would have, so that at worst the time is doubled.
+# What each way costs, in microseconds, measured on one core; only their ratios matter.
 _STEP_COST, _STEP_POINT_COST = 3.0, 0.006
-_TREE_COST, _TREE_POINT_COST, _QUERY_COST = 40.0, 0.1, 0.4
-# The feature transform pays in boxes above the first number, when more than one in the second is still asked for.
-_TRANSFORM_BOX, _TRANSFORM_SHARE = 200_000, 50
+_TREE_COST, _TREE_POINT_COST, _QUERY_COST = 40.0, 0.1, 0.6
+_TRANSFORM_VOXEL_COST = 0.09
+# A query grows dearer with the points that are nearly as near as the nearest (the inside of a sphere); a few queries
+# tell how many there are. Below this number of points it is not worth asking.
+_CROWD_COST, _CROWD_REACH = 0.002, 1.5
+_SAMPLED, _TOO_FEW_TO_SAMPLE = 32, 1000
 
 
 def nearest_mm(first: BoundaryPoints, second: BoundaryPoints, grid: Vector) -> tuple[Vector, Vector]:
@@ -75,18 +79,34 @@ def _unshared(first: Numbers, second: Numbers) -> tuple[NDArray[np.bool_], NDArr
 def _search(points: Points, others: Points, grid: Vector, edges_mm: tuple[float, ...] | None) -> Vector:
     """Distance from each of `points` to the nearest of `others`."""
     if edges_mm is None:
-        return _by_tree(points, others, grid)
+        return _by_tree(_tree(others, grid), points, others, grid)
     distances = np.empty(points[0].size)
     pending = _by_steps(points, others, edges_mm, distances)
     if pending.size:
-        rest = [axis[pending] for axis in points]
-        low, shape = _box(rest, others, margin=0)
-        box = int(np.prod(shape))
-        if box > _TRANSFORM_BOX and pending.size * _TRANSFORM_SHARE > box:
-            distances[pending] = _by_transform(rest, others, low, shape, edges_mm)
-        else:
-            distances[pending] = _by_tree(rest, others, np.diag(edges_mm))
+        distances[pending] = _search_far([axis[pending] for axis in points], others, edges_mm)
     return distances
+
+
+def _search_far(points: Points, others: Points, edges_mm: tuple[float, ...]) -> Vector:
+    """Distances by a tree or by a transform of the box, whichever promises to be cheaper."""
+    grid = np.diag(edges_mm)
+    low, shape = _box(points, others, margin=0)
+    transform_cost = _TRANSFORM_VOXEL_COST * math.prod(shape)
+    if transform_cost < _QUERY_COST * points[0].size:
+        return _by_transform(points, others, low, shape, edges_mm)
+    tree = _tree(others, grid)
+    if points[0].size > _TOO_FEW_TO_SAMPLE and transform_cost < _tree_cost(tree, points, grid):
+        return _by_transform(points, others, low, shape, edges_mm)
+    return _by_tree(tree, points, others, grid)
+
+
+def _tree_cost(tree: cKDTree, points: Points, grid: Vector) -> float:
+    """What asking the tree for all points would cost, from a sample of them."""
+    step = points[0].size // _SAMPLED
+    sample = np.stack([axis[::step] for axis in points], axis=1) @ grid.T
+    distances, _ = tree.query(sample)
+    crowd = tree.query_ball_point(sample, _CROWD_REACH * distances, return_length=True)
+    return points[0].size * (_QUERY_COST + _CROWD_COST * float(np.mean(crowd)))
 
 
 def _box(points: Points, others: Points, *, margin: int) -> tuple[list[int], list[int]]:
@@ -107,8 +127,8 @@ def _places(points: Points, low: Sequence[int], strides: Sequence[int]) -> Numbe
 def _by_steps(points: Points, others: Points, edges_mm: tuple[float, ...], distances: Vector) -> Numbers:
     """Fill in the distances within reach; the numbers of the points that have none come back."""
     low, shape = _box(points, others, margin=_REACH)
-    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
-    is_other = np.zeros(int(np.prod(shape)), dtype=bool)
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    is_other = np.zeros(math.prod(shape), dtype=bool)
     is_other[_places(others, low, strides)] = True
     places = _places(points, low, strides)
     pending = np.arange(places.size)
@@ -139,8 +159,12 @@ def _neighbour_steps(edges_mm: tuple[float, ...]) -> tuple[Numbers, Vector]:
     return steps[within][order], lengths_mm[within][order]
 
 
-def _by_tree(points: Points, others: Points, grid: Vector) -> Vector:
-    tree = cKDTree(np.stack(others, axis=1) @ grid.T, balanced_tree=False, compact_nodes=False)
+def _tree(others: Points, grid: Vector) -> cKDTree:
+    # Large leaves are quick to build and, far from the points, quick to search.
+    return cKDTree(np.stack(others, axis=1) @ grid.T, leafsize=32, balanced_tree=False, compact_nodes=False)
+
+
+def _by_tree(tree: cKDTree, points: Points, others: Points, grid: Vector) -> Vector:
     _, nearest = tree.query(np.stack(points, axis=1) @ grid.T)
     return _lengths([axis - other[nearest] for axis, other in zip(points, others, strict=True)], grid)
 

@@ -12,8 +12,9 @@ from medfcn.evaluation import masks, nearest
 WAYS = {
     "as chosen": {},
     "by steps": {"_TREE_COST": 1e9},
-    "by tree": {"_STEP_COST": 1e9},
-    "by transform": {"_TRANSFORM_BOX": 0, "_TRANSFORM_SHARE": 10**9, "_STEP_COST": 1e9},
+    "by tree": {"_STEP_COST": 1e9, "_TRANSFORM_VOXEL_COST": 1e9},
+    "by transform": {"_STEP_COST": 1e9, "_TRANSFORM_VOXEL_COST": 0},
+    "by sample": {"_STEP_COST": 1e9, "_QUERY_COST": 1e-9, "_TOO_FEW_TO_SAMPLE": 64},
 }
 
 
