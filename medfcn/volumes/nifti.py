@@ -19,7 +19,7 @@ from medfcn.volumes.intensities import finite, scaled
 from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, printable, shown, stem_of
 from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.sniff import describe_bytes
-from medfcn.volumes.streams import CHUNK, ByteSource, gzip_writer, joint_hash, refuse_compression_mismatch
+from medfcn.volumes.streams import CHUNK, ByteSource, crc32, gzip_writer, joint_hash, refuse_compression_mismatch
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, without_trailing_ones
 from medfcn.volumes.writing import header_bytes, stored_type
 
@@ -255,12 +255,13 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
     level = MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL
     with atomic_write(target) as file:
         if extension == ".nii":
-            _write_content(file, head, volume.array, dtype)
+            checksum = _write_content(file, head, volume.array, dtype)
         else:
             with gzip_writer(file, level=level) as stream:
-                _write_content(stream, head, volume.array, dtype)
+                checksum = _write_content(stream, head, volume.array, dtype)
         file.flush()
-        _verify(Path(file.name), target, head, volume.array, dtype)
+        length = len(head) + volume.array.size * dtype.itemsize
+        _verify(Path(file.name), shown(target), length, checksum)
     return target
 
 
@@ -272,22 +273,25 @@ def _slabs(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
         yield slab.ravel(order="F").view(np.uint8)
 
 
-def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> int:
+    """Write a header and voxels; returns the CRC of what was meant, computed before any compression."""
     file.write(head)
+    checksum = crc32(head)
     for slab in _slabs(array, dtype):
         file.write(slab.data)
+        checksum = crc32(slab.data, checksum)
+    return checksum
 
 
-def _verify(part: Path, target: Path, head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Read back what was written, to its end, and compare it with what was meant."""
+def _verify(part: Path, name: str, length: int, checksum: int) -> None:
+    """Read back what was written, to its end, and compare its length and CRC with what was meant."""
+    found, position = 0, 0
     try:
         with ByteSource(part) as source:
-            same = source.read(len(head)) == head
-            for slab in _slabs(array, dtype):
-                found = np.empty_like(slab)
-                same = same and source.read_into(found.data) == len(found) and np.array_equal(found, slab)
-            source.require_end(source.position)
+            while piece := source.read(CHUNK):
+                found = crc32(piece, found)
+                position += len(piece)
     except VolumeError as error:
-        raise OSError(f"{shown(target)}: what was written cannot be read back; check the disk") from error
-    if not same:
-        raise OSError(f"{shown(target)}: the disk gave other bytes back than were written; check it")
+        raise OSError(f"{name}: what was written cannot be read back; check the disk") from error
+    if (position, found) != (length, checksum):
+        raise OSError(f"{name}: the disk gave other bytes back than were written; check it")

@@ -24,7 +24,7 @@ from medfcn.volumes.names import extension_of, printable, shown, stem_of
 from medfcn.volumes.nrrd import parse_nrrd
 from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.sniff import describe_bytes
-from medfcn.volumes.streams import CHUNK, LARGEST_RATIO, ByteSource, gzip_reader, joint_hash, stream_errors
+from medfcn.volumes.streams import CHUNK, LARGEST_RATIO, ByteSource, crc32, gzip_reader, joint_hash, stream_errors
 from medfcn.volumes.textheader import TextHeader
 from medfcn.volumes.volume import Volume
 
@@ -115,7 +115,7 @@ def _checksum(header: TextHeader, name: str, max_bytes: int) -> int:
         try:
             for part in _voxel_bytes(header):
                 count += len(part)
-                checksum = zlib.crc32(part, checksum)
+                checksum = crc32(part, checksum)
                 if count > expected:
                     break
         except stream_errors() as error:
@@ -153,5 +153,5 @@ def _checksum_of(array: NDArray[Any], voxel_type: np.dtype[Any]) -> int:
     """The CRC of voxels as a file holds them."""
     checksum = 0
     for k in range(array.shape[2]):
-        checksum = zlib.crc32(array[:, :, k].astype(voxel_type).tobytes(order="F"), checksum)
+        checksum = crc32(array[:, :, k].astype(voxel_type).tobytes(order="F"), checksum)
     return checksum

@@ -38,6 +38,16 @@ def gzip_reader(file: IO[bytes]) -> IO[bytes]:
     return cast(IO[bytes], opener(fileobj=file, mode="rb"))
 
 
+def crc32(content: bytes | memoryview, start: int = 0) -> int:
+    """The CRC of some bytes, going on from that of the bytes before them."""
+    try:
+        from isal import isal_zlib
+    except ImportError:  # platforms without a wheel of isal
+        return zlib.crc32(content, start)
+    checksum: int = isal_zlib.crc32(content, start)
+    return checksum
+
+
 def stream_errors() -> tuple[type[Exception], ...]:
     """What `gzip_reader` raises for a stream that is cut off or damaged."""
     known = (OSError, EOFError, zlib.error, ValueError)

@@ -26,7 +26,9 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
     """
     if array.dtype.kind == "f":
         return np.dtype(np.float64 if array.dtype.itemsize > 4 else np.float32).newbyteorder(byte_order)
-    least, most = (0, 1) if array.dtype.kind == "b" else (int(array.min()), int(array.max()))
+    if array.dtype.kind == "b" or array.dtype == np.uint8:
+        return np.dtype(np.uint8)
+    least, most = int(array.min()), int(array.max())
     if least >= 0:
         return np.min_scalar_type(most).newbyteorder(byte_order)
     for signed in (np.int8, np.int16, np.int32):
