@@ -12,22 +12,42 @@ from medfcn.volumes.options import ReadOptions
 def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
     """Stored numbers times slope plus intercept, each computed in float64.
 
+    A whole intercept without a slope (CT stored from 0) leaves integers integers, in the memory they are in,
+    where the results fit: a float copy would take three times as much.
+
     Args:
-        raw: `(I, J, K)`.
+        raw: `(I, J, K)`; its memory may be used for the result.
         slope: A slope of 1 with an intercept of 0 leaves the numbers, and their type, as they are.
         inter: Added after multiplying.
 
     Returns:
-        float32 for 8- and 16-bit numbers and float32, float64 for others.
+        Integers of the same size, float32 for other 8- and 16-bit numbers and float32, float64 for the rest.
     """
     if (slope, inter) == (1.0, 0.0):
         return raw
+    shifted = _shifted(raw, inter) if slope == 1.0 and inter.is_integer() and raw.dtype.kind in "iu" else None
+    if shifted is not None:
+        return shifted
     small = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
     result = np.empty(raw.shape, dtype=np.float32 if small else np.float64, order="F")
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as such
         for k in range(raw.shape[2]):
             result[:, :, k] = raw[:, :, k].astype(np.float64) * slope + inter
     return result
+
+
+def _shifted(raw: NDArray[Any], inter: float) -> NDArray[Any] | None:
+    """Integers plus a whole number, in place; None where they would not fit the same number of bytes."""
+    least, most = int(raw.min()) + int(inter), int(raw.max()) + int(inter)
+    unsigned = np.dtype(f"u{raw.dtype.itemsize}")
+    for dtype in (raw.dtype, np.dtype(f"i{raw.dtype.itemsize}")):
+        bounds = np.iinfo(dtype)
+        if bounds.min <= least and most <= bounds.max:
+            # Modulo 2^bits, so that 65535 - 65536 is -1 whatever lies between.
+            view = raw.view(unsigned)
+            view += np.array(int(inter) % (1 << (8 * raw.dtype.itemsize)), dtype=unsigned)
+            return raw.view(dtype)
+    return None
 
 
 def finite(array: NDArray[Any], name: str, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:

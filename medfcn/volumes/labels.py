@@ -254,8 +254,9 @@ def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions
     from medfcn.volumes.nifti import intensities_of, read_stored, volume_of_stored
 
     stored = read_stored(source, options=options)
+    header = stored.header
+    raw = stored.array.copy() if header.is_scaled else stored.array
     scaled = intensities_of(stored, options)
-    header, raw = stored.header, stored.array
     if not header.is_scaled or raw.dtype.kind not in "iu" or int(raw.min()) < 0 or int(raw.max()) > LARGEST_LABEL:
         return scaled
     as_stored = [int(value) for value in np.unique(raw)]

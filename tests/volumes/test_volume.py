@@ -5,6 +5,7 @@ import hashlib
 import os
 import struct
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import nibabel
@@ -30,6 +31,7 @@ from medfcn.volumes import (
     write_volume,
 )
 from medfcn.volumes.header import parse_header
+from medfcn.volumes.intensities import scaled
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern", "qoffset", "srow")
@@ -384,3 +386,33 @@ def test_a_slightly_tilted_scan_is_not_refused_for_float32(
     header["qoffset_x"] += 0.5
     with pytest.raises(GeometryError, match="disagree"):
         parse_header(header.binaryblock, name="a", options=ReadOptions())
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]),
+    st.sampled_from([1.0, 1.0, 1.0, 2.0, -1.0, 0.1]),
+    st.sampled_from([0.0, -1024.0, 1.0, -128.0, 32768.0, -65536.0, 0.5, -1e6]),
+    st.data(),
+)
+def test_scaling_is_that_of_the_standard(name: str, slope: float, inter: float, data: st.DataObject) -> None:
+    """slope * stored + inter, to the precision of the type it is given in; exact where it stays whole."""
+    dtype = np.dtype(name)
+    elements = st.integers(-(2**31), 2**31) if dtype.kind == "f" else None
+    raw = data.draw(arrays(dtype, (2, 3, 2), elements=elements))
+    exact = [Fraction(int(number)) * Fraction(slope) + Fraction(inter) for number in raw.ravel()]
+    found = scaled(raw.copy(order="F"), slope, inter)
+    if found.dtype.kind in "iu":
+        assert [int(number) for number in found.ravel()] == exact
+        assert found.dtype.itemsize == dtype.itemsize
+        return
+    assert slope != 1.0 or inter != 0.0 or dtype.kind == "f"
+    expected = np.array([float(number) for number in exact]).reshape(raw.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-6 if found.dtype == np.float32 else 1e-12, atol=1e-3)
+
+
+def test_ct_stored_from_zero_stays_int16(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(put(good(code=512, voxels=VOXELS.astype("u2")), "scl_inter", -1024.0))
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.array.dtype == np.int16
+    np.testing.assert_array_equal(volume.array, VOXELS - 1024)

@@ -1,6 +1,0 @@
-"""The corpus of hostile files lies beside the tests that use it."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
