@@ -1,0 +1,432 @@
+"""Reports, composed: which files are read for `report.html`, and what is told of the model.
+
+`medfcn.evaluation.html` writes the page; here its cases are found and read, one after the other.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError
+from medfcn.evaluation import Definitions, ScoreTable, evaluate
+from medfcn.evaluation.html import About, PredictedCase, write_prediction_report, write_report
+from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases, values_of
+from medfcn.evaluation.scores import original_values, written_values
+from medfcn.evaluation.viewing import CaseVolumes
+from medfcn.files import refuse_existing
+from medfcn.progress import Progress, Silent
+from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume, find_dataset, find_inputs, find_masks, read_mask
+from medfcn.volumes.names import stem_of
+
+__all__ = ["REPORT_FILE", "predict_report", "report", "train_report"]
+
+REPORT_FILE = "report.html"
+
+Images = str | os.PathLike[str] | Mapping[str, VolumeLike]
+"""A folder of images, a dataset, one file, or images by case id."""
+
+
+def report(
+    predictions: Masks,
+    references: Masks,
+    output: Path | str,
+    *,
+    images: Images | None = None,
+    labels: LabelMap | str | None = None,
+    definitions: Definitions | None = None,
+    table: ScoreTable | None = None,
+    run: Path | str | None = None,
+    title: str = "Evaluation",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `report.html` of predictions held against references.
+
+    Args:
+        predictions: As in `evaluate`.
+        references: As in `evaluate`.
+        output: The file to write.
+        images: What the masks were drawn on. Unless given, those of `references` where that is a dataset; without any,
+            masks are shown on an empty ground.
+        labels: As in `evaluate`; the same as were given for `table`.
+        definitions: As in `evaluate`.
+        table: The scores, where they are there already; else they are made.
+        run: The run folder of the model, for its training curves and settings.
+        title: In large letters.
+        overwrite: Replace an existing file.
+        progress: Where messages go.
+
+    Returns:
+        `output`.
+
+    Raises:
+        OutputExistsError: `output` exists, and `overwrite` is false.
+        MissingFileError: A folder is not there.
+        DatasetError: No prediction has the id of a reference.
+        SettingsError: The labels cannot be.
+    """
+    refuse_existing(output, overwrite=overwrite)
+    pairs = pair_cases(predictions, references)
+    meaning = find_meaning(pairs, references, labels)
+    if table is None:
+        table = evaluate(predictions, references, labels=labels, definitions=definitions)
+    cases = _ScoredCases(pairs, meaning, table.labels, _images_of(references) if images is None else _images_at(images))
+    about = About(title=title, facts=_facts(pairs.predictions.values(), run), log=_read_log(run))
+    with (progress or Silent()).task("report", len(table.cases)) as task:
+        return write_report(output, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case))
+
+
+def train_report(
+    run: Path | str,
+    dataset: Path | str,
+    *,
+    output: Path | str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of a run's validation cases.
+
+    Args:
+        run: A finished run folder: its `validation/` holds masks and `scores.csv`.
+        dataset: The dataset it was trained on, for images and references.
+        output: The file to write; `report.html` in the run folder unless given.
+        overwrite: Replace an existing file.
+        progress: Where messages go.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputExistsError: The file exists, and `overwrite` is false.
+        MissingFileError: The run has no validation, or the dataset is not there.
+        DatasetError: The dataset does not hold the validation cases.
+    """
+    run = Path(run)
+    path = Path(output) if output is not None else run / REPORT_FILE
+    refuse_existing(path, overwrite=overwrite)
+    table = _with_notes(ScoreTable.from_csv(run / "validation" / "scores.csv"), run / "validation" / "summary.json")
+    labels = _labels_of(run)
+    due = set(table.cases)
+    found = {case.id: case for case in find_dataset(dataset).cases if case.id in due}
+    references: dict[str, VolumeLike] = {case.id: case.label for case in found.values() if case.label is not None}
+    if not references:
+        raise DatasetError(
+            f"{Path(dataset).name}: holds none of the validation cases of {run.name}; give the dataset it was trained on"
+        )
+    masks = {case: mask for case, mask in find_masks(run / "validation").items() if case in due}
+    pairs = Pairs(references, dict(masks), tuple(sorted(due - set(masks))), ())
+    meaning = Meaning(labels, others=written_values(labels))
+    pictures: dict[str, Sequence[VolumeLike]] = {case.id: list(case.images) for case in found.values()}
+    cases = _ScoredCases(pairs, meaning, table.labels, pictures)
+    about = About(
+        title=f"Validation of {run.resolve().name}", subtitle="validation cases", facts=_facts((), run), log=_read_log(run)
+    )
+    with (progress or Silent()).task("report", len(table.cases)) as task:
+        return write_report(path, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case))
+
+
+def predict_report(
+    masks: Path | str,
+    images: Images,
+    *,
+    output: Path | str | None = None,
+    title: str = "Predictions",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the lighter report of masks without references: masks over images, and volumes.
+
+    Args:
+        masks: A folder that `medfcn predict` wrote, or one mask of it, each mask with its `.json`.
+        images: What was predicted.
+        output: The file to write; unless given, `report.html` in the folder, or `<case>.html` beside the one mask.
+        title: In large letters.
+        overwrite: Replace an existing file.
+        progress: Where messages go.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputExistsError: The file exists, and `overwrite` is false.
+        MissingFileError: The masks or the images are not there.
+    """
+    masks = Path(masks)
+    if output is None:
+        output = masks / REPORT_FILE if masks.is_dir() else masks.with_name(f"{stem_of(masks)}.html")
+    refuse_existing(output, overwrite=overwrite)
+    paths = find_masks(masks)
+    pictures = _images_at(images)
+    if len(paths) == len(pictures) == 1 and masks.is_file():
+        pictures = dict(zip(paths, pictures.values(), strict=True))
+    cases = _PredictedCases(paths, {case: _sidecar(path) for case, path in paths.items()}, pictures)
+    about = About(title=title, facts=_facts(paths.values(), None))
+    with (progress or Silent()).task("report", len(paths)) as task:
+        return write_prediction_report(
+            output,
+            cases.rows(),
+            cases.labels,
+            cases.read,
+            about=about,
+            failures=_failures(masks),
+            on_case=lambda _done, _all, case: task.advance(case),
+        )
+
+
+def _images_of(references: Masks) -> dict[str, Sequence[VolumeLike]]:
+    """Images of a dataset by case id; none where the references are no dataset."""
+    if isinstance(references, Mapping):
+        return {}
+    folder = Path(references)
+    places = [folder] if folder.name != "labels" else [folder, folder.parent]
+    for place in places:
+        try:
+            return {case.id: list(case.images) for case in find_dataset(place).cases}
+        except MedfcnError:
+            continue
+    return {}
+
+
+def _images_at(images: Images) -> dict[str, Sequence[VolumeLike]]:
+    if isinstance(images, Mapping):
+        return {str(case): [image] for case, image in images.items()}
+    found = _images_of(images)
+    return found or {case.id: list(case.images) for case in find_inputs(images)}
+
+
+def _shown_image(
+    images: Mapping[str, Sequence[VolumeLike]], case: str, notes: list[str], hashes: dict[str, str]
+) -> Volume | None:
+    """The first channel of a case; why there is none goes to the notes."""
+    given = images.get(case)
+    if not given:
+        return None
+    try:
+        image = as_volume(given[0])
+    except MedfcnError as error:
+        notes.append(f"the image is not shown: {error}")
+        return None
+    if len(given) > 1:
+        notes.append(f"The first of {len(given)} channels is shown.")
+    _note_hash(hashes, "image", image)
+    return image
+
+
+def _note_hash(hashes: dict[str, str], name: str, volume: Volume) -> None:
+    if volume.sha256:
+        hashes[name] = volume.sha256
+
+
+def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:
+    """A mask whose values are places in the list of labels; values without a place are background."""
+    table = np.zeros(max(int(mask.array.max()), *places, 0) + 1, dtype=np.uint8)
+    for value, place in places.items():
+        table[value] = place
+    return mask.with_array(table[mask.array])
+
+
+@dataclass(frozen=True)
+class _ScoredCases:
+    """Reads cases of an evaluation when the report asks for them."""
+
+    pairs: Pairs
+    meaning: Meaning
+    labels: tuple[str, ...]
+    images: Mapping[str, Sequence[VolumeLike]]
+
+    def read(self, case: str) -> CaseVolumes:
+        notes: list[str] = []
+        hashes: dict[str, str] = {}
+        masks: dict[str, Volume | None] = {"reference": None, "prediction": None}
+        for kind, given in (("reference", self.pairs.references), ("prediction", self.pairs.predictions)):
+            if case not in given:
+                notes.append(f"There is no {kind} of this case.")
+                continue
+            try:
+                mask = read_mask(given[case], labels=self.meaning.labels)
+                _note_hash(hashes, kind, mask)
+                masks[kind] = _as_places(mask, self._places(case, kind, mask))
+            except MedfcnError as error:
+                notes.append(f"the {kind} is not shown: {error}")
+        image = _shown_image(self.images, case, notes, hashes)
+        return CaseVolumes(image, masks["reference"], masks["prediction"], tuple(notes), hashes=hashes)
+
+    def _places(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
+        """Where each value of a mask stands in the table's labels."""
+        if self.meaning.labels is None:
+            places = {name: place for place, name in enumerate(self.labels, start=1)}
+            values = values_of(mask.array)
+            names = self.meaning.of_values(values).names if values else ()
+            return {value: places[name] for value, name in zip(sorted(values), names, strict=True) if name in places}
+        return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
+
+
+@dataclass(frozen=True)
+class _PredictedCases:
+    """Reads masks without references, with what stands in their `.json`."""
+
+    masks: Mapping[str, Path]
+    sidecars: Mapping[str, Mapping[str, Any]]
+    images: Mapping[str, Sequence[VolumeLike]]
+
+    @property
+    def label_map(self) -> LabelMap | None:
+        """The labels of the first sidecar that names any."""
+        for sidecar in self.sidecars.values():
+            if "labels" in sidecar:
+                return LabelMap.from_json(sidecar["labels"])
+        return None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        found = self.label_map
+        return found.names if found is not None else ("mask",)
+
+    def rows(self) -> list[PredictedCase]:
+        """What the `.json` beside each mask says, in the order of the ids."""
+        rows = []
+        for case in sorted(self.masks):
+            sidecar = self.sidecars[case]
+            volumes, flags = sidecar.get("volumes_ml"), sidecar.get("flags")
+            if not isinstance(volumes, dict):
+                volumes, flags = self._measured(case), flags or []
+            numbers = {str(name): float(value) for name, value in volumes.items() if isinstance(value, int | float)}
+            rows.append(PredictedCase(case, numbers, tuple(map(str, flags if isinstance(flags, list) else []))))
+        return rows
+
+    def _measured(self, case: str) -> dict[str, float]:
+        """Volumes of a mask that comes without a `.json`."""
+        try:
+            mask = read_mask(self.masks[case])
+        except MedfcnError:
+            return {}
+        placed = _as_places(mask, self._places(mask)).array
+        return {
+            name: float(np.count_nonzero(placed == place) * mask.voxel_ml) for place, name in enumerate(self.labels, 1)
+        }
+
+    def _places(self, mask: Volume) -> Mapping[int, int]:
+        labels = self.label_map
+        return dict.fromkeys(values_of(mask.array), 1) if labels is None else written_values(labels)
+
+    def read(self, case: str) -> CaseVolumes:
+        notes: list[str] = []
+        hashes: dict[str, str] = {}
+        prediction = None
+        try:
+            mask = read_mask(self.masks[case])
+            _note_hash(hashes, "prediction", mask)
+            prediction = _as_places(mask, self._places(mask))
+        except MedfcnError as error:
+            notes.append(f"the prediction is not shown: {error}")
+        image = _shown_image(self.images, case, notes, hashes)
+        return CaseVolumes(image, None, prediction, tuple(notes), has_reference=False, hashes=hashes)
+
+
+def _sidecar(mask: VolumeLike) -> dict[str, Any]:
+    """What stands in the `.json` beside a mask; nothing when there is none."""
+    if not isinstance(mask, str | os.PathLike):
+        return {}
+    path = Path(mask)
+    value = _read_json(path.with_name(stem_of(path) + ".json"))
+    return value if isinstance(value, dict) else {}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _failures(masks: Path) -> tuple[tuple[str, str], ...]:
+    """The cases that `medfcn predict` could not predict."""
+    try:
+        with (masks / "failures.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))[1:]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ()
+    return tuple((row[0], row[1]) for row in rows if len(row) >= 2)
+
+
+def _labels_of(run: Path) -> LabelMap:
+    card = _read_json(run / "model.json")
+    if not isinstance(card, dict) or "labels" not in card:
+        raise MissingFileError(f"{run.name}: no model.json that names labels; give a folder that `medfcn train` finished")
+    return LabelMap.from_json(card["labels"])
+
+
+def _with_notes(table: ScoreTable, summary: Path) -> ScoreTable:
+    """The table with the notes of its summary, which `scores.csv` does not hold."""
+    value = _read_json(summary)
+    notes = value.get("notes", []) if isinstance(value, dict) else []
+    return ScoreTable(table.rows, table.definitions, tuple(map(str, notes if isinstance(notes, list) else [])))
+
+
+def _facts(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, dict[str, object]]:
+    """Tables of what the model is, and of what the masks were made by."""
+    facts: dict[str, dict[str, object]] = {}
+    made_by: dict[str, list[str]] = {}
+    for mask in masks:
+        for name, value in _sidecar(mask).items():
+            if name in ("medfcn", "model_sha256", "card_sha256", "threshold", "tta", "largest_part"):
+                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                if text not in made_by.setdefault(name, []):
+                    made_by[name].append(text)
+    facts["Predictions were made by"] = {name: "; ".join(values[:8]) for name, values in made_by.items()}
+    card = None if run is None else _read_json(Path(run) / "model.json")
+    if isinstance(card, dict):
+        facts["Model"] = {name: card[name] for name in ("weights_sha256", "intended_use", "channels") if name in card}
+        facts["Model"] = dict(_flat(facts["Model"]))
+        for name, heading in (
+            ("training", "Training"),
+            ("plan", "Plan"),
+            ("settings", "Settings"),
+            ("versions", "Versions when the model was trained"),
+        ):
+            facts[heading] = dict(_flat(card.get(name)))
+    return facts
+
+
+def _flat(value: Any, name: str = "") -> Iterable[tuple[str, object]]:
+    """Nested values as lines: `training.seed` and so on."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and all(not isinstance(item, list | Mapping) for item in value):
+        yield name, ", ".join(map(str, value))
+    elif isinstance(value, list):
+        for place, item in enumerate(value, start=1):
+            yield from _flat(item, f"{name}.{place}")
+    elif value is not None:
+        yield name, f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _read_log(run: Path | str | None) -> dict[str, list[float]]:
+    """The columns of a run's `log.csv`; nothing where there is none."""
+    if run is None:
+        return {}
+    columns: dict[str, list[float]] = {}
+    try:
+        with (Path(run) / "log.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, text in row.items():
+                    if isinstance(name, str):
+                        columns.setdefault(name, []).append(_number(text))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return {}
+    return columns
+
+
+def _number(text: object) -> float:
+    try:
+        return float(str(text))
+    except ValueError:
+        return math.nan
