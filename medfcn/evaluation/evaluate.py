@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medfcn.errors import DatasetError, MedfcnError
-from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases, values_of
+from medfcn.evaluation.masks import values_of
+from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases
 from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, original_values, score_case
 from medfcn.evaluation.table import ScoreTable
 from medfcn.volumes import LabelMap, read_mask

@@ -4,6 +4,7 @@ Nothing here knows a metric. A mask of one label is boolean, or numbers that are
 labels is `uint8`, with 0 for the background.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -110,6 +111,45 @@ def _in_memory_order(reference: Bytes, prediction: Bytes) -> MaskPair:
     )
 
 
+def values_of(mask: NDArray[Any]) -> set[int]:
+    """The values above 0 that a mask of unsigned whole numbers holds.
+
+    Example:
+        >>> values_of(np.array([0, 7, 2, 7], dtype=np.uint8))
+        {2, 7}
+    """
+    flat = mask.ravel(order="K")
+    counts = np.zeros(int(flat.max(initial=0)) + 1, dtype=np.int64)
+    # numpy counts 64-bit copies; in chunks they stay small.
+    for start in range(0, flat.size, CHUNK_VOXELS):
+        counts += np.bincount(flat[start : start + CHUNK_VOXELS], minlength=counts.size)
+    return {int(value) for value in np.flatnonzero(counts) if value != 0}
+
+
+def places_of(mask: NDArray[Any], places: Mapping[int, int]) -> Bytes:
+    """A mask's values replaced by labels' places; values that have none become 0.
+
+    Args:
+        mask: Unsigned whole numbers.
+        places: From value to place, 1 to 255.
+
+    Returns:
+        `uint8` of the same shape, in the same memory order.
+
+    Example:
+        >>> places_of(np.array([0, 7, 2], dtype=np.uint8), {2: 1, 7: 2})
+        array([0, 2, 1], dtype=uint8)
+    """
+    table = np.zeros(max(int(mask.max(initial=0)), *places, 0) + 1, dtype=np.uint8)
+    for value, place in places.items():
+        table[value] = place
+    result = np.empty_like(mask, dtype=np.uint8)
+    source, target = mask.ravel(order="K"), result.ravel(order="K")
+    for start in range(0, source.size, CHUNK_VOXELS):
+        target[start : start + CHUNK_VOXELS] = table[source[start : start + CHUNK_VOXELS]]
+    return result
+
+
 def words_of(mask: Bytes) -> NDArray[np.uint64]:
     """The flat mask as 64-bit words, without the last `size % 8` voxels."""
     flat = mask.reshape(-1)
@@ -145,9 +185,7 @@ def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
         return None
     rows = is_occupied.reshape(shape[:-1])
     axes = range(rows.ndim)
-    box = tuple(
-        _extent(np.asarray(rows.any(axis=tuple(other for other in axes if other != axis)))) for axis in axes
-    )
+    box = tuple(_extent(np.asarray(rows.any(axis=tuple(other for other in axes if other != axis)))) for axis in axes)
     along = tuple(axes)
     columns = np.bitwise_or.reduce(pair.reference[box], axis=along) | np.bitwise_or.reduce(
         pair.prediction[box], axis=along

@@ -5,9 +5,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medfcn.errors import DatasetError, SettingsError
+from medfcn.evaluation.masks import values_of
 from medfcn.evaluation.scores import original_values, written_values
 from medfcn.volumes import LabelEntry, LabelMap, VolumeLike, find_masks, read_mask
 from medfcn.volumes.layouts import label_names, volumes_in
@@ -232,14 +232,6 @@ def _other_values(
         f"({', '.join(map(str, sorted(written)))}) or those of the references "
         f"({', '.join(map(str, sorted(original)))}); name the labels so that the two do not overlap"
     )
-
-
-def values_of(array: Any) -> set[int]:
-    """The values above 0 that a mask of whole numbers holds."""
-    import numpy as np
-
-    counts = np.bincount(array.ravel(order="K"), minlength=1)
-    return {int(value) for value in np.flatnonzero(counts) if value != 0}
 
 
 def _names_beside(references: Masks) -> dict[int, str]:

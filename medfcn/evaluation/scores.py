@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, SettingsError
 from medfcn.evaluation.lesions import count_lesions
-from medfcn.evaluation.masks import edge_lengths
+from medfcn.evaluation.masks import edge_lengths, places_of, values_of
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances
 from medfcn.volumes import LabelMap, Volume, require_same_grid
@@ -254,20 +254,14 @@ def original_values(labels: LabelMap) -> dict[int, int]:
 
 def _encoded(mask: Volume, labels: LabelMap, places: Mapping[int, int], case: str) -> NDArray[np.uint8]:
     """A prediction's values as places in the list."""
-    most = int(mask.array.max())
-    table = np.zeros(max(most, *places) + 1, dtype=np.uint8)
-    for value, place in places.items():
-        table[value] = place
     if labels.unnamed == "refuse":
-        found = np.flatnonzero(np.bincount(mask.array.ravel(order="K"), minlength=1))
-        strange = [str(value) for value in found if value != 0 and table[value] == 0]
+        strange = [str(value) for value in sorted(values_of(mask.array) - places.keys())]
         if strange:
             raise LabelError(
                 f"{printable(case)}: the prediction holds the values {', '.join(strange[:8])}; expected "
                 f"{', '.join(str(value) for value in sorted(places))}; name those that matter with --labels NAME=V"
             )
-    encoded: NDArray[np.uint8] = table[mask.array]
-    return encoded
+    return places_of(mask.array, places)
 
 
 def _measured(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from medfcn.errors import DatasetError, LabelError, MissingFileError, SettingsError
-from medfcn.evaluation import Definitions, evaluate, hausdorff_mm, nsd, score_case, write_scores
-from medfcn.volumes import LabelMap, Volume
+from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
+from medfcn.volumes import LabelEntry, LabelMap, Volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 HIPPOCAMPUS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hippocampus"
@@ -252,15 +252,32 @@ def test_left_is_not_right(tmp_path):
     assert evaluate({"a": flipped}, {"a": Volume(mask, np.eye(4))}).failures
 
 
-def test_ids_that_steer_terminals_and_spreadsheets_are_harmless(tmp_path):
-    names = ["=cmd()", "-rf", "a b", "übung", "x\x1b[2J", "line\nbreak"]
-    mask = Volume(organ(), AFFINE)
-    table = evaluate(dict.fromkeys(names, mask), dict.fromkeys([*names, "@missing\x07"], mask))
+PAYLOADS = (
+    "=cmd|'/c calc'!A1", "=1+1", "+1+1", "-1+1", "@SUM(1,1)", "=HYPERLINK(\"http://x\")", "\t=1+1", "\r=1+1",
+    "\n=1+1",
+    "a\n=1+1", "a,=1+1", 'a",=1+1', "'=1+1", "''=1", "\x1b[2J", "\x1b]0;title\x07", "\x1b[31mred", "\x9b31m",
+    "a\x08b",
+    "a\rb", "\u202etxt.exe", "\u200b=1", "\ufeff=1", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>",
+    "{{7*7}}", "${7*7}", "%s%n", "-rf", "--overwrite", " =1+1", "\u2028=1", "a\x00b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_ids_and_labels_that_steer_terminals_and_spreadsheets_are_harmless(tmp_path, payload):
+    mask = Volume(organ(values=(1, 1)), AFFINE)
+    labels = LabelMap((LabelEntry(payload, (1,), 1),))
+    table = evaluate({payload: mask}, {payload: mask, f"{payload}_missing": mask}, labels=labels)
     assert all(line.isprintable() for line in table.to_text().splitlines())
     write_scores(table, tmp_path)
-    lines = (tmp_path / "scores.csv").read_text().splitlines()
-    assert len(lines) == 1 + 2 * (len(names) + 1)
-    assert not any(line[0] in "=+-@" for line in lines)
+    text = (tmp_path / "scores.csv").read_text()
+    assert all(line.isprintable() for line in text.split("\n"))
+    rows = list(csv.reader(text.splitlines()))
+    assert len(rows) == 3
+    for row in rows[1:]:
+        assert len(row) == len(rows[0])
+        assert not row[0].lstrip("\t\r\n").startswith(tuple("=+-@"))
+        assert not row[1].startswith(tuple("=+-@"))
+    assert len(ScoreTable.from_csv(tmp_path / "scores.csv").rows) == 2
 
 
 @pytest.mark.skipif(not HIPPOCAMPUS.exists(), reason="shared/data/hippocampus is not beside the repository")
