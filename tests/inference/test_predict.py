@@ -19,7 +19,7 @@ from medfcn.errors import DatasetError, MissingFileError, ModelError, OutputExis
 from medfcn.inference import predict as predict_module
 from medfcn.inference.model import Model
 from medfcn.inference.predict import load, predict
-from medfcn.volumes import read_mask, read_volume
+from medfcn.volumes import ReadOptions, read_mask, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
 
@@ -223,7 +223,9 @@ def test_resuming_with_nothing_left_to_do_touches_nothing(run: Path, images: Pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "masks").iterdir()} == before
 
 
-@pytest.mark.parametrize("change", ["weights", "threshold", "one_part", "plan", "input", "tta", "a second model"])
+@pytest.mark.parametrize(
+    "change", ["weights", "threshold", "one_part", "plan", "input", "tta", "reading", "a second model"]
+)
 def test_resuming_after_any_change_makes_every_mask_anew(images: Path, tmp_path: Path, change: str) -> None:
     own, masks, run = _copied(images, tmp_path / "images"), tmp_path / "masks", saved(tiny_model(), tmp_path / "run")
     predict(run, own, masks, device="cpu")
@@ -246,6 +248,8 @@ def test_resuming_after_any_change_makes_every_mask_anew(images: Path, tmp_path:
             write_image(own / f"case_{number}.nii.gz", blobs((30, 26, 8 + number), seed=100 + number))
     elif change == "tta":
         options["tta"] = True
+    elif change == "reading":
+        options["options"] = ReadOptions(xform="sform")
     else:
         runs.append(saved(tiny_model(seed=9), tmp_path / "second"))
     done = predict(runs, own, masks, resume=True, device="cpu", **options)

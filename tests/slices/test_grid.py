@@ -143,10 +143,12 @@ def _inside(grid: GridMap) -> NDArray[np.bool_]:
     return _between(positions(grid.shape, grid.native_voxel), grid.native_shape)
 
 
-@pytest.mark.parametrize("number", range(12))
-def test_resampling_is_that_of_simpleitk_on_the_same_physical_grid(number: int) -> None:
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("number", range(8))
+def test_resampling_is_that_of_simpleitk_on_the_same_physical_grid(number: int, large: bool) -> None:
     random = np.random.default_rng(number)
-    shape = tuple(random.integers(6, 14, 3).tolist())
+    # Large volumes are resampled slab by slab.
+    shape = tuple(random.integers(52, 60, 3).tolist()) if large else tuple(random.integers(6, 14, 3).tolist())
     spacing = tuple(random.uniform(0.5, 3, 3).tolist())
     array = random.normal(size=shape).astype(np.float32)
     stored, affine = stored_in(array, oblique_affine(number, spacing), ORDERS[(7 * number + 5) % 48])
@@ -202,6 +204,17 @@ def test_a_spacing_within_tolerance_is_kept(size: int, displacement: float, own:
     assert grid.shape == (size, 1, 1)
     ramp = np.random.default_rng(size).normal(size=(size, 1, 1)).astype(np.float32)
     assert to_network_grid(ramp, grid).tobytes() == ramp.tobytes()
+
+
+@given(st.integers(1, 60), st.floats(0.3, 4), st.floats(0.3, 4))
+@settings(max_examples=200, deadline=None)
+def test_the_network_grid_is_as_long_as_the_volume_to_half_a_voxel(size: int, own: float, wanted: float) -> None:
+    grid = map_to_network((1, size, 1), "RAS", (1.0, own, 1.0), (None, wanted, None))
+    if grid.spacing_mm[1] == own:
+        assert grid.shape[1] == size
+    else:
+        assert grid.spacing_mm[1] == wanted
+        assert abs(grid.shape[1] * wanted - size * own) <= wanted / 2 + 1e-9 or grid.shape[1] == 1
 
 
 @pytest.mark.parametrize("sign", [1, -1])
