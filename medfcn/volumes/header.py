@@ -48,6 +48,8 @@ HEADER_FIELDS = {1: np.dtype(_FIELDS_1), 2: np.dtype(_FIELDS_2)}
 """The layout of the NIfTI-1 and NIfTI-2 headers. Source: nifti1.h and nifti2.h, nifti.nimh.nih.gov."""
 
 HEADER_BYTES = {1: 348, 2: 540}
+LARGEST_EXTENSION = 64 << 20
+"""More than this between a header and its voxels is no extension."""
 MAGIC = {1: (b"n+1\0", b"ni1\0"), 2: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 
 VOXEL_TYPES = {
@@ -302,9 +304,10 @@ def _scaling_of(record: NDArray[np.void], name: str) -> tuple[float, float]:
 def _offset_of(record: NDArray[np.void], version: Literal[1, 2], *, name: str, is_pair: bool) -> int:
     offset = float(record["vox_offset"])
     least = 0 if is_pair else HEADER_BYTES[version] + 4
-    if not math.isfinite(offset) or offset != int(offset) or offset < least:
+    if not (math.isfinite(offset) and offset == int(offset) and least <= offset <= LARGEST_EXTENSION):
         raise VolumeError(
-            f"{name}: vox_offset is {offset:g}; expected a whole number of at least {least}; re-export the file"
+            f"{name}: vox_offset is {offset:g}; expected a whole number from {least} to {LARGEST_EXTENSION}; "
+            "re-export the file"
         )
     return int(record["vox_offset"])
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError, MissingFileError, VolumeError
 from medfcn.files import atomic_write, refuse_existing
-from medfcn.volumes.header import HEADER_BYTES, NiftiHeader, header_length, parse_header
+from medfcn.volumes.header import HEADER_BYTES, LARGEST_EXTENSION, NiftiHeader, header_length, parse_header
 from medfcn.volumes.intensities import finite, scaled
 from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, printable, shown, stem_of
 from medfcn.volumes.options import ReadOptions
@@ -25,8 +25,6 @@ from medfcn.volumes.writing import header_bytes, stored_type
 
 IMAGE_LEVEL, MASK_LEVEL = 3, 1
 """igzip's levels: little is gained above."""
-LARGEST_EXTENSION = 64 << 20
-"""A `.hdr` with more than this after its header is not one."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,10 @@ class Volume:
         object.__setattr__(self, "array", array)
         object.__setattr__(self, "affine", affine)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Through the constructor, so that a copy in another process is as unchangeable.
+        return type(self), (self.array, self.affine, self.name, self.header, self.sha256, self.notes)
+
     def __repr__(self) -> str:
         edges = " x ".join(f"{edge:.4g}" for edge in self.spacing_mm)
         return f"Volume({self.name!r}, {self.array.dtype} {self.shape}, {edges} mm, {self.orientation})"

@@ -304,10 +304,9 @@ def scalings() -> list[Hostile]:
     files.append(
         _nii("scaled_to_infinity", "float32 near the limit, scl_slope = 1e38", overflow, "VOXELS_NOT_FINITE")
     )
-    offsets = (0.0, 347.0, 351.0, 352.5, -352.0, nan, inf)
+    offsets = (0.0, 347.0, 351.0, 352.5, -352.0, nan, inf, 1e9, 1e15)
     files += [_field("vox_offset", "HEADER_OFFSET", value) for value in offsets]
-    files += [_field("vox_offset", "FILE_CUT_OFF", value) for value in (353.0, 368.0, 1e9)]
-    files.append(_field("vox_offset", "FILE_SIZE", 1e15))
+    files += [_field("vox_offset", "FILE_CUT_OFF", value) for value in (353.0, 368.0, 1e7)]
     for size in (16, 4096):
         extension = struct.pack("<ii", size, 6) + b"x" * (size - 8)
         raw = good(extension=extension)
@@ -492,7 +491,7 @@ def versions() -> list[Hostile]:
     for name, values_, code in (
         *(("dim", (3, 2**40, 5, 4), "FILE_SIZE"), ("dim", (3, -6, 5, 4), "SHAPE"), ("dim", (2**40,), "SHAPE")),
         *(("vox_offset", (540,), "HEADER_OFFSET"), ("vox_offset", (-1,), "HEADER_OFFSET")),
-        *(("vox_offset", (2**62,), "FILE_SIZE"), ("intent_code", (3001,), "FILE_KIND")),
+        *(("vox_offset", (2**62,), "HEADER_OFFSET"), ("intent_code", (3001,), "FILE_KIND")),
         *(("magic", (b"n+2\0\n\x1a\n\0",), "HEADER_DAMAGED"), ("magic", (b"ni2\0\r\n\x1a\n",), "FILE_NAME")),
     ):
         raw = put(second, name, *values_, version=2)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import pickle
 import struct
 import threading
 from fractions import Fraction
@@ -416,3 +417,13 @@ def test_ct_stored_from_zero_stays_int16(tmp_path: Path) -> None:
     volume = read_volume(tmp_path / "a.nii")
     assert volume.array.dtype == np.int16
     np.testing.assert_array_equal(volume.array, VOXELS - 1024)
+
+
+def test_a_volume_survives_pickling(tmp_path: Path) -> None:
+    """Worker processes are given volumes."""
+    (tmp_path / "a.nii").write_bytes(GOOD)
+    volume = read_volume(tmp_path / "a.nii")
+    again = pickle.loads(pickle.dumps(volume))
+    np.testing.assert_array_equal(again.array, volume.array)
+    assert (again.header, again.name, again.sha256) == (volume.header, volume.name, volume.sha256)
+    assert not again.array.flags.writeable
