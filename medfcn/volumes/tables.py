@@ -102,7 +102,9 @@ def read_table(path: Path) -> Table:
                 )
             rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
     except csv.Error as error:
-        raise DatasetError(f"{name}: no table at line {reader.line_num}: {error}; mend the file") from error
+        raise DatasetError(
+            f"{name}: no table at line {reader.line_num}: {printable(str(error))}; mend the file"
+        ) from error
     return Table(name, columns, tuple(rows))
 
 

@@ -371,3 +371,12 @@ def test_real_datasets_as_they_lie() -> None:
     assert len(find_dataset(SHARED / "hippocampus").cases) == 200
     assert {len(case.images) for case in find_dataset(SHARED / "sts_petct").cases} == {2}
     assert len(find_inputs(SHARED / "sts_mr_t1")) == len(find_masks(SHARED / "sts_mr_t1")) == 24
+
+
+def test_a_message_of_the_csv_reader_stays_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('"a"x\t,b\tc\n"a"\t')
+    (tmp_path / "t.tsv").write_text('"a"x\tb\n')
+    for name in ("t.csv", "t.tsv"):
+        with pytest.raises(DatasetError) as caught:
+            find_dataset(tmp_path / name)
+        line_of(caught)
