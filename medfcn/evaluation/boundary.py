@@ -91,7 +91,8 @@ class _Slab:
     """Some rows of the mask in a flat buffer, with background all around.
 
     A mask is padded only in front of each axis: the pad of the next row is also the end of this one, so that
-    every neighbour of a voxel is a constant step away in flat memory.
+    every neighbour of a voxel is a constant step away in flat memory. What lies behind the last row is read only
+    at places that are pad in every row.
     """
 
     flat: Bytes
@@ -121,7 +122,6 @@ def _slabs(mask: Bytes) -> Iterator[_Slab]:
         body[:offset] = 0
         body[(slice(offset, offset + high - low), *inner)] = mask[low:high]
         body[offset + high - low :] = 0
-        buffer[body.size :] = 0
         if body.max():
             yield _Slab(buffer, strides, (last - first) * strides[0], first * strides[0])
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import DatasetError
+from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_statistic
 from medfcn.evaluation.scores import LabelScores
-from medfcn.evaluation.summary import SHARES, bootstrap_intervals, order_statistic, plain_values
+from medfcn.evaluation.summary import SHARES, plain_values
 from medfcn.evaluation.table import ScoreTable
 from medfcn.evaluation.text import aligned, shown_number
 from medfcn.volumes.names import printable
@@ -212,7 +213,7 @@ def _difference(label: str, metric: str, pairs: list[tuple[LabelScores, LabelSco
         label=label,
         metric=metric,
         cases=len(cases),
-        mean=math.fsum(changes) / len(cases) if finite else math.nan,
+        mean=mean_of(changes) if finite else math.nan,
         mean_low=low,
         mean_high=high,
         median=_median(changes),

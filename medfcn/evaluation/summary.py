@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from medfcn.evaluation.estimates import INTERVAL, bootstrap_intervals, mean_of, order_statistic
 from medfcn.evaluation.lesions import LesionCounts
 from medfcn.evaluation.overlap import VoxelCounts
 from medfcn.evaluation.scores import Definitions, LabelScores
@@ -25,14 +25,12 @@ __all__ = [
     "ShareSummary",
     "Summary",
     "VolumeSummary",
-    "bootstrap_intervals",
     "order_statistic",
     "summarise",
 ]
 
 SHARES = ("dice", "iou", "precision", "recall", "specificity", "nsd")
 DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "masd_mm")
-_RESAMPLES, _SEED, _CONFIDENCE = 2000, 20_190_710, 0.95
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ class Summary:
         """Plain values for a JSON file: NaN is `None` and infinity `"inf"`."""
         return {
             "definitions": self.definitions.to_json(),
-            "interval": f"{_CONFIDENCE:.0%} percentile bootstrap over cases, {_RESAMPLES} resamples, seed {_SEED}",
+            "interval": INTERVAL,
             "labels": {summary.label: summary.to_json() for summary in self.labels},
             "macro": plain_values(dict(self.macro)),
             "micro": plain_values(dict(self.micro)),
@@ -274,7 +272,7 @@ def _shares(metric: str, rows: Sequence[LabelScores]) -> ShareSummary:
     mean_low, mean_high, median_low, median_high = bootstrap_intervals(values)
     return ShareSummary(
         cases=len(pairs),
-        mean=math.fsum(values) / len(pairs),
+        mean=mean_of(values),
         mean_low=mean_low,
         mean_high=mean_high,
         median=order_statistic(values, 0.5),
@@ -293,7 +291,7 @@ def _distances(metric: str, rows: Sequence[LabelScores], penalty_mm: float | str
     worst = float(values[-1])
     return DistanceSummary(
         cases=len(pairs),
-        mean=_mean(values),
+        mean=mean_of(values),
         median=order_statistic(values, 0.5),
         lower_quartile=order_statistic(values, 0.25),
         upper_quartile=order_statistic(values, 0.75),
@@ -301,10 +299,6 @@ def _distances(metric: str, rows: Sequence[LabelScores], penalty_mm: float | str
         worst_case=min(row.case for value, row in pairs if value == worst),
         penalised_mean=_penalised_mean(pairs, penalty_mm),
     )
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return math.inf if np.isinf(values).any() else math.fsum(values) / values.size
 
 
 def _penalised_mean(pairs: Sequence[tuple[float, LabelScores]], penalty_mm: float | str | None) -> float:
@@ -318,69 +312,11 @@ def _penalised_mean(pairs: Sequence[tuple[float, LabelScores]], penalty_mm: floa
     ) / len(pairs)
 
 
-def order_statistic(values: NDArray[np.float64], share: float) -> float:
-    """A quantile by linear interpolation between order statistics, with infinity as the largest number.
-
-    Between a finite and an infinite value lies infinity, never `nan`.
-
-    Args:
-        values: Ascending, without `nan`.
-        share: In `[0, 1]`.
-
-    Example:
-        >>> values = np.array([1.0, 2.0, 4.0, np.inf])
-        >>> [order_statistic(values, share) for share in (0.25, 0.5, 0.75)]
-        [1.75, 3.0, inf]
-    """
-    if not values.size:
-        return math.nan
-    place = (values.size - 1) * share
-    low = math.floor(place)
-    below, above = float(values[low]), float(values[min(low + 1, values.size - 1)])
-    if place == low or below == above:
-        return below
-    return math.inf if math.isinf(above) else below + (above - below) * (place - low)
-
-
-def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """95 % percentile bootstrap intervals of the mean and of the median.
-
-    Args:
-        values: Ascending and finite.
-
-    Returns:
-        Lower and upper end for the mean, and for the median; the same for the same values, every time.
-
-    Source:
-        Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
-
-    Example:
-        >>> bootstrap_intervals(np.array([0.5, 0.5, 0.5]))
-        (0.5, 0.5, 0.5, 0.5)
-    """
-    random = np.random.default_rng(_SEED)
-    count = values.size
-    block = max(1, 500_000 // count)
-    means, medians = [], []
-    for start in range(0, _RESAMPLES, block):
-        drawn = random.integers(0, count, size=(min(block, _RESAMPLES - start), count), dtype=np.int32)
-        means.append(values[drawn].mean(axis=1))
-        # The values ascend, so the median of the values is the value at the median of the places.
-        middle = np.partition(drawn, ((count - 1) // 2, count // 2), axis=1)
-        medians.append((values[middle[:, (count - 1) // 2]] + values[middle[:, count // 2]]) / 2)
-    tails = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
-    ordered = [np.sort(np.concatenate(parts)) for parts in (means, medians)]
-    mean_low, mean_high, median_low, median_high = (
-        order_statistic(statistics, tail) for statistics in ordered for tail in tails
-    )
-    return mean_low, mean_high, median_low, median_high
-
-
 def _volumes(rows: Sequence[LabelScores]) -> VolumeSummary:
     values = np.array([value for value, _ in _with_values("volume_difference_ml", rows)])
     if not values.size:
         return VolumeSummary(0, math.nan, math.nan, math.nan)
-    mean = math.fsum(values) / values.size
+    mean = mean_of(values)
     spread = 1.96 * float(values.std(ddof=1)) if values.size > 1 else math.nan
     return VolumeSummary(values.size, mean, mean - spread, mean + spread)
 
@@ -408,5 +344,5 @@ def _macro(labels: Sequence[LabelSummary]) -> dict[str, float]:
             (summary.shares[metric] if metric in SHARES else summary.distances[metric]).mean for summary in labels
         ]
         values = np.array([value for value in of_labels if not math.isnan(value)])
-        means[metric] = _mean(values) if values.size else math.nan
+        means[metric] = mean_of(values)
     return means

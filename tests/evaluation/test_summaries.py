@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.evaluation import Definitions, LabelScores, ScoreTable, summarise, write_scores
-from medfcn.evaluation.summary import order_statistic
+from medfcn.evaluation.estimates import order_statistic
 
 SHARE = st.floats(0, 1)
 LENGTH = st.floats(0, 200)
