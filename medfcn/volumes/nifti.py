@@ -5,7 +5,7 @@ CRC (nibabel 5.4.2), and it ignores units and contradicting fields. nibabel imag
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,7 @@ from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.sniff import describe_bytes
 from medfcn.volumes.streams import CHUNK, ByteSource, crc32, gzip_writer, joint_hash, refuse_compression_mismatch
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, without_trailing_ones
-from medfcn.volumes.writing import header_bytes, stored_type
+from medfcn.volumes.writing import header_bytes
 
 IMAGE_LEVEL, MASK_LEVEL = 3, 1
 """igzip's levels: little is gained above."""
@@ -74,7 +74,7 @@ def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
     """Read the numbers a NIfTI file stores, without its scaling; checks and errors as in `read_volume`."""
     extension = extension_of(path)
     if extension in ("", *OTHER_EXTENSIONS):
-        raise VolumeError(f"{_unknown_extension(path)}")
+        raise VolumeError(_unknown_extension(path))
     if extension.startswith((".hdr", ".img")):
         return _read_pair(Path(path), options)
     with ByteSource(path) as source:
@@ -193,8 +193,6 @@ def volume_of_image(image: Any, *, options: ReadOptions = DEFAULT_OPTIONS) -> Vo
 
 def _header_of_image(raw: bytes, image: Any, name: str, options: ReadOptions) -> NiftiHeader | None:
     """The checked header of a nibabel image; None where the image was moved or cropped since it was read."""
-    from dataclasses import replace
-
     import nibabel
 
     if not isinstance(image.header, nibabel.Nifti1Header):
@@ -217,13 +215,13 @@ def to_nibabel(volume: Volume) -> Any:
     """The same volume as a nibabel image: its voxels, and a header with its geometry and nothing else."""
     import nibabel
 
-    raw = header_bytes(volume, volume.array.dtype)
+    raw, dtype = header_bytes(volume)
     library: Any = nibabel
     is_second = header_length(raw) == HEADER_BYTES[2]
     kind = library.Nifti2Header if is_second else library.Nifti1Header
     image_type = library.Nifti2Image if is_second else library.Nifti1Image
     header = kind(raw[: header_length(raw)])
-    return image_type(volume.array, volume.affine, header)
+    return image_type(volume.array.astype(dtype, copy=False), volume.affine, header)
 
 
 def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -248,18 +246,23 @@ def write_volume(volume: Volume, path: str | os.PathLike[str], *, overwrite: boo
     if extension not in (".nii", ".nii.gz"):
         raise VolumeError(f"{shown(target)}: medfcn writes NIfTI; choose a name that ends in .nii.gz or .nii")
     refuse_existing(target, overwrite=overwrite)
-    dtype = stored_type(volume.array, volume.header.byte_order if volume.header else "<")
-    head = header_bytes(volume, dtype)
-    level = MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL
-    with atomic_write(target) as file:
-        if extension == ".nii":
-            checksum = _write_content(file, head, volume.array, dtype)
-        else:
-            with gzip_writer(file, level=level) as stream:
-                checksum = _write_content(stream, head, volume.array, dtype)
-        file.flush()
-        length = len(head) + volume.array.size * dtype.itemsize
-        _verify(Path(file.name), shown(target), length, checksum)
+    head, dtype = header_bytes(volume)
+    length = len(head) + volume.array.size * dtype.itemsize
+    try:
+        with atomic_write(target) as file:
+            if extension == ".nii":
+                checksum = _write_content(file, head, volume.array, dtype)
+            else:
+                with gzip_writer(file, level=MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL) as stream:
+                    checksum = _write_content(stream, head, volume.array, dtype)
+            file.flush()
+            _verify(Path(file.name), shown(target), length, checksum)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The file that could not be written has a temporary name; the user knows another.
+        reason = f"{error.strerror} while writing a volume of {length} bytes"
+        raise OSError(error.errno, reason, os.fspath(target)) from error
     return target
 
 

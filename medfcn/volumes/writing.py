@@ -37,11 +37,12 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
     return np.dtype(np.int64).newbyteorder(byte_order)
 
 
-def header_bytes(volume: Volume, dtype: np.dtype[Any]) -> bytes:
-    """The header of a single-file NIfTI that holds `volume` as `dtype`, and the four bytes after it."""
-    record = _geometry_of_file(volume)
+def header_bytes(volume: Volume) -> tuple[bytes, np.dtype[Any]]:
+    """The header of a single-file NIfTI that holds `volume`, with the four bytes after it, and its voxels' type."""
+    record, byte_order = _geometry_of_file(volume), volume.header.byte_order if volume.header else "<"
     if record is None:
-        record = _geometry_of_affine(volume)
+        record, byte_order = _geometry_of_affine(volume), "<"
+    dtype = stored_type(volume.array, byte_order)
     version = 1 if record.dtype.itemsize == HEADER_BYTES[1] else 2
     record["sizeof_hdr"] = HEADER_BYTES[version]
     record["magic"] = np.void(MAGIC[version][0])
@@ -51,7 +52,7 @@ def header_bytes(volume: Volume, dtype: np.dtype[Any]) -> bytes:
     record["scl_slope"] = 1.0
     if version == 1:
         record["regular"] = b"r"
-    return record.tobytes() + bytes(4)
+    return record.tobytes() + bytes(4), dtype
 
 
 def _geometry_of_file(volume: Volume) -> NDArray[np.void] | None:

@@ -218,7 +218,9 @@ def test_each_volume_of_a_4d_file_is_read_whole(tmp_path: Path) -> None:
     for index in range(3):
         volume = read_volume(tmp_path / "a.nii.gz", options=ReadOptions(volume_index=index))
         np.testing.assert_array_equal(volume.array, voxels[..., index])
-        assert read_volume(volume.save(tmp_path / f"{index}.nii")).shape == (2, 3, 4)
+        written = volume.save(tmp_path / f"{index}.nii")
+        assert read_volume(written).shape == (2, 3, 4)
+        assert nibabel.load(written).header["dim"].tolist() == [3, 2, 3, 4, 1, 1, 1, 1]
     with pytest.raises(VolumeError, match="holds 3, numbered from 0"):
         read_volume(tmp_path / "a.nii.gz", options=ReadOptions(volume_index=3))
 

@@ -290,6 +290,27 @@ def test_a_cropped_volume_does_not_take_the_old_header(tmp_path: Path) -> None:
         np.testing.assert_allclose(again.affine, other.affine, rtol=1e-6)
 
 
+def test_a_cropped_big_endian_volume_is_written_in_one_byte_order(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(good(order=">"))
+    volume = read_volume(tmp_path / "a.nii")
+    other = Volume(volume.array[1:].astype(np.uint16) * 300, volume.affine, header=volume.header)
+    written = other.save(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(read_volume(written).array, other.array)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(written).dataobj), other.array)
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "i2", "i4", "u8", "f2", "f4", "f8"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_nibabel_image_holds_the_same_voxels(dtype: str, order: str, tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(good(order=order))
+    volume = read_volume(tmp_path / "a.nii").with_array(VOXELS.astype(dtype))
+    image = to_nibabel(volume)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), VOXELS.astype(dtype))
+    np.testing.assert_array_equal(image.affine, volume.affine)
+    nibabel.save(image, tmp_path / "b.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "b.nii").array, VOXELS.astype(dtype))
+
+
 def test_an_output_in_the_way_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(b"precious")
@@ -350,7 +371,15 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
     assert len(errors) == 1
+    assert "while writing a volume of 262496 bytes" in str(errors[0])
+    assert "a.nii.gz'" in str(errors[0])
+    assert ".part" not in str(errors[0])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent/a\.nii\.gz"):
+        Volume(np.zeros((2, 2, 2)), np.eye(4)).save(tmp_path / "absent" / "a.nii.gz")
 
 
 def test_volumes_are_read_by_many_threads_at_once(tmp_path: Path) -> None:
