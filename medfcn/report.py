@@ -3,25 +3,24 @@
 `medfcn.evaluation.html` writes the page; here its cases are found and read, one after the other.
 """
 
-import csv
-import json
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medfcn.errors import DatasetError, MedfcnError, MissingFileError
+from medfcn.errors import DatasetError, MedfcnError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
 from medfcn.evaluation.html import About, PredictedCase, write_prediction_report, write_report
-from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases, values_of
+from medfcn.evaluation.masks import values_of
+from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases
 from medfcn.evaluation.scores import original_values, written_values
 from medfcn.evaluation.viewing import CaseVolumes
 from medfcn.files import refuse_existing
 from medfcn.progress import Progress, Silent
+from medfcn.provenance import facts_of, failures_beside, labels_of_run, log_of_run, sidecar_of, validation_table
 from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume, find_dataset, find_inputs, find_masks, read_mask
 from medfcn.volumes.names import stem_of
 
@@ -53,8 +52,8 @@ def report(
         predictions: As in `evaluate`.
         references: As in `evaluate`.
         output: The file to write.
-        images: What the masks were drawn on. Unless given, those of `references` where that is a dataset; without any,
-            masks are shown on an empty ground.
+        images: What the masks were drawn on. Unless given, those of `references` where that is a dataset; without
+            any, masks are shown on an empty ground.
         labels: As in `evaluate`; the same as were given for `table`.
         definitions: As in `evaluate`.
         table: The scores, where they are there already; else they are made.
@@ -77,10 +76,14 @@ def report(
     meaning = find_meaning(pairs, references, labels)
     if table is None:
         table = evaluate(predictions, references, labels=labels, definitions=definitions)
-    cases = _ScoredCases(pairs, meaning, table.labels, _images_of(references) if images is None else _images_at(images))
-    about = About(title=title, facts=_facts(pairs.predictions.values(), run), log=_read_log(run))
+    cases = _ScoredCases(
+        pairs, meaning, table.labels, _images_of(references) if images is None else _images_at(images)
+    )
+    about = About(title=title, facts=facts_of(pairs.predictions.values(), run), log=log_of_run(run))
     with (progress or Silent()).task("report", len(table.cases)) as task:
-        return write_report(output, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case))
+        return write_report(
+            output, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case)
+        )
 
 
 def train_report(
@@ -111,14 +114,15 @@ def train_report(
     run = Path(run)
     path = Path(output) if output is not None else run / REPORT_FILE
     refuse_existing(path, overwrite=overwrite)
-    table = _with_notes(ScoreTable.from_csv(run / "validation" / "scores.csv"), run / "validation" / "summary.json")
-    labels = _labels_of(run)
+    table = validation_table(run)
+    labels = labels_of_run(run)
     due = set(table.cases)
     found = {case.id: case for case in find_dataset(dataset).cases if case.id in due}
     references: dict[str, VolumeLike] = {case.id: case.label for case in found.values() if case.label is not None}
     if not references:
         raise DatasetError(
-            f"{Path(dataset).name}: holds none of the validation cases of {run.name}; give the dataset it was trained on"
+            f"{Path(dataset).name}: holds none of the validation cases of {run.name}; "
+            "give the dataset it was trained on"
         )
     masks = {case: mask for case, mask in find_masks(run / "validation").items() if case in due}
     pairs = Pairs(references, dict(masks), tuple(sorted(due - set(masks))), ())
@@ -126,10 +130,15 @@ def train_report(
     pictures: dict[str, Sequence[VolumeLike]] = {case.id: list(case.images) for case in found.values()}
     cases = _ScoredCases(pairs, meaning, table.labels, pictures)
     about = About(
-        title=f"Validation of {run.resolve().name}", subtitle="validation cases", facts=_facts((), run), log=_read_log(run)
+        title=f"Validation of {run.resolve().name}",
+        subtitle="validation cases",
+        facts=facts_of((), run),
+        log=log_of_run(run),
     )
     with (progress or Silent()).task("report", len(table.cases)) as task:
-        return write_report(path, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case))
+        return write_report(
+            path, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case)
+        )
 
 
 def predict_report(
@@ -166,8 +175,8 @@ def predict_report(
     pictures = _images_at(images)
     if len(paths) == len(pictures) == 1 and masks.is_file():
         pictures = dict(zip(paths, pictures.values(), strict=True))
-    cases = _PredictedCases(paths, {case: _sidecar(path) for case, path in paths.items()}, pictures)
-    about = About(title=title, facts=_facts(paths.values(), None))
+    cases = _PredictedCases(paths, {case: sidecar_of(path) for case, path in paths.items()}, pictures)
+    about = About(title=title, facts=facts_of(paths.values(), None))
     with (progress or Silent()).task("report", len(paths)) as task:
         return write_prediction_report(
             output,
@@ -175,7 +184,7 @@ def predict_report(
             cases.labels,
             cases.read,
             about=about,
-            failures=_failures(masks),
+            failures=failures_beside(masks),
             on_case=lambda _done, _all, case: task.advance(case),
         )
 
@@ -309,7 +318,8 @@ class _PredictedCases:
             return {}
         placed = _as_places(mask, self._places(mask)).array
         return {
-            name: float(np.count_nonzero(placed == place) * mask.voxel_ml) for place, name in enumerate(self.labels, 1)
+            name: float(np.count_nonzero(placed == place) * mask.voxel_ml)
+            for place, name in enumerate(self.labels, 1)
         }
 
     def _places(self, mask: Volume) -> Mapping[int, int]:
@@ -328,105 +338,3 @@ class _PredictedCases:
             notes.append(f"the prediction is not shown: {error}")
         image = _shown_image(self.images, case, notes, hashes)
         return CaseVolumes(image, None, prediction, tuple(notes), has_reference=False, hashes=hashes)
-
-
-def _sidecar(mask: VolumeLike) -> dict[str, Any]:
-    """What stands in the `.json` beside a mask; nothing when there is none."""
-    if not isinstance(mask, str | os.PathLike):
-        return {}
-    path = Path(mask)
-    value = _read_json(path.with_name(stem_of(path) + ".json"))
-    return value if isinstance(value, dict) else {}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _failures(masks: Path) -> tuple[tuple[str, str], ...]:
-    """The cases that `medfcn predict` could not predict."""
-    try:
-        with (masks / "failures.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return ()
-    return tuple((row[0], row[1]) for row in rows if len(row) >= 2)
-
-
-def _labels_of(run: Path) -> LabelMap:
-    card = _read_json(run / "model.json")
-    if not isinstance(card, dict) or "labels" not in card:
-        raise MissingFileError(f"{run.name}: no model.json that names labels; give a folder that `medfcn train` finished")
-    return LabelMap.from_json(card["labels"])
-
-
-def _with_notes(table: ScoreTable, summary: Path) -> ScoreTable:
-    """The table with the notes of its summary, which `scores.csv` does not hold."""
-    value = _read_json(summary)
-    notes = value.get("notes", []) if isinstance(value, dict) else []
-    return ScoreTable(table.rows, table.definitions, tuple(map(str, notes if isinstance(notes, list) else [])))
-
-
-def _facts(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, dict[str, object]]:
-    """Tables of what the model is, and of what the masks were made by."""
-    facts: dict[str, dict[str, object]] = {}
-    made_by: dict[str, list[str]] = {}
-    for mask in masks:
-        for name, value in _sidecar(mask).items():
-            if name in ("medfcn", "model_sha256", "card_sha256", "threshold", "tta", "largest_part"):
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                if text not in made_by.setdefault(name, []):
-                    made_by[name].append(text)
-    facts["Predictions were made by"] = {name: "; ".join(values[:8]) for name, values in made_by.items()}
-    card = None if run is None else _read_json(Path(run) / "model.json")
-    if isinstance(card, dict):
-        facts["Model"] = {name: card[name] for name in ("weights_sha256", "intended_use", "channels") if name in card}
-        facts["Model"] = dict(_flat(facts["Model"]))
-        for name, heading in (
-            ("training", "Training"),
-            ("plan", "Plan"),
-            ("settings", "Settings"),
-            ("versions", "Versions when the model was trained"),
-        ):
-            facts[heading] = dict(_flat(card.get(name)))
-    return facts
-
-
-def _flat(value: Any, name: str = "") -> Iterable[tuple[str, object]]:
-    """Nested values as lines: `training.seed` and so on."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and all(not isinstance(item, list | Mapping) for item in value):
-        yield name, ", ".join(map(str, value))
-    elif isinstance(value, list):
-        for place, item in enumerate(value, start=1):
-            yield from _flat(item, f"{name}.{place}")
-    elif value is not None:
-        yield name, f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _read_log(run: Path | str | None) -> dict[str, list[float]]:
-    """The columns of a run's `log.csv`; nothing where there is none."""
-    if run is None:
-        return {}
-    columns: dict[str, list[float]] = {}
-    try:
-        with (Path(run) / "log.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    if isinstance(name, str):
-                        columns.setdefault(name, []).append(_number(text))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return {}
-    return columns
-
-
-def _number(text: object) -> float:
-    try:
-        return float(str(text))
-    except ValueError:
-        return math.nan

@@ -59,7 +59,9 @@ class Curve:
 class _Chart:
     """An SVG with a frame, two axes and marks; `x` and `y` take values to places."""
 
-    def __init__(self, width: float, height: float, *, title: str, left: float = _LEFT, right: float = _RIGHT) -> None:
+    def __init__(
+        self, width: float, height: float, *, title: str, left: float = _LEFT, right: float = _RIGHT
+    ) -> None:
         self.width, self.height, self.left, self.right = width, height, left, right
         self.root = ElementTree.Element(
             "svg",
@@ -242,29 +244,31 @@ def agreement_chart(
         chart.line(left, place_y(0.0), right, place_y(0.0), "axis")
     named = [("bias", bias, "median"), ("+1.96 SD", limits[1], "guide"), ("−1.96 SD", limits[0], "guide")]
     held = sorted((place_y(value), name, value, kind) for name, value, kind in named if math.isfinite(value))
-    below = -math.inf
+    below, digits = -math.inf, 2 - math.floor(math.log10(max((abs(item[2]) for item in held), default=1.0) or 1.0))
     for y, name, value, kind in held:
         chart.line(left, y, right, y, kind)
         # The words at lines that nearly coincide are moved apart.
         below = max(y - 3, below + 27)
         chart.text(right + 5, below, name, "note")
-        chart.text(right + 5, below + 13, f"{_signed(value)} {unit}", "note")
+        chart.text(right + 5, below + 13, f"{_signed(value, max(digits, 0))} {unit}", "note")
     for mark in marks:
         chart.mark(place_x(mark.x), place_y(mark.y), mark)
     return str(chart)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "−") if value else "0"
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def curve_chart(curves: Sequence[Curve], *, x_title: str, y_title: str, is_share: bool = False) -> str:
-    """Lines over a common axis; a curve of kind `dots` also shows its points."""
-    chart = _Chart(460, 240, title=f"{y_title} against {x_title}")
+def curve_chart(
+    curves: Sequence[Curve], *, x_title: str, y_title: str, x_end: float | None = None, is_share: bool = False
+) -> str:
+    """Lines over an axis from 0 to `x_end`, or their own end; a curve of kind `dots` also shows its points."""
+    chart = _Chart(460, 240, title=f"{y_title} against {x_title}", left=60)
     held = [[point for point in curve.points if math.isfinite(point[0] + point[1])] for curve in curves]
     points = [point for curve in held for point in curve] or [(0.0, 0.0), (1.0, 1.0)]
     low, high = min(y for _, y in points), max(y for _, y in points)
-    ticks_x = nice_ticks(min(x for x, _ in points), max(x for x, _ in points))
+    ticks_x = nice_ticks(0.0, x_end if x_end is not None else max(x for x, _ in points))
     ticks_y = nice_ticks(min(low, 0.0) if is_share else low, max(high, 1.0) if is_share else high)
     place_x, place_y = chart.scale_x(ticks_x[0], ticks_x[-1]), chart.scale_y(ticks_y[0], ticks_y[-1])
     chart.ticks_x(ticks_x, place_x, x_title)

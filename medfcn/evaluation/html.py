@@ -70,7 +70,12 @@ class About:
 
 
 def write_report(
-    path: Path | str, table: ScoreTable, read_case: ReadCase, *, about: About | None = None, on_case: OnCase | None = None
+    path: Path | str,
+    table: ScoreTable,
+    read_case: ReadCase,
+    *,
+    about: About | None = None,
+    on_case: OnCase | None = None,
 ) -> Path:
     """Write the report of an evaluation.
 
@@ -163,7 +168,9 @@ def _pictures(
     pictures, used = [], 0
     for index, case in enumerate(order):
         has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
-        strip, packed, notes, hashes = "", "", (), {}
+        strip = packed = ""
+        notes: tuple[str, ...] = ()
+        hashes: dict[str, str] = {}
         if has_room or index < _MOST_STRIPS:
             read = read_case(case)
             upright = upright_case(read)
@@ -219,7 +226,8 @@ def _write(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # What a terminal or a browser would act upon, such as marks that turn the direction of writing, is spelled out.
+        # What a terminal or a browser would act upon, such as marks that turn the direction of writing, is spelled
+        # out.
         finalize=lambda value: printable(value, limit=4000) if type(value) is str else value,
     )
     environment.filters["svg"] = Markup
@@ -229,7 +237,10 @@ def _write(
     data = {
         "hasReference": context["has_scores"],
         "labels": _label_colours(labels),
-        "cases": [{"id": printable(case), "has": bool(picture.volumes)} for case, picture in zip(order, pictures, strict=True)],
+        "cases": [
+            {"id": printable(case), "has": bool(picture.volumes)}
+            for case, picture in zip(order, pictures, strict=True)
+        ],
     }
     page = environment.get_template("report.html.jinja").render(
         about=about,

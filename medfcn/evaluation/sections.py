@@ -40,6 +40,7 @@ _DISTANCES = {"hd_mm": "HD (mm)", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)"
 _CHARTS = ("dice", "nsd", "hd95_mm", "assd_mm", "precision", "recall")
 _MOST_LABELS_CHARTED = 24
 _MOST_VOLUME_CHARTS = 12
+_MOST_LABELS_NAMED = 4
 
 _COLUMNS = (
     ("dice", "Dice", 3),
@@ -87,7 +88,7 @@ def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
     places = {label: place for place, label in enumerate(table.labels)}
     rows = []
     for index, case in enumerate(ranked):
-        worst = min(by_case[case], key=_badness)
+        worst, headline = min(by_case[case], key=_badness), _headline(by_case[case])
         for row in by_case[case]:
             words, shape, sign = _STATUS[row.status]
             rows.append(
@@ -101,7 +102,7 @@ def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
                     "shape": shape,
                     "is_worst": row is worst,
                     "cells": [_cell(getattr(row, name), digits) for name, _, digits in _COLUMNS],
-                    "headline": _headline(row, len(table.labels) > 1),
+                    "headline": headline,
                 }
             )
     return rows
@@ -113,12 +114,23 @@ def _cell(value: float, digits: int) -> tuple[str, str]:
     return shown, "" if math.isnan(value) else "1e300" if math.isinf(value) else f"{value:.9g}"
 
 
-def _headline(row: LabelScores, named: bool) -> str:
-    name = f"{row.label}: " if named else ""
-    words, _, sign = _STATUS[row.status]
-    if row.status != "ok":
-        return f"{name}{sign} {words}"
-    return f"{name}Dice {row.dice:.3f}, NSD {row.nsd:.3f}, HD95 {row.hd95_mm:.2f} mm, ASSD {row.assd_mm:.2f} mm"
+def _headline(rows: Sequence[LabelScores]) -> str:
+    """A case in one line: its scores, or the Dice of its worst labels."""
+    if len(rows) == 1 and rows[0].status == "ok":
+        row = rows[0]
+        return f"Dice {row.dice:.3f} · NSD {row.nsd:.3f} · HD95 {row.hd95_mm:.2f} mm"
+    parts = []
+    for row in sorted(rows, key=_badness)[:_MOST_LABELS_NAMED]:
+        words, _, sign = _STATUS[row.status]
+        name = f"{row.label} " if len(rows) > 1 else ""
+        parts.append(f"{name}Dice {row.dice:.3f}" if row.status == "ok" else f"{name}{sign} {words}")
+    return " · ".join(parts) + (f" · {len(rows) - len(parts)} more labels" if len(rows) > len(parts) else "")
+
+
+def _named_definitions(metrics: object) -> dict[str, str]:
+    """Definitions by the names that the page uses."""
+    names = {**_SHARES, **_DISTANCES, "volume_difference_ml": "Δ ml, volume bias", "lesions": "Lesions"}
+    return {names.get(str(key), str(key)): str(text) for key, text in dict(metrics).items()}  # type: ignore[call-overload]
 
 
 def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -> dict[str, Any]:
@@ -131,10 +143,12 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
         "tolerance": f"{summary.definitions.tolerance_mm:g}",
         "headlines": [_label_headline(label, links) for label in summary.labels],
         "macro": _macro(summary) if len(summary.labels) > 1 else None,
-        "details": [(label, _metric_rows(label, links, summary.definitions.tolerance_mm)) for label in summary.labels],
+        "details": [
+            (label, _metric_rows(label, links, summary.definitions.tolerance_mm)) for label in summary.labels
+        ],
         "alerts": [_alert(kind, table, links) for kind in ("missed", "false")],
         "notes": table.notes,
-        "definitions": definitions["metrics"],
+        "definitions": _named_definitions(definitions["metrics"]),
         "conventions": {
             "Distances are between": definitions["distances_between"],
             "NSD is between": definitions["nsd_between"],
@@ -260,7 +274,10 @@ def _distributions(table: ScoreTable, links: Mapping[str, str], tolerance_mm: fl
         rows = []
         for label in table.labels[:_MOST_LABELS_CHARTED]:
             held = [row for row in table.rows if row.label == label and not math.isnan(getattr(row, name))]
-            marks = [_mark(row, getattr(row, name), 0.0, links, f"{title} {_number(getattr(row, name), 3)}") for row in held]
+            marks = [
+                _mark(row, getattr(row, name), 0.0, links, f"{title} {_number(getattr(row, name), 3)}")
+                for row in held
+            ]
             rows.append((printable(label), marks))
         charts.append(strip_chart(rows, title, is_share=name in _SHARES))
     return charts
@@ -282,7 +299,10 @@ def volume_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -
         if not rows:
             continue
         texts = [f"reference {row.reference_ml:.3g} ml, prediction {row.prediction_ml:.3g} ml" for row in rows]
-        equal = [_mark(row, row.reference_ml, row.prediction_ml, links, text) for row, text in zip(rows, texts, strict=True)]
+        equal = [
+            _mark(row, row.reference_ml, row.prediction_ml, links, text)
+            for row, text in zip(rows, texts, strict=True)
+        ]
         differences = [
             _mark(row, (row.reference_ml + row.prediction_ml) / 2, row.prediction_ml - row.reference_ml, links, text)
             for row, text in zip(rows, texts, strict=True)
@@ -314,7 +334,8 @@ def prediction_rows(masks: Sequence[PredictedCase], labels: Sequence[str]) -> tu
     marks: dict[str, list[Mark]] = {label: [] for label in labels}
     for index, mask in enumerate(masks):
         volumes = ", ".join(
-            (f"{label} " if len(labels) > 1 else "") + f"{mask.volumes_ml.get(label, math.nan):.3g} ml" for label in labels
+            (f"{label} " if len(labels) > 1 else "") + f"{mask.volumes_ml.get(label, math.nan):.3g} ml"
+            for label in labels
         )
         for place, label in enumerate(labels):
             volume = mask.volumes_ml.get(label, math.nan)
@@ -355,5 +376,6 @@ def training_charts(log: Mapping[str, Sequence[float]]) -> list[str]:
     ):
         points = [(x, y) for x, y in zip(steps, log.get(name, ()), strict=False) if math.isfinite(x + y)]
         if points:
-            charts.append(curve_chart([Curve(title, points, kind)], x_title="Step", y_title=title, is_share=is_share))
+            curve = Curve(title, points, kind)
+            charts.append(curve_chart([curve], x_title="Step", y_title=title, x_end=max(steps), is_share=is_share))
     return charts

@@ -71,7 +71,8 @@ def error_strip(case: UprightCase, colours: Sequence[tuple[str, str]], *, most_p
     cuts = [_cut(case, at) for at in slices]
     scale = _SIDE / max(max(cut.width_mm, cut.height_mm) for cut in cuts)
     height = max(cut.height_mm for cut in cuts) * scale
-    widths = [max(cut.width_mm * scale, 136.0) for cut in cuts]
+    least = 168.0 if case.is_oblique else 136.0  # what the words above a slice need
+    widths = [max(cut.width_mm * scale, least) for cut in cuts]
     total = sum(widths) + _GAP * (len(cuts) - 1)
     captions = [_caption(case, at) for at in slices]
     root = ElementTree.Element(
@@ -87,12 +88,12 @@ def error_strip(case: UprightCase, colours: Sequence[tuple[str, str]], *, most_p
     )
     x = 0.0
     for at, cut, width, caption in zip(slices, cuts, widths, captions, strict=True):
-        group = ElementTree.SubElement(root, "g", {"transform": f"translate({x:.1f} {_CAPTION})", "data-plane": PLANES[at.axis]})
+        group = ElementTree.SubElement(
+            root, "g", {"transform": f"translate({x:.1f} {_CAPTION})", "data-plane": PLANES[at.axis]}
+        )
         left = (width - cut.width_mm * scale) / 2
         top = (height - cut.height_mm * scale) / 2
-        ElementTree.SubElement(
-            group, "rect", {"width": f"{width:.1f}", "height": f"{height:.1f}", "class": "ground"}
-        )
+        ElementTree.SubElement(group, "rect", {"width": f"{width:.1f}", "height": f"{height:.1f}", "class": "ground"})
         panel = ElementTree.SubElement(group, "g", {"transform": f"translate({left:.1f} {top:.1f})"})
         _draw(panel, case, cut, scale, most_pixels)
         _outlines(panel, cut, colours, scale)
@@ -132,9 +133,7 @@ def _draw(panel: ElementTree.Element, case: UprightCase, cut: _Cut, scale: float
         )
 
 
-def _outlines(
-    panel: ElementTree.Element, cut: _Cut, colours: Sequence[tuple[str, str]], scale: float
-) -> None:
+def _outlines(panel: ElementTree.Element, cut: _Cut, colours: Sequence[tuple[str, str]], scale: float) -> None:
     for kind, mask, place in (("reference", cut.reference, 0), ("prediction", cut.prediction, 1)):
         if mask is None:
             continue
@@ -204,9 +203,7 @@ def boundary_loops(mask: NDArray[np.bool_]) -> list[list[tuple[int, int]]]:
     return loops
 
 
-def _turned_right(
-    before: tuple[int, int], here: tuple[int, int], choices: list[tuple[int, int]]
-) -> tuple[int, int]:
+def _turned_right(before: tuple[int, int], here: tuple[int, int], choices: list[tuple[int, int]]) -> tuple[int, int]:
     if len(choices) == 1:
         return choices.pop()
     step = (here[0] - before[0], here[1] - before[1])
@@ -259,4 +256,6 @@ def grey_png(grey: NDArray[np.uint8]) -> bytes:
     # Every row begins with its filter: none.
     lines = np.hstack([np.zeros((rows, 1), dtype=np.uint8), grey]).tobytes()
     header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
+    )

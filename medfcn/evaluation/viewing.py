@@ -348,4 +348,4 @@ def _block_maxima(mask: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]
 
 
 def _compressed(array: NDArray[np.uint8]) -> str:
-    return base64.b64encode(zlib.compress(array.tobytes(order="F"), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(array.tobytes(order="F"), 6)).decode("ascii")

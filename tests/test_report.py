@@ -1,0 +1,193 @@
+"""Reports composed from folders: of predictions, of a run's validation, of masks without references."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
+from medfcn.evaluation import evaluate, write_scores
+from medfcn.report import predict_report, report, train_report
+from medfcn.volumes import LabelMap, Volume, read_mask
+from tests.evaluation.pages import AFFINE, Page, active_parts, case_volumes
+
+
+def held(page):
+    return {a["id"]: json.loads(text) for tag, a, text in page.raw if tag == "script" and "id" in a}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Three cases; references hold 1 and 2."""
+    folder = tmp_path / "dataset"
+    for number in range(3):
+        volumes = case_volumes(number, labels=2)
+        for kind, volume in (("images", volumes.image), ("labels", volumes.reference)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            volume.save(folder / kind / f"case_{number}.nii.gz")
+    return folder
+
+
+def save_masks(folder, cases, *, sidecar=None):
+    """Merged masks, as medfcn writes them."""
+    folder.mkdir(parents=True)
+    for number in cases:
+        prediction = case_volumes(number).prediction
+        prediction.save(folder / f"case_{number}.nii.gz")
+        if sidecar is not None:
+            (folder / f"case_{number}.json").write_text(json.dumps(sidecar))
+    return folder
+
+
+LABELS = LabelMap.parse("organ=1+2")
+SIDECAR = {
+    "labels": LABELS.to_json(),
+    "medfcn": "0.1.0",
+    "model_sha256": ["f" * 64],
+    "volumes_ml": {"organ": 1.5},
+    "flags": ["odd"],
+}
+
+
+def test_a_report_finds_images_and_reads_both_masks_as_scored(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0, 1), sidecar=SIDECAR)
+    path = report(masks, dataset, tmp_path / "report.html")
+    text = path.read_text("utf-8")
+    page = Page(text)
+    data = held(page)
+    assert [case["id"] for case in data["page-data"]["cases"]] == ["case_2", "case_0", "case_1"]
+    assert [label["name"] for label in data["page-data"]["labels"]] == ["organ"]
+    assert all(data[f"case-data-{index}"]["image"] for index in range(3))
+    assert data["case-data-0"]["prediction"] is None
+    assert "Missed in 1 of 3 cases: case_2 (no mask file)" in page.text
+    assert "f" * 64 in page.text
+    assert active_parts(page) == []
+    assert str(tmp_path) not in text
+
+
+def test_a_report_of_values_found_names_them_as_the_table_does(dataset, tmp_path):
+    path = report(dataset / "labels", dataset / "labels", tmp_path / "report.html")
+    page = Page(path.read_text("utf-8"))
+    assert [label["name"] for label in held(page)["page-data"]["labels"]] == ["1", "2"]
+    assert held(page)["case-data-0"]["reference"] == held(page)["case-data-0"]["prediction"]
+    assert held(page)["case-data-0"]["image"], "the images beside labels/ are found"
+
+
+def test_scores_that_are_there_are_not_made_again(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0, 1, 2))
+    table = evaluate(masks, dataset, labels=LABELS)
+    kept = type(table)(table.rows[:2], table.definitions, ("a note",))
+    page = Page(report(masks, dataset, tmp_path / "report.html", labels=LABELS, table=kept).read_text("utf-8"))
+    assert len(held(page)["page-data"]["cases"]) == 2
+    assert "a note" in page.text
+
+
+def test_an_unreadable_image_is_named_and_does_not_stop_the_report(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0, 1, 2), sidecar=SIDECAR)
+    (dataset / "images" / "case_1.nii.gz").write_bytes(b"no volume")
+    page = Page(report(masks, dataset, tmp_path / "report.html").read_text("utf-8"))
+    notes = [part["notes"] for name, part in held(page).items() if name != "page-data" and part["notes"]]
+    assert len(notes) == 1
+    assert notes[0][0].startswith("the image is not shown: case_1")
+
+
+def test_an_existing_report_is_refused_before_any_work(dataset, tmp_path):
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(OutputExistsError):
+        report(tmp_path / "nowhere", dataset, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+@pytest.fixture
+def run(dataset, tmp_path):
+    """What training leaves of a run whose validation cases are 0 and 1."""
+    folder = tmp_path / "run"
+    masks = save_masks(folder / "validation", (0, 1))
+    table = evaluate(
+        {case: masks / f"{case}.nii.gz" for case in ("case_0", "case_1")},
+        {case: dataset / "labels" / f"{case}.nii.gz" for case in ("case_0", "case_1")},
+        labels=LABELS,
+    )
+    write_scores(table, masks)
+    card = {
+        "labels": LABELS.to_json(),
+        "weights_sha256": "e" * 64,
+        "settings": {"training": {"seed": 7, "rates": [0.1, 0.2]}},
+        "plan": {"reasons": [{"why": "<b>"}]},
+        "versions": {"torch": "2.13"},
+        "training": {"steps": 60},
+    }
+    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "log.csv").write_text("step,loss,validation_dice\n30,0.9,\n60,0.5,0.8\n")
+    return folder
+
+
+def test_a_run_reports_its_validation_with_curves_and_settings(run, dataset):
+    path = train_report(run, dataset)
+    assert path == run / "report.html"
+    page = Page(path.read_text("utf-8"))
+    assert [case["id"] for case in held(page)["page-data"]["cases"]] == ["case_0", "case_1"]
+    assert all(
+        held(page)[f"case-data-{index}"][kind] for index in (0, 1) for kind in ("image", "reference", "prediction")
+    )
+    for words in ("Training loss", "Validation Dice", "e" * 64, "training.seed", "0.1, 0.2", "reasons.1.why", "<b>"):
+        assert words in page.text or any(words in str(a) for _, a in page.elements), words
+    with pytest.raises(OutputExistsError):
+        train_report(run, dataset)
+    train_report(run, dataset, overwrite=True)
+
+
+def test_a_run_without_validation_or_with_another_dataset_is_refused(run, tmp_path):
+    other = tmp_path / "other"
+    for kind, volume in (("images", case_volumes().image), ("labels", case_volumes().reference)):
+        (other / kind).mkdir(parents=True)
+        volume.save(other / kind / "stranger.nii.gz")
+    with pytest.raises(DatasetError, match="none of the validation cases"):
+        train_report(run, other, output=tmp_path / "a.html")
+    (run / "model.json").unlink()
+    with pytest.raises(MissingFileError, match=r"model\.json"):
+        train_report(run, other, output=tmp_path / "a.html")
+
+
+def test_masks_without_references_get_a_lighter_report(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0, 1), sidecar=SIDECAR)
+    (masks / "failures.csv").write_text("case,error\ncase_2,case_2: too odd\n")
+    page = Page(predict_report(masks, dataset / "images").read_text("utf-8"))
+    assert (masks / "report.html").is_file()
+    data = held(page)
+    assert not data["page-data"]["hasReference"]
+    assert data["case-data-0"]["reference"] is None
+    assert data["case-data-0"]["image"]
+    assert "case_2: case_2: too odd" in page.text
+    assert "odd" in page.text
+    assert "Dice" not in page.text
+    assert active_parts(page) == []
+
+
+def test_one_mask_gets_a_page_beside_it(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0,))
+    mask = (masks / "case_0.nii.gz").rename(tmp_path / "mine.nii.gz")
+    path = predict_report(mask, dataset / "images" / "case_0.nii.gz")
+    assert path == tmp_path / "mine.html"
+    page = Page(path.read_text("utf-8"))
+    volume = read_mask(mask)
+    assert f"{np.count_nonzero(volume.array) * volume.voxel_ml:.2f}" in page.text
+    assert held(page)["case-data-0"]["image"]
+
+
+def test_a_mask_of_values_nobody_names_is_shown_whole(tmp_path):
+    mask = np.zeros((8, 8, 8), dtype=np.uint8)
+    mask[2:4], mask[5] = 1, 3
+    (tmp_path / "masks").mkdir()
+    Volume(mask, AFFINE).save(tmp_path / "masks" / "a.nii.gz")
+    Volume(mask * 10.0, AFFINE).save(tmp_path / "a.nii.gz")
+    page = Page(predict_report(tmp_path / "masks", tmp_path / "a.nii.gz").read_text("utf-8"))
+    assert [label["name"] for label in held(page)["page-data"]["labels"]] == ["mask"]
+
+
+def test_the_sample_volumes_have_a_report(tmp_path):
+    sample = Path(__file__).resolve().parents[1] / "sample_data" / "test"
+    page = Page(report(sample / "labels", sample, tmp_path / "report.html").read_text("utf-8"))
+    assert len(held(page)["page-data"]["cases"]) == 4
+    assert active_parts(page) == []
