@@ -17,7 +17,7 @@ def mean_of(values: NDArray[np.float64]) -> float:
     """The mean, infinite when any value is; `nan` without values."""
     if not values.size:
         return math.nan
-    return math.inf if np.isinf(values).any() else math.fsum(values) / values.size
+    return math.fsum(values) / values.size
 
 
 def order_statistic(values: NDArray[np.float64], share: float) -> float:
@@ -41,7 +41,7 @@ def order_statistic(values: NDArray[np.float64], share: float) -> float:
     below, above = float(values[low]), float(values[min(low + 1, values.size - 1)])
     if place == low or below == above:
         return below
-    return math.inf if math.isinf(above) else below + (above - below) * (place - low)
+    return below + (above - below) * (place - low)
 
 
 def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[float, float, float, float]:

@@ -40,12 +40,12 @@ class Pairs:
         notes = []
         if self.missing:
             notes.append(
-                f"{len(self.missing)} of {len(self.references)} references have no prediction; each counts as a "
-                f"miss of every label: {_some(self.missing)}"
+                f"no prediction for {len(self.missing)} of {len(self.references)} references; each counts as a miss "
+                f"of every label: {_some(self.missing)}"
             )
         if self.unmatched:
             notes.append(
-                f"{len(self.unmatched)} predictions have no reference and are left out: {_some(self.unmatched)}"
+                f"no reference for {len(self.unmatched)} of the predictions, left out: {_some(self.unmatched)}"
             )
         return tuple(notes)
 

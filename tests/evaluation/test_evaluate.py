@@ -43,8 +43,8 @@ def test_cases_are_matched_by_id_and_the_missing_are_misses(tmp_path):
         ("b", "back"): "ok",
     }
     text = table.to_text()
-    assert "2 of 3 references have no prediction; each counts as a miss of every label: a, c" in text
-    assert "1 predictions have no reference and are left out: stray" in text
+    assert "no prediction for 2 of 3 references; each counts as a miss of every label: a, c" in text
+    assert "no reference for 1 of the predictions, left out: stray" in text
     assert table.summary()["front"].missed == 2
     assert table.rows[0].dice == 0
     assert table.rows[0].hd_mm == math.inf
