@@ -1,134 +1,31 @@
-"""A trained model: its files, and a volume → a mask.
+"""A trained model: a volume → a mask on the volume's own grid.
 
 A model is two files in a run folder: `model.safetensors`, the weights, and `model.json`, the card with all that is
 needed to use them. Neither can hold code. Both are checked against each other before anything is allocated.
 """
 
 import dataclasses
-import json
-import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 
-from medfcn.config import Settings, settings_from, to_tables
-from medfcn.errors import MedfcnError, MissingFileError, ModelError
-from medfcn.files import atomic_write, sha256_of, write_json
+from medfcn.errors import MissingFileError, ModelError
+from medfcn.files import sha256_of, write_json
+from medfcn.inference.card import CARD_FILE, Card, read_card
 from medfcn.inference.devices import choose_device
 from medfcn.inference.inferer import Precision, SlidingVolumeInferer
-from medfcn.networks.fcn import FCN, build_network, channels_last
+from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
+from medfcn.networks.fcn import FCN, channels_last
 from medfcn.slices.components import keep_largest
-from medfcn.slices.plan import Plan
-from medfcn.slices.preprocess import image_tensor, network_transforms
-from medfcn.volumes import LabelMap, ReadOptions, Volume, VolumeLike, as_volume
-from medfcn.volumes.names import printable
+from medfcn.slices.grid import native_slabs, to_stored_order
+from medfcn.slices.preprocess import grid_of, image_tensor, network_transforms
+from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 
-WEIGHTS_FILE = "model.safetensors"
-CARD_FILE = "model.json"
-_FORMAT = 1
 READ_STRICTLY = ReadOptions()
-_LARGEST_CARD = 16 * 2**20
-INTENDED_USE = "Research use only; not a medical device."
-
-
-@dataclass(frozen=True)
-class Card:
-    """What stands in `model.json`.
-
-    Attributes:
-        labels: What is segmented, and the values written for it.
-        channels: Names of the image channels, in order.
-        plan: How volumes become slices.
-        settings: All settings of the training.
-        one_part: Positions (from 1) of the labels of which only the largest connected part is kept.
-        weights_sha256: Of `model.safetensors`.
-        versions: Of medfcn and what it stands on, when it was trained.
-        training: What was trained on and for how long: counts, hashes, seconds.
-        validation: Summary of the scores on the validation cases.
-        intended_use: Research only.
-        format: Of the card itself.
-    """
-
-    labels: LabelMap
-    channels: tuple[str, ...]
-    plan: Plan
-    settings: Settings
-    one_part: tuple[int, ...]
-    weights_sha256: str
-    versions: Mapping[str, str]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    validation: Mapping[str, Any] = field(default_factory=dict)
-    intended_use: str = INTENDED_USE
-    format: int = _FORMAT
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values, which `from_json` turns back."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return plain | {
-            "labels": self.labels.to_json(),
-            "plan": self.plan.to_json(),
-            "settings": to_tables(self.settings),
-        }
-
-    @classmethod
-    def from_json(cls, value: Any, *, source: str) -> "Card":
-        """The inverse of `to_json`.
-
-        Raises:
-            ModelError: A key is missing or unknown, or a value does not fit.
-        """
-        known = {item.name for item in dataclasses.fields(cls)}
-        if not isinstance(value, dict):
-            raise ModelError(f"{source}: holds no JSON object; copy the run folder again")
-        if type(value.get("format")) is not int or value["format"] != _FORMAT:
-            found = printable(repr(value.get("format")), limit=40)
-            raise ModelError(f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it")
-        if set(value) != known:
-            odd = printable(", ".join(sorted(set(value) ^ known)))
-            raise ModelError(f"{source}: missing or unknown keys {odd}; copy the run folder again")
-        try:
-            card = cls(
-                labels=LabelMap.from_json(value["labels"]),
-                channels=tuple(value["channels"]),
-                plan=Plan.from_json(value["plan"]),
-                settings=settings_from(value["settings"], source=source),
-                one_part=tuple(value["one_part"]),
-                **{name: value[name] for name in known - {"labels", "channels", "plan", "settings", "one_part"}},
-            )
-            _require_types(card, value)
-        except MedfcnError as error:
-            raise ModelError(f"{source}: {printable(str(error), limit=400)}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            what = printable(repr(error))
-            raise ModelError(f"{source}: a value does not fit ({what}); copy the run folder again") from error
-        if len(card.channels) != len(card.plan.intensities):
-            raise ModelError(f"{source}: channels and plan.intensities differ in number; copy the run folder again")
-        return card
-
-
-def _require_types(card: Card, value: Mapping[str, Any]) -> None:
-    """TypeError for the fields of a card that no other reader has looked at."""
-    positions = range(1, len(card.labels.entries) + 1)
-    sound = {
-        "channels": isinstance(value["channels"], list) and all(isinstance(name, str) for name in card.channels),
-        "one_part": all(type(position) is int and position in positions for position in card.one_part),
-        "weights_sha256": isinstance(card.weights_sha256, str),
-        "versions": isinstance(card.versions, Mapping),
-        "training": isinstance(card.training, Mapping),
-        "validation": isinstance(card.validation, Mapping),
-        "intended_use": isinstance(card.intended_use, str),
-    }
-    for name, holds in sound.items():
-        if not holds:
-            raise TypeError(f"{name} cannot be {str(value[name])[:100]}")
 
 
 @dataclass(frozen=True)
@@ -178,20 +75,17 @@ class Model:
         for name in (CARD_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
                 raise MissingFileError(f"{folder}: no {name} in it; give a folder that `medfcn train` finished")
-        card = _read_card(folder / CARD_FILE)
+        card = read_card(folder / CARD_FILE)
         path = folder / WEIGHTS_FILE
         if sha256_of(path) != card.weights_sha256:
             raise ModelError(f"{path.name}: its SHA-256 is not the one in {CARD_FILE}; copy the run folder again")
-        network = _read_network(path, card)
+        network = read_network(path, card)
         return cls(network, card, device=choose_device(device))
 
     def save(self, run: Path | str) -> None:
         """Write `model.safetensors` and `model.json` into a folder, each whole or not at all."""
         folder = Path(run)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        content = save_tensors(tensors)
-        with atomic_write(folder / WEIGHTS_FILE) as file:
-            file.write(content)
+        write_weights(folder / WEIGHTS_FILE, self.network)
         self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder / WEIGHTS_FILE))
         write_json(folder / CARD_FILE, self.card.to_json())
 
@@ -229,26 +123,14 @@ class Model:
     ) -> Prediction:
         """The mask of a volume with its volumes in ml and flags; see `predict`."""
         volumes = as_channels(source, self.card.channels, options)
-        probabilities = self.probabilities(volumes, tta=tta)
-        return masked(
-            probabilities,
-            volumes,
-            self.card,
-            threshold=self.card.settings.prediction.threshold,
-            keep=keep_probabilities,
-        )
+        return predict_with([self], volumes, tta=tta, keep_probabilities=keep_probabilities)
 
-    def probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
-        """`(L, I, J, K)` float32 probabilities of the labels on the native grid of a case's channels."""
+    def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
+        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels."""
         sample = self._transforms({"image": image_tensor(volumes)})
-        image = sample["image"]
-        network_grid = self._network_probabilities(image.as_tensor(), tta=tta)
-        carried = image.clone()
-        carried.set_array(torch.from_numpy(network_grid))
-        native: NDArray[np.float32] = self._transforms.inverse({"image": carried})["image"].numpy()  # type: ignore[no-untyped-call]
-        return native
+        return self._mean_of_mirrors(sample["image"].as_tensor(), tta=tta)
 
-    def _network_probabilities(self, image: torch.Tensor, *, tta: bool | None) -> NDArray[np.float32]:
+    def _mean_of_mirrors(self, image: torch.Tensor, *, tta: bool | None) -> NDArray[np.float32]:
         plan, prediction = self.card.plan, self.card.settings.prediction
         inferer = SlidingVolumeInferer(
             plan.view,
@@ -313,98 +195,73 @@ def as_channels(
     return tuple(as_volume(item, options=options) for item in sources)
 
 
-def masked(
-    probabilities: NDArray[np.float32], volumes: Sequence[Volume], card: Card, *, threshold: float, keep: bool
+def predict_with(
+    models: Sequence[Model], volumes: Sequence[Volume], *, tta: bool | None = None, keep_probabilities: bool = False
 ) -> Prediction:
-    """Probabilities on the native grid → a mask, its volumes and flags.
+    """One case's mask from the mean of some models' probabilities on the native grid.
 
-    With one label a voxel is foreground from `threshold` on. With several it takes the label of the largest
-    probability, background's being what the labels leave of one. Then only the largest part of the card's `one_part`
-    labels stays.
+    Probabilities are resampled, averaged and decided a slab at a time, so that memory does not grow with the
+    number of labels on the native grid. With one label a voxel is foreground from the threshold on. With several it
+    takes the label of the largest probability, background's being what the labels leave of one. Then only the largest
+    part of the card's `one_part` labels stays.
+
+    Args:
+        models: At least one; all segment the same labels from the same channels.
+        volumes: One for each channel, on one grid.
+        tta: Average over mirror images; None does as each model's settings say.
+        keep_probabilities: Also keep all of them.
     """
-    if len(probabilities) == 1:
-        indices = (probabilities[0] >= threshold).astype(np.uint8)
-    else:
-        best = probabilities.argmax(axis=0)
-        background = 1 - probabilities.sum(axis=0)
-        indices = np.where(probabilities.max(axis=0) > background, best + 1, 0).astype(np.uint8)
+    card = models[0].card
+    labels, threshold = card.labels, card.settings.prediction.threshold
+    grid = grid_of(volumes[0], card.plan)
+    shape = tuple(grid.native_shape[axis] for axis in grid.axes)
+    indices = np.zeros(shape, dtype=np.uint8)
+    kept = np.zeros((len(labels.entries), *shape), dtype=np.float32) if keep_probabilities else None
+    flags = [
+        f"channel {channel} is constant: the mask is empty"
+        for volume, channel in zip(volumes, card.channels, strict=True)
+        if volume.array.min() == volume.array.max()
+    ]
+    for rows, mean in () if flags else _mean_slabs(models, volumes, tta=tta):
+        indices[rows] = _decide(mean, threshold)
+        if kept is not None:
+            kept[:, rows] = mean
+    indices = np.ascontiguousarray(to_stored_order(indices, grid))
     if card.one_part:
         indices = keep_largest(indices, card.one_part)
-    flags = []
-    for volume, channel in zip(volumes, card.channels, strict=True):
-        if volume.array.min() == volume.array.max():
-            flags.append(f"channel {channel} is constant: the mask is empty")
-            indices = np.zeros_like(indices)
-            probabilities = np.zeros_like(probabilities)
-    counts = np.bincount(indices.reshape(-1), minlength=len(card.labels.names) + 1)[1:]
+    counts = np.bincount(indices.reshape(-1), minlength=len(labels.names) + 1)[1:]
     if not flags:
-        flags = [f"{name} not found" for name, count in zip(card.labels.names, counts, strict=True) if not count]
+        flags = [f"{name} not found" for name, count in zip(labels.names, counts, strict=True) if not count]
+    voxel_ml = volumes[0].voxel_ml
     return Prediction(
-        mask=volumes[0].with_array(card.labels.decode(indices)),
-        volumes_ml={
-            name: float(count * volumes[0].voxel_ml) for name, count in zip(card.labels.names, counts, strict=True)
-        },
+        mask=volumes[0].with_array(labels.decode(indices)),
+        volumes_ml={name: float(count * voxel_ml) for name, count in zip(labels.names, counts, strict=True)},
         flags=tuple(flags),
-        probabilities=probabilities if keep else None,
+        probabilities=None if kept is None else np.ascontiguousarray(to_stored_order(kept, grid)),
     )
 
 
-def _read_card(path: Path) -> Card:
-    if path.stat().st_size > _LARGEST_CARD:
-        raise ModelError(f"{path.name}: larger than {_LARGEST_CARD // 2**20} MB, which no card is; copy it again")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path.name}: not JSON ({printable(str(error))}); copy the run folder again") from error
-    return Card.from_json(value, source=path.name)
+def _mean_slabs(
+    models: Sequence[Model], volumes: Sequence[Volume], *, tta: bool | None
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Slabs of the models' mean probabilities on the native grid, in R, A, S order."""
+    slabs = [
+        native_slabs(model.network_probabilities(volumes, tta=tta), grid_of(volumes[0], model.card.plan))
+        for model in models
+    ]
+    for parts in zip(*slabs, strict=True):
+        rows, total = parts[0]
+        for _, other in parts[1:]:
+            total += other
+        yield rows, total / np.float32(len(models)) if len(models) > 1 else total
 
 
-def _read_network(path: Path, card: Card) -> FCN:
-    """The card's network with the file's weights; shapes are compared before anything is allocated."""
-    found = _declared_tensors(path)
-    if sum(card.plan.widths) > sum(shape[0] for _, shape in found.values() if shape):
-        raise ModelError(f"{path.name}: holds fewer channels than plan.widths in {CARD_FILE}; copy the run again")
-    with torch.device("meta"):
-        network = build_network(
-            card.settings.network,
-            widths=card.plan.widths,
-            channels_in=card.plan.channels_in,
-            label_count=len(card.labels.entries),
-        )
-    expected = {
-        name: ("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
-        for name, tensor in network.state_dict().items()
-    }
-    if found != expected:
-        odd = min(name for name in set(found) | set(expected) if found.get(name) != expected.get(name))
-        raise ModelError(
-            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {printable(odd)}: found "
-            f"{printable(str(found.get(odd)))}, expected {expected.get(odd)}; copy the run folder again"
-        )
-    try:
-        tensors = load_tensors(path.read_bytes())
-    except SafetensorError as error:
-        raise ModelError(f"{path.name}: {printable(str(error))}; copy the run folder again") from error
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
-    network.load_state_dict(tensors, assign=True)
-    return network
-
-
-def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """The types and shapes that a safetensors file declares, from its header alone."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(path.stat().st_size - 8, 100 * 2**20):
-            raise ModelError(f"{path.name}: not a safetensors file; copy the run folder again")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            return {
-                name: (str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
-                for name, entry in header.items()
-            }
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise ModelError(f"{path.name}: its header is broken; copy the run folder again") from error
+def _decide(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """`(L, ...)` probabilities to `(...)` positions of labels, 0 for background."""
+    if len(probabilities) == 1:
+        single: NDArray[np.uint8] = (probabilities[0] >= threshold).astype(np.uint8)
+        return single
+    background = 1 - probabilities.sum(axis=0)
+    best = probabilities.argmax(axis=0) + 1
+    positions: NDArray[np.uint8] = np.where(probabilities.max(axis=0) > background, best, 0).astype(np.uint8)
+    return positions

@@ -15,11 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError, OutputExistsError
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
-from medfcn.inference.model import READ_STRICTLY, Card, Model, Prediction, as_channels, masked
+from medfcn.inference.card import Card
+from medfcn.inference.model import READ_STRICTLY, Model, Prediction, as_channels, predict_with
 from medfcn.progress import Progress, Silent
 from medfcn.volumes import Case, ReadOptions, Volume, VolumeLike, find_inputs
 
@@ -52,16 +51,7 @@ class Ensemble:
     ) -> Prediction:
         """As `Model.predict_case`, from the mean of the models' probabilities."""
         volumes = as_channels(source, self.card.channels, options)
-        total = self.models[0].probabilities(volumes, tta=tta)
-        for model in self.models[1:]:
-            total = total + model.probabilities(volumes, tta=tta)
-        return masked(
-            total / np.float32(len(self.models)),
-            volumes,
-            self.card,
-            threshold=self.card.settings.prediction.threshold,
-            keep=keep_probabilities,
-        )
+        return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
 
     def predict(
         self,

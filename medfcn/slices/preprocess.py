@@ -162,6 +162,12 @@ def network_transforms(plan: Plan, keys: Sequence[str] = ("image",)) -> Compose:
     )
 
 
+def grid_of(volume: Volume, plan: Plan) -> GridMap:
+    """How a volume's grid maps onto the network grid of a plan."""
+    shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
+    return map_to_network(shape, volume.orientation, volume.spacing_mm, plan.spacing_mm)
+
+
 def image_tensor(volumes: Sequence[Volume]) -> MetaTensor:
     """A case's channels as one `(C, I, J, K)` float32 MetaTensor with their RAS+ affine.
 

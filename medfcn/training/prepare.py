@@ -12,9 +12,9 @@ from medfcn.errors import DatasetError, MedfcnError, VolumeError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
-from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
+from medfcn.slices.grid import to_native_grid, to_network_grid
 from medfcn.slices.plan import Plan, make_plan
-from medfcn.slices.preprocess import image_tensor, label_tensor, network_transforms
+from medfcn.slices.preprocess import grid_of, image_tensor, label_tensor, network_transforms
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
@@ -235,9 +235,7 @@ def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
     Returns:
         1 where nothing is resampled, or where the case holds no label.
     """
-    first = case.images[0]
-    shape = (int(first.shape[0]), int(first.shape[1]), int(first.shape[2]))
-    grid = map_to_network(shape, first.orientation, first.spacing_mm, plan.spacing_mm)
+    grid = grid_of(case.images[0], plan)
     if grid.spacing_mm == grid.spacing_native_mm:
         return 1.0
     moved = to_network_grid(case.labels, grid)

@@ -18,8 +18,9 @@ from torch import nn
 
 from medfcn.config import Settings, TrainingSettings
 from medfcn.errors import TrainingError
+from medfcn.inference.card import Card
 from medfcn.inference.devices import has_fast_bfloat16
-from medfcn.inference.model import Card, Model
+from medfcn.inference.model import Model
 from medfcn.networks.fcn import FCN, build_network, channels_last
 from medfcn.networks.losses import CrossEntropyDiceLoss
 from medfcn.progress import Progress

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.config import Settings, override
-from medfcn.inference.model import Card, Model
+from medfcn.inference.card import Card
+from medfcn.inference.model import Model
 from medfcn.networks.fcn import build_network
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.volumes import LabelMap

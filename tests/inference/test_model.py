@@ -53,6 +53,18 @@ def test_all_48_stored_orders_get_the_same_mask_up_to_their_own_order(plan: dict
     assert np.std(likely) > 0.05  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5"])
+def test_a_mask_decided_slab_by_slab_is_that_decided_at_once(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [tiny_model(labels=labels, seed=seed, spacing_mm=(1.5 + seed, 1.7, None)) for seed in range(2)]
+    whole = Ensemble(models).predict_case(_image(), keep_probabilities=True)
+    monkeypatch.setattr("medfcn.slices.grid._DECIDED_VOXELS", 500)
+    parts = Ensemble(models).predict_case(_image(), keep_probabilities=True)
+    assert np.array_equal(whole.mask.array, parts.mask.array)
+    assert whole.probabilities is not None
+    assert parts.probabilities is not None
+    assert whole.probabilities.tobytes() == parts.probabilities.tobytes()
+
+
 def test_a_model_that_was_saved_gives_bit_equal_masks(tmp_path: Path) -> None:
     model = tiny_model(labels="left=1,right=2", context=3)
     run = saved(model, tmp_path / "run")
@@ -211,7 +223,7 @@ def test_a_network_that_gives_nan_is_an_error_not_an_empty_mask() -> None:
 
 def test_an_ensemble_averages_probabilities() -> None:
     models = [tiny_model(seed=seed) for seed in range(3)]
-    single = [model.probabilities([_image()]) for model in models]
+    single = [model.predict_case(_image(), keep_probabilities=True).probabilities for model in models]
     found = Ensemble(models).predict_case(_image(), keep_probabilities=True)
     assert found.probabilities is not None
     np.testing.assert_allclose(found.probabilities, np.mean(single, axis=0), atol=1e-6)

@@ -1,0 +1,126 @@
+"""`model.json`: everything that is needed to use a network's weights, and where they come from."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medfcn.config import Settings, settings_from, to_tables
+from medfcn.errors import MedfcnError, ModelError
+from medfcn.slices.plan import Plan
+from medfcn.volumes import LabelMap
+from medfcn.volumes.names import printable
+
+CARD_FILE = "model.json"
+INTENDED_USE = "Research use only; not a medical device."
+_FORMAT = 1
+_LARGEST_CARD = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Card:
+    """What stands in `model.json`.
+
+    Attributes:
+        labels: What is segmented, and the values written for it.
+        channels: Names of the image channels, in order.
+        plan: How volumes become slices.
+        settings: All settings of the training.
+        one_part: Positions (from 1) of the labels of which only the largest connected part is kept.
+        weights_sha256: Of `model.safetensors`.
+        versions: Of medfcn and what it stands on, when it was trained.
+        training: What was trained on and for how long: counts, hashes, seconds.
+        validation: Summary of the scores on the validation cases.
+        intended_use: Research only.
+        format: Of the card itself.
+    """
+
+    labels: LabelMap
+    channels: tuple[str, ...]
+    plan: Plan
+    settings: Settings
+    one_part: tuple[int, ...]
+    weights_sha256: str
+    versions: Mapping[str, str]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    intended_use: str = INTENDED_USE
+    format: int = _FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values, which `from_json` turns back."""
+        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return plain | {
+            "labels": self.labels.to_json(),
+            "plan": self.plan.to_json(),
+            "settings": to_tables(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, *, source: str) -> "Card":
+        """The inverse of `to_json`.
+
+        Raises:
+            ModelError: A key is missing or unknown, or a value does not fit.
+        """
+        known = {item.name for item in dataclasses.fields(cls)}
+        if not isinstance(value, dict):
+            raise ModelError(f"{source}: holds no JSON object; copy the run folder again")
+        if type(value.get("format")) is not int or value["format"] != _FORMAT:
+            found = printable(repr(value.get("format")), limit=40)
+            raise ModelError(f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it")
+        if set(value) != known:
+            odd = printable(", ".join(sorted(set(value) ^ known)))
+            raise ModelError(f"{source}: missing or unknown keys {odd}; copy the run folder again")
+        try:
+            card = cls(
+                labels=LabelMap.from_json(value["labels"]),
+                channels=tuple(value["channels"]),
+                plan=Plan.from_json(value["plan"]),
+                settings=settings_from(value["settings"], source=source),
+                one_part=tuple(value["one_part"]),
+                **{name: value[name] for name in known - {"labels", "channels", "plan", "settings", "one_part"}},
+            )
+            _require_types(card, value)
+        except MedfcnError as error:
+            raise ModelError(f"{source}: {printable(str(error), limit=400)}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            what = printable(repr(error))
+            raise ModelError(f"{source}: a value does not fit ({what}); copy the run folder again") from error
+        if len(card.channels) != len(card.plan.intensities):
+            raise ModelError(f"{source}: channels and plan.intensities differ in number; copy the run folder again")
+        return card
+
+
+def _require_types(card: Card, value: Mapping[str, Any]) -> None:
+    """TypeError for the fields of a card that no other reader has looked at."""
+    positions = range(1, len(card.labels.entries) + 1)
+    sound = {
+        "channels": isinstance(value["channels"], list) and all(isinstance(name, str) for name in card.channels),
+        "one_part": all(type(position) is int and position in positions for position in card.one_part),
+        "weights_sha256": isinstance(card.weights_sha256, str),
+        "versions": isinstance(card.versions, Mapping),
+        "training": isinstance(card.training, Mapping),
+        "validation": isinstance(card.validation, Mapping),
+        "intended_use": isinstance(card.intended_use, str),
+    }
+    for name, holds in sound.items():
+        if not holds:
+            raise TypeError(f"{name} cannot be {str(value[name])[:100]}")
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file.
+
+    Raises:
+        ModelError: It is not one, or comes from another version.
+    """
+    if path.stat().st_size > _LARGEST_CARD:
+        raise ModelError(f"{path.name}: larger than {_LARGEST_CARD // 2**20} MB, which no card is; copy it again")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path.name}: not JSON ({printable(str(error))}); copy the run folder again") from error
+    return Card.from_json(value, source=path.name)

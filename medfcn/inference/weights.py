@@ -1,0 +1,81 @@
+"""`model.safetensors`: a network's weights, in a file that cannot hold code."""
+
+import json
+import struct
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from medfcn.errors import ModelError
+from medfcn.files import atomic_write
+from medfcn.inference.card import CARD_FILE, Card
+from medfcn.networks.fcn import FCN, build_network
+from medfcn.volumes.names import printable
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+def write_weights(path: Path, network: FCN) -> None:
+    """Write a network's weights, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    content = save_tensors(tensors)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def read_network(path: Path, card: Card) -> FCN:
+    """The card's network with the file's weights; shapes are compared before anything is allocated.
+
+    Raises:
+        ModelError: The file is broken, or its weights are not those of the card's network.
+    """
+    found = _declared_tensors(path)
+    if sum(card.plan.widths) > sum(shape[0] for _, shape in found.values() if shape):
+        raise ModelError(f"{path.name}: holds fewer channels than plan.widths in {CARD_FILE}; copy the run again")
+    with torch.device("meta"):
+        network = build_network(
+            card.settings.network,
+            widths=card.plan.widths,
+            channels_in=card.plan.channels_in,
+            label_count=len(card.labels.entries),
+        )
+    expected = {
+        name: ("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
+        for name, tensor in network.state_dict().items()
+    }
+    if found != expected:
+        odd = min(name for name in set(found) | set(expected) if found.get(name) != expected.get(name))
+        raise ModelError(
+            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {printable(odd)}: found "
+            f"{printable(str(found.get(odd)))}, expected {expected.get(odd)}; copy the run folder again"
+        )
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except SafetensorError as error:
+        raise ModelError(f"{path.name}: {printable(str(error))}; copy the run folder again") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
+    network.load_state_dict(tensors, assign=True)
+    return network
+
+
+def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The types and shapes that a safetensors file declares, from its header alone."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(path.stat().st_size - 8, 100 * 2**20):
+            raise ModelError(f"{path.name}: not a safetensors file; copy the run folder again")
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            return {
+                name: (str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
+                for name, entry in header.items()
+            }
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise ModelError(f"{path.name}: its header is broken; copy the run folder again") from error
