@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from test_geometry import affines, rotation
+from test_geometry import ORIENTATIONS, affines, rotation
 
 from medfcn.errors import GeometryError, GeometryMismatchError, OutputExistsError, VolumeError
 from medfcn.volumes import (
@@ -183,6 +183,19 @@ def test_any_volume_comes_back_as_it_was(
         assert corner_displacement_voxels(affine, header.get_qform(), array.shape) < 0.06
     once_more = again.save(tmp_path / f"b{extension}", overwrite=True)
     assert content_of(once_more) == content_of(path)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.2])
+def test_every_orientation_is_written_as_both_transforms(turn: float, tmp_path: Path) -> None:
+    for matrix in ORIENTATIONS:
+        affine = np.eye(4)
+        affine[:3, :3] = rotation(turn, -turn, turn / 2) @ matrix * [0.9, 1.4, 3.0]
+        affine[:3, 3] = 10.0, -20.0, 30.0
+        path = Volume(np.zeros((9, 8, 7)), affine).save(tmp_path / "a.nii", overwrite=True)
+        header = nibabel.load(path).header
+        assert (int(header["qform_code"]), int(header["sform_code"])) == (2, 2)
+        np.testing.assert_allclose(header.get_qform(), affine, atol=1e-4)
+        np.testing.assert_allclose(header.get_sform(), affine, atol=1e-5)
 
 
 def test_a_sheared_grid_is_written_without_a_qform(tmp_path: Path) -> None:
