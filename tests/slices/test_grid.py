@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError
-from medfcn.slices.grid import GridMap, map_to_network, to_native_grid, to_network_grid
+from medfcn.slices import grid as grid_module
+from medfcn.slices.grid import (
+    GridMap,
+    map_to_network,
+    native_slabs,
+    to_native_grid,
+    to_network_grid,
+    to_stored_order,
+)
 from medfcn.volumes import orientation_of, spacing_mm
 from tests.slices.stored_orders import ORDERS, oblique_affine, positions, stored_in
 
@@ -111,6 +119,24 @@ def test_native_voxel_tells_where_the_network_grid_is_sampled(
     np.testing.assert_allclose((grid.native_voxel @ middle)[:3], (np.array(stored.shape) - 1) / 2, atol=1e-9)
 
 
+@given(SHAPES, SPACINGS, WANTED, st.sampled_from(ORDERS), st.integers(1, 3), st.integers(1, 300), st.integers(1, 300))
+@settings(max_examples=60, deadline=None)
+def test_native_slabs_are_the_native_grid_a_few_rows_at_a_time(
+    shape: tuple[int, ...], spacing: Lengths, wanted: Wanted, order: Any, labels: int, decided: int, slab: int
+) -> None:
+    stored, affine = stored_in(np.zeros(shape), oblique_affine(0, spacing), order)
+    grid = _map(stored.shape, affine, wanted)
+    there = np.random.default_rng(0).normal(size=(labels, *grid.shape)).astype(np.float32)
+    expected = to_native_grid(there, grid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid_module, "_DECIDED_VOXELS", decided)
+        patch.setattr(grid_module, "_SLAB_VOXELS", slab)
+        slabs = list(native_slabs(there, grid))
+    places = np.concatenate([np.arange(10**3)[rows] for rows, _ in slabs])
+    assert places.tolist() == list(range(grid.native_shape[grid.axes[0]]))
+    assert np.array_equal(to_stored_order(np.concatenate([part for _, part in slabs], axis=1), grid), expected)
+
+
 @given(st.tuples(*[st.integers(3, 9)] * 3), SPACINGS, WANTED, SEEDS, st.sampled_from(ORDERS))
 @settings(max_examples=60, deadline=None)
 def test_a_ramp_in_world_millimetres_stays_that_ramp(
@@ -152,7 +178,7 @@ def test_resampling_is_that_of_simpleitk_on_the_same_physical_grid(number: int, 
     spacing = tuple(random.uniform(0.5, 3, 3).tolist())
     array = random.normal(size=shape).astype(np.float32)
     stored, affine = stored_in(array, oblique_affine(number, spacing), ORDERS[(7 * number + 5) % 48])
-    wanted = (0.8, 1.9, None) if number % 2 else (2.1, None, 0.7)
+    wanted = [(0.8, 1.9, None), (2.1, None, 0.7), (None, 1.3, 2.4)][number % 3]
     grid = _map(stored.shape, affine, wanted)
     network_affine = affine @ grid.native_voxel
     reference = _itk_image(np.zeros(grid.shape, dtype=np.float32), network_affine)
