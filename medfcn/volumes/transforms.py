@@ -25,7 +25,7 @@ DISAGREEMENT_VOXELS = 0.1
 SPACING_TOLERANCE = 0.01
 """How far pixdim and the affine's spacing may differ, relative to the latter."""
 _CODES = range(6)
-_ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
+ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
 """How far rounding b, c, d to float32 can move the sum of their squares, with room for a writer's own."""
 
 
@@ -225,7 +225,7 @@ def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float |
     best = quaternion_of(rotation)
     squared = max(1.0 - float(best @ best), 0.0)
     left = 1.0 - float(quaternion @ quaternion)
-    if abs(squared - left) > _ROUNDING:
+    if abs(squared - left) > ROUNDING:
         return None
     return float(np.sqrt(squared)) * (-1.0 if float(best @ quaternion) < 0 else 1.0)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from medfcn.volumes.geometry import SAME_GRID_VOXELS, corner_displacement_voxels, is_sheared, spacing_mm
 from medfcn.volumes.header import HEADER_BYTES, HEADER_FIELDS, MAGIC, VOXEL_TYPES, ByteOrder, transforms_of
-from medfcn.volumes.transforms import quaternion_of
+from medfcn.volumes.transforms import ROUNDING, quaternion_of
 from medfcn.volumes.volume import Volume
 
 _CODES = {numpy_name: code for code, numpy_name in VOXEL_TYPES.items()}
@@ -79,7 +79,19 @@ def _geometry_of_affine(volume: Volume) -> NDArray[np.void]:
     with_qform["qform_code"] = _ALIGNED
     with_qform["quatern"] = quaternion_of(volume.affine[:3, :3] / (spacing * [1.0, 1.0, handedness]))
     with_qform["qoffset"] = volume.affine[:3, 3]
-    # Near half a turn a float32 quaternion is too coarse to say the same as the sform.
-    qform = transforms_of(with_qform).qform("header")
-    close = corner_displacement_voxels(volume.affine, qform, volume.shape) < SAME_GRID_VOXELS
-    return with_qform if close else record
+    return with_qform if _says_the_same(with_qform, volume) else record
+
+
+def _says_the_same(record: NDArray[np.void], volume: Volume) -> bool:
+    """Whether the qform of a header is the affine, for every reader.
+
+    Near half a turn a float32 quaternion is too coarse, and readers differ in what they make of it: nifti1.h
+    takes a for 0 where its square is below 1e-7, nibabel 5.4.2 below 3.6e-7.
+    """
+    transforms = transforms_of(record)
+    readings = [transforms.qform("header")]
+    if 1.0 - float(transforms.quaternion @ transforms.quaternion) < ROUNDING:
+        readings.append(transforms.qform("header", a=0.0))
+    return all(
+        corner_displacement_voxels(volume.affine, qform, volume.shape) < SAME_GRID_VOXELS for qform in readings
+    )
