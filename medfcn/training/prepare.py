@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.config import Settings
-from medfcn.errors import DatasetError, MedfcnError, VolumeError
+from medfcn.errors import DatasetError, MedfcnError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
@@ -19,6 +19,8 @@ from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
 from medfcn.volumes import Case, Dataset, LabelMap, ReadOptions, Volume, read_mask, read_volume, require_same_grid
+from medfcn.volumes.check import CheckReport, check_dataset
+from medfcn.volumes.names import printable
 
 _SHOWN = 5
 """Problems spelled out in one error message."""
@@ -71,14 +73,12 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
         options: What has been opted in to.
 
     Raises:
-        MedfcnError: A file cannot be trusted, grids differ, or a channel is constant.
+        MedfcnError: A file cannot be trusted, or grids differ.
     """
     if case.label is None:
         raise DatasetError(f"{case.id}: no label; add it, or leave the case out")
     images = tuple(read_volume(path, options=options) for path in case.images)
-    for image in images:
-        if image.array.min() == image.array.max():
-            raise VolumeError(f"{case.id}: image {image.name} is constant, there is nothing to learn; leave it out")
+    for image in images[1:]:
         require_same_grid(images[0], image)
     mask = read_mask(case.label, labels=labels, options=options)
     require_same_grid(images[0], mask)
@@ -118,33 +118,51 @@ def survey(
     chosen = labels or _labels_of(dataset, options)
     fingerprints: dict[str, CaseFingerprint] = {}
     hashes: dict[str, tuple[str, ...]] = {}
-    problems: list[tuple[str, str]] = []
+
+    def note(case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
+        if mask is not None:
+            encoded = chosen.encode(mask.array, name=case.id)
+            fingerprints[case.id] = fingerprint_case(case.id, images, encoded, len(chosen.names))
+            hashes[case.id] = (*(image.sha256 for image in images), mask.sha256)
+
     with progress.task("check", len(dataset.cases)) as task:
-        for case in dataset.cases:
-            try:
-                read = read_case(case, chosen, options)
-                fingerprints[case.id] = fingerprint_case(case.id, read.images, read.labels, len(chosen.names))
-                hashes[case.id] = read.hashes
-            except MedfcnError as error:
-                text = str(error)
-                problems.append((case.id, text if text.startswith(case.id) else f"{case.id}: {text}"))
-            task.advance(case.id)
-    _judge(problems, len(dataset.cases), skip_bad=skip_bad, progress=progress)
-    good = tuple(case for case in dataset.cases if case.id in fingerprints)
-    return Survey(dataset, chosen, options, good, fingerprints, hashes, tuple(problems))
+        report = check_dataset(
+            dataset, labels=chosen, options=options, progress=lambda done, total: task.advance(), each=note
+        )
+    unlabelled = [case.id for case in dataset.cases if case.label is None]
+    problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
+    bad = {case_id for case_id, _ in problems}
+    good = tuple(case for case in dataset.cases if case.id in fingerprints and case.id not in bad)
+    return Survey(dataset, chosen, options, good, fingerprints, hashes, problems)
 
 
-def _judge(problems: Sequence[tuple[str, str]], count: int, *, skip_bad: bool, progress: Progress) -> None:
-    if not problems:
-        return
-    if skip_bad and len(problems) < count:
-        for _, line in problems:
+def _judge(report: CheckReport, count: int, *, skip_bad: bool, progress: Progress) -> tuple[tuple[str, str], ...]:
+    """Case id and one line for each case that cannot be used, where that may be passed over.
+
+    Raises:
+        DatasetError: It may not, or the whole data set cannot be used.
+    """
+    for problem in report.warnings[:_SHOWN]:
+        progress.say(problem.line)
+    if len(report.warnings) > _SHOWN:
+        progress.say(f"and {len(report.warnings) - _SHOWN} more warnings: see `medfcn check`")
+    for problem in report.errors:
+        if not problem.case:
+            raise DatasetError(f"{problem.found}; {problem.remedy}")
+    count = len(report.cases)
+    lines = {case_id: f"{case_id}: no label; add it, or leave the case out" for case_id in unlabelled}
+    for problem in report.errors:
+        where = f" {problem.file}:" if problem.file else ""
+        lines.setdefault(problem.case, printable(f"{problem.case}:{where} {problem.found}; {problem.remedy}"))
+    if lines and skip_bad and len(lines) < count:
+        for line in lines.values():
             progress.say(f"left out: {line}")
-        return
-    shown = "; ".join(line for _, line in problems[:_SHOWN])
-    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    advice = "mend them, or pass --skip-bad to leave them out" if len(problems) < count else "mend them"
-    raise DatasetError(f"{len(problems)} of {count} cases cannot be used: {shown}{more}; {advice}")
+    elif lines:
+        shown = "; ".join(list(lines.values())[:_SHOWN])
+        more = f"; and {len(lines) - _SHOWN} more, see `medfcn check`" if len(lines) > _SHOWN else ""
+        advice = "mend them, or pass --skip-bad to leave them out" if len(lines) < count else "mend them"
+        raise DatasetError(f"{len(lines)} of {count} cases cannot be used: {shown}{more}; {advice}")
+    return tuple(lines.items())
 
 
 def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:

@@ -26,6 +26,7 @@ from medfcn.volumes.problems import Problem, problem_of
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume
 
 Progress = Callable[[int, int], None]
+Visitor = Callable[[Case, tuple[Volume, ...], Volume | None], None]
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def check_dataset(
     options: ReadOptions = DEFAULT_OPTIONS,
     threads: int = 1,
     progress: Progress | None = None,
+    each: Visitor | None = None,
 ) -> CheckReport:
     """Read every case and name every problem.
 
@@ -132,13 +134,15 @@ def check_dataset(
         options: What has been opted in to.
         threads: How many cases are read at a time.
         progress: Called with the number of cases done and of all cases.
+        each: Called with every case that has no error, its images and its label (None where it has none), while
+            they are in memory, by whichever thread read them: nothing need be read twice.
 
     Returns:
         The same report, whatever the number of threads.
     """
     if labels is None and dataset.label_names:
         labels = LabelMap.from_names(dataset.label_names)
-    checker = _Checker(dataset, labels, options)
+    checker = _Checker(dataset, labels, options, each)
     results: list[tuple[CaseFacts, list[Problem]]] = []
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         for result in pool.map(checker.case, dataset.cases):
@@ -161,26 +165,29 @@ class _Checker:
     dataset: Dataset
     labels: LabelMap | None
     options: ReadOptions
+    each: Visitor | None
 
     def case(self, case: Case) -> tuple[CaseFacts, list[Problem]]:
         """What is in a case, and what is wrong with it."""
         problems: list[Problem] = []
-        first: Volume | None = None
+        volumes: list[Volume] = []
         images: list[ImageFacts] = []
         for file in case.images:
             image = self._read(case, file, "image", problems)
             if image is None:
                 continue
             images.append(self._image_facts(case, file, image, problems))
-            if first is None:
-                first = image
-            else:
-                self._displacement(case, file, first, image, "channel", problems)
+            if volumes:
+                self._displacement(case, file, volumes[0], image, "channel", problems)
+            volumes.append(image)
         label: LabelFacts | None = None
+        mask: Volume | None = None
         if case.label is not None:
             mask = self._read(case, case.label, "label", problems)
             if mask is not None:
-                label = self._label_facts(case, case.label, mask, first, problems)
+                label = self._label_facts(case, case.label, mask, volumes[0] if volumes else None, problems)
+        if self.each is not None and all(problem.severity != "error" for problem in problems):
+            self.each(case, tuple(volumes), mask)
         return CaseFacts(case.id, case.group, case.fold, tuple(images), label), problems
 
     def _read(self, case: Case, file: Path, role: str, problems: list[Problem]) -> Volume | None:
