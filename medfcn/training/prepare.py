@@ -136,7 +136,9 @@ def survey(
     return Survey(dataset, chosen, options, good, fingerprints, hashes, problems)
 
 
-def _judge(report: CheckReport, count: int, *, skip_bad: bool, progress: Progress) -> tuple[tuple[str, str], ...]:
+def _judge(
+    report: CheckReport, unlabelled: Sequence[str], *, skip_bad: bool, progress: Progress
+) -> tuple[tuple[str, str], ...]:
     """Case id and one line for each case that cannot be used, where that may be passed over.
 
     Raises:

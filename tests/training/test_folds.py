@@ -19,7 +19,9 @@ def cases_of(groups: list[int]) -> list[Case]:
 
 
 @given(
-    st.lists(st.integers(min_value=0, max_value=12), min_size=2, max_size=60).filter(lambda groups: len(set(groups)) > 1),
+    st.lists(st.integers(min_value=0, max_value=12), min_size=2, max_size=60).filter(
+        lambda groups: len(set(groups)) > 1
+    ),
     st.floats(min_value=0, max_value=0.9),
     st.integers(min_value=0, max_value=5),
 )

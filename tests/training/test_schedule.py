@@ -14,7 +14,8 @@ steps = st.integers(min_value=60, max_value=10_000)
 @given(steps)
 def test_learning_rate_rises_once_and_falls_to_nothing(total: int) -> None:
     rates = [
-        learning_rate(step, largest=0.1, warmup_steps=50, total_steps=total) for step in (0, 25, 49, total // 2, total)
+        learning_rate(step, largest=0.1, warmup_steps=50, total_steps=total)
+        for step in (0, 25, 49, total // 2, total)
     ]
     assert rates[0] < rates[1] < rates[2] == pytest.approx(0.1)
     assert rates[-1] == pytest.approx(0)

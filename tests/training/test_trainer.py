@@ -1,6 +1,7 @@
 """The loop: repeatable, honest about what it chose, and stopped by what cannot be learnt from."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def test_a_constant_image_is_refused(balls: Path, tmp_path: Path) -> None:
         medfcn.train(tmp_path / "data", tmp_path / "run", steps=2)
 
 
-def test_an_interrupted_training_leaves_no_model(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_leaves_no_model(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*arguments: object, **choices: object) -> None:
         raise KeyboardInterrupt
 
@@ -129,3 +132,14 @@ def test_averaged_weights_follow_the_network_and_lag_behind() -> None:
     assert 0 < after_one < 1.0
     assert after_many == pytest.approx(1.0, abs=1e-3)
     assert not averaged.network.training
+
+
+def test_a_case_without_a_label_is_never_dropped_in_silence(balls: Path, tmp_path: Path) -> None:
+    table = "id,image,label\n" + "".join(
+        f"b{n},images/ball_{n}.nii.gz,{'' if n == 2 else f'labels/ball_{n}.nii.gz'}\n" for n in range(5)
+    )
+    for kind in ("images", "labels"):
+        shutil.copytree(balls / kind, tmp_path / "data" / kind)
+    (tmp_path / "data" / "cases.csv").write_text(table)
+    with pytest.raises(MedfcnError, match="line 4"):
+        medfcn.train(tmp_path / "data" / "cases.csv", tmp_path / "run", steps=2, device="cpu", threads=1)
