@@ -147,6 +147,58 @@ def test_the_viewer_draws_the_image_and_both_masks(page):
     assert near(axial, "#56B4E9") > 100
 
 
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_what_is_drawn_at_a_place_is_what_is_read_out_there(page, plane):
+    open_case(page, "case_1")
+    box = page.execute_script(
+        "return document.getElementById(arguments[0]).getBoundingClientRect().toJSON()", f"plane-{plane}"
+    )
+    spots = [(x, y) for x in np.linspace(0.2, 0.8, 9) for y in np.linspace(0.2, 0.8, 7)]
+
+    def seen_at(readout, *, reference, image):
+        for kind, wanted in (("reference", reference), ("image", image)):
+            page.execute_script(
+                "const b = document.getElementById(arguments[0]); if (b.checked !== arguments[1]) b.click()",
+                f"show-{kind}",
+                wanted,
+            )
+        found = []
+        for x, y in spots:
+            place = {"clientX": box["left"] + x * box["width"], "clientY": box["top"] + y * box["height"]}
+            page.execute_script(FIRE, f"plane-{plane}", "pointerdown", {**place, "button": 0})
+            page.execute_script(FIRE, f"plane-{plane}", "pointerup", place)
+            pixel = page.execute_script(
+                """
+                const pen = document.getElementById(arguments[0]).getContext("2d");
+                return [...pen.getImageData(arguments[1], arguments[2], 1, 1).data];
+                """,
+                f"plane-{plane}",
+                round(x * box["width"]),
+                round(y * box["height"]),
+            )
+            found.append((pixel, text_of(page, readout)))
+        return found
+
+    for name, number in (("sagittal", 15), ("coronal", 9), ("axial", 6)):  # through the middle of the mask
+        page.execute_script(SET, f"slice-{name}", number, "input")
+    page.execute_script("document.getElementById('show-prediction').click()")
+    page.execute_script(SET, "opacity", 100, "input")
+    masks = seen_at("at-reference", reference=True, image=False)
+    # An outline may run through the spot; all others must agree.
+    agreeing = sum((max(pixel[:3]) - min(pixel[:3]) > 50) == (label != "background") for pixel, label in masks)
+    assert agreeing >= 0.9 * len(spots)
+    assert {label for _, label in masks} > {"background"}
+    greys = seen_at("at-value", reference=False, image=True)
+    pairs = [(pixel[0], float(value.split()[-1])) for pixel, value in greys if pixel[0] == pixel[1] == pixel[2]]
+    assert np.corrcoef(np.array(pairs).T)[0, 1] > 0.75
+
+
+def test_what_was_missed_is_hatched(page):
+    open_case(page, "case_2")
+    key(page, "d")
+    assert near(pixels(page, "plane-axial"), "#d55e00") > 800
+
+
 def test_a_click_opens_a_case_and_n_and_p_step_from_case_to_case(page):
     assert page.execute_script("return document.getElementById('open-case').textContent") == "case_2"
     open_case(page, "case_0")
