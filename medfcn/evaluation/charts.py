@@ -193,7 +193,7 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
 
 def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: Callable[[float], float]) -> None:
     values = np.sort([mark.x for mark in marks])
-    if values.size >= 4:  # of fewer, the marks say more
+    if values.size >= 6:  # of fewer, the marks say more
         low, median, high = (place(order_statistic(values, share)) for share in (0.25, 0.5, 0.75))
         box = {"x": f"{low:.1f}", "y": f"{middle - 20:.1f}", "width": f"{max(high - low, 0.5):.1f}", "height": "40"}
         ElementTree.SubElement(chart.root, "rect", {**box, "class": "box"})
