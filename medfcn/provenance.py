@@ -8,6 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from medfcn.volumes import LabelMap, VolumeLike
 from medfcn.volumes.names import stem_of
 
 __all__ = ["facts_of", "failures_beside", "labels_of_run", "log_of_run", "sidecar_of", "validation_table"]
+
+_MOST_FACTS = 400
 
 
 def sidecar_of(mask: VolumeLike) -> dict[str, Any]:
@@ -85,14 +88,14 @@ def facts_of(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, d
     card = None if run is None else _read_json(Path(run) / "model.json")
     if isinstance(card, dict):
         facts["Model"] = {name: card[name] for name in ("weights_sha256", "intended_use", "channels") if name in card}
-        facts["Model"] = dict(_flat(facts["Model"]))
+        facts["Model"] = dict(islice(_flat(facts["Model"]), _MOST_FACTS))
         for name, heading in (
             ("training", "Training"),
             ("plan", "Plan"),
             ("settings", "Settings"),
             ("versions", "Versions when the model was trained"),
         ):
-            facts[heading] = dict(_flat(card.get(name)))
+            facts[heading] = dict(islice(_flat(card.get(name)), _MOST_FACTS))
     return facts
 
 

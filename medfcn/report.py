@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medfcn.errors import DatasetError, MedfcnError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
 from medfcn.evaluation.html import About, PredictedCase, write_prediction_report, write_report
 from medfcn.evaluation.masks import values_of
@@ -24,12 +24,12 @@ from medfcn.provenance import facts_of, failures_beside, labels_of_run, log_of_r
 from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume, find_dataset, find_inputs, find_masks, read_mask
 from medfcn.volumes.names import stem_of
 
-__all__ = ["REPORT_FILE", "predict_report", "report", "train_report"]
+__all__ = ["REPORT_FILE", "images_beside", "predict_report", "report", "train_report"]
 
 REPORT_FILE = "report.html"
 
-Images = str | os.PathLike[str] | Mapping[str, VolumeLike]
-"""A folder of images, a dataset, one file, or images by case id."""
+Images = str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]]
+"""A folder of images, a dataset, one file, or images by case id; a list holds a case's channels."""
 
 
 def report(
@@ -72,12 +72,14 @@ def report(
         SettingsError: The labels cannot be.
     """
     refuse_existing(output, overwrite=overwrite)
+    if run is not None and not Path(run).is_dir():
+        raise MissingFileError(f"{run}: no such run folder; check the path")
     pairs = pair_cases(predictions, references)
     meaning = find_meaning(pairs, references, labels)
     if table is None:
         table = evaluate(predictions, references, labels=labels, definitions=definitions)
     cases = _ScoredCases(
-        pairs, meaning, table.labels, _images_of(references) if images is None else _images_at(images)
+        pairs, meaning, table.labels, images_beside(references) if images is None else _images_at(images)
     )
     about = About(title=title, facts=facts_of(pairs.predictions.values(), run), log=log_of_run(run))
     with (progress or Silent()).task("report", len(table.cases)) as task:
@@ -189,8 +191,11 @@ def predict_report(
         )
 
 
-def _images_of(references: Masks) -> dict[str, Sequence[VolumeLike]]:
-    """Images of a dataset by case id; none where the references are no dataset."""
+def images_beside(references: Masks | Images) -> dict[str, Sequence[VolumeLike]]:
+    """The images of a dataset by case id, one for each channel; none where the references are no dataset.
+
+    The folder `labels` of a dataset stands for the dataset.
+    """
     if isinstance(references, Mapping):
         return {}
     folder = Path(references)
@@ -205,8 +210,8 @@ def _images_of(references: Masks) -> dict[str, Sequence[VolumeLike]]:
 
 def _images_at(images: Images) -> dict[str, Sequence[VolumeLike]]:
     if isinstance(images, Mapping):
-        return {str(case): [image] for case, image in images.items()}
-    found = _images_of(images)
+        return {str(case): image if isinstance(image, list) else [image] for case, image in images.items()}
+    found = images_beside(images)
     return found or {case.id: list(case.images) for case in find_inputs(images)}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.evaluation import evaluate, write_scores
-from medfcn.report import predict_report, report, train_report
+from medfcn.report import images_beside, predict_report, report, train_report
 from medfcn.volumes import LabelMap, Volume, read_mask
 from tests.evaluation.pages import AFFINE, Page, active_parts, case_volumes
 
@@ -184,6 +184,29 @@ def test_a_mask_of_values_nobody_names_is_shown_whole(tmp_path):
     Volume(mask * 10.0, AFFINE).save(tmp_path / "a.nii.gz")
     page = Page(predict_report(tmp_path / "masks", tmp_path / "a.nii.gz").read_text("utf-8"))
     assert [label["name"] for label in held(page)["page-data"]["labels"]] == ["mask"]
+
+
+def test_the_images_of_chosen_cases_can_be_given_with_them(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0, 1, 2), sidecar=SIDECAR)
+    chosen = {"case_1": dataset / "labels" / "case_1.nii.gz"}
+    assert images_beside(chosen) == {}
+    assert images_beside(tmp_path / "masks") == {}
+    images = images_beside(dataset / "labels")
+    page = Page(report(masks, chosen, tmp_path / "report.html", images=images).read_text("utf-8"))
+    assert [case["id"] for case in held(page)["page-data"]["cases"]] == ["case_1"]
+    assert held(page)["case-data-0"]["image"]
+
+
+@pytest.mark.parametrize(
+    "card", ["[]", "{", '{"settings": [[[1]]], "plan": 3, "training": null}', '{"versions": {"a": 1e999}}']
+)
+def test_a_run_whose_card_is_odd_still_has_its_report(dataset, tmp_path, card):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.json").write_text(card)
+    (tmp_path / "run" / "log.csv").write_bytes(b"step,loss\n1,\xff\n")
+    report(dataset / "labels", dataset, tmp_path / "report.html", run=tmp_path / "run")
+    with pytest.raises(MissingFileError, match="no such run folder"):
+        report(dataset / "labels", dataset, tmp_path / "other.html", run=tmp_path / "none")
 
 
 def test_the_sample_volumes_have_a_report(tmp_path):

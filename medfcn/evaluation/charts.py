@@ -118,7 +118,9 @@ class _Chart:
         self.text(12, (top + bottom) / 2, title, "title middle", turned=True)
 
     def mark(self, x: float, y: float, mark: Mark) -> None:
-        anchor = ElementTree.SubElement(self.root, "a", {"href": mark.link, "class": "mark", "aria-label": mark.text})
+        # Not a stop of the tab key: hundreds of marks would stand between a reader and the rest of the page.
+        link = {"href": mark.link, "class": "mark", "aria-label": mark.text, "tabindex": "-1"}
+        anchor = ElementTree.SubElement(self.root, "a", link)
         ElementTree.SubElement(anchor, "title").text = mark.text
         if mark.shape == "cross":
             d = f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"
@@ -142,6 +144,8 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
     """
     if not high > low:
         low, high = low - 0.5, high + 0.5
+    if high - low < 1e-9 * max(abs(low), abs(high)):
+        return [low, high]
     rough = (high - low) / about
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)

@@ -41,6 +41,7 @@ _CHARTS = ("dice", "nsd", "hd95_mm", "assd_mm", "precision", "recall")
 _MOST_LABELS_CHARTED = 24
 _MOST_VOLUME_CHARTS = 12
 _MOST_LABELS_NAMED = 4
+_LARGEST_DRAWN = 1e12
 
 _COLUMNS = (
     ("dice", "Dice", 3),
@@ -55,6 +56,7 @@ _COLUMNS = (
     ("prediction_ml", "Prediction ml", 2),
     ("volume_difference_ml", "Δ ml", 2),
 )
+_LESION_COLUMNS = (("lesions", "Lesions", 0), ("lesions_found", "Found", 0), ("lesions_false", "False", 0))
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
         by_case.setdefault(row.case, []).append(row)
     ranked = sorted(by_case, key=lambda case: (min(map(_badness, by_case[case])), case))
     places = {label: place for place, label in enumerate(table.labels)}
+    columns = _columns(table)
     rows = []
     for index, case in enumerate(ranked):
         worst, headline = min(by_case[case], key=_badness), _headline(by_case[case])
@@ -101,11 +104,16 @@ def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
                     "sign": sign,
                     "shape": shape,
                     "is_worst": row is worst,
-                    "cells": [_cell(getattr(row, name), digits) for name, _, digits in _COLUMNS],
+                    "cells": [_cell(getattr(row, name), digits) for name, _, digits in columns],
                     "headline": headline,
                 }
             )
     return rows
+
+
+def _columns(table: ScoreTable) -> tuple[tuple[str, str, int], ...]:
+    """What stands in a row; lesions only where they were counted."""
+    return _COLUMNS + (_LESION_COLUMNS if any(not math.isnan(row.lesions) for row in table.rows) else ())
 
 
 def _cell(value: float, digits: int) -> tuple[str, str]:
@@ -138,7 +146,7 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
     links = {case: f"#case-{index}" for index, case in enumerate(order)}
     definitions = summary.definitions.to_json()
     return {
-        "columns": [title for _, title, _ in _COLUMNS],
+        "columns": [title for _, title, _ in _columns(table)],
         "summary": summary,
         "tolerance": f"{summary.definitions.tolerance_mm:g}",
         "headlines": [_label_headline(label, links) for label in summary.labels],
@@ -195,6 +203,7 @@ def _label_headline(label: LabelSummary, links: Mapping[str, str]) -> dict[str, 
         "both_empty": label.both_empty,
         "support": f"{label.reference_voxels:,}".replace(",", " "),
         "lesions": _lesions(label),
+        "micro": ", ".join(f"{name} {_number(value, 3)}" for name, value in label.micro.items()),
     }
 
 
@@ -368,14 +377,15 @@ def prediction_rows(masks: Sequence[PredictedCase], labels: Sequence[str]) -> tu
 def training_charts(log: Mapping[str, Sequence[float]]) -> list[str]:
     """Loss and validation Dice over the steps of a training; empty without a log."""
     steps = log.get("step", ())
+    x_end = max((step for step in steps if abs(step) < _LARGEST_DRAWN), default=1.0)
     charts = []
     for name, title, kind, is_share in (
         ("loss", "Training loss", "solid", False),
         ("validation_dice", "Validation Dice", "dots", True),
         ("learning_rate", "Learning rate", "solid", False),
     ):
-        points = [(x, y) for x, y in zip(steps, log.get(name, ()), strict=False) if math.isfinite(x + y)]
+        points = [(x, y) for x, y in zip(steps, log.get(name, ()), strict=False) if abs(x) + abs(y) < _LARGEST_DRAWN]
         if points:
             curve = Curve(title, points, kind)
-            charts.append(curve_chart([curve], x_title="Step", y_title=title, x_end=max(steps), is_share=is_share))
+            charts.append(curve_chart([curve], x_title="Step", y_title=title, x_end=x_end, is_share=is_share))
     return charts

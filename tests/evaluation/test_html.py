@@ -7,6 +7,7 @@ import json
 import math
 import re
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -253,6 +254,44 @@ def test_forty_large_cases_stay_below_20_mb(tmp_path):
     path = write_report(tmp_path / "report.html", ScoreTable(tuple(rows)), lambda _: volumes)
     assert 4e6 < path.stat().st_size < 20e6
     assert path.read_text("utf-8").count('id="case-data-') == 40
+
+
+def test_many_cases_keep_the_worst_and_name_the_others(tmp_path):
+    volumes = case_volumes(shape=(70, 60, 50))
+    row = table_of({"case": volumes}).rows[0]
+    rows = [replace(row, case=f"case_{number:03}", dice=1 - number / 1000) for number in range(800)]
+    noise = np.random.default_rng(0).integers(0, 4000, volumes.image.shape).astype(np.int16)
+    noisy = CaseVolumes(Volume(noise, AFFINE), volumes.reference, volumes.prediction)
+    path = write_report(tmp_path / "report.html", ScoreTable(tuple(rows)), lambda _: noisy)
+    page = Page(path.read_text("utf-8"))
+    assert path.stat().st_size < 20e6
+    data = next(json.loads(text) for tag, a, text in page.raw if a.get("id") == "page-data")
+    has = [case["has"] for case in data["cases"]]
+    assert data["cases"][0]["id"] == "case_799"
+    assert has == sorted(has, reverse=True), "the worst cases come with their volumes"
+    assert 200 < sum(has) < 800
+    assert f"No volumes in this page for {800 - sum(has)} cases" in page.text
+
+
+def test_lesions_have_columns_only_where_they_were_counted(tmp_path):
+    cases = {"a": case_volumes()}
+    _, plain = written(tmp_path, cases)
+    assert "Lesions:" not in plain.text
+    table = table_of(cases)
+    counted = ScoreTable(tuple(replace(row, lesions=4.0, lesions_found=3.0, lesions_false=1.0) for row in table.rows))
+    page = Page(write_report(tmp_path / "report.html", counted, cases.__getitem__).read_text("utf-8"))
+    assert "Lesions: 3 of 4 found, 1 false; recall 0.750, precision 0.750, F1 0.750." in page.text
+
+
+def test_a_log_of_odd_numbers_is_drawn_as_far_as_it_can_be(tmp_path):
+    log = {
+        "step": [1.0, math.inf, math.nan, 4.0],
+        "loss": [0.5, 1.0, 2.0, -1e308],
+        "validation_dice": [math.nan] * 4,
+    }
+    _, page = written(tmp_path, {"a": case_volumes()}, about=About(log=log))
+    assert "Training loss" in page.text
+    assert "Validation Dice" not in page.text
 
 
 # ---- nothing active ----

@@ -32,6 +32,10 @@ const Viewer = (() => {
       return;
     }
     const held = JSON.parse(source.textContent);
+    if (typeof DecompressionStream === "undefined") {
+      element("case-notes").textContent = "This browser cannot unpack the volumes; Chrome 80, Firefox 113, Safari 16.4 and later ones can.";
+      return;
+    }
     const [image, reference, prediction] = await Promise.all(
       [held.image && held.image.bytes, held.reference, held.prediction].map((text) => (text ? inflate(text) : null)));
     if (turn !== asked) return;
