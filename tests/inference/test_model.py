@@ -142,6 +142,20 @@ def test_a_mask_has_the_grid_of_its_image_byte_for_byte(tmp_path: Path, ending: 
     assert not any(text in raw for text in (b"DOE", b"1970", b"secret"))
 
 
+@pytest.mark.parametrize(("unit", "millimetres"), [("meter", 1000.0), ("micron", 0.001)])
+def test_the_unit_of_length_of_a_file_does_not_matter(tmp_path: Path, unit: str, millimetres: float) -> None:
+    model, affine = tiny_model(), np.diag([-1.0, -1.0, 2.0, 1.0])
+    expected = model.predict_case(write_image(tmp_path / "mm.nii.gz", blobs(), affine))
+    affine[:3, :3] /= millimetres
+    image = nibabel.Nifti1Image(blobs(), affine)
+    header: Any = image.header
+    header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "other.nii.gz")
+    found = model.predict_case(tmp_path / "other.nii.gz")
+    assert np.array_equal(found.mask.array, expected.mask.array)
+    assert found.volumes_ml == {"organ": pytest.approx(expected.volumes_ml["organ"])}
+
+
 @pytest.mark.parametrize("labels", ["organ=1", "left=3,right=7"])
 def test_a_constant_image_gets_an_empty_mask_and_says_so(labels: str) -> None:
     image = Volume(np.full((8, 9, 4), 40, dtype=np.int16), AFFINE)
