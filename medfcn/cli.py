@@ -203,7 +203,7 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @_device
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @_reading
@@ -234,18 +234,14 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 @_reading
 @_overwrite
 @_device
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
-def predict(
-    runs: tuple[str, ...], source: str, output: str, cases: str | None, threads: int | None, **choices: Any
-) -> None:
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
+def predict(runs: tuple[str, ...], source: str, output: str, cases: str | None, **choices: Any) -> None:
     """Put masks on INPUT, a volume or a folder of volumes, with the model of RUN.
 
     Several RUNs are averaged. Masks lie on the volumes' own grids.
     """
-    from medfcn.inference.devices import set_threads
     from medfcn.inference.predict import predict as run_prediction
 
-    set_threads(threads)
     ids = read_ids(cases) if cases else None
     result = run_prediction(list(runs), source, output, cases=ids, progress=for_terminal(), **choices)
     for case, flag in result.flags:
@@ -298,10 +294,10 @@ def _references(references: str, ids: Sequence[str] | None) -> Any:
 
 @main.command()
 @click.option("-o", "--output", default="medfcn_demo", show_default=True, help="The folder to make.")
-@click.option("--budget", default="80s", show_default=True, callback=_checked(_check_budget), help="Of the training.")
+@click.option("--steps", type=click.IntRange(min=1), default=350, show_default=True, help="Of the training.")
 @_overwrite
 @_device
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]")
 def demo(**choices: Any) -> None:
     """Train, predict, evaluate and draw on the sample volumes that come with medfcn, in about two minutes."""
     from medfcn.demo import demo as run_demo

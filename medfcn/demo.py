@@ -52,7 +52,7 @@ def sample_data() -> Path:
 def demo(
     output: Path | str,
     *,
-    budget: str | float = "80s",
+    steps: int = 350,
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
@@ -62,7 +62,7 @@ def demo(
 
     Args:
         output: The folder to make.
-        budget: Wall time of the training.
+        steps: Of the training; their number, not their time, decides how good the masks are.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; None leaves it to torch.
         overwrite: Replace an existing demo.
@@ -79,7 +79,7 @@ def demo(
         data / "train",
         run,
         labels="organ=1",
-        budget=budget,
+        steps=steps,
         device=device,
         threads=threads,
         overwrite=overwrite,

@@ -9,14 +9,14 @@ from medfcn.errors import OutputExistsError
 
 
 def test_a_short_demo_makes_masks_scores_and_a_picture(tmp_path: Path) -> None:
-    made = demo(tmp_path / "demo", budget="12s", device="cpu", threads=1)
+    made = demo(tmp_path / "demo", steps=25, device="cpu", threads=1)
     assert sorted(path.name for path in made.masks.glob("*.nii.gz")) == [f"sample_{n}.nii.gz" for n in range(13, 17)]
     assert (made.folder / "scores" / "scores.csv").is_file()
     assert made.picture.read_bytes().startswith(b"\x89PNG")
     assert {row.case for row in made.scores.rows} == {f"sample_{n}" for n in range(13, 17)}
     assert {row.label for row in made.scores.rows} == {"organ"}
     with pytest.raises(OutputExistsError):
-        demo(tmp_path / "demo", budget="12s")
+        demo(tmp_path / "demo", steps=25)
 
 
 @pytest.mark.slow

@@ -1,5 +1,10 @@
 """Which device and which arithmetic a network runs on."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+
 import torch
 
 from medfcn.errors import SettingsError
@@ -26,17 +31,22 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def set_threads(threads: int | None) -> None:
-    """Fix the number of CPU threads that torch uses; None leaves torch's choice.
+@contextmanager
+def using_threads(threads: int | None) -> Iterator[None]:
+    """Fix the number of CPU threads that torch uses, for a while; None leaves it as it is.
 
     Raises:
         SettingsError: Less than one.
     """
-    if threads is None:
-        return
-    if threads < 1:
-        raise SettingsError(f"threads {threads}: at least 1 is needed; leave --threads out for all cores")
-    torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads {threads}: at least 1 is needed; leave --threads out for the default")
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -45,3 +55,31 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def fastest_threads(work: Callable[[], object], *, rounds: int = 3) -> int:
+    """The number of CPU threads, one or all that torch would use, with which a piece of work takes less time.
+
+    More threads are not always faster: on cores that other programs use, threads that wait for each other were seen
+    to take five times the CPU time of one. Both are tried in turn, so that a machine whose pace drifts is judged
+    fairly.
+
+    Args:
+        work: Done `2 * rounds` times and twice to warm up; should take a few hundredths of a second or more.
+        rounds: How often each is timed.
+    """
+    most = torch.get_num_threads()
+    if most == 1:
+        return 1
+    seconds: dict[int, list[float]] = {1: [], most: []}
+    try:
+        for turn in range(rounds + 1):
+            for threads, taken in seconds.items():
+                torch.set_num_threads(threads)
+                began = time.monotonic()
+                work()
+                if turn:
+                    taken.append(time.monotonic() - began)
+    finally:
+        torch.set_num_threads(most)
+    return min(seconds, key=lambda threads: median(seconds[threads]))

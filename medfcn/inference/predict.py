@@ -18,6 +18,7 @@ from typing import Any
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError, OutputExistsError
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
 from medfcn.inference.card import Card
+from medfcn.inference.devices import using_threads
 from medfcn.inference.model import READ_STRICTLY, Model, Prediction, as_channels, predict_with
 from medfcn.progress import Progress, Silent
 from medfcn.volumes import Case, ReadOptions, Volume, VolumeLike, find_inputs
@@ -111,6 +112,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     device: str = "auto",
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> PredictionRun:
     """Put masks on a volume, or on every volume of a folder.
@@ -127,6 +129,8 @@ def predict(
         overwrite: Replace masks that are there.
         resume: Keep masks that this model made of this input with these settings, and make the others.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of torch. Another number can change a probability by 1e-6, so masks are made with one
+            unless asked otherwise, and their `.json` says with how many.
         progress: Where messages go.
 
     Raises:
@@ -154,13 +158,14 @@ def predict(
         probabilities=probabilities,
         tta=tta,
         options=options,
+        threads=threads,
     )
     if is_file and not resume:
         refuse_existing(job.sidecar_path(found[0]), overwrite=overwrite)
     _refuse_inputs(found, job)
     folder.mkdir(parents=True, exist_ok=True)
     predicted, skipped, failures, flags = [], [], [], []
-    with say.task("predict", len(found)) as task:
+    with say.task("predict", len(found)) as task, using_threads(threads):
         for case, volumes in _read_ahead(found, job, resume=resume):
             try:
                 read = volumes.result()
@@ -214,6 +219,7 @@ class _Job:
     probabilities: bool
     tta: bool | None
     options: ReadOptions
+    threads: int
 
     def mask_path(self, case: Case) -> Path:
         return self.mask or self.folder / f"{case.id}.nii.gz"
@@ -240,6 +246,7 @@ class _Job:
             "model_sha256": [model.card.weights_sha256 for model in self.models.models],
             "card_sha256": [_card_sha256(model.card) for model in self.models.models],
             "medfcn": version("medfcn"),
+            "threads": self.threads,
             "reading": dataclasses.asdict(self.options),
             "threshold": card.settings.prediction.threshold,
             "tta": card.settings.prediction.tta if self.tta is None else self.tta,

@@ -30,8 +30,8 @@ def bilinear_kernel(stride: int) -> torch.Tensor:
 class Upsample(nn.Module):
     """Doubles a map's resolution and cuts it to the size it is told.
 
-    `transposed` is a transposed convolution that starts as bilinear interpolation of each channel by itself and learns
-    from there; `bilinear` stays what it is. One kernel per pair of channels costs less than one per channel would:
+    `transposed` is a transposed convolution that starts as bilinear interpolation of each channel and learns from
+    there; `bilinear` stays what it is. One kernel per pair of channels costs less than one per channel would:
     grouped transposed convolutions have no fast path on CPUs (a training step took 1.6 times as long, torch 2.13).
     """
 

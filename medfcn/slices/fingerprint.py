@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.slices.components import largest_share
-from medfcn.slices.grid import map_to_network
+from medfcn.slices.grid import GridMap, map_to_network
 from medfcn.volumes import Volume
 
 _FOREGROUND_SAMPLE = 10_000
@@ -22,6 +22,7 @@ class CaseFingerprint:
         id: The case.
         shape: Voxels in R, A, S order.
         spacing_mm: Voxel edge lengths in R, A, S order.
+        extent_mm: Edges of the box around the foreground in R, A, S order; zeros without foreground.
         minimum: The smallest intensity of each channel.
         foreground: For each channel up to 10,000 intensities under the labels.
         label_voxels: Voxels of each label, in the order of the labels.
@@ -31,6 +32,7 @@ class CaseFingerprint:
     id: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
+    extent_mm: tuple[float, float, float]
     minimum: tuple[float, ...]
     foreground: tuple[NDArray[np.float32], ...]
     label_voxels: tuple[int, ...]
@@ -63,8 +65,18 @@ def fingerprint_case(
         id=case_id,
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
+        extent_mm=_extent_mm(drawn, grid),
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
         largest_shares=tuple(largest_share(labels == value + 1) for value in range(label_count)),
     )
+
+
+def _extent_mm(drawn: NDArray[np.bool_], grid: GridMap) -> tuple[float, float, float]:
+    voxels = []
+    for axis in grid.axes:
+        held = np.flatnonzero(drawn.any(axis=tuple(other for other in range(3) if other != axis)))
+        voxels.append(int(held[-1] - held[0]) + 1 if len(held) else 0)
+    first, second, third = (count * edge for count, edge in zip(voxels, grid.spacing_native_mm, strict=True))
+    return first, second, third

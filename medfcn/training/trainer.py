@@ -4,6 +4,7 @@
 write the weights that were best on the validation cases with everything needed to use them.
 """
 
+import copy
 import math
 import platform
 import time
@@ -19,7 +20,7 @@ from torch import nn
 from medfcn.config import Settings, TrainingSettings
 from medfcn.errors import TrainingError
 from medfcn.inference.card import Card
-from medfcn.inference.devices import has_fast_bfloat16
+from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
 from medfcn.inference.model import Model
 from medfcn.networks.fcn import FCN, build_network, channels_last
 from medfcn.networks.losses import CrossEntropyDiceLoss
@@ -108,6 +109,20 @@ class Trainer:
         wanted = settings.training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
 
+    def fastest_threads(self) -> int:
+        """The number of CPU threads with which a step takes less time; the network is left as it is."""
+        if self.machine.device.type != "cpu":
+            return torch.get_num_threads()
+        network = copy.deepcopy(self.network).train()
+        images, targets = self._batch(0)
+
+        def work() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bfloat16):
+                logits = network(images)
+            self.loss(logits, targets).backward()
+
+        return fastest_threads(work)
+
     def run(self, length: Length) -> Outcome:
         """Train for a length, and keep the weights that were best on the validation cases."""
         clock = StepClock(length, started=self.machine.started)
@@ -188,21 +203,16 @@ class Trainer:
 
     def _step(self, step: int, total: int | None) -> float:
         """One optimiser step; returns its loss."""
-        device = self.machine.device
-        batch = self.sampler.batch(step)
-        images = torch.from_numpy(batch.images).to(device)
-        targets = torch.from_numpy(batch.targets).to(device)
-        images, targets = self.augmenter(images, targets, step=step)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images, targets = self._batch(step)
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate(step, total)
         self.network.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.use_bfloat16):
+        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             logits = self.network(images)
         loss = self.loss(logits, targets)
         value = float(loss.detach())
         if not math.isfinite(value):
-            names = ", ".join(sorted(set(batch.cases))[:8])
+            names = ", ".join(sorted(set(self.sampler.batch(step).cases))[:8])
             raise TrainingError(
                 f"step {step + 1}: the loss is {value}; its slices are of {names}; look at these volumes, or lower "
                 "training.learning_rate"
@@ -213,6 +223,15 @@ class Trainer:
         self.optimiser.step()
         self.averaged.update(self.network)
         return value
+
+    def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The augmented images and targets of a step, on the device."""
+        device = self.machine.device
+        batch = self.sampler.batch(step)
+        images = torch.from_numpy(batch.images).to(device)
+        targets = torch.from_numpy(batch.targets).to(device)
+        images, targets = self.augmenter(images, targets, step=step)
+        return images.contiguous(memory_format=torch.channels_last), targets
 
     def _state(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.averaged.network.state_dict().items()}

@@ -24,11 +24,13 @@ def _case(
     minimum: float = 0.0,
     voxels: tuple[int, ...] = (500,),
     foreground: Any = (10.0, 20.0, 30.0),
+    extent: tuple[float, float, float] = (30.0, 30.0, 30.0),
 ) -> CaseFingerprint:
     return CaseFingerprint(
         id="case",
         shape=shape,
         spacing_mm=spacing,
+        extent_mm=extent,
         minimum=(minimum,),
         foreground=(np.array(foreground, dtype=np.float32),),
         label_voxels=voxels,
@@ -54,6 +56,16 @@ def test_nearly_isotropic_cases_are_cut_axially() -> None:
     assert make_plan([_case(spacing=(1.4, 1.0, 1.0))], Settings()).view == "axial"
     minority = [_case(spacing=(3.0, 1.0, 1.0)), _case(), _case()]
     assert make_plan(minority, Settings()).view == "axial"
+
+
+@pytest.mark.parametrize(
+    ("extent", "view"),
+    [((20, 40, 20), "coronal"), ((40, 20, 20), "sagittal"), ((20, 20, 40), "axial"), ((33, 20, 30), "axial")],
+)
+def test_an_isotropic_organ_is_cut_across_its_longest_direction(
+    extent: tuple[float, float, float], view: str
+) -> None:
+    assert make_plan([_case(extent=extent), _case(extent=(0.0, 0.0, 0.0))], Settings()).view == view
 
 
 def test_ct_is_told_by_its_air() -> None:
