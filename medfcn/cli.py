@@ -12,6 +12,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -215,11 +216,15 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
     TSV with the columns image and label.
     """
+    from medfcn.report import train_report
     from medfcn.training.train import train as run_training
 
+    progress = for_terminal()
     ids = read_ids(leave_out) if leave_out else ()
-    run = run_training(dataset, output, settings=config, leave_out=ids, progress=for_terminal(), **choices)
-    click.echo(f"Validation, {run.folder}:")
+    run = run_training(dataset, output, settings=config, leave_out=ids, progress=progress, **choices)
+    outside = choices["allow_outside"]
+    train_report(run.folder, dataset, allow_outside=outside, overwrite=True, progress=progress)
+    click.echo(f"Validation, {run.folder} (see report.html in it):")
     click.echo(run.validation.to_text())
 
 
@@ -229,27 +234,35 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 @click.option("-o", "--output", required=True, help="A folder for masks; for one volume also a .nii or .nii.gz file.")
 @click.option("--probabilities", is_flag=True, help="Also write probabilities/<case>.nii.gz.")
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that training drew.")
+@click.option("--report", "with_report", is_flag=True, help="Also write report.html: the masks over the volumes.")
 @click.option("--resume", is_flag=True, help="Keep masks that this model made of this input; make the others.")
 @_cases
 @_reading
 @_overwrite
 @_device
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
-def predict(runs: tuple[str, ...], source: str, output: str, cases: str | None, **choices: Any) -> None:
+def predict(
+    runs: tuple[str, ...], source: str, output: str, cases: str | None, with_report: bool, **choices: Any
+) -> None:
     """Put masks on INPUT, a volume or a folder of volumes, with the model of RUN.
 
     Several RUNs are averaged. Masks lie on the volumes' own grids.
     """
     from medfcn.inference.predict import predict as run_prediction
 
+    progress = for_terminal()
     ids = read_ids(cases) if cases else None
-    result = run_prediction(list(runs), source, output, cases=ids, progress=for_terminal(), **choices)
+    result = run_prediction(list(runs), source, output, cases=ids, progress=progress, **choices)
+    if with_report and (result.predicted or result.skipped):
+        from medfcn.report import predict_report
+
+        click.echo(f"report: {predict_report(output, source, overwrite=True, progress=progress)}")
     for case, flag in result.flags:
         click.echo(printable(f"{case}: {flag}"), err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
     click.echo(f"{len(result.predicted)} masks{kept}: {result.output}")
     if result.failures:
-        click.echo(f"{len(result.failures)} cases failed, see failures.csv", err=True)
+        click.echo(f"{len(result.failures)} of {len(result.failures) + len(result.predicted)} cases failed", err=True)
         sys.exit(_SOME_FAILED if result.predicted or result.skipped else _FAILED)
 
 
@@ -259,22 +272,72 @@ def predict(runs: tuple[str, ...], source: str, output: str, cases: str | None, 
 @click.option("-o", "--output", required=True, help="The folder for scores.csv and summary.json.")
 @_labels
 @click.option("--tolerance-mm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of NSD, in mm.")
+@click.option(
+    "--boundary",
+    type=click.Choice(["voxels", "elements"]),
+    default="voxels",
+    show_default=True,
+    help="What HD, HD95, ASSD and MASD are measured between: voxels or surface elements.",
+)
+@click.option("--pooled-hd95", is_flag=True, help="One 95th percentile of both directions, not the larger of two.")
+@click.option("--lesions", is_flag=True, help="Also count lesions found, missed and false: for scattered targets.")
+@click.option("--compare", metavar="OTHER", help="Other masks, or the folder of their scores: paired differences.")
+@click.option("--images", metavar="FOLDER", help="Volumes to show in report.html. [default: those of REFERENCES]")
+@click.option("--report/--no-report", "with_report", default=True, help="Write report.html.", show_default=True)
 @_cases
 @_overwrite
-def evaluate(
-    predictions: str, references: str, output: str, cases: str | None, overwrite: bool, **choices: Any
-) -> None:
-    """Score the masks in PREDICTIONS against those in REFERENCES, in Dice and millimetres."""
-    from medfcn.evaluation import evaluate as run_evaluation
-    from medfcn.evaluation import write_scores
+def evaluate(predictions: str, references: str, output: str, **choices: Any) -> None:
+    """Score the masks in PREDICTIONS against those in REFERENCES, in Dice and millimetres.
 
+    REFERENCES is a folder of masks or a data set. Every reference is due: one without a mask counts as a miss.
+    """
+    from medfcn.evaluation import Definitions, write_scores
+    from medfcn.evaluation import evaluate as run_evaluation
+
+    overwrite, labels = choices["overwrite"], choices["labels"]
     refuse_existing(output, overwrite=overwrite)
-    ids = read_ids(cases) if cases else None
-    table = run_evaluation(predictions, _references(references, ids), **choices)
+    progress = for_terminal()
+    due = _references(references, read_ids(choices["cases"]) if choices["cases"] else None)
+    definitions = Definitions(
+        tolerance_mm=choices["tolerance_mm"],
+        boundary=choices["boundary"],
+        pooled_hd95=choices["pooled_hd95"],
+        lesions=choices["lesions"],
+    )
+    table = run_evaluation(predictions, due, labels=labels, definitions=definitions, progress=progress)
     write_scores(table, output, overwrite=overwrite)
     click.echo(table.to_text())
+    if choices["compare"]:
+        _compare(table, choices["compare"], due, labels, output)
+    if choices["with_report"]:
+        from medfcn.report import images_beside, report
+
+        images = choices["images"] or images_beside(references) or None
+        page = Path(output) / "report.html"
+        report(
+            predictions, due, page, images=images, labels=labels, definitions=definitions, table=table,
+            overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+        click.echo(f"report: {page}")
     if table.failures:
         sys.exit(_SOME_FAILED if table.rows else _FAILED)
+
+
+def _compare(table: Any, other: str, due: Any, labels: str | None, output: str) -> None:
+    """Print and keep how a table differs from that of other masks."""
+    from medfcn.evaluation import ScoreTable
+    from medfcn.evaluation import evaluate as run_evaluation
+    from medfcn.evaluation.compare import compare_tables
+    from medfcn.files import write_json
+
+    scores = Path(other) / "scores.csv"
+    if scores.is_file():
+        theirs = ScoreTable.from_csv(scores)
+    else:
+        theirs = run_evaluation(other, due, labels=labels, definitions=table.definitions, progress=for_terminal())
+    comparison = compare_tables(table, theirs)
+    write_json(Path(output) / "comparison.json", comparison.to_json())
+    click.echo(comparison.to_text())
 
 
 def _references(references: str, ids: Sequence[str] | None) -> Any:
@@ -305,5 +368,6 @@ def demo(**choices: Any) -> None:
     result = run_demo(progress=for_terminal(), **choices)
     click.echo(result.scores.to_text())
     click.echo(
-        f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / 'scores.csv'}\npicture: {result.picture}"
+        f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / 'scores.csv'}\npicture: {result.picture}\n"
+        f"report:  {result.report}"
     )

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
-from medfcn.evaluation.report import PictureCase, overlay_sheet
+from medfcn.evaluation.pictures import PictureCase, overlay_sheet
 from medfcn.files import refuse_existing
 from medfcn.inference.predict import predict
 from medfcn.progress import Progress, Silent
+from medfcn.report import report
 from medfcn.training.train import train
 from medfcn.volumes import find_inputs, find_masks, read_mask, read_volume
 
@@ -24,6 +25,7 @@ class Demo:
         masks: The folder of masks of the unseen volumes.
         scores: Of these masks.
         picture: A PNG of the masks over the volumes.
+        report: A page with the scores, and a viewer of the masks over the volumes.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class Demo:
     masks: Path
     scores: ScoreTable
     picture: Path
+    report: Path
 
 
 def sample_data() -> Path:
@@ -64,7 +67,7 @@ def demo(
         output: The folder to make.
         steps: Of the training; their number, not their time, decides how good the masks are.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of torch; None leaves it to torch.
+        threads: CPU threads of the training; None takes one or all cores, whichever is faster.
         overwrite: Replace an existing demo.
         progress: Where messages go.
 
@@ -88,7 +91,7 @@ def demo(
     images = data / "test" / "images"
     masks = predict(run, images, folder / "masks", device=device, overwrite=overwrite, progress=say).output
     references = find_masks(data / "test" / "labels")
-    table = evaluate(masks, data / "test" / "labels")
+    table = evaluate(masks, data / "test" / "labels", progress=say)
     write_scores(table, folder / "scores", overwrite=overwrite)
     picture = folder / "overlay.png"
     found = find_masks(masks)
@@ -102,4 +105,7 @@ def demo(
         ],
         picture,
     )
-    return Demo(folder=folder, run=run, masks=masks, scores=table, picture=picture)
+    page = report(
+        masks, data / "test", folder / "report.html", run=run, table=table, overwrite=overwrite, progress=say
+    )
+    return Demo(folder=folder, run=run, masks=masks, scores=table, picture=picture, report=page)

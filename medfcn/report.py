@@ -93,6 +93,7 @@ def train_report(
     dataset: Path | str,
     *,
     output: Path | str | None = None,
+    allow_outside: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -102,6 +103,7 @@ def train_report(
         run: A finished run folder: its `validation/` holds masks and `scores.csv`.
         dataset: The dataset it was trained on, for images and references.
         output: The file to write; `report.html` in the run folder unless given.
+        allow_outside: As in `train`.
         overwrite: Replace an existing file.
         progress: Where messages go.
 
@@ -119,7 +121,7 @@ def train_report(
     table = validation_table(run)
     labels = labels_of_run(run)
     due = set(table.cases)
-    found = {case.id: case for case in find_dataset(dataset).cases if case.id in due}
+    found = {case.id: case for case in find_dataset(dataset, allow_outside=allow_outside).cases if case.id in due}
     references: dict[str, VolumeLike] = {case.id: case.label for case in found.values() if case.label is not None}
     if not references:
         raise DatasetError(

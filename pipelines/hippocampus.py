@@ -88,7 +88,7 @@ def main(data: str | None, output: str, budget: str, context: int, threads: int 
     write_scores(table, folder / "scores")
     click.echo(table.to_text())
     click.echo(
-        f"trained in {run.seconds:.0f} s, {run.cpu_seconds:.0f} CPU s; {len(test)} unseen volumes: {folder / 'scores'}"
+        f"trained in {run.seconds:.0f} s, {run.cpu_seconds:.0f} CPU s; {len(test)} unseen: {folder / 'scores'}"
     )
 
 

@@ -42,8 +42,16 @@ def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Pa
     validation = [name for name in files_in(run) if name.startswith("validation/ball_")]
     assert len(validation) == 1
     assert files_in(run) == sorted(
-        ["cases.csv", "log.csv", "model.json", "model.safetensors", "validation/scores.csv", "validation/summary.json"]
-        + validation
+        [
+            "cases.csv",
+            "log.csv",
+            "model.json",
+            "model.safetensors",
+            "report.html",
+            "validation/scores.csv",
+            "validation/summary.json",
+            *validation,
+        ]
     )
     with (run / "cases.csv").open() as file:
         uses = {row["case"]: row["use"] for row in csv.DictReader(file)}
@@ -178,7 +186,9 @@ def test_bad_cases_are_left_out_on_request_and_said_so(balls: Path, tmp_path: Pa
         (["--no-such-option"], "--no-such-option"),
     ],
 )
-def test_misuse_of_the_command_line_ends_with_2(arguments: list[object], said: str, balls: Path, tmp_path: Path) -> None:
+def test_misuse_of_the_command_line_ends_with_2(
+    arguments: list[object], said: str, balls: Path, tmp_path: Path
+) -> None:
     result = medfcn("train", balls, "-o", tmp_path / "run", *arguments)
     assert result.exit_code == 2
     assert said in only_line(result)

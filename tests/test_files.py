@@ -20,9 +20,14 @@ from medfcn.files import atomic_write, csv_field, read_ids, refuse_existing, wri
 def test_a_writer_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "mask.nii.gz"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_write(path) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with atomic_write(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -31,7 +31,9 @@ def hippocampus_run(shared_data: Path, tmp_path_factory: pytest.TempPathFactory)
     return run
 
 
-def test_one_patient_stored_in_48_ways_gets_one_mask(hippocampus_run: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_one_patient_stored_in_48_ways_gets_one_mask(
+    hippocampus_run: Path, shared_data: Path, tmp_path: Path
+) -> None:
     image = nibabel.load(shared_data / "hippocampus" / "images" / f"{TEST_IDS[0]}.nii.gz")
     array = np.asarray(image.dataobj)
     model = medfcn.load(hippocampus_run, device="cpu")

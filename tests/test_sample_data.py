@@ -207,9 +207,7 @@ def test_orientations_datatypes_and_spacings_vary(numbers: tuple[int, ...]) -> N
     assert len({nib.aff2axcodes(image.affine) for image in images}) >= 3
     assert len({image.get_data_dtype() for image in images}) >= 3
     assert any(image.dataobj.slope != 1 for image in images), "none has a slope"
-    assert any(nib.affines.obliquity(image.affine).max() > np.radians(10) for image in images), (
-        "none is oblique"
-    )
+    assert any(nib.affines.obliquity(image.affine).max() > np.radians(10) for image in images), "none is oblique"
     ratios = [max(image.header.get_zooms()) / min(image.header.get_zooms()) for image in images]
     assert min(ratios) < 1.001
     assert max(ratios) > 2
@@ -277,6 +275,4 @@ def test_readme_lists_every_file_as_it_is() -> None:
         assert axes == "".join(nib.aff2axcodes(image.affine))
         assert datatype.split(",")[0] == str(image.get_data_dtype())
         assert (oblique == "yes") == bool(nib.affines.obliquity(image.affine).max() > 0.01)
-        assert float(organ_ml) == pytest.approx(
-            mask.sum() * np.prod(image.header.get_zooms()) / 1000, abs=0.06
-        )
+        assert float(organ_ml) == pytest.approx(mask.sum() * np.prod(image.header.get_zooms()) / 1000, abs=0.06)

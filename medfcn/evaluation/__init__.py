@@ -18,7 +18,7 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
-from medfcn.evaluation.report import PictureCase, overlay_picture, overlay_sheet
+from medfcn.evaluation.pictures import PictureCase, overlay_picture, overlay_sheet
 from medfcn.evaluation.scores import Definitions, LabelScores, score_case
 from medfcn.evaluation.summary import (
     DistanceSummary,

@@ -1,7 +1,6 @@
 """A folder of predictions and a folder of references -> a table of scores."""
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,13 +9,11 @@ from medfcn.evaluation.masks import values_of
 from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases
 from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, original_values, score_case
 from medfcn.evaluation.table import ScoreTable
+from medfcn.progress import Progress, Silent
 from medfcn.volumes import LabelMap, read_mask
 from medfcn.volumes.names import printable
 
-__all__ = ["Progress", "evaluate"]
-
-Progress = Callable[[int, int, str], None]
-"""Called after each case with how many are done, how many there are, and the case's id."""
+__all__ = ["evaluate"]
 
 _NOTHING = "nothing drawn or found"
 
@@ -48,7 +45,7 @@ def evaluate(
         definitions: All settings at once, in place of `tolerance_mm`.
         threads: Cases in parallel; as many as there are processors unless given. The scores do not depend on
             it.
-        progress: Told after each case.
+        progress: Where messages go.
 
     Returns:
         A row for each case and label.
@@ -69,7 +66,7 @@ def evaluate(
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
     pairs = pair_cases(predictions, references)
     meaning = find_meaning(pairs, references, labels)
-    scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress)
+    scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
     notes = (*pairs.notes(), *meaning.notes, *_stray_values(scored, meaning))
     rows = _rows_of_found_values(scored, meaning) if meaning.labels is None else _rows(scored)
     return ScoreTable(rows, definitions, notes, failures)
@@ -89,7 +86,7 @@ def _processors() -> int:
 
 
 def _score_all(
-    pairs: Pairs, meaning: Meaning, definitions: Definitions, threads: int, progress: Progress | None
+    pairs: Pairs, meaning: Meaning, definitions: Definitions, threads: int, progress: Progress
 ) -> tuple[list[_ScoredCase], tuple[tuple[str, str], ...]]:
     """Score every case, in the order of the ids; what a user can mend becomes a failure."""
 
@@ -101,17 +98,17 @@ def _score_all(
 
     scored: list[_ScoredCase] = []
     failures: list[tuple[str, str]] = []
-    with ThreadPoolExecutor(max_workers=max(1, threads)) as executor:
+    with (
+        progress.task("evaluate", len(pairs.references)) as task,
+        ThreadPoolExecutor(max_workers=max(1, threads)) as executor,
+    ):
         try:
-            for done, (case, outcome) in enumerate(
-                zip(pairs.references, executor.map(score, pairs.references), strict=True), start=1
-            ):
+            for case, outcome in zip(pairs.references, executor.map(score, pairs.references), strict=True):
                 if isinstance(outcome, MedfcnError):
                     failures.append((case, str(outcome)))
                 else:
                     scored.append(outcome)
-                if progress is not None:
-                    progress(done, len(pairs.references), case)
+                task.advance(case)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,6 +1,7 @@
 """Folders of masks: matched by id, missing ones counted, values read as what they mean."""
 
 import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from medfcn.errors import DatasetError, LabelError, MissingFileError, SettingsError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
+from medfcn.progress import Lines
 from medfcn.volumes import LabelEntry, LabelMap, Volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
@@ -236,11 +238,13 @@ def test_threads_change_nothing_and_progress_counts_every_case(tmp_path):
     random = np.random.default_rng(0)
     masks = {f"case_{n}": Volume((random.random((9, 9, 9)) < 0.3).astype(np.uint8), AFFINE) for n in range(9)}
     moved = {case: mask.with_array(np.roll(mask.array, 1, 0)) for case, mask in masks.items()}
-    seen = []
-    one = evaluate(moved, masks, threads=1, progress=lambda *state: seen.append(state))
+    told = io.StringIO()
+    one = evaluate(moved, masks, threads=1, progress=Lines(told, every_seconds=0.0))
     four = evaluate(moved, masks, threads=4)
     assert one.rows == four.rows
-    assert seen == [(n + 1, 9, f"case_{n}") for n in range(9)]
+    lines = told.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"evaluate: {n} of 9" for n in range(1, 10)]
+    assert all(line.endswith(f"case_{n}") for n, line in enumerate(lines))
 
 
 def test_left_is_not_right(tmp_path):

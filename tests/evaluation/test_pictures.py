@@ -7,7 +7,7 @@ import pytest
 
 from medfcn.errors import GeometryMismatchError
 from medfcn.evaluation import PictureCase, overlay_picture, overlay_sheet
-from medfcn.evaluation.report import _joined, _panels
+from medfcn.evaluation.pictures import _joined, _panels
 from medfcn.volumes import Volume
 
 AFFINE = np.array([[1.0, 0, 0, -10], [0, 1.0, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])

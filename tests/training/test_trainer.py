@@ -97,7 +97,7 @@ def test_a_constant_image_is_refused(balls: Path, tmp_path: Path) -> None:
     for number in range(3):
         image, mask = draw_ball(number)
         write_case(tmp_path / "data", f"case_{number}", image if number else np.full_like(image, 7), mask)
-    with pytest.raises(DatasetError, match="case_0: images/case_0.nii.gz: every voxel is 7"):
+    with pytest.raises(DatasetError, match=r"case_0: images/case_0\.nii\.gz: every voxel is 7"):
         medfcn.train(tmp_path / "data", tmp_path / "run", steps=2)
 
 
