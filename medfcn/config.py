@@ -95,7 +95,7 @@ class AugmentSettings:
     shift: float = 0.1
     """Largest shift, as a share of the window."""
     elastic: float = 0.02
-    """Standard deviation of a smooth deformation, as a share of half the window."""
+    """Standard deviation of a smooth deformation, as a share of half the region that a window is cut from."""
     mirror: Literal["never", "auto", "always"] = "never"
     """Mirror images along the in-plane axes. `auto` leaves left and right alone when there are several labels."""
     noise: float = 0.15

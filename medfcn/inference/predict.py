@@ -176,8 +176,9 @@ def predict(
                     predicted.append(case.id)
                     flags += [(case.id, flag) for flag in prediction.flags]
             except MedfcnError as error:
-                failures.append((case.id, str(error)))
-                say.say(f"{case.id}: failed: {error}")
+                stale = "; an older mask of it is still there" if job.mask_path(case).exists() else ""
+                failures.append((case.id, f"{error}{stale}"))
+                say.say(f"{case.id}: failed: {error}{stale}")
             task.advance(case.id)
     # A mask's own file may lie anywhere, beside a `failures.csv` that is not ours.
     if failures and not is_file:
