@@ -58,6 +58,10 @@ def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Pa
     assert set(uses) == {f"ball_{number}" for number in range(6)}
     assert sorted(uses.values()) == ["training"] * 5 + ["validation"]
 
+    for path in run.rglob("*"):
+        if path.is_file():
+            assert balls.parent.name.encode() not in path.read_bytes(), f"{path} names a folder above the data set"
+
     predicted = medfcn("predict", run, balls, "-o", masks, "--cases", ids, "--device", "cpu", "--probabilities")
     assert predicted.exit_code == 0, predicted.stderr
     assert files_in(masks) == sorted(
