@@ -5,6 +5,7 @@ needed to use them. Neither can hold code. Both are checked against each other b
 """
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,54 @@ class Prediction:
     probabilities: NDArray[np.float32] | None = None
 
 
-class Model:
+class Predictor(ABC):
+    """What puts masks on volumes: one model, or several that are averaged."""
+
+    card: Card
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple["Model", ...]:
+        """The models whose probabilities are averaged, at least one."""
+
+    def predict(
+        self,
+        source: VolumeLike | Sequence[VolumeLike],
+        *,
+        tta: bool | None = None,
+        options: ReadOptions = READ_STRICTLY,
+    ) -> Volume:
+        """The mask of a volume, on the volume's own grid.
+
+        Args:
+            source: A path, a `Volume`, a nibabel image, or an `(array, affine)` tuple; a list of these for a model
+                with several channels.
+            tta: Average over mirror images; None does as the model's settings say.
+            options: What to opt in to when a path is read that would otherwise be refused.
+
+        Returns:
+            An unsigned integer mask with the labels' written values; 0 is background.
+
+        Raises:
+            VolumeError: The volume cannot be trusted.
+            ModelError: The number of channels is not the model's.
+        """
+        return self.predict_case(source, tta=tta, options=options).mask
+
+    def predict_case(
+        self,
+        source: VolumeLike | Sequence[VolumeLike],
+        *,
+        tta: bool | None = None,
+        keep_probabilities: bool = False,
+        options: ReadOptions = READ_STRICTLY,
+    ) -> Prediction:
+        """The mask of a volume with its volumes in ml and flags; see `predict`."""
+        volumes = as_channels(source, self.card.channels, options)
+        return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
+
+
+class Model(Predictor):
     """A trained network with everything it needs to turn a volume into a mask.
 
     Attributes:
@@ -89,41 +137,10 @@ class Model:
         self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder / WEIGHTS_FILE))
         write_json(folder / CARD_FILE, self.card.to_json())
 
-    def predict(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Volume:
-        """The mask of a volume, on the volume's own grid.
-
-        Args:
-            source: A path, a `Volume`, a nibabel image, or an `(array, affine)` tuple; a list of these for a model
-                with several channels.
-            tta: Average over mirror images; None does as the model's settings say.
-            options: What to opt in to when a path is read that would otherwise be refused.
-
-        Returns:
-            An unsigned integer mask with the labels' written values; 0 is background.
-
-        Raises:
-            VolumeError: The volume cannot be trusted.
-            ModelError: The number of channels is not the model's.
-        """
-        return self.predict_case(source, tta=tta, options=options).mask
-
-    def predict_case(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        keep_probabilities: bool = False,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Prediction:
-        """The mask of a volume with its volumes in ml and flags; see `predict`."""
-        volumes = as_channels(source, self.card.channels, options)
-        return predict_with([self], volumes, tta=tta, keep_probabilities=keep_probabilities)
+    @property
+    def models(self) -> tuple["Model", ...]:
+        """Itself."""
+        return (self,)
 
     def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels."""

@@ -19,15 +19,15 @@ from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelErro
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
 from medfcn.inference.card import Card
 from medfcn.inference.devices import using_threads
-from medfcn.inference.model import READ_STRICTLY, Model, Prediction, as_channels, predict_with
+from medfcn.inference.model import READ_STRICTLY, Model, Prediction, Predictor, as_channels
 from medfcn.progress import Progress, Silent
-from medfcn.volumes import Case, ReadOptions, Volume, VolumeLike, find_inputs
+from medfcn.volumes import Case, ReadOptions, Volume, find_inputs
 
 FAILURES_FILE = "failures.csv"
 _READ_AHEAD = 2
 
 
-class Ensemble:
+class Ensemble(Predictor):
     """Several models whose probabilities are averaged on the native grid.
 
     Raises:
@@ -39,30 +39,13 @@ class Ensemble:
         for model in models[1:]:
             if model.card.labels != first.labels or model.card.channels != first.channels:
                 raise ModelError("the runs differ in labels or channels; average only runs of one task")
-        self.models = tuple(models)
-        self.card: Card = first
+        self.card = first
+        self._models = tuple(models)
 
-    def predict_case(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        keep_probabilities: bool = False,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Prediction:
-        """As `Model.predict_case`, from the mean of the models' probabilities."""
-        volumes = as_channels(source, self.card.channels, options)
-        return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
-
-    def predict(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Volume:
-        """As `Model.predict`."""
-        return self.predict_case(source, tta=tta, options=options).mask
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models, in the order of their runs."""
+        return self._models
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""."""
+"""A batch of slices → logits; losses on logits."""

@@ -1,1 +1,1 @@
-"""."""
+"""Slices and a network → a run folder."""
