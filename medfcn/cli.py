@@ -1,7 +1,7 @@
 """The command line: each command is a thin shell over one library call.
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 all done; 1 the run failed, or every case
-did; 2 misuse of the command line; 3 finished, but some cases failed.
+did; 2 misuse of the command line; 3 finished, but some cases failed; 130 interrupted.
 
 Nothing heavy is imported before a command needs it: `medfcn --help` answers at once.
 """
@@ -21,7 +21,7 @@ from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal, printable
 
-_FAILED, _SOME_FAILED = 1, 3
+_FAILED, _SOME_FAILED, _INTERRUPTED = 1, 3, 130
 
 
 class _Commands(click.Group):
@@ -36,6 +36,11 @@ class _Commands(click.Group):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error}; nothing half-written was left behind", debug=debug)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nmedfcn: interrupted; every file that was written is whole, the others are not there", err=True
+            )
+            sys.exit(_INTERRUPTED)
         except MemoryError:
             _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
 

@@ -276,3 +276,13 @@ def test_ids_that_look_like_options_work(balls: Path, ball_run: Path, tmp_path: 
     result = medfcn("predict", ball_run, tmp_path / "data", "-o", tmp_path / "masks")
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 3
+
+
+def test_an_interrupt_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **choices: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medfcn.inference.predict.predict", interrupted)
+    result = medfcn("predict", tmp_path, balls, "-o", tmp_path / "masks")
+    assert result.exit_code == 130
+    assert only_line(result).startswith("medfcn: interrupted")
