@@ -2,7 +2,7 @@
 
     import medfcn
 
-    run = medfcn.train("dataset", "runs/hippocampus", budget="10m")
+    run = medfcn.train("dataset", "runs/hippocampus", labels="hippocampus=1+2", budget="10m")
     model = medfcn.load("runs/hippocampus")
     mask = model.predict("case_017.nii.gz")           # a Volume on the case's own grid
     mask.save("case_017_mask.nii.gz")

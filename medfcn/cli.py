@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from medfcn.errors import DatasetError, MedfcnError, SettingsError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError
 from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal, printable
 
@@ -301,6 +301,8 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
 
     overwrite, labels = choices["overwrite"], choices["labels"]
     refuse_existing(output, overwrite=overwrite)
+    if choices["compare"] and not Path(choices["compare"]).exists():
+        raise MissingFileError(f"{choices['compare']}: not there; give --compare other masks, or a folder of scores")
     progress = for_terminal()
     due = _references(references, read_ids(choices["cases"]) if choices["cases"] else None)
     definitions = Definitions(
@@ -334,15 +336,22 @@ def _compare(table: Any, other: str, due: Any, labels: str | None, output: str) 
     from medfcn.evaluation import evaluate as run_evaluation
     from medfcn.evaluation.compare import compare_tables
     from medfcn.files import write_json
+    from medfcn.volumes import find_masks
 
     scores = Path(other) / "scores.csv"
-    if scores.is_file():
-        theirs = ScoreTable.from_csv(scores)
-    else:
+    try:
+        masks = find_masks(other)
+    except DatasetError:
+        masks = {}
+    if masks or not scores.is_file():
         theirs = run_evaluation(other, due, labels=labels, definitions=table.definitions, progress=for_terminal())
+    else:
+        theirs = ScoreTable.from_csv(scores)
+    click.echo(f"compared with {'the masks in ' if masks else ''}{other if masks else scores}:")
     comparison = compare_tables(table, theirs)
     write_json(Path(output) / "comparison.json", comparison.to_json())
     click.echo(comparison.to_text())
+    click.echo(f"comparison: {Path(output) / 'comparison.json'}")
 
 
 def _references(references: str, ids: Sequence[str] | None) -> Any:

@@ -286,3 +286,20 @@ def test_an_interrupt_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypat
     result = medfcn("predict", tmp_path, balls, "-o", tmp_path / "masks")
     assert result.exit_code == 130
     assert only_line(result).startswith("medfcn: interrupted")
+
+
+def test_a_comparison_with_ones_own_scores_finds_no_difference(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "test.txt"
+    ids.write_text("ball_5\nball_6\nball_7\n")
+    assert medfcn("predict", ball_run, balls, "-o", tmp_path / "masks", "--cases", ids).exit_code == 0
+    common = ["evaluate", tmp_path / "masks", balls, "--cases", ids]
+    assert medfcn(*common, "-o", tmp_path / "scores").exit_code == 0
+    result = medfcn(*common, "-o", tmp_path / "again", "--compare", tmp_path / "scores")
+    assert result.exit_code == 0, result.stderr
+    assert str(tmp_path / "scores") in result.stdout
+    comparison = json.loads((tmp_path / "again" / "comparison.json").read_text())
+    assert {difference["equal"] for difference in comparison["differences"]} == {3}
+    missing = medfcn(*common, "-o", tmp_path / "third", "--compare", tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert "nowhere" in only_line(missing)
+    assert not (tmp_path / "third").exists()

@@ -60,13 +60,13 @@ def test_the_python_example_runs(
     assert code is not None
     shutil.copytree(balls, tmp_path / "dataset")
     shutil.copytree(balls / "labels", tmp_path / "references")
-    shutil.copytree(balls / "labels", tmp_path / "masks")
+    shutil.copytree(balls / "images", tmp_path / "new_volumes")
     shutil.copy(balls / "images" / "ball_7.nii.gz", tmp_path / "case_017.nii.gz")
     monkeypatch.chdir(tmp_path)
 
     def train(dataset: str, output: str, **choices: object) -> None:
         assert Path(dataset).is_dir()
-        assert choices == {"budget": "10m"}
+        assert choices == {"labels": "hippocampus=1+2", "budget": "10m"}
         shutil.copytree(ball_run, output)
 
     monkeypatch.setattr(medfcn, "train", train, raising=False)

@@ -201,7 +201,10 @@ def _notes(first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]]) 
 def _difference(label: str, metric: str, pairs: list[tuple[LabelScores, LabelScores]], most: int) -> PairedDifference:
     cases = [MovedCase(a.case, float(getattr(a, metric)), float(getattr(b, metric))) for a, b in pairs]
     cases = [case for case in cases if not (math.isnan(case.first) or math.isnan(case.second))]
-    changes = np.array([0.0 if case.first == case.second else case.first - case.second for case in cases])
+    # A table read from a CSV file holds ten digits: what differs beyond them is one number.
+    changes = np.array(
+        [0.0 if math.isclose(case.first, case.second, rel_tol=1e-9) else case.first - case.second for case in cases]
+    )
     sign = -1 if metric.endswith("_mm") else 1
     finite = bool(changes.size) and bool(np.isfinite(changes).all())
     low, high = bootstrap_intervals(np.sort(changes))[:2] if finite else (math.nan, math.nan)

@@ -151,13 +151,19 @@ def _stray_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...
     """Say which values were compared with nothing, or with no name."""
     drawn, found = (set().union(*(getattr(case, side) for case in scored)) for side in ("drawn", "found"))
     if meaning.labels is None:
-        only = found - drawn
-        if only and drawn:
-            return (
-                f"the predictions hold {_listed(only)}, which no reference does; if that is a label of the "
-                "references under another value, rewrite the predictions or give --labels",
+        notes = []
+        unfound, unheard = drawn - found, found - drawn
+        if unheard and drawn:
+            notes.append(
+                f"the predictions hold {_listed(unheard)}, which no reference does; if that is a label of the "
+                "references under another value, rewrite the predictions or give --labels"
             )
-        return ()
+        if unfound and found:
+            notes.append(
+                f"the references hold {_listed(unfound)}, which no prediction does; if the masks merge or renumber "
+                "labels, give --labels (or keep the <case>.json beside each mask)"
+            )
+        return tuple(notes)
     unnamed = drawn - original_values(meaning.labels).keys()
     if unnamed:
         return (f"the references also hold {_listed(unnamed)}, which no label names: background here",)

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from medfcn.inference.model import Model
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
-from medfcn.training.prepare import Prepared, ceiling, ceiling_text, plan_training, prepare, read_case, survey
+from medfcn.training.prepare import Prepared, Survey, ceiling, ceiling_text, plan_training, prepare, read_case, survey
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
@@ -117,6 +118,30 @@ def train(
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
     split, made = plan_training(found, chosen, seed=seed)
     _clear(folder)
+    try:
+        steps, table = _train_into(folder, (found, split, made), chosen, machine, length, threads, say)
+    except BaseException:
+        # Half a run is of no use, and the prepared slices are a patient's.
+        _clear(folder)
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+    run = Run(folder, steps, table, time.monotonic() - started, cpu_seconds())
+    say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
+    return run
+
+
+def _train_into(
+    folder: Path,
+    planned: tuple[Survey, Split, Plan],
+    settings: Settings,
+    machine: Machine,
+    length: Length,
+    threads: int | None,
+    say: Progress,
+) -> tuple[int, ScoreTable]:
+    """Fill a run folder; returns the number of steps and the scores of the validation cases."""
+    found, split, made = planned
     state = folder / "state"
     state.mkdir(parents=True)
     prepared = prepare(found, split, made, state, say)
@@ -128,17 +153,16 @@ def train(
     say.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
     with using_threads(threads):
         with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            trainer = Trainer(prepared, chosen, machine, log=Log(folder / "log.csv", started=started), progress=say)
+            torch.manual_seed(machine.seed)
+            log = Log(folder / "log.csv", started=machine.started)
+            trainer = Trainer(prepared, settings, machine, log=log, progress=say)
             if threads is None:
                 torch.set_num_threads(trainer.fastest_threads())
             outcome = trainer.run(length)
-        table = _write_run(folder, prepared, outcome, started)
+        table = _write_run(folder, prepared, outcome, machine.started)
     del trainer
     shutil.rmtree(state)
-    run = Run(folder, outcome.steps, table, time.monotonic() - started, cpu_seconds())
-    say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
-    return run
+    return outcome.steps, table
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class Trainer:
         step_seconds = float(np.median(clock.step_seconds[clock.WARM :]))
         self.progress.say(
             f"{total} steps fit the budget: {1000 * step_seconds:.0f} ms a step, {validation_seconds:.1f} s a "
-            f"validation; repeat with --steps {total}"
+            f"validation; repeat with --steps {total} --threads {torch.get_num_threads()}"
         )
         return total
 

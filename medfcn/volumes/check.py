@@ -329,6 +329,9 @@ def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[P
     wanted = present if labels is None else {value for entry in labels.entries for value in entry.values} & present
     if not wanted:
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
+        if present:
+            held = ", ".join(map(str, sorted(present)[:8]))
+            found, remedy = f"no case has a voxel of the labels asked for; the masks hold {held}", "correct --labels"
         problems.append(Problem("LABELS_EMPTY", "error", "", "", "labels", found, remedy))
     return problems
 

@@ -292,3 +292,10 @@ def test_real_references_agree_with_themselves():
     assert table.summary().labels[0].missing == len(list(labels.glob("*.nii.gz"))) - 4
     assert {row.dice for row in table.rows if row.status == "ok"} == {1.0}
     assert {row.hd_mm for row in table.rows if row.status == "ok"} == {0.0}
+
+
+def test_a_value_that_no_prediction_has_is_pointed_out(tmp_path):
+    save(tmp_path / "references", "a", organ(values=(1, 2)))
+    save(tmp_path / "predictions", "a", organ(values=(1, 1)))
+    table = evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert any("the references hold 2, which no prediction does" in note for note in table.notes)

@@ -110,7 +110,7 @@ def test_an_interrupted_training_leaves_no_model(
     monkeypatch.setattr("medfcn.training.train.write_scores", interrupted)
     with pytest.raises(KeyboardInterrupt):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
-    assert not (tmp_path / "run" / "model.json").exists()
+    assert not (tmp_path / "run").exists()  # nor the prepared slices, which are a patient's
     with pytest.raises(MedfcnError, match=r"no model\.json"):
         medfcn.load(tmp_path / "run")
 
