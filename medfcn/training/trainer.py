@@ -60,13 +60,11 @@ class Outcome:
         model: With the weights that were best on the validation cases.
         steps: Optimiser steps made.
         best_step: The step those weights are from.
-        step_seconds: Median wall time of the measured steps.
     """
 
     model: Model
     steps: int
     best_step: int
-    step_seconds: float
 
 
 class Trainer:
@@ -139,7 +137,7 @@ class Trainer:
             step += 1
             if clock.is_measured():
                 total = self._fix_steps(clock, length)
-        return self._finish(step, total, losses, clock)
+        return self._finish(step, total, losses)
 
     def _fix_steps(self, clock: StepClock, length: Length) -> int:
         """How many steps the budget allows, once steps and a validation were timed."""
@@ -164,7 +162,7 @@ class Trainer:
         count = max(1, min(_VALIDATIONS_MOST, total // _STEPS_BETWEEN_VALIDATIONS))
         return {total - round(index * total / (2 * count)) for index in range(count)}
 
-    def _finish(self, step: int, total: int, losses: list[float], clock: StepClock) -> Outcome:
+    def _finish(self, step: int, total: int, losses: list[float]) -> Outcome:
         epoch_steps = self.settings.training.epoch_steps
         validate_after = self._validation_steps(total)
         best_dice, best_step, best_state = -1.0, total, self._state()
@@ -192,8 +190,7 @@ class Trainer:
                         self.progress.say(f"step {step} of {total}: loss {recent:.3f}, validation Dice {dice:.4f}")
                 task.advance(f"loss {losses[-1]:.3f}")
         self.averaged.network.load_state_dict(best_state)
-        step_seconds = float(np.median(clock.step_seconds[clock.WARM :])) if clock.step_seconds else math.nan
-        return Outcome(self._model(), steps=total, best_step=best_step, step_seconds=step_seconds)
+        return Outcome(self._model(), steps=total, best_step=best_step)
 
     def _learning_rate(self, step: int, total: int | None) -> float:
         training = self.settings.training

@@ -5,6 +5,8 @@ import re
 import unicodedata
 from pathlib import PurePath
 
+from medfcn.progress import printable as escaped
+
 NIFTI_EXTENSIONS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 OTHER_EXTENSIONS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -28,10 +30,7 @@ def printable(text: str, *, limit: int = 160) -> str:
         >>> printable("red\x1b[31m")
         'red\\x1b[31m'
     """
-    line = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    line = escaped(text)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
