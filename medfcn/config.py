@@ -29,6 +29,24 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from medfcn.errors import MissingFileError, SettingsError
 
 View = Literal["axial", "coronal", "sagittal"]
+Preset = Literal[
+    "auto",
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+    "fcn4s",
+    "fcn2s",
+    "fcn1s",
+    "vgg_concat",
+    "compact",
+    "plain",
+    "score_decoder",
+    "resnet18_8s",
+    "resnet34_8s",
+    "resnet50_8s",
+]
+EncoderName = Literal["strided", "pooled", "flat", "vgg16", "vgg16_blocks", "resnet18", "resnet34", "resnet50"]
+Upsampling = Literal["transposed", "transposed_3x3", "bilinear", "nearest_conv", "dilated"]
 
 
 @dataclass(frozen=True)
@@ -61,25 +79,65 @@ class SliceSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The parts of the fully convolutional network."""
+    """The parts of the fully convolutional network. `None` leaves a part as the preset has it; see `medfcn networks`
+    and `medfcn/networks/presets.py`.
+    """
 
+    preset: Preset = "auto"
+    """The design the other parts start from."""
+    encoder: EncoderName | None = None
+    """What turns a slice into feature maps of falling resolution."""
     widths: tuple[int, ...] | None = None
-    """Channels of each encoder level; each level after the first halves the resolution. `None` leaves it to the
-    plan: as many levels as keep the coarsest map at 4 pixels an edge or more."""
-    score_channels: int = 16
-    """Channels of the score maps that are fused from coarse to fine."""
-    upsampling: Literal["transposed", "bilinear"] = "transposed"
-    """How a coarse score map reaches the next finer grid; `transposed` is learned, started as bilinear."""
-    dropout: float = 0.0
-    """Share of the deepest level's channels dropped in training."""
+    """Channels of each encoder level. `None` with the preset `auto` leaves them to the plan: as many levels, each of
+    half the resolution, as keep the coarsest map at 4 pixels an edge or more."""
+    width: float = 1.0
+    """Factor on every number of channels, those of the classes apart."""
+    classifier_channels: int | None = None
+    """Channels of VGG-16's fully connected layers as convolutions (fc6, fc7); 0 leaves them out."""
+    scores: bool | None = None
+    """Bring the encoder's maps to score maps by 1×1 convolutions, and fuse these; without, its maps as they are."""
+    score_channels: int | None = None
+    """Channels of the score maps; 0 takes one for each class, as in the paper."""
+    decoder_widths: tuple[int, ...] | None = None
+    """Channels after each upsampling, coarse to fine; `()` keeps those of the score maps."""
+    skips: bool | None = None
+    """Fuse the encoder's finer maps in; without them the decoder only upsamples."""
+    fusion: Literal["add", "concat"] | None = None
+    """How an upsampled map meets the finer one."""
+    upsampling: Upsampling | None = None
+    """How a coarse map reaches the next finer grid; all but `bilinear` are learned and start as linear."""
+    refinements: int | None = None
+    """3×3 convolutions after each fusion."""
+    head_kernel: Literal[1, 3] | None = None
+    """Edge of the last convolution, which gives the logits."""
+    finest_stride: int | None = None
+    """Input pixels per pixel of the last fused map: 32, 16 and 8 make FCN-32s, 16s and 8s; 1 goes on to full size."""
+    normalisation: Literal["batch", "instance", "group", "none"] | None = None
+    """What follows each convolution."""
+    dropout: float | None = None
+    """Share of the deepest level's features dropped in training."""
+    decoder_dropout: float | None = None
+    """Share of the features dropped after each refining convolution in training."""
+    head: Literal["auto", "sigmoid", "softmax"] = "auto"
+    """`sigmoid` gives one logit for each label by itself, `softmax` one for each label and the background; `auto`
+    takes one logit for a single label, softmax for several."""
 
     def __post_init__(self) -> None:
         if self.widths is not None:
             fits = 1 <= len(self.widths) <= 8 and min(self.widths) >= 1 and max(self.widths) <= 4096
             _require("network.widths", self.widths, fits, "1 to 8 numbers from 1 to 4096")
-        fits = 1 <= self.score_channels <= 4096
-        _require("network.score_channels", self.score_channels, fits, "a number from 1 to 4096")
-        _require("network.dropout", self.dropout, 0 <= self.dropout < 1, "a share in [0, 1)")
+        if self.decoder_widths is not None:
+            fits = len(self.decoder_widths) <= 8 and all(1 <= width <= 4096 for width in self.decoder_widths)
+            _require("network.decoder_widths", self.decoder_widths, fits, "at most 8 numbers from 1 to 4096")
+        _require("network.width", self.width, 1 / 1024 <= self.width <= 16, "a factor from 1/1024 to 16")
+        for name, most in (("classifier_channels", 16384), ("score_channels", 4096), ("refinements", 8)):
+            value = getattr(self, name)
+            _require(f"network.{name}", value, value is None or 0 <= value <= most, f"a number from 0 to {most}")
+        strides = (None, 1, 2, 4, 8, 16, 32, 64, 128)
+        _require("network.finest_stride", self.finest_stride, self.finest_stride in strides, "a power of two to 128")
+        for name in ("dropout", "decoder_dropout"):
+            value = getattr(self, name)
+            _require(f"network.{name}", value, value is None or 0 <= value < 1, "a share in [0, 1)")
 
 
 @dataclass(frozen=True)

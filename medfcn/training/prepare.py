@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medfcn.config import Settings
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.evaluation.overlap import count_labels
+from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
@@ -212,7 +213,7 @@ def plan_training(found: Survey, settings: Settings, *, seed: int) -> tuple[Spli
     """Split the cases and plan from those that are trained on."""
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
     training = [found.fingerprints[case_id] for case_id in split.training]
-    return split, make_plan(training, settings)
+    return split, make_plan(training, settings, stride=coarsest_stride(settings.network))
 
 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:

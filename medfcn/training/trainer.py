@@ -22,7 +22,7 @@ from medfcn.errors import TrainingError
 from medfcn.inference.card import Card
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
 from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN, build_network, channels_last
+from medfcn.networks.fcn import FCN, channels_last
 from medfcn.networks.losses import CrossEntropyDiceLoss
 from medfcn.progress import Progress
 from medfcn.slices.augment import Augmenter
@@ -74,12 +74,20 @@ class Trainer:
         prepared: Cases, plan and slices.
         settings: All settings.
         machine: Device, seed and clock.
+        network: As it starts.
         log: Gets a row for each epoch.
         progress: Where messages go.
     """
 
     def __init__(
-        self, prepared: Prepared, settings: Settings, machine: Machine, *, log: Log, progress: Progress
+        self,
+        prepared: Prepared,
+        settings: Settings,
+        machine: Machine,
+        network: FCN,
+        *,
+        log: Log,
+        progress: Progress,
     ) -> None:
         self.prepared = prepared
         self.settings = settings
@@ -97,9 +105,6 @@ class Trainer:
             seed=machine.seed,
         )
         self.augmenter = Augmenter(settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed)
-        network = build_network(
-            settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=self.label_count
-        )
         self.network: FCN = channels_last(network.to(device))
         self.averaged = AveragedWeights(self.network, decay=settings.training.ema_decay)
         self.optimiser = _optimiser(self.network, settings.training)

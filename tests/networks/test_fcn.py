@@ -106,11 +106,11 @@ def test_the_bilinear_kernel_interpolates_in_the_interior(stride: int) -> None:
 
 def test_learned_upsampling_starts_as_bilinear_interpolation() -> None:
     coarse = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
-    learned, fixed = (Upsample(3, method=method)(coarse, (15, 12)) for method in BOTH)
+    learned, fixed = (Upsample(3, 3, method=method)(coarse, (15, 12)) for method in BOTH)
     assert learned.shape == fixed.shape == (2, 3, 15, 12)
     inner = (..., slice(2, -2), slice(2, -2))
     assert torch.allclose(learned[inner], fixed[inner], atol=1e-6)
-    assert not list(Upsample(3, method="bilinear").parameters())
+    assert not list(Upsample(3, 3, method="bilinear").parameters())
 
 
 @pytest.mark.parametrize("widths", [(8, 16), (16, 32, 64), (16, 32, 64, 128)])
