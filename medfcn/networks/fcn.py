@@ -152,8 +152,8 @@ def _step_count(encoder: Encoder, finest: int, settings: NetworkSettings) -> int
     wanted = len(settings.decoder_widths or ())
     if wanted and wanted != count:
         raise SettingsError(
-            f"setting network.decoder_widths: {settings.decoder_widths!r} has {wanted} numbers, from stride {coarsest} "
-            f"to {finest} there are {count} steps; give as many"
+            f"setting network.decoder_widths: {settings.decoder_widths!r} has {wanted} numbers, from stride "
+            f"{coarsest} to {finest} there are {count} steps; give as many"
         )
     return count
 
@@ -246,11 +246,9 @@ def start_at_random(network: FCN) -> None:
     Source:
         He, Zhang, Ren, Sun, ICCV 2015.
     """
-    upsampling = {
-        id(part) for module in network.modules() if isinstance(module, Upsample) for part in module.modules()
-    }
+    kept = {id(module.learned) for module in network.modules() if isinstance(module, Upsample)}
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and id(module) not in upsampling:
+        if isinstance(module, nn.Conv2d) and id(module) not in kept:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

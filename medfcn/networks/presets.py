@@ -65,7 +65,7 @@ PRESETS: Mapping[str, NetworkSettings] = {
     "fcn4s": dataclasses.replace(_FCN32S, preset="fcn4s", finest_stride=4),
     "fcn2s": dataclasses.replace(_FCN32S, preset="fcn2s", finest_stride=2),
     "fcn1s": dataclasses.replace(_FCN32S, preset="fcn1s", finest_stride=1),
-    # VGG-16's blocks with batch normalisation; each step repeats pixels, convolves, concatenates the finer block's map.
+    # VGG-16's blocks with batch normalisation; steps repeat pixels, convolve, concatenate the finer block's map.
     "vgg_concat": dataclasses.replace(
         _AUTO,
         preset="vgg_concat",
