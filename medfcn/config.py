@@ -5,8 +5,8 @@ line and library calls override single ones, and an unknown key is an error that
 The resolved settings travel with the weights in `model.json`.
 
 Example:
-    >>> Settings().training.learning_rate
-    0.004
+    >>> Settings().training.batch_size
+    32
     >>> settings_from({"training": {"batch_size": 16}}, source="run.toml").training.batch_size
     16
     >>> settings_from({"training": {"bach_size": 16}}, source="run.toml")
@@ -46,6 +46,7 @@ Preset = Literal[
     "resnet50_8s",
 ]
 EncoderName = Literal["strided", "pooled", "flat", "vgg16", "vgg16_blocks", "resnet18", "resnet34", "resnet50"]
+LossName = Literal["ce_dice", "ce", "dice", "focal", "tversky", "mse", "hinge"]
 Upsampling = Literal["transposed", "transposed_3x3", "bilinear", "nearest_conv", "dilated"]
 
 
@@ -193,8 +194,16 @@ class TrainingSettings:
 
     batch_size: int = 32
     """Slices in a step."""
-    learning_rate: float = 4e-3
-    """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing."""
+    learning_rate: float | None = None
+    """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing. `None` takes
+    4e-3 for networks with a normalisation, 4e-4 for those without, which bear no more."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each encoder level to the one before it; below 1 the first layers, the most
+    general ones of pretrained weights, move least."""
+    freeze_encoder: bool = False
+    """Train the decoder alone and leave the encoder's weights as they are; its normalisation statistics too."""
+    freeze_statistics: bool = False
+    """Use the batch normalisation statistics the weights came with, instead of each batch's."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises."""
     weight_decay: float = 0.02
@@ -205,8 +214,23 @@ class TrainingSettings:
     """Decay a step of the averaged weights that are validated and kept; 0 keeps the last weights instead."""
     foreground_share: float = 0.5
     """Share of the slices drawn from those that hold foreground; the others come from all slices."""
+    loss: LossName = "ce_dice"
+    """What is made small: cross-entropy (binary for a single logit) and Dice, either alone, focal, Tversky, the mean
+    squared error of probabilities, or hinge (a linear support vector machine on the score layer)."""
     dice_weight: float = 1.0
     """Weight of the Dice loss beside the cross-entropy."""
+    dice_over: Literal["batch", "slice"] = "batch"
+    """What a Dice is taken over: a whole batch, or each slice by itself."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights of the background and of each label in the loss; `None` weighs all alike."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread over all classes."""
+    deep_supervision: bool = False
+    """Predict from every fused map in training, with half the weight for each coarser one."""
+    presence_weight: float = 0.0
+    """Weight of a second task: which labels does this slice contain?"""
+    distance_weight: float = 0.0
+    """Weight of a second task: how far is each pixel from each label's border?"""
     validation_share: float = 0.1
     """Share of the groups kept for validation."""
     epoch_steps: int = 100
@@ -216,7 +240,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _require("training.batch_size", self.batch_size, self.batch_size >= 1, "a number from 1")
-        _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "a positive number")
+        fits = self.learning_rate is None or self.learning_rate > 0
+        _require("training.learning_rate", self.learning_rate, fits, "a positive number")
+        _require("training.layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "a factor above 0, at most 1")
+        fits = self.class_weights is None or all(weight >= 0 for weight in self.class_weights)
+        _require("training.class_weights", self.class_weights, fits, "numbers from 0")
+        for name in ("dice_weight", "presence_weight", "distance_weight"):
+            _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, "a number from 0")
+        _require("training.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "a share in [0, 1)")
         _require("training.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "a number in [0, 1)")
         _require("training.epoch_steps", self.epoch_steps, self.epoch_steps >= 1, "a number from 1")
         for name in ("foreground_share", "validation_share"):

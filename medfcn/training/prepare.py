@@ -220,7 +220,8 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     """Bring the training cases' slices to the network grid and keep them in `folder`."""
     by_id = {case.id: case for case in found.cases}
     transforms = network_transforms(plan, keys=("image", "label"))
-    what = {"plan": plan.to_json() | {"reasons": None}, "labels": found.labels.to_json()}
+    made = plan.to_json()
+    what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     with progress.task("prepare", len(split.training)) as task:
