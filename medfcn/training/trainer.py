@@ -23,7 +23,7 @@ from medfcn.inference.card import Card
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
 from medfcn.inference.model import Model
 from medfcn.networks.fcn import FCN, build_network, channels_last
-from medfcn.networks.losses import CrossEntropyDiceLoss
+from medfcn.networks.losses import SegmentationLoss
 from medfcn.progress import Progress
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
@@ -103,7 +103,9 @@ class Trainer:
         self.network: FCN = channels_last(network.to(device))
         self.averaged = AveragedWeights(self.network, decay=settings.training.ema_decay)
         self.optimiser = _optimiser(self.network, settings.training)
-        self.loss = CrossEntropyDiceLoss(dice_weight=settings.training.dice_weight)
+        self.loss = SegmentationLoss(
+            head="sigmoid" if self.label_count == 1 else "softmax", dice_weight=settings.training.dice_weight
+        )
         wanted = settings.training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
 
