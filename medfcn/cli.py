@@ -163,7 +163,7 @@ def check(
 
     found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
     label_map = LabelMap.parse(labels) if labels else None
-    with for_terminal().task("check", len(found.cases)) as task:
+    with for_terminal().task("check", len(found.all_cases)) as task:
         report = check_dataset(
             found, labels=label_map, options=options, threads=2, progress=lambda done, total: task.advance()
         )

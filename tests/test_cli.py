@@ -180,6 +180,41 @@ def test_bad_cases_are_left_out_on_request_and_said_so(balls: Path, tmp_path: Pa
     assert sum(row["use"] == "training" for row in rows.values()) == 6
 
 
+def test_what_is_missing_is_told_by_check_and_left_out_on_request(balls: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(balls, folder)
+    (folder / "labels" / "ball_1.nii.gz").unlink()
+    (folder / "images" / "ball_2.nii.gz").unlink()
+    checked = medfcn("check", folder)
+    assert checked.exit_code == 1
+    assert "error LABEL_MISSING images/ball_1.nii.gz: no label of that name in labels/; " in checked.stdout
+    assert "error IMAGE_MISSING labels/ball_2.nii.gz: no image of that name in images/; " in checked.stdout
+    as_json = json.loads(medfcn("check", folder, "--json").stdout)
+    assert [problem["code"] for problem in as_json["problems"][:2]] == ["LABEL_MISSING", "IMAGE_MISSING"]
+    assert as_json["errors"] == 2
+    stopped = medfcn("plan", folder)
+    assert stopped.exit_code == 1
+    line = only_line(stopped)
+    assert line.startswith("medfcn: 2 of 8 cases cannot be used: ball_1: images/ball_1.nii.gz: no label of that name")
+    assert "--skip-bad" in line
+    result = medfcn("train", folder, "-o", tmp_path / "run", "--steps", 2, "--skip-bad", "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    with (tmp_path / "run" / "cases.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert [rows[name]["use"] for name in ("ball_1", "ball_2")] == ["left out"] * 2
+    assert "no label of that name in labels/" in rows["ball_1"]["problem"]
+    assert "no image of that name in images/" in rows["ball_2"]["problem"]
+    assert sum(row["use"] == "training" for row in rows.values()) == 5
+
+
+def test_an_incomplete_case_that_is_left_out_anyway_stops_nothing(balls: Path, tmp_path: Path) -> None:
+    folder, ids = tmp_path / "data", tmp_path / "test.txt"
+    shutil.copytree(balls, folder)
+    (folder / "labels" / "ball_1.nii.gz").unlink()
+    ids.write_text("ball_1\n")
+    assert medfcn("plan", folder, "--leave-out", ids).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,7 +1,7 @@
 """A data set → everything a training needs: checked cases, a split, a plan, and slices on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +92,13 @@ def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
     Raises:
         DatasetError: One of the ids is not in it, which would otherwise let a misspelt test case be trained on.
     """
-    unknown = sorted(set(ids) - {case.id for case in dataset.cases})
+    known = {case.id for case in dataset.all_cases}
+    unknown = sorted(set(ids) - known)
     if unknown:
         raise DatasetError(
             f"{len(unknown)} of the cases to leave out are not in the data set, first {unknown[0]}; correct the ids"
         )
-    return replace(dataset, cases=tuple(case for case in dataset.cases if case.id not in set(ids)))
+    return dataset.keep(known - set(ids))
 
 
 def survey(
@@ -125,7 +126,7 @@ def survey(
             fingerprints[case.id] = fingerprint_case(case.id, images, encoded, len(chosen.names))
             hashes[case.id] = (*(image.sha256 for image in images), mask.sha256)
 
-    with progress.task("check", len(dataset.cases)) as task:
+    with progress.task("check", len(dataset.all_cases)) as task:
         report = check_dataset(
             dataset, labels=chosen, options=options, progress=lambda done, total: task.advance(), each=note
         )

@@ -1,6 +1,6 @@
 """A file on disk and a `Volume` that can be trusted: read right, or refused in one line."""
 
-from medfcn.volumes.cases import Case, Dataset, find_dataset, find_inputs, find_masks
+from medfcn.volumes.cases import Case, Dataset, find_dataset, find_inputs, find_masks, require_complete
 from medfcn.volumes.check import CheckReport, check_dataset
 from medfcn.volumes.geometry import (
     corner_displacement_mm,
@@ -41,6 +41,7 @@ __all__ = [
     "orientation_of",
     "read_mask",
     "read_volume",
+    "require_complete",
     "require_same_grid",
     "spacing_mm",
     "to_nibabel",

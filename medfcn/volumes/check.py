@@ -62,7 +62,7 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What was found in one case; images or label that could not be read are absent."""
+    """What was found in one case; images or label that are not there or could not be read are absent."""
 
     id: str
     group: str
@@ -126,7 +126,9 @@ def check_dataset(
     progress: Progress | None = None,
     each: Visitor | None = None,
 ) -> CheckReport:
-    """Read every case and name every problem.
+    """Read every case and name every problem: what `find_dataset` found missing, then what is in the files.
+
+    Of an incomplete case the files that are there are read too, so that one look names all there is to mend.
 
     Args:
         dataset: From `find_dataset`.
@@ -142,15 +144,16 @@ def check_dataset(
     """
     if labels is None and dataset.label_names:
         labels = LabelMap.from_names(dataset.label_names)
-    checker = _Checker(dataset, labels, options, each)
+    checker = _Checker(dataset, labels, options, each, frozenset(case.id for case in dataset.incomplete))
+    cases = dataset.all_cases
     results: list[tuple[CaseFacts, list[Problem]]] = []
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for result in pool.map(checker.case, dataset.cases):
+        for result in pool.map(checker.case, cases):
             results.append(result)
             if progress is not None:
-                progress(len(results), len(dataset.cases))
+                progress(len(results), len(cases))
     facts = tuple(result[0] for result in results)
-    problems = [problem for result in results for problem in result[1]]
+    problems = [*dataset.problems, *(problem for result in results for problem in result[1])]
     problems += _duplicates(facts) + _across_cases(facts, labels)
     problems = _said_once(problems)
     problems.sort(key=lambda problem: problem.severity != "error")
@@ -166,6 +169,7 @@ class _Checker:
     labels: LabelMap | None
     options: ReadOptions
     each: Visitor | None
+    incomplete: frozenset[str]
 
     def case(self, case: Case) -> tuple[CaseFacts, list[Problem]]:
         """What is in a case, and what is wrong with it."""
@@ -186,7 +190,8 @@ class _Checker:
             mask = self._read(case, case.label, "label", problems)
             if mask is not None:
                 label = self._label_facts(case, case.label, mask, volumes[0] if volumes else None, problems)
-        if self.each is not None and all(problem.severity != "error" for problem in problems):
+        is_good = case.id not in self.incomplete and all(problem.severity != "error" for problem in problems)
+        if self.each is not None and is_good:
             self.each(case, tuple(volumes), mask)
         return CaseFacts(case.id, case.group, case.fold, tuple(images), label), problems
 
