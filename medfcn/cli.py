@@ -84,7 +84,8 @@ _labels = click.option(
     "--labels",
     metavar="NAME=V[+V…],…",
     callback=_checked(_check_labels),
-    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two.",
+    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
+    "ignore=255 leaves out voxels that nobody labelled.",
 )
 
 

@@ -277,7 +277,7 @@ class _ScoredCases:
                 notes.append(f"There is no {kind} of this case.")
                 continue
             try:
-                mask = read_mask(given[case], labels=self.meaning.labels)
+                mask = read_mask(given[case], labels=self.meaning.asked)
                 _note_hash(hashes, kind, mask)
                 masks[kind] = _as_places(mask, self._places(case, kind, mask))
             except MedfcnError as error:
@@ -289,9 +289,10 @@ class _ScoredCases:
         """Where each value of a mask stands in the table's labels."""
         if self.meaning.labels is None:
             places = {name: place for place, name in enumerate(self.labels, start=1)}
-            values = values_of(mask.array)
-            names = self.meaning.of_values(values).names if values else ()
-            return {value: places[name] for value, name in zip(sorted(values), names, strict=True) if name in places}
+            values = values_of(mask.array) - self.meaning.ignored
+            found = original_values(self.meaning.of_values(values)) if values else {}
+            names = {value: self.meaning.names.get(value, str(value)) for value in found}
+            return {value: places[name] for value, name in names.items() if name in places}
         return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
 
 

@@ -18,7 +18,17 @@ from medfcn.slices.preprocess import grid_of, image_tensor, label_tensor, networ
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
-from medfcn.volumes import Case, Dataset, LabelMap, ReadOptions, Volume, read_mask, read_volume, require_same_grid
+from medfcn.volumes import (
+    IGNORED,
+    Case,
+    Dataset,
+    LabelMap,
+    ReadOptions,
+    Volume,
+    read_mask,
+    read_volume,
+    require_same_grid,
+)
 from medfcn.volumes.check import CheckReport, check_dataset
 from medfcn.volumes.names import printable
 
@@ -32,7 +42,7 @@ class ReadCase:
 
     Attributes:
         images: One volume per channel.
-        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label.
+        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label, `IGNORED` where nobody labelled.
         hashes: SHA-256 of the image files in order, then of the label file.
     """
 
@@ -116,7 +126,7 @@ def survey(
     Raises:
         DatasetError: A case cannot be used and `skip_bad` is false, or none can.
     """
-    chosen = labels or _labels_of(dataset, options)
+    chosen = (labels or _labels_of(dataset, options)).ignoring(dataset.ignored)
     fingerprints: dict[str, CaseFingerprint] = {}
     hashes: dict[str, tuple[str, ...]] = {}
 
@@ -171,7 +181,7 @@ def _judge(
 def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:
     """The labels a data set names, else the values in its masks."""
     if dataset.label_names:
-        return LabelMap.from_names(dataset.label_names)
+        return LabelMap.from_names(dataset.label_names, ignored=dataset.ignored)
     found: set[int] = set()
     for case in dataset.cases:
         if case.label is not None:
@@ -179,7 +189,7 @@ def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:
                 found |= {int(value) for value in np.unique(read_mask(case.label, options=options).array)}
             except MedfcnError:
                 continue  # told with its case, when the case is read
-    values = sorted(found - {0})
+    values = sorted(found.difference({0}, dataset.ignored))
     if not values:
         raise DatasetError("no label holds any value but 0; check the label files")
     return LabelMap.from_names({value: f"label_{value}" for value in values})
@@ -253,6 +263,8 @@ def _slices(
 def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
     """The best mean Dice that a plan's network grid allows on a case: that of reference → network grid → back.
 
+    What the reference ignores is left out, on either grid: a network may find anything there.
+
     Returns:
         1 where nothing is resampled, or where the case holds no label.
     """
@@ -263,6 +275,9 @@ def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
     shares = np.stack(
         [to_native_grid((moved == value).astype(np.float32), grid) for value in range(1, label_count + 1)]
     )
+    if (moved == IGNORED).any():
+        known = to_native_grid((moved != IGNORED).astype(np.float32), grid)
+        shares /= np.maximum(known, np.finfo(np.float32).eps)
     returned = np.where(shares.max(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
     dices = [counts.dice for counts in count_labels(case.labels, returned, labels=label_count)]
     held = [dice for dice in dices if not np.isnan(dice)]

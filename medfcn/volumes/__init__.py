@@ -12,13 +12,14 @@ from medfcn.volumes.geometry import (
     spacing_mm,
 )
 from medfcn.volumes.header import NiftiGeometry
-from medfcn.volumes.labels import LabelEntry, LabelMap, read_mask
+from medfcn.volumes.labels import IGNORED, LabelEntry, LabelMap, read_mask
 from medfcn.volumes.nifti import read_volume, to_nibabel, write_volume
 from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.problems import Problem
 from medfcn.volumes.volume import Volume, VolumeLike, as_volume
 
 __all__ = [
+    "IGNORED",
     "Case",
     "CheckReport",
     "Dataset",

@@ -46,9 +46,10 @@ class Dataset:
         layout: `"folders"`, `"decathlon"`, `"nnunet"` or `"table"`.
         cases: Those with all their files; at least one.
         channel_names: One name per channel.
-        label_names: Names of label values, where the dataset gives them; without 0.
+        label_names: Names of label values, where the dataset gives them; without 0 and what is ignored.
         incomplete: Cases that lack a file, or have one too many, with those of their files that are there.
         problems: What these cases lack; `require_complete` stops on them.
+        ignored: The label values of voxels that nobody labelled, where the dataset names them.
     """
 
     root: Path
@@ -58,6 +59,7 @@ class Dataset:
     label_names: dict[int, str]
     incomplete: tuple[Case, ...] = ()
     problems: tuple[Problem, ...] = ()
+    ignored: tuple[int, ...] = ()
 
     @property
     def all_cases(self) -> tuple[Case, ...]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.volumes.cases import Dataset, check_unique
+from medfcn.volumes.labels import IGNORE_NAME
 from medfcn.volumes.names import case_id_of, extension_of, is_hidden, printable, shown, stem_of
 from medfcn.volumes.pairing import Draft, Place, is_there, pair, usual_channel_count
 from medfcn.volumes.tables import Table, checked_id, first_few, inside_root, read_json, read_table
+from medfcn.volumes.wholes import LARGEST_LABEL
 
 _EXPECTED = "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, or a CSV or TSV file"
 _RENAME = "rename one"
@@ -133,8 +135,16 @@ def _dataset(place: Place, layout: str, drafts: Sequence[Draft], description: Ma
     named = description.get("channel_names", description.get("modality"))
     count = usual_channel_count(drafts, named=len(named) if isinstance(named, dict) else 0)
     found = pair(place, drafts, channel_count=count)
-    names = _channel_names(named, count)
-    return Dataset(place.root, layout, found.cases, names, label_names(description), found.incomplete, found.problems)
+    return Dataset(
+        place.root,
+        layout,
+        found.cases,
+        _channel_names(named, count),
+        label_names(description),
+        found.incomplete,
+        found.problems,
+        ignored=ignored_values(description),
+    )
 
 
 def _from_decathlon(root: Path, description: Mapping[str, Any], *, allow_outside: bool) -> Dataset:
@@ -237,7 +247,8 @@ def _channel_names(named: object, count: int) -> tuple[str, ...]:
 def label_names(description: Mapping[str, Any]) -> dict[int, str]:
     """Names of label values: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` as nnU-Net does.
 
-    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here.
+    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here. The
+    name `ignore` is no label; see `ignored_values`.
 
     Raises:
         DatasetError: A value is not a whole number, or has two names.
@@ -256,7 +267,19 @@ def label_names(description: Mapping[str, Any]) -> dict[int, str]:
         if number in names:
             raise DatasetError(f"dataset.json: label value {number} has two names; mend the entry")
         names[number] = str(name)
-    return {value: name for value, name in sorted(names.items()) if value != 0}
+    return {value: name for value, name in sorted(names.items()) if value != 0 and name != IGNORE_NAME}
+
+
+def ignored_values(description: Mapping[str, Any]) -> tuple[int, ...]:
+    """The value of voxels that nobody labelled, which nnU-Net's `dataset.json` names `ignore`, if there is one.
+
+    Example:
+        >>> ignored_values({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}})
+        (3,)
+    """
+    labels = description.get("labels", {})
+    found = [labels.get(IGNORE_NAME), *(key for key, name in labels.items() if name == IGNORE_NAME)]
+    return tuple(int(value) for value in found if _is_whole(value) and 1 <= int(value) <= LARGEST_LABEL)
 
 
 def _is_whole(value: object) -> bool:

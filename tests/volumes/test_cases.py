@@ -242,6 +242,19 @@ def test_nnunet(tmp_path: Path) -> None:
     assert dataset.label_names == {1: "tumour"}
 
 
+def test_the_label_that_nnunet_ignores_is_no_label(tmp_path: Path) -> None:
+    lay(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    for labels, names, ignored in (
+        ({"background": 0, "tumour": 1, "ignore": 2}, {1: "tumour"}, (2,)),
+        ({"0": "background", "1": "tumour", "255": "ignore"}, {1: "tumour"}, (255,)),
+        ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, {}, (3,)),
+        ({"background": 0, "tumour": 1}, {1: "tumour"}, ()),
+    ):
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+        dataset = find_dataset(tmp_path)
+        assert (dataset.label_names, dataset.ignored) == (names, ignored)
+
+
 def test_label_names_of_every_kind() -> None:
     assert label_names({"labels": {"0": "background", "2": "b", "1": "a"}}) == {1: "a", 2: "b"}
     assert label_names({"labels": {"background": 0, "whole": [1, 2], "core": 2}}) == {}

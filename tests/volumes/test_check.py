@@ -132,6 +132,28 @@ def test_names_that_no_label_has(root: Path) -> None:
     assert "unexpected label values 3, 4" in report.errors[0].found
 
 
+def test_ignored_voxels_are_counted_apart(root: Path) -> None:
+    """Four labels lie in the good mask; two of them are ignored here."""
+    (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4}}')
+    counts = {value: int((value == VOXELS).sum()) for value in range(1, 5)}
+    for text, ignored in (("", (4,)), ("a=1+2+3", (4,)), ("a=1,ignore=3+4", (3, 4))):
+        report = check_dataset(find_dataset(root), labels=LabelMap.parse(text) if text else None)
+        assert report.problems == ()
+        assert report.ignored == ignored
+        facts = report.cases[0].label
+        assert facts is not None
+        assert facts.voxels == {value: count for value, count in counts.items() if value not in ignored}
+        assert facts.ignored_voxels == sum(counts[value] for value in ignored)
+        assert f"ignored: {facts.ignored_voxels}" in report.to_text()
+        assert f"(ignored: {', '.join(map(str, ignored))})" in report.to_text()
+
+
+def test_a_label_of_nothing_but_ignored_voxels_is_empty(root: Path) -> None:
+    (root / "labels" / "case_1.nii").write_bytes(good(voxels=(VOXELS > 0) * np.int16(4)))
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+2+3,ignore=4"))
+    assert [(problem.code, problem.case) for problem in report.problems] == [("LABEL_EMPTY", "case_1")]
+
+
 def test_channels_on_another_grid_are_errors(root: Path) -> None:
     for number in range(3):
         old = root / "images" / f"case_{number}.nii"
