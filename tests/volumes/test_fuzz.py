@@ -48,7 +48,7 @@ JSON_GOOD = {
         {"image": "images/a.nii", "label": "labels/a.nii"},
         {"image": ["images/b.nii"], "label": "labels/b.nii"},
     ],
-    "labels": {"0": "background", "1": "organ"},
+    "labels": {"0": "background", "1": "organ", "ignore": 2},
     "modality": {"0": "MRI"},
 }
 CSV_GOOD = "id,image,label,group,fold\na,images/a.nii,labels/a.nii,P,1\nb,images/b.nii,labels/b.nii,Q,2\n"
