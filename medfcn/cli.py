@@ -142,6 +142,7 @@ def _check_fill(text: str) -> object:
     return value
 
 
+_preset = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 _device = click.option(
     "--device",
@@ -202,6 +203,7 @@ def check(
 @_labels
 @click.option("--groups", metavar="FILE", help="CSV of id, group.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
+@_preset
 @_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
@@ -228,6 +230,7 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")
+@_preset
 @_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")

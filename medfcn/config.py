@@ -5,8 +5,8 @@ line and library calls override single ones, and an unknown key is an error that
 The resolved settings travel with the weights in `model.json`.
 
 Example:
-    >>> Settings().training.learning_rate
-    0.004
+    >>> Settings().training.batch_size
+    32
     >>> settings_from({"training": {"batch_size": 16}}, source="run.toml").training.batch_size
     16
     >>> settings_from({"training": {"bach_size": 16}}, source="run.toml")
@@ -29,6 +29,25 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from medfcn.errors import MissingFileError, SettingsError
 
 View = Literal["axial", "coronal", "sagittal"]
+Preset = Literal[
+    "auto",
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+    "fcn4s",
+    "fcn2s",
+    "fcn1s",
+    "vgg_concat",
+    "compact",
+    "plain",
+    "score_decoder",
+    "resnet18_8s",
+    "resnet34_8s",
+    "resnet50_8s",
+]
+EncoderName = Literal["strided", "pooled", "flat", "vgg16", "vgg16_blocks", "resnet18", "resnet34", "resnet50"]
+LossName = Literal["ce_dice", "ce", "dice", "focal", "tversky", "mse", "hinge"]
+Upsampling = Literal["transposed", "transposed_3x3", "bilinear", "nearest_conv", "dilated"]
 
 
 @dataclass(frozen=True)
@@ -61,25 +80,65 @@ class SliceSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The parts of the fully convolutional network."""
+    """The parts of the fully convolutional network. `None` leaves a part as the preset has it; see `medfcn networks`
+    and `medfcn/networks/presets.py`.
+    """
 
+    preset: Preset = "auto"
+    """The design the other parts start from."""
+    encoder: EncoderName | None = None
+    """What turns a slice into feature maps of falling resolution."""
     widths: tuple[int, ...] | None = None
-    """Channels of each encoder level; each level after the first halves the resolution. `None` leaves it to the
-    plan: as many levels as keep the coarsest map at 4 pixels an edge or more."""
-    score_channels: int = 16
-    """Channels of the score maps that are fused from coarse to fine."""
-    upsampling: Literal["transposed", "bilinear"] = "transposed"
-    """How a coarse score map reaches the next finer grid; `transposed` is learned, started as bilinear."""
-    dropout: float = 0.0
-    """Share of the deepest level's channels dropped in training."""
+    """Channels of each encoder level. `None` with the preset `auto` leaves them to the plan: as many levels, each of
+    half the resolution, as keep the coarsest map at 4 pixels an edge or more."""
+    width: float = 1.0
+    """Factor on every number of channels, those of the classes apart."""
+    classifier_channels: int | None = None
+    """Channels of VGG-16's fully connected layers as convolutions (fc6, fc7); 0 leaves them out."""
+    scores: bool | None = None
+    """Bring the encoder's maps to score maps by 1×1 convolutions, and fuse these; without, its maps as they are."""
+    score_channels: int | None = None
+    """Channels of the score maps; 0 takes one for each class, as in the paper."""
+    decoder_widths: tuple[int, ...] | None = None
+    """Channels after each upsampling, coarse to fine; `()` keeps those of the score maps."""
+    skips: bool | None = None
+    """Fuse the encoder's finer maps in; without them the decoder only upsamples."""
+    fusion: Literal["add", "concat"] | None = None
+    """How an upsampled map meets the finer one."""
+    upsampling: Upsampling | None = None
+    """How a coarse map reaches the next finer grid; all but `bilinear` are learned and start as linear."""
+    refinements: int | None = None
+    """3×3 convolutions after each fusion."""
+    head_kernel: Literal[1, 3] | None = None
+    """Edge of the last convolution, which gives the logits."""
+    finest_stride: int | None = None
+    """Input pixels per pixel of the last fused map: 32, 16 and 8 make FCN-32s, 16s and 8s; 1 goes on to full size."""
+    normalisation: Literal["batch", "instance", "group", "none"] | None = None
+    """What follows each convolution."""
+    dropout: float | None = None
+    """Share of the deepest level's features dropped in training."""
+    decoder_dropout: float | None = None
+    """Share of the features dropped after each refining convolution in training."""
+    head: Literal["auto", "sigmoid", "softmax"] = "auto"
+    """`sigmoid` gives one logit for each label by itself, `softmax` one for each label and the background; `auto`
+    takes one logit for a single label, softmax for several."""
 
     def __post_init__(self) -> None:
         if self.widths is not None:
             fits = 1 <= len(self.widths) <= 8 and min(self.widths) >= 1 and max(self.widths) <= 4096
             _require("network.widths", self.widths, fits, "1 to 8 numbers from 1 to 4096")
-        fits = 1 <= self.score_channels <= 4096
-        _require("network.score_channels", self.score_channels, fits, "a number from 1 to 4096")
-        _require("network.dropout", self.dropout, 0 <= self.dropout < 1, "a share in [0, 1)")
+        if self.decoder_widths is not None:
+            fits = len(self.decoder_widths) <= 8 and all(1 <= width <= 4096 for width in self.decoder_widths)
+            _require("network.decoder_widths", self.decoder_widths, fits, "at most 8 numbers from 1 to 4096")
+        _require("network.width", self.width, 1 / 1024 <= self.width <= 16, "a factor from 1/1024 to 16")
+        for name, most in (("classifier_channels", 16384), ("score_channels", 4096), ("refinements", 8)):
+            value = getattr(self, name)
+            _require(f"network.{name}", value, value is None or 0 <= value <= most, f"a number from 0 to {most}")
+        strides = (None, 1, 2, 4, 8, 16, 32, 64, 128)
+        _require("network.finest_stride", self.finest_stride, self.finest_stride in strides, "a power of two to 128")
+        for name in ("dropout", "decoder_dropout"):
+            value = getattr(self, name)
+            _require(f"network.{name}", value, value is None or 0 <= value < 1, "a share in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -135,8 +194,16 @@ class TrainingSettings:
 
     batch_size: int = 32
     """Slices in a step."""
-    learning_rate: float = 4e-3
-    """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing."""
+    learning_rate: float | None = None
+    """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing. `None` takes
+    4e-3 for networks with a normalisation, 4e-4 for those without, which bear no more."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each encoder level to the one before it; below 1 the first layers, the most
+    general ones of pretrained weights, move least."""
+    freeze_encoder: bool = False
+    """Train the decoder alone and leave the encoder's weights as they are; its normalisation statistics too."""
+    freeze_statistics: bool = False
+    """Use the batch normalisation statistics the weights came with, instead of each batch's."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises."""
     weight_decay: float = 0.02
@@ -147,8 +214,23 @@ class TrainingSettings:
     """Decay a step of the averaged weights that are validated and kept; 0 keeps the last weights instead."""
     foreground_share: float = 0.5
     """Share of the slices drawn from those that hold foreground; the others come from all slices."""
+    loss: LossName = "ce_dice"
+    """What is made small: cross-entropy (binary for a single logit) and Dice, either alone, focal, Tversky, the mean
+    squared error of probabilities, or hinge (a linear support vector machine on the score layer)."""
     dice_weight: float = 1.0
     """Weight of the Dice loss beside the cross-entropy."""
+    dice_over: Literal["batch", "slice"] = "batch"
+    """What a Dice is taken over: a whole batch, or each slice by itself."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights of the background and of each label in the loss; `None` weighs all alike."""
+    label_smoothing: float = 0.0
+    """Share of each target that is spread over all classes."""
+    deep_supervision: bool = False
+    """Predict from every fused map in training, with half the weight for each coarser one."""
+    presence_weight: float = 0.0
+    """Weight of a second task: which labels does this slice contain?"""
+    distance_weight: float = 0.0
+    """Weight of a second task: how far is each pixel from each label's border?"""
     validation_share: float = 0.1
     """Share of the groups kept for validation."""
     epoch_steps: int = 100
@@ -158,7 +240,14 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         _require("training.batch_size", self.batch_size, self.batch_size >= 1, "a number from 1")
-        _require("training.learning_rate", self.learning_rate, self.learning_rate > 0, "a positive number")
+        fits = self.learning_rate is None or self.learning_rate > 0
+        _require("training.learning_rate", self.learning_rate, fits, "a positive number")
+        _require("training.layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "a factor above 0, at most 1")
+        fits = self.class_weights is None or all(weight >= 0 for weight in self.class_weights)
+        _require("training.class_weights", self.class_weights, fits, "numbers from 0")
+        for name in ("dice_weight", "presence_weight", "distance_weight"):
+            _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, "a number from 0")
+        _require("training.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "a share in [0, 1)")
         _require("training.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "a number in [0, 1)")
         _require("training.epoch_steps", self.epoch_steps, self.epoch_steps >= 1, "a number from 1")
         for name in ("foreground_share", "validation_share"):

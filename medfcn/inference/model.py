@@ -20,7 +20,7 @@ from medfcn.inference.card import CARD_FILE, Card, read_card
 from medfcn.inference.devices import choose_device
 from medfcn.inference.inferer import Precision, SlidingVolumeInferer
 from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
-from medfcn.networks.fcn import FCN, channels_last
+from medfcn.networks.fcn import FCN, Head, channels_last, head_of
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, image_tensor, network_transforms
@@ -111,6 +111,7 @@ class Model(Predictor):
         card: Where it comes from and how it is used.
         device: Where it runs.
         precision: Its arithmetic in prediction: float32, so that a mask does not depend on the hardware.
+        head: How its logits become probabilities.
     """
 
     def __init__(self, network: FCN, card: Card, *, device: torch.device, precision: Precision = "float32") -> None:
@@ -118,6 +119,7 @@ class Model(Predictor):
         self.card = card
         self.device = device
         self.precision = precision
+        self.head: Head = head_of(card.settings.network, len(card.labels.entries))
         self._transforms = network_transforms(card.plan)
 
     @classmethod
@@ -176,7 +178,7 @@ class Model(Predictor):
         total: NDArray[np.float32] | None = None
         for axes in mirrors:
             logits = inferer(image[None], _Mirrored(self.network, axes))[0]
-            part = _foreground(logits).numpy()
+            part = _foreground(logits, self.head).numpy()
             if not np.isfinite(part).all():
                 raise ModelError("the network gives NaN for this volume; look at its intensities, or train again")
             total = part if total is None else total + part
@@ -200,9 +202,9 @@ class _Mirrored:
         return mirrored.flip(self.axes)
 
 
-def _foreground(logits: torch.Tensor) -> torch.Tensor:
+def _foreground(logits: torch.Tensor, head: Head) -> torch.Tensor:
     """`(K, R, A, S)` logits to `(L, R, A, S)` probabilities of the labels."""
-    return torch.sigmoid(logits) if len(logits) == 1 else torch.softmax(logits, dim=0)[1:]
+    return torch.sigmoid(logits) if head == "sigmoid" else torch.softmax(logits, dim=0)[1:]
 
 
 def as_channels(
@@ -229,8 +231,9 @@ def predict_with(
 
     Probabilities are resampled, averaged and decided a slab at a time, so that memory does not grow with the
     number of labels on the native grid. With one label a voxel is foreground from the threshold on. With several it
-    takes the label of the largest probability, background's being what the labels leave of one. Then only the largest
-    part of the card's `one_part` labels stays.
+    takes the label of the largest probability, background's being what the labels leave of one; where each label has
+    a probability by itself (the head `sigmoid`), the largest from the threshold on. Then only the largest part of the
+    card's `one_part` labels stays.
 
     Args:
         models: At least one; all segment the same labels from the same channels.
@@ -250,7 +253,7 @@ def predict_with(
         if volume.array.min() == volume.array.max()
     ]
     for rows, mean in () if flags else _mean_slabs(models, volumes, tta=tta):
-        indices[rows] = _decide(mean, threshold)
+        indices[rows] = _decide(mean, threshold, models[0].head)
         if kept is not None:
             kept[:, rows] = mean
     indices = np.ascontiguousarray(to_stored_order(indices, grid))
@@ -283,12 +286,13 @@ def _mean_slabs(
         yield rows, total / np.float32(len(models)) if len(models) > 1 else total
 
 
-def _decide(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+def _decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:
     """`(L, ...)` probabilities to `(...)` positions of labels, 0 for background."""
     if len(probabilities) == 1:
         single: NDArray[np.uint8] = (probabilities[0] >= threshold).astype(np.uint8)
         return single
-    background = 1 - probabilities.sum(axis=0)
     best = probabilities.argmax(axis=0) + 1
-    positions: NDArray[np.uint8] = np.where(probabilities.max(axis=0) > background, best, 0).astype(np.uint8)
+    largest = probabilities.max(axis=0)
+    drawn = largest >= threshold if head == "sigmoid" else largest > 1 - probabilities.sum(axis=0)
+    positions: NDArray[np.uint8] = np.where(drawn, best, 0).astype(np.uint8)
     return positions

@@ -33,7 +33,7 @@ def read_network(path: Path, card: Card) -> FCN:
         ModelError: The file is broken, or its weights are not those of the card's network.
     """
     found = _declared_tensors(path)
-    if sum(card.plan.widths) > sum(shape[0] for _, shape in found.values() if shape):
+    if sum(card.plan.widths) * card.settings.network.width > sum(shape[0] for _, shape in found.values() if shape):
         raise ModelError(f"{path.name}: holds fewer channels than plan.widths in {CARD_FILE}; copy the run again")
     with torch.device("meta"):
         network = build_network(

@@ -1,12 +1,10 @@
-"""Upsampling: a coarse score map → a finer grid."""
-
-from typing import Literal
+"""Upsampling: a coarse map → a finer grid."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-Upsampling = Literal["transposed", "bilinear"]
+from medfcn.config import Upsampling
 
 
 def bilinear_kernel(stride: int) -> torch.Tensor:
@@ -27,26 +25,74 @@ def bilinear_kernel(stride: int) -> torch.Tensor:
     return taps[:, None] * taps[None, :]
 
 
-class Upsample(nn.Module):
-    """Doubles a map's resolution and cuts it to the size it is told.
+def _outer(*taps: float) -> torch.Tensor:
+    row = torch.tensor(taps)
+    return row[:, None] * row[None, :]
 
-    `transposed` is a transposed convolution that starts as bilinear interpolation of each channel and learns from
-    there; `bilinear` stays what it is. One kernel per pair of channels costs less than one per channel would:
-    grouped transposed convolutions have no fast path on CPUs (a training step took 1.6 times as long, torch 2.13).
+
+class Upsample(nn.Module):
+    """Raises a map's resolution by a factor and cuts it to the size it is told.
+
+    - `transposed`: a transposed convolution of twice the factor as its edge.
+    - `transposed_3x3`: one of 3×3 pixels; it lies on the coarse pixels' corners, half a fine pixel off.
+    - `dilated`: one of 4×4 taps that lie 3 pixels apart. 3 and the stride 2 have no common factor, so every pixel
+      is reached by as many taps as any other; with a dilation of 2 three quarters of the pixels would get none.
+    - `nearest_conv`: each pixel repeated, then a 3×3 convolution (which, the kernel turned round, is a transposed
+      convolution of stride 1).
+    - `bilinear`: fixed linear interpolation, and a 1×1 convolution where the channels change.
+
+    Those that learn start as linear interpolation of each channel, where the channels stay. One kernel per pair of
+    channels costs less than one per channel would: grouped transposed convolutions have no fast path on CPUs (a
+    training step took 1.6 times as long, torch 2.13). By more than 2, all but `transposed` interpolate linearly.
+
+    Args:
+        channels_in: Of the coarse map.
+        channels_out: Of the fine map.
+        method: See above.
+        factor: By how much, a power of two.
     """
 
-    def __init__(self, channels: int, *, method: Upsampling) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, method: Upsampling, factor: int = 2) -> None:
         super().__init__()
-        self.learned: nn.ConvTranspose2d | None = None
-        if method == "transposed":
-            self.learned = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
-            with torch.no_grad():
-                self.learned.weight.copy_(torch.eye(channels)[:, :, None, None] * bilinear_kernel(2))
+        self.factor = factor
+        self.method: Upsampling = method if factor == 2 or method == "transposed" else "bilinear"
+        self.learned: nn.Module | None = None
+        if self.method == "bilinear":
+            if channels_in != channels_out:
+                self.learned = nn.Conv2d(channels_in, channels_out, 1)
+            return
+        layer: nn.Conv2d | nn.ConvTranspose2d
+        if self.method == "nearest_conv":
+            layer = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+            kernel, taps_a_pixel = _outer(0.25, 0.5, 0.25), 9.0
+        elif self.method == "transposed_3x3":
+            layer = nn.ConvTranspose2d(
+                channels_in, channels_out, 3, stride=2, padding=1, output_padding=1, bias=False
+            )
+            kernel, taps_a_pixel = _outer(0.5, 1.0, 0.5), 9 / 4
+        elif self.method == "dilated":
+            layer = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=4, dilation=3, bias=False)
+            kernel, taps_a_pixel = bilinear_kernel(2), 4.0
+        else:
+            layer = nn.ConvTranspose2d(
+                channels_in, channels_out, 2 * factor, stride=factor, padding=factor // 2, bias=False
+            )
+            kernel, taps_a_pixel = bilinear_kernel(factor), 4.0
+        with torch.no_grad():
+            if channels_in == channels_out:
+                layer.weight.copy_(torch.eye(channels_in)[:, :, None, None] * kernel)
+            else:  # He et al., ICCV 2015, counting the taps that a fine pixel really gets
+                nn.init.normal_(layer.weight, std=(2 / (channels_in * taps_a_pixel)) ** 0.5)
+        self.learned = layer
 
     def forward(self, coarse: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """`(N, C, h, w)` to `(N, C, *size)`, where `size` is at most twice `(h, w)`."""
-        if self.learned is None:
-            fine = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-        else:
-            fine = self.learned(coarse)
-        return fine[..., : size[0], : size[1]]
+        """`(N, channels_in, h, w)` to `(N, channels_out, *size)`, where `size` is at most `factor` times `(h, w)`."""
+        if self.method == "bilinear":
+            if self.learned is not None:
+                coarse = self.learned(coarse)
+            coarse = functional.interpolate(coarse, scale_factor=self.factor, mode="bilinear", align_corners=False)
+        elif self.method == "nearest_conv" and self.learned is not None:
+            coarse = self.learned(functional.interpolate(coarse, scale_factor=2, mode="nearest"))
+        elif self.learned is not None:
+            coarse = self.learned(coarse)
+        return coarse[..., : size[0], : size[1]]

@@ -134,12 +134,13 @@ def _is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def make_plan(cases: Sequence[CaseFingerprint], settings: Settings) -> Plan:
+def make_plan(cases: Sequence[CaseFingerprint], settings: Settings, *, stride: int | None = None) -> Plan:
     """Follow from a fingerprint and the settings how volumes become slices.
 
     Args:
         cases: The training cases' figures.
         settings: What is fixed by the user; the rest follows from the cases.
+        stride: Input pixels per pixel of the network's coarsest map, where its preset fixes it; else the plan does.
 
     Raises:
         DatasetError: There is no case, or no foreground in any.
@@ -154,7 +155,7 @@ def make_plan(cases: Sequence[CaseFingerprint], settings: Settings) -> Plan:
     spacing = _choose_spacing(cases, settings, axes, reasons)
     pixels = _slice_pixels(cases, axes, spacing)
     widths = _choose_widths(min(settings.slices.window or pixels), settings, reasons)
-    window = _choose_window(pixels, settings, 2 ** (len(widths) - 1), reasons)
+    window = _choose_window(pixels, settings, stride or 2 ** (len(widths) - 1), reasons)
     wanted = settings.training.batch_size
     batch_size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS // (window[0] * window[1])))
     reasons["batch_size"] = f"{batch_size} of the {wanted} set, at windows of {window[0]}×{window[1]} pixels"
@@ -228,7 +229,8 @@ def _slice_pixels(
 
 def _choose_widths(shortest: float, settings: Settings, reasons: dict[str, str]) -> tuple[int, ...]:
     if settings.network.widths is not None:
-        reasons["widths"] = "as set"
+        preset = settings.network.preset
+        reasons["widths"] = "as set" if preset == "auto" else f"of the preset {preset}, or as set"
         return settings.network.widths
     levels = 1
     while levels < _LEVELS_MOST and shortest / 2**levels >= _COARSEST_PIXELS:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from medfcn.config import Settings
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.evaluation.overlap import count_labels
+from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
@@ -223,14 +224,15 @@ def plan_training(found: Survey, settings: Settings, *, seed: int) -> tuple[Spli
     """Split the cases and plan from those that are trained on."""
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
     training = [found.fingerprints[case_id] for case_id in split.training]
-    return split, make_plan(training, settings)
+    return split, make_plan(training, settings, stride=coarsest_stride(settings.network))
 
 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:
     """Bring the training cases' slices to the network grid and keep them in `folder`."""
     by_id = {case.id: case for case in found.cases}
     transforms = network_transforms(plan, keys=("image", "label"))
-    what = {"plan": plan.to_json() | {"reasons": None}, "labels": found.labels.to_json()}
+    made = plan.to_json()
+    what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     with progress.task("prepare", len(split.training)) as task:

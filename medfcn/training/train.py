@@ -16,6 +16,8 @@ from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import refuse_existing
 from medfcn.inference.devices import choose_device, using_threads
 from medfcn.inference.model import Model
+from medfcn.networks.fcn import FCN, build_network
+from medfcn.networks.presets import with_preset
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
@@ -60,6 +62,7 @@ def train(
     *,
     labels: str | LabelMap | None = None,
     settings: Settings | Path | str | None = None,
+    preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
     budget: str | float | None = None,
@@ -83,6 +86,7 @@ def train(
         output: The run folder to make.
         labels: What to segment, such as `hippocampus=1+2`; None takes the data set's names or values.
         settings: All settings, or a TOML file of some.
+        preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
         view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
         budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
@@ -107,8 +111,7 @@ def train(
     """
     started, say, folder = time.monotonic(), progress or Silent(), Path(output)
     length = _length(budget, epochs, steps)
-    chosen = settings if isinstance(settings, Settings) else read_settings(settings)
-    chosen = override(chosen, "slices", context=context, view=view)
+    chosen = _resolved(settings, preset=preset, context=context, view=view)
     if epochs is not None:
         length = Length(steps=epochs * chosen.training.epoch_steps)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
@@ -155,7 +158,8 @@ def _train_into(
         with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
             torch.manual_seed(machine.seed)
             log = Log(folder / "log.csv", started=machine.started)
-            trainer = Trainer(prepared, settings, machine, log=log, progress=say)
+            network = _start(prepared, settings)
+            trainer = Trainer(prepared, settings, machine, network, log=log, progress=say)
             if threads is None:
                 torch.set_num_threads(trainer.fastest_threads())
             outcome = trainer.run(length)
@@ -163,6 +167,16 @@ def _train_into(
     del trainer
     shutil.rmtree(state)
     return outcome.steps, table
+
+
+def _start(prepared: Prepared, settings: Settings) -> FCN:
+    """The network as its training starts."""
+    return build_network(
+        settings.network,
+        widths=prepared.plan.widths,
+        channels_in=prepared.plan.channels_in,
+        label_count=len(prepared.survey.labels.entries),
+    )
 
 
 @dataclass(frozen=True)
@@ -207,6 +221,7 @@ def plan(
     *,
     labels: str | LabelMap | None = None,
     settings: Settings | Path | str | None = None,
+    preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
     groups: Path | str | None = None,
@@ -218,8 +233,7 @@ def plan(
     progress: Progress | None = None,
 ) -> Planned:
     """Say what `train` would do with a data set; the arguments are those of `train`."""
-    chosen = settings if isinstance(settings, Settings) else read_settings(settings)
-    chosen = override(chosen, "slices", context=context, view=view)
+    chosen = _resolved(settings, preset=preset, context=context, view=view)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
@@ -230,6 +244,16 @@ def plan(
         for case_id in split.training
     }
     return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings)
+
+
+def _resolved(
+    settings: Settings | Path | str | None, *, preset: str | None, context: int | None, view: str | None
+) -> Settings:
+    """All settings, with every part of the network set; only the widths of the preset `auto` stay the plan's."""
+    chosen = settings if isinstance(settings, Settings) else read_settings(settings)
+    chosen = override(chosen, "slices", context=context, view=view)
+    chosen = override(chosen, "network", preset=preset)
+    return dataclasses.replace(chosen, network=with_preset(chosen.network))
 
 
 def _length(budget: str | float | None, epochs: int | None, steps: int | None) -> Length:

@@ -8,26 +8,26 @@ import copy
 import math
 import platform
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from medfcn.config import Settings, TrainingSettings
+from medfcn.config import Settings
 from medfcn.errors import TrainingError
 from medfcn.inference.card import Card
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
 from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN, build_network, channels_last
-from medfcn.networks.losses import CrossEntropyDiceLoss
+from medfcn.networks.fcn import FCN, channels_last
+from medfcn.networks.objective import Objective
+from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.training.averaging import AveragedWeights
+from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length, StepClock, learning_rate
@@ -74,12 +74,20 @@ class Trainer:
         prepared: Cases, plan and slices.
         settings: All settings.
         machine: Device, seed and clock.
+        network: As it starts.
         log: Gets a row for each epoch.
         progress: Where messages go.
     """
 
     def __init__(
-        self, prepared: Prepared, settings: Settings, machine: Machine, *, log: Log, progress: Progress
+        self,
+        prepared: Prepared,
+        settings: Settings,
+        machine: Machine,
+        network: FCN,
+        *,
+        log: Log,
+        progress: Progress,
     ) -> None:
         self.prepared = prepared
         self.settings = settings
@@ -97,27 +105,32 @@ class Trainer:
             seed=machine.seed,
         )
         self.augmenter = Augmenter(settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed)
-        network = build_network(
-            settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=self.label_count
-        )
-        self.network: FCN = channels_last(network.to(device))
-        self.averaged = AveragedWeights(self.network, decay=settings.training.ema_decay)
-        self.optimiser = _optimiser(self.network, settings.training)
-        self.loss = CrossEntropyDiceLoss(dice_weight=settings.training.dice_weight)
-        wanted = settings.training.precision
+        training = settings.training
+        self.supervised = SupervisedFCN(
+            channels_last(network.to(device)),
+            label_count=self.label_count,
+            deep=training.deep_supervision,
+            presence=training.presence_weight > 0,
+            distances=training.distance_weight > 0,
+        ).to(device)
+        self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
+        self.optimiser = build_optimiser(self.supervised, training)
+        self.largest_rate = largest_rate(settings.network, training)
+        self.objective = Objective.of(settings, self.label_count).to(device)
+        wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
 
     def fastest_threads(self) -> int:
         """The number of CPU threads with which a step takes less time; the network is left as it is."""
         if self.machine.device.type != "cpu":
             return torch.get_num_threads()
-        network = copy.deepcopy(self.network).train()
+        supervised = copy.deepcopy(self.supervised).train()
         images, targets = self._batch(0)
 
         def work() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bfloat16):
-                logits = network(images)
-            self.loss(logits, targets).backward()
+                outputs = supervised(images)
+            self.objective(outputs, targets).backward()
 
         return fastest_threads(work)
 
@@ -193,20 +206,20 @@ class Trainer:
         return Outcome(self._model(), steps=total, best_step=best_step)
 
     def _learning_rate(self, step: int, total: int | None) -> float:
-        training = self.settings.training
-        return learning_rate(
-            step, largest=training.learning_rate, warmup_steps=training.warmup_steps, total_steps=total
-        )
+        warmup = self.settings.training.warmup_steps
+        return learning_rate(step, largest=self.largest_rate, warmup_steps=warmup, total_steps=total)
 
     def _step(self, step: int, total: int | None) -> float:
         """One optimiser step; returns its loss."""
         images, targets = self._batch(step)
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate(step, total)
-        self.network.train()
+            group["lr"] = group["scale"] * self._learning_rate(step, total)
+        set_training_mode(self.supervised, self.settings.training)
+        # Dropout draws from here, so that a step does not depend on those before it.
+        torch.manual_seed((self.machine.seed << 32) + step)
         with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            logits = self.network(images)
-        loss = self.loss(logits, targets)
+            outputs = self.supervised(images)
+        loss = self.objective(outputs, targets)
         value = float(loss.detach())
         if not math.isfinite(value):
             names = ", ".join(sorted(set(self.sampler.batch(step).cases))[:8])
@@ -216,9 +229,9 @@ class Trainer:
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.training.gradient_clip)
+        nn.utils.clip_grad_norm_(self.supervised.parameters(), self.settings.training.gradient_clip)
         self.optimiser.step()
-        self.averaged.update(self.network)
+        self.averaged.update(self.supervised.network)
         return value
 
     def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,17 +261,6 @@ class Trainer:
             versions=versions(),
         )
         return Model(self.averaged.network, card, device=self.machine.device)
-
-
-def _optimiser(network: nn.Module, training: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW that decays convolution weights and leaves biases and normalisation alone."""
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups: Sequence[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": training.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
 
 
 def versions() -> dict[str, str]:

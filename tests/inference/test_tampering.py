@@ -98,7 +98,7 @@ CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
     (("plan", "reasons"), [None, [], 5]),
     (("settings",), [None, [], 5, {"os": {"system": "true"}}, {"network": None}, {"bad\nname": {}}]),
     (("settings", "network", "score_channels"), [0, 6, 4096, HUGE, "5", None, 5.5, True]),
-    (("settings", "network", "upsampling"), ["bilinear", "eval", None]),
+    (("settings", "network", "upsampling"), ["bilinear", "eval", 3]),
     (("settings", "network", "widths"), [[], [0], [HUGE], "46"]),
     (("settings", "prediction", "threshold"), [0, 1, -1, float("nan"), "0.5", None, HUGE]),
     (("settings", "prediction", "batch_size"), [0, -1, 1.5, None]),

@@ -8,7 +8,7 @@ from torch import nn
 
 from medfcn.config import NetworkSettings
 from medfcn.networks.fcn import FCN, build_network, channels_last
-from medfcn.networks.losses import CrossEntropyDiceLoss
+from medfcn.networks.losses import SegmentationLoss
 from medfcn.networks.upsampling import Upsample, Upsampling, bilinear_kernel
 
 BOTH: tuple[Upsampling, Upsampling] = ("transposed", "bilinear")
@@ -60,7 +60,7 @@ def test_every_parameter_gets_a_gradient(upsampling: Upsampling, labels: int) ->
     network = _network(channels=3, labels=labels, upsampling=upsampling)
     slices = torch.randn(4, 3, 21, 26, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(4 * 21 * 26).reshape(4, 21, 26) % (labels + 1)
-    CrossEntropyDiceLoss()(network(slices), targets).backward()
+    SegmentationLoss(head="sigmoid" if labels == 1 else "softmax")(network(slices), targets).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -106,11 +106,11 @@ def test_the_bilinear_kernel_interpolates_in_the_interior(stride: int) -> None:
 
 def test_learned_upsampling_starts_as_bilinear_interpolation() -> None:
     coarse = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
-    learned, fixed = (Upsample(3, method=method)(coarse, (15, 12)) for method in BOTH)
+    learned, fixed = (Upsample(3, 3, method=method)(coarse, (15, 12)) for method in BOTH)
     assert learned.shape == fixed.shape == (2, 3, 15, 12)
     inner = (..., slice(2, -2), slice(2, -2))
     assert torch.allclose(learned[inner], fixed[inner], atol=1e-6)
-    assert not list(Upsample(3, method="bilinear").parameters())
+    assert not list(Upsample(3, 3, method="bilinear").parameters())
 
 
 @pytest.mark.parametrize("widths", [(8, 16), (16, 32, 64), (16, 32, 64, 128)])
@@ -149,7 +149,7 @@ def test_the_network_overfits_two_slices() -> None:
         [((rows - 15) ** 2 + (columns - 20) ** 2 < 80).long(), ((rows - 25) ** 2 + (columns - 12) ** 2 < 50).long()]
     )
     slices = targets[:, None] + 0.7 * torch.randn(2, 1, 40, 44, generator=torch.Generator().manual_seed(0))
-    network, loss = _network(widths=(8, 16, 16)), CrossEntropyDiceLoss()
+    network, loss = _network(widths=(8, 16, 16)), SegmentationLoss(head="sigmoid")
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.02)
     for _ in range(60):
         optimiser.zero_grad()

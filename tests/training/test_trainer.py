@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 import medfcn
 from medfcn.config import Settings, override
 from medfcn.errors import DatasetError, MedfcnError, TrainingError
-from medfcn.networks.losses import CrossEntropyDiceLoss
+from medfcn.networks.objective import Objective
+from medfcn.networks.supervision import Outputs
 from medfcn.training.averaging import AveragedWeights
 from tests.conftest import draw_ball, write_case
 
@@ -63,13 +64,13 @@ def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_cases(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    original = CrossEntropyDiceLoss.forward
+    original = Objective.forward
 
-    def broken(self: CrossEntropyDiceLoss, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def broken(self: Objective, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
         calls.append(1)
-        return original(self, logits, targets) * (float("nan") if len(calls) == 3 else 1.0)
+        return original(self, outputs, targets) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(CrossEntropyDiceLoss, "forward", broken)
+    monkeypatch.setattr(Objective, "forward", broken)
     with pytest.raises(TrainingError, match=r"step 3: the loss is nan; its slices are of ball_\d"):
         medfcn.train(balls, tmp_path / "run", steps=6, device="cpu", threads=1)
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -1,0 +1,69 @@
+"""Which weights of a network are trained, and how fast each of them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from medfcn.config import NetworkSettings, TrainingSettings
+from medfcn.networks.supervision import SupervisedFCN
+
+_RATE_NORMALISED, _RATE_PLAIN = 4e-3, 4e-4
+
+
+def largest_rate(network: NetworkSettings, training: TrainingSettings) -> float:
+    """The learning rate as set, else what a network bears.
+
+    Example:
+        >>> largest_rate(NetworkSettings(normalisation="batch"), TrainingSettings())
+        0.004
+    """
+    if training.learning_rate is not None:
+        return training.learning_rate
+    return _RATE_PLAIN if network.normalisation == "none" else _RATE_NORMALISED
+
+
+def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW that decays convolution weights and leaves biases and normalisation alone.
+
+    Each group holds `scale`, the factor on the learning rate: 1 for the decoder, `layer_decay` for the encoder's last
+    level, its square for the one before, and so on. A frozen encoder is in no group.
+
+    Source:
+        Loshchilov, Hutter, ICLR 2019. Layer-wise rates: Howard, Ruder, ACL 2018.
+    """
+    groups: list[dict[str, Any]] = []
+    for scale, parameters in _by_depth(supervised, training):
+        for decays in (True, False):
+            chosen = [parameter for parameter in parameters if (parameter.ndim > 1) == decays]
+            if chosen:
+                decay = training.weight_decay if decays else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def _by_depth(supervised: SupervisedFCN, training: TrainingSettings) -> Iterator[tuple[float, list[nn.Parameter]]]:
+    encoder = supervised.network.encoder
+    if training.freeze_encoder:
+        encoder.requires_grad_(requires_grad=False)
+    held = {id(parameter) for parameter in encoder.parameters()}
+    yield 1.0, [parameter for parameter in supervised.parameters() if id(parameter) not in held]
+    if training.freeze_encoder:
+        return
+    if training.layer_decay == 1:
+        yield 1.0, list(encoder.parameters())
+        return
+    for depth, level in enumerate(reversed(list(encoder.levels)), start=1):
+        yield training.layer_decay**depth, list(level.parameters())
+
+
+def set_training_mode(supervised: SupervisedFCN, training: TrainingSettings) -> None:
+    """Training mode, with those normalisation statistics and dropouts at rest that are to stay as they are."""
+    supervised.train()
+    if training.freeze_encoder:
+        supervised.network.encoder.eval()
+    if training.freeze_statistics:
+        for module in supervised.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
