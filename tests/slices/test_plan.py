@@ -13,7 +13,7 @@ from medfcn.config import Settings, override
 from medfcn.errors import DatasetError
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan, make_plan
-from medfcn.volumes import Volume
+from medfcn.volumes import IGNORED, Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, stored_in
 
 
@@ -201,3 +201,18 @@ def test_a_fingerprint_keeps_at_most_ten_thousand_intensities(count: int) -> Non
     kept = fingerprint_case("case", [Volume(image, np.eye(4))], labels, 1).foreground[0]
     assert min(count, 5_000) <= len(kept) <= 10_000
     assert kept.mean() == pytest.approx(count / 2, rel=0.01)
+
+
+def test_what_is_ignored_is_no_foreground() -> None:
+    random = np.random.default_rng(0)
+    image = Volume(random.integers(0, 100, (12, 10, 8)).astype(np.int16), np.eye(4))
+    labels = np.zeros((12, 10, 8), dtype=np.uint8)
+    labels[4:6, 4:7, 2:5] = 1
+    labels[5, 5, 6] = 2
+    scribbled = labels.copy()
+    scribbled[labels == 0] = IGNORED
+    plain, found = (fingerprint_case("a", [image], mask, 2) for mask in (labels, scribbled))
+    assert found.label_voxels == plain.label_voxels
+    assert found.extent_mm == plain.extent_mm
+    assert found.largest_shares == plain.largest_shares
+    assert np.array_equal(found.foreground[0], plain.foreground[0])
