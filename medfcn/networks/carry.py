@@ -38,7 +38,7 @@ class Carry:
     def start(self, network: FCN, trained: FCN) -> None:
         """Put the trained weights into `network`, which has been started anew; `trained` stays as it is."""
         state, given = network.state_dict(), trained.state_dict()
-        state |= {name: given[name].detach().clone() for name in self.taken}
+        state |= {name: given[name] for name in self.taken}
         state |= {name: torch.zeros_like(state[name]) for name in self.zeroed}
         network.load_state_dict(state)
 

@@ -210,6 +210,12 @@ def test_a_skip_is_never_taken_away() -> None:
         require_same_parts(here, there, source="runs/old")
 
 
+def test_a_tensor_that_would_be_left_behind_is_told() -> None:
+    trained, network = (built(preset=preset, upsampling="bilinear", **SMALL) for preset in ("fcn8s", "fcn16s"))
+    with pytest.raises(ModelError, match=r"first at scores\.2\.weight: \(1, 8, 1, 1\) there, nothing here"):
+        choose_carried(network, trained, label_layers=(), same_labels=True, source="runs/old")
+
+
 def test_a_network_that_has_no_memory_yet_can_be_asked() -> None:
     with torch.device("meta"):
         network = built(preset="fcn8s")

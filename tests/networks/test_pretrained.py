@@ -188,8 +188,10 @@ def test_the_whole_network_starts_from_the_encoder_and_trains(vgg16_bn: Vgg16) -
 
 def test_half_precision_is_read_as_float32_and_counters_may_be_missing(vgg16_bn: Vgg16) -> None:
     state = {key: tensor.half() for key, tensor in vgg16_bn.state_dict().items() if "num_batches_tracked" not in key}
-    encoder = started(state, preset="score_decoder", **EIGHTH)
-    assert {tensor.dtype for tensor in encoder.parameters()} == {torch.float32}
+    settings = with_preset(NetworkSettings(preset="score_decoder", width=0.125))
+    tensors = encoder_weights(state, settings, source="weights.pth").tensors
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    started(state, preset="score_decoder", **EIGHTH)
 
 
 def test_features_alone_are_enough_where_there_is_no_fc6(vgg16: Vgg16) -> None:
