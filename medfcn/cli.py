@@ -143,6 +143,7 @@ def _check_fill(text: str) -> object:
 
 
 _preset = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
+_init = click.option("--init", metavar="RUN", help="A run folder whose weights and network to start from.")
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 _device = click.option(
     "--device",
@@ -204,6 +205,7 @@ def check(
 @click.option("--groups", metavar="FILE", help="CSV of id, group.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @_preset
+@_init
 @_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
@@ -231,6 +233,12 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")
 @_preset
+@_init
+@click.option(
+    "--encoder-weights",
+    metavar="FILE",
+    help="VGG-16 or ResNet in torchvision's layout, for the encoder of a preset that fits.",
+)
 @_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")

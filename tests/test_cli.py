@@ -348,6 +348,52 @@ def test_ids_that_look_like_options_work(balls: Path, ball_run: Path, tmp_path: 
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 3
 
 
+def test_a_training_starts_from_a_run(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    planned = medfcn("plan", balls, "--labels", "ball=1", "--init", ball_run)
+    assert planned.exit_code == 0, planned.stderr
+    assert "as in the run it starts from" in planned.stdout
+    common = ["train", balls, "--labels", "ball=1", "--device", "cpu", "--steps", 1]
+    result = medfcn(*common, "-o", tmp_path / "run", "--init", ball_run)
+    assert result.exit_code == 0, result.stderr
+    assert "starts from run: " in result.stderr
+    misfit = medfcn(*common, "-o", tmp_path / "other", "--init", ball_run, "--preset", "compact")
+    assert misfit.exit_code == 1
+    assert "run: network.encoder is 'strided' there and 'pooled' here" in only_line(misfit)
+    assert not (tmp_path / "other").exists()
+
+
+def test_weights_that_cannot_be_started_from_are_told_in_one_line(
+    balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    class Payload:
+        def __reduce__(self) -> object:
+            return (Path.touch, (tmp_path / "was_run",))
+
+    torch.save({"features.0.weight": Payload()}, tmp_path / "code.pth")
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "little.pth")
+    (tmp_path / "text.pth").write_text("Not Found")
+    for name, said in (
+        ("code.pth", "code.pth: holds code or objects beside tensors"),
+        ("little.pth", "little.pth: 29 keys are missing, first features.0.bias"),
+        ("text.pth", "text.pth: "),
+        ("nowhere.pth", "weights file not found"),
+    ):
+        result = medfcn(
+            "train", balls, "-o", tmp_path / "run", "--preset", "fcn8s", "--encoder-weights", tmp_path / name
+        )
+        assert result.exit_code == 1
+        assert said in only_line(result)
+    assert not (tmp_path / "was_run").exists()
+    both = medfcn(
+        "train", balls, "-o", tmp_path / "run", "--init", ball_run, "--encoder-weights", tmp_path / "code.pth"
+    )
+    assert both.exit_code == 1
+    assert "given together" in only_line(both)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupt_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object, **choices: object) -> None:
         raise KeyboardInterrupt

@@ -220,11 +220,11 @@ class Prepared:
         return tuple(by_id[case_id] for case_id in ids)
 
 
-def plan_training(found: Survey, settings: Settings, *, seed: int) -> tuple[Split, Plan]:
-    """Split the cases and plan from those that are trained on."""
+def plan_training(found: Survey, settings: Settings, *, seed: int, like: Plan | None = None) -> tuple[Split, Plan]:
+    """Split the cases and plan from those that are trained on; `like` is the plan of a run to start from."""
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
     training = [found.fingerprints[case_id] for case_id in split.training]
-    return split, make_plan(training, settings, stride=coarsest_stride(settings.network))
+    return split, make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
 
 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:

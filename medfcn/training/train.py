@@ -16,8 +16,6 @@ from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import refuse_existing
 from medfcn.inference.devices import choose_device, using_threads
 from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN, build_network
-from medfcn.networks.presets import with_preset
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
@@ -25,6 +23,7 @@ from medfcn.training.prepare import Prepared, Survey, ceiling, ceiling_text, pla
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
+from medfcn.training.start import Start, find_start
 from medfcn.training.trainer import Machine, Outcome, Trainer
 from medfcn.training.validate import choose_one_part
 from medfcn.volumes import LabelMap, ReadOptions, find_dataset
@@ -65,6 +64,8 @@ def train(
     preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
+    init: Path | str | None = None,
+    encoder_weights: Path | str | None = None,
     budget: str | float | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -89,6 +90,10 @@ def train(
         preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
         view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
+        init: A run folder whose weights are carried on. Its network, view, spacing, context and kinds of intensities
+            are kept where they are not set; finer skips may be new, and start with scores of zero.
+        encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, which the encoder of a fitting
+            preset starts from: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
         budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
         epochs: Of `training.epoch_steps` steps each, instead of a budget.
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
@@ -107,22 +112,25 @@ def train(
         OutputExistsError: The run folder exists, and `overwrite` is false.
         DatasetError: The cases cannot be told, or some cannot be used and `skip_bad` is false.
         SettingsError: A setting is unknown or cannot be.
+        ModelError: The weights to start from cannot be read, or are of another network.
         TrainingError: Training cannot go on.
     """
     started, say, folder = time.monotonic(), progress or Silent(), Path(output)
     length = _length(budget, epochs, steps)
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
+    refuse_existing(folder, overwrite=overwrite)
+    start = find_start(init, encoder_weights, output=folder)
+    chosen = _resolved(settings, start, preset=preset, context=context, view=view)
     if epochs is not None:
         length = Length(steps=epochs * chosen.training.epoch_steps)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
-    refuse_existing(folder, overwrite=overwrite)
     machine = Machine(device=choose_device(device), seed=seed, started=started)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
-    split, made = plan_training(found, chosen, seed=seed)
+    split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+    start.require_fit(chosen, made, found.labels)
     _clear(folder)
     try:
-        steps, table = _train_into(folder, (found, split, made), chosen, machine, length, threads, say)
+        steps, table = _train_into(folder, (found, split, made), chosen, start, machine, length, threads, say)
     except BaseException:
         # Half a run is of no use, and the prepared slices are a patient's.
         _clear(folder)
@@ -138,6 +146,7 @@ def _train_into(
     folder: Path,
     planned: tuple[Survey, Split, Plan],
     settings: Settings,
+    start: Start,
     machine: Machine,
     length: Length,
     threads: int | None,
@@ -158,25 +167,15 @@ def _train_into(
         with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
             torch.manual_seed(machine.seed)
             log = Log(folder / "log.csv", started=machine.started)
-            network = _start(prepared, settings)
+            network = start.network(settings, made, found.labels, progress=say)
             trainer = Trainer(prepared, settings, machine, network, log=log, progress=say)
             if threads is None:
                 torch.set_num_threads(trainer.fastest_threads())
             outcome = trainer.run(length)
-        table = _write_run(folder, prepared, outcome, machine.started)
+        table = _write_run(folder, prepared, outcome, machine.started, start)
     del trainer
     shutil.rmtree(state)
     return outcome.steps, table
-
-
-def _start(prepared: Prepared, settings: Settings) -> FCN:
-    """The network as its training starts."""
-    return build_network(
-        settings.network,
-        widths=prepared.plan.widths,
-        channels_in=prepared.plan.channels_in,
-        label_count=len(prepared.survey.labels.entries),
-    )
 
 
 @dataclass(frozen=True)
@@ -224,6 +223,7 @@ def plan(
     preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
+    init: Path | str | None = None,
     groups: Path | str | None = None,
     leave_out: Sequence[str] = (),
     seed: int = 0,
@@ -233,11 +233,13 @@ def plan(
     progress: Progress | None = None,
 ) -> Planned:
     """Say what `train` would do with a data set; the arguments are those of `train`."""
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
+    start = find_start(init, None)
+    chosen = _resolved(settings, start, preset=preset, context=context, view=view)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
-    split, made = plan_training(found, chosen, seed=seed)
+    split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+    start.require_fit(chosen, made, found.labels)
     by_id = {case.id: case for case in found.cases}
     ceilings = {
         case_id: ceiling(read_case(by_id[case_id], found.labels, options), made, len(found.labels.entries))
@@ -247,13 +249,18 @@ def plan(
 
 
 def _resolved(
-    settings: Settings | Path | str | None, *, preset: str | None, context: int | None, view: str | None
+    settings: Settings | Path | str | None,
+    start: Start,
+    *,
+    preset: str | None,
+    context: int | None,
+    view: str | None,
 ) -> Settings:
     """All settings, with every part of the network set; only the widths of the preset `auto` stay the plan's."""
     chosen = settings if isinstance(settings, Settings) else read_settings(settings)
     chosen = override(chosen, "slices", context=context, view=view)
     chosen = override(chosen, "network", preset=preset)
-    return dataclasses.replace(chosen, network=with_preset(chosen.network))
+    return start.settle(chosen, preset=preset, context=context)
 
 
 def _length(budget: str | float | None, epochs: int | None, steps: int | None) -> Length:
@@ -277,7 +284,7 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(folder / name)
 
 
-def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: float) -> ScoreTable:
+def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: float, start: Start) -> ScoreTable:
     """What the model reaches on the validation cases, then the model with the card that says so."""
     validation = folder / "validation"
     validation.mkdir()
@@ -303,6 +310,7 @@ def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: floa
             "device": str(model.device),
             "threads": torch.get_num_threads(),
             "ceiling_dice": ceiling_text(prepared.ceilings),
+            **start.record,
         },
         validation=table.summary().to_json(),
     )
