@@ -170,7 +170,7 @@ def _decoder_widths(
     if skips and settings.fusion == "add" and set(widths) != {score}:
         raise SettingsError(
             f"setting network.decoder_widths: {settings.decoder_widths!r} make maps of {widths} channels, to which "
-            f"score maps of {score} cannot be added; take () or network.fusion = \"concat\""
+            f'score maps of {score} cannot be added; take () or network.fusion = "concat"'
         )
     return widths
 
