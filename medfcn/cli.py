@@ -9,11 +9,12 @@ Nothing heavy is imported before a command needs it: `medfcn --help` answers at 
 import functools
 import json
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +22,7 @@ from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsE
 from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal, printable
 
+_Value = TypeVar("_Value")
 _FAILED, _SOME_FAILED, _INTERRUPTED, _BY_SIGNAL = 1, 3, 130, 128
 
 
@@ -55,11 +57,11 @@ def _fail(message: str, *, debug: bool, status: int = _FAILED) -> None:
 
 
 def _checked(
-    check: Callable[[str], object],
-) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    check: Callable[[_Value], object],
+) -> Callable[[click.Context, click.Parameter, _Value | None], _Value | None]:
     """A click callback that makes a value the library would refuse a misuse of the command line."""
 
-    def callback(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    def callback(ctx: click.Context, parameter: click.Parameter, value: _Value | None) -> _Value | None:
         if value is not None:
             try:
                 check(value)
@@ -82,11 +84,22 @@ def _check_budget(text: str) -> object:
     return budget_seconds(text)
 
 
+def _check_context(count: int) -> None:
+    if count % 2 == 0:
+        raise SettingsError(f"{count} is not an odd number; a slice has as many neighbours on either side")
+
+
+def _check_device(name: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
+
+
 _labels = click.option(
     "--labels",
     metavar="NAME=V[+V…],…",
     callback=_checked(_check_labels),
-    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two.",
+    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
+    "ignore=255 leaves out voxels that nobody labelled.",
 )
 
 
@@ -132,8 +145,21 @@ def _check_fill(text: str) -> object:
 
 
 _preset = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
+_init = click.option("--init", metavar="RUN", help="A run folder whose weights and network to start from.")
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
-_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+_device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_checked(_check_device),
+    help="auto, cpu, cuda or cuda:N.",
+)
+_context = click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    callback=_checked(_check_context),
+    help="Slices the network sees at once, odd. [default: 1]",
+)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
@@ -166,7 +192,7 @@ def check(
 
     found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
     label_map = LabelMap.parse(labels) if labels else None
-    with for_terminal().task("check", len(found.cases)) as task:
+    with for_terminal().task("check", len(found.all_cases)) as task:
         report = check_dataset(
             found, labels=label_map, options=options, threads=2, progress=lambda done, total: task.advance()
         )
@@ -181,7 +207,8 @@ def check(
 @click.option("--groups", metavar="FILE", help="CSV of id, group.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @_preset
-@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
+@_init
+@_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
@@ -208,7 +235,13 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")
 @_preset
-@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
+@_init
+@click.option(
+    "--encoder-weights",
+    metavar="FILE",
+    help="VGG-16 or ResNet in torchvision's layout, for the encoder of a preset that fits.",
+)
+@_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
@@ -219,7 +252,9 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @_reading
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
-@click.option("--resume", is_flag=True, help="Go on with the training that was stopped in RUN, and end as it would have.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the training that was stopped in RUN, and end as it would have."
+)
 @_overwrite
 def train(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
@@ -231,6 +266,9 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     from medfcn.training.stop import stop_on_signals
     from medfcn.training.train import train as run_training
 
+    lengths = [name for name in ("budget", "epochs", "steps") if choices[name] is not None]
+    if len(lengths) > 1:
+        raise click.UsageError(f"{' and '.join(lengths)} are given together; give one of them")
     progress = for_terminal()
     ids = read_ids(leave_out) if leave_out else ()
     with stop_on_signals() as stop:

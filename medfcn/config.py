@@ -196,7 +196,7 @@ class TrainingSettings:
     """Slices in a step."""
     learning_rate: float | None = None
     """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing. `None` takes
-    4e-3 for networks with a normalisation, 4e-4 for those without, which bear no more."""
+    4e-3, and less for wide networks without a normalisation, which bear no more."""
     layer_decay: float = 1.0
     """Factor on the learning rate from each encoder level to the one before it; below 1 the first layers, the most
     general ones of pretrained weights, move least."""

@@ -179,8 +179,8 @@ class AuxiliaryLoss(nn.Module):
         if known is None:
             return functional.smooth_l1_loss(distances, wanted)
         # Adding pixels to a label never lowers a signed distance, so what is the same with all and with none of the
-        # ignored ones is the same with any of them.
-        certain = known & (_signed_distances(masks | ~known, self.clip_pixels) == wanted)
+        # ignored ones is the same with any of them. At an ignored voxel itself the two differ in sign.
+        certain = _signed_distances(masks | ~known, self.clip_pixels) == wanted
         return weighted_mean(functional.smooth_l1_loss(distances, wanted, reduction="none"), certain)
 
 

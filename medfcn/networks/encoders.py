@@ -13,7 +13,7 @@ from torch import nn
 from medfcn.networks.blocks import ConvBlock, Normalisation
 from medfcn.networks.resnet import resnet_levels
 
-_VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
+VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
 """3×3 convolutions in each of VGG-16's blocks."""
 
 
@@ -24,11 +24,15 @@ class Encoder(nn.Module):
         levels: Each takes the map that the one before gives; the first takes the slices.
         channels: Channels of each level's map, finest first.
         strides: Input pixels per pixel of each level's map, finest first.
+        dropout: Share of the last map's channels dropped in training.
     """
 
-    def __init__(self, levels: Sequence[nn.Module], *, channels: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(
+        self, levels: Sequence[nn.Module], *, channels: Sequence[int], strides: Sequence[int], dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(levels)
+        self.dropout = nn.Dropout2d(dropout)
         self.channels = tuple(channels)
         self.strides = tuple(strides)
 
@@ -41,6 +45,7 @@ class Encoder(nn.Module):
         for level in self.levels:
             slices = level(slices)
             maps.append(slices)
+        maps[-1] = self.dropout(maps[-1])
         return maps
 
 
@@ -49,24 +54,21 @@ def strided_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation
     levels = []
     for level, width in enumerate(widths):
         before = channels_in if level == 0 else widths[level - 1]
-        blocks: list[nn.Module] = [
-            ConvBlock(before, width, norm, stride=1 if level == 0 else 2),
-            ConvBlock(width, width, norm),
-        ]
-        if dropout > 0 and level == len(widths) - 1:
-            blocks.append(nn.Dropout2d(dropout))
-        levels.append(nn.Sequential(*blocks))
-    return Encoder(levels, channels=widths, strides=[2**level for level in range(len(widths))])
+        first = ConvBlock(before, width, norm, stride=1 if level == 0 else 2)
+        levels.append(nn.Sequential(first, ConvBlock(width, width, norm)))
+    strides = [2**level for level in range(len(widths))]
+    return Encoder(levels, channels=widths, strides=strides, dropout=dropout)
 
 
-def pooled_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation) -> Encoder:
+def pooled_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation, *, dropout: float = 0.0) -> Encoder:
     """Levels of one 3×3 convolution, each followed by max-pooling; the last map is the last pooled one."""
     levels: list[nn.Module] = []
     for level, width in enumerate(widths):
         pool = [nn.MaxPool2d(2)] if level else []
         levels.append(nn.Sequential(*pool, ConvBlock(widths[level - 1] if level else channels_in, width, norm)))
     levels.append(nn.MaxPool2d(2))
-    return Encoder(levels, channels=[*widths, widths[-1]], strides=[2**level for level in range(len(levels))])
+    strides = [2**level for level in range(len(levels))]
+    return Encoder(levels, channels=[*widths, widths[-1]], strides=strides, dropout=dropout)
 
 
 class FlatLevel(nn.Module):
@@ -91,9 +93,9 @@ class FlatLevel(nn.Module):
         return kept
 
 
-def flat_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation) -> Encoder:
+def flat_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation, *, dropout: float = 0.0) -> Encoder:
     """One level at full resolution; see `FlatLevel`."""
-    return Encoder([FlatLevel(channels_in, widths, norm)], channels=[widths[-1]], strides=[1])
+    return Encoder([FlatLevel(channels_in, widths, norm)], channels=[widths[-1]], strides=[1], dropout=dropout)
 
 
 def _vgg16_block(channels_in: int, width: int, count: int, norm: Normalisation) -> list[nn.Module]:
@@ -113,14 +115,14 @@ def vgg16_encoder(
         widths: Channels of the five blocks.
         norm: After each convolution of the blocks; none in the paper.
         classifier: Channels of fc6 and fc7; 0 leaves both out.
-        dropout: After fc6 and fc7.
+        dropout: After fc6 and fc7, or of the last map's channels where these are left out.
 
     Source:
         Simonyan, Zisserman, ICLR 2015; Long, Shelhamer, Darrell, CVPR 2015, section 4.
     """
     levels: list[nn.Module] = []
     before = channels_in
-    for block, (width, count) in enumerate(zip(widths, _VGG16_CONVOLUTIONS, strict=True)):
+    for block, (width, count) in enumerate(zip(widths, VGG16_CONVOLUTIONS, strict=True)):
         convolutions = _vgg16_block(before, width, count, norm)
         if block == 0:
             levels += [nn.Sequential(*convolutions), nn.MaxPool2d(2)]
@@ -131,7 +133,8 @@ def vgg16_encoder(
     if classifier:
         levels[-1] = nn.Sequential(levels[-1], *_classifier(before, classifier, dropout))
         channels[-1] = classifier
-    return Encoder(levels, channels=channels, strides=[2**level for level in range(6)])
+        dropout = 0.0
+    return Encoder(levels, channels=channels, strides=[2**level for level in range(6)], dropout=dropout)
 
 
 def _classifier(channels_in: int, width: int, dropout: float) -> list[nn.Module]:
@@ -143,22 +146,26 @@ def _classifier(channels_in: int, width: int, dropout: float) -> list[nn.Module]
     ]
 
 
-def vgg16_blocks_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation) -> Encoder:
+def vgg16_blocks_encoder(
+    channels_in: int, widths: Sequence[int], norm: Normalisation, *, dropout: float = 0.0
+) -> Encoder:
     """VGG-16's five blocks; the maps are theirs before pooling, and the fifth block is not pooled."""
     levels: list[nn.Module] = []
     before = channels_in
-    for block, (width, count) in enumerate(zip(widths, _VGG16_CONVOLUTIONS, strict=True)):
+    for block, (width, count) in enumerate(zip(widths, VGG16_CONVOLUTIONS, strict=True)):
         pool = [nn.MaxPool2d(2)] if block else []
         levels.append(nn.Sequential(*pool, *_vgg16_block(before, width, count, norm)))
         before = width
-    return Encoder(levels, channels=widths, strides=[2**level for level in range(5)])
+    return Encoder(levels, channels=widths, strides=[2**level for level in range(5)], dropout=dropout)
 
 
-def resnet_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation, *, depth: int) -> Encoder:
+def resnet_encoder(
+    channels_in: int, widths: Sequence[int], norm: Normalisation, *, depth: int, dropout: float = 0.0
+) -> Encoder:
     """ResNet-18, 34 or 50 without its classifier: the stem at stride 2, then four stages to stride 32.
 
     Source:
         He, Zhang, Ren, Sun, CVPR 2016; the strided convolution of a bottleneck is its 3×3 one, as in torchvision.
     """
     levels, channels = resnet_levels(channels_in, widths, norm, depth=depth)
-    return Encoder(levels, channels=channels, strides=[2, 4, 8, 16, 32])
+    return Encoder(levels, channels=channels, strides=[2, 4, 8, 16, 32], dropout=dropout)

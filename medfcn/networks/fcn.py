@@ -5,6 +5,7 @@ Source:
     carries the fusion on to stride 1, because an organ in a slice may be a few pixels wide.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,7 @@ from medfcn.networks.encoders import (
 )
 from medfcn.networks.fusion import SkipFusion
 from medfcn.networks.presets import with_preset
+from medfcn.networks.resnet import calm_residuals
 from medfcn.networks.upsampling import Upsample
 
 Head = Literal["sigmoid", "softmax"]
@@ -67,9 +69,7 @@ class FCN(nn.Module):
         count = _step_count(encoder, finest, settings)
         skips = [encoder.strides.index(coarsest >> (step + 1)) for step in range(count)] if settings.skips else []
         score = _scaled(settings.score_channels, settings.width) if settings.score_channels else channels_out
-        widths = [_scaled(width, settings.width) for width in settings.decoder_widths or ()]
-        if not widths:
-            widths = [score] * count if settings.scores else [encoder.channels[level] for level in skips]
+        widths = _decoder_widths(encoder, skips, count, score, settings)
         self.encoder = encoder
         self.channels_out = channels_out
         self._finest = finest
@@ -158,6 +158,23 @@ def _step_count(encoder: Encoder, finest: int, settings: NetworkSettings) -> int
     return count
 
 
+def _decoder_widths(
+    encoder: Encoder, skips: list[int], count: int, score: int, settings: NetworkSettings
+) -> list[int]:
+    """Channels after each upsampling."""
+    widths = [_scaled(width, settings.width) for width in settings.decoder_widths or ()]
+    if not widths and settings.scores:
+        return [score] * count
+    if not widths:  # those of the map that each is fused with
+        return [encoder.channels[level] for level in skips] or [encoder.channels[-1]] * count
+    if skips and settings.fusion == "add" and set(widths) != {score}:
+        raise SettingsError(
+            f"setting network.decoder_widths: {settings.decoder_widths!r} make maps of {widths} channels, to which "
+            f'score maps of {score} cannot be added; take () or network.fusion = "concat"'
+        )
+    return widths
+
+
 def channels_last(network: FCN) -> FCN:
     """`network` with its weights laid out as convolutions like them best, on CPUs and GPUs alike."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.13 leaves it out of its types
@@ -172,9 +189,8 @@ def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
         torch.Size([1, 1, 8, 12])
     """
     height, width = slices.shape[-2:]
-    least = 2 if multiple > 1 else 1
-    target_height = max(-(-height // multiple), least) * multiple
-    target_width = max(-(-width // multiple), least) * multiple
+    target_height = max(-(-height // multiple), 2) * multiple
+    target_width = max(-(-width // multiple), 2) * multiple
     if (target_height, target_width) == (height, width):
         return slices
     return functional.pad(slices, (0, target_width - width, 0, target_height - height))
@@ -209,7 +225,7 @@ def build_network(settings: NetworkSettings, *, widths: tuple[int, ...], channel
     Raises:
         SettingsError: The parts do not fit each other.
     """
-    chosen = with_preset(settings)
+    chosen = with_preset(dataclasses.replace(settings, widths=widths))
     encoder = build_encoder(chosen, widths=widths, channels_in=channels_in)
     network = FCN(encoder, channels_out=channels_of_logits(chosen, label_count), settings=chosen)
     start_at_random(network)
@@ -225,13 +241,13 @@ def build_encoder(settings: NetworkSettings, *, widths: tuple[int, ...], channel
     classifier = _scaled(classifier, settings.width) if classifier else 0
     builders: Mapping[str, Callable[[], Encoder]] = {
         "strided": lambda: strided_encoder(channels_in, scaled, norm, dropout=dropout),
-        "pooled": lambda: pooled_encoder(channels_in, scaled, norm),
-        "flat": lambda: flat_encoder(channels_in, scaled, norm),
+        "pooled": lambda: pooled_encoder(channels_in, scaled, norm, dropout=dropout),
+        "flat": lambda: flat_encoder(channels_in, scaled, norm, dropout=dropout),
         "vgg16": lambda: vgg16_encoder(channels_in, scaled, norm, classifier=classifier, dropout=dropout),
-        "vgg16_blocks": lambda: vgg16_blocks_encoder(channels_in, scaled, norm),
-        "resnet18": lambda: resnet_encoder(channels_in, scaled, norm, depth=18),
-        "resnet34": lambda: resnet_encoder(channels_in, scaled, norm, depth=34),
-        "resnet50": lambda: resnet_encoder(channels_in, scaled, norm, depth=50),
+        "vgg16_blocks": lambda: vgg16_blocks_encoder(channels_in, scaled, norm, dropout=dropout),
+        "resnet18": lambda: resnet_encoder(channels_in, scaled, norm, depth=18, dropout=dropout),
+        "resnet34": lambda: resnet_encoder(channels_in, scaled, norm, depth=34, dropout=dropout),
+        "resnet50": lambda: resnet_encoder(channels_in, scaled, norm, depth=50, dropout=dropout),
     }
     return builders[str(settings.encoder)]()
 
@@ -252,6 +268,7 @@ def start_at_random(network: FCN) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    calm_residuals(network)
     # Small first logits: the first steps do not have to undo a confident random guess.
     last = network.scores if network.scores_are_logits else [network.head]
     with torch.no_grad():

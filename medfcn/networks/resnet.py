@@ -69,6 +69,23 @@ class Bottleneck(_Residual):
         return self._joined(self.bn3(self.conv3(changed)), given)
 
 
+def calm_residuals(network: nn.Module) -> None:
+    """Scale the last convolution of every residual block without normalisation by one over the root of their number.
+
+    With He's start the power of the features would double in each block: the first logits of a ResNet-34 were around
+    100. So it grows by a factor of at most e in all of them.
+
+    Source:
+        The scaling of residual branches by the depth: Zhang, Dauphin, Ma, Fixup initialization, ICLR 2019.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, BasicBlock | Bottleneck)]
+    for block in blocks:
+        last, norm = (block.conv3, block.bn3) if isinstance(block, Bottleneck) else (block.conv2, block.bn2)
+        if isinstance(norm, nn.Identity):
+            with torch.no_grad():
+                last.weight.mul_(len(blocks) ** -0.5)
+
+
 def resnet_levels(
     channels_in: int, widths: Sequence[int], norm: Normalisation, *, depth: int
 ) -> tuple[list[nn.Module], list[int]]:

@@ -20,7 +20,7 @@ class Outputs:
         logits: `(N, K, H, W)` float32 each, all at the slices' size, the finest first; only one without deep
             supervision.
         presence: `(N, L)` logits: does the slice contain each label; None where that is not asked for.
-        distances: `(N, L, H, W)` in (-1, 1): signed distance to each label's border; None where not asked for.
+        distances: `(N, L, H, W)` in [-1, 1]: signed distance to each label's border; None where not asked for.
     """
 
     logits: tuple[torch.Tensor, ...]

@@ -79,8 +79,8 @@ class Gradients:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         self.progress.say(
-            f"out of GPU memory: going on with {self.micro_batch} slices at a time, their gradients added up to a batch's; "
-            "batch statistics are now of so many slices"
+            f"out of GPU memory: going on with {self.micro_batch} slices at a time, their gradients added up to a "
+            "batch's; batch statistics are now of so many slices"
         )
 
     def _sum_of_parts(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """One training in its run folder: from the checked cases, or from where it was stopped, to the written model."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from medfcn.evaluation import ScoreTable
 from medfcn.inference.card import CARD_FILE, read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN
 from medfcn.progress import Progress
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
@@ -33,6 +32,7 @@ from medfcn.training.run_folder import (
     write_run,
 )
 from medfcn.training.schedule import Length
+from medfcn.training.start import Start
 from medfcn.training.stop import Stop
 from medfcn.training.trainer import Machine, Trainer
 
@@ -70,7 +70,7 @@ class Job:
         found: The cases.
         settings: All settings.
         machine: Device, seed and clock.
-        start: Makes the network as its training starts.
+        start: What the network's first weights are.
         length: How long; None takes the length of a stopped training, else the default.
         threads: CPU threads; None takes those of a stopped training, else whichever number is the fastest.
         resume: Go on with a stopped training.
@@ -81,7 +81,7 @@ class Job:
     found: Survey
     settings: Settings
     machine: Machine
-    start: Callable[[Prepared, Settings], FCN]
+    start: Start
     length: Length | None
     threads: int | None
     resume: bool
@@ -127,7 +127,7 @@ def _train_prepared(
     with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
         torch.manual_seed(machine.seed)
         log = Log(folder / "log.csv", started=machine.started)
-        network = job.start(prepared, job.settings)
+        network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=job.progress)
         identity["first_weights"] = weights_key(network.state_dict())
         trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
         if "threads" not in identity:
@@ -145,7 +145,8 @@ def _train_prepared(
             job.progress.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
         outcome = trainer.run(length, checkpoints=checkpoints, stop=job.stop)
     seconds, used = trainer.time_used()
-    table = write_run(folder, prepared, outcome, seconds=seconds, cpu_seconds=used)
+    record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), **job.start.record}
+    table = write_run(folder, prepared, outcome, record)
     return Run(folder, outcome.steps, table, *trainer.time_used())
 
 

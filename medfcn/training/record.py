@@ -49,7 +49,7 @@ def write_cases(path: Path, prepared: Prepared) -> None:
     channels = survey.dataset.channel_names
     columns = ("case", "group", "use", *(f"sha256_{name}" for name in channels), "sha256_label", "problem")
     rows = []
-    for case in survey.dataset.cases:
+    for case in survey.dataset.all_cases:
         hashes = survey.hashes.get(case.id, ("",) * (len(channels) + 1))
         rows.append((case.id, case.group, uses.get(case.id, "left out"), *hashes, problems.get(case.id, "")))
     write_csv(path, columns, rows)

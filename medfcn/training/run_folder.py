@@ -3,7 +3,9 @@
 import dataclasses
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,17 +74,14 @@ def remove_half_written(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def write_run(
-    folder: Path, prepared: Prepared, outcome: Outcome, *, seconds: float, cpu_seconds: float
-) -> ScoreTable:
+def write_run(folder: Path, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any]) -> ScoreTable:
     """Write what the model reaches on the validation cases, then the model with the card that says so.
 
     Args:
         folder: The run folder.
         prepared: What was trained on.
         outcome: What the training came to.
-        seconds: Wall time used.
-        cpu_seconds: User and system time used.
+        record: What else the card keeps of the training.
     """
     validation = folder / VALIDATION_FOLDER
     validation.mkdir(exist_ok=True)
@@ -101,11 +100,10 @@ def write_run(
         "validation_cases": len(prepared.split.validation),
         "steps": outcome.steps,
         "best_step": outcome.best_step,
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(cpu_seconds, 1),
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "ceiling_dice": ceiling_text(prepared.ceilings),
+        **record,
     }
     if outcome.micro_batch < prepared.plan.batch_size:
         training["micro_batch"] = outcome.micro_batch

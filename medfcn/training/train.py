@@ -1,6 +1,5 @@
 """The one call that trains: a data set and a few choices → a run folder."""
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +8,17 @@ from pathlib import Path
 from medfcn.config import Settings, budget_seconds, override, read_settings
 from medfcn.errors import SettingsError
 from medfcn.inference.devices import choose_device
-from medfcn.networks.fcn import FCN, build_network
-from medfcn.networks.presets import with_preset
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.lock import locked
-from medfcn.training.prepare import Prepared, ceiling, ceiling_text, plan_training, read_case, survey
+from medfcn.training.prepare import ceiling, ceiling_text, plan_training, read_case, survey
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import cpu_seconds
 from medfcn.training.run_folder import is_finished, require_free, require_stopped
 from medfcn.training.schedule import Length
+from medfcn.training.start import Start, find_start
 from medfcn.training.stop import Stop
 from medfcn.training.trainer import Machine
 from medfcn.volumes import LabelMap, ReadOptions, find_dataset
@@ -37,6 +35,8 @@ def train(
     preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
+    init: Path | str | None = None,
+    encoder_weights: Path | str | None = None,
     budget: str | float | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -63,6 +63,10 @@ def train(
         preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
         view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
+        init: A run folder whose weights are carried on. Its network, view, spacing, context and kinds of intensities
+            are kept where they are not set; finer skips may be new, and start with scores of zero.
+        encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, which the encoder of a fitting
+            preset starts from: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
         budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
         epochs: Of `training.epoch_steps` steps each, instead of a budget.
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
@@ -86,6 +90,7 @@ def train(
         DatasetError: The cases cannot be told, or some cannot be used and `skip_bad` is false.
         SettingsError: A setting is unknown or cannot be.
         MissingFileError: There is nothing to resume.
+        ModelError: The weights to start from cannot be read, or are of another network.
         TrainingStoppedError: `stop` was asked to.
         TrainingError: Training cannot go on, is at work in the folder already, or cannot be resumed as something
             else.
@@ -93,9 +98,6 @@ def train(
     if resume and overwrite:
         raise SettingsError("resume and overwrite are given together; give one of them")
     say, folder, stop = progress or Silent(), Path(output), stop or Stop()
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
-    length = _length(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
-    label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     machine = Machine(choose_device(device), seed, started=time.monotonic(), cpu_started=cpu_seconds())
     if resume and is_finished(folder):
         return finished_run(folder, say)
@@ -104,23 +106,18 @@ def train(
     with locked(folder, say), stopping(folder, stop):
         if not resume and not overwrite:
             require_free(folder)
+        start = find_start(init, encoder_weights, output=folder)
+        chosen = _resolved(settings, start, preset=preset, context=context, view=view)
+        length = _length(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
+        label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
         cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
         found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
-        split, made = plan_training(found, chosen, seed=seed)
-        job = Job(found, chosen, machine, _start, length, threads, resume=resume, stop=stop, progress=say)
+        split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+        start.require_fit(chosen, made, found.labels)
+        job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
         run = train_into(folder, job, split, made)
     say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
     return run
-
-
-def _start(prepared: Prepared, settings: Settings) -> FCN:
-    """The network as its training starts."""
-    return build_network(
-        settings.network,
-        widths=prepared.plan.widths,
-        channels_in=prepared.plan.channels_in,
-        label_count=len(prepared.survey.labels.entries),
-    )
 
 
 @dataclass(frozen=True)
@@ -168,6 +165,7 @@ def plan(
     preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
+    init: Path | str | None = None,
     groups: Path | str | None = None,
     leave_out: Sequence[str] = (),
     seed: int = 0,
@@ -177,11 +175,13 @@ def plan(
     progress: Progress | None = None,
 ) -> Planned:
     """Say what `train` would do with a data set; the arguments are those of `train`."""
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
+    start = find_start(init, None)
+    chosen = _resolved(settings, start, preset=preset, context=context, view=view)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
-    split, made = plan_training(found, chosen, seed=seed)
+    split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+    start.require_fit(chosen, made, found.labels)
     by_id = {case.id: case for case in found.cases}
     ceilings = {
         case_id: ceiling(read_case(by_id[case_id], found.labels, options), made, len(found.labels.entries))
@@ -191,13 +191,18 @@ def plan(
 
 
 def _resolved(
-    settings: Settings | Path | str | None, *, preset: str | None, context: int | None, view: str | None
+    settings: Settings | Path | str | None,
+    start: Start,
+    *,
+    preset: str | None,
+    context: int | None,
+    view: str | None,
 ) -> Settings:
     """All settings, with every part of the network set; only the widths of the preset `auto` stay the plan's."""
     chosen = settings if isinstance(settings, Settings) else read_settings(settings)
     chosen = override(chosen, "slices", context=context, view=view)
     chosen = override(chosen, "network", preset=preset)
-    return dataclasses.replace(chosen, network=with_preset(chosen.network))
+    return start.settle(chosen, preset=preset, context=context)
 
 
 def _length(budget: str | float | None, epochs: int | None, steps: int | None, *, epoch_steps: int) -> Length | None:

@@ -123,7 +123,7 @@ class Trainer:
         ).to(device)
         self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
         self.optimiser = build_optimiser(self.supervised, training)
-        self.largest_rate = largest_rate(settings.network, training)
+        self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
         self.objective = Objective.of(settings, self.label_count).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))

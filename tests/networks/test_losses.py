@@ -11,6 +11,7 @@ from monai.losses import DiceLoss, FocalLoss, TverskyLoss
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
+from medfcn.networks import losses
 from medfcn.networks.losses import IGNORED, Head, LossName, SegmentationLoss, label_masks
 
 NAMES: tuple[LossName, ...] = get_args(LossName)
@@ -301,6 +302,23 @@ def test_to_promise_that_nothing_is_ignored_changes_nothing(name: LossName, head
     batch = _batch(12, head, labels)
     careful, promised = SegmentationLoss(name, head=head), SegmentationLoss(name, head=head, may_ignore=False)
     assert torch.equal(careful(*batch), promised(*batch))
+
+
+@every_loss
+@every_head
+@every_extent
+def test_masks_that_hide_nothing_change_nothing(
+    name: LossName, head: Head, labels: int, dice_over: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU works with, which is not asked whether anything is ignored."""
+    loss = SegmentationLoss(name, head=head, dice_over=dice_over)
+    logits, targets = _batch(12, head, labels)
+    expected = _gradient(loss, logits, targets)
+    monkeypatch.setattr(
+        losses, "known_voxels", lambda targets, **_: torch.ones_like(targets, dtype=torch.bool)[:, None]
+    )
+    for found, wanted in zip(_gradient(loss, logits, targets), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 # Edges of the arithmetic.

@@ -15,7 +15,10 @@ def state_at(step: int) -> State:
         supervised=weights,
         averaged=weights,
         updates=step,
-        optimiser={"state": {0: {"exp_avg": weights["weight"] + 1}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+        optimiser={
+            "state": {0: {"exp_avg": weights["weight"] + 1}},
+            "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}],
+        },
         best_dice=0.5,
         best_step=step,
         best={},

@@ -50,7 +50,9 @@ def batch(count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def gradient(gradients: Gradients) -> torch.Tensor:
-    parts = [parameter.grad.flatten() for parameter in gradients.supervised.parameters() if parameter.grad is not None]
+    parts = [
+        parameter.grad.flatten() for parameter in gradients.supervised.parameters() if parameter.grad is not None
+    ]
     return torch.cat(parts)
 
 

@@ -1,4 +1,4 @@
-"""Kill it, stop it, start it twice, damage what it left: a training ends where it would have ended, or says why not."""
+"""Kill it, stop it, start it twice, damage what it left: a training ends as it would have ended, or says why not."""
 
 import csv
 import json
@@ -28,6 +28,7 @@ from medfcn.progress import Lines
 from medfcn.training.job import Run
 from medfcn.training.lock import LOCK_FILE, locked
 from medfcn.training.resume import Checkpoints, State
+from medfcn.training.start import Start
 from medfcn.training.stop import Stop, stop_on_signals
 from medfcn.training.trainer import Trainer
 from tests.training.nursery import Nursery, nursery
@@ -263,15 +264,13 @@ def test_what_differs_is_named_and_nothing_is_changed(stopped: Path, balls: Path
 
 
 def test_other_first_weights_are_refused(stopped: Path, balls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medfcn.training import train as module
+    original = Start.network
 
-    original = module._start
-
-    def other(*arguments: Any) -> Any:
+    def other(*arguments: Any, **choices: Any) -> Any:
         torch.manual_seed(99)
-        return original(*arguments)
+        return original(*arguments, **choices)
 
-    monkeypatch.setattr(module, "_start", other)
+    monkeypatch.setattr(Start, "network", other)
     with pytest.raises(TrainingError, match="first_weights is"):
         train(balls, stopped, resume=True)
     assert len(marks(stopped)) == 2
@@ -353,7 +352,7 @@ def test_two_damaged_checkpoints_are_an_error_in_one_line_and_stay(
     monkeypatch.chdir(tmp_path)
     for mark in marks(stopped):
         damage(mark)
-    with pytest.raises(TrainingError, match="none of its 2 checkpoints can be used.*--overwrite") as caught:
+    with pytest.raises(TrainingError, match=r"none of its 2 checkpoints can be used.*--overwrite") as caught:
         train(balls, stopped, resume=True)
     assert "\n" not in str(caught.value)
     assert len(marks(stopped)) == 2
