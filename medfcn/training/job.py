@@ -110,6 +110,7 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
         _tell(prepared, job)
         with using_threads(threads):
             run = _train_prepared(folder, job, prepared, length, (recorded, identity))
+        del prepared  # a network file system removes no file that is still mapped
         shutil.rmtree(state)
         return run
     except BaseException:
