@@ -206,6 +206,26 @@ def test_a_stopped_training_goes_on_where_it_was(looks: int, balls: Path, whole:
     assert_same_run(run.folder, whole)
 
 
+def test_the_best_weights_before_an_interruption_are_still_the_best_after_it(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medfcn.training.trainer._STEPS_BETWEEN_VALIDATIONS", 4)
+    dices = {14: 0.5, 16: 0.9, 18: 0.8, 20: 0.7, 22: 0.6, 24: 0.9}
+    asked: list[int] = []
+
+    def judge(model: Any, cases: Any, prepared: Any, *, before_each: Callable[[], None]) -> float:
+        asked.append(sorted(dices)[len(asked) % 6])
+        return dices[asked[-1]]
+
+    monkeypatch.setattr("medfcn.training.trainer.mean_dice", judge)
+    whole = train(balls, tmp_path / "whole").folder
+    assert json.loads((whole / "model.json").read_text())["training"]["best_step"] == 16
+    with pytest.raises(TrainingStoppedError, match="after step 19"):
+        train(balls, tmp_path / "run", stop=StopAfter(18))
+    assert_same_run(train(balls, tmp_path / "run", resume=True).folder, whole)
+    assert asked == sorted(dices) * 2
+
+
 def test_a_budget_counts_the_time_before_the_interruption_and_keeps_its_steps(balls: Path, tmp_path: Path) -> None:
     used = [0.0]
     for budget, looks in (("1s", 4), (None, 25), (None, 1)):  # while steps are timed; in the timed validation; after
