@@ -131,9 +131,9 @@ def calibrate(data: Path, output: Path, name: str) -> dict[str, float]:
     trainers = {change.name: trainer_of(change, name, 0, data, output) for change in changes()}
     for turn in range(ROUNDS + 1):
         for key, trainer in trainers.items():
-            for step in range(STEPS_A_ROUND):
+            for _ in range(STEPS_A_ROUND):
                 began = time.process_time()
-                trainer._step(step, 10**6)
+                trainer._step(10**6)
                 if turn:  # the first round warms up
                     pace.setdefault(key, []).append(time.process_time() - began)
     medians = {key: median(seconds) for key, seconds in pace.items()}

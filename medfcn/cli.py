@@ -1,7 +1,7 @@
 """The command line: each command is a thin shell over one library call.
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 all done; 1 the run failed, or every case
-did; 2 misuse of the command line; 3 finished, but some cases failed; 130 interrupted.
+did; 2 misuse of the command line; 3 finished, but some cases failed; 130 interrupted, 143 ended by SIGTERM.
 
 Nothing heavy is imported before a command needs it: `medfcn --help` answers at once.
 """
@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 import click
 
-from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError, TrainingStoppedError
 from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal, printable
 
 _Value = TypeVar("_Value")
-_FAILED, _SOME_FAILED, _INTERRUPTED = 1, 3, 130
+_FAILED, _SOME_FAILED, _INTERRUPTED, _BY_SIGNAL = 1, 3, 130, 128
 
 
 class _Commands(click.Group):
@@ -33,6 +33,8 @@ class _Commands(click.Group):
         debug = bool(ctx.params.get("debug"))
         try:
             return super().invoke(ctx)
+        except TrainingStoppedError as error:
+            _fail(str(error), debug=debug, status=_BY_SIGNAL + error.signal_number)
         except MedfcnError as error:
             _fail(str(error), debug=debug)
         except OSError as error:
@@ -47,11 +49,11 @@ class _Commands(click.Group):
             _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
 
 
-def _fail(message: str, *, debug: bool) -> None:
+def _fail(message: str, *, debug: bool, status: int = _FAILED) -> None:
     if debug:
         traceback.print_exc()
     click.echo(f"medfcn: {printable(message)}", err=True)
-    sys.exit(_FAILED)
+    sys.exit(status)
 
 
 def _checked(
@@ -250,6 +252,9 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @_reading
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the training that was stopped in RUN, and end as it would have."
+)
 @_overwrite
 def train(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
@@ -257,7 +262,8 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
     TSV with the columns image and label.
     """
-    from medfcn.report import train_report
+    from medfcn.report import REPORT_FILE, train_report
+    from medfcn.training.stop import stop_on_signals
     from medfcn.training.train import train as run_training
 
     lengths = [name for name in ("budget", "epochs", "steps") if choices[name] is not None]
@@ -265,9 +271,10 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
         raise click.UsageError(f"{' and '.join(lengths)} are given together; give one of them")
     progress = for_terminal()
     ids = read_ids(leave_out) if leave_out else ()
-    run = run_training(dataset, output, settings=config, leave_out=ids, progress=progress, **choices)
-    outside = choices["allow_outside"]
-    train_report(run.folder, dataset, allow_outside=outside, overwrite=True, progress=progress)
+    with stop_on_signals() as stop:
+        run = run_training(dataset, output, settings=config, leave_out=ids, stop=stop, progress=progress, **choices)
+    if not (run.folder / REPORT_FILE).is_file():
+        train_report(run.folder, dataset, allow_outside=choices["allow_outside"], progress=progress)
     click.echo(f"Validation, {run.folder} (see report.html in it):")
     click.echo(run.validation.to_text())
 

@@ -14,6 +14,7 @@ what was found, what was expected, and what to do about it.
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
     └── TrainingError           (RuntimeError)       training that cannot go on
+        └── TrainingStoppedError                     training that was asked to stop, and did
 
 Example:
     >>> try:
@@ -72,3 +73,16 @@ class OutputExistsError(MedfcnError, FileExistsError):
 
 class TrainingError(MedfcnError, RuntimeError):
     """Training that cannot go on."""
+
+
+class TrainingStoppedError(TrainingError):
+    """Training that was asked to stop, by a signal or by its caller, and did.
+
+    Args:
+        message: Where it stands and how to go on.
+        signal_number: Of the signal.
+    """
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

@@ -1,5 +1,6 @@
 """A data set → everything a training needs: checked cases, a split, a plan, and slices on disk."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from medfcn.config import Settings
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.evaluation.overlap import count_labels
+from medfcn.files import write_json
 from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
@@ -33,6 +35,7 @@ from medfcn.volumes import (
 from medfcn.volumes.check import CheckReport, check_dataset
 from medfcn.volumes.names import printable
 
+_CEILINGS_FILE = "ceilings.json"
 _SHOWN = 5
 """Problems spelled out in one error message."""
 
@@ -235,21 +238,33 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
+    known = _known_ceilings(folder / _CEILINGS_FILE)
     with progress.task("prepare", len(split.training)) as task:
         for case_id in split.training:
             key = store_key(found.hashes[case_id], what)
             case = open_case(folder, key, case_id)
-            if case is None:
+            if case is None or key not in known:
                 read = read_case(by_id[case_id], found.labels, found.options)
                 images, labels = _slices(read, plan, transforms)
                 write_case(folder, key, images, labels)
-                ceilings[case_id] = ceiling(read, plan, len(found.labels.entries))
+                known[key] = ceiling(read, plan, len(found.labels.entries))
                 case = open_case(folder, key, case_id)
+            ceilings[case_id] = known[key]
             if case is None:
                 raise DatasetError(f"{case_id}: its prepared slices vanished from the run folder; start again")
             stored.append(case)
             task.advance(case_id)
+    write_json(folder / _CEILINGS_FILE, known)
     return Prepared(found, split, plan, SliceStore(tuple(stored)), ceilings)
+
+
+def _known_ceilings(path: Path) -> dict[str, float]:
+    """The ceilings of slices that a stopped training prepared, by key."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): float(number) for key, number in value.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _slices(
