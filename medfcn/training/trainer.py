@@ -36,6 +36,7 @@ from medfcn.training.resume import Checkpoints, State
 from medfcn.training.schedule import Length, StepClock, learning_rate
 from medfcn.training.stop import Stop
 from medfcn.training.validate import mean_dice
+from medfcn.volumes import IGNORED
 
 _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
@@ -355,10 +356,11 @@ class Trainer:
         """The augmented images and targets of a step, on the device."""
         device = self.machine.device
         batch = self.sampler.batch(step)
-        if batch.targets.max() > self.label_count:
-            index = int(batch.targets.reshape(len(batch.targets), -1).max(axis=1).argmax())
+        beyond = (batch.targets > self.label_count) & (batch.targets != IGNORED)
+        if beyond.any():
+            index, *_ = (int(found[0]) for found in np.nonzero(beyond))
             raise TrainingError(
-                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[index].max()}, beyond the "
+                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
                 f"{self.label_count} labels; they are damaged: start again with --overwrite"
             )
         images = torch.from_numpy(batch.images).to(device)
