@@ -112,7 +112,7 @@ RECIPES = {
     "fcn1s": Recipe(4e-3, 160),
     "vgg_concat": Recipe(1e-2, 160),
     "compact": Recipe(1e-2, 60, width=1 / 4),
-    "plain": Recipe(1e-2, 160, width=1 / 4),
+    "plain": Recipe(1e-2, 160, width=1 / 2),
     "score_decoder": Recipe(1e-2, 400),
     "resnet18_8s": Recipe(4e-3, 160),
     "resnet34_8s": Recipe(4e-3, 140),
