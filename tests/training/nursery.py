@@ -93,7 +93,8 @@ def _save(order: dict[str, Any]) -> None:
 def _serve() -> None:
     import torch
 
-    importlib.import_module("medfcn.training.train")  # once, for all children
+    for name in ("medfcn.training.train", "torch._dynamo"):  # once, for all children
+        importlib.import_module(name)
     torch.set_num_threads(1)
     unreaped: list[int] = []
     for line in sys.stdin:

@@ -100,53 +100,63 @@ class StopAfter(Stop):
         pass
 
 
-def kill_until_done(forks: Nursery, kills: int, longest: float, order: dict[str, Any]) -> int:
-    """Train and kill at random moments, at most so many times; how often it was killed."""
-    for done in range(kills + 1):
-        child = forks.start(work="train", **order)
-        if done == kills:
-            said = forks.until_end(child)
-        else:
-            time.sleep(random.uniform(0, longest))
-            said = forks.kill(child)
-        assert not any(line.startswith("failed") for line in said), said
-        if said:
-            return done
-    raise AssertionError("the last child was not killed, and said nothing")
-
-
-def killed_and_whole(forks: Nursery, data: Path, folder: Path, kills: int, **order: Any) -> int:
-    """Compare a training killed at random moments with one that was not."""
-    common = {"dataset": str(data), **order}
+def uninterrupted(forks: Nursery, folder: Path, order: dict[str, Any]) -> float:
+    """Train without a kill; the seconds it took."""
     began = time.monotonic()
-    child = forks.start(work="train", output=str(folder / "whole"), checkpoint_seconds=60, **common)
+    child = forks.start(work="train", output=str(folder), checkpoint_seconds=60, **order)
     assert forks.until_end(child) == [f"done {order['steps']}"]
-    longest = time.monotonic() - began
-    killed = kill_until_done(
-        forks, kills, longest, {"output": str(folder / "killed"), "checkpoint_seconds": 0, **common}
-    )
-    assert_same_run(folder / "killed", folder / "whole")
-    return killed
+    return time.monotonic() - began
+
+
+def step_saved(run: Path) -> int:
+    """The step of the newest checkpoint, 0 without any."""
+    try:
+        return int(json.loads(marks(run)[-1].read_text())["step"])
+    except (IndexError, OSError):
+        return 0
 
 
 def test_a_training_killed_five_times_ends_as_one_that_was_not(forks: Nursery, balls: Path, tmp_path: Path) -> None:
-    for seed in range(5):
-        if killed_and_whole(forks, balls, tmp_path / str(seed), 5, steps=30, seed=seed) >= 3:
-            return
-    pytest.fail("no training was killed three times: the kills come too late")
+    order: dict[str, Any] = {"dataset": str(balls), "steps": 24}
+    uninterrupted(forks, tmp_path / "whole", order)
+    order |= {"output": str(tmp_path / "killed"), "checkpoint_seconds": 0}
+    for step in sorted(random.sample(range(1, 23), 5)):
+        child = forks.start(work="train", **order)
+        while step_saved(tmp_path / "killed") < step:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.05))
+        assert forks.kill(child) == []
+    assert forks.until_end(forks.start(work="train", **order)) == ["done 24"]
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow
 def test_after_a_hundred_kills_weights_and_logs_are_bitwise_those_of_trainings_without(
-    forks: Nursery, balls: Path, tmp_path: Path
+    forks: Nursery, balls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kills, trainings = 0, 0
+    kills, resumes, trainings = 0, 0, 0
     while kills < 100:
         folder = tmp_path / str(trainings)
-        kills += killed_and_whole(forks, balls, folder, 100 - kills, steps=random.randint(10, 60), seed=trainings)
+        order: dict[str, Any] = {"dataset": str(balls), "steps": random.randint(10, 60), "seed": trainings}
+        longest = uninterrupted(forks, folder / "whole", order)
+        order |= {"output": str(folder / "killed"), "checkpoint_seconds": 0}
+        said: list[str] = []
+        while not said:
+            resumes += (folder / "killed").exists()
+            child = forks.start(work="train", **order)
+            if kills == 100:
+                said = forks.until_end(child)
+                break
+            # At any moment: in the data check, between steps, in a save, while the run is written.
+            time.sleep(random.uniform(0, longest))
+            said = forks.kill(child)
+            kills += not said
+        assert said == [f"done {order['steps']}"]
+        assert_same_run(folder / "killed", folder / "whole")
         shutil.rmtree(folder)
         trainings += 1
-    print(f"{kills} kills, as many resumes, {trainings} trainings")
+    with capsys.disabled():
+        print(f"{kills} kills, {resumes} resumes, {trainings} trainings")
 
 
 def saves_killed(forks: Nursery, folder: Path, kills: int) -> None:
