@@ -91,6 +91,9 @@ class NetworkSettings:
     widths: tuple[int, ...] | None = None
     """Channels of each encoder level. `None` with the preset `auto` leaves them to the plan: as many levels, each of
     half the resolution, as keep the coarsest map at 4 pixels an edge or more."""
+    stem_stride: Literal[1, 2, 4] | None = None
+    """Stride of the `strided` encoder's first convolution: above 1, no map is computed at full size. `None` with the
+    preset `auto` leaves it to the plan."""
     width: float = 1.0
     """Factor on every number of channels, those of the classes apart."""
     classifier_channels: int | None = None

@@ -65,7 +65,8 @@ class FCN(nn.Module):
 
     def __init__(self, encoder: Encoder, *, channels_out: int, settings: NetworkSettings) -> None:
         super().__init__()
-        coarsest, finest = encoder.strides[-1], settings.finest_stride or 1
+        # Fusion that goes on to full size ends where the encoder begins.
+        coarsest, finest = encoder.strides[-1], max(settings.finest_stride or 1, settings.stem_stride or 1)
         count = _step_count(encoder, finest, settings)
         skips = [encoder.strides.index(coarsest >> (step + 1)) for step in range(count)] if settings.skips else []
         score = _scaled(settings.score_channels, settings.width) if settings.score_channels else channels_out
@@ -237,10 +238,11 @@ def build_encoder(settings: NetworkSettings, *, widths: tuple[int, ...], channel
     norm = settings.normalisation or "none"
     scaled = [_scaled(width, settings.width) for width in widths]
     dropout = settings.dropout or 0.0
+    stem = settings.stem_stride or 1
     classifier = settings.classifier_channels or 0
     classifier = _scaled(classifier, settings.width) if classifier else 0
     builders: Mapping[str, Callable[[], Encoder]] = {
-        "strided": lambda: strided_encoder(channels_in, scaled, norm, dropout=dropout),
+        "strided": lambda: strided_encoder(channels_in, scaled, norm, stem_stride=stem, dropout=dropout),
         "pooled": lambda: pooled_encoder(channels_in, scaled, norm, dropout=dropout),
         "flat": lambda: flat_encoder(channels_in, scaled, norm, dropout=dropout),
         "vgg16": lambda: vgg16_encoder(channels_in, scaled, norm, classifier=classifier, dropout=dropout),
