@@ -1,7 +1,7 @@
 """The command line: each command is a thin shell over one library call.
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 all done; 1 the run failed, or every case
-did; 2 misuse of the command line; 3 finished, but some cases failed; 130 interrupted.
+did; 2 misuse of the command line; 3 finished, but some cases failed; 130 interrupted, 143 ended by SIGTERM.
 
 Nothing heavy is imported before a command needs it: `medfcn --help` answers at once.
 """
@@ -9,19 +9,21 @@ Nothing heavy is imported before a command needs it: `medfcn --help` answers at 
 import functools
 import json
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError, TrainingStoppedError
 from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal, printable
 
-_FAILED, _SOME_FAILED, _INTERRUPTED = 1, 3, 130
+_Value = TypeVar("_Value")
+_FAILED, _SOME_FAILED, _INTERRUPTED, _BY_SIGNAL = 1, 3, 130, 128
 
 
 class _Commands(click.Group):
@@ -31,6 +33,8 @@ class _Commands(click.Group):
         debug = bool(ctx.params.get("debug"))
         try:
             return super().invoke(ctx)
+        except TrainingStoppedError as error:
+            _fail(str(error), debug=debug, status=_BY_SIGNAL + error.signal_number)
         except MedfcnError as error:
             _fail(str(error), debug=debug)
         except OSError as error:
@@ -45,19 +49,19 @@ class _Commands(click.Group):
             _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
 
 
-def _fail(message: str, *, debug: bool) -> None:
+def _fail(message: str, *, debug: bool, status: int = _FAILED) -> None:
     if debug:
         traceback.print_exc()
     click.echo(f"medfcn: {printable(message)}", err=True)
-    sys.exit(_FAILED)
+    sys.exit(status)
 
 
 def _checked(
-    check: Callable[[str], object],
-) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    check: Callable[[_Value], object],
+) -> Callable[[click.Context, click.Parameter, _Value | None], _Value | None]:
     """A click callback that makes a value the library would refuse a misuse of the command line."""
 
-    def callback(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    def callback(ctx: click.Context, parameter: click.Parameter, value: _Value | None) -> _Value | None:
         if value is not None:
             try:
                 check(value)
@@ -80,11 +84,22 @@ def _check_budget(text: str) -> object:
     return budget_seconds(text)
 
 
+def _check_context(count: int) -> None:
+    if count % 2 == 0:
+        raise SettingsError(f"{count} is not an odd number; a slice has as many neighbours on either side")
+
+
+def _check_device(name: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
+
+
 _labels = click.option(
     "--labels",
     metavar="NAME=V[+V…],…",
     callback=_checked(_check_labels),
-    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two.",
+    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
+    "ignore=255 leaves out voxels that nobody labelled.",
 )
 
 
@@ -130,8 +145,21 @@ def _check_fill(text: str) -> object:
 
 
 _preset = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
+_init = click.option("--init", metavar="RUN", help="A run folder whose weights and network to start from.")
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
-_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+_device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_checked(_check_device),
+    help="auto, cpu, cuda or cuda:N.",
+)
+_context = click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    callback=_checked(_check_context),
+    help="Slices the network sees at once, odd. [default: 1]",
+)
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
@@ -164,7 +192,7 @@ def check(
 
     found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
     label_map = LabelMap.parse(labels) if labels else None
-    with for_terminal().task("check", len(found.cases)) as task:
+    with for_terminal().task("check", len(found.all_cases)) as task:
         report = check_dataset(
             found, labels=label_map, options=options, threads=2, progress=lambda done, total: task.advance()
         )
@@ -179,7 +207,8 @@ def check(
 @click.option("--groups", metavar="FILE", help="CSV of id, group.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @_preset
-@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
+@_init
+@_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
@@ -206,7 +235,13 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")
 @_preset
-@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
+@_init
+@click.option(
+    "--encoder-weights",
+    metavar="FILE",
+    help="VGG-16 or ResNet in torchvision's layout, for the encoder of a preset that fits.",
+)
+@_context
 @click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
@@ -217,6 +252,9 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @_reading
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the training that was stopped in RUN, and end as it would have."
+)
 @_overwrite
 def train(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
@@ -224,14 +262,19 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
     TSV with the columns image and label.
     """
-    from medfcn.report import train_report
+    from medfcn.report import REPORT_FILE, train_report
+    from medfcn.training.stop import stop_on_signals
     from medfcn.training.train import train as run_training
 
+    lengths = [name for name in ("budget", "epochs", "steps") if choices[name] is not None]
+    if len(lengths) > 1:
+        raise click.UsageError(f"{' and '.join(lengths)} are given together; give one of them")
     progress = for_terminal()
     ids = read_ids(leave_out) if leave_out else ()
-    run = run_training(dataset, output, settings=config, leave_out=ids, progress=progress, **choices)
-    outside = choices["allow_outside"]
-    train_report(run.folder, dataset, allow_outside=outside, overwrite=True, progress=progress)
+    with stop_on_signals() as stop:
+        run = run_training(dataset, output, settings=config, leave_out=ids, stop=stop, progress=progress, **choices)
+    if not (run.folder / REPORT_FILE).is_file():
+        train_report(run.folder, dataset, allow_outside=choices["allow_outside"], progress=progress)
     click.echo(f"Validation, {run.folder} (see report.html in it):")
     click.echo(run.validation.to_text())
 
@@ -370,6 +413,66 @@ def _references(references: str, ids: Sequence[str] | None) -> Any:
             f"{len(unknown)} of the cases asked for have no reference, first {unknown[0]}; correct the ids"
         )
     return {case: path for case, path in found.items() if case in set(ids)}
+
+
+def _check_size(text: str) -> object:
+    from medfcn.networks.summary import slice_size
+
+    return slice_size(text)
+
+
+def _check_picture(path: str) -> object:
+    from medfcn.networks.drawing import picture_format
+
+    return picture_format(path)
+
+
+@main.command()
+@click.option("--preset", metavar="NAME", help="One design in detail, such as fcn8s. [default: all, a row each]")
+@click.option("--config", metavar="FILE", help="TOML file of settings; its network in detail.")
+@click.option(
+    "--size",
+    metavar="HxW",
+    default="256x256",
+    show_default=True,
+    callback=_checked(_check_size),
+    help="Pixels of a slice; one number is both.",
+)
+@click.option("--channels", type=click.IntRange(1, 4096), default=1, show_default=True, help="Of an image.")
+@click.option("--label-count", type=click.IntRange(1, 4096), default=1, show_default=True, help="Labels to segment.")
+@click.option("--width", type=float, metavar="FACTOR", help="On every number of channels. [default: 1]")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, stage by stage.")
+@click.option(
+    "--picture",
+    metavar="FILE",
+    callback=_checked(_check_picture),
+    help="Also draw one design, auto unless another is asked for: a .png, .svg or .pdf file.",
+)
+@_overwrite
+def networks(preset: str | None, config: str | None, size: str, as_json: bool, **choices: Any) -> None:
+    """List the designs of networks, or show one: parameters, multiply-adds, strides, receptive field."""
+    from medfcn.config import override, read_settings
+    from medfcn.networks.drawing import draw_network
+    from medfcn.networks.summary import slice_size, summarise, summarise_presets
+    from medfcn.networks.table import network_text, overview_text
+
+    picture, overwrite, width = choices["picture"], choices["overwrite"], choices["width"]
+    settings = override(read_settings(config), "network", preset=preset, width=width)
+    slices = {
+        "size": slice_size(size),
+        "channels_in": choices["channels"] * settings.slices.context,
+        "label_count": choices["label_count"],
+    }
+    if picture:
+        refuse_existing(picture, overwrite=overwrite)
+    one = summarise(settings.network, **slices) if picture or preset or config else None
+    shown = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
+    if as_json:
+        click.echo(json.dumps([summary.to_json() for summary in shown], indent=2))
+    else:
+        click.echo(network_text(shown[0]) if preset or config else overview_text(shown))
+    if picture and one:
+        click.echo(f"picture: {draw_network(one, picture, overwrite=overwrite)}", err=as_json)
 
 
 @main.command()

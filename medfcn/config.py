@@ -196,7 +196,7 @@ class TrainingSettings:
     """Slices in a step."""
     learning_rate: float | None = None
     """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing. `None` takes
-    4e-3 for networks with a normalisation, 4e-4 for those without, which bear no more."""
+    4e-3, and less for wide networks without a normalisation, which bear no more."""
     layer_decay: float = 1.0
     """Factor on the learning rate from each encoder level to the one before it; below 1 the first layers, the most
     general ones of pretrained weights, move least."""
@@ -237,6 +237,9 @@ class TrainingSettings:
     """Steps that `log.csv` calls an epoch; `--epochs` counts these."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network: `auto` takes bfloat16 where the hardware is fast at it."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between two saves of what `--resume` goes on from, more where saving takes long; 0 saves after every
+    step. What a training comes to does not depend on it."""
 
     def __post_init__(self) -> None:
         _require("training.batch_size", self.batch_size, self.batch_size >= 1, "a number from 1")
@@ -245,7 +248,7 @@ class TrainingSettings:
         _require("training.layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "a factor above 0, at most 1")
         fits = self.class_weights is None or all(weight >= 0 for weight in self.class_weights)
         _require("training.class_weights", self.class_weights, fits, "numbers from 0")
-        for name in ("dice_weight", "presence_weight", "distance_weight"):
+        for name in ("dice_weight", "presence_weight", "distance_weight", "checkpoint_seconds"):
             _require(f"training.{name}", getattr(self, name), getattr(self, name) >= 0, "a number from 0")
         _require("training.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "a share in [0, 1)")
         _require("training.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "a number in [0, 1)")

@@ -10,10 +10,11 @@ what was found, what was expected, and what to do about it.
     ├── GeometryMismatchError   (ValueError)         two grids that must be one are not
     ├── DatasetError            (ValueError)         a folder or table whose cases cannot be told
     ├── SettingsError           (ValueError)         a setting that does not exist or cannot be
-    ├── ModelError              (ValueError)         a run folder whose model cannot be loaded or does not fit
+    ├── ModelError              (ValueError)         weights or a run folder that cannot be loaded or do not fit
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
     └── TrainingError           (RuntimeError)       training that cannot go on
+        └── TrainingStoppedError                     training that was asked to stop, and did
 
 Example:
     >>> try:
@@ -53,7 +54,7 @@ class SettingsError(MedfcnError, ValueError):
 
 
 class ModelError(MedfcnError, ValueError):
-    """A run folder whose model cannot be loaded, or does not fit the input."""
+    """Weights or a run folder's model that cannot be loaded, or do not fit what they are for."""
 
 
 class MissingFileError(MedfcnError, FileNotFoundError):
@@ -72,3 +73,16 @@ class OutputExistsError(MedfcnError, FileExistsError):
 
 class TrainingError(MedfcnError, RuntimeError):
     """Training that cannot go on."""
+
+
+class TrainingStoppedError(TrainingError):
+    """Training that was asked to stop, by a signal or by its caller, and did.
+
+    Args:
+        message: Where it stands and how to go on.
+        signal_number: Of the signal.
+    """
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

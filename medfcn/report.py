@@ -21,7 +21,17 @@ from medfcn.evaluation.viewing import CaseVolumes
 from medfcn.files import refuse_existing
 from medfcn.progress import Progress, Silent
 from medfcn.provenance import facts_of, failures_beside, labels_of_run, log_of_run, sidecar_of, validation_table
-from medfcn.volumes import LabelMap, Volume, VolumeLike, as_volume, find_dataset, find_inputs, find_masks, read_mask
+from medfcn.volumes import (
+    LabelMap,
+    Volume,
+    VolumeLike,
+    as_volume,
+    find_dataset,
+    find_inputs,
+    find_masks,
+    read_mask,
+    require_complete,
+)
 from medfcn.volumes.names import stem_of
 
 __all__ = ["REPORT_FILE", "images_beside", "predict_report", "report", "train_report"]
@@ -113,7 +123,7 @@ def train_report(
     Raises:
         OutputExistsError: The file exists, and `overwrite` is false.
         MissingFileError: The run has no validation, or the dataset is not there.
-        DatasetError: The dataset does not hold the validation cases.
+        DatasetError: The dataset does not hold the validation cases, or one of them is not complete any more.
     """
     run = Path(run)
     path = Path(output) if output is not None else run / REPORT_FILE
@@ -121,7 +131,8 @@ def train_report(
     table = validation_table(run)
     labels = labels_of_run(run)
     due = set(table.cases)
-    found = {case.id: case for case in find_dataset(dataset, allow_outside=allow_outside).cases if case.id in due}
+    lies = require_complete(find_dataset(dataset, allow_outside=allow_outside).keep(due))
+    found = {case.id: case for case in lies.cases}
     references: dict[str, VolumeLike] = {case.id: case.label for case in found.values() if case.label is not None}
     if not references:
         raise DatasetError(
@@ -266,7 +277,7 @@ class _ScoredCases:
                 notes.append(f"There is no {kind} of this case.")
                 continue
             try:
-                mask = read_mask(given[case], labels=self.meaning.labels)
+                mask = read_mask(given[case], labels=self.meaning.asked)
                 _note_hash(hashes, kind, mask)
                 masks[kind] = _as_places(mask, self._places(case, kind, mask))
             except MedfcnError as error:
@@ -278,9 +289,10 @@ class _ScoredCases:
         """Where each value of a mask stands in the table's labels."""
         if self.meaning.labels is None:
             places = {name: place for place, name in enumerate(self.labels, start=1)}
-            values = values_of(mask.array)
-            names = self.meaning.of_values(values).names if values else ()
-            return {value: places[name] for value, name in zip(sorted(values), names, strict=True) if name in places}
+            values = values_of(mask.array) - self.meaning.ignored
+            found = original_values(self.meaning.of_values(values)) if values else {}
+            names = {value: self.meaning.names.get(value, str(value)) for value in found}
+            return {value: places[name] for value, name in names.items() if name in places}
         return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
 
 

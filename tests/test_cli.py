@@ -115,11 +115,44 @@ def test_an_existing_output_is_refused_before_any_work(
 
 def test_overwriting_a_run_keeps_what_is_not_ours(balls: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    output.mkdir()
+    assert medfcn("train", balls, "-o", output, "--steps", 2, "--device", "cpu").exit_code == 0
+    (output / "model.safetensors").write_bytes(b"old")
     (output / "notes.txt").write_text("keep me")
     assert medfcn("train", balls, "-o", output, "--steps", 2, "--overwrite", "--device", "cpu").exit_code == 0
     assert (output / "notes.txt").read_text() == "keep me"
-    assert (output / "model.safetensors").is_file()
+    assert (output / "model.safetensors").stat().st_size > 3
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_a_folder_of_other_things_is_not_overwritten(
+    command: str, balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(balls / "labels", output)
+    (output / "cases.csv").write_text("image,label\n")
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    inputs = {"train": [balls], "predict": [ball_run, balls], "evaluate": [balls, balls]}[command]
+    extra = ["--steps", 2] if command == "train" else []
+    result = medfcn(command, *inputs, "-o", output, *extra, "--overwrite")
+    assert result.exit_code == 1
+    assert "none that medfcn wrote" in only_line(result)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["m.nii.gzz", "m.nifti", "m.mha", "m.nii.zip", "m.ni.gz", "M.NII.GZ", "m.gz"])
+def test_a_mistyped_mask_ending_makes_no_folder(name: str, balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    result = medfcn("predict", ball_run, balls / "images" / "ball_7.nii.gz", "-o", tmp_path / name)
+    assert result.exit_code == 1
+    assert "ends in neither .nii nor .nii.gz" in only_line(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_a_dot_in_its_name_is_a_folder(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.nii.gzz").mkdir()
+    for name in ("masks_v1.2", "b.nii.gzz"):
+        result = medfcn("predict", ball_run, balls / "images" / "ball_7.nii.gz", "-o", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+        assert (tmp_path / name / "ball_7.nii.gz").is_file()
 
 
 def break_missing_label(folder: Path) -> str:
@@ -180,6 +213,41 @@ def test_bad_cases_are_left_out_on_request_and_said_so(balls: Path, tmp_path: Pa
     assert sum(row["use"] == "training" for row in rows.values()) == 6
 
 
+def test_what_is_missing_is_told_by_check_and_left_out_on_request(balls: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(balls, folder)
+    (folder / "labels" / "ball_1.nii.gz").unlink()
+    (folder / "images" / "ball_2.nii.gz").unlink()
+    checked = medfcn("check", folder)
+    assert checked.exit_code == 1
+    assert "error LABEL_MISSING images/ball_1.nii.gz: no label of that name in labels/; " in checked.stdout
+    assert "error IMAGE_MISSING labels/ball_2.nii.gz: no image of that name in images/; " in checked.stdout
+    as_json = json.loads(medfcn("check", folder, "--json").stdout)
+    assert [problem["code"] for problem in as_json["problems"][:2]] == ["LABEL_MISSING", "IMAGE_MISSING"]
+    assert as_json["errors"] == 2
+    stopped = medfcn("plan", folder)
+    assert stopped.exit_code == 1
+    line = only_line(stopped)
+    assert line.startswith("medfcn: 2 of 8 cases cannot be used: ball_1: images/ball_1.nii.gz: no label of that name")
+    assert "--skip-bad" in line
+    result = medfcn("train", folder, "-o", tmp_path / "run", "--steps", 2, "--skip-bad", "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    with (tmp_path / "run" / "cases.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert [rows[name]["use"] for name in ("ball_1", "ball_2")] == ["left out"] * 2
+    assert "no label of that name in labels/" in rows["ball_1"]["problem"]
+    assert "no image of that name in images/" in rows["ball_2"]["problem"]
+    assert sum(row["use"] == "training" for row in rows.values()) == 5
+
+
+def test_an_incomplete_case_that_is_left_out_anyway_stops_nothing(balls: Path, tmp_path: Path) -> None:
+    folder, ids = tmp_path / "data", tmp_path / "test.txt"
+    shutil.copytree(balls, folder)
+    (folder / "labels" / "ball_1.nii.gz").unlink()
+    ids.write_text("ball_1\n")
+    assert medfcn("plan", folder, "--leave-out", ids).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -187,6 +255,11 @@ def test_bad_cases_are_left_out_on_request_and_said_so(balls: Path, tmp_path: Pa
         (["--budget", "soon"], "not a length of time"),
         (["--epochs", 0], "0"),
         (["--view", "oblique"], "oblique"),
+        (["--context", 2], "2 is not an odd number"),
+        (["--device", "tpu"], "device 'tpu' is unknown"),
+        (["--device", "cuda:x"], "device 'cuda:x' is unknown"),
+        (["--steps", 5, "--epochs", 2], "epochs and steps are given together"),
+        (["--budget", "1m", "--steps", 2], "budget and steps are given together"),
         (["--no-such-option"], "--no-such-option"),
     ],
 )
@@ -202,9 +275,6 @@ def test_misuse_of_the_command_line_ends_with_2(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--steps", 5, "--epochs", 2], "epochs and steps are given together"),
-        (["--context", 2], "2 is not an odd number"),
-        (["--device", "tpu"], "tpu"),
         (["--leave-out", "nowhere.txt"], "nowhere.txt"),
         (["--config", "nowhere.toml"], "nowhere.toml"),
     ],
@@ -213,7 +283,7 @@ def test_choices_that_cannot_be_are_told_in_one_line(
     arguments: list[object], said: str, balls: Path, tmp_path: Path
 ) -> None:
     result = medfcn("train", balls, "-o", tmp_path / "run", *arguments)
-    assert result.exit_code in (1, 2)
+    assert result.exit_code == 1
     assert said in only_line(result)
     assert not (tmp_path / "run").exists()
 
@@ -276,6 +346,52 @@ def test_ids_that_look_like_options_work(balls: Path, ball_run: Path, tmp_path: 
     result = medfcn("predict", ball_run, tmp_path / "data", "-o", tmp_path / "masks")
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 3
+
+
+def test_a_training_starts_from_a_run(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    planned = medfcn("plan", balls, "--labels", "ball=1", "--init", ball_run)
+    assert planned.exit_code == 0, planned.stderr
+    assert "as in the run it starts from" in planned.stdout
+    common = ["train", balls, "--labels", "ball=1", "--device", "cpu", "--steps", 1]
+    result = medfcn(*common, "-o", tmp_path / "run", "--init", ball_run)
+    assert result.exit_code == 0, result.stderr
+    assert "starts from run: " in result.stderr
+    misfit = medfcn(*common, "-o", tmp_path / "other", "--init", ball_run, "--preset", "compact")
+    assert misfit.exit_code == 1
+    assert "run: network.encoder is 'strided' there and 'pooled' here" in only_line(misfit)
+    assert not (tmp_path / "other").exists()
+
+
+def test_weights_that_cannot_be_started_from_are_told_in_one_line(
+    balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    class Payload:
+        def __reduce__(self) -> object:
+            return (Path.touch, (tmp_path / "was_run",))
+
+    torch.save({"features.0.weight": Payload()}, tmp_path / "code.pth")
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "little.pth")
+    (tmp_path / "text.pth").write_text("Not Found")
+    for name, said in (
+        ("code.pth", "code.pth: holds code or objects beside tensors"),
+        ("little.pth", "little.pth: 29 keys are missing, first features.0.bias"),
+        ("text.pth", "text.pth: "),
+        ("nowhere.pth", "weights file not found"),
+    ):
+        result = medfcn(
+            "train", balls, "-o", tmp_path / "run", "--preset", "fcn8s", "--encoder-weights", tmp_path / name
+        )
+        assert result.exit_code == 1
+        assert said in only_line(result)
+    assert not (tmp_path / "was_run").exists()
+    both = medfcn(
+        "train", balls, "-o", tmp_path / "run", "--init", ball_run, "--encoder-weights", tmp_path / "code.pth"
+    )
+    assert both.exit_code == 1
+    assert "given together" in only_line(both)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_interrupt_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,14 @@ def test_a_run_reports_its_validation_with_curves_and_settings(run, dataset):
     train_report(run, dataset, overwrite=True)
 
 
+def test_a_validation_case_that_lost_a_file_is_named_and_others_do_not_matter(run, dataset):
+    (dataset / "labels" / "case_2.nii.gz").unlink()
+    train_report(run, dataset)
+    (dataset / "images" / "case_1.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"1 of 2 cases are not complete: case_1: no image of that name"):
+        train_report(run, dataset, overwrite=True)
+
+
 def test_a_run_without_validation_or_with_another_dataset_is_refused(run, tmp_path):
     other = tmp_path / "other"
     for kind, volume in (("images", case_volumes().image), ("labels", case_volumes().reference)):

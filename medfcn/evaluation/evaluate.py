@@ -1,5 +1,6 @@
 """A folder of predictions and a folder of references -> a table of scores."""
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,15 +33,17 @@ def evaluate(
 
     Every reference is due: one without a prediction is a miss of every label, and is named in the table's
     notes. A prediction without a reference is named and left out. A case that cannot be read, or whose masks
-    are not on one grid, is a failure: named, and not in the averages.
+    are not on one grid, is a failure: named, and not in the averages. Voxels that a reference ignores count
+    nowhere.
 
     Args:
         predictions: A folder of masks `<case>.nii.gz` (medfcn's or another tool's), one file, or masks by
             case id.
         references: A folder of masks, a dataset (its labels), one file, or masks by case id.
-        labels: What to score: a `LabelMap`, or text such as `"hippocampus=1+2"`. Unless given, the labels of
-            the predictions' `<case>.json`, else the values found, with names where a `dataset.json` lies with
-            the references. How predictions are read is told in `medfcn.evaluation.pairing.find_meaning`.
+        labels: What to score: a `LabelMap`, or text such as `"hippocampus=1+2"` or `"organ=1,ignore=255"`.
+            Unless given, the labels of the predictions' `<case>.json`, else the values found, with names where
+            a `dataset.json` lies with the references. How predictions are read is told in
+            `medfcn.evaluation.pairing.find_meaning`.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, in place of `tolerance_mm`.
         threads: Cases in parallel; as many as there are processors unless given. The scores do not depend on
@@ -74,11 +77,12 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _ScoredCase:
-    """The rows of a case, and the values that its masks held."""
+    """The rows of a case, and the values that its masks held; of the reference also those that count nowhere."""
 
     rows: tuple[LabelScores, ...]
     drawn: frozenset[int] = frozenset()
     found: frozenset[int] = frozenset()
+    ignored: frozenset[int] = frozenset()
 
 
 def _processors() -> int:
@@ -116,18 +120,24 @@ def _score_all(
 
 
 def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitions) -> _ScoredCase:
-    reference = read_mask(pairs.references[case], labels=meaning.labels)
+    reference = read_mask(pairs.references[case], labels=meaning.asked)
     given = pairs.predictions.get(case)
-    prediction = None if given is None else read_mask(given, labels=meaning.labels)
+    prediction = None if given is None else read_mask(given, labels=meaning.asked)
     drawn = values_of(reference.array)
+    ignored, drawn = drawn & meaning.ignored, drawn - meaning.ignored
     found = set() if prediction is None else values_of(prediction.array)
     labels, places = meaning.labels, meaning.places(case)
     if labels is None:
         # A case without any label still has a row, from which those of the others' labels are made.
-        labels = meaning.of_values(drawn | found or {1})
+        labels = meaning.of_values((drawn | found) - meaning.ignored or {_no_ignored(meaning)})
         places = original_values(labels)
     rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_values=places)
-    return _ScoredCase(rows, frozenset(drawn), frozenset(found))
+    return _ScoredCase(rows, frozenset(drawn), frozenset(found), frozenset(ignored))
+
+
+def _no_ignored(meaning: Meaning) -> int:
+    """The smallest value that is not ignored."""
+    return next(value for value in itertools.count(1) if value not in meaning.ignored)
 
 
 def _rows(scored: list[_ScoredCase]) -> tuple[LabelScores, ...]:
@@ -136,7 +146,7 @@ def _rows(scored: list[_ScoredCase]) -> tuple[LabelScores, ...]:
 
 def _rows_of_found_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[LabelScores, ...]:
     """Every case gets a row for every value that any case holds."""
-    values = set().union(*(case.drawn | case.found for case in scored))
+    values = set().union(*(case.drawn | case.found for case in scored)) - meaning.ignored
     if scored and not values:
         raise DatasetError("no mask holds any label: all voxels of all references and predictions are 0")
     names = meaning.of_values(values).names if values else ()
@@ -149,10 +159,19 @@ def _rows_of_found_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[
 
 def _stray_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...]:
     """Say which values were compared with nothing, or with no name."""
-    drawn, found = (set().union(*(getattr(case, side) for case in scored)) for side in ("drawn", "found"))
+    drawn, found, ignored = (
+        set().union(*(getattr(case, side) for case in scored)) for side in ("drawn", "found", "ignored")
+    )
+    notes = []
+    if ignored:
+        notes.append(
+            f"the references hold {_listed(ignored)}, voxels that nobody labelled: they count nowhere, and are "
+            "background in both masks for distances, volumes and lesions"
+        )
     if meaning.labels is None:
-        notes = []
-        unfound, unheard = drawn - found, found - drawn
+        unfound, unheard = drawn - found, found - drawn - meaning.ignored
+        if found & meaning.ignored:
+            notes.append(f"the predictions hold {_listed(found & meaning.ignored)} too: background there")
         if unheard and drawn:
             notes.append(
                 f"the predictions hold {_listed(unheard)}, which no reference does; if that is a label of the "
@@ -166,8 +185,8 @@ def _stray_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...
         return tuple(notes)
     unnamed = drawn - original_values(meaning.labels).keys()
     if unnamed:
-        return (f"the references also hold {_listed(unnamed)}, which no label names: background here",)
-    return ()
+        notes.append(f"the references also hold {_listed(unnamed)}, which no label names: background here")
+    return tuple(notes)
 
 
 def _listed(values: set[int]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import GeometryMismatchError, LabelError, SettingsError
+from medfcn.volumes import IGNORED
 
 Bytes = NDArray[np.uint8]
 
@@ -124,6 +125,24 @@ def values_of(mask: NDArray[Any]) -> set[int]:
     for start in range(0, flat.size, CHUNK_VOXELS):
         counts += np.bincount(flat[start : start + CHUNK_VOXELS], minlength=counts.size)
     return {int(value) for value in np.flatnonzero(counts) if value != 0}
+
+
+def without_ignored(reference: Bytes, prediction: Bytes) -> tuple[Bytes, Bytes]:
+    """Two masks with the background wherever the reference ignores a voxel, as copies.
+
+    Args:
+        reference: Places of labels, or `IGNORED` where nobody labelled.
+        prediction: Places of labels, of the same shape.
+
+    Example:
+        >>> drawn, found = np.array([[1, 255, 0], [1, 1, 1]], dtype=np.uint8)
+        >>> [mask.tolist() for mask in without_ignored(drawn, found)]
+        [[1, 0, 0], [1, 0, 1]]
+    """
+    ignored = reference == IGNORED
+    drawn, found = reference.copy(order="K"), prediction.copy(order="K")
+    drawn[ignored] = found[ignored] = 0
+    return drawn, found
 
 
 def places_of(mask: NDArray[Any], places: Mapping[int, int]) -> Bytes:

@@ -9,6 +9,8 @@ An empty mask is never flattered:
 | empty | empty | nan | nan | nan |
 | drawn | empty | 0 | 0 | nan |
 | empty | drawn | 0 | nan | 0 |
+
+Voxels that the reference ignores (`IGNORED`, 255: nobody labelled them) are in no count: neither right nor wrong.
 """
 
 import math
@@ -20,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import LabelError, SettingsError
 from medfcn.evaluation.masks import CHUNK_VOXELS, MaskPair, pair_labels, pair_masks, words_of
+from medfcn.volumes import IGNORED
 
 __all__ = [
     "VoxelCounts",
@@ -121,9 +124,10 @@ def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) ->
     """Count all labels of two masks in one pass.
 
     Args:
-        reference: `uint8`, with `k` for the k-th label and 0 for the background.
-        prediction: The same, on the same grid.
-        labels: How many labels there are, 1 to 255.
+        reference: `uint8`, with `k` for the k-th label, 0 for the background and `IGNORED` for voxels that count
+            nowhere.
+        prediction: The same, on the same grid, without `IGNORED`.
+        labels: How many labels there are, 1 to 254.
 
     Returns:
         The counts of labels 1 to `labels`, in order.
@@ -137,6 +141,9 @@ def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) ->
         >>> found = np.array([0, 1, 2, 2], dtype=np.uint8)
         >>> [counts.iou for counts in count_labels(drawn, found, labels=2)]
         [0.5, 0.5]
+        >>> drawn[2] = IGNORED
+        >>> [counts.iou for counts in count_labels(drawn, found, labels=2)]
+        [1.0, 1.0]
     """
     matrix = confusion_matrix(reference, prediction, labels=labels)
     total = int(matrix.sum())
@@ -152,12 +159,12 @@ def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) ->
 
 
 def confusion_matrix(reference: ArrayLike, prediction: ArrayLike, *, labels: int) -> NDArray[np.int64]:
-    """Voxels by the label drawn (row) and the label found (column).
+    """Voxels by the label drawn (row) and the label found (column); those that the reference ignores in neither.
 
     Args:
-        reference: `uint8`, with `k` for the k-th label and 0 for the background.
-        prediction: The same, on the same grid.
-        labels: How many labels there are, 1 to 255.
+        reference: `uint8`, with `k` for the k-th label, 0 for the background and `IGNORED`.
+        prediction: The same, on the same grid, without `IGNORED`.
+        labels: How many labels there are, 1 to 254.
 
     Returns:
         `(labels + 1, labels + 1)` counts.
@@ -172,8 +179,8 @@ def confusion_matrix(reference: ArrayLike, prediction: ArrayLike, *, labels: int
         array([[1, 0],
                [1, 1]])
     """
-    if not 1 <= labels <= 255:
-        raise SettingsError(f"labels: found {labels}; expected 1 to 255")
+    if not 1 <= labels < IGNORED:
+        raise SettingsError(f"labels: found {labels}; expected 1 to {IGNORED - 1}")
     return confusion_of(pair_labels(reference, prediction), labels)
 
 
@@ -181,6 +188,7 @@ def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
     """The confusion matrix of a pair that is ready."""
     side = labels + 1
     counts = np.zeros(side * side, dtype=np.int64)
+    seen = 0
     drawn_words, found_words = words_of(pair.reference), words_of(pair.prediction)
     step = CHUNK_VOXELS // 8
     for start in range(0, drawn_words.size, step):
@@ -192,14 +200,20 @@ def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
         if kept < occupied.size:
             drawn, found = drawn[occupied], found[occupied]
         counts += _joint_counts(drawn.view(np.uint8), found.view(np.uint8), side)
+        seen += 8 * kept
     tail = drawn_words.size * 8
     counts += _joint_counts(pair.reference.reshape(-1)[tail:], pair.prediction.reshape(-1)[tail:], side)
-    counts[0] += pair.reference.size - int(counts.sum())
+    seen += pair.reference.size - tail
+    # Words passed over are background in both masks; what is ignored was seen and not counted.
+    counts[0] += pair.reference.size - seen
     return counts.reshape(side, side)
 
 
 def _joint_counts(drawn: NDArray[np.uint8], found: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
-    """Count the pairs (drawn, found); one code a voxel makes it a single histogram."""
+    """Count the pairs (drawn, found) that are not ignored; one code a voxel makes it a single histogram."""
+    if drawn.size and int(drawn.max()) == IGNORED:
+        labelled = drawn != IGNORED
+        drawn, found = drawn[labelled], found[labelled]
     for name, labels in (("reference", drawn), ("prediction", found)):
         if labels.size and int(labels.max()) >= side:
             raise LabelError(f"{name}: holds the label {labels.max()}; expected labels up to {side - 1}")

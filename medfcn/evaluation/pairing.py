@@ -10,7 +10,7 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.evaluation.masks import values_of
 from medfcn.evaluation.scores import original_values, written_values
 from medfcn.volumes import LabelEntry, LabelMap, VolumeLike, find_masks, read_mask
-from medfcn.volumes.layouts import label_names, volumes_in
+from medfcn.volumes.layouts import ignored_values, label_names, volumes_in
 from medfcn.volumes.names import printable
 
 __all__ = ["Masks", "Meaning", "Pairs", "find_meaning", "pair_cases"]
@@ -105,6 +105,7 @@ class Meaning:
     Attributes:
         labels: The labels asked for or found in sidecars; `None` to take the values that each case holds.
         names: Names of values, for `labels=None`.
+        unlabelled: Values of voxels that nobody labelled, for `labels=None`.
         written: For predictions with a sidecar, by case: the place in `labels` of each value.
         others: For all other predictions: the place in `labels` of each value.
         notes: What was decided where it could have been otherwise.
@@ -115,23 +116,35 @@ class Meaning:
     written: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     others: Mapping[int, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unlabelled: tuple[int, ...] = ()
+
+    @property
+    def ignored(self) -> frozenset[int]:
+        """The values of a reference that count nowhere."""
+        return frozenset(self.unlabelled if self.labels is None else self.labels.ignored)
+
+    @property
+    def asked(self) -> LabelMap | None:
+        """What is known of the values before a mask is read; `None` where nothing is."""
+        return self.labels or (LabelMap.from_names(self.names, ignored=self.unlabelled) if self.names else None)
 
     def places(self, case: str) -> Mapping[int, int]:
         """The place in `labels` of each value of a case's prediction."""
         return self.written.get(case, self.others)
 
     def of_values(self, values: set[int]) -> LabelMap:
-        """Labels for values that were found, in their order."""
-        entries = tuple(LabelEntry(self.names.get(value, str(value)), (value,), value) for value in sorted(values))
-        return LabelMap(entries)
+        """Labels for values that were found, in their order; what is ignored is no label."""
+        labels = sorted(values - self.ignored)
+        entries = tuple(LabelEntry(self.names.get(value, str(value)), (value,), value) for value in labels)
+        return LabelMap(entries, ignored=tuple(sorted(self.ignored)))
 
 
 def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None) -> Meaning:
     """Decide which labels are scored and how each mask holds them.
 
     The labels are those given; else those of the predictions' `<case>.json`; else the values found, with
-    names where a `dataset.json` lies with the references. References always hold the labels' own values. A
-    prediction
+    names where a `dataset.json` lies with the references. What is ignored is what the labels say, else what that
+    `dataset.json` names `ignore`. References always hold the labels' own values. A prediction
 
     - with a `<case>.json` holds what that says: each value stands for the reference values listed there;
     - without one may be medfcn's (the values written) or another tool's (the references' values). Where the
@@ -149,8 +162,10 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
     if chosen is None and sidecars:
         chosen = _common(sidecars)
+    names, unlabelled = _names_beside(references)
     if chosen is None:
-        return Meaning(None, names=_names_beside(references))
+        return Meaning(None, names=names, unlabelled=unlabelled)
+    chosen = chosen.ignoring(unlabelled)
     written = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
     others, notes = _other_values(pairs, chosen, frozenset(sidecars))
     return Meaning(chosen, written=written, others=others, notes=notes)
@@ -183,7 +198,7 @@ def _stem(path: Path) -> str:
 def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:
     first, labels = next(iter(sidecars.items()))
     for case, other in sidecars.items():
-        if other.entries != labels.entries:
+        if (other.entries, other.ignored) != (labels.entries, labels.ignored):
             raise DatasetError(
                 f"{printable(case)}: its .json names the labels {', '.join(other.names)}, that of "
                 f"{printable(first)} {', '.join(labels.names)}; say which to score with --labels"
@@ -234,10 +249,10 @@ def _other_values(
     )
 
 
-def _names_beside(references: Masks) -> dict[int, str]:
-    """Names of label values from a `dataset.json` in or above the references' folder."""
+def _names_beside(references: Masks) -> tuple[dict[int, str], tuple[int, ...]]:
+    """Names of label values, and the values to ignore, from a `dataset.json` in or above the references' folder."""
     if isinstance(references, Mapping):
-        return {}
+        return {}, ()
     folder = Path(references)
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         try:
@@ -245,5 +260,5 @@ def _names_beside(references: Masks) -> dict[int, str]:
         except (OSError, ValueError):
             continue
         if isinstance(value, dict):
-            return label_names(value)
-    return {}
+            return label_names(value), ignored_values(value)
+    return {}, ()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, SettingsError
 from medfcn.evaluation.lesions import count_lesions
-from medfcn.evaluation.masks import edge_lengths, places_of, values_of
+from medfcn.evaluation.masks import edge_lengths, places_of, values_of, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances
 from medfcn.volumes import LabelMap, Volume, require_same_grid
@@ -106,6 +106,8 @@ class Definitions:
             },
             "distances_between": _BOUNDARY_WORDS[self.boundary],
             "nsd_between": _BOUNDARY_WORDS[self.nsd_boundary],
+            "ignored_voxels": "voxels that the reference labels as ignored are in no count of voxels, and background "
+            "in both masks for distances, volumes and lesions",
             "geometry": "in three dimensions, in millimetres from each reference's affine",
             "empty_masks": "both empty: left out and counted; one empty or no prediction: overlap and NSD 0, "
             "distances infinite",
@@ -197,10 +199,13 @@ def score_case(
 ) -> tuple[LabelScores, ...]:
     """Score one case.
 
+    Voxels that the reference ignores (`labels.ignored`) are in no count, neither right nor wrong; for distances,
+    volumes and lesions both masks are background there.
+
     Args:
         prediction: The mask, of whole numbers, holding the `written` value of each label; `None` when there
             is none, which is a miss of every label.
-        reference: The reader's mask, of whole numbers, holding the `values` of each label.
+        reference: The reader's mask, of whole numbers, holding the `values` of each label, and those ignored.
         labels: Which labels there are.
         case: The case's id; the reference's name unless given.
         tolerance_mm: For `nsd`.
@@ -219,14 +224,17 @@ def score_case(
     drawn = labels.encode(reference.array, name=f"{case} reference")
     diagonal_mm = _diagonal_mm(reference)
     measured: Sequence[tuple[SurfaceDistances, SurfaceDistances] | None]
-    if prediction is None:
-        found = np.zeros_like(drawn)
-        measured = [None] * len(labels.entries)
-    else:
+    found = np.zeros_like(drawn)
+    if prediction is not None:
         require_same_grid(reference, prediction)
         found = _encoded(prediction, labels, prediction_values or written_values(labels), case)
-        measured = _measured(drawn, found, reference, len(labels.entries), definitions)
     counts = count_labels(drawn, found, labels=len(labels.entries))
+    if labels.ignored:
+        drawn, found = without_ignored(drawn, found)
+    if prediction is None:
+        measured = [None] * len(labels.entries)
+    else:
+        measured = _measured(drawn, found, reference, len(labels.entries), definitions)
     rows = []
     for place, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
         if distances is None:

@@ -162,6 +162,7 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
             "NSD is between": definitions["nsd_between"],
             "Geometry": definitions["geometry"],
             "Empty masks": definitions["empty_masks"],
+            "Ignored voxels": definitions["ignored_voxels"],
             "Intervals": summary.to_json()["interval"],
         },
         "distributions": _distributions(table, links, summary.definitions.tolerance_mm),

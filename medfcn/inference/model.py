@@ -25,6 +25,7 @@ from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, image_tensor, network_transforms
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+from medfcn.volumes.names import printable
 
 READ_STRICTLY = ReadOptions()
 
@@ -55,6 +56,15 @@ class Predictor(ABC):
     @abstractmethod
     def models(self) -> tuple["Model", ...]:
         """The models whose probabilities are averaged, at least one."""
+
+    def __repr__(self) -> str:
+        """One line: what is segmented, from which channels, in which view, by how many models."""
+        views = ", ".join(sorted({model.card.plan.view for model in self.models}))
+        count = f"{len(self.models)} model{'s' if len(self.models) > 1 else ''}"
+        labels, channels = (", ".join(names) for names in (self.card.labels.names, self.card.channels))
+        return printable(
+            f"<{type(self).__name__} of {count}: labels {labels}; channels {channels}; {views} slices>", limit=400
+        )
 
     def predict(
         self,

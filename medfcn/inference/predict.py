@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError, OutputExistsError
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
 from medfcn.inference.card import Card
 from medfcn.inference.devices import using_threads
@@ -25,6 +25,9 @@ from medfcn.volumes import Case, ReadOptions, Volume, find_inputs
 
 FAILURES_FILE = "failures.csv"
 _READ_AHEAD = 2
+_MASK_ENDINGS = (".nii", ".nii.gz")
+_NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".dcm", ".npy", ".npz", ".zip")
+"""Endings that folders do not have, beside whatever begins as a mask's does."""
 
 
 class Ensemble(Predictor):
@@ -122,6 +125,7 @@ def predict(
         MissingFileError: A run or the source is not there.
         ModelError: A model cannot be loaded.
         DatasetError: The folder holds no volumes, or not those of `cases`.
+        SettingsError: The output's name ends nearly as a mask's does.
         OSError: The disk is full, or a folder may not be written to.
     """
     say = progress or Silent()
@@ -129,7 +133,8 @@ def predict(
     if not resume:
         refuse_existing(target, overwrite=overwrite)
     found = _chosen(find_inputs(source), cases)
-    is_file = target.name.endswith((".nii", ".nii.gz"))
+    is_file = target.name.endswith(_MASK_ENDINGS)
+    _refuse_mistyped(target)
     if is_file and len(found) != 1:
         raise ModelError(f"{target.name}: one mask file cannot hold {len(found)} cases; give a folder to -o")
     models = load(runs, device=device)
@@ -169,6 +174,22 @@ def predict(
     elif not is_file:
         (folder / FAILURES_FILE).unlink(missing_ok=True)
     return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags))
+
+
+def _refuse_mistyped(target: Path) -> None:
+    """Refuse an output that was meant to be a mask's file and would become a folder.
+
+    Raises:
+        SettingsError: It is not there, and ends as a volume does or nearly does, but not in `.nii` or `.nii.gz`.
+    """
+    if target.exists() or target.name.endswith(_MASK_ENDINGS):
+        return
+    suffixes = [suffix.lower() for suffix in target.suffixes]
+    if any(suffix.startswith((".ni", ".gz")) or suffix in _NO_FOLDERS for suffix in suffixes):
+        raise SettingsError(
+            f"{target}: ends in neither .nii nor .nii.gz, as masks do; mend the ending, or make the folder first "
+            "if one of that name is meant"
+        )
 
 
 def _chosen(found: tuple[Case, ...], ids: Sequence[str] | None) -> tuple[Case, ...]:

@@ -13,7 +13,7 @@ from medfcn.errors import ModelError
 from medfcn.files import atomic_write
 from medfcn.inference.card import CARD_FILE, Card
 from medfcn.networks.fcn import FCN, build_network
-from medfcn.volumes.names import printable
+from medfcn.volumes.names import printable, shown
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -61,6 +61,25 @@ def read_network(path: Path, card: Card) -> FCN:
             raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
     network.load_state_dict(tensors, assign=True)
     return network
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as a safetensors file does: a header's length, then its JSON."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size - 8
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of any safetensors file.
+
+    Raises:
+        ModelError: It is broken.
+    """
+    try:
+        return load_tensors(path.read_bytes())
+    except SafetensorError as error:
+        raise ModelError(f"{shown(path)}: {printable(str(error))}; get the file again") from error
 
 
 def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

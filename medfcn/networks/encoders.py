@@ -13,7 +13,7 @@ from torch import nn
 from medfcn.networks.blocks import ConvBlock, Normalisation
 from medfcn.networks.resnet import resnet_levels
 
-_VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
+VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)
 """3×3 convolutions in each of VGG-16's blocks."""
 
 
@@ -122,7 +122,7 @@ def vgg16_encoder(
     """
     levels: list[nn.Module] = []
     before = channels_in
-    for block, (width, count) in enumerate(zip(widths, _VGG16_CONVOLUTIONS, strict=True)):
+    for block, (width, count) in enumerate(zip(widths, VGG16_CONVOLUTIONS, strict=True)):
         convolutions = _vgg16_block(before, width, count, norm)
         if block == 0:
             levels += [nn.Sequential(*convolutions), nn.MaxPool2d(2)]
@@ -152,7 +152,7 @@ def vgg16_blocks_encoder(
     """VGG-16's five blocks; the maps are theirs before pooling, and the fifth block is not pooled."""
     levels: list[nn.Module] = []
     before = channels_in
-    for block, (width, count) in enumerate(zip(widths, _VGG16_CONVOLUTIONS, strict=True)):
+    for block, (width, count) in enumerate(zip(widths, VGG16_CONVOLUTIONS, strict=True)):
         pool = [nn.MaxPool2d(2)] if block else []
         levels.append(nn.Sequential(*pool, *_vgg16_block(before, width, count, norm)))
         before = width

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from medfcn.config import AugmentSettings
+from medfcn.volumes import IGNORED
 
 _CHANNEL = 0x5EED
 """Separates the random numbers of augmentation from those of the sampler, which has the same seed and step."""
@@ -43,20 +44,29 @@ class Augmenter:
 
         Args:
             images: `(B, C, H', W')` float32, larger than the window by the sampler's margin.
-            targets: `(B, H', W')` integers, 0 for background.
+            targets: `(B, H', W')` integers: 0 for background, k for the k-th label, `IGNORED` (255).
             step: The step of the training, which the random numbers follow from.
 
         Returns:
-            `(B, C, *window)` float32 images and `(B, *window)` int64 targets.
+            `(B, C, *window)` float32 images and `(B, *window)` int64 targets. A pixel has the label that more than
+            half of it has. Where part of it is ignored, its largest share decides (ties to the smaller value).
         """
         random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
         grid = self._sampling_grid(random, images)
-        labels = torch.arange(1, self.label_count + 1, device=images.device)
+        ignores = bool((targets == IGNORED).any())
+        values = [*range(1, self.label_count + 1), *([IGNORED] if ignores else [])]
+        labels = torch.tensor(values, device=images.device)
         masks = (targets[:, None] == labels[None, :, None, None]).to(images.dtype)
         moved = functional.grid_sample(torch.cat([images, masks], 1), grid, mode="bilinear", align_corners=False)
         images, masks = moved[:, : images.shape[1]], moved[:, images.shape[1] :]
-        share, best = masks.max(dim=1)
-        return self._change_intensity(random, images), torch.where(share > 0.5, best + 1, 0)
+        share, best = masks[:, : self.label_count].max(dim=1)
+        moved_targets = torch.where(share > 0.5, best + 1, 0)
+        if ignores:
+            ignored, background = masks[:, -1], 1 - masks.sum(dim=1)
+            largest = torch.where(share > background, best + 1, 0)
+            largest = torch.where(ignored > torch.maximum(share, background), IGNORED, largest)
+            moved_targets = torch.where(ignored > 0, largest, moved_targets)
+        return self._change_intensity(random, images), moved_targets
 
     def _sampling_grid(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
         """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medfcn.slices.components import largest_share
 from medfcn.slices.grid import GridMap, map_to_network
-from medfcn.volumes import Volume
+from medfcn.volumes import IGNORED, Volume
 
 _FOREGROUND_SAMPLE = 10_000
 """Foreground voxels kept of each case for intensity percentiles; evenly spaced, so nothing is random."""
@@ -47,20 +47,21 @@ def fingerprint_case(
     Args:
         case_id: The case.
         images: One volume per channel, on one grid.
-        labels: `(I, J, K)` on that grid: 0 for background, k for the k-th label.
+        labels: `(I, J, K)` on that grid: 0 for background, k for the k-th label, `IGNORED` where nobody
+            labelled, which counts as neither.
         label_count: How many labels there are.
     """
     channels = list(images)
     first = channels[0]
     shape = (int(first.shape[0]), int(first.shape[1]), int(first.shape[2]))
     grid = map_to_network(shape, first.orientation, first.spacing_mm, (None, None, None))
-    drawn = labels > 0
+    drawn = (labels > 0) & (labels != IGNORED)
     samples = []
     for channel in channels:
         values = channel.array[drawn]
         step = max(1, -(-len(values) // _FOREGROUND_SAMPLE))
         samples.append(values[::step].astype(np.float32))
-    counts = np.bincount(labels.reshape(-1), minlength=label_count + 1)[1:]
+    counts = np.bincount(labels.reshape(-1), minlength=label_count + 1)[1 : label_count + 1]
     return CaseFingerprint(
         id=case_id,
         shape=grid.shape,

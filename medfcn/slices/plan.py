@@ -29,6 +29,7 @@ _COARSEST_PIXELS = 4
 _WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
 _BATCH_PIXELS = 32 * 96 * 96
 """A batch is made smaller when its windows are large, so that a step takes bounded time and memory."""
+_LIKE = "as in the run it starts from"
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,18 @@ def _is_whole(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def make_plan(cases: Sequence[CaseFingerprint], settings: Settings, *, stride: int | None = None) -> Plan:
+def make_plan(
+    cases: Sequence[CaseFingerprint], settings: Settings, *, stride: int | None = None, like: Plan | None = None
+) -> Plan:
     """Follow from a fingerprint and the settings how volumes become slices.
 
     Args:
         cases: The training cases' figures.
         settings: What is fixed by the user; the rest follows from the cases.
         stride: Input pixels per pixel of the network's coarsest map, where its preset fixes it; else the plan does.
+        like: What the network was trained on before. Where the settings leave them open, its view, spacing, widths
+            and kinds of intensities are kept, because that is what the weights know. The window, the batch and the
+            figures by which CT is scaled follow from the cases, which may show another organ.
 
     Raises:
         DatasetError: There is no case, or no foreground in any.
@@ -150,11 +156,13 @@ def make_plan(cases: Sequence[CaseFingerprint], settings: Settings, *, stride: i
             "no training case holds any foreground; check the labels, or the mapping given to --labels"
         )
     reasons: dict[str, str] = {}
-    view = _choose_view(cases, settings, reasons)
+    view = _choose_view(cases, settings, like, reasons)
     axes = [axis for axis in range(3) if axis != VIEW_AXIS[view]]
-    spacing = _choose_spacing(cases, settings, axes, reasons)
+    spacing = _choose_spacing(cases, settings, like, axes, reasons)
     pixels = _slice_pixels(cases, axes, spacing)
-    widths = _choose_widths(min(settings.slices.window or pixels), settings, reasons)
+    widths = _choose_widths(min(settings.slices.window or pixels), settings, like, reasons)
+    if like is not None and like.context == settings.slices.context:
+        reasons["context"] = _LIKE
     window = _choose_window(pixels, settings, stride or 2 ** (len(widths) - 1), reasons)
     wanted = settings.training.batch_size
     batch_size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS // (window[0] * window[1])))
@@ -168,17 +176,22 @@ def make_plan(cases: Sequence[CaseFingerprint], settings: Settings, *, stride: i
         window=window,
         context=settings.slices.context,
         widths=widths,
-        intensities=_choose_intensities(cases, settings, reasons),
+        intensities=_choose_intensities(cases, settings, like, reasons),
         batch_size=batch_size,
         mirror_axes=_choose_mirrors(len(cases[0].label_voxels), settings, axes, reasons),
         reasons=reasons,
     )
 
 
-def _choose_view(cases: Sequence[CaseFingerprint], settings: Settings, reasons: dict[str, str]) -> View:
+def _choose_view(
+    cases: Sequence[CaseFingerprint], settings: Settings, like: Plan | None, reasons: dict[str, str]
+) -> View:
     if settings.slices.view != "auto":
         reasons["view"] = f"{settings.slices.view}, as set"
         return settings.slices.view
+    if like is not None:
+        reasons["view"] = f"{like.view}, {_LIKE}"
+        return like.view
     votes: dict[View, int] = dict.fromkeys(VIEW_AXIS, 0)
     for case in cases:
         if max(case.spacing_mm) >= _ANISOTROPIC * min(case.spacing_mm):
@@ -204,11 +217,19 @@ def _choose_view(cases: Sequence[CaseFingerprint], settings: Settings, reasons: 
 
 
 def _choose_spacing(
-    cases: Sequence[CaseFingerprint], settings: Settings, axes: list[int], reasons: dict[str, str]
+    cases: Sequence[CaseFingerprint],
+    settings: Settings,
+    like: Plan | None,
+    axes: list[int],
+    reasons: dict[str, str],
 ) -> tuple[float, float]:
     if settings.slices.spacing_mm is not None:
         reasons["spacing_mm"] = "as set"
         return settings.slices.spacing_mm
+    kept = [like.spacing_mm[axis] for axis in axes] if like is not None else []
+    if len(kept) == 2 and kept[0] is not None and kept[1] is not None:  # None across the view of the other plan
+        reasons["spacing_mm"] = _LIKE
+        return kept[0], kept[1]
     first, second = (float(np.median([case.spacing_mm[axis] for case in cases])) for axis in axes)
     reasons["spacing_mm"] = (
         f"medians in the slices' plane, {first:.3g} × {second:.3g} mm; across it each volume's own"
@@ -227,18 +248,37 @@ def _slice_pixels(
     return min(first, _WINDOW_LARGEST), min(second, _WINDOW_LARGEST)
 
 
-def _choose_widths(shortest: float, settings: Settings, reasons: dict[str, str]) -> tuple[int, ...]:
+def _choose_widths(
+    shortest: float, settings: Settings, like: Plan | None, reasons: dict[str, str]
+) -> tuple[int, ...]:
     if settings.network.widths is not None:
         preset = settings.network.preset
         reasons["widths"] = "as set" if preset == "auto" else f"of the preset {preset}, or as set"
         return settings.network.widths
-    levels = 1
-    while levels < _LEVELS_MOST and shortest / 2**levels >= _COARSEST_PIXELS:
-        levels += 1
+    if like is not None:
+        reasons["widths"] = _LIKE
+        return like.widths
+    widths = widths_for(shortest)
+    coarsest = 2 ** (len(widths) - 1)
     reasons["widths"] = (
-        f"{levels} levels: at stride {2 ** (levels - 1)} the shorter edge of {shortest:.0f} pixels keeps "
-        f"{shortest / 2 ** (levels - 1):.1f}"
+        f"{len(widths)} levels: at stride {coarsest} the shorter edge of {shortest:.0f} pixels keeps "
+        f"{shortest / coarsest:.1f}"
     )
+    return widths
+
+
+def widths_for(shortest_edge: float) -> tuple[int, ...]:
+    """Channels of each level of the preset `auto`, for slices whose shorter edge has that many pixels.
+
+    As many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at most 6.
+
+    Example:
+        >>> widths_for(35), widths_for(256)
+        ((16, 32, 64, 128), (16, 32, 64, 128, 256, 256))
+    """
+    levels = 1
+    while levels < _LEVELS_MOST and shortest_edge / 2**levels >= _COARSEST_PIXELS:
+        levels += 1
     return tuple(min(_WIDTH_FIRST * 2**level, _WIDTH_LARGEST) for level in range(levels))
 
 
@@ -257,13 +297,16 @@ def _choose_window(
 
 
 def _choose_intensities(
-    cases: Sequence[CaseFingerprint], settings: Settings, reasons: dict[str, str]
+    cases: Sequence[CaseFingerprint], settings: Settings, like: Plan | None, reasons: dict[str, str]
 ) -> tuple[Intensity, ...]:
     chosen = []
+    kept = [intensity.kind for intensity in like.intensities] if like is not None else []
     for channel in range(len(cases[0].minimum)):
         lowest = float(np.median([case.minimum[channel] for case in cases]))
         kind = settings.slices.normalisation
-        if kind == "auto":
+        if kind == "auto" and channel < len(kept):
+            kind, why = kept[channel], _LIKE
+        elif kind == "auto":
             kind = "ct" if lowest <= _CT_MINIMUM else "zscore"
             why = f"the median minimum is {lowest:.4g}, {'at most' if kind == 'ct' else 'above'} {_CT_MINIMUM:g}"
         else:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medfcn.slices.slicing import neighbours
 from medfcn.slices.store import SliceStore, StoredCase
+from medfcn.volumes import IGNORED
 
 MARGIN = 1.25
 """Pixels read along each edge, as a multiple of the window and at least: what rotation and shift bring in."""
@@ -22,7 +23,7 @@ class SliceBatch:
 
     Attributes:
         images: `(B, C·context, H, W)` float32, zero where the region reaches beyond a slice.
-        targets: `(B, H, W)` uint8.
+        targets: `(B, H, W)` uint8: 0 for background and beyond the slice, k for the k-th label, `IGNORED`.
         cases: The case of each slice, for messages.
     """
 
@@ -96,7 +97,7 @@ class SliceSampler:
             for axis, room in enumerate(free)
         ]
         if wants_foreground and any(free):
-            drawn = np.argwhere(case.labels[number] > 0)
+            drawn = np.argwhere((case.labels[number] > 0) & (case.labels[number] != IGNORED))
             pixel = drawn[random.integers(len(drawn))]
             offset = random.uniform(0.25, 0.75, 2)
             corner = [

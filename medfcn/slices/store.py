@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.files import atomic_write
+from medfcn.volumes import IGNORED
 
 _FORMAT = 1
 """Raised whenever the same content and settings would be prepared differently."""
@@ -27,7 +28,7 @@ class StoredCase:
     Attributes:
         id: The case.
         images: `(N, C, H, W)` float32.
-        labels: `(N, H, W)` uint8.
+        labels: `(N, H, W)` uint8: 0 for background, k for the k-th label, `IGNORED`.
         label_slices: For each label that is present, the numbers of the slices that hold it.
     """
 
@@ -70,5 +71,6 @@ def open_case(folder: Path, key: str, case_id: str) -> StoredCase | None:
     if not all(path.is_file() for path in paths):
         return None
     images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
-    present = [np.flatnonzero((labels == value).any(axis=(1, 2))) for value in np.unique(labels) if value]
+    values = [value for value in np.unique(labels) if value not in (0, IGNORED)]
+    present = [np.flatnonzero((labels == value).any(axis=(1, 2))) for value in values]
     return StoredCase(id=case_id, images=images, labels=labels, label_slices=tuple(present))

@@ -1,7 +1,8 @@
 """A data set → everything a training needs: checked cases, a split, a plan, and slices on disk."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from medfcn.config import Settings
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.evaluation.overlap import count_labels
+from medfcn.files import write_json
 from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
@@ -19,10 +21,21 @@ from medfcn.slices.preprocess import grid_of, image_tensor, label_tensor, networ
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
-from medfcn.volumes import Case, Dataset, LabelMap, ReadOptions, Volume, read_mask, read_volume, require_same_grid
+from medfcn.volumes import (
+    IGNORED,
+    Case,
+    Dataset,
+    LabelMap,
+    ReadOptions,
+    Volume,
+    read_mask,
+    read_volume,
+    require_same_grid,
+)
 from medfcn.volumes.check import CheckReport, check_dataset
 from medfcn.volumes.names import printable
 
+_CEILINGS_FILE = "ceilings.json"
 _SHOWN = 5
 """Problems spelled out in one error message."""
 
@@ -33,7 +46,7 @@ class ReadCase:
 
     Attributes:
         images: One volume per channel.
-        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label.
+        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label, `IGNORED` where nobody labelled.
         hashes: SHA-256 of the image files in order, then of the label file.
     """
 
@@ -93,12 +106,13 @@ def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
     Raises:
         DatasetError: One of the ids is not in it, which would otherwise let a misspelt test case be trained on.
     """
-    unknown = sorted(set(ids) - {case.id for case in dataset.cases})
+    known = {case.id for case in dataset.all_cases}
+    unknown = sorted(set(ids) - known)
     if unknown:
         raise DatasetError(
             f"{len(unknown)} of the cases to leave out are not in the data set, first {unknown[0]}; correct the ids"
         )
-    return replace(dataset, cases=tuple(case for case in dataset.cases if case.id not in set(ids)))
+    return dataset.keep(known - set(ids))
 
 
 def survey(
@@ -116,7 +130,7 @@ def survey(
     Raises:
         DatasetError: A case cannot be used and `skip_bad` is false, or none can.
     """
-    chosen = labels or _labels_of(dataset, options)
+    chosen = (labels or _labels_of(dataset, options)).ignoring(dataset.ignored)
     fingerprints: dict[str, CaseFingerprint] = {}
     hashes: dict[str, tuple[str, ...]] = {}
 
@@ -126,7 +140,7 @@ def survey(
             fingerprints[case.id] = fingerprint_case(case.id, images, encoded, len(chosen.names))
             hashes[case.id] = (*(image.sha256 for image in images), mask.sha256)
 
-    with progress.task("check", len(dataset.cases)) as task:
+    with progress.task("check", len(dataset.all_cases)) as task:
         report = check_dataset(
             dataset, labels=chosen, options=options, progress=lambda done, total: task.advance(), each=note
         )
@@ -171,7 +185,7 @@ def _judge(
 def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:
     """The labels a data set names, else the values in its masks."""
     if dataset.label_names:
-        return LabelMap.from_names(dataset.label_names)
+        return LabelMap.from_names(dataset.label_names, ignored=dataset.ignored)
     found: set[int] = set()
     for case in dataset.cases:
         if case.label is not None:
@@ -179,7 +193,7 @@ def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:
                 found |= {int(value) for value in np.unique(read_mask(case.label, options=options).array)}
             except MedfcnError:
                 continue  # told with its case, when the case is read
-    values = sorted(found - {0})
+    values = sorted(found.difference({0}, dataset.ignored))
     if not values:
         raise DatasetError("no label holds any value but 0; check the label files")
     return LabelMap.from_names({value: f"label_{value}" for value in values})
@@ -209,11 +223,11 @@ class Prepared:
         return tuple(by_id[case_id] for case_id in ids)
 
 
-def plan_training(found: Survey, settings: Settings, *, seed: int) -> tuple[Split, Plan]:
-    """Split the cases and plan from those that are trained on."""
+def plan_training(found: Survey, settings: Settings, *, seed: int, like: Plan | None = None) -> tuple[Split, Plan]:
+    """Split the cases and plan from those that are trained on; `like` is the plan of a run to start from."""
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
     training = [found.fingerprints[case_id] for case_id in split.training]
-    return split, make_plan(training, settings, stride=coarsest_stride(settings.network))
+    return split, make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
 
 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:
@@ -224,21 +238,33 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
+    known = _known_ceilings(folder / _CEILINGS_FILE)
     with progress.task("prepare", len(split.training)) as task:
         for case_id in split.training:
             key = store_key(found.hashes[case_id], what)
             case = open_case(folder, key, case_id)
-            if case is None:
+            if case is None or key not in known:
                 read = read_case(by_id[case_id], found.labels, found.options)
                 images, labels = _slices(read, plan, transforms)
                 write_case(folder, key, images, labels)
-                ceilings[case_id] = ceiling(read, plan, len(found.labels.entries))
+                known[key] = ceiling(read, plan, len(found.labels.entries))
                 case = open_case(folder, key, case_id)
+            ceilings[case_id] = known[key]
             if case is None:
                 raise DatasetError(f"{case_id}: its prepared slices vanished from the run folder; start again")
             stored.append(case)
             task.advance(case_id)
+    write_json(folder / _CEILINGS_FILE, known)
     return Prepared(found, split, plan, SliceStore(tuple(stored)), ceilings)
+
+
+def _known_ceilings(path: Path) -> dict[str, float]:
+    """The ceilings of slices that a stopped training prepared, by key."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): float(number) for key, number in value.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _slices(
@@ -254,6 +280,8 @@ def _slices(
 def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
     """The best mean Dice that a plan's network grid allows on a case: that of reference → network grid → back.
 
+    What the reference ignores is left out, on either grid: a network may find anything there.
+
     Returns:
         1 where nothing is resampled, or where the case holds no label.
     """
@@ -264,6 +292,9 @@ def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
     shares = np.stack(
         [to_native_grid((moved == value).astype(np.float32), grid) for value in range(1, label_count + 1)]
     )
+    if (moved == IGNORED).any():
+        known = to_native_grid((moved != IGNORED).astype(np.float32), grid)
+        shares /= np.maximum(known, np.finfo(np.float32).eps)
     returned = np.where(shares.max(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
     dices = [counts.dice for counts in count_labels(case.labels, returned, labels=label_count)]
     held = [dice for dice in dices if not np.isnan(dice)]

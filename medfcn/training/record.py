@@ -15,20 +15,22 @@ class Log:
 
     Args:
         path: Where to write.
-        started: `time.monotonic()` when the command began.
+        started: `time.monotonic()` when the command began; earlier by what a stopped training had used.
+        cpu_before: CPU seconds to add to those of this process, for a training that was stopped and goes on.
     """
 
-    def __init__(self, path: Path, *, started: float) -> None:
+    def __init__(self, path: Path, *, started: float, cpu_before: float = 0.0) -> None:
         self.path = path
         self.started = started
-        self.rows: list[tuple[object, ...]] = []
+        self.cpu_before = cpu_before
+        self.rows: list[tuple[float | None, ...]] = []
 
     def add(
         self, *, step: int, epoch: float, loss: float, learning_rate: float, validation_dice: float | None
     ) -> None:
         """Add a row; wall and CPU seconds are those of the whole command so far."""
         seconds = round(time.monotonic() - self.started, 2)
-        used = round(cpu_seconds(), 2)
+        used = round(self.cpu_before + cpu_seconds(), 2)
         self.rows.append((step, round(epoch, 2), loss, learning_rate, validation_dice, seconds, used))
         write_csv(self.path, _COLUMNS, self.rows)
 
@@ -47,7 +49,7 @@ def write_cases(path: Path, prepared: Prepared) -> None:
     channels = survey.dataset.channel_names
     columns = ("case", "group", "use", *(f"sha256_{name}" for name in channels), "sha256_label", "problem")
     rows = []
-    for case in survey.dataset.cases:
+    for case in survey.dataset.all_cases:
         hashes = survey.hashes.get(case.id, ("",) * (len(channels) + 1))
         rows.append((case.id, case.group, uses.get(case.id, "left out"), *hashes, problems.get(case.id, "")))
     write_csv(path, columns, rows)

@@ -28,16 +28,17 @@ class StepClock:
 
     Args:
         length: What was asked for.
-        started: `time.monotonic()` when the command began.
+        started: `time.monotonic()` when the command began; earlier by what a stopped training had used.
+        step_seconds: Of the steps that a stopped training had made.
     """
 
     WARM = 5
     MEASURED = 25
 
-    def __init__(self, length: Length, *, started: float) -> None:
+    def __init__(self, length: Length, *, started: float, step_seconds: Sequence[float] = ()) -> None:
         self.length = length
         self.started = started
-        self.step_seconds: list[float] = []
+        self.step_seconds = list(step_seconds)
         self._last = time.monotonic()
 
     def begin(self) -> None:

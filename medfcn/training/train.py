@@ -1,59 +1,29 @@
 """The one call that trains: a data set and a few choices → a run folder."""
 
-import dataclasses
-import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from medfcn.config import Settings, budget_seconds, override, read_settings
 from medfcn.errors import SettingsError
-from medfcn.evaluation import ScoreTable, evaluate, write_scores
-from medfcn.files import refuse_existing
-from medfcn.inference.devices import choose_device, using_threads
-from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN, build_network
-from medfcn.networks.presets import with_preset
+from medfcn.inference.devices import choose_device
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
-from medfcn.training.prepare import Prepared, Survey, ceiling, ceiling_text, plan_training, prepare, read_case, survey
+from medfcn.training.job import Job, Run, finished_run, stopping, train_into
+from medfcn.training.lock import locked
+from medfcn.training.prepare import ceiling, ceiling_text, plan_training, read_case, survey
 from medfcn.training.prepare import leave_out as without
-from medfcn.training.record import Log, cpu_seconds, write_cases
+from medfcn.training.record import cpu_seconds
+from medfcn.training.run_folder import is_finished, require_free, require_stopped
 from medfcn.training.schedule import Length
-from medfcn.training.trainer import Machine, Outcome, Trainer
-from medfcn.training.validate import choose_one_part
+from medfcn.training.start import Start, find_start
+from medfcn.training.stop import Stop
+from medfcn.training.trainer import Machine
 from medfcn.volumes import LabelMap, ReadOptions, find_dataset
 
-DEFAULT_BUDGET = "10m"
 READ_STRICTLY = ReadOptions()
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished training.
-
-    Attributes:
-        folder: The run folder.
-        steps: Optimiser steps made.
-        validation: Scores of the validation cases.
-        seconds: Wall time.
-        cpu_seconds: User and system time of the process.
-    """
-
-    folder: Path
-    steps: int
-    validation: ScoreTable
-    seconds: float
-    cpu_seconds: float
-
-    def load(self, *, device: str = "auto") -> Model:
-        """The trained model."""
-        return Model.load(self.folder, device=device)
 
 
 def train(
@@ -65,6 +35,8 @@ def train(
     preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
+    init: Path | str | None = None,
+    encoder_weights: Path | str | None = None,
     budget: str | float | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -77,6 +49,8 @@ def train(
     options: ReadOptions = READ_STRICTLY,
     allow_outside: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
+    stop: Stop | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a fully convolutional network on the slices of a data set's volumes.
@@ -89,6 +63,10 @@ def train(
         preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
         view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
+        init: A run folder whose weights are carried on. Its network, view, spacing, context and kinds of intensities
+            are kept where they are not set; finer skips may be new, and start with scores of zero.
+        encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, which the encoder of a fitting
+            preset starts from: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
         budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
         epochs: Of `training.epoch_steps` steps each, instead of a budget.
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
@@ -101,82 +79,45 @@ def train(
         options: What to opt in to when reading volumes that are otherwise refused.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
         overwrite: Replace an existing run folder.
+        resume: Go on with the training that was stopped in `output`, and end where it would have ended; everything
+            else must be as it was, but length and threads may be left out. A finished run is left as it is.
+        stop: Looked at between two steps: a training that is asked to stop saves where it stands. Without one, an
+            interrupt leaves the last checkpoint.
         progress: Where messages go.
 
     Raises:
         OutputExistsError: The run folder exists, and `overwrite` is false.
         DatasetError: The cases cannot be told, or some cannot be used and `skip_bad` is false.
         SettingsError: A setting is unknown or cannot be.
-        TrainingError: Training cannot go on.
+        MissingFileError: There is nothing to resume.
+        ModelError: The weights to start from cannot be read, or are of another network.
+        TrainingStoppedError: `stop` was asked to.
+        TrainingError: Training cannot go on, is at work in the folder already, or cannot be resumed as something
+            else.
     """
-    started, say, folder = time.monotonic(), progress or Silent(), Path(output)
-    length = _length(budget, epochs, steps)
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
-    if epochs is not None:
-        length = Length(steps=epochs * chosen.training.epoch_steps)
-    label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
-    refuse_existing(folder, overwrite=overwrite)
-    machine = Machine(device=choose_device(device), seed=seed, started=started)
-    cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
-    found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
-    split, made = plan_training(found, chosen, seed=seed)
-    _clear(folder)
-    try:
-        steps, table = _train_into(folder, (found, split, made), chosen, machine, length, threads, say)
-    except BaseException:
-        # Half a run is of no use, and the prepared slices are a patient's.
-        _clear(folder)
-        with suppress(OSError):
-            folder.rmdir()
-        raise
-    run = Run(folder, steps, table, time.monotonic() - started, cpu_seconds())
+    if resume and overwrite:
+        raise SettingsError("resume and overwrite are given together; give one of them")
+    say, folder, stop = progress or Silent(), Path(output), stop or Stop()
+    machine = Machine(choose_device(device), seed, started=time.monotonic(), cpu_started=cpu_seconds())
+    if resume and is_finished(folder):
+        return finished_run(folder, say)
+    if resume:
+        require_stopped(folder)
+    with locked(folder, say), stopping(folder, stop):
+        if not resume and not overwrite:
+            require_free(folder)
+        start = find_start(init, encoder_weights, output=folder)
+        chosen = _resolved(settings, start, preset=preset, context=context, view=view)
+        length = _length(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
+        label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
+        cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
+        found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
+        split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+        start.require_fit(chosen, made, found.labels)
+        job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
+        run = train_into(folder, job, split, made)
     say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
     return run
-
-
-def _train_into(
-    folder: Path,
-    planned: tuple[Survey, Split, Plan],
-    settings: Settings,
-    machine: Machine,
-    length: Length,
-    threads: int | None,
-    say: Progress,
-) -> tuple[int, ScoreTable]:
-    """Fill a run folder; returns the number of steps and the scores of the validation cases."""
-    found, split, made = planned
-    state = folder / "state"
-    state.mkdir(parents=True)
-    prepared = prepare(found, split, made, state, say)
-    write_cases(folder / "cases.csv", prepared)
-    say.say(
-        f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
-        f"{', '.join(found.labels.names)}; {made.view} slices, windows {made.window[0]}×{made.window[1]}"
-    )
-    say.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
-    with using_threads(threads):
-        with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
-            torch.manual_seed(machine.seed)
-            log = Log(folder / "log.csv", started=machine.started)
-            network = _start(prepared, settings)
-            trainer = Trainer(prepared, settings, machine, network, log=log, progress=say)
-            if threads is None:
-                torch.set_num_threads(trainer.fastest_threads())
-            outcome = trainer.run(length)
-        table = _write_run(folder, prepared, outcome, machine.started)
-    del trainer
-    shutil.rmtree(state)
-    return outcome.steps, table
-
-
-def _start(prepared: Prepared, settings: Settings) -> FCN:
-    """The network as its training starts."""
-    return build_network(
-        settings.network,
-        widths=prepared.plan.widths,
-        channels_in=prepared.plan.channels_in,
-        label_count=len(prepared.survey.labels.entries),
-    )
 
 
 @dataclass(frozen=True)
@@ -224,6 +165,7 @@ def plan(
     preset: str | None = None,
     context: int | None = None,
     view: str | None = None,
+    init: Path | str | None = None,
     groups: Path | str | None = None,
     leave_out: Sequence[str] = (),
     seed: int = 0,
@@ -233,11 +175,13 @@ def plan(
     progress: Progress | None = None,
 ) -> Planned:
     """Say what `train` would do with a data set; the arguments are those of `train`."""
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
+    start = find_start(init, None)
+    chosen = _resolved(settings, start, preset=preset, context=context, view=view)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
-    split, made = plan_training(found, chosen, seed=seed)
+    split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+    start.require_fit(chosen, made, found.labels)
     by_id = {case.id: case for case in found.cases}
     ceilings = {
         case_id: ceiling(read_case(by_id[case_id], found.labels, options), made, len(found.labels.entries))
@@ -247,64 +191,30 @@ def plan(
 
 
 def _resolved(
-    settings: Settings | Path | str | None, *, preset: str | None, context: int | None, view: str | None
+    settings: Settings | Path | str | None,
+    start: Start,
+    *,
+    preset: str | None,
+    context: int | None,
+    view: str | None,
 ) -> Settings:
     """All settings, with every part of the network set; only the widths of the preset `auto` stay the plan's."""
     chosen = settings if isinstance(settings, Settings) else read_settings(settings)
     chosen = override(chosen, "slices", context=context, view=view)
     chosen = override(chosen, "network", preset=preset)
-    return dataclasses.replace(chosen, network=with_preset(chosen.network))
+    return start.settle(chosen, preset=preset, context=context)
 
 
-def _length(budget: str | float | None, epochs: int | None, steps: int | None) -> Length:
+def _length(budget: str | float | None, epochs: int | None, steps: int | None, *, epoch_steps: int) -> Length | None:
+    """The length that was asked for; None when nothing was."""
     given = [name for name, value in (("budget", budget), ("epochs", epochs), ("steps", steps)) if value is not None]
     if len(given) > 1:
         raise SettingsError(f"{' and '.join(given)} are given together; give one of budget, epochs and steps")
     for name, value in (("epochs", epochs), ("steps", steps)):
         if value is not None and value < 1:
             raise SettingsError(f"{name} {value}: at least 1 is needed; give a larger number")
-    if steps is not None:
-        return Length(steps=steps)
-    return Length(budget_seconds=budget_seconds(DEFAULT_BUDGET if budget is None else budget))
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier training left in a run folder, and nothing else that may lie there."""
-    for name in ("model.safetensors", "model.json", "cases.csv", "log.csv", "report.html"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("validation", "state"):
-        if (folder / name).is_dir():
-            shutil.rmtree(folder / name)
-
-
-def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: float) -> ScoreTable:
-    """What the model reaches on the validation cases, then the model with the card that says so."""
-    validation = folder / "validation"
-    validation.mkdir()
-    model = outcome.model
-    cases = prepared.cases(prepared.split.validation)
-    model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared))
-    masks, references = {}, {}
-    for case in cases:
-        prediction = model.predict([str(path) for path in case.images], options=prepared.survey.options)
-        prediction.save(validation / f"{case.id}.nii.gz")
-        masks[case.id], references[case.id] = prediction, case.label
-    table = evaluate(masks, references, labels=prepared.survey.labels)
-    write_scores(table, validation)
-    model.card = dataclasses.replace(
-        model.card,
-        training={
-            "cases": len(prepared.split.training),
-            "validation_cases": len(prepared.split.validation),
-            "steps": outcome.steps,
-            "best_step": outcome.best_step,
-            "seconds": round(time.monotonic() - started, 1),
-            "cpu_seconds": round(cpu_seconds(), 1),
-            "device": str(model.device),
-            "threads": torch.get_num_threads(),
-            "ceiling_dice": ceiling_text(prepared.ceilings),
-        },
-        validation=table.summary().to_json(),
-    )
-    model.save(folder)
-    return table
+    if budget is not None:
+        return Length(budget_seconds=budget_seconds(budget))
+    if epochs is not None:
+        return Length(steps=epochs * epoch_steps)
+    return None if steps is None else Length(steps=steps)

@@ -8,6 +8,7 @@ import copy
 import math
 import platform
 import time
+from collections import deque
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from medfcn.config import Settings
-from medfcn.errors import TrainingError
+from medfcn.errors import TrainingError, TrainingStoppedError
 from medfcn.inference.card import Card
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
 from medfcn.inference.model import Model
@@ -27,11 +28,15 @@ from medfcn.progress import Progress
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.training.averaging import AveragedWeights
+from medfcn.training.gradients import Gradients
 from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 from medfcn.training.prepare import Prepared
-from medfcn.training.record import Log
+from medfcn.training.record import Log, cpu_seconds
+from medfcn.training.resume import Checkpoints, State
 from medfcn.training.schedule import Length, StepClock, learning_rate
+from medfcn.training.stop import Stop
 from medfcn.training.validate import mean_dice
+from medfcn.volumes import IGNORED
 
 _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
@@ -45,11 +50,13 @@ class Machine:
         device: Where the network is.
         seed: Of every random number.
         started: `time.monotonic()` when the command began; budgets count from here.
+        cpu_started: CPU seconds that the process had used by then.
     """
 
     device: torch.device
     seed: int
     started: float
+    cpu_started: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,13 @@ class Outcome:
         model: With the weights that were best on the validation cases.
         steps: Optimiser steps made.
         best_step: The step those weights are from.
+        micro_batch: Slices that went through the network at once, in the end.
     """
 
     model: Model
     steps: int
     best_step: int
+    micro_batch: int
 
 
 class Trainer:
@@ -115,10 +124,25 @@ class Trainer:
         ).to(device)
         self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
         self.optimiser = build_optimiser(self.supervised, training)
-        self.largest_rate = largest_rate(settings.network, training)
+        self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
         self.objective = Objective.of(settings, self.label_count).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
+        self.gradients = Gradients(
+            self.supervised,
+            self.objective,
+            micro_batch=plan.batch_size,
+            use_bfloat16=self.use_bfloat16,
+            progress=progress,
+        )
+        self.step, self.is_judged = 0, True
+        self.total: int | None = None
+        self.best_dice, self.best_step = -1.0, 0
+        self.best: dict[str, torch.Tensor] = {}
+        self.losses: deque[float] = deque(maxlen=training.epoch_steps)
+        self.step_seconds: list[float] = []
+        self._checkpoints: Checkpoints | None = None
+        self._stop = Stop()
 
     def fastest_threads(self) -> int:
         """The number of CPU threads with which a step takes less time; the network is left as it is."""
@@ -134,23 +158,53 @@ class Trainer:
 
         return fastest_threads(work)
 
-    def run(self, length: Length) -> Outcome:
-        """Train for a length, and keep the weights that were best on the validation cases."""
-        clock = StepClock(length, started=self.machine.started)
-        total: int | None = None
-        if length.steps is not None:
-            total = length.steps
-        losses: list[float] = []
-        step = 0
-        clock.begin()
-        # The first steps are timed before their number is known; the warm-up makes them the same either way.
-        while total is None:
-            losses.append(self._step(step, None))
+    def run(self, length: Length, *, checkpoints: Checkpoints | None = None, stop: Stop | None = None) -> Outcome:
+        """Train for a length, and keep the weights that were best on the validation cases.
+
+        Without a choice of weights on the validation cases, the last are kept. A trainer that was given a state goes
+        on from there, and ends where it would have ended without the interruption.
+
+        Args:
+            length: How long.
+            checkpoints: Where to save what resuming needs.
+            stop: Looked at between two steps.
+
+        Raises:
+            TrainingStoppedError: `stop` was asked to.
+            TrainingError: The loss is not finite, or memory runs out.
+        """
+        self._checkpoints, self._stop = checkpoints, stop or Stop()
+        try:
+            with self._stop.looking():
+                total = self.total or length.steps or self._measure(length)
+                self.total = total
+                self._go_on(total)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                "out of GPU memory; set a smaller slices.window, network.width or prediction.batch_size, or take "
+                "another --device"
+            ) from error
+        if self.best:
+            self.averaged.network.load_state_dict(self.best)
+        return Outcome(self._model(), total, self.best_step or total, self.gradients.micro_batch)
+
+    def _measure(self, length: Length) -> int:
+        """Make the first steps of a budget, and fix their number from the time they take.
+
+        The warm-up makes them the same whatever the number.
+        """
+        clock = StepClock(length, started=self.log.started, step_seconds=self.step_seconds)
+        while not clock.is_measured():
+            clock.begin()
+            self._step(None)
             clock.tick()
-            step += 1
-            if clock.is_measured():
-                total = self._fix_steps(clock, length)
-        return self._finish(step, total, losses)
+            self.step_seconds = clock.step_seconds
+            self._leave_if_asked()
+            if self._checkpoints is not None and self._checkpoints.is_due:
+                self._save()
+        self.total = self._fix_steps(clock, length)
+        self._save()
+        return self.total
 
     def _fix_steps(self, clock: StepClock, length: Length) -> int:
         """How many steps the budget allows, once steps and a validation were timed."""
@@ -175,79 +229,150 @@ class Trainer:
         count = max(1, min(_VALIDATIONS_MOST, total // _STEPS_BETWEEN_VALIDATIONS))
         return {total - round(index * total / (2 * count)) for index in range(count)}
 
-    def _finish(self, step: int, total: int, losses: list[float]) -> Outcome:
-        epoch_steps = self.settings.training.epoch_steps
+    def _go_on(self, total: int) -> None:
+        """All steps that are not made yet, and what is due after each."""
         validate_after = self._validation_steps(total)
-        best_dice, best_step, best_state = -1.0, total, self._state()
         with self.progress.task("train", total) as task:
-            for _ in range(step):
+            for _ in range(self.step):
                 task.advance()
-            while step < total:
-                losses.append(self._step(step, total))
-                step += 1
-                dice = None
-                if step in validate_after:
-                    dice = self._validate()
-                    if dice > best_dice:
-                        best_dice, best_step, best_state = dice, step, self._state()
-                if step % epoch_steps == 0 or step == total or dice is not None:
-                    recent = float(np.mean(losses[-epoch_steps:]))
-                    self.log.add(
-                        step=step,
-                        epoch=step / epoch_steps,
-                        loss=recent,
-                        learning_rate=self._learning_rate(step - 1, total),
-                        validation_dice=dice,
-                    )
-                    if dice is not None:
-                        self.progress.say(f"step {step} of {total}: loss {recent:.3f}, validation Dice {dice:.4f}")
-                task.advance(f"loss {losses[-1]:.3f}")
-        self.averaged.network.load_state_dict(best_state)
-        return Outcome(self._model(), steps=total, best_step=best_step)
+            while True:
+                if not self.is_judged:
+                    self._judge(total, validate=self.step in validate_after)
+                if self.step == total:
+                    return
+                self._step(total)
+                task.advance(f"loss {self.losses[-1]:.3f}")
+                self._leave_if_asked()
+
+    def _judge(self, total: int, *, validate: bool) -> None:
+        """What is due after a step: a validation, a row of the log, a checkpoint."""
+        step, epoch_steps = self.step, self.settings.training.epoch_steps
+        dice = self._validate() if validate else None
+        if dice is not None and dice > self.best_dice:
+            self.best_dice, self.best_step, self.best = dice, step, self._weights()
+        if step % epoch_steps == 0 or step == total or validate:
+            recent = float(np.mean(list(self.losses)))
+            self.log.add(
+                step=step,
+                epoch=step / epoch_steps,
+                loss=recent,
+                learning_rate=self._learning_rate(step - 1, total),
+                validation_dice=dice,
+            )
+            if dice is not None:
+                self.progress.say(f"step {step} of {total}: loss {recent:.3f}, validation Dice {dice:.4f}")
+        self.is_judged = True
+        if self._checkpoints is not None and (validate or step == total or self._checkpoints.is_due):
+            self._save()
+
+    def _save(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.write(self.state())
+
+    def _leave_if_asked(self) -> None:
+        """Save and leave, when that was asked for."""
+        if not self._stop.is_asked:
+            return
+        self._save()
+        of = "" if self.total is None else f" of {self.total}"
+        how = "" if self._checkpoints is None else ", which is saved; go on with the same command and --resume"
+        raise TrainingStoppedError(f"stopped after step {self.step}{of}{how}", signal_number=self._stop.signal_number)
+
+    def state(self) -> State:
+        """Where the training stands; its tensors are those in use."""
+        seconds, used = self.time_used()
+        return State(
+            step=self.step,
+            total=self.total,
+            is_judged=self.is_judged,
+            supervised=self.supervised.state_dict(),
+            averaged=self.averaged.network.state_dict(),
+            updates=self.averaged.updates,
+            optimiser=self.optimiser.state_dict(),
+            best_dice=self.best_dice,
+            best_step=self.best_step,
+            best=self.best,
+            losses=list(self.losses),
+            step_seconds=list(self.step_seconds),
+            rows=list(self.log.rows),
+            micro_batch=self.gradients.micro_batch,
+            seconds=seconds,
+            cpu_seconds=used,
+        )
+
+    def time_used(self) -> tuple[float, float]:
+        """Wall and CPU seconds so far, those before an interruption included."""
+        return time.monotonic() - self.log.started, self.log.cpu_before + cpu_seconds()
+
+    def restore(self, state: State) -> None:
+        """Go on from a state, with the time used before counted in.
+
+        Raises:
+            TrainingError: It is not a state of this network.
+        """
+        try:
+            self.supervised.load_state_dict(state.supervised)
+            self.averaged.network.load_state_dict(state.averaged)
+            self.optimiser.load_state_dict(state.optimiser)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError("the saved state does not fit the network; start again with --overwrite") from error
+        self.averaged.updates = state.updates
+        self.gradients.micro_batch = state.micro_batch
+        self.step, self.total, self.is_judged = state.step, state.total, state.is_judged
+        self.best_dice, self.best_step, self.best = state.best_dice, state.best_step, state.best
+        self.losses.extend(state.losses)
+        self.step_seconds = list(state.step_seconds)
+        self.log.rows = [tuple(row) for row in state.rows]
+        self.log.started -= state.seconds
+        self.log.cpu_before = state.cpu_seconds - self.machine.cpu_started
 
     def _learning_rate(self, step: int, total: int | None) -> float:
         warmup = self.settings.training.warmup_steps
         return learning_rate(step, largest=self.largest_rate, warmup_steps=warmup, total_steps=total)
 
-    def _step(self, step: int, total: int | None) -> float:
-        """One optimiser step; returns its loss."""
+    def _step(self, total: int | None) -> None:
+        """One optimiser step."""
+        step = self.step
         images, targets = self._batch(step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * self._learning_rate(step, total)
         set_training_mode(self.supervised, self.settings.training)
-        # Dropout draws from here, so that a step does not depend on those before it.
-        torch.manual_seed((self.machine.seed << 32) + step)
-        with torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            outputs = self.supervised(images)
-        loss = self.objective(outputs, targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        loss = self.gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
+        norm = nn.utils.clip_grad_norm_(self.supervised.parameters(), self.settings.training.gradient_clip)
+        value, size = torch.stack([loss, norm]).tolist()  # together, so that a GPU is waited for once
+        if not math.isfinite(value) or not math.isfinite(size):
             names = ", ".join(sorted(set(self.sampler.batch(step).cases))[:8])
+            what = f"the gradient's norm is {size}" if math.isfinite(value) else f"the loss is {value}"
             raise TrainingError(
-                f"step {step + 1}: the loss is {value}; its slices are of {names}; look at these volumes, or lower "
-                "training.learning_rate"
+                f"step {step + 1}: {what}; its slices are of {names}; look at these volumes, or lower "
+                "training.learning_rate and start again"
             )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.supervised.parameters(), self.settings.training.gradient_clip)
         self.optimiser.step()
         self.averaged.update(self.supervised.network)
-        return value
+        self.losses.append(value)
+        self.step, self.is_judged = step + 1, False
 
     def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The augmented images and targets of a step, on the device."""
         device = self.machine.device
         batch = self.sampler.batch(step)
+        beyond = (batch.targets > self.label_count) & (batch.targets != IGNORED)
+        if beyond.any():
+            index, *_ = (int(found[0]) for found in np.nonzero(beyond))
+            raise TrainingError(
+                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
+                f"{self.label_count} labels; they are damaged: start again with --overwrite"
+            )
         images = torch.from_numpy(batch.images).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
         images, targets = self.augmenter(images, targets, step=step)
         return images.contiguous(memory_format=torch.channels_last), targets
 
-    def _state(self) -> dict[str, torch.Tensor]:
+    def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.averaged.network.state_dict().items()}
 
     def _validate(self) -> float:
-        return mean_dice(self._model(), self.prepared)
+        return mean_dice(self._model(), self.prepared, before_each=self._leave_if_asked)
 
     def _model(self) -> Model:
         prepared = self.prepared

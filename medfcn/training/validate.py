@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,19 @@ _ONE_PART_CASES = 0.95
 """Share of the training references that must be one part for a label to be taken for one."""
 
 
-def mean_dice(model: Model, prepared: Prepared) -> float:
-    """Mean Dice over the validation cases and labels, those empty in both masks left out; 0 if all are."""
-    labels = prepared.survey.labels
-    return _mean(
-        dice
-        for case in prepared.cases(prepared.split.validation)
-        for dice in _dices(*_reference_and_prediction(model, case, prepared), len(labels.entries))
-    )
+def mean_dice(model: Model, prepared: Prepared, *, before_each: Callable[[], None] = lambda: None) -> float:
+    """Mean Dice over the validation cases and labels, those empty in both masks left out; 0 if all are.
+
+    Args:
+        model: What is validated.
+        prepared: The cases.
+        before_each: Called before each case; what it raises ends the validation.
+    """
+    dices: list[float] = []
+    for case in prepared.cases(prepared.split.validation):
+        before_each()
+        dices += _dices(*_reference_and_prediction(model, case, prepared), len(prepared.survey.labels.entries))
+    return _mean(dices)
 
 
 def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:

@@ -5,12 +5,17 @@ must not straddle a fold. Nothing here opens a volume.
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.volumes.names import case_id_of, extension_of, printable, shown, stem_of, twin_key
+from medfcn.volumes.problems import Problem
 from medfcn.volumes.tables import first_few, read_table
+
+_TOLD = 3
+"""Incomplete cases spelled out in one error message."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,12 @@ class Dataset:
     Args:
         root: The folder that paths are told relative to.
         layout: `"folders"`, `"decathlon"`, `"nnunet"` or `"table"`.
-        cases: At least one.
+        cases: Those with all their files; at least one.
         channel_names: One name per channel.
-        label_names: Names of label values, where the dataset gives them; without 0.
+        label_names: Names of label values, where the dataset gives them; without 0 and what is ignored.
+        incomplete: Cases that lack a file, or have one too many, with those of their files that are there.
+        problems: What these cases lack; `require_complete` stops on them.
+        ignored: The label values of voxels that nobody labelled, where the dataset names them.
     """
 
     root: Path
@@ -49,13 +57,35 @@ class Dataset:
     cases: tuple[Case, ...]
     channel_names: tuple[str, ...]
     label_names: dict[int, str]
+    incomplete: tuple[Case, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    ignored: tuple[int, ...] = ()
+
+    @property
+    def all_cases(self) -> tuple[Case, ...]:
+        """The complete and the incomplete cases, in the order of their ids."""
+        return tuple(sorted((*self.cases, *self.incomplete), key=lambda case: case.id))
 
     def relative(self, path: Path) -> str:
         """A path as it may be written down: relative to the root, or the bare name of a file outside it."""
-        try:
-            return path.relative_to(self.root).as_posix()
-        except ValueError:
-            return path.name
+        return relative_to(self.root, path)
+
+    def keep(self, ids: Collection[str]) -> "Dataset":
+        """The same dataset with some of its cases only, and the problems of these."""
+        return replace(
+            self,
+            cases=tuple(case for case in self.cases if case.id in ids),
+            incomplete=tuple(case for case in self.incomplete if case.id in ids),
+            problems=tuple(problem for problem in self.problems if problem.case in ids),
+        )
+
+
+def relative_to(root: Path, path: Path) -> str:
+    """A path as it may be written down: relative to a root, or the bare name of a file outside it."""
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
 
 
 def find_dataset(
@@ -72,17 +102,41 @@ def find_dataset(
         groups: A CSV with columns `id, group`, for layouts that do not tell groups.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
 
+    Returns:
+        The cases with all their files; what others lack (an image, a label, a channel, a file that is named) is
+        in `problems`.
+
     Raises:
-        MissingFileError: The dataset, or a file it names, is not there.
-        DatasetError: Images and labels do not pair up, two cases share an id, or the layout is not known.
+        MissingFileError: The dataset is not there.
+        DatasetError: No case is complete, two cases share an id, a path leads outside, or the layout is not known.
     """
     from medfcn.volumes import layouts
 
     dataset = layouts.dataset_at(Path(path), allow_outside=allow_outside)
     if groups is not None:
-        dataset = replace(dataset, cases=_grouped(dataset.cases, Path(groups)))
+        dataset = _grouped(dataset, Path(groups))
     _check_cases(dataset)
     return dataset
+
+
+def require_complete(dataset: Dataset) -> Dataset:
+    """The dataset, where every case has all its files.
+
+    Raises:
+        DatasetError: A case has not; the line counts them and names the first few.
+    """
+    if dataset.incomplete:
+        raise DatasetError(_incomplete_text(dataset))
+    return dataset
+
+
+def _incomplete_text(dataset: Dataset) -> str:
+    """How many cases are incomplete, and what the first of them lack."""
+    lines = {problem.case: f"{printable(problem.case)}: {problem.found}" for problem in reversed(dataset.problems)}
+    first = "; ".join(lines[case.id] for case in dataset.incomplete[:_TOLD])
+    more = f"; and {len(dataset.incomplete) - _TOLD} more" if len(dataset.incomplete) > _TOLD else ""
+    count = f"{len(dataset.incomplete)} of {len(dataset.all_cases)} cases are not complete"
+    return f"{shown(dataset.root)}: {count}: {first}{more}; add what is missing, or take those cases out"
 
 
 def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
@@ -101,7 +155,7 @@ def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
         name, channel = case_id_of(given)
         return (Case(name if channel == 0 else stem_of(given), (given,), None, name),)
     folder = given / "images" if (given / "images").is_dir() else given
-    channels = layouts.channels_in(folder, labelled=frozenset())
+    channels = layouts.inputs_in(folder)
     if not channels:
         raise DatasetError(f"{printable(str(folder))}: no volumes (.nii.gz, .nii, ...) in it; give their folder")
     return tuple(Case(name, images, None, name) for name, images in sorted(channels.items()))
@@ -112,7 +166,7 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
 
     Raises:
         MissingFileError: There is nothing at `path`.
-        DatasetError: The folder holds no masks, or two that share an id.
+        DatasetError: The folder holds no masks, or two that share an id, or a case of the dataset is incomplete.
     """
     from medfcn.volumes import layouts
 
@@ -120,14 +174,20 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
     if not _is_folder(given):
         if extension_of(given) or given.suffix.lower() not in (".csv", ".tsv", ".json"):
             return {stem_of(given): given}
-        return {case.id: case.label for case in find_dataset(given).cases if case.label is not None}
+        return _labels_of(given)
     if (given / "dataset.json").is_file():
-        return {case.id: case.label for case in find_dataset(given).cases if case.label is not None}
+        return _labels_of(given)
     folder = given / "labels" if (given / "labels").is_dir() else given
     masks = layouts.volumes_in(folder)
     if not masks:
         raise DatasetError(f"{printable(str(folder))}: no masks (.nii.gz, .nii, ...) in it; give their folder")
     return masks
+
+
+def _labels_of(dataset: Path) -> dict[str, Path]:
+    """The labels of a dataset whose cases are all complete."""
+    cases = require_complete(find_dataset(dataset)).cases
+    return {case.id: case.label for case in cases if case.label is not None}
 
 
 def _is_folder(path: Path) -> bool:
@@ -168,8 +228,8 @@ def _tail(path: Path) -> str:
     return printable("/".join(path.parts[-2:]), limit=80)
 
 
-def _grouped(cases: tuple[Case, ...], path: Path) -> tuple[Case, ...]:
-    """The cases with the groups of a table."""
+def _grouped(dataset: Dataset, path: Path) -> Dataset:
+    """The dataset with the groups of a table; incomplete cases need none."""
     table = read_table(path)
     if not {"id", "group"} <= set(table.columns):
         raise DatasetError(f"{table.name}: columns {first_few(table.columns)}; expected id and group")
@@ -178,28 +238,25 @@ def _grouped(cases: tuple[Case, ...], path: Path) -> tuple[Case, ...]:
         name, group = row["id"], row["group"].strip()
         if not group or groups.setdefault(name, group) != group:
             raise DatasetError(f"{table.name}: line {line}: {printable(name)} has no group or two; give it one")
-    missing = [case.id for case in cases if case.id not in groups]
+    missing = [case.id for case in dataset.cases if case.id not in groups]
     if missing:
         raise DatasetError(f"{table.name}: no group for {first_few(missing)}; add a line for each case")
-    return tuple(replace(case, group=groups[case.id]) for case in cases)
+    return replace(
+        dataset,
+        cases=tuple(replace(case, group=groups[case.id]) for case in dataset.cases),
+        incomplete=tuple(replace(case, group=groups.get(case.id, case.group)) for case in dataset.incomplete),
+    )
 
 
 def _check_cases(dataset: Dataset) -> None:
-    """What must hold for every layout."""
-    if not dataset.cases:
-        raise DatasetError(f"{shown(dataset.root)}: no cases in it; expected images/ and labels/, or dataset.json")
-    counts = {len(case.images) for case in dataset.cases}
-    if len(counts) > 1:
-        most = max(counts)
-        few = [case.id for case in dataset.cases if len(case.images) < most]
-        raise DatasetError(f"{first_few(few)}: fewer channels than the {most} of other cases; add the missing files")
+    """What must hold for every layout, or its cases cannot be told apart."""
     owners: dict[Path, str] = {}
-    for case in dataset.cases:
+    for case in dataset.all_cases:
         for file in (*case.images, *([case.label] if case.label else [])):
             if owners.setdefault(file, case.id) != case.id or (*case.images, case.label).count(file) > 1:
                 raise DatasetError(f"{shown(file)}: is named more than once ({printable(case.id)}); mend the entries")
     folds: dict[str, Case] = {}
-    for case in dataset.cases:
+    for case in dataset.all_cases:
         other = folds.setdefault(case.group, case)
         if other.fold != case.fold:
             raise DatasetError(
@@ -208,3 +265,5 @@ def _check_cases(dataset: Dataset) -> None:
                 f"with {printable(other.id)}, in fold {printable(str(other.fold))}; a group belongs to one "
                 "fold"
             )
+    if not dataset.cases:
+        raise DatasetError(_incomplete_text(dataset))

@@ -18,12 +18,13 @@ from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
 from medfcn.volumes.cases import Case, Dataset
 from medfcn.volumes.geometry import SAME_GRID_VOXELS, Shape, Spacing, require_same_grid
 from medfcn.volumes.headertext import personal_text_fields
-from medfcn.volumes.labels import LabelMap, label_counts, read_mask
+from medfcn.volumes.labels import LabelMap, read_mask
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of, printable
 from medfcn.volumes.nifti import read_volume
 from medfcn.volumes.options import ReadOptions
 from medfcn.volumes.problems import Problem, problem_of
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume
+from medfcn.volumes.wholes import label_counts
 
 Progress = Callable[[int, int], None]
 Visitor = Callable[[Case, tuple[Volume, ...], Volume | None], None]
@@ -51,18 +52,20 @@ class LabelFacts:
 
     file: str
     voxels: dict[int, int]
-    """Voxels of each value, without 0."""
+    """Voxels of each value, without 0 and the ignored ones."""
     ml: dict[int, float]
     """Their volumes in millilitres."""
     displacement_voxels: float | None
     """How far its corners lie from the image's; None where they cannot be compared."""
     sha256: str
     notes: tuple[str, ...]
+    ignored_voxels: int = 0
+    """Voxels that nobody labelled, which are neither trained on nor scored."""
 
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What was found in one case; images or label that could not be read are absent."""
+    """What was found in one case; images or label that are not there or could not be read are absent."""
 
     id: str
     group: str
@@ -81,6 +84,7 @@ class CheckReport:
         label_names: The names of the labels, in order.
         cases: What was found, in the order of the dataset.
         problems: What is wrong; errors first.
+        ignored: The label values of voxels that nobody labelled.
     """
 
     layout: str
@@ -88,6 +92,7 @@ class CheckReport:
     label_names: tuple[str, ...]
     cases: tuple[CaseFacts, ...]
     problems: tuple[Problem, ...]
+    ignored: tuple[int, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -126,7 +131,9 @@ def check_dataset(
     progress: Progress | None = None,
     each: Visitor | None = None,
 ) -> CheckReport:
-    """Read every case and name every problem.
+    """Read every case and name every problem: what `find_dataset` found missing, then what is in the files.
+
+    Of an incomplete case the files that are there are read too, so that one look names all there is to mend.
 
     Args:
         dataset: From `find_dataset`.
@@ -140,22 +147,27 @@ def check_dataset(
     Returns:
         The same report, whatever the number of threads.
     """
-    if labels is None and dataset.label_names:
-        labels = LabelMap.from_names(dataset.label_names)
-    checker = _Checker(dataset, labels, options, each)
+    if labels is not None:
+        labels = labels.ignoring(dataset.ignored)
+    elif dataset.label_names:
+        labels = LabelMap.from_names(dataset.label_names, ignored=dataset.ignored)
+    ignored = labels.ignored if labels else dataset.ignored
+    incomplete = frozenset(case.id for case in dataset.incomplete)
+    checker = _Checker(dataset, labels, options, each, incomplete, ignored)
+    cases = dataset.all_cases
     results: list[tuple[CaseFacts, list[Problem]]] = []
     with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
-        for result in pool.map(checker.case, dataset.cases):
+        for result in pool.map(checker.case, cases):
             results.append(result)
             if progress is not None:
-                progress(len(results), len(dataset.cases))
+                progress(len(results), len(cases))
     facts = tuple(result[0] for result in results)
-    problems = [problem for result in results for problem in result[1]]
+    problems = [*dataset.problems, *(problem for result in results for problem in result[1])]
     problems += _duplicates(facts) + _across_cases(facts, labels)
     problems = _said_once(problems)
     problems.sort(key=lambda problem: problem.severity != "error")
     names = labels.names if labels else ()
-    return CheckReport(dataset.layout, dataset.channel_names, names, facts, tuple(problems))
+    return CheckReport(dataset.layout, dataset.channel_names, names, facts, tuple(problems), ignored)
 
 
 @dataclass(frozen=True)
@@ -166,6 +178,8 @@ class _Checker:
     labels: LabelMap | None
     options: ReadOptions
     each: Visitor | None
+    incomplete: frozenset[str]
+    ignored: tuple[int, ...]
 
     def case(self, case: Case) -> tuple[CaseFacts, list[Problem]]:
         """What is in a case, and what is wrong with it."""
@@ -186,7 +200,8 @@ class _Checker:
             mask = self._read(case, case.label, "label", problems)
             if mask is not None:
                 label = self._label_facts(case, case.label, mask, volumes[0] if volumes else None, problems)
-        if self.each is not None and all(problem.severity != "error" for problem in problems):
+        is_good = case.id not in self.incomplete and all(problem.severity != "error" for problem in problems)
+        if self.each is not None and is_good:
             self.each(case, tuple(volumes), mask)
         return CaseFacts(case.id, case.group, case.fold, tuple(images), label), problems
 
@@ -242,6 +257,7 @@ class _Checker:
     ) -> LabelFacts:
         relative = self.dataset.relative(file)
         counts = {value: count for value, count in label_counts(mask.array).items() if value != 0}
+        unlabelled = sum(counts.pop(value, 0) for value in self.ignored)
         displacement = None
         if image is not None:
             displacement = self._displacement(case, file, image, mask, "label", problems)
@@ -263,6 +279,7 @@ class _Checker:
             displacement_voxels=displacement,
             sha256=mask.sha256,
             notes=mask.notes,
+            ignored_voxels=unlabelled,
         )
 
     def _displacement(
@@ -294,7 +311,7 @@ def voxels_sha256(array: NDArray[Any]) -> str:
 
 
 def _named(counts: dict[int, int], labels: LabelMap) -> set[int]:
-    return set(counts).intersection(value for entry in labels.entries for value in entry.values)
+    return set(counts).intersection(labels.named_values)
 
 
 def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
@@ -326,7 +343,7 @@ def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[P
         if present.isdisjoint(entry.values):
             found, remedy = f"no case has {printable(entry.name)}", "check the name and its values"
             problems.append(Problem("LABEL_ABSENT", "warning", "", "", "labels", found, remedy))
-    wanted = present if labels is None else {value for entry in labels.entries for value in entry.values} & present
+    wanted = present if labels is None else labels.named_values & present
     if not wanted:
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
         if present:

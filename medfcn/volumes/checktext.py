@@ -27,6 +27,8 @@ def _row(case: "CaseFacts") -> tuple[str, str, str, str, str, str]:
     if case.label is not None:
         label = case.label
         counts = [f"{value}: {count} ({label.ml[value]:.3g})" for value, count in label.voxels.items()]
+        if label.ignored_voxels:
+            counts.append(f"ignored: {label.ignored_voxels}")
         values = ", ".join(counts) or "empty"
     if not case.images:
         return name, "not read", "", "", "", values
@@ -47,6 +49,8 @@ def _summary(report: "CheckReport") -> list[str]:
     groups = len({case.group for case in report.cases})
     axes = Counter(image.orientation for case in report.cases for image in case.images[:1])
     names = ", ".join(printable(name, limit=40) for name in report.label_names) or "as found"
+    if report.ignored:
+        names += f" (ignored: {', '.join(map(str, report.ignored))})"
     return [
         f"layout {report.layout}: {len(report.cases)} cases in {groups} groups; channels: {channels}; "
         f"labels: {names}",

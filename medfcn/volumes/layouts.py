@@ -1,14 +1,17 @@
 """The layouts in which datasets lie, each read into a `Dataset`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medfcn.errors import DatasetError, MissingFileError
-from medfcn.volumes.cases import Case, Dataset, check_unique
+from medfcn.volumes.cases import Dataset, check_unique
+from medfcn.volumes.labels import IGNORE_NAME
 from medfcn.volumes.names import case_id_of, extension_of, is_hidden, printable, shown, stem_of
+from medfcn.volumes.pairing import Draft, Place, is_there, pair, usual_channel_count
 from medfcn.volumes.tables import Table, checked_id, first_few, inside_root, read_json, read_table
+from medfcn.volumes.wholes import LARGEST_LABEL
 
 _EXPECTED = "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, or a CSV or TSV file"
 _RENAME = "rename one"
@@ -77,14 +80,14 @@ def volumes_in(folder: Path) -> dict[str, Path]:
     return dict(found)
 
 
-def channels_in(folder: Path, *, labelled: frozenset[str]) -> dict[str, tuple[Path, ...]]:
-    """The images in a folder by case id, one file per channel.
+def channels_in(folder: Path, *, labelled: frozenset[str] = frozenset()) -> dict[str, dict[int, Path]]:
+    """The images in a folder by case id and channel.
 
     `<case>_0000`, `<case>_0001` … are channels where there is a `_0000`, or where `<case>` has a label;
     unless a label has the whole name (`scan_2021` is then a case, not a channel).
 
     Raises:
-        DatasetError: A channel is missing between others, or two files share an id.
+        DatasetError: Two files share an id.
     """
     volumes = volumes_in(folder)
     cases: dict[str, dict[int, Path]] = {}
@@ -95,6 +98,16 @@ def channels_in(folder: Path, *, labelled: frozenset[str]) -> dict[str, tuple[Pa
         other = cases.setdefault(name, {}).setdefault(number, file)
         if other != file:
             raise DatasetError(f"{printable(name)}: both {shown(other)} and {shown(file)} are its image; {_RENAME}")
+    return cases
+
+
+def inputs_in(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The images in a folder by case id, in the order of the channels.
+
+    Raises:
+        DatasetError: A channel is missing between others, or two files share an id.
+    """
+    cases = channels_in(folder)
     for name, channels in cases.items():
         absent = sorted(set(range(max(channels) + 1)) - set(channels))
         if absent:
@@ -111,22 +124,27 @@ def _from_folders(root: Path, images: str, labels: str, layout: str, description
     channels = channels_in(root / images, labelled=frozenset(references))
     if not channels and not references:
         raise DatasetError(f"{printable(str(root))}: {images}/ holds no volumes (.nii.gz, .nii, ...); add them")
-    _check_pairs(sorted(set(channels) - set(references)), sorted(set(references) - set(channels)), images, labels)
-    cases = tuple(Case(name, files, references[name], name) for name, files in sorted(channels.items()))
-    count = max(len(case.images) for case in cases)
-    return Dataset(root, layout, cases, _channel_names(description, count), label_names(description))
+    names = sorted(channels.keys() | references.keys())
+    drafts = [Draft(name, channels.get(name, {}), references.get(name), name) for name in names]
+    return _dataset(Place(root, images, labels), layout, drafts, description)
 
 
-def _check_pairs(unlabelled: list[str], unpaired: list[str], images: str, labels: str) -> None:
-    if unlabelled:
-        also = f", and {first_few(unpaired)} is a label without an image" if unpaired else ""
-        raise DatasetError(
-            f"{first_few(unlabelled)}: no label of that name in {labels}/{also}; add it, or take the image out"
-        )
-    if unpaired:
-        raise DatasetError(
-            f"{first_few(unpaired)}: no image of that name in {images}/; add it, or take the label out"
-        )
+def _dataset(place: Place, layout: str, drafts: Sequence[Draft], description: Mapping[str, Any]) -> Dataset:
+    """The dataset that `dataset.json`, if there is one, describes."""
+    check_unique([(draft.id, draft.files[0]) for draft in drafts], remedy=_RENAME)
+    named = description.get("channel_names", description.get("modality"))
+    count = usual_channel_count(drafts, named=len(named) if isinstance(named, dict) else 0)
+    found = pair(place, drafts, channel_count=count)
+    return Dataset(
+        place.root,
+        layout,
+        found.cases,
+        _channel_names(named, count),
+        label_names(description),
+        found.incomplete,
+        found.problems,
+        ignored=ignored_values(description),
+    )
 
 
 def _from_decathlon(root: Path, description: Mapping[str, Any], *, allow_outside: bool) -> Dataset:
@@ -134,79 +152,76 @@ def _from_decathlon(root: Path, description: Mapping[str, Any], *, allow_outside
     entries = description["training"]
     if not isinstance(entries, list) or not entries:
         raise DatasetError("dataset.json: training is empty or no list; expected [{image, label}, ...]")
-    found: list[tuple[tuple[Path, ...], Path]] = []
+    drafts = []
     for number, entry in enumerate(entries):
         where = f"dataset.json: training[{number}]"
-        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
-            raise DatasetError(f"{where} has no image or no label; expected both")
-        texts = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        if not texts:
-            raise DatasetError(f"{where} has an empty list of images; give at least one")
+        if not isinstance(entry, dict) or not (entry.get("image") or entry.get("label")):
+            raise DatasetError(f"{where} has no image and no label; expected both")
+        listed = entry.get("image") or []
+        texts = listed if isinstance(listed, list) else [listed]
         images = tuple(inside_root(root, text, where=where, allow_outside=allow_outside) for text in texts)
-        label = inside_root(root, entry["label"], where=where, allow_outside=allow_outside)
-        found.append((_with_channels(images), label))
-    _check_present([file for images, label in found for file in (*images, label)])
-    cases = []
-    for images, label in found:
-        base, channel = case_id_of(images[0])
-        name = base if channel == 0 and stem_of(label) != stem_of(images[0]) else stem_of(images[0])
+        label = None
+        if entry.get("label"):
+            label = inside_root(root, entry["label"], where=where, allow_outside=allow_outside)
+        channels = dict(enumerate(_with_channels(images)))
+        # A label of the same whole name says that `_0000` is part of the id.
+        same = bool(channels) and label is not None and stem_of(label) == stem_of(channels[0])
+        name = stem_of(channels[0]) if same else _name_of(channels, label)
         checked_id(name, where="dataset.json")
-        cases.append(Case(name, images, label, name))
-    check_unique([(case.id, case.images[0]) for case in cases], remedy=_RENAME)
-    ordered = tuple(sorted(cases, key=lambda case: case.id))
-    count = max(len(case.images) for case in ordered)
-    return Dataset(root, "decathlon", ordered, _channel_names(description, count), label_names(description))
+        drafts.append(Draft(name, channels, label, name, where=where))
+    return _dataset(Place(root, channel="image[{}]"), "decathlon", drafts, description)
+
+
+def _name_of(channels: Mapping[int, Path], label: Path | None) -> str:
+    """The id of an entry that gives none: that of its first image, or of its label where it has no image."""
+    if not channels:
+        return stem_of(label) if label else ""
+    first = min(channels)
+    base, channel = case_id_of(channels[first])
+    return base if channel == first else stem_of(channels[first])
 
 
 def _with_channels(images: tuple[Path, ...]) -> tuple[Path, ...]:
     """Older nnU-Net lists `case.nii.gz` where the files are `case_0000.nii.gz` and so on."""
-    if len(images) != 1 or _is_there(images[0]):
+    if len(images) != 1 or is_there(images[0]):
         return images
     stem, extension = stem_of(images[0]), extension_of(images[0])
     channels: list[Path] = []
-    while _is_there(candidate := images[0].with_name(f"{stem}_{len(channels):04d}{extension}")):
+    while is_there(candidate := images[0].with_name(f"{stem}_{len(channels):04d}{extension}")):
         channels.append(candidate)
     return tuple(channels) or images
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def _check_present(files: list[Path]) -> None:
-    missing = [shown(file) for file in files if not _is_there(file)]
-    if missing:
-        raise MissingFileError(
-            f"{first_few(missing)}: named by the dataset but not there; restore or remove the entry"
-        )
 
 
 def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
     """A CSV or TSV with columns `image` (or `image_<channel>`), `label`, perhaps `id`, `group`, `fold`."""
     table, root = read_table(path), path.parent
-    names = _image_columns(table)
-    cases: list[Case] = []
+    columns = _image_columns(table)
+    drafts: list[Draft] = []
     for line, row in table.rows:
         where = f"{table.name}: line {line}"
-        images = tuple(inside_root(root, row[name], where=where, allow_outside=allow_outside) for name in names)
-        label = inside_root(root, row["label"], where=where, allow_outside=allow_outside)
-        base, channel = case_id_of(images[0])
-        name = row.get("id", "") or (base if channel == 0 else stem_of(images[0]))
+        images = {
+            number: inside_root(root, row[column], where=where, allow_outside=allow_outside)
+            for number, column in enumerate(columns)
+            if row[column].strip()
+        }
+        label = None
+        if row["label"].strip():
+            label = inside_root(root, row["label"], where=where, allow_outside=allow_outside)
+        if not images and label is None:
+            raise DatasetError(f"{where} names no image and no label; fill them in, or delete the line")
+        name = row.get("id", "") or _name_of(images, label)
         checked_id(name, where=where)
         fold = row.get("fold", "").strip() or None
-        cases.append(Case(name, images, label, row.get("group", "").strip() or name, fold))
-    if not cases:
+        drafts.append(Draft(name, images, label, row.get("group", "").strip() or name, fold, where))
+    if not drafts:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case")
-    unfolded = [case.id for case in cases if case.fold is None]
-    if unfolded and len(unfolded) < len(cases):
+    unfolded = [draft.id for draft in drafts if draft.fold is None]
+    if unfolded and len(unfolded) < len(drafts):
         raise DatasetError(f"{table.name}: no fold for {first_few(unfolded)}; give every case one, or none")
-    check_unique([(case.id, case.images[0]) for case in cases], remedy=_ADD_ID)
-    _check_present([file for case in cases for file in (*case.images, *([case.label] if case.label else []))])
-    channels = tuple(name.partition("_")[2] or "image" for name in names)
-    return Dataset(root, "table", tuple(sorted(cases, key=lambda case: case.id)), channels, {})
+    check_unique([(draft.id, draft.files[0]) for draft in drafts], remedy=_ADD_ID)
+    found = pair(Place(root, columns=columns), drafts, channel_count=len(columns))
+    channels = tuple(column.partition("_")[2] or "image" for column in columns)
+    return Dataset(root, "table", found.cases, channels, {}, found.incomplete, found.problems)
 
 
 def _image_columns(table: Table) -> tuple[str, ...]:
@@ -222,9 +237,8 @@ def _image_columns(table: Table) -> tuple[str, ...]:
     return ("image",) if single else several
 
 
-def _channel_names(description: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def _channel_names(named: object, count: int) -> tuple[str, ...]:
     """Names of the channels, where `dataset.json` gives one for each."""
-    named = description.get("channel_names", description.get("modality"))
     if isinstance(named, dict) and sorted(named) == sorted(str(number) for number in range(count)):
         return tuple(str(named[str(number)]) for number in range(count))
     return ("image",) if count == 1 else tuple(f"{number:04d}" for number in range(count))
@@ -233,7 +247,8 @@ def _channel_names(description: Mapping[str, Any], count: int) -> tuple[str, ...
 def label_names(description: Mapping[str, Any]) -> dict[int, str]:
     """Names of label values: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` as nnU-Net does.
 
-    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here.
+    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here. The
+    name `ignore` is no label; see `ignored_values`.
 
     Raises:
         DatasetError: A value is not a whole number, or has two names.
@@ -252,7 +267,19 @@ def label_names(description: Mapping[str, Any]) -> dict[int, str]:
         if number in names:
             raise DatasetError(f"dataset.json: label value {number} has two names; mend the entry")
         names[number] = str(name)
-    return {value: name for value, name in sorted(names.items()) if value != 0}
+    return {value: name for value, name in sorted(names.items()) if value != 0 and name != IGNORE_NAME}
+
+
+def ignored_values(description: Mapping[str, Any]) -> tuple[int, ...]:
+    """The value of voxels that nobody labelled, which nnU-Net's `dataset.json` names `ignore`, if there is one.
+
+    Example:
+        >>> ignored_values({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}})
+        (3,)
+    """
+    labels = description.get("labels", {})
+    found = [labels.get(IGNORE_NAME), *(key for key, name in labels.items() if name == IGNORE_NAME)]
+    return tuple(int(value) for value in found if _is_whole(value) and 1 <= int(value) <= LARGEST_LABEL)
 
 
 def _is_whole(value: object) -> bool:

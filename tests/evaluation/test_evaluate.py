@@ -12,7 +12,7 @@ import pytest
 from medfcn.errors import DatasetError, LabelError, MissingFileError, SettingsError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
 from medfcn.progress import Lines
-from medfcn.volumes import LabelEntry, LabelMap, Volume
+from medfcn.volumes import IGNORED, LabelEntry, LabelMap, Volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 HIPPOCAMPUS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hippocampus"
@@ -299,3 +299,82 @@ def test_a_value_that_no_prediction_has_is_pointed_out(tmp_path):
     save(tmp_path / "predictions", "a", organ(values=(1, 1)))
     table = evaluate(tmp_path / "predictions", tmp_path / "references")
     assert any("the references hold 2, which no prediction does" in note for note in table.notes)
+
+
+def scribbled(mask, value=255):
+    """Nobody labelled the upper half."""
+    drawn = mask.copy()
+    drawn[:, :, 5:] = value
+    return drawn
+
+
+def scores_of(row):
+    return {name: value for name, value in row.__dict__.items() if name not in ("case", "specificity")}
+
+
+def test_what_the_reference_ignores_is_neither_right_nor_wrong(tmp_path):
+    """Whatever is predicted there, the scores are those of the lower half, of which the upper is background."""
+    lower = organ()
+    lower[:, :, 5:] = 0
+    found = organ(1)
+    found_below = found.copy()
+    found_below[:, :, 5:] = 0
+    noise = np.random.default_rng(0).integers(0, 3, found.shape)
+    random = np.where(np.arange(10) >= 5, noise, found).astype(np.uint8)
+    expected = evaluate({"a": (found_below, AFFINE)}, {"a": (lower, AFFINE)}, labels="front=1,back=2")
+    definitions = Definitions(lesions=True)
+    for prediction in (found, found_below, random):
+        for labels, value in (("front=1,back=2,ignore=255", 255), ("front=1,back=2,ignore=9", 9)):
+            table = evaluate({"a": (prediction, AFFINE)}, {"a": (scribbled(organ(), value), AFFINE)}, labels=labels)
+            for row, wanted in zip(table.rows, expected.rows, strict=True):
+                assert scores_of(row) == pytest.approx(scores_of(wanted), nan_ok=True)
+            assert any(f"hold {value}, voxels that nobody labelled" in note for note in table.notes)
+    (row, _) = evaluate(
+        {"a": (random, AFFINE)}, {"a": (scribbled(organ()), AFFINE)}, labels=labels.replace("9", "255"),
+        definitions=definitions,
+    ).rows  # fmt: skip
+    assert (row.lesions, row.lesions_found, row.lesions_false) == (1, 1, 0)
+    assert "ignored" in definitions.to_json()["ignored_voxels"]
+
+
+def test_a_missing_prediction_misses_only_what_is_labelled():
+    reference = Volume(scribbled(organ()), AFFINE)
+    (row, _) = score_case(None, reference, LabelMap.parse("front=1,back=2,ignore=255"), case="a")
+    assert row.false_negatives == int((organ()[:, :, :5] == 1).sum())
+
+
+def test_dataset_json_beside_the_references_says_what_is_ignored(tmp_path):
+    save(tmp_path / "labelsTr", "a", scribbled(organ(), 3))
+    save(tmp_path / "predictions", "a", organ())
+    names = {"background": 0, "front": 1, "back": 2, "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": names}))
+    for labels in (None, "front=1,back=2"):
+        table = evaluate(tmp_path / "predictions", tmp_path / "labelsTr", labels=labels)
+        assert [(row.label, row.dice) for row in table.rows] == [("front", 1.0), ("back", 1.0)]
+        assert any("hold 3, voxels that nobody labelled" in note for note in table.notes)
+    names["ignore"] = 255
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": names}))
+    (tmp_path / "labelsTr" / "a.nii.gz").unlink()
+    save(tmp_path / "labelsTr", "a", scribbled(organ()))
+    assert [row.dice for row in evaluate(tmp_path / "predictions", tmp_path / "labelsTr").rows] == [1.0, 1.0]
+
+
+def test_a_case_of_nothing_but_ignored_voxels_has_empty_rows(tmp_path):
+    for case, drawn in (("a", scribbled(organ(), 1)), ("b", np.full((14, 12, 10), 1, dtype=np.uint8))):
+        save(tmp_path / "labels", case, drawn)
+        save(tmp_path / "predictions", case, np.where(organ() == 2, 2, 0).astype(np.uint8))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "back": 2, "ignore": 1}}))
+    table = evaluate(tmp_path / "predictions", tmp_path / "labels")
+    assert [(row.case, row.label, row.status) for row in table.rows] == [
+        ("a", "back", "ok"),
+        ("b", "back", "both_empty"),
+    ]
+
+
+def test_the_sidecar_says_what_is_ignored(tmp_path):
+    labels = LabelMap.parse("organ=1+2,ignore=255")
+    save(tmp_path / "references", "a", scribbled(organ()))
+    save(tmp_path / "predictions", "a", (organ() > 0).astype(np.uint8), labels=labels)
+    (row,) = evaluate(tmp_path / "predictions", tmp_path / "references").rows
+    assert row.dice == 1.0
+    assert IGNORED not in labels.decode(np.array([0, 1]))

@@ -23,6 +23,8 @@ from medfcn.evaluation import (
     surface_distances,
 )
 from medfcn.evaluation.masks import places_of, values_of
+from medfcn.evaluation.overlap import count_labels
+from medfcn.volumes import IGNORED
 
 EDGES = st.floats(0.3, 5.0)
 BOUNDARIES = st.sampled_from(["voxels", "elements"])
@@ -278,3 +280,17 @@ def test_values_are_replaced_in_any_memory_order(mask):
         expected = np.vectorize(lambda value: places.get(int(value), 0), otypes=[np.uint8])(view)
         np.testing.assert_array_equal(places_of(view, places), expected)
         assert values_of(view) == set(np.unique(view).tolist()) - {0}
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 40))
+def test_ignored_voxels_count_as_if_they_were_not_there(seed: int, labels: int, length: int) -> None:
+    random = np.random.default_rng(seed)
+    drawn = random.choice([*range(labels + 1), IGNORED], (length, 3)).astype(np.uint8)
+    found = random.integers(0, labels + 1, (length, 3)).astype(np.uint8)
+    kept = drawn != IGNORED
+    assert count_labels(drawn, found, labels=labels) == count_labels(drawn[kept], found[kept], labels=labels)
+
+
+def test_a_prediction_ignores_nothing() -> None:
+    with pytest.raises(LabelError, match="prediction: holds the label 255"):
+        count_labels(np.array([0, 1], dtype=np.uint8), np.array([IGNORED, 1], dtype=np.uint8), labels=1)

@@ -255,6 +255,12 @@ def test_models_of_other_tasks_are_not_averaged(other: dict[str, Any]) -> None:
         Ensemble([tiny_model(), tiny_model(**other)])
 
 
+def test_a_model_says_on_one_line_what_it_is() -> None:
+    one = tiny_model(labels="organ=1,ve\x1bssel=2")
+    assert repr(one) == "<Model of 1 model: labels organ, ve\\x1bssel; channels channel_0; axial slices>"
+    assert repr(Ensemble([one, one])).startswith("<Ensemble of 2 models: labels organ")
+
+
 def test_a_mask_is_not_written_over_a_file(tmp_path: Path) -> None:
     mask = tiny_model().predict(_image())
     path = mask.save(tmp_path / "mask.nii.gz")

@@ -166,6 +166,7 @@ def test_overwriting_replaces_every_mask(run: Path, images: Path, tmp_path: Path
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
 def test_an_input_is_never_replaced_by_its_mask(run: Path, images: Path, tmp_path: Path, how: str) -> None:
     own = _copied(images, tmp_path / "images")
+    (own / "old.json").write_text('{"mask_sha256": ""}')  # a mask was written here once
     before = _content(own)
     with pytest.raises(OutputExistsError, match="is an input"):
         predict(run, own, own, device="cpu", **{how: True})  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from medfcn.config import AugmentSettings
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore
+from medfcn.volumes import IGNORED
 
 STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name != "mirror"]
 OFF: dict[str, Any] = dict.fromkeys(STRENGTHS, 0.0)
@@ -165,3 +166,34 @@ def test_empty_batches_of_air_stay_finite() -> None:
     found, moved = Augmenter(AugmentSettings(), (24, 24), 1, (0, 1), 0)(images, targets, step=2)
     assert torch.isfinite(found).all()
     assert not moved.any()
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_ignored_pixels_move_as_a_label_does(step: int) -> None:
+    """Where the third label is ignored instead, its pixels are ignored and no others change."""
+    window = (24, 32)
+    images, _ = _batch(window, count=4)
+    coarse = torch.randint(0, 4, (4, 1, 6, 7), generator=torch.Generator().manual_seed(step)).float()
+    targets = torch.nn.functional.interpolate(coarse, size=images.shape[-2:])[:, 0].to(torch.uint8)
+    with_third, moved = _augmenter(STRONG, window)(images, targets, step=step)
+    ignoring = torch.where(targets == 3, IGNORED, targets.long()).to(torch.uint8)
+    with_ignored, found = _augmenter(STRONG, window, labels=2)(images, ignoring, step=step)
+    assert torch.equal(with_ignored, with_third)
+    assert found.dtype == torch.int64
+    assert torch.equal(found[moved == 3], torch.full_like(found[moved == 3], IGNORED))
+    decided = (moved != 3) & (moved != 0)
+    assert torch.equal(found[decided], moved[decided])
+    assert bool((found == IGNORED).any())
+
+
+def test_a_pixel_between_a_label_and_what_is_ignored_is_never_background() -> None:
+    window = (24, 32)
+    images, targets = _batch(window, count=4)
+    targets[:] = IGNORED
+    targets[:, :, targets.shape[2] // 2 :] = 1
+    for step in range(10):
+        changed = {name: STRONG[name] for name in ("rotation_degrees", "elastic")}
+        _, found = _augmenter(changed, window, labels=1)(images, targets, step=step)
+        inner = found[:, 6:-6, 6:-6]  # beyond the region is background
+        assert set(inner.unique().tolist()) == {1, IGNORED}

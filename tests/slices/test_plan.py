@@ -1,5 +1,6 @@
 """From figures of a data set to a plan: every choice follows from the cases unless it is set."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from medfcn.config import Settings, override
 from medfcn.errors import DatasetError
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan, make_plan
-from medfcn.volumes import Volume
+from medfcn.volumes import IGNORED, Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, stored_in
 
 
@@ -201,3 +202,69 @@ def test_a_fingerprint_keeps_at_most_ten_thousand_intensities(count: int) -> Non
     kept = fingerprint_case("case", [Volume(image, np.eye(4))], labels, 1).foreground[0]
     assert min(count, 5_000) <= len(kept) <= 10_000
     assert kept.mean() == pytest.approx(count / 2, rel=0.01)
+
+
+def test_what_is_ignored_is_no_foreground() -> None:
+    random = np.random.default_rng(0)
+    image = Volume(random.integers(0, 100, (12, 10, 8)).astype(np.int16), np.eye(4))
+    labels = np.zeros((12, 10, 8), dtype=np.uint8)
+    labels[4:6, 4:7, 2:5] = 1
+    labels[5, 5, 6] = 2
+    scribbled = labels.copy()
+    scribbled[labels == 0] = IGNORED
+    plain, found = (fingerprint_case("a", [image], mask, 2) for mask in (labels, scribbled))
+    assert found.label_voxels == plain.label_voxels
+    assert found.extent_mm == plain.extent_mm
+    assert found.largest_shares == plain.largest_shares
+    assert np.array_equal(found.foreground[0], plain.foreground[0])
+
+
+def _like(**changed: Any) -> Plan:
+    """The plan of a run on sagittal slices of 0.7 × 0.9 mm."""
+    settings = override(Settings(), "slices", view="sagittal", spacing_mm=(0.7, 0.9), context=3, normalisation="ct")
+    settings = override(settings, "network", widths=(8, 16))
+    return dataclasses.replace(make_plan([_case()], settings), **changed)
+
+
+def test_what_a_run_was_trained_on_is_kept_and_said() -> None:
+    case, like = _case(shape=(64, 160, 48), extent=(30, 60, 30)), _like()
+    plan = make_plan([case], override(Settings(), "slices", context=3), like=like)
+    for name in ("view", "spacing_mm", "context", "widths"):
+        assert getattr(plan, name) == getattr(like, name)
+        assert plan.reasons[name].endswith("as in the run it starts from"), name
+    assert [intensity.kind for intensity in plan.intensities] == ["ct"]
+    assert plan.reasons["normalisation of channel 0"] == "ct: as in the run it starts from"
+    assert make_plan([case], Settings()).view == "coronal"
+
+
+def test_the_window_and_the_figures_of_ct_follow_from_the_new_cases() -> None:
+    settings = override(Settings(), "slices", context=3)
+    small, large = (
+        make_plan([_case(shape=(64, edge, edge), foreground=(0.0, edge))], settings, like=_like())
+        for edge in (40, 90)
+    )
+    assert max(small.window) < min(large.window)
+    assert small.intensities[0].upper < large.intensities[0].upper
+
+
+def test_what_the_user_sets_goes_before_the_run() -> None:
+    settings = override(
+        Settings(), "slices", view="axial", spacing_mm=(2.0, 2.0), normalisation="zscore", window=(32, 32)
+    )
+    plan = make_plan([_case()], override(settings, "network", widths=(4, 4, 4)), like=_like())
+    assert (plan.view, plan.spacing_mm, plan.widths, plan.context) == ("axial", (2.0, 2.0, None), (4, 4, 4), 1)
+    assert plan.intensities[0].kind == "zscore"
+    assert not any("the run" in reason for reason in plan.reasons.values())
+
+
+def test_another_view_than_the_runs_has_its_own_spacing() -> None:
+    plan = make_plan([_case(spacing=(1.0, 1.1, 1.2))], override(Settings(), "slices", view="axial"), like=_like())
+    assert plan.spacing_mm == (1.0, 1.1, None)
+
+
+def test_a_channel_that_the_run_did_not_have_is_chosen_from_the_cases() -> None:
+    case = _case()
+    two = dataclasses.replace(case, minimum=(0.0, 0.0), foreground=case.foreground * 2)
+    plan = make_plan([two], Settings(), like=_like())
+    assert [intensity.kind for intensity in plan.intensities] == ["ct", "zscore"]
+    assert plan.reasons["normalisation of channel 1"].startswith("zscore: the median minimum")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore, StoredCase
+from medfcn.volumes import IGNORED
 
 
 def _case(name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 1, drawn: bool = True) -> StoredCase:
@@ -114,3 +115,15 @@ def test_a_small_slice_lies_in_the_middle_of_its_window() -> None:
     for held, size in ((rows, batch.images.shape[2]), (columns, batch.images.shape[3])):
         assert len(held) == 10
         assert abs(held.mean() - (size - 1) / 2) <= 0.5
+
+
+def test_no_window_is_drawn_to_what_is_ignored() -> None:
+    """One labelled pixel in a slice that is otherwise ignored: every foreground window holds it."""
+    labels = np.full((1, 90, 90), IGNORED, dtype=np.uint8)
+    labels[0, 70, 20] = 1
+    case = StoredCase("a", np.zeros((1, 1, 90, 90), dtype=np.float32), labels, (np.array([0]),))
+    sampler = _sampler(SliceStore((case,)), foreground_share=1.0)
+    for step in range(20):
+        targets = sampler.batch(step).targets
+        assert (targets == 1).any(axis=(1, 2)).all()
+        assert set(np.unique(targets)) <= {0, 1, IGNORED}

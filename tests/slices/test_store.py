@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from medfcn.slices.store import open_case, store_key, write_case
+from medfcn.volumes import IGNORED
 
 SETTINGS = {"plan": {"view": "axial", "window": (8, 8), "spacing_mm": [1.0, None]}, "labels": ["organ"]}
 
@@ -36,6 +37,7 @@ def test_a_case_is_found_as_it_was_written(tmp_path: Path) -> None:
     labels = np.zeros((4, 5, 6), dtype=np.uint8)
     labels[1, 2, 2] = labels[3, 0, 0] = 1
     labels[3, 4, 4] = 3
+    labels[2] = IGNORED
     write_case(tmp_path, "key", images, labels)
     found = open_case(tmp_path, "key", "case")
     assert found is not None

@@ -9,7 +9,7 @@ import pytest
 from hostile import GOOD
 
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
-from medfcn.volumes import find_dataset, find_inputs, find_masks
+from medfcn.volumes import Dataset, find_dataset, find_inputs, find_masks, require_complete
 from medfcn.volumes.layouts import label_names
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -62,16 +62,44 @@ def test_a_year_at_the_end_of_a_name_is_no_channel(tmp_path: Path) -> None:
     assert [case.id for case in find_inputs(tmp_path)] == ["scan_2021", "scan_2022"]
 
 
-def test_a_missing_channel_is_named(tmp_path: Path) -> None:
+def lacking(dataset: Dataset) -> list[tuple[str, str, str, str]]:
+    """Code, case, file and field of every problem; each is one printable line that says what to do."""
+    for problem in dataset.problems:
+        assert problem.line.isprintable()
+        assert problem.severity == "error"
+        assert problem.found
+        assert problem.remedy
+    assert {problem.case for problem in dataset.problems} == {case.id for case in dataset.incomplete}
+    return [(problem.code, problem.case, problem.file, problem.field) for problem in dataset.problems]
+
+
+def test_a_missing_channel_is_a_problem_of_its_case(tmp_path: Path) -> None:
     lay(tmp_path, "images/a_0001.nii", "labels/a.nii")
-    with pytest.raises(DatasetError, match="a: channel _0000 is missing"):
+    with pytest.raises(DatasetError, match="1 of 1 cases are not complete: a: channel _0000 is missing") as caught:
         find_dataset(tmp_path)
+    line_of(caught)
     lay(tmp_path, "images/a_0000.nii", "images/b_0000.nii", "labels/b.nii")
-    with pytest.raises(DatasetError, match="b: fewer channels than the 2"):
-        find_dataset(tmp_path)
-    lay(tmp_path, "images/b_0002.nii")
-    with pytest.raises(DatasetError, match="b: channel _0001 is missing"):
-        find_dataset(tmp_path)
+    dataset = find_dataset(tmp_path)
+    assert [case.id for case in dataset.cases] == ["a"]
+    assert dataset.channel_names == ("0000", "0001")
+    assert lacking(dataset) == [("CHANNEL_MISSING", "b", "images/b_0000.nii", "channel _0001")]
+
+
+def test_what_most_cases_have_is_what_a_case_should_have(tmp_path: Path) -> None:
+    names = ("a_0000", "a_0001", "b_0000", "b_0001", "c_0000", "c_0001", "c_0002", "d_0001")
+    lay(tmp_path, *(f"images/{name}.nii" for name in names), *(f"labels/{case}.nii" for case in "abcd"))
+    dataset = find_dataset(tmp_path)
+    assert [case.id for case in dataset.cases] == ["a", "b"]
+    assert dataset.channel_names == ("0000", "0001")
+    assert lacking(dataset) == [
+        ("CHANNEL_UNEXPECTED", "c", "images/c_0002.nii", "channel _0002"),
+        ("CHANNEL_MISSING", "d", "images/d_0001.nii", "channel _0000"),
+    ]
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "T2", "2": "PET"}}')
+    dataset = find_dataset(tmp_path)
+    assert [case.id for case in dataset.cases] == ["c"]
+    assert dataset.channel_names == ("T1", "T2", "PET")
+    assert [case.id for case in dataset.all_cases] == ["a", "b", "c", "d"]
 
 
 def test_pairs_are_one_case_and_lonely_files_stay_for_the_reader(tmp_path: Path) -> None:
@@ -79,14 +107,42 @@ def test_pairs_are_one_case_and_lonely_files_stay_for_the_reader(tmp_path: Path)
     assert [case.images[0].name for case in find_dataset(tmp_path).cases] == ["a.hdr", "b.img"]
 
 
-def test_what_does_not_pair_up_is_named(tmp_path: Path) -> None:
-    lay(tmp_path, *(f"images/case_{number}.nii" for number in range(6)), "labels/case_0.nii")
-    with pytest.raises(DatasetError) as caught:
+@pytest.mark.parametrize(("images", "labels"), [("images", "labels"), ("imagesTr", "labelsTr")])
+def test_what_does_not_pair_up_is_a_problem_of_its_case(images: str, labels: str, tmp_path: Path) -> None:
+    lay(tmp_path, *(f"{images}/case_{number}.nii" for number in range(2)), f"{labels}/case_0.nii")
+    lay(tmp_path, f"{labels}/case_2.nii")
+    dataset = find_dataset(tmp_path)
+    assert [case.id for case in dataset.cases] == ["case_0"]
+    assert lacking(dataset) == [
+        ("LABEL_MISSING", "case_1", f"{images}/case_1.nii", "label"),
+        ("IMAGE_MISSING", "case_2", f"{labels}/case_2.nii", "image"),
+    ]
+    assert f"add {labels}/case_1.nii.gz" in dataset.problems[0].remedy
+    # What is there is kept, so that it can be read and checked too.
+    assert [(len(case.images), case.label) for case in dataset.incomplete] == [
+        (1, None),
+        (0, tmp_path / labels / "case_2.nii"),
+    ]
+
+
+def test_a_dataset_without_a_complete_case_is_refused_in_one_line(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"images/case_{number}.nii" for number in range(6)), "labels/other.nii")
+    with pytest.raises(DatasetError, match="7 of 7 cases are not complete: case_0: no label of that name") as caught:
         find_dataset(tmp_path)
-    assert "case_1, case_2, case_3 and 2 more: no label" in line_of(caught)
-    lay(tmp_path, *(f"labels/case_{number}.nii" for number in range(7)))
-    with pytest.raises(DatasetError, match="case_6: no image"):
-        find_dataset(tmp_path)
+    assert "; and 4 more; " in line_of(caught)
+
+
+def test_who_needs_every_case_stops_on_an_incomplete_one(tmp_path: Path) -> None:
+    lay(tmp_path, "imagesTr/a_0000.nii", "imagesTr/b_0000.nii", "labelsTr/a.nii")
+    (tmp_path / "dataset.json").write_text("{}")
+    dataset = find_dataset(tmp_path)
+    with pytest.raises(DatasetError, match=r"1 of 2 cases are not complete: b: no label of that name in labelsTr/"):
+        require_complete(dataset)
+    with pytest.raises(DatasetError, match=r"1 of 2 cases are not complete: b: no label"):
+        find_masks(tmp_path)
+    kept = dataset.keep({"a"})
+    assert require_complete(kept) is kept
+    assert kept.problems == ()
 
 
 def test_two_files_of_one_name_are_named(tmp_path: Path) -> None:
@@ -104,6 +160,9 @@ def test_unicode_twins_are_named(tmp_path: Path) -> None:
     lay(tmp_path, *(f"images/{name}.nii" for name in names), *(f"labels/{name}.nii" for name in names))
     with pytest.raises(DatasetError, match="look alike"):
         find_dataset(tmp_path)
+    lay(tmp_path / "apart", f"images/{names[0]}.nii", f"labels/{names[1]}.nii")
+    with pytest.raises(DatasetError, match=r"look alike.*labels/.* and images/"):
+        find_dataset(tmp_path / "apart")
     (tmp_path / "t.csv").write_text(
         f"id,image,label\n{names[0]},images/{names[0]}.nii,labels/{names[0]}.nii\n"
         f"{names[1]},images/{names[1]}.nii,labels/{names[1]}.nii\n"
@@ -139,6 +198,30 @@ def test_decathlon(tmp_path: Path) -> None:
     assert find_masks(root)["a"].name == "a.nii.gz"
 
 
+def test_an_entry_that_lacks_something_is_a_problem_of_its_case(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"{kind}/{name}.nii" for kind in ("i", "j", "l") for name in "abcde"))
+    pairs = {name: {"image": [f"i/{name}.nii", f"j/{name}.nii"], "label": f"l/{name}.nii"} for name in "abcde"}
+    del pairs["b"]["label"]
+    pairs["c"]["image"] = []
+    pairs["d"]["image"].pop()
+    pairs["e"]["label"] = "l/absent.nii"
+    dataset = find_dataset(decathlon(tmp_path, list(pairs.values())))
+    assert [case.id for case in dataset.cases] == ["a"]
+    assert lacking(dataset) == [
+        ("LABEL_MISSING", "b", "i/b.nii", "label"),
+        ("IMAGE_MISSING", "c", "l/c.nii", "image"),
+        ("CHANNEL_MISSING", "d", "i/d.nii", "image[1]"),
+        ("FILE_MISSING", "e", "l/absent.nii", "label"),
+    ]
+    assert dataset.problems[0].found == "no label is named in dataset.json: training[1]"
+
+
+def test_a_list_of_channels_that_4d_images_hold_asks_for_no_more_files(tmp_path: Path) -> None:
+    lay(tmp_path, "i/a.nii", "l/a.nii")
+    root = decathlon(tmp_path, [{"image": "i/a.nii", "label": "l/a.nii"}], modality={"0": "T1", "1": "T2"})
+    assert require_complete(find_dataset(root)).channel_names == ("image",)
+
+
 def test_older_nnunet_lists_images_without_their_channel(tmp_path: Path) -> None:
     lay(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
     decathlon(tmp_path, [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}])
@@ -157,6 +240,19 @@ def test_nnunet(tmp_path: Path) -> None:
     assert dataset.cases[0].id == "a"
     assert dataset.channel_names == ("CT", "PET")
     assert dataset.label_names == {1: "tumour"}
+
+
+def test_the_label_that_nnunet_ignores_is_no_label(tmp_path: Path) -> None:
+    lay(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    for labels, names, ignored in (
+        ({"background": 0, "tumour": 1, "ignore": 2}, {1: "tumour"}, (2,)),
+        ({"0": "background", "1": "tumour", "255": "ignore"}, {1: "tumour"}, (255,)),
+        ({"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, {}, (3,)),
+        ({"background": 0, "tumour": 1}, {1: "tumour"}, ()),
+    ):
+        (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+        dataset = find_dataset(tmp_path)
+        assert (dataset.label_names, dataset.ignored) == (names, ignored)
 
 
 def test_label_names_of_every_kind() -> None:
@@ -231,6 +327,28 @@ def test_tables(name: str, tmp_path: Path) -> None:
     assert list(find_masks(tmp_path / name)) == ["x", "y"]
 
 
+def test_a_row_that_lacks_something_is_a_problem_of_its_case(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"{kind}/{name}.nii" for kind in ("ct", "pet", "seg") for name in "abc"))
+    (tmp_path / "t.csv").write_text(
+        "image_ct,image_pet,label,group\n"
+        "ct/a.nii,pet/a.nii,seg/a.nii,P\nct/b.nii,,seg/b.nii,Q\nct/c.nii,pet/c.nii,,R\n"
+        "ct/d.nii,pet/d.nii,seg/d.nii,S\n,,seg/e.nii,T\n"
+    )
+    dataset = find_dataset(tmp_path / "t.csv")
+    assert [case.id for case in dataset.cases] == ["a"]
+    assert lacking(dataset) == [
+        ("CHANNEL_MISSING", "b", "ct/b.nii", "image_pet"),
+        ("LABEL_MISSING", "c", "ct/c.nii", "label"),
+        ("FILE_MISSING", "d", "ct/d.nii", "image"),
+        ("FILE_MISSING", "d", "pet/d.nii", "image"),
+        ("FILE_MISSING", "d", "seg/d.nii", "label"),
+        ("IMAGE_MISSING", "e", "seg/e.nii", "image"),
+        ("FILE_MISSING", "e", "seg/e.nii", "label"),
+    ]
+    assert dataset.problems[2].found == "named in t.csv: line 5 but not there"
+    assert [case.group for case in dataset.incomplete] == ["Q", "R", "S", "T"]
+
+
 def test_one_name_in_two_folders_asks_for_an_id(tmp_path: Path) -> None:
     lay(tmp_path, "p1/scan.nii", "p1/seg.nii", "p2/scan.nii", "p2/seg.nii")
     (tmp_path / "t.csv").write_text("image,label\np1/scan.nii,p1/seg.nii\np2/scan.nii,p2/seg.nii\n")
@@ -287,6 +405,8 @@ def test_groups_come_from_a_file(tmp_path: Path) -> None:
     groups = tmp_path / "groups.csv"
     groups.write_text("id,group\na,P1\nb,P1\nc,P2\nnot here,P3\n")
     assert [case.group for case in find_dataset(tmp_path, groups=groups).cases] == ["P1", "P1", "P2"]
+    lay(tmp_path, "images/without_label.nii")
+    assert find_dataset(tmp_path, groups=groups).incomplete[0].group == "without_label"
     for text, words in (
         ("id,group\na,P1\nb,P1\n", "no group for c"),
         ("id,group\na,P1\na,P2\nb,P\nc,P\n", "no group or two"),
@@ -351,6 +471,9 @@ def test_inputs_to_predict(tmp_path: Path) -> None:
     assert find_inputs(tmp_path / "a.nii.gz")[0].label is None
     with pytest.raises(MissingFileError):
         find_inputs(tmp_path / "absent.nii")
+    (tmp_path / "b_0001.nii").rename(tmp_path / "b_0002.nii")
+    with pytest.raises(DatasetError, match="b: channel _0001 is missing"):
+        find_inputs(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no volumes"):
         find_inputs(tmp_path / "empty")

@@ -87,6 +87,40 @@ def test_each_problem_has_its_code(root: Path, file: str, content: bytes, code: 
         assert str(root) not in problem.line
 
 
+def test_what_is_missing_stands_beside_all_other_problems(root: Path) -> None:
+    (root / "labels" / "case_0.nii").unlink()
+    (root / "images" / "case_0.nii").write_bytes(GOOD[:-1])
+    (root / "images" / "case_2.nii").write_bytes(GOOD[:-1])
+    steps: list[tuple[int, int]] = []
+    good: list[str] = []
+    report = check_dataset(
+        find_dataset(root),
+        progress=lambda done, total: steps.append((done, total)),
+        each=lambda case, images, mask: good.append(case.id),
+    )
+    assert [(problem.code, problem.case) for problem in report.errors] == [
+        ("LABEL_MISSING", "case_0"),
+        ("FILE_CUT_OFF", "case_0"),
+        ("FILE_CUT_OFF", "case_2"),
+    ]
+    assert report.bad_cases == {"case_0", "case_2"}
+    assert good == ["case_1"]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert [case.id for case in report.cases] == ["case_0", "case_1", "case_2"]
+    line = "error LABEL_MISSING images/case_0.nii: no label of that name in labels/; add labels/case_0.nii.gz"
+    assert line in report.to_text()
+    assert report.to_json()["problems"][0]["code"] == "LABEL_MISSING"
+
+
+def test_a_case_that_lacks_a_file_is_never_called_good(root: Path) -> None:
+    """Its files may all be sound."""
+    (root / "labels" / "case_0.nii").unlink()
+    (root / "images" / "case_2.nii").unlink()
+    good: list[str] = []
+    check_dataset(find_dataset(root), each=lambda case, images, mask: good.append(case.id))
+    assert good == ["case_1"]
+
+
 def test_names_that_no_label_has(root: Path) -> None:
     report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1,ghost=9"))
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_ABSENT", "warning")]
@@ -96,6 +130,28 @@ def test_names_that_no_label_has(root: Path) -> None:
     report = check_dataset(find_dataset(root))
     assert {problem.code for problem in report.errors} == {"LABEL_VALUES"}
     assert "unexpected label values 3, 4" in report.errors[0].found
+
+
+def test_ignored_voxels_are_counted_apart(root: Path) -> None:
+    """Four labels lie in the good mask; two of them are ignored here."""
+    (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4}}')
+    counts = {value: int((value == VOXELS).sum()) for value in range(1, 5)}
+    for text, ignored in (("", (4,)), ("a=1+2+3", (4,)), ("a=1,ignore=3+4", (3, 4))):
+        report = check_dataset(find_dataset(root), labels=LabelMap.parse(text) if text else None)
+        assert report.problems == ()
+        assert report.ignored == ignored
+        facts = report.cases[0].label
+        assert facts is not None
+        assert facts.voxels == {value: count for value, count in counts.items() if value not in ignored}
+        assert facts.ignored_voxels == sum(counts[value] for value in ignored)
+        assert f"ignored: {facts.ignored_voxels}" in report.to_text()
+        assert f"(ignored: {', '.join(map(str, ignored))})" in report.to_text()
+
+
+def test_a_label_of_nothing_but_ignored_voxels_is_empty(root: Path) -> None:
+    (root / "labels" / "case_1.nii").write_bytes(good(voxels=(VOXELS > 0) * np.int16(4)))
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+2+3,ignore=4"))
+    assert [(problem.code, problem.case) for problem in report.problems] == [("LABEL_EMPTY", "case_1")]
 
 
 def test_channels_on_another_grid_are_errors(root: Path) -> None:

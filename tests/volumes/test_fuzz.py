@@ -21,7 +21,16 @@ import pytest
 from hostile import GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed
 
 from medfcn.errors import MedfcnError
-from medfcn.volumes import ReadOptions, find_dataset, find_inputs, find_masks, read_mask, read_volume
+from medfcn.volumes import (
+    Dataset,
+    ReadOptions,
+    check_dataset,
+    find_dataset,
+    find_inputs,
+    find_masks,
+    read_mask,
+    read_volume,
+)
 from medfcn.volumes.headertext import personal_text_fields
 
 SEEDS = [
@@ -32,13 +41,14 @@ OPTIONS = [
     ReadOptions(max_bytes=1 << 20, assume_grid=True, nonfinite=0.0, xform="qform"),
     ReadOptions(max_bytes=1 << 20, assume_grid=True, nonfinite=1.0, xform="sform", volume_index=0),
 ]
+FILES = ("images/a.nii", "images/b.nii", "images/b_0000.nii", "images/b_0002.nii", "labels/a.nii", "labels/b.nii")
 NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF]
 JSON_GOOD = {
     "training": [
         {"image": "images/a.nii", "label": "labels/a.nii"},
         {"image": ["images/b.nii"], "label": "labels/b.nii"},
     ],
-    "labels": {"0": "background", "1": "organ"},
+    "labels": {"0": "background", "1": "organ", "ignore": 2},
     "modality": {"0": "MRI"},
 }
 CSV_GOOD = "id,image,label,group,fold\na,images/a.nii,labels/a.nii,P,1\nb,images/b.nii,labels/b.nii,Q,2\n"
@@ -64,6 +74,17 @@ TOKENS = [
 
 def require_one_line(error: MedfcnError) -> None:
     assert str(error).isprintable(), repr(str(error))
+
+
+def require_told(dataset: Dataset) -> None:
+    """A case is complete, or a problem on one line says what it lacks."""
+    assert dataset.cases
+    assert {case.id for case in dataset.incomplete} == {problem.case for problem in dataset.problems}
+    assert not {case.id for case in dataset.cases} & {case.id for case in dataset.incomplete}
+    report = check_dataset(dataset)
+    assert set(dataset.problems) <= set(report.errors)
+    for problem in report.problems:
+        assert problem.line.isprintable(), repr(problem.line)
 
 
 def damaged(random_: random.Random, raw: bytes) -> bytes:
@@ -135,17 +156,21 @@ def _text_damaged(random_: random.Random, raw: bytes) -> bytes:
 
 
 def fuzz_dataset(random_: random.Random, folder: Path) -> None:
-    for name in ("images/a.nii", "images/b.nii", "labels/a.nii", "labels/b.nii"):
+    for name in FILES:
         (folder / name).parent.mkdir(exist_ok=True)
-        if not (folder / name).exists():
+        if random_.random() < (0.2 if "_" in name else 0.9):
             (folder / name).write_bytes(GOOD)
+        else:
+            (folder / name).unlink(missing_ok=True)
     text = json.dumps(_shuffled(random_, JSON_GOOD)).encode()
     (folder / "dataset.json").write_bytes(_text_damaged(random_, text))
+    if random_.random() < 0.2:
+        (folder / "dataset.json").unlink()
     (folder / "t.csv").write_bytes(_text_damaged(random_, CSV_GOOD.encode()))
     (folder / "g.csv").write_bytes(_text_damaged(random_, b"id,group\na,P\nb,Q\n"))
     calls: list[Callable[[], object]] = [
-        lambda: find_dataset(folder),
-        lambda: find_dataset(folder / "t.csv", groups=folder / "g.csv"),
+        lambda: require_told(find_dataset(folder)),
+        lambda: require_told(find_dataset(folder / "t.csv", groups=folder / "g.csv")),
         lambda: find_dataset(folder / "t.csv", allow_outside=True),
         lambda: find_inputs(folder),
         lambda: find_masks(folder),

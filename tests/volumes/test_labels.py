@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, SettingsError, VolumeError
-from medfcn.volumes import LabelEntry, LabelMap, Volume, read_mask
-from medfcn.volumes.labels import label_counts, whole_numbers
+from medfcn.volumes import IGNORED, LabelEntry, LabelMap, Volume, read_mask
+from medfcn.volumes.wholes import label_counts, whole_numbers
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,8 @@ def test_labels_option_is_read(text: str, entries: list[tuple[str, tuple[int, ..
     [
         *("", "organ", "organ=", "=1", "organ=x", "organ=1.5", "organ=-1", "organ=0", "organ=65536", "organ=1,,b=2"),
         *("a=1,a=2", "a=1,b=1", "a=1+1", "a=1+", "a=+1", "a=1;b=2", "a=1,", "a=²", "a=٣", "a=" + "9" * 5000, "a==1"),
-        *("a=1+2,b=1", "a=2,b=3+4", "a=1 2"),
+        *("a=1+2,b=1", "a=2,b=3+4", "a=1 2", "ignore=255", "a=1,ignore=1", "a=1,ignore=0", "a=1,ignore=2+2"),
+        *("a=1,ignore=65536", ",".join(f"l{value}={value}" for value in range(1, 256))),
     ],
 )
 def test_labels_option_that_cannot_be_is_refused(text: str) -> None:
@@ -66,7 +67,9 @@ def maps(draw: st.DrawFn) -> LabelMap:
         if written in [entry.written for entry in entries]:
             continue
         entries.append(LabelEntry(f"label {len(entries)}", mine, written))
-    return LabelMap(tuple(entries))
+    named = {value for entry in entries for value in entry.values}
+    ignored = draw(st.lists(st.integers(1, 400).filter(lambda value: value not in named), max_size=2, unique=True))
+    return LabelMap(tuple(entries), ignored=tuple(ignored))
 
 
 masks = arrays(np.uint16, st.tuples(*[st.integers(1, 5)] * 3), elements=st.integers(0, 400))
@@ -79,13 +82,15 @@ def test_foreground_is_conserved_exactly(labels: LabelMap, mask: NDArray[np.uint
     assert encoded.shape == mask.shape
     for place, entry in enumerate(labels.entries, start=1):
         np.testing.assert_array_equal(encoded == place, np.isin(mask, entry.values))
+    np.testing.assert_array_equal(encoded == IGNORED, np.isin(mask, labels.ignored))
     named = [value for entry in labels.entries for value in entry.values]
-    np.testing.assert_array_equal(encoded == 0, ~np.isin(mask, named))
+    np.testing.assert_array_equal(encoded == 0, ~np.isin(mask, [*named, *labels.ignored]))
 
 
 @given(maps(), masks)
 def test_what_is_written_is_read_as_the_same_label(labels: LabelMap, mask: NDArray[np.uint16]) -> None:
     encoded = labels.encode(mask, name="case")
+    encoded[encoded == IGNORED] = 0  # no network finds it
     written = labels.decode(encoded)
     for place, entry in enumerate(labels.entries, start=1):
         np.testing.assert_array_equal(written == entry.written, encoded == place)
@@ -107,11 +112,45 @@ def test_labels_survive_json(labels: LabelMap) -> None:
         {"entries": [{"name": "a", "values": 1, "written": 1}]},
         {"entries": [{"name": 5, "values": [1], "written": 1}]},
         {"entries": [{"name": "a", "values": [1], "written": 1}], "unnamed": "keep"},
+        {"entries": [{"name": "a", "values": [1], "written": 1}], "ignored": 255},
+        {"entries": [{"name": "a", "values": [1], "written": 1}], "ignored": [True]},
+        {"entries": [{"name": "a", "values": [1], "written": 1}], "ignored": [1]},
     ],
 )
 def test_json_that_is_no_label_map_is_refused(value: object) -> None:
     with pytest.raises(SettingsError):
         LabelMap.from_json(value)
+
+
+def test_ignore_is_a_name_for_what_nobody_labelled() -> None:
+    labels = LabelMap.parse("a=1+2,ignore=9+255,b=7+8")
+    assert labels.names == ("a", "b")
+    assert [entry.written for entry in labels.entries] == [1, 2]
+    assert labels.ignored == (9, 255)
+    mask = np.array([[[0, 1, 2, 7, 9, 255, 5]]], dtype=np.uint8)
+    assert labels.encode(mask, name="case").tolist() == [[[0, 1, 1, 2, IGNORED, IGNORED, 0]]]
+    named = LabelMap.from_names({1: "a", 2: "ignore"}, ignored=[3])
+    assert (named.names, named.ignored) == (("a",), (2, 3))
+    assert named.encode(np.array([[[0, 1, 2, 3]]]), name="case").tolist() == [[[0, 1, IGNORED, IGNORED]]]
+    with pytest.raises(LabelError, match="unexpected label values 4; expected 1, 2, 3;"):
+        named.encode(np.array([[[4]]]), name="case")
+
+
+def test_a_card_from_before_values_were_ignored_ignores_none() -> None:
+    value = LabelMap.parse("a=1").to_json()
+    del value["ignored"]
+    assert LabelMap.from_json(value) == LabelMap.parse("a=1")
+
+
+def test_what_a_dataset_ignores_is_added_unless_the_labels_say_otherwise() -> None:
+    assert LabelMap.parse("a=1").ignoring([255, 2]).ignored == (2, 255)
+    assert LabelMap.parse("a=1,rest=2").ignoring([2]).ignored == ()
+    assert LabelMap.parse("a=1,ignore=3").ignoring([2]).ignored == (3,)
+
+
+def test_254_labels_leave_room_for_what_is_ignored() -> None:
+    labels = LabelMap.parse(",".join(f"l{value}={value}" for value in range(1, 255)))
+    assert labels.encode(np.array([[[254, 255]]]), name="case").tolist() == [[[254, 0]]]
 
 
 def test_values_that_nobody_named() -> None:
@@ -187,6 +226,8 @@ def test_255_is_a_label_only_where_it_is_named(tmp_path: Path) -> None:
         read_mask(path, labels=LabelMap.parse("organ=1"))
     mask = read_mask(path, labels=LabelMap.parse("organ=255"))
     assert LabelMap.parse("organ=255").encode(mask.array, name="a").sum() == (BINARY > 0).sum()
+    ignored = LabelMap.parse("organ=1,ignore=255")
+    assert set(np.unique(ignored.encode(read_mask(path, labels=ignored).array, name="a"))) == {0, IGNORED}
     path.write_bytes(good(code=2, voxels=np.where(BINARY, 255, VOXELS % 2).astype(np.uint8)))
     with pytest.raises(LabelError, match="0, 1, 255"):
         read_mask(path)

@@ -1,0 +1,135 @@
+"""A trained network's weights → the start of another training: fine-tuning, and the stages of FCN-32s, 16s and 8s.
+
+Source:
+    Stage by stage, each from the former's weights with the new skip's scores at zero: Long, Shelhamer, Darrell,
+    CVPR 2015, section 4.2.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from medfcn.config import NetworkSettings
+from medfcn.errors import ModelError
+from medfcn.networks.fcn import FCN, build_network
+
+_SAME = ("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "normalisation")
+"""Parts that must be those of the run: with others, weights of the same name and shape could mean something else."""
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What becomes of each tensor of a network that starts from a trained one.
+
+    Attributes:
+        taken: As they were trained.
+        zeroed: Scores of skips that the trained network did not have.
+        relabelled: What gives scores or logits for labels that the trained network did not have; starts anew.
+        fresh: What else comes with finer skips; starts anew: upsampling as linear interpolation, the rest at random.
+    """
+
+    taken: tuple[str, ...]
+    zeroed: tuple[str, ...]
+    relabelled: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def start(self, network: FCN, trained: FCN) -> None:
+        """Put the trained weights into `network`, which has been started anew; `trained` stays as it is."""
+        state, given = network.state_dict(), trained.state_dict()
+        state |= {name: given[name] for name in self.taken}
+        state |= {name: torch.zeros_like(state[name]) for name in self.zeroed}
+        network.load_state_dict(state)
+
+
+def require_same_parts(settings: NetworkSettings, trained: NetworkSettings, *, source: str) -> None:
+    """Refuse a network that is built otherwise than the trained one, or that ends coarser.
+
+    Args:
+        settings: Of the new network, with nothing left open.
+        trained: Of the trained one, likewise.
+        source: What messages call the trained one.
+
+    Raises:
+        ModelError: A part differs that weights depend on.
+    """
+    for part in _SAME:
+        wanted, found = getattr(settings, part), getattr(trained, part)
+        if wanted != found:
+            raise ModelError(
+                f"{source}: network.{part} is {found!r} there and {wanted!r} here, its weights do not fit; leave the "
+                "network as the run has it, or start from another run"
+            )
+    if (settings.finest_stride or 1) > (trained.finest_stride or 1):
+        raise ModelError(
+            f"{source}: network.finest_stride is {trained.finest_stride} there and {settings.finest_stride} here; "
+            "skips can be added to a run and not taken away: take at most that, or start from another run"
+        )
+
+
+def label_layers(
+    settings: NetworkSettings, *, widths: tuple[int, ...], channels_in: int, label_count: int
+) -> frozenset[str]:
+    """The tensors whose shape follows from the number of labels: the head, or the score maps where these are logits.
+
+    The arguments are those of `build_network`.
+    """
+    with torch.device("meta"):
+        here, more = (
+            _shapes(build_network(settings, widths=widths, channels_in=channels_in, label_count=count))
+            for count in (label_count, label_count + 1)
+        )
+    return frozenset(name for name, shape in here.items() if more[name] != shape)
+
+
+def choose_carried(
+    network: FCN, trained: FCN, *, label_layers: Collection[str], same_labels: bool, source: str
+) -> Carry:
+    """Decide for every tensor of a network whether it is a trained one, and refuse a network that does not fit.
+
+    Args:
+        network: The new one; its shapes alone are looked at.
+        trained: With the same parts; see `require_same_parts`. Its maps may end coarser.
+        label_layers: Of the new one; they are taken only with `same_labels`.
+        same_labels: Whether both networks give logits for the same labels in the same order.
+        source: What messages call the trained one.
+
+    Raises:
+        ModelError: A tensor that may not is missing, left over, or of another shape; the first is named.
+    """
+    shapes, given = _shapes(network), _shapes(trained)
+    is_finer = network.fused_strides[-1] < trained.fused_strides[-1]
+    new_scores = tuple(f"scores.{step}." for step in range(len(trained.scores), len(network.scores)))
+    new_steps = tuple(f"fusions.{step}." for step in range(len(trained.fusions), len(network.fusions)))
+    new = (*new_steps, "restore.") if is_finer else new_steps
+    kinds: dict[str, list[str]] = {"taken": [], "zeroed": [], "relabelled": [], "fresh": []}
+    for name, shape in shapes.items():
+        if name.startswith(new_scores):
+            kind = "zeroed"
+        elif name.startswith(new):
+            kind = "fresh"
+        elif name in label_layers and not same_labels:
+            kind = "relabelled"
+        elif given.get(name) == shape:
+            kind = "taken"
+        elif is_finer and name.startswith("head."):  # it sees the new finest map
+            kind = "fresh"
+        else:
+            raise _misfit(name, given.get(name), shape, source)
+        kinds[kind].append(name)
+    for name, shape in given.items():
+        if name not in shapes and not (is_finer and name.startswith("restore.")):
+            raise _misfit(name, shape, None, source)
+    return Carry(**{kind: tuple(names) for kind, names in kinds.items()})
+
+
+def _misfit(name: str, found: tuple[int, ...] | None, wanted: tuple[int, ...] | None, source: str) -> ModelError:
+    return ModelError(
+        f"{source}: its weights do not fit this network, first at {name}: {found or 'nothing'} there, "
+        f"{wanted or 'nothing'} here; leave network, context and channels as the run has them, or start from another"
+    )
+
+
+def _shapes(network: nn.Module) -> Mapping[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

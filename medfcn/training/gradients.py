@@ -1,0 +1,112 @@
+"""The gradient of a batch, in as many parts as the memory asks for."""
+
+import torch
+
+from medfcn.errors import TrainingError
+from medfcn.networks.objective import Objective
+from medfcn.networks.supervision import SupervisedFCN
+from medfcn.progress import Progress
+
+
+class Gradients:
+    """Computes the gradients of batches; when memory runs out, in smaller parts from then on.
+
+    The parts' gradients are added up, weighted by their slices. For losses that are means over slices or over voxels
+    that all count alike, and without batch normalisation, the sum is the gradient of the whole batch. Otherwise it is
+    not quite: batch statistics, a Dice over the batch, and means over weighted or unignored voxels are then those of
+    each part. Dropout draws part by part.
+
+    Args:
+        supervised: The network with the heads of its training.
+        objective: What is made small.
+        micro_batch: Slices in a part; starts as those of the batch.
+        use_bfloat16: Whether the network works in bfloat16.
+        progress: Is told when parts become smaller.
+
+    Attributes:
+        micro_batch: Slices in a part now.
+    """
+
+    def __init__(
+        self,
+        supervised: SupervisedFCN,
+        objective: Objective,
+        *,
+        micro_batch: int,
+        use_bfloat16: bool,
+        progress: Progress,
+    ) -> None:
+        self.supervised = supervised
+        self.objective = objective
+        self.micro_batch = micro_batch
+        self.use_bfloat16 = use_bfloat16
+        self.progress = progress
+        self._buffers = list(supervised.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    def set_gradients(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:
+        """Set the gradient of every parameter.
+
+        Args:
+            images: `(N, C, H, W)`.
+            targets: `(N, H, W)`.
+            seed: Of dropout.
+
+        Returns:
+            The loss, a scalar without a gradient, on the network's device.
+
+        Raises:
+            TrainingError: One slice alone does not fit into memory.
+        """
+        self._copy(self._buffers, self._before)
+        while True:
+            try:
+                return self._sum_of_parts(images, targets, seed=seed)
+            except torch.OutOfMemoryError as error:
+                if self.micro_batch == 1:
+                    raise TrainingError(
+                        "out of GPU memory with one slice at a time; set a smaller slices.window or network.width, "
+                        "or take another --device"
+                    ) from error
+            # Out of the handler, so that what the failed attempt held is free again.
+            self._halve(images.device)
+
+    def _halve(self, device: torch.device) -> None:
+        """Undo what the failed attempt changed, and take smaller parts."""
+        self.micro_batch = (self.micro_batch + 1) // 2
+        self._copy(self._before, self._buffers)
+        self.supervised.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.progress.say(
+            f"out of GPU memory: going on with {self.micro_batch} slices at a time, their gradients added up to a "
+            "batch's; batch statistics are now of so many slices"
+        )
+
+    def _sum_of_parts(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:
+        self.supervised.zero_grad(set_to_none=True)
+        # Dropout draws from here, so that a step does not depend on those before it.
+        torch.manual_seed(seed)
+        if len(images) <= self.micro_batch:
+            loss = self._loss(images, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        total = images.new_zeros(())
+        for part, wanted in zip(
+            torch.split(images, self.micro_batch), torch.split(targets, self.micro_batch), strict=True
+        ):
+            loss = self._loss(part, wanted) * (len(part) / len(images))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.use_bfloat16):
+            outputs = self.supervised(images)
+        loss: torch.Tensor = self.objective(outputs, targets)
+        return loss
+
+    @staticmethod
+    def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
+        if source:
+            torch._foreach_copy_(target, source)

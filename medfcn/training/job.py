@@ -1,0 +1,197 @@
+"""One training in its run folder: from the checked cases, or from where it was stopped, to the written model."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medfcn.config import Settings, budget_seconds
+from medfcn.errors import TrainingStoppedError
+from medfcn.evaluation import ScoreTable
+from medfcn.inference.card import CARD_FILE, read_card
+from medfcn.inference.devices import using_threads
+from medfcn.inference.model import Model
+from medfcn.progress import Progress
+from medfcn.slices.plan import Plan
+from medfcn.training.folds import Split
+from medfcn.training.identity import identity_of, key_of, read_identity, require_same, weights_key, write_identity
+from medfcn.training.lock import locked
+from medfcn.training.prepare import Prepared, Survey, ceiling_text, prepare
+from medfcn.training.record import Log, write_cases
+from medfcn.training.resume import Checkpoints, has_checkpoints
+from medfcn.training.run_folder import (
+    STATE_FOLDER,
+    VALIDATION_FOLDER,
+    clear,
+    is_finished,
+    remove_half_written,
+    write_run,
+)
+from medfcn.training.schedule import Length
+from medfcn.training.start import Start
+from medfcn.training.stop import Stop
+from medfcn.training.trainer import Machine, Trainer
+
+DEFAULT_BUDGET = "10m"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        folder: The run folder.
+        steps: Optimiser steps made.
+        validation: Scores of the validation cases.
+        seconds: Wall time.
+        cpu_seconds: User and system time of the process.
+    """
+
+    folder: Path
+    steps: int
+    validation: ScoreTable
+    seconds: float
+    cpu_seconds: float
+
+    def load(self, *, device: str = "auto") -> Model:
+        """The trained model."""
+        return Model.load(self.folder, device=device)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every training of a command.
+
+    Attributes:
+        found: The cases.
+        settings: All settings.
+        machine: Device, seed and clock.
+        start: What the network's first weights are.
+        length: How long; None takes the length of a stopped training, else the default.
+        threads: CPU threads; None takes those of a stopped training, else whichever number is the fastest.
+        resume: Go on with a stopped training.
+        stop: Looked at between two steps.
+        progress: Where messages go.
+    """
+
+    found: Survey
+    settings: Settings
+    machine: Machine
+    start: Start
+    length: Length | None
+    threads: int | None
+    resume: bool
+    stop: Stop
+    progress: Progress
+
+
+def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
+    """Fill a run folder that is locked."""
+    state, recorded, threads, length = folder / STATE_FOLDER, {}, job.threads, job.length
+    if job.resume:
+        recorded = read_identity(state)
+        threads, length = threads or recorded.get("threads"), length or _recorded_length(recorded)
+    length = length or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
+    identity = identity_of(job.found, split, made, job.settings, job.machine, length)
+    if threads is not None:
+        identity["threads"] = threads
+    require_same(recorded, identity, folder)
+    if not job.resume:
+        clear(folder)
+    remove_half_written(folder)
+    state.mkdir(exist_ok=True)
+    try:
+        prepared = prepare(job.found, split, made, state, job.progress)
+        write_cases(folder / "cases.csv", prepared)
+        _tell(prepared, job)
+        with using_threads(threads):
+            run = _train_prepared(folder, job, prepared, length, (recorded, identity))
+        shutil.rmtree(state)
+        return run
+    except BaseException:
+        # Before the first checkpoint half a run is of no use, unless it was stopped to go on later.
+        if not has_checkpoints(state) and not job.stop.is_asked:
+            clear(folder)
+        raise
+
+
+def _train_prepared(
+    folder: Path, job: Job, prepared: Prepared, length: Length, identities: tuple[dict[str, Any], dict[str, Any]]
+) -> Run:
+    """Train from the start or from the last checkpoint, and write what comes of it."""
+    machine, state, (recorded, identity) = job.machine, folder / STATE_FOLDER, identities
+    with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
+        torch.manual_seed(machine.seed)
+        log = Log(folder / "log.csv", started=machine.started)
+        network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=job.progress)
+        identity["first_weights"] = weights_key(network.state_dict())
+        trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
+        if "threads" not in identity:
+            torch.set_num_threads(trainer.fastest_threads())
+            identity["threads"] = torch.get_num_threads()
+        require_same(recorded, identity, folder)
+        write_identity(state, identity)
+        every = job.settings.training.checkpoint_seconds
+        checkpoints = Checkpoints(state, key_of(identity), every_seconds=every)
+        saved = checkpoints.latest(job.progress) if job.resume else None
+        if saved is not None:
+            trainer.restore(saved)
+            job.progress.say(f"going on after step {saved.step}")
+        elif job.resume:
+            job.progress.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
+        outcome = trainer.run(length, checkpoints=checkpoints, stop=job.stop)
+    seconds, used = trainer.time_used()
+    record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), **job.start.record}
+    table = write_run(folder, prepared, outcome, record)
+    return Run(folder, outcome.steps, table, *trainer.time_used())
+
+
+def _tell(prepared: Prepared, job: Job) -> None:
+    """Say what is trained on."""
+    split, made = prepared.split, prepared.plan
+    job.progress.say(
+        f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
+        f"{', '.join(prepared.survey.labels.names)}; {made.view} slices, windows {made.window[0]}×{made.window[1]}"
+    )
+    job.progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
+
+
+@contextmanager
+def stopping(folder: Path, stop: Stop) -> Iterator[None]:
+    """Turn an interrupt that a signal asked for into the one line that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not stop.is_asked:
+            raise
+        if is_finished(folder):
+            raise TrainingStoppedError(
+                "stopped; the run that was there is as it was", signal_number=stop.signal_number
+            ) from None
+        (folder / STATE_FOLDER).mkdir(exist_ok=True)
+        raise TrainingStoppedError(
+            "stopped; go on with the same command and --resume", signal_number=stop.signal_number
+        ) from None
+
+
+def finished_run(folder: Path, progress: Progress) -> Run:
+    """The run of a folder that needs no resuming."""
+    if (folder / STATE_FOLDER).is_dir():  # killed after the last file was written, and before the slices were removed
+        with locked(folder, progress):
+            shutil.rmtree(folder / STATE_FOLDER)
+    progress.say(f"{folder}: is finished; nothing is left to do")
+    training = read_card(folder / CARD_FILE).training
+    table = ScoreTable.from_csv(folder / VALIDATION_FOLDER / "scores.csv")
+    return Run(folder, training["steps"], table, training["seconds"], training["cpu_seconds"])
+
+
+def _recorded_length(recorded: Mapping[str, Any]) -> Length | None:
+    """The length that a stopped training was asked to be."""
+    try:
+        return Length(**recorded["length"])
+    except (KeyError, TypeError):
+        return None

@@ -1,0 +1,170 @@
+"""What a network's weights are when its training starts: random, an encoder trained elsewhere, or a whole run."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from medfcn.config import NetworkSettings, Settings, SliceSettings, override
+from medfcn.errors import SettingsError
+from medfcn.files import sha256_of
+from medfcn.inference.model import Model
+from medfcn.inference.state_dict import read_state_dict
+from medfcn.networks.carry import Carry, choose_carried, label_layers, require_same_parts
+from medfcn.networks.fcn import FCN, build_network, head_of
+from medfcn.networks.presets import with_preset
+from medfcn.networks.pretrained import encoder_weights, start_encoder
+from medfcn.progress import Progress
+from medfcn.slices.plan import Plan
+from medfcn.volumes import LabelMap
+from medfcn.volumes.names import printable, shown
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a network's first weights come from; from random numbers, where neither is given.
+
+    Attributes:
+        name: What messages call the run or the file.
+        run: The model whose weights are carried on.
+        encoder: A state dict in torchvision's layout, for the encoder alone.
+        record: What `model.json` keeps: the SHA-256 of the weights, never a path.
+    """
+
+    name: str = ""
+    run: Model | None = None
+    encoder: Mapping[str, torch.Tensor] | None = None
+    record: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan | None:
+        """How the run's volumes became slices."""
+        return None if self.run is None else self.run.card.plan
+
+    def settle(self, settings: Settings, *, preset: str | None, context: int | None) -> Settings:
+        """Settings with every part of the network set, the run's where the user leaves them open.
+
+        Without a preset, parts of the network that are not set are the run's. With one, they are the preset's, and
+        what no preset sets (`width`, `head`) is the run's. So is the context.
+
+        Args:
+            settings: As read, the user's single choices in them.
+            preset: As given by itself.
+            context: As given by itself; without it, a context of the default counts as left open.
+
+        Raises:
+            SettingsError: There is no such preset, or its parts do not fit each other.
+            ModelError: The weights are of another network.
+        """
+        if self.run is not None:
+            network = _network_after(self.run.card.settings.network, settings.network, preset=preset)
+            settings = dataclasses.replace(settings, network=network)
+            if context is None and settings.slices.context == SliceSettings().context:
+                settings = override(settings, "slices", context=self.run.card.plan.context)
+        settings = dataclasses.replace(settings, network=with_preset(settings.network))
+        if self.run is not None:
+            require_same_parts(settings.network, with_preset(self.run.card.settings.network), source=self.name)
+        if self.encoder is not None:
+            encoder_weights(self.encoder, settings.network, source=self.name)
+        return settings
+
+    def require_fit(self, settings: Settings, plan: Plan, labels: LabelMap) -> None:
+        """Refuse weights that do not fit the planned network, before anything is prepared.
+
+        Raises:
+            ModelError: They are of other shapes; the first tensor is named.
+        """
+        if self.run is not None:
+            with torch.device("meta"):
+                network = _build(settings, plan, labels)
+            self._carry(self.run, network, settings, plan, labels)
+
+    def network(self, settings: Settings, plan: Plan, labels: LabelMap, *, progress: Progress) -> FCN:
+        """The network as its training starts.
+
+        Args:
+            settings: From `settle`.
+            plan: How volumes become slices.
+            labels: What is segmented.
+            progress: Is told which weights were taken.
+
+        Raises:
+            ModelError: The weights do not fit.
+        """
+        network = _build(settings, plan, labels)
+        if self.run is not None:
+            carry = self._carry(self.run, network, settings, plan, labels)
+            carry.start(network, self.run.network)
+            progress.say(_said(self.name, carry, self.run.card.labels, labels))
+        if self.encoder is not None:
+            weights = encoder_weights(self.encoder, settings.network, source=self.name)
+            start_encoder(network.encoder, weights, image_channels=len(plan.intensities), context=plan.context)
+            progress.say(f"the encoder starts from {self.name}, the other layers at random")
+        return network
+
+    def _carry(self, run: Model, network: FCN, settings: Settings, plan: Plan, labels: LabelMap) -> Carry:
+        count = len(labels.entries)
+        same_labels = labels.names == run.card.labels.names and head_of(settings.network, count) == run.head
+        layers = label_layers(settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=count)
+        return choose_carried(network, run.network, label_layers=layers, same_labels=same_labels, source=self.name)
+
+
+def find_start(init: Path | str | None, encoder: Path | str | None, *, output: Path | str | None = None) -> Start:
+    """Read what a training starts from.
+
+    Args:
+        init: A run folder.
+        encoder: A weights file; see `read_state_dict`.
+        output: The run folder to make.
+
+    Raises:
+        SettingsError: Both are given, or the run would be replaced by what starts from it.
+        MissingFileError: The run or the file is not there.
+        ModelError: It cannot be read.
+    """
+    if init is not None and encoder is not None:
+        raise SettingsError("init and encoder_weights are given together; give one of them")
+    if init is not None:
+        if output is not None and Path(init).resolve() == Path(output).resolve():
+            raise SettingsError(f"{output}: is the run to start from, and would be replaced; choose another output")
+        run = Model.load(init, device="cpu")
+        return Start(shown(init), run=run, record={"init": run.card.weights_sha256})
+    if encoder is not None:
+        state = read_state_dict(encoder)
+        return Start(shown(encoder), encoder=state, record={"encoder_weights": sha256_of(encoder)})
+    return Start()
+
+
+def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str | None) -> NetworkSettings:
+    """`given` with what it leaves open as the run has it; see `Start.settle`."""
+    defaults = NetworkSettings()
+    chosen = {
+        part.name: getattr(given, part.name)
+        for part in dataclasses.fields(given)
+        if getattr(given, part.name) != getattr(defaults, part.name)
+    }
+    if preset is None and "preset" not in chosen:
+        return dataclasses.replace(run, **chosen)
+    return dataclasses.replace(given, **({"width": run.width, "head": run.head} | chosen))
+
+
+def _build(settings: Settings, plan: Plan, labels: LabelMap) -> FCN:
+    return build_network(
+        settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=len(labels.entries)
+    )
+
+
+def _said(name: str, carry: Carry, before: LabelMap, labels: LabelMap) -> str:
+    """In one line, which weights a training starts from."""
+    count = sum(len(names) for names in (carry.taken, carry.zeroed, carry.relabelled, carry.fresh))
+    parts = [f"starts from {name}: {len(carry.taken)} of {count} tensors"]
+    if carry.zeroed:
+        parts.append("the new skips' scores start at zero")
+    if carry.relabelled:
+        was, now = (printable(", ".join(each.names), limit=60) for each in (before, labels))
+        parts.append(f"the layers of the labels start at random, because the run has {was} and this one {now}")
+    if carry.fresh:
+        parts.append("new upsampling starts as linear interpolation")
+    return "; ".join(parts)

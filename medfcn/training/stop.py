@@ -1,0 +1,72 @@
+"""Asking a training to stop: it does so between two steps, and saves where it stands."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """A wish to stop, made by a signal or by another thread.
+
+    A training that was given one looks at it after every step and every validated case, saves its state, and raises
+    `TrainingStoppedError`.
+
+    Attributes:
+        signal_number: The signal that asked; that of Ctrl-C when something else did.
+        is_asked: Whether anything did.
+        is_looked_at: Whether a training is in its loop, and will come to look.
+
+    Example:
+        >>> stop = Stop()
+        >>> threading.Timer(3600, stop.ask).cancel()  # a script might stop its training after an hour
+        >>> stop.is_asked
+        False
+    """
+
+    def __init__(self) -> None:
+        self.signal_number = int(signal.SIGINT)
+        self.is_asked = False
+        self.is_looked_at = False
+
+    def ask(self, signal_number: int = signal.SIGINT) -> None:
+        """Ask to stop."""
+        self.signal_number = int(signal_number)
+        self.is_asked = True
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """While a training looks at it."""
+        self.is_looked_at = True
+        try:
+            yield
+        finally:
+            self.is_looked_at = False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Let SIGTERM and Ctrl-C ask to stop, until the end of the block.
+
+    Where no training looks, and at a second Ctrl-C, `KeyboardInterrupt` is raised at once. Signals that are ignored
+    (as under `nohup … &`) stay so. Outside the main thread, which alone may handle signals, nothing is changed.
+    """
+    stop = Stop()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        impatient = stop.is_asked and number == signal.SIGINT
+        stop.ask(number)
+        if impatient or not stop.is_looked_at:
+            raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

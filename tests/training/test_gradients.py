@@ -1,0 +1,171 @@
+"""When memory runs out, the same gradient comes in parts; when numbers run out of their range, nothing is learnt."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import medfcn
+from medfcn.config import NetworkSettings, Settings, TrainingSettings, override
+from medfcn.errors import TrainingError, TrainingStoppedError
+from medfcn.files import sha256_of
+from medfcn.networks.fcn import build_network
+from medfcn.networks.objective import Objective
+from medfcn.networks.supervision import Outputs, SupervisedFCN
+from medfcn.training.gradients import Gradients
+from medfcn.training.trainer import Trainer
+from tests.training.test_resume import StopAfter, Told, last_state
+
+
+def gradients_of(normalisation: Any, *, micro_batch: int, training: TrainingSettings, fits: int = 99) -> Gradients:
+    """For a small network, on a device in whose memory so many slices fit."""
+    network_settings = NetworkSettings(normalisation=normalisation, head="sigmoid")
+    torch.manual_seed(0)
+    network = build_network(network_settings, widths=(4, 8), channels_in=1, label_count=1)
+    supervised = SupervisedFCN(network, label_count=1, deep=True, presence=False, distances=False).train()
+    objective = Objective.of(Settings(network=network_settings, training=training), 1)
+    limit_memory(supervised, fits)
+    return Gradients(supervised, objective, micro_batch=micro_batch, use_bfloat16=False, progress=Told())
+
+
+def limit_memory(supervised: SupervisedFCN, fits: int) -> None:
+    original = supervised.forward
+
+    def forward(slices: torch.Tensor) -> Outputs:
+        outputs = original(slices)
+        if len(slices) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return outputs
+
+    supervised.forward = forward  # type: ignore[method-assign]
+
+
+def batch(count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(1)
+    images = torch.randn(count, 1, 16, 16, generator=random)
+    return images, (images[:, 0] + torch.randn(count, 16, 16, generator=random) > 1).long()
+
+
+def gradient(gradients: Gradients) -> torch.Tensor:
+    parts = [
+        parameter.grad.flatten() for parameter in gradients.supervised.parameters() if parameter.grad is not None
+    ]
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [TrainingSettings(loss="ce"), TrainingSettings(loss="ce_dice", dice_over="slice"), TrainingSettings(loss="mse")],
+    ids=lambda training: training.loss,
+)
+@pytest.mark.parametrize("normalisation", ["none", "instance"])
+def test_parts_add_up_to_the_gradient_of_the_batch(training: TrainingSettings, normalisation: str) -> None:
+    whole = gradients_of(normalisation, micro_batch=12, training=training)
+    loss = whole.set_gradients(*batch(), seed=3)
+    parts = gradients_of(normalisation, micro_batch=12, training=training, fits=5)
+    loss_of_parts = parts.set_gradients(*batch(), seed=3)
+    assert parts.micro_batch == 3  # 12, then 6, then 3, which fits
+    assert loss_of_parts == pytest.approx(float(loss), rel=1e-5)
+    torch.testing.assert_close(gradient(parts), gradient(whole), rtol=1e-3, atol=1e-6)
+    assert isinstance(parts.progress, Told)
+    assert [line.split(";")[0] for line in parts.progress.lines] == [
+        f"out of GPU memory: going on with {count} slices at a time, their gradients added up to a batch's"
+        for count in (6, 3)
+    ]
+
+
+def test_an_attempt_that_failed_leaves_no_trace() -> None:
+    failed = gradients_of("batch", micro_batch=12, training=TrainingSettings(), fits=3)
+    failed.set_gradients(*batch(), seed=3)
+    clean = gradients_of("batch", micro_batch=3, training=TrainingSettings())
+    clean.set_gradients(*batch(), seed=3)
+    assert torch.equal(gradient(failed), gradient(clean))
+    for one, other in zip(failed.supervised.buffers(), clean.supervised.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_one_slice_that_does_not_fit_is_told_in_one_line() -> None:
+    hopeless = gradients_of("batch", micro_batch=12, training=TrainingSettings(), fits=0)
+    with pytest.raises(TrainingError, match="out of GPU memory with one slice at a time; set a smaller"):
+        hopeless.set_gradients(*batch(), seed=3)
+
+
+def test_a_training_that_runs_out_of_memory_goes_on_and_can_be_resumed(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = SupervisedFCN.forward
+
+    def forward(self: SupervisedFCN, slices: torch.Tensor) -> Outputs:
+        if len(slices) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, slices)
+
+    monkeypatch.setattr(SupervisedFCN, "forward", forward)
+    settings = override(Settings(), "training", checkpoint_seconds=3600.0)
+    common: dict[str, Any] = {"steps": 6, "settings": settings, "device": "cpu", "threads": 1}
+    say = Told()
+    run = medfcn.train(balls, tmp_path / "whole", progress=say, **common)
+    assert sum("out of GPU memory: going on with" in line for line in say.lines) == 2
+    assert json.loads((run.folder / "model.json").read_text())["training"]["micro_batch"] == 8
+    with pytest.raises(TrainingStoppedError):
+        medfcn.train(balls, tmp_path / "stopped", stop=StopAfter(3), **common)
+    assert last_state(tmp_path / "stopped").micro_batch == 8
+    resumed = medfcn.train(balls, tmp_path / "stopped", resume=True, **common)
+    assert sha256_of(resumed.folder / "model.safetensors") == sha256_of(run.folder / "model.safetensors")
+
+
+def test_memory_that_runs_out_elsewhere_is_told_in_one_line(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **choices: Any) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("medfcn.training.trainer.mean_dice", full)
+    with pytest.raises(TrainingError, match=r"out of GPU memory; set a smaller slices\.window"):
+        medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
+
+
+def test_a_gradient_that_is_not_finite_stops_at_its_step_and_leaves_the_last_good_state(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Objective.forward
+    calls = []
+
+    def broken(self: Objective, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        loss = original(self, outputs, targets)
+        # The square root of nothing: a finite number with an infinite slope.
+        return loss + (outputs.logits[0].sum() * 0).abs().sqrt() if len(calls) == 5 else loss
+
+    monkeypatch.setattr(Objective, "forward", broken)
+    settings = override(Settings(), "training", checkpoint_seconds=0.0)
+    common: dict[str, Any] = {"steps": 6, "settings": settings, "device": "cpu", "threads": 1}
+    with pytest.raises(TrainingError, match=r"step 5: the gradient's norm is nan; its slices are of ball_\d"):
+        medfcn.train(balls, tmp_path / "run", **common)
+    state = last_state(tmp_path / "run")
+    assert state.step == 4
+    assert all(torch.isfinite(tensor).all() for tensor in (*state.supervised.values(), *state.averaged.values()))
+    resumed = medfcn.train(balls, tmp_path / "run", resume=True, **common)  # it was the machine, not the data
+    whole = medfcn.train(balls, tmp_path / "whole", **common)
+    assert sha256_of(resumed.folder / "model.safetensors") == sha256_of(whole.folder / "model.safetensors")
+
+
+def test_targets_beyond_the_labels_are_refused_with_the_case(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.__init__
+
+    def damage(self: Trainer, prepared: Any, *arguments: Any, **choices: Any) -> None:
+        for path in (tmp_path / "run" / "state").glob("*.labels.npy"):
+            array = np.load(path)
+            array[array == 1] = 7
+            with path.open("r+b") as file:
+                np.save(file, array)
+        original(self, prepared, *arguments, **choices)
+
+    monkeypatch.setattr(Trainer, "__init__", damage)
+    with pytest.raises(TrainingError, match=r"ball_\d: its prepared slices hold the target 7, beyond the 1 labels"):
+        medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)

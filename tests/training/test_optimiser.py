@@ -1,0 +1,79 @@
+"""Which weights are trained, and how fast."""
+
+import pytest
+import torch
+
+from medfcn.config import NetworkSettings, TrainingSettings
+from medfcn.networks.fcn import build_network
+from medfcn.networks.presets import PRESETS, with_preset
+from medfcn.networks.supervision import SupervisedFCN
+from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
+
+
+def _supervised(**parts: object) -> SupervisedFCN:
+    torch.manual_seed(0)
+    settings = NetworkSettings(**({"widths": (4, 6, 8), "score_channels": 5} | parts))  # type: ignore[arg-type]
+    network = build_network(settings, widths=settings.widths or (4, 6, 8), channels_in=1, label_count=1)
+    return SupervisedFCN(network, label_count=1, deep=True, presence=True, distances=True)
+
+
+def _step(supervised: SupervisedFCN, training: TrainingSettings) -> None:
+    optimiser = build_optimiser(supervised, training)
+    for group in optimiser.param_groups:
+        group["lr"] = group["scale"] * 1e-2
+    set_training_mode(supervised, training)
+    outputs = supervised(torch.randn(4, 1, 24, 24, generator=torch.Generator().manual_seed(1)))
+    assert outputs.presence is not None
+    assert outputs.distances is not None
+    sum(
+        [*(part.square().mean() for part in outputs.logits), outputs.presence.sum(), outputs.distances.sum()]
+    ).backward()
+    optimiser.step()
+
+
+def test_every_weight_is_trained_once() -> None:
+    supervised = _supervised()
+    for training in (TrainingSettings(), TrainingSettings(layer_decay=0.5)):
+        trained = [part for group in build_optimiser(supervised, training).param_groups for part in group["params"]]
+        assert sorted(map(id, trained)) == sorted(id(part) for part in supervised.parameters())
+
+
+def test_a_frozen_encoder_keeps_every_number_and_the_decoder_moves() -> None:
+    supervised = _supervised()
+    before = {name: tensor.clone() for name, tensor in supervised.state_dict().items()}
+    _step(supervised, TrainingSettings(freeze_encoder=True))
+    after = supervised.state_dict()
+    for name, tensor in before.items():
+        if name.startswith("network.encoder."):
+            assert torch.equal(tensor, after[name]), name
+    assert not torch.equal(before["network.head.weight"], after["network.head.weight"])
+
+
+def test_frozen_statistics_stay_and_weights_move() -> None:
+    supervised = _supervised()
+    before = {name: tensor.clone() for name, tensor in supervised.state_dict().items()}
+    _step(supervised, TrainingSettings(freeze_statistics=True))
+    after = supervised.state_dict()
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]) == ("running_" in name or "num_batches" in name), name
+
+
+def test_each_encoder_level_moves_less_than_the_one_after_it() -> None:
+    supervised = _supervised()
+    scales = {
+        id(part): group["scale"]
+        for group in build_optimiser(supervised, TrainingSettings(layer_decay=0.5)).param_groups
+        for part in group["params"]
+    }
+    levels = supervised.network.encoder.levels
+    assert [{scales[id(part)] for part in level.parameters()} for level in levels] == [{0.125}, {0.25}, {0.5}]
+    assert scales[id(supervised.network.head.weight)] == 1.0
+
+
+@pytest.mark.parametrize(("width", "rate"), [(1.0, 5e-4), (0.5, 1e-3), (0.125, 4e-3), (0.0625, 4e-3)])
+def test_wide_networks_without_normalisation_start_slower(width: float, rate: float) -> None:
+    settings = with_preset(NetworkSettings(preset="fcn8s", width=width))
+    with torch.device("meta"):
+        network = build_network(settings, widths=PRESETS["fcn8s"].widths or (), channels_in=1, label_count=1)
+    assert largest_rate(network, settings, TrainingSettings()) == pytest.approx(rate)
+    assert largest_rate(network, settings, TrainingSettings(learning_rate=0.1)) == 0.1

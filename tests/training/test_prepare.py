@@ -1,0 +1,88 @@
+"""From files to prepared slices: what nobody labelled stays what it is on the way."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medfcn.config import Settings, override
+from medfcn.progress import Silent
+from medfcn.slices.plan import Plan
+from medfcn.training.prepare import ReadCase, Survey, ceiling, plan_training, prepare, survey
+from medfcn.volumes import IGNORED, LabelMap, ReadOptions, Volume, find_dataset
+from tests.conftest import draw_ball, write_case
+
+IGNORING = LabelMap.parse("ball=1,ignore=255")
+
+
+def scribble(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask in every third slice; nobody labelled the others."""
+    drawn = np.full_like(mask, 255)
+    drawn[:, :, ::3] = mask[:, :, ::3]
+    return drawn
+
+
+@pytest.fixture
+def scribbled(tmp_path: Path) -> Path:
+    for number in range(4):
+        image, mask = draw_ball(number)
+        write_case(tmp_path / "data", f"ball_{number}", image, scribble(mask))
+    return tmp_path / "data"
+
+
+def surveyed(root: Path, labels: LabelMap | None) -> Survey:
+    return survey(find_dataset(root), labels, ReadOptions(), skip_bad=False, progress=Silent())
+
+
+def test_ignored_voxels_reach_the_slices_as_they_are(scribbled: Path, tmp_path: Path) -> None:
+    found = surveyed(scribbled, IGNORING)
+    settings = override(Settings(), "slices", view="axial")
+    split, plan = plan_training(found, settings, seed=0)
+    (tmp_path / "store").mkdir()
+    prepared = prepare(found, split, plan, tmp_path / "store", Silent())
+    for case in prepared.store.cases:
+        whole = draw_ball(int(case.id[-1]))[1]
+        assert found.fingerprints[case.id].label_voxels == (int(whole[:, :, ::3].sum()),)
+        assert [bool((labels == IGNORED).all()) for labels in case.labels] == [n % 3 != 0 for n in range(12)]
+        assert len(case.label_slices) == 1
+        assert all(number % 3 == 0 for number in case.label_slices[0])
+        labelled = case.labels[::3]
+        assert int((labelled == 1).sum()) == int(whole[:, :, ::3].sum())
+        assert set(np.unique(labelled)) <= {0, 1}
+    assert set(prepared.ceilings.values()) == {1.0}
+
+
+def test_the_label_that_dataset_json_ignores_needs_no_option(scribbled: Path) -> None:
+    for path in (scribbled / "labels").iterdir():
+        mask = nibabel.load(path)
+        voxels = np.asarray(mask.dataobj)
+        nibabel.save(nibabel.Nifti1Image(np.where(voxels == 255, 2, voxels).astype(np.uint8), mask.affine), path)
+    (scribbled / "dataset.json").write_text('{"labels": {"background": 0, "ball": 1, "ignore": 2}}')
+    for labels in (None, LabelMap.parse("ball=1")):
+        found = surveyed(scribbled, labels)
+        assert (found.labels.names, found.labels.ignored) == (("ball",), (2,))
+        assert found.fingerprints["ball_0"].label_voxels == (int(draw_ball(0)[1][:, :, ::3].sum()),)
+    (scribbled / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1], "ignore": 2}}')
+    assert surveyed(scribbled, None).labels.names == ("label_1",)
+
+
+def test_the_ceiling_leaves_out_what_is_ignored(scribbled: Path) -> None:
+    """On a coarser grid a wholly labelled case loses as much as before; ignoring the outside loses no more."""
+    image, mask = draw_ball(0)
+    found = surveyed(scribbled, IGNORING)
+    _, plan = plan_training(found, Settings(), seed=0)
+    coarse = Plan.from_json(plan.to_json() | {"spacing_mm": [2.5, 2.5, None]})
+    volume = Volume(image, np.diag([-1.0, -1.0, 1.5, 1.0]), name="a")
+
+    def best(labels: NDArray[np.uint8]) -> float:
+        return ceiling(ReadCase((volume,), labels, ("", "")), coarse, 1)
+
+    whole = best(mask)
+    assert 0.8 < whole < 1.0
+    far = mask.copy()
+    far[:, :, :2] = IGNORED
+    assert best(far) == pytest.approx(whole, abs=0.03)
+    inside = np.where(mask == 1, mask, IGNORED).astype(np.uint8)
+    assert best(inside) == 1.0
