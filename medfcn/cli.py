@@ -78,6 +78,12 @@ def _check_labels(text: str) -> object:
     return LabelMap.parse(text)
 
 
+def _check_fold(text: str) -> object:
+    from medfcn.training.folds import Folds
+
+    return Folds.of(text, None)
+
+
 def _check_budget(text: str) -> object:
     from medfcn.config import budget_seconds
 
@@ -252,6 +258,10 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @_reading
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
+@click.option("--fold", metavar="K/N", callback=_checked(_check_fold), help="Train fold K of N, into RUN/fold_K.")
+@click.option(
+    "--folds", type=click.IntRange(min=2), metavar="N", help="Train N folds into RUN/fold_1 …, sharing the budget."
+)
 @click.option(
     "--resume", is_flag=True, help="Go on with the training that was stopped in RUN, and end as it would have."
 )
@@ -269,12 +279,15 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     lengths = [name for name in ("budget", "epochs", "steps") if choices[name] is not None]
     if len(lengths) > 1:
         raise click.UsageError(f"{' and '.join(lengths)} are given together; give one of them")
+    if choices["fold"] is not None and choices["folds"] is not None:
+        raise click.UsageError("fold and folds are given together; give one of them")
     progress = for_terminal()
     ids = read_ids(leave_out) if leave_out else ()
     with stop_on_signals() as stop:
         run = run_training(dataset, output, settings=config, leave_out=ids, stop=stop, progress=progress, **choices)
-    if not (run.folder / REPORT_FILE).is_file():
-        train_report(run.folder, dataset, allow_outside=choices["allow_outside"], progress=progress)
+    for folder in run.scored:
+        if not (folder / REPORT_FILE).is_file():
+            train_report(folder, dataset, allow_outside=choices["allow_outside"], progress=progress)
     click.echo(f"Validation, {run.folder} (see report.html in it):")
     click.echo(run.validation.to_text())
 

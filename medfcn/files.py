@@ -144,7 +144,12 @@ def sha256_of(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_WROTE_THESE = (("model.json", "model.safetensors"), ("scores.csv", "summary.json"), ("state/*.npy",))
+_WROTE_THESE = (
+    ("model.json", "model.safetensors"),
+    ("scores.csv", "summary.json"),
+    ("state/*.npy",),
+    (".medfcn.lock",),
+)
 """What stands together in a run, in scores, and in what a training leaves that was killed."""
 _INSIDE = ("run", "masks", "fold_*")
 """Folders within an output that are outputs themselves."""

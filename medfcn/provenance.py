@@ -17,7 +17,15 @@ from medfcn.evaluation import ScoreTable
 from medfcn.volumes import LabelMap, VolumeLike
 from medfcn.volumes.names import stem_of
 
-__all__ = ["facts_of", "failures_beside", "labels_of_run", "log_of_run", "sidecar_of", "validation_table"]
+__all__ = [
+    "facts_of",
+    "failures_beside",
+    "folders_of_run",
+    "labels_of_run",
+    "log_of_run",
+    "sidecar_of",
+    "validation_table",
+]
 
 _MOST_FACTS = 400
 
@@ -48,13 +56,19 @@ def failures_beside(masks: Path) -> tuple[tuple[str, str], ...]:
     return tuple((row[0], row[1]) for row in rows if len(row) >= 2)
 
 
+def folders_of_run(run: Path) -> tuple[Path, ...]:
+    """The folders of a run's models: its folds, where it has any, else itself."""
+    folds = sorted(path for path in run.glob("fold_*") if path.is_dir())
+    return (run,) if (run / "model.json").is_file() or not folds else tuple(folds)
+
+
 def labels_of_run(run: Path) -> LabelMap:
     """The labels that the card of a run names.
 
     Raises:
         MissingFileError: There is no such card.
     """
-    card = _read_json(run / "model.json")
+    card = _read_json(folders_of_run(run)[0] / "model.json")
     if not isinstance(card, dict) or "labels" not in card:
         raise MissingFileError(
             f"{run.name}: no model.json that names labels; give a folder that `medfcn train` finished"
@@ -85,7 +99,7 @@ def facts_of(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, d
                 if text not in made_by.setdefault(name, []):
                     made_by[name].append(text)
     facts["Predictions were made by"] = {name: "; ".join(values[:8]) for name, values in made_by.items()}
-    card = None if run is None else _read_json(Path(run) / "model.json")
+    card = None if run is None else _read_json(folders_of_run(Path(run))[0] / "model.json")
     if isinstance(card, dict):
         facts["Model"] = {name: card[name] for name in ("weights_sha256", "intended_use", "channels") if name in card}
         facts["Model"] = dict(islice(_flat(facts["Model"]), _MOST_FACTS))

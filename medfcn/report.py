@@ -20,7 +20,15 @@ from medfcn.evaluation.scores import original_values, written_values
 from medfcn.evaluation.viewing import CaseVolumes
 from medfcn.files import refuse_existing
 from medfcn.progress import Progress, Silent
-from medfcn.provenance import facts_of, failures_beside, labels_of_run, log_of_run, sidecar_of, validation_table
+from medfcn.provenance import (
+    facts_of,
+    failures_beside,
+    folders_of_run,
+    labels_of_run,
+    log_of_run,
+    sidecar_of,
+    validation_table,
+)
 from medfcn.volumes import (
     LabelMap,
     Volume,
@@ -110,7 +118,8 @@ def train_report(
     """Write the report of a run's validation cases.
 
     Args:
-        run: A finished run folder: its `validation/` holds masks and `scores.csv`.
+        run: A finished run folder: its `validation/` holds masks and `scores.csv`; or a folder of folds, with the
+            scores of all and the masks in each.
         dataset: The dataset it was trained on, for images and references.
         output: The file to write; `report.html` in the run folder unless given.
         allow_outside: As in `train`.
@@ -139,7 +148,8 @@ def train_report(
             f"{Path(dataset).name}: holds none of the validation cases of {run.name}; "
             "give the dataset it was trained on"
         )
-    masks = {case: mask for case, mask in find_masks(run / "validation").items() if case in due}
+    found_masks = [find_masks(folder / "validation") for folder in folders_of_run(run)]
+    masks = {case: mask for each in found_masks for case, mask in each.items() if case in due}
     pairs = Pairs(references, dict(masks), tuple(sorted(due - set(masks))), ())
     meaning = Meaning(labels, others=written_values(labels))
     pictures: dict[str, Sequence[VolumeLike]] = {case.id: list(case.images) for case in found.values()}

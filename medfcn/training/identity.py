@@ -49,6 +49,7 @@ def identity_of(
         "training": {case: list(found.hashes[case]) for case in split.training},
         "validation": {case: list(found.hashes[case]) for case in split.validation},
         "plan": planned,
+        "fold": split.fold,
     }
 
 
@@ -90,6 +91,14 @@ def read_identity(folder: Path) -> dict[str, Any]:
     return value
 
 
+def recorded_length(recorded: Mapping[str, Any]) -> Length | None:
+    """The length that a stopped training was asked to be; None when nothing is recorded."""
+    try:
+        return Length(**recorded["length"])
+    except (KeyError, TypeError):
+        return None
+
+
 def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     """Refuse to go on with a training as something else than it was.
 
@@ -100,9 +109,18 @@ def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Pa
 
     Raises:
         TrainingError: They differ; the message names what does.
+
+    Example:
+        >>> require_same({"seed": 1, "threads": 2}, {"seed": 3, "threads": 2}, Path("run"))
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.TrainingError: run: cannot be resumed as something else: seed is 3, was 1; resume it as it was \
+started, or start again with --overwrite
     """
-    then = dict(_flat({name: recorded[name] for name in now if name in recorded}))
-    here = dict(_flat(json.loads(json.dumps({name: now[name] for name in now if name in recorded}))))
+    then, here = (
+        dict(_flat(json.loads(json.dumps({name: side[name] for name in now if name in recorded}))))
+        for side in (recorded, now)
+    )
     names = [name for name in here | then if here.get(name) != then.get(name)]
     if not names:
         return

@@ -1,7 +1,7 @@
 """One training in its run folder: from the checked cases, or from where it was stopped, to the written model."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,20 @@ from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.inference.card import CARD_FILE, read_card
 from medfcn.inference.devices import using_threads
-from medfcn.inference.model import Model
-from medfcn.progress import Progress
+from medfcn.inference.model import Model, Predictor
+from medfcn.inference.predict import load
+from medfcn.progress import Progress, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
-from medfcn.training.identity import identity_of, key_of, read_identity, require_same, weights_key, write_identity
+from medfcn.training.identity import (
+    identity_of,
+    key_of,
+    read_identity,
+    recorded_length,
+    require_same,
+    weights_key,
+    write_identity,
+)
 from medfcn.training.lock import locked
 from medfcn.training.prepare import Prepared, Survey, ceiling_text, prepare
 from medfcn.training.record import Log, write_cases
@@ -48,7 +57,8 @@ class Run:
         steps: Optimiser steps made.
         validation: Scores of the validation cases.
         seconds: Wall time.
-        cpu_seconds: User and system time of the process.
+        cpu_seconds: User and system time.
+        scored: Every folder that holds scores of its own, and is due a report.
     """
 
     folder: Path
@@ -56,10 +66,13 @@ class Run:
     validation: ScoreTable
     seconds: float
     cpu_seconds: float
+    scored: tuple[Path, ...]
 
-    def load(self, *, device: str = "auto") -> Model:
-        """The trained model."""
-        return Model.load(self.folder, device=device)
+    def load(self, *, device: str = "auto") -> Predictor:
+        """The trained model; of folds, the mean of theirs."""
+        return (
+            Model.load(self.folder, device=device) if is_finished(self.folder) else load(self.folder, device=device)
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
     state, recorded, threads, length = folder / STATE_FOLDER, {}, job.threads, job.length
     if job.resume:
         recorded = read_identity(state)
-        threads, length = threads or recorded.get("threads"), length or _recorded_length(recorded)
+        threads, length = threads or recorded.get("threads"), length or recorded_length(recorded)
     length = length or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
     identity = identity_of(job.found, split, made, job.settings, job.machine, length)
     if threads is not None:
@@ -110,13 +123,17 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
         _tell(prepared, job)
         with using_threads(threads):
             run = _train_prepared(folder, job, prepared, length, (recorded, identity))
+        del prepared  # a network file system removes no file that is still mapped
         shutil.rmtree(state)
-        return run
     except BaseException:
         # Before the first checkpoint half a run is of no use, unless it was stopped to go on later.
         if not has_checkpoints(state) and not job.stop.is_asked:
             clear(folder)
         raise
+    job.progress.say(
+        f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}"
+    )
+    return run
 
 
 def _train_prepared(
@@ -126,7 +143,7 @@ def _train_prepared(
     machine, state, (recorded, identity) = job.machine, folder / STATE_FOLDER, identities
     with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
         torch.manual_seed(machine.seed)
-        log = Log(folder / "log.csv", started=machine.started)
+        log = Log(folder / "log.csv", started=machine.started, cpu_before=-machine.cpu_started)
         network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=job.progress)
         identity["first_weights"] = weights_key(network.state_dict())
         trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
@@ -145,9 +162,13 @@ def _train_prepared(
             job.progress.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
         outcome = trainer.run(length, checkpoints=checkpoints, stop=job.stop)
     seconds, used = trainer.time_used()
-    record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), **job.start.record}
+    record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "seed": machine.seed, **job.start.record}
+    if length.budget_seconds is not None:
+        record["budget_seconds"] = length.budget_seconds
+    if prepared.split.fold:
+        record["fold"] = prepared.split.fold
     table = write_run(folder, prepared, outcome, record)
-    return Run(folder, outcome.steps, table, *trainer.time_used())
+    return Run(folder, outcome.steps, table, *trainer.time_used(), scored=(folder,))
 
 
 def _tell(prepared: Prepared, job: Job) -> None:
@@ -161,18 +182,24 @@ def _tell(prepared: Prepared, job: Job) -> None:
 
 
 @contextmanager
-def stopping(folder: Path, stop: Stop) -> Iterator[None]:
-    """Turn an interrupt that a signal asked for into the one line that says how to go on."""
+def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
+    """Turn an interrupt that a signal asked for into the one line that says how to go on.
+
+    Args:
+        folders: The locked run folders to be filled, in order.
+        stop: What the signal asked.
+    """
     try:
         yield
     except KeyboardInterrupt:
         if not stop.is_asked:
             raise
-        if is_finished(folder):
+        unfinished = [folder for folder in folders if not is_finished(folder)]
+        if not unfinished:
             raise TrainingStoppedError(
-                "stopped; the run that was there is as it was", signal_number=stop.signal_number
+                "stopped; what was there is as it was", signal_number=stop.signal_number
             ) from None
-        (folder / STATE_FOLDER).mkdir(exist_ok=True)
+        (unfinished[0] / STATE_FOLDER).mkdir(exist_ok=True)
         raise TrainingStoppedError(
             "stopped; go on with the same command and --resume", signal_number=stop.signal_number
         ) from None
@@ -186,12 +213,4 @@ def finished_run(folder: Path, progress: Progress) -> Run:
     progress.say(f"{folder}: is finished; nothing is left to do")
     training = read_card(folder / CARD_FILE).training
     table = ScoreTable.from_csv(folder / VALIDATION_FOLDER / "scores.csv")
-    return Run(folder, training["steps"], table, training["seconds"], training["cpu_seconds"])
-
-
-def _recorded_length(recorded: Mapping[str, Any]) -> Length | None:
-    """The length that a stopped training was asked to be."""
-    try:
-        return Length(**recorded["length"])
-    except (KeyError, TypeError):
-        return None
+    return Run(folder, training["steps"], table, training["seconds"], training["cpu_seconds"], scored=(folder,))

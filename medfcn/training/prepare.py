@@ -226,8 +226,13 @@ class Prepared:
 def plan_training(found: Survey, settings: Settings, *, seed: int, like: Plan | None = None) -> tuple[Split, Plan]:
     """Split the cases and plan from those that are trained on; `like` is the plan of a run to start from."""
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
+    return split, plan_split(found, split, settings, like=like)
+
+
+def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | None = None) -> Plan:
+    """Plan from the cases of a split that are trained on."""
     training = [found.fingerprints[case_id] for case_id in split.training]
-    return split, make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
+    return make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
 
 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:

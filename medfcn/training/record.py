@@ -16,7 +16,8 @@ class Log:
     Args:
         path: Where to write.
         started: `time.monotonic()` when the command began; earlier by what a stopped training had used.
-        cpu_before: CPU seconds to add to those of this process, for a training that was stopped and goes on.
+        cpu_before: CPU seconds to add to those of this process: less what it had used for other things, and more what
+            a training that goes on had used before it was stopped.
     """
 
     def __init__(self, path: Path, *, started: float, cpu_before: float = 0.0) -> None:
@@ -28,7 +29,7 @@ class Log:
     def add(
         self, *, step: int, epoch: float, loss: float, learning_rate: float, validation_dice: float | None
     ) -> None:
-        """Add a row; wall and CPU seconds are those of the whole command so far."""
+        """Add a row; wall and CPU seconds are those of the whole training so far, the data check included."""
         seconds = round(time.monotonic() - self.started, 2)
         used = round(self.cpu_before + cpu_seconds(), 2)
         self.rows.append((step, round(epoch, 2), loss, learning_rate, validation_dice, seconds, used))

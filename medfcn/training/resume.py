@@ -10,6 +10,7 @@ import dataclasses
 import json
 import pickle
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -160,7 +161,9 @@ class Checkpoints:
         tensors = mark.with_suffix(".pt")
         if content.get("sha256") != sha256_of(tensors):
             raise ValueError("its SHA-256 is not the one that was written down")
-        return State.from_plain(torch.load(tensors, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that are no checkpoints, which are refused
+            return State.from_plain(torch.load(tensors, map_location="cpu", weights_only=True))
 
 
 def has_checkpoints(folder: Path) -> bool:

@@ -2,21 +2,29 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.config import Settings, budget_seconds, override, read_settings
 from medfcn.errors import SettingsError
 from medfcn.inference.devices import choose_device
-from medfcn.progress import Progress, Silent, duration
+from medfcn.progress import Progress, Silent
 from medfcn.slices.plan import Plan
-from medfcn.training.folds import Split
+from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
+from medfcn.training.folds import Folds, Split
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.lock import locked
 from medfcn.training.prepare import ceiling, ceiling_text, plan_training, read_case, survey
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import cpu_seconds
-from medfcn.training.run_folder import is_finished, require_free, require_stopped
+from medfcn.training.run_folder import (
+    clear_folds,
+    is_finished,
+    require_free,
+    require_free_or_locked,
+    require_stopped,
+)
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start, find_start
 from medfcn.training.stop import Stop
@@ -42,6 +50,8 @@ def train(
     steps: int | None = None,
     groups: Path | str | None = None,
     leave_out: Sequence[str] = (),
+    fold: str | None = None,
+    folds: int | None = None,
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
@@ -72,6 +82,10 @@ def train(
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
         groups: A CSV of `id, group`; cases of one group are never parted.
         leave_out: Ids of cases that are not used at all, such as those held out for a test.
+        fold: `K/N`: train only the K-th of N folds, into `output/fold_K`; the same on every machine with this data
+            set and seed.
+        folds: Train so many folds one after the other, into `output/fold_1` and so on, sharing the budget. Once all
+            are there, `output/validation` scores every case by the fold that had not seen it.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; None takes one or all cores, whichever is faster here and now.
         seed: Of every random number.
@@ -99,12 +113,21 @@ def train(
         raise SettingsError("resume and overwrite are given together; give one of them")
     say, folder, stop = progress or Silent(), Path(output), stop or Stop()
     machine = Machine(choose_device(device), seed, started=time.monotonic(), cpu_started=cpu_seconds())
-    if resume and is_finished(folder):
-        return finished_run(folder, say)
+    chosen_folds = Folds.of(fold, folds)
+    targets = (folder,) if chosen_folds is None else chosen_folds.folders(folder)
+    todo = [target for target in targets if not (resume and is_finished(target))]
+    if not todo:
+        return finished_run(folder, say) if chosen_folds is None else finished_folds(folder, chosen_folds, say)
     if resume:
-        require_stopped(folder)
-    with locked(folder, say), stopping(folder, stop):
-        if not resume and not overwrite:
+        require_stopped(folder, targets)
+    elif overwrite or chosen_folds is None:
+        require_free_or_locked(folder if len(targets) > 1 else targets[0], overwrite=overwrite)
+    with ExitStack() as locks, stopping(todo, stop):
+        for target in todo:
+            locks.enter_context(locked(target, say))
+        if chosen_folds is not None:
+            require_place(folder, chosen_folds, resume=resume, overwrite=overwrite)
+        elif not resume and not overwrite:
             require_free(folder)
         start = find_start(init, encoder_weights, output=folder)
         chosen = _resolved(settings, start, preset=preset, context=context, view=view)
@@ -112,12 +135,14 @@ def train(
         label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
         cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
         found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
+        job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
+        if chosen_folds is not None:
+            return train_folds(folder, chosen_folds, job, overwrite=overwrite)
         split, made = plan_training(found, chosen, seed=seed, like=start.plan)
         start.require_fit(chosen, made, found.labels)
-        job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
-        run = train_into(folder, job, split, made)
-    say.say(f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}")
-    return run
+        if overwrite:
+            clear_folds(folder, say)
+        return train_into(folder, job, split, made)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import math
 import platform
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -40,6 +41,8 @@ from medfcn.volumes import IGNORED
 
 _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
+_TIMED_MOST = 24
+"""Validation cases that are timed; more take as long each."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Machine:
         device: Where the network is.
         seed: Of every random number.
         started: `time.monotonic()` when the command began; budgets count from here.
-        cpu_started: CPU seconds that the process had used by then.
+        cpu_started: CPU seconds that the process had used by then, for other things.
     """
 
     device: torch.device
@@ -208,9 +211,10 @@ class Trainer:
 
     def _fix_steps(self, clock: StepClock, length: Length) -> int:
         """How many steps the budget allows, once steps and a validation were timed."""
+        timed = self.prepared.split.validation[:_TIMED_MOST]
         began = time.monotonic()
-        self._validate()
-        validation_seconds = time.monotonic() - began
+        self._validate(timed)
+        validation_seconds = (time.monotonic() - began) / len(timed) * len(self.prepared.split.validation)
         budget = length.budget_seconds or 0.0
         # The last validation also measures surfaces and writes masks; 2 % is kept for a machine that slows down.
         reserve = 2 * validation_seconds + 2.0 + 0.02 * budget
@@ -225,7 +229,12 @@ class Trainer:
         return total
 
     def _validation_steps(self, total: int) -> set[int]:
-        """After which steps to validate; follows from their number alone, so that a repetition does the same."""
+        """After which steps to validate; follows from their number alone, so that a repetition does the same.
+
+        Never in a fold: nothing would follow from it.
+        """
+        if self.prepared.split.fold:
+            return set()
         count = max(1, min(_VALIDATIONS_MOST, total // _STEPS_BETWEEN_VALIDATIONS))
         return {total - round(index * total / (2 * count)) for index in range(count)}
 
@@ -247,7 +256,7 @@ class Trainer:
     def _judge(self, total: int, *, validate: bool) -> None:
         """What is due after a step: a validation, a row of the log, a checkpoint."""
         step, epoch_steps = self.step, self.settings.training.epoch_steps
-        dice = self._validate() if validate else None
+        dice = self._validate(self.prepared.split.validation) if validate else None
         if dice is not None and dice > self.best_dice:
             self.best_dice, self.best_step, self.best = dice, step, self._weights()
         if step % epoch_steps == 0 or step == total or validate:
@@ -371,8 +380,9 @@ class Trainer:
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.averaged.network.state_dict().items()}
 
-    def _validate(self) -> float:
-        return mean_dice(self._model(), self.prepared, before_each=self._leave_if_asked)
+    def _validate(self, ids: Sequence[str]) -> float:
+        cases = self.prepared.cases(ids)
+        return mean_dice(self._model(), cases, self.prepared, before_each=self._leave_if_asked)
 
     def _model(self) -> Model:
         prepared = self.prepared

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,21 @@ _ONE_PART_SHARE = 0.98
 """A reference counts as one part when its largest part holds this share of it."""
 _ONE_PART_CASES = 0.95
 """Share of the training references that must be one part for a label to be taken for one."""
+_JUDGED_MOST = 24
+"""Training cases on which that is tried."""
 
 
-def mean_dice(model: Model, prepared: Prepared, *, before_each: Callable[[], None] = lambda: None) -> float:
-    """Mean Dice over the validation cases and labels, those empty in both masks left out; 0 if all are.
+def mean_dice(model: Model, cases: Sequence[Case], prepared: Prepared, *, before_each: Callable[[], None]) -> float:
+    """Mean Dice over cases and labels, those empty in both masks left out; 0 if all are.
 
     Args:
         model: What is validated.
-        prepared: The cases.
+        cases: On which.
+        prepared: What they are part of.
         before_each: Called before each case; what it raises ends the validation.
     """
     dices: list[float] = []
-    for case in prepared.cases(prepared.split.validation):
+    for case in cases:
         before_each()
         dices += _dices(*_reference_and_prediction(model, case, prepared), len(prepared.survey.labels.entries))
     return _mean(dices)
@@ -38,7 +41,8 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
     """Positions (from 1) of the labels of which only the largest connected part should be kept.
 
     A label qualifies when it is one part in nearly all training references, and when taking the smaller parts away
-    does not lower its mean Dice on the validation cases. `prediction.largest_part` overrides this.
+    does not lower its mean Dice on the validation cases; on training cases, where the validation cases are a fold,
+    whose scores are to be those of unseen cases. `prediction.largest_part` overrides this.
     """
     wanted = model.card.settings.prediction.largest_part
     labels = prepared.survey.labels
@@ -57,7 +61,8 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
     plain = Model(model.network, dataclasses.replace(model.card, one_part=()), device=model.device)
     before: list[list[float]] = []
     after: list[list[float]] = []
-    for case in prepared.cases(prepared.split.validation):
+    split = prepared.split
+    for case in prepared.cases(split.training[:_JUDGED_MOST] if split.fold else split.validation):
         reference, prediction = _reference_and_prediction(plain, case, prepared)
         before.append(_dices(reference, prediction, count))
         after.append(_dices(reference, keep_largest(prediction, tuple(eligible)), count))

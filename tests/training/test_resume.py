@@ -31,6 +31,7 @@ from medfcn.training.resume import Checkpoints, State
 from medfcn.training.start import Start
 from medfcn.training.stop import Stop, stop_on_signals
 from medfcn.training.trainer import Trainer
+from tests.conftest import draw_ball, write_case
 from tests.training.nursery import Nursery, nursery
 from tests.training.states import state_at
 
@@ -206,20 +207,17 @@ def test_a_stopped_training_goes_on_where_it_was(looks: int, balls: Path, whole:
 
 
 def test_a_budget_counts_the_time_before_the_interruption_and_keeps_its_steps(balls: Path, tmp_path: Path) -> None:
-    say = Told()
-    for looks in (4, 28, 40):  # while steps are timed, in the validation that is timed, and after
+    used = [0.0]
+    for budget, looks in (("1s", 4), (None, 25), (None, 1)):  # while steps are timed; in the timed validation; after
         with pytest.raises(TrainingStoppedError):
-            train(
-                balls, tmp_path / "run", steps=None, budget="8s" if looks == 4 else None, progress=say,
-                resume=looks > 4, stop=StopAfter(looks - 4 if looks == 28 else looks - 28 if looks == 40 else looks),
-            )  # fmt: skip
+            train(balls, tmp_path / "run", steps=None, budget=budget, resume=budget is None, stop=StopAfter(looks))
         state = last_state(tmp_path / "run")
-        assert state.seconds > 0.5
-    assert state.total is not None
+        used.append(state.seconds)
+        assert len(state.step_seconds) == state.step
+    assert used == sorted(set(used))
+    assert state.total == state.step == 30  # those that are timed are made, whatever the budget
     run = train(balls, tmp_path / "run", steps=None, resume=True)
-    assert run.steps == state.total
-    assert run.seconds > state.seconds
-    assert sum("steps fit the budget" in line for line in say.lines) == 1
+    assert run.seconds > used[-1]
     again = train(balls, tmp_path / "again", steps=run.steps)
     assert sha256_of(run.folder / "model.safetensors") == sha256_of(again.folder / "model.safetensors")
 
@@ -255,7 +253,7 @@ def stopped(balls: Path, tmp_path: Path) -> Path:
 def test_what_differs_is_named_and_nothing_is_changed(stopped: Path, balls: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     other = shutil.copytree(balls, tmp_path / "other")
-    shutil.copy(balls / "images" / "ball_7.nii.gz", other / "images" / "ball_3.nii.gz")
+    write_case(other, "ball_3", *draw_ball(33))
     slower = override(EVERY_STEP, "training", learning_rate=1e-3)
     for choices, named in (
         ({"settings": slower}, r"settings\.training\.learning_rate is 0\.001, was null"),
@@ -469,7 +467,16 @@ with locked(Path({str(tmp_path / "run")!r}), Silent()):
     assert_same_run(run.folder, whole)
 
 
-def test_a_lock_leaves_nothing_and_takes_turns(tmp_path: Path) -> None:
+def test_a_lock_leaves_nothing(tmp_path: Path) -> None:
+    with locked(tmp_path / "a" / "run", Told()):
+        assert (tmp_path / "a" / "run" / LOCK_FILE).is_file()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputExistsError, match="is a file"), locked(tmp_path / "file", Told()):
+        pass
+
+
+def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
     inside, most = [0], [0]
     told: list[TrainingError] = []
 
@@ -489,7 +496,7 @@ def test_a_lock_leaves_nothing_and_takes_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most[0] == 1
-    assert not (tmp_path / "a").exists()
+    assert list(tmp_path.rglob(LOCK_FILE)) == []
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

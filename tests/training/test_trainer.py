@@ -102,18 +102,33 @@ def test_a_constant_image_is_refused(balls: Path, tmp_path: Path) -> None:
         medfcn.train(tmp_path / "data", tmp_path / "run", steps=2)
 
 
-def test_an_interrupted_training_leaves_no_model(
+def test_an_interrupted_training_leaves_no_model_and_goes_on(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: object, **choices: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medfcn.training.train.write_scores", interrupted)
+    with monkeypatch.context() as patched:
+        patched.setattr("medfcn.training.run_folder.write_scores", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
+    with pytest.raises(MedfcnError, match=r"no model\.json"):
+        medfcn.load(tmp_path / "run")
+    medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1, resume=True)
+    medfcn.load(tmp_path / "run")
+    assert not (tmp_path / "run" / "state").exists()
+
+
+def test_a_training_interrupted_before_its_first_step_leaves_nothing(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **choices: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medfcn.training.job.write_cases", interrupted)
     with pytest.raises(KeyboardInterrupt):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
     assert not (tmp_path / "run").exists()  # nor the prepared slices, which are a patient's
-    with pytest.raises(MedfcnError, match=r"no model\.json"):
-        medfcn.load(tmp_path / "run")
 
 
 def test_averaged_weights_follow_the_network_and_lag_behind() -> None:

@@ -1,0 +1,224 @@
+"""Several folds: a run folder for each, and the scores of every case by the fold that had not seen it.
+
+Within a fold nothing is chosen on its validation cases: the last averaged weights are kept, and whether only the
+largest part of a label stays is decided on training cases. So the scores out of the folds are those of unseen cases,
+and no case is spared from training to choose with, which would cost more than the choice gains: with a learning rate
+that falls to nothing and averaged weights, the last are nearly the best.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medfcn.config import budget_seconds, to_tables
+from medfcn.errors import DatasetError, OutputExistsError, TrainingError
+from medfcn.evaluation import ScoreTable, write_scores
+from medfcn.inference.card import CARD_FILE, Card, read_card
+from medfcn.progress import Progress, duration
+from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
+from medfcn.training.identity import read_identity, recorded_length, require_same
+from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
+from medfcn.training.lock import LOCK_FILE
+from medfcn.training.prepare import plan_split
+from medfcn.training.record import cpu_seconds
+from medfcn.training.run_folder import (
+    FOLD_FOLDERS,
+    SCORES_FILE,
+    STATE_FOLDER,
+    VALIDATION_FOLDER,
+    clear,
+    clear_folds,
+    clear_scores,
+    is_finished,
+    require_free,
+)
+from medfcn.training.schedule import Length
+
+
+def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> None:
+    """Refuse to put folds where something else lies.
+
+    Args:
+        run: The folder of all folds.
+        folds: Those to train; their folders are locked.
+        resume: Finished and stopped folds may be there.
+        overwrite: Anything may be there that `require_free` lets be replaced.
+
+    Raises:
+        OutputExistsError: A training without folds, another number of folds, or one of these folds is there.
+    """
+    if overwrite:
+        return
+    if is_finished(run) or (run / STATE_FOLDER).is_dir():
+        raise OutputExistsError(f"{run}: holds a training without folds; choose another output")
+    others = [path.name for path in run.glob(FOLD_FOLDERS) if path.name[5:].isdecimal()]
+    strange = sorted(name for name in others if not 1 <= int(name[5:]) <= folds.count)
+    if strange:
+        raise OutputExistsError(f"{run}: holds {strange[0]}, beyond the {folds.count} folds; choose another output")
+    if resume:
+        return
+    for folder in folds.folders(run):
+        require_free(folder)
+    if folds.is_all:
+        held = {path.name for path in run.iterdir()} - {LOCK_FILE} - {path.name for path in folds.folders(run)}
+        if held:
+            raise OutputExistsError(
+                f"{run}: already exists; choose another output, or pass --overwrite to replace it, or --resume to "
+                "train the folds that are missing"
+            )
+
+
+def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
+    """Train folds that are locked, one after the other; finished ones are kept where `job.resume` says so.
+
+    Args:
+        run: The folder of all folds.
+        folds: Those to train.
+        job: What is the same for all; the folds of a command share its budget.
+        overwrite: Replace what is there.
+
+    Raises:
+        DatasetError: The cases cannot be folded; nothing was trained then.
+        TrainingError: Finished folds do not belong to these.
+    """
+    names = job.found.labels.names
+    voxels = {case_id: shape.label_voxels for case_id, shape in job.found.fingerprints.items()}
+    splits = split_into_folds(job.found.cases, voxels, names, count=folds.count, seed=job.machine.seed)
+    plans = {
+        number: plan_split(job.found, splits[number - 1], job.settings, like=job.start.plan)
+        for number in folds.numbers
+    }
+    for made in plans.values():
+        job.start.require_fit(job.settings, made, job.found.labels)
+    redone = () if job.resume else folds.numbers
+    job = replace(job, length=_length_of_one(run, folds, job))
+    for number in set(range(1, folds.count + 1)) - set(redone):
+        if is_finished(fold_folder(run, number)):
+            _require_sibling(fold_folder(run, number), splits[number - 1], job)
+    if overwrite and folds.is_all:
+        clear(run)
+        clear_folds(run, job.progress, held=folds.folders(run))
+    if redone:
+        clear_scores(run)
+    runs = []
+    for number, folder in zip(folds.numbers, folds.folders(run), strict=True):
+        if job.resume and is_finished(folder):
+            runs.append(finished_run(folder, job.progress))
+            continue
+        job.progress.say(f"fold {number} of {folds.count}")
+        runs.append(train_into(folder, job, splits[number - 1], plans[number]))
+        # The clock of the next fold starts here; the data check counts for the first.
+        job = replace(job, machine=replace(job.machine, started=time.monotonic(), cpu_started=cpu_seconds()))
+    return _together(run, folds, runs, job.progress)
+
+
+def finished_folds(run: Path, folds: Folds, progress: Progress) -> Run:
+    """The run of folds that need no resuming."""
+    return _together(run, folds, [finished_run(folder, progress) for folder in folds.folders(run)], progress)
+
+
+def _together(run: Path, folds: Folds, runs: Sequence[Run], progress: Progress) -> Run:
+    """What a command that trained some folds gives back, once the scores of all are written where all are there."""
+    table = gather(run, folds.count)
+    if table is not None:
+        progress.say(
+            f"all {folds.count} folds are trained: {run / VALIDATION_FOLDER / SCORES_FILE} scores every case by the "
+            "fold that had not seen it"
+        )
+    scored = (*folds.folders(run), *(() if table is None else (run,)))
+    if not folds.is_all or table is None:
+        return replace(runs[0], scored=scored)
+    seconds, used = sum(each.seconds for each in runs), sum(each.cpu_seconds for each in runs)
+    progress.say(f"{folds.count} folds in {duration(seconds)}, {used:.0f} CPU seconds: {run}")
+    return Run(run, sum(each.steps for each in runs), table, seconds, used, scored=scored)
+
+
+def gather(run: Path, count: int) -> ScoreTable | None:
+    """Write `validation/scores.csv` and `summary.json` of all folds' validation cases, once all folds are there.
+
+    Returns:
+        The scores; None while a fold is missing.
+
+    Raises:
+        TrainingError: The folds are not of one cross-validation.
+    """
+    folders = [fold_folder(run, number) for number in range(1, count + 1)]
+    if not all(is_finished(folder) for folder in folders):
+        return None
+    owners: dict[str, str] = {}
+    tables = [ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE) for folder in folders]
+    for number, (folder, table) in enumerate(zip(folders, tables, strict=True), start=1):
+        if read_card(folder / CARD_FILE).training.get("fold") != f"{number} of {count}":
+            raise TrainingError(f"{folder}: is not fold {number} of {count}; train it again with --overwrite")
+        for case in table.cases:
+            if owners.setdefault(case, folder.name) != folder.name:
+                raise TrainingError(
+                    f"{run}: {owners[case]} and {folder.name} both kept {case} for validation; they were split "
+                    "differently: train one again with --overwrite"
+                )
+    rows = sorted((row for table in tables for row in table.rows), key=lambda row: row.case)
+    note = f"out of fold: each case was scored by the one of {count} networks that was not trained on it"
+    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note,))
+    if _is_written(run, gathered):
+        return gathered
+    (run / VALIDATION_FOLDER).mkdir(exist_ok=True)
+    write_scores(gathered, run / VALIDATION_FOLDER, overwrite=True)
+    return gathered
+
+
+def _is_written(run: Path, table: ScoreTable) -> bool:
+    """Whether the scores lie there already, so that a finished run is left as it is."""
+    scores = run / VALIDATION_FOLDER / SCORES_FILE
+    return scores.is_file() and repr(ScoreTable.from_csv(scores).rows) == repr(table.rows)
+
+
+def _length_of_one(run: Path, folds: Folds, job: Job) -> Length:
+    """The length of one fold: as asked for, else that of a fold that is finished or was stopped, else the default."""
+    if job.length is not None and job.length.budget_seconds is None:
+        return job.length
+    for number in range(1, folds.count + 1) if job.length is None and job.resume else ():
+        folder = fold_folder(run, number)
+        if is_finished(folder):
+            return _length_of(read_card(folder / CARD_FILE))
+        length = recorded_length(read_identity(folder / STATE_FOLDER))
+        if length is not None:
+            return length
+    asked = budget_seconds(DEFAULT_BUDGET) if job.length is None else job.length.budget_seconds or 0.0
+    return Length(budget_seconds=asked / (folds.count if folds.is_all else 1))
+
+
+def _length_of(card: Card) -> Length:
+    budget = card.training.get("budget_seconds")
+    return Length(budget_seconds=budget) if budget is not None else Length(steps=card.training.get("steps"))
+
+
+def _require_sibling(folder: Path, split: Split, job: Job) -> None:
+    """Refuse to train a fold beside one that is not of the same cross-validation.
+
+    Raises:
+        TrainingError: Its number, settings, seed, length or labels are others.
+        DatasetError: It kept other cases for validation.
+    """
+    card = read_card(folder / CARD_FILE)
+    there = _facts(card.training.get("fold"), card.training.get("seed"), _length_of(card), card)
+    here = _facts(
+        split.fold, job.machine.seed, job.length, replace(card, settings=job.settings, labels=job.found.labels)
+    )
+    require_same(there, here, folder)
+    kept = set(ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE).cases)
+    if kept != set(split.validation):
+        odd = sorted(kept ^ set(split.validation))[0]
+        raise DatasetError(
+            f"{folder}: its validation cases are not those of fold {split.fold} of this data set, first {odd}; give "
+            "the data set it was trained on, or start again with --overwrite"
+        )
+
+
+def _facts(fold: object, seed: object, length: Length | None, card: Card) -> Mapping[str, Any]:
+    """What all folds have in common, and each one's number."""
+    tables = to_tables(card.settings)
+    del tables["training"]["checkpoint_seconds"]
+    asked = None if length is None else {"steps": length.steps, "budget_seconds": length.budget_seconds}
+    return {"fold": fold, "settings": tables, "seed": seed, "length": asked, "labels": card.labels.to_json()}
