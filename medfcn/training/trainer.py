@@ -104,7 +104,10 @@ class Trainer:
             foreground_share=settings.training.foreground_share,
             seed=machine.seed,
         )
-        self.augmenter = Augmenter(settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed)
+        members = prepared.survey.labels.members
+        self.augmenter = Augmenter(
+            settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed, members
+        )
         training = settings.training
         self.supervised = SupervisedFCN(
             channels_last(network.to(device)),
@@ -116,7 +119,9 @@ class Trainer:
         self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
         self.optimiser = build_optimiser(self.supervised, training)
         self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
-        self.objective = Objective.of(settings, self.label_count).to(device)
+        self.objective = Objective.of(
+            settings, self.label_count, members=None if members is None else torch.tensor(members)
+        ).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
 
