@@ -94,6 +94,19 @@ def test_what_is_ignored_stays_ignored_on_another_grid() -> None:
     assert (back[:, 10:] == parts[:, 10:]).mean() > 0.97
 
 
+def test_a_label_counts_by_its_share_of_what_is_known() -> None:
+    random = np.random.default_rng(2)
+    parts = random.choice([0, 1, 2, 3, IGNORED], (11, 12, 6)).astype(np.uint8)
+    grid = grid_of(parts.shape, (1.7, 1.3, None))
+    known = to_network_grid((parts != IGNORED).astype(np.float32), grid)
+    masks = [(parts > label) & (parts != IGNORED) for label in range(3)]
+    shares = np.stack([to_network_grid(mask.astype(np.float32), grid) for mask in masks])
+    clear = (np.abs(shares / np.maximum(known, 1e-6) - 0.5) > 1e-4).all(axis=0) & (np.abs(known - 0.5) > 1e-4)
+    expected = np.where(known > 0.5, (shares > known / 2).sum(axis=0), IGNORED)
+    assert clear.mean() > 0.7
+    np.testing.assert_array_equal(parts_to_network(parts, grid, members_of(NESTED))[clear], expected[clear])
+
+
 STRONG = AugmentSettings(noise=0, blur_pixels=0, bias_field=0, contrast=0, brightness=0, gamma=0, mirror="always")
 
 
@@ -126,6 +139,22 @@ def test_every_nested_label_is_augmented_as_if_alone(step: int) -> None:
         alone = Augmenter(STRONG, (28, 32), 1, (0, 1), 7)(images, (targets > label).to(torch.uint8), step=step)[1]
         assert ((found > label) != (alone == 1)).float().mean() < 1e-3
     assert set(found.unique().tolist()) == {0, 1, 2, 3}
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_a_moved_label_counts_by_its_share_of_what_is_known(step: int) -> None:
+    """The masks go along as images, so that every pixel's shares are known."""
+    _, targets = batch(4)
+    targets[targets == 4] = IGNORED
+    masks = [(targets > label) & (targets != IGNORED) for label in range(3)]
+    images = torch.stack([*masks, targets == IGNORED], dim=1).float()
+    moved, found = Augmenter(STRONG, (28, 32), 3, (), 7, members_of(NESTED))(images, targets, step=step)
+    shares, ignored = moved[:, :3], moved[:, 3]
+    expected = torch.where(ignored > 0.5, IGNORED, (shares > (1 - ignored[:, None]) / 2).sum(dim=1))
+    near = ((shares - (1 - ignored[:, None]) / 2).abs() < 1e-4).any(dim=1) | ((ignored - 0.5).abs() < 1e-4)
+    assert near.float().mean() < 0.05
+    assert torch.equal(found[~near], expected[~near])
 
 
 def test_ignored_pixels_of_overlapping_labels_stay_ignored() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import medfcn
 from medfcn.config import Settings, override
@@ -12,6 +13,7 @@ from medfcn.errors import SettingsError
 from medfcn.evaluation import evaluate
 from medfcn.inference.predict import predict
 from medfcn.progress import Silent
+from medfcn.slices.augment import Augmenter
 from medfcn.slices.plan import Plan
 from medfcn.training.prepare import ReadCase, ceiling, plan_training, prepare, survey
 from medfcn.training.train import Run, plan
@@ -136,6 +138,23 @@ def test_the_regions_of_a_dataset_are_trained_without_an_option(nested: Path, tm
     softmax = override(Settings(), "network", head="softmax")
     with pytest.raises(SettingsError, match="labels overlap"):
         plan(tmp_path / "data", settings=softmax)
+
+
+def test_training_shows_every_part(nested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two labels have three parts, the third of both."""
+    shown: set[int] = set()
+    original = Augmenter.__call__
+
+    def noted(
+        self: Augmenter, images: torch.Tensor, targets: torch.Tensor, *, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images, targets = original(self, images, targets, step=step)
+        shown.update(targets.unique().tolist())
+        return images, targets
+
+    monkeypatch.setattr(Augmenter, "__call__", noted)
+    medfcn.train(nested, tmp_path / "run", labels="a=1+3,b=2+3", steps=1, device="cpu", threads=1)
+    assert shown == {0, 1, 2, 3}
 
 
 def test_slices_hold_parts_and_what_is_ignored(tmp_path: Path) -> None:
