@@ -105,7 +105,7 @@ _labels = click.option(
     metavar="NAME=V[+V…],…",
     callback=_checked(_check_labels),
     help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
-    "ignore=255 leaves out voxels that nobody labelled.",
+    "whole=1+2,core=2 overlap; ignore=255 leaves out voxels that nobody labelled.",
 )
 
 

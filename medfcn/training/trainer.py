@@ -116,7 +116,10 @@ class Trainer:
             foreground_share=settings.training.foreground_share,
             seed=machine.seed,
         )
-        self.augmenter = Augmenter(settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed)
+        members = prepared.survey.labels.members
+        self.augmenter = Augmenter(
+            settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed, members
+        )
         training = settings.training
         self.supervised = SupervisedFCN(
             channels_last(network.to(device)),
@@ -128,7 +131,9 @@ class Trainer:
         self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
         self.optimiser = build_optimiser(self.supervised, training)
         self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
-        self.objective = Objective.of(settings, self.label_count).to(device)
+        self.objective = Objective.of(
+            settings, self.label_count, members=None if members is None else torch.tensor(members)
+        ).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
         self.gradients = Gradients(
@@ -365,12 +370,13 @@ class Trainer:
         """The augmented images and targets of a step, on the device."""
         device = self.machine.device
         batch = self.sampler.batch(step)
-        beyond = (batch.targets > self.label_count) & (batch.targets != IGNORED)
+        largest = len(self.prepared.survey.labels.parts)
+        beyond = (batch.targets > largest) & (batch.targets != IGNORED)
         if beyond.any():
             index, *_ = (int(found[0]) for found in np.nonzero(beyond))
             raise TrainingError(
                 f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
-                f"{self.label_count} labels; they are damaged: start again with --overwrite"
+                f"{largest} labels; they are damaged: start again with --overwrite"
             )
         images = torch.from_numpy(batch.images).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
