@@ -89,7 +89,7 @@ class Folds:
             return cls(tuple(range(1, folds + 1)), folds, is_all=True)
         if fold is None:
             return None
-        match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", fold)
+        match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", fold)
         number, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= number <= count or count < 2:
             raise SettingsError(f"fold {fold!r} is not K/N with K from 1 to N; write for example 2/5")

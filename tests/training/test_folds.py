@@ -184,7 +184,7 @@ def test_overwriting_leaves_no_fold_of_before(data: Path, folded: Path, tmp_path
     assert sorted(path.name for path in run.glob("fold_*")) == ["fold_1", "fold_2"]
     assert len(medfcn.load(run, device="cpu").models) == 2
     train(data, run, fold="2/2", overwrite=True, steps=2)
-    with pytest.raises(OutputExistsError, match=r"holds a training without folds|already exists"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         train(data, run)
     single = train(data, run, overwrite=True, steps=2)
     assert list(run.glob("fold_*")) == []
