@@ -79,6 +79,10 @@ def changes() -> list[Change]:
     found.append(Change("auxiliary", "presence, 0.1", {}, {"presence_weight": 0.1}))
     found.append(Change("auxiliary", "distance, 0.5", {}, {"distance_weight": 0.5}))
     found += [Change("width", f"{width:g}", {"width": width}, {}) for width in (0.5, 2.0)]
+    thin, wide = (16, 32, 64, 128, 256), (32, 64, 128, 256, 256)
+    for stem, widths in ((2, thin), (2, wide), (4, thin[1:]), (4, wide[1:])):
+        shown = f"stride {stem}, {'-'.join(map(str, widths))}"
+        found.append(Change("stem", shown, {"stem_stride": stem, "widths": widths}, {}))
     return found
 
 

@@ -91,6 +91,9 @@ class NetworkSettings:
     widths: tuple[int, ...] | None = None
     """Channels of each encoder level. `None` with the preset `auto` leaves them to the plan: as many levels, each of
     half the resolution, as keep the coarsest map at 4 pixels an edge or more."""
+    stem_stride: Literal[1, 2, 4] | None = None
+    """Stride of the `strided` encoder's first convolution: above 1, no map is computed at full size. `None` with the
+    preset `auto` leaves it to the plan."""
     width: float = 1.0
     """Factor on every number of channels, those of the classes apart."""
     classifier_channels: int | None = None
@@ -121,7 +124,8 @@ class NetworkSettings:
     """Share of the features dropped after each refining convolution in training."""
     head: Literal["auto", "sigmoid", "softmax"] = "auto"
     """`sigmoid` gives one logit for each label by itself, `softmax` one for each label and the background; `auto`
-    takes one logit for a single label, softmax for several."""
+    takes one logit for a single label and for labels that overlap, softmax for several. Labels that overlap refuse
+    softmax."""
 
     def __post_init__(self) -> None:
         if self.widths is not None:
@@ -267,7 +271,8 @@ class PredictionSettings:
     tile_overlap: float = 0.5
     """Share of a tile that its neighbour covers too, where a slice is larger than the window."""
     threshold: float = 0.5
-    """Probability from which a voxel is foreground, with one label; with several the largest wins."""
+    """Probability from which a voxel is foreground, with one label; with several the largest wins. Where labels
+    overlap, each holds above it, as far as that makes a combination of labels that can hold together."""
     largest_part: Literal["auto", "always", "never"] = "auto"
     """Keep only the largest connected part of each label. `auto` does so for labels that are one part in the training
     references, where it does not lower the validation Dice."""

@@ -14,9 +14,9 @@ import numpy as np
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
 from medfcn.evaluation.html import About, PredictedCase, write_prediction_report, write_report
-from medfcn.evaluation.masks import values_of
+from medfcn.evaluation.masks import is_any_of, values_of
 from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases
-from medfcn.evaluation.scores import original_values, written_values
+from medfcn.evaluation.scores import original_values, parts_of_labels, written_values
 from medfcn.evaluation.viewing import CaseVolumes
 from medfcn.files import refuse_existing
 from medfcn.progress import Progress, Silent
@@ -102,7 +102,12 @@ def report(
     about = About(title=title, facts=facts_of(pairs.predictions.values(), run), log=log_of_run(run))
     with (progress or Silent()).task("report", len(table.cases)) as task:
         return write_report(
-            output, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case)
+            output,
+            table,
+            cases.read,
+            about=about,
+            parts=_part_names(meaning.labels),
+            on_case=lambda _done, _all, case: task.advance(case),
         )
 
 
@@ -162,7 +167,12 @@ def train_report(
     )
     with (progress or Silent()).task("report", len(table.cases)) as task:
         return write_report(
-            path, table, cases.read, about=about, on_case=lambda _done, _all, case: task.advance(case)
+            path,
+            table,
+            cases.read,
+            about=about,
+            parts=_part_names(labels),
+            on_case=lambda _done, _all, case: task.advance(case),
         )
 
 
@@ -209,6 +219,7 @@ def predict_report(
             cases.labels,
             cases.read,
             about=about,
+            parts=_part_names(cases.label_map),
             failures=failures_beside(masks),
             on_case=lambda _done, _all, case: task.advance(case),
         )
@@ -261,8 +272,13 @@ def _note_hash(hashes: dict[str, str], name: str, volume: Volume) -> None:
         hashes[name] = volume.sha256
 
 
+def _part_names(labels: LabelMap | None) -> tuple[str, ...] | None:
+    """What is drawn of labels that overlap; None for others, which are drawn themselves."""
+    return None if labels is None or not labels.overlapping else tuple(part.name for part in labels.parts)
+
+
 def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:
-    """A mask whose values are places in the list of labels; values without a place are background."""
+    """A mask whose values are places in the list of labels, or parts; values without a place are background."""
     table = np.zeros(max(int(mask.array.max()), *places, 0) + 1, dtype=np.uint8)
     for value, place in places.items():
         table[value] = place
@@ -296,7 +312,7 @@ class _ScoredCases:
         return CaseVolumes(image, masks["reference"], masks["prediction"], tuple(notes), hashes=hashes)
 
     def _places(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
-        """Where each value of a mask stands in the table's labels."""
+        """Where each value of a mask stands in the table's labels, or among the parts of labels that overlap."""
         if self.meaning.labels is None:
             places = {name: place for place, name in enumerate(self.labels, start=1)}
             values = values_of(mask.array) - self.meaning.ignored
@@ -345,10 +361,11 @@ class _PredictedCases:
             mask = read_mask(self.masks[case])
         except MedfcnError:
             return {}
-        placed = _as_places(mask, self._places(mask)).array
+        placed, labels = _as_places(mask, self._places(mask)).array, self.label_map
+        held = [[1]] if labels is None else parts_of_labels(labels)
         return {
-            name: float(np.count_nonzero(placed == place) * mask.voxel_ml)
-            for place, name in enumerate(self.labels, 1)
+            name: float(np.count_nonzero(is_any_of(placed, parts)) * mask.voxel_ml)
+            for name, parts in zip(self.labels, held, strict=True)
         }
 
     def _places(self, mask: Volume) -> Mapping[int, int]:

@@ -29,7 +29,9 @@ def test_import_changes_nothing_prints_nothing_and_loads_nothing_heavy() -> None
     assert (done.stdout, done.stderr, done.returncode) == ("[] []\n", "", 0)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["predict", "-h"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["predict", "-h"], ["networks", "-h"], ["--version"]]
+)
 def test_help_loads_neither_torch_nor_monai(arguments: list[str]) -> None:
     code = f"""
 import sys

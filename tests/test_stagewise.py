@@ -9,18 +9,18 @@ from pathlib import Path
 from medfcn.files import sha256_of
 
 SCRIPT = Path(__file__).resolve().parents[1] / "pipelines" / "stagewise.py"
-WIDTH = 1 / 16
+WIDTH = 1 / 32
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_each_stage_starts_from_the_former_and_says_its_dice(balls: Path, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("[training]\nbatch_size = 8\nwarmup_steps = 5\n")
     done = run(
-        *(balls, "-o", tmp_path / "out", "--labels", "ball=1", "--width", WIDTH, "--steps", 12),
+        *(balls, "-o", tmp_path / "out", "--labels", "ball=1", "--width", WIDTH, "--steps", 5),
         *("--config", tmp_path / "run.toml", "--device", "cpu", "--threads", 1),
     )
     assert done.returncode == 0, done.stderr

@@ -40,10 +40,10 @@ def evaluate(
         predictions: A folder of masks `<case>.nii.gz` (medfcn's or another tool's), one file, or masks by
             case id.
         references: A folder of masks, a dataset (its labels), one file, or masks by case id.
-        labels: What to score: a `LabelMap`, or text such as `"hippocampus=1+2"` or `"organ=1,ignore=255"`.
-            Unless given, the labels of the predictions' `<case>.json`, else the values found, with names where
-            a `dataset.json` lies with the references. How predictions are read is told in
-            `medfcn.evaluation.pairing.find_meaning`.
+        labels: What to score: a `LabelMap`, or text such as `"hippocampus=1+2"` or `"organ=1,ignore=255"`; labels
+            that overlap (`"whole=1+2,core=2"`) are each scored whole. Unless given, the labels of the predictions'
+            `<case>.json`, else the values found, with names (or nnU-Net's regions) where a `dataset.json` lies with
+            the references. How predictions are read is told in `medfcn.evaluation.pairing.find_meaning`.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, in place of `tolerance_mm`.
         threads: Cases in parallel; as many as there are processors unless given. The scores do not depend on

@@ -75,6 +75,7 @@ def write_report(
     read_case: ReadCase,
     *,
     about: About | None = None,
+    parts: Sequence[str] | None = None,
     on_case: OnCase | None = None,
 ) -> Path:
     """Write the report of an evaluation.
@@ -85,8 +86,9 @@ def write_report(
     Args:
         path: The file, written whole or not at all.
         table: The scores. The report never computes one.
-        read_case: Reads a case's volumes; masks hold places in `table.labels`, from 1.
+        read_case: Reads a case's volumes; masks hold places in `table.labels`, or in `parts`, from 1.
         about: Title, settings, versions, hashes and the training's log.
+        parts: Names of what is drawn, where that is not the labels because these overlap.
         on_case: Told after each case.
 
     Returns:
@@ -97,7 +99,8 @@ def write_report(
     rows = case_rows(table)
     order = tuple(dict.fromkeys(row["case"] for row in rows))
     headlines = {row["case"]: row["headline"] for row in rows if row["is_worst"]}
-    pictures = _pictures(order, table.labels, read_case, headlines, on_case)
+    drawn = table.labels if parts is None else tuple(parts)
+    pictures = _pictures(order, drawn, read_case, headlines, on_case)
     context = {
         "has_scores": True,
         "rows": rows,
@@ -105,7 +108,7 @@ def write_report(
         **score_sections(table, summary, order),
         "volumes": volume_sections(table, summary, order),
     }
-    return _write(path, about, order, table.labels, pictures, context)
+    return _write(path, about, order, (table.labels, drawn), pictures, context)
 
 
 def write_prediction_report(
@@ -115,6 +118,7 @@ def write_prediction_report(
     read_case: ReadCase,
     *,
     about: About | None = None,
+    parts: Sequence[str] | None = None,
     failures: Sequence[tuple[str, str]] = (),
     on_case: OnCase | None = None,
 ) -> Path:
@@ -124,8 +128,9 @@ def write_prediction_report(
         path: The file, written whole or not at all.
         masks: In the order in which they are to be listed.
         labels: Names of labels.
-        read_case: Reads a case's volumes; masks hold places in `labels`, from 1.
+        read_case: Reads a case's volumes; masks hold places in `labels`, or in `parts`, from 1.
         about: Title, settings, versions and hashes.
+        parts: Names of what is drawn, where that is not the labels because these overlap.
         failures: Cases without a mask, with the reason.
         on_case: Told after each case.
 
@@ -135,9 +140,10 @@ def write_prediction_report(
     rows, charts = prediction_rows(masks, labels)
     order = tuple(mask.case for mask in masks)
     headlines = {row["case"]: row["headline"] for row in rows if row["is_worst"]}
-    pictures = _pictures(order, tuple(labels), read_case, headlines, on_case)
+    drawn = labels if parts is None else parts
+    pictures = _pictures(order, drawn, read_case, headlines, on_case)
     context = {"has_scores": False, "rows": rows, "failures": tuple(failures), "distributions": charts}
-    return _write(path, about or About(title="Predictions"), order, tuple(labels), pictures, context)
+    return _write(path, about or About(title="Predictions"), order, (labels, drawn), pictures, context)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ class _Picture:
 
 def _pictures(
     order: Sequence[str],
-    labels: Sequence[str],
+    drawn: Sequence[str],
     read_case: ReadCase,
     headlines: Mapping[str, str],
     on_case: OnCase | None,
@@ -164,7 +170,7 @@ def _pictures(
     share = _VOLUME_BYTES // max(len(order), 1)
     most_bytes = min(max(share, _LEAST_CASE_BYTES), _MOST_CASE_BYTES)
     side = int(min(200.0, max(64.0, math.sqrt(_STRIP_BYTES / max(len(order), 1) / 4))))
-    colours = [(colour["reference"], colour["prediction"]) for colour in _label_colours(labels)]
+    colours = [(colour["reference"], colour["prediction"]) for colour in _label_colours(drawn)]
     pictures, used = [], 0
     for index, case in enumerate(order):
         has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
@@ -213,10 +219,11 @@ def _write(
     path: Path | str,
     about: About,
     order: Sequence[str],
-    labels: Sequence[str],
+    names: tuple[Sequence[str], Sequence[str]],
     pictures: Sequence[_Picture],
     context: Mapping[str, Any],
 ) -> Path:
+    """Fill the page; `names` are those of the labels that are scored and of what is drawn."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -234,9 +241,10 @@ def _write(
     folder = files("medfcn.evaluation") / "templates"
     style = (folder / "report.css").read_text(encoding="utf-8")
     scripts = [(folder / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    labels, drawn = [printable(name) for name in names[0]], _label_colours(names[1])
     data = {
         "hasReference": context["has_scores"],
-        "labels": _label_colours(labels),
+        "labels": drawn,
         "cases": [
             {"id": printable(case), "has": bool(picture.volumes)}
             for case, picture in zip(order, pictures, strict=True)
@@ -251,7 +259,8 @@ def _write(
         scripts=[Markup(script) for script in scripts],
         data=Markup(safe_json(data)),
         case_data=[(picture.index, Markup(picture.volumes)) for picture in pictures if picture.volumes],
-        labels=_label_colours(labels),
+        labels=labels,
+        drawn=drawn,
         worst=[picture for picture in pictures[:_WORST_SHOWN] if picture.strip],
         others=[picture for picture in pictures[_WORST_SHOWN:] if picture.strip],
         unseen=[picture.case for picture in pictures if not picture.volumes],

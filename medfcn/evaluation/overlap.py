@@ -120,7 +120,9 @@ def count_voxels(reference: ArrayLike, prediction: ArrayLike) -> VoxelCounts:
     return VoxelCounts(both, found - both, drawn - both, pair.reference.size - drawn - found + both)
 
 
-def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) -> tuple[VoxelCounts, ...]:
+def count_labels(
+    reference: ArrayLike, prediction: ArrayLike, *, labels: int, members: NDArray[np.bool_] | None = None
+) -> tuple[VoxelCounts, ...]:
     """Count all labels of two masks in one pass.
 
     Args:
@@ -128,13 +130,14 @@ def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) ->
             nowhere.
         prediction: The same, on the same grid, without `IGNORED`.
         labels: How many labels there are, 1 to 254.
+        members: `(A + 1, labels)` for labels that overlap: which of them hold where a mask is 0 … A, none for 0.
 
     Returns:
         The counts of labels 1 to `labels`, in order.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask is not `uint8` or holds a label above `labels`.
+        LabelError: A mask is not `uint8` or holds a label above `labels`, or a value above A.
 
     Example:
         >>> drawn = np.array([0, 1, 1, 2], dtype=np.uint8)
@@ -144,17 +147,21 @@ def count_labels(reference: ArrayLike, prediction: ArrayLike, *, labels: int) ->
         >>> drawn[2] = IGNORED
         >>> [counts.iou for counts in count_labels(drawn, found, labels=2)]
         [1.0, 1.0]
+        >>> inside = np.array([[False, False], [True, False], [True, True]])  # 2 is the second label within the first
+        >>> [counts.iou for counts in count_labels(drawn, found, labels=2, members=inside)]
+        [1.0, 1.0]
     """
-    matrix = confusion_matrix(reference, prediction, labels=labels)
+    matrix = confusion_matrix(reference, prediction, labels=labels if members is None else len(members) - 1)
+    rows = np.eye(labels + 1, dtype=bool)[:, 1:] if members is None else members
     total = int(matrix.sum())
     return tuple(
         VoxelCounts(
-            true_positives=(both := int(matrix[label, label])),
-            false_positives=(extra := int(matrix[:, label].sum()) - both),
-            false_negatives=(lost := int(matrix[label].sum()) - both),
+            true_positives=(both := int(matrix[np.ix_(held, held)].sum())),
+            false_positives=(extra := int(matrix[:, held].sum()) - both),
+            false_negatives=(lost := int(matrix[held].sum()) - both),
             true_negatives=total - both - extra - lost,
         )
-        for label in range(1, labels + 1)
+        for held in rows.T
     )
 
 

@@ -10,7 +10,7 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.evaluation.masks import values_of
 from medfcn.evaluation.scores import original_values, written_values
 from medfcn.volumes import LabelEntry, LabelMap, VolumeLike, find_masks, read_mask
-from medfcn.volumes.layouts import ignored_values, label_names, volumes_in
+from medfcn.volumes.layouts import ignored_values, label_names, label_regions, volumes_in
 from medfcn.volumes.names import printable
 
 __all__ = ["Masks", "Meaning", "Pairs", "find_meaning", "pair_cases"]
@@ -106,8 +106,8 @@ class Meaning:
         labels: The labels asked for or found in sidecars; `None` to take the values that each case holds.
         names: Names of values, for `labels=None`.
         unlabelled: Values of voxels that nobody labelled, for `labels=None`.
-        written: For predictions with a sidecar, by case: the place in `labels` of each value.
-        others: For all other predictions: the place in `labels` of each value.
+        written: For predictions with a sidecar, by case: the place in `labels.parts` of each value.
+        others: For all other predictions: the place in `labels.parts` of each value.
         notes: What was decided where it could have been otherwise.
     """
 
@@ -129,7 +129,7 @@ class Meaning:
         return self.labels or (LabelMap.from_names(self.names, ignored=self.unlabelled) if self.names else None)
 
     def places(self, case: str) -> Mapping[int, int]:
-        """The place in `labels` of each value of a case's prediction."""
+        """The place in `labels.parts` of each value of a case's prediction."""
         return self.written.get(case, self.others)
 
     def of_values(self, values: set[int]) -> LabelMap:
@@ -142,9 +142,10 @@ class Meaning:
 def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None) -> Meaning:
     """Decide which labels are scored and how each mask holds them.
 
-    The labels are those given; else those of the predictions' `<case>.json`; else the values found, with
-    names where a `dataset.json` lies with the references. What is ignored is what the labels say, else what that
-    `dataset.json` names `ignore`. References always hold the labels' own values. A prediction
+    The labels are those given; else those of the predictions' `<case>.json`; else the regions of a `dataset.json`
+    that lies with the references; else the values found, with names where such a file gives them. What is ignored
+    is what the labels say, else what that `dataset.json` names `ignore`. References always hold the labels' own
+    values. A prediction
 
     - with a `<case>.json` holds what that says: each value stands for the reference values listed there;
     - without one may be medfcn's (the values written) or another tool's (the references' values). Where the
@@ -162,13 +163,16 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
     if chosen is None and sidecars:
         chosen = _common(sidecars)
-    names, unlabelled = _names_beside(references)
+    names, regions, unlabelled = _names_beside(references)
+    if chosen is None and regions:
+        chosen = LabelMap.from_regions(regions, ignored=unlabelled)
     if chosen is None:
         return Meaning(None, names=names, unlabelled=unlabelled)
     chosen = chosen.ignoring(unlabelled)
     written = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
     others, notes = _other_values(pairs, chosen, frozenset(sidecars))
-    return Meaning(chosen, written=written, others=others, notes=notes)
+    overlap = (chosen.overlap_text,) if chosen.overlapping else ()
+    return Meaning(chosen, written=written, others=others, notes=(*overlap, *notes))
 
 
 def _sidecar_labels(path: VolumeLike) -> LabelMap | None:
@@ -207,17 +211,17 @@ def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:
 
 
 def _translated(found: LabelMap, chosen: LabelMap, case: str) -> dict[int, int]:
-    """Where the values of a mask with a sidecar belong in the labels that are scored."""
+    """Where the values of a mask with a sidecar belong among the parts of the labels that are scored."""
     places = {}
-    for entry in found.entries:
-        for place, wanted in enumerate(chosen.entries, start=1):
-            shared = set(entry.values) & set(wanted.values)
-            if shared == set(entry.values):
-                places[entry.written] = place
+    for part in found.parts:
+        for place, wanted in enumerate(chosen.parts, start=1):
+            shared = set(part.values) & set(wanted.values)
+            if shared == set(part.values):
+                places[part.written] = place
             elif shared:
                 raise SettingsError(
-                    f"{printable(case)}: its .json merges {'+'.join(map(str, entry.values))} into "
-                    f"{printable(entry.name)}, which {printable(wanted.name)} takes only in part; "
+                    f"{printable(case)}: its .json merges {'+'.join(map(str, part.values))} into "
+                    f"{printable(part.name)}, which {printable(wanted.name)} takes only in part; "
                     "give --labels as the model was trained"
                 )
     return places
@@ -249,10 +253,10 @@ def _other_values(
     )
 
 
-def _names_beside(references: Masks) -> tuple[dict[int, str], tuple[int, ...]]:
-    """Names of label values, and the values to ignore, from a `dataset.json` in or above the references' folder."""
+def _names_beside(references: Masks) -> tuple[dict[int, str], dict[str, tuple[int, ...]], tuple[int, ...]]:
+    """Names of label values, or regions, and the values to ignore: of a `dataset.json` in or above the references."""
     if isinstance(references, Mapping):
-        return {}, ()
+        return {}, {}, ()
     folder = Path(references)
     for path in (folder / "dataset.json", folder.parent / "dataset.json"):
         try:
@@ -260,5 +264,5 @@ def _names_beside(references: Masks) -> tuple[dict[int, str], tuple[int, ...]]:
         except (OSError, ValueError):
             continue
         if isinstance(value, dict):
-            return label_names(value), ignored_values(value)
-    return {}, ()
+            return label_names(value), label_regions(value), ignored_values(value)
+    return {}, {}, ()

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, SettingsError
 from medfcn.evaluation.lesions import count_lesions
-from medfcn.evaluation.masks import edge_lengths, places_of, values_of, without_ignored
+from medfcn.evaluation.masks import edge_lengths, is_any_of, places_of, values_of, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
-from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances
+from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances, surface_distances
 from medfcn.volumes import LabelMap, Volume, require_same_grid
 from medfcn.volumes.names import printable
 
@@ -200,17 +200,17 @@ def score_case(
     """Score one case.
 
     Voxels that the reference ignores (`labels.ignored`) are in no count, neither right nor wrong; for distances,
-    volumes and lesions both masks are background there.
+    volumes and lesions both masks are background there. A label that overlaps others is the union of its parts.
 
     Args:
-        prediction: The mask, of whole numbers, holding the `written` value of each label; `None` when there
-            is none, which is a miss of every label.
+        prediction: The mask, of whole numbers, holding the `written` value of each label, or part where labels
+            overlap; `None` when there is none, which is a miss of every label.
         reference: The reader's mask, of whole numbers, holding the `values` of each label, and those ignored.
         labels: Which labels there are.
         case: The case's id; the reference's name unless given.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, in place of `tolerance_mm`.
-        prediction_values: For a mask that medfcn did not write: the place in `labels`, from 1, of each value.
+        prediction_values: For a mask that medfcn did not write: the place in `labels.parts`, from 1, of each value.
 
     Returns:
         One row a label, in the order of `labels`.
@@ -228,20 +228,22 @@ def score_case(
     if prediction is not None:
         require_same_grid(reference, prediction)
         found = _encoded(prediction, labels, prediction_values or written_values(labels), case)
-    counts = count_labels(drawn, found, labels=len(labels.entries))
+    counts = count_labels(drawn, found, labels=len(labels.entries), members=labels.members)
     if labels.ignored:
         drawn, found = without_ignored(drawn, found)
     if prediction is None:
         measured = [None] * len(labels.entries)
     else:
-        measured = _measured(drawn, found, reference, len(labels.entries), definitions)
+        measured = _measured(drawn, found, reference, labels, definitions)
     rows = []
-    for place, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
+    for name, of_label, distances, held in zip(labels.names, counts, measured, parts_of_labels(labels), strict=True):
         if distances is None:
             row = _missing_row(case, name, of_label, reference.voxel_ml, diagonal_mm)
         else:
             row = _row(case, name, of_label, distances, reference.voxel_ml, diagonal_mm, definitions)
-        rows.append(_with_lesions(row, drawn == place, found == place) if definitions.lesions else row)
+        if definitions.lesions:
+            row = _with_lesions(row, is_any_of(drawn, held), is_any_of(found, held))
+        rows.append(row)
     return tuple(rows)
 
 
@@ -250,14 +252,22 @@ def _with_lesions(row: LabelScores, drawn: NDArray[np.bool_], found: NDArray[np.
     return replace(row, lesions=counts.reference, lesions_found=counts.found, lesions_false=counts.false)
 
 
+def parts_of_labels(labels: LabelMap) -> list[list[int]]:
+    """The places in `labels.parts` of each label's parts."""
+    return [
+        [place for place, part in enumerate(labels.parts, start=1) if label in part.labels]
+        for label in range(1, len(labels.entries) + 1)
+    ]
+
+
 def written_values(labels: LabelMap) -> dict[int, int]:
-    """What the values of a mask that medfcn wrote stand for: places in the list, from 1."""
-    return {entry.written: place for place, entry in enumerate(labels.entries, start=1)}
+    """What the values of a mask that medfcn wrote stand for: places in `labels.parts`, from 1."""
+    return {part.written: place for place, part in enumerate(labels.parts, start=1)}
 
 
 def original_values(labels: LabelMap) -> dict[int, int]:
-    """What the values of a reference stand for: places in the list, from 1."""
-    return {value: place for place, entry in enumerate(labels.entries, start=1) for value in entry.values}
+    """What the values of a reference stand for: places in `labels.parts`, from 1."""
+    return {value: place for place, part in enumerate(labels.parts, start=1) for value in part.values}
 
 
 def _encoded(mask: Volume, labels: LabelMap, places: Mapping[int, int], case: str) -> NDArray[np.uint8]:
@@ -276,15 +286,23 @@ def _measured(
     drawn: NDArray[np.uint8],
     found: NDArray[np.uint8],
     reference: Volume,
-    labels: int,
+    labels: LabelMap,
     definitions: Definitions,
 ) -> list[tuple[SurfaceDistances, SurfaceDistances]]:
     """Of each label the distances for the metrics in millimetres, and those for `nsd`."""
     grid = _grid_mm(reference)
-    by_boundary = {
-        boundary: label_surface_distances(drawn, found, grid, labels=labels, boundary=boundary)
-        for boundary in {definitions.boundary, definitions.nsd_boundary}
-    }
+
+    def distances(boundary: Boundary) -> Sequence[SurfaceDistances]:
+        if not labels.overlapping:
+            count = len(labels.entries)
+            return label_surface_distances(drawn, found, grid, labels=count, boundary=boundary)
+        # The border of a label is not that of its parts.
+        return [
+            surface_distances(is_any_of(drawn, held), is_any_of(found, held), grid, boundary=boundary)
+            for held in parts_of_labels(labels)
+        ]
+
+    by_boundary = {boundary: distances(boundary) for boundary in {definitions.boundary, definitions.nsd_boundary}}
     return list(zip(by_boundary[definitions.boundary], by_boundary[definitions.nsd_boundary], strict=True))
 
 

@@ -33,7 +33,7 @@ class CaseVolumes:
 
     Attributes:
         image: What the reader looked at.
-        reference: Places in the list of labels, from 1; 0 is background.
+        reference: Places in the list of labels, or of parts where labels overlap, from 1; 0 is background.
         prediction: The same, found.
         notes: What a reader must know of them, such as why one is missing.
         has_reference: Whether a reference is due, so that differences from it are errors.

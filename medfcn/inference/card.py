@@ -9,6 +9,7 @@ from typing import Any
 
 from medfcn.config import Settings, settings_from, to_tables
 from medfcn.errors import MedfcnError, ModelError
+from medfcn.networks.fcn import head_of
 from medfcn.slices.plan import Plan
 from medfcn.volumes import LabelMap
 from medfcn.volumes.names import printable
@@ -28,7 +29,8 @@ class Card:
         channels: Names of the image channels, in order.
         plan: How volumes become slices.
         settings: All settings of the training.
-        one_part: Positions (from 1) of the labels of which only the largest connected part is kept.
+        one_part: Positions (from 1) of the labels of which only the largest connected part is kept; none where labels
+            overlap.
         weights_sha256: Of `model.safetensors`.
         versions: Of medfcn and what it stands on, when it was trained.
         training: What was trained on and for how long: counts, hashes, seconds.
@@ -84,6 +86,7 @@ class Card:
                 **{name: value[name] for name in known - {"labels", "channels", "plan", "settings", "one_part"}},
             )
             _require_types(card, value)
+            head_of(card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping)
         except MedfcnError as error:
             raise ModelError(f"{source}: {printable(str(error), limit=400)}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -99,7 +102,8 @@ def _require_types(card: Card, value: Mapping[str, Any]) -> None:
     positions = range(1, len(card.labels.entries) + 1)
     sound = {
         "channels": isinstance(value["channels"], list) and all(isinstance(name, str) for name in card.channels),
-        "one_part": all(type(position) is int and position in positions for position in card.one_part),
+        "one_part": all(type(position) is int and position in positions for position in card.one_part)
+        and not (card.one_part and card.labels.overlapping),
         "weights_sha256": isinstance(card.weights_sha256, str),
         "versions": isinstance(card.versions, Mapping),
         "training": isinstance(card.training, Mapping),

@@ -23,6 +23,7 @@ from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
 from medfcn.networks.fcn import FCN, Head, channels_last, head_of
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
+from medfcn.slices.parts import best_part
 from medfcn.slices.preprocess import grid_of, image_tensor, network_transforms
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.names import printable
@@ -119,7 +120,9 @@ class Model(Predictor):
         self.card = card
         self.device = device
         self.precision = precision
-        self.head: Head = head_of(card.settings.network, len(card.labels.entries))
+        self.head: Head = head_of(
+            card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping
+        )
         self._transforms = network_transforms(card.plan)
 
     @classmethod
@@ -235,6 +238,11 @@ def predict_with(
     a probability by itself (the head `sigmoid`), the largest from the threshold on. Then only the largest part of the
     card's `one_part` labels stays.
 
+    Where labels overlap, a voxel takes the part (a combination of labels that can hold together) or the background
+    that is most probable if labels hold independently: with the largest product of p for its labels and 1 - p for
+    all others. Wherever the labels above 0.5 make such a combination, it is that one. Another threshold t divides
+    every label's odds by those of t, so that this holds for the labels above t.
+
     Args:
         models: At least one; all segment the same labels from the same channels.
         volumes: One for each channel, on one grid.
@@ -253,13 +261,17 @@ def predict_with(
         if volume.array.min() == volume.array.max()
     ]
     for rows, mean in () if flags else _mean_slabs(models, volumes, tta=tta):
-        indices[rows] = _decide(mean, threshold, models[0].head)
+        if labels.members is None:
+            indices[rows] = _decide(mean, threshold, models[0].head)
+        else:
+            indices[rows] = best_part(_log_odds(mean, threshold), labels.members)
         if kept is not None:
             kept[:, rows] = mean
     indices = np.ascontiguousarray(to_stored_order(indices, grid))
     if card.one_part:
         indices = keep_largest(indices, card.one_part)
-    counts = np.bincount(indices.reshape(-1), minlength=len(labels.names) + 1)[1:]
+    counts = np.bincount(indices.reshape(-1), minlength=len(labels.parts) + 1)
+    counts = counts[1:] if labels.members is None else counts @ labels.members
     if not flags:
         flags = [f"{name} not found" for name, count in zip(labels.names, counts, strict=True) if not count]
     voxel_ml = volumes[0].voxel_ml
@@ -284,6 +296,14 @@ def _mean_slabs(
         for _, other in parts[1:]:
             total += other
         yield rows, total / np.float32(len(models)) if len(models) > 1 else total
+
+
+def _log_odds(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """The logarithm of each probability's odds over those of the threshold, clipped where it would be infinite."""
+    least = np.finfo(np.float32).eps
+    clipped = np.clip(probabilities, least, 1 - least)
+    odds: NDArray[np.float32] = np.log(clipped / (1 - clipped)) - np.float32(np.log(threshold / (1 - threshold)))
+    return odds
 
 
 def _decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:

@@ -108,7 +108,8 @@ def predict(
         source: A volume's file, or a folder of them.
         output: The folder for `<case>.nii.gz` and `<case>.json`; for one volume it may be the mask's own file, ending
             in `.nii` or `.nii.gz`.
-        probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels.
+        probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels; where
+            these overlap, `<case>_<place in the list>.nii.gz`.
         tta: Average over mirror images; None does as the model's settings say.
         cases: Ids of the cases to predict; None takes all.
         options: What to opt in to when reading volumes that are otherwise refused.

@@ -41,6 +41,7 @@ def read_network(path: Path, card: Card) -> FCN:
             widths=card.plan.widths,
             channels_in=card.plan.channels_in,
             label_count=len(card.labels.entries),
+            overlapping=card.labels.overlapping,
         )
     expected = {
         name: ("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))

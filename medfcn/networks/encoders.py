@@ -49,15 +49,25 @@ class Encoder(nn.Module):
         return maps
 
 
-def strided_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation, *, dropout: float = 0.0) -> Encoder:
-    """Levels of two 3×3 convolutions; each level after the first halves the resolution with its first one."""
+def strided_encoder(
+    channels_in: int, widths: Sequence[int], norm: Normalisation, *, stem_stride: int = 1, dropout: float = 0.0
+) -> Encoder:
+    """Levels of two 3×3 convolutions; each level after the first halves the resolution with its first one.
+
+    The first level's first convolution has the stem's stride, and one pixel more on each side for every doubling.
+    """
     levels = []
     for level, width in enumerate(widths):
-        before = channels_in if level == 0 else widths[level - 1]
-        first = ConvBlock(before, width, norm, stride=1 if level == 0 else 2)
+        stem = _stem(channels_in, width, norm, stem_stride)
+        first = ConvBlock(widths[level - 1], width, norm, stride=2) if level else stem
         levels.append(nn.Sequential(first, ConvBlock(width, width, norm)))
-    strides = [2**level for level in range(len(widths))]
+    strides = [stem_stride * 2**level for level in range(len(widths))]
     return Encoder(levels, channels=widths, strides=strides, dropout=dropout)
+
+
+def _stem(channels_in: int, width: int, norm: Normalisation, stride: int) -> ConvBlock:
+    """A convolution of 3×3 at stride 1, 5×5 at 2 and 7×7 at 4: it misses no pixel."""
+    return ConvBlock(channels_in, width, norm, kernel={1: 3, 2: 5, 4: 7}[stride], stride=stride)
 
 
 def pooled_encoder(channels_in: int, widths: Sequence[int], norm: Normalisation, *, dropout: float = 0.0) -> Encoder:

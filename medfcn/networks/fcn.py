@@ -65,7 +65,8 @@ class FCN(nn.Module):
 
     def __init__(self, encoder: Encoder, *, channels_out: int, settings: NetworkSettings) -> None:
         super().__init__()
-        coarsest, finest = encoder.strides[-1], settings.finest_stride or 1
+        # Fusion that goes on to full size ends where the encoder begins.
+        coarsest, finest = encoder.strides[-1], max(settings.finest_stride or 1, settings.stem_stride or 1)
         count = _step_count(encoder, finest, settings)
         skips = [encoder.strides.index(coarsest >> (step + 1)) for step in range(count)] if settings.skips else []
         score = _scaled(settings.score_channels, settings.width) if settings.score_channels else channels_out
@@ -196,24 +197,40 @@ def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
     return functional.pad(slices, (0, target_width - width, 0, target_height - height))
 
 
-def channels_of_logits(settings: NetworkSettings, label_count: int) -> int:
+def channels_of_logits(settings: NetworkSettings, label_count: int, *, overlapping: bool = False) -> int:
     """Logits a pixel: one for each label with the head `sigmoid`, one more, for the background, with `softmax`.
 
     Example:
         >>> [channels_of_logits(NetworkSettings(), count) for count in (1, 2)]
         [1, 3]
     """
-    return label_count + (head_of(settings, label_count) == "softmax")
+    return label_count + (head_of(settings, label_count, overlapping=overlapping) == "softmax")
 
 
-def head_of(settings: NetworkSettings, label_count: int) -> Head:
-    """`sigmoid` or `softmax`; `auto` takes sigmoid for a single label, softmax for several."""
+def head_of(settings: NetworkSettings, label_count: int, *, overlapping: bool = False) -> Head:
+    """`sigmoid` or `softmax`; `auto` takes sigmoid for a single label or labels that overlap, softmax for several.
+
+    Raises:
+        SettingsError: Softmax is set for labels that overlap.
+    """
+    if overlapping and settings.head == "softmax":
+        raise SettingsError(
+            "setting network.head: 'softmax' lets one label hold at a time, and these labels overlap; take sigmoid "
+            "or auto"
+        )
     if settings.head != "auto":
         return settings.head
-    return "sigmoid" if label_count == 1 else "softmax"
+    return "sigmoid" if label_count == 1 or overlapping else "softmax"
 
 
-def build_network(settings: NetworkSettings, *, widths: tuple[int, ...], channels_in: int, label_count: int) -> FCN:
+def build_network(
+    settings: NetworkSettings,
+    *,
+    widths: tuple[int, ...],
+    channels_in: int,
+    label_count: int,
+    overlapping: bool = False,
+) -> FCN:
     """The network of some settings, started at random (He) for a number of labels.
 
     Args:
@@ -221,13 +238,15 @@ def build_network(settings: NetworkSettings, *, widths: tuple[int, ...], channel
         widths: Channels of each encoder level, as the plan has them.
         channels_in: Image channels times slices seen at once.
         label_count: Foreground labels: one gives a single logit, several give one each and one for the background.
+        overlapping: Whether several labels can hold at once: one logit each, and none for the background.
 
     Raises:
         SettingsError: The parts do not fit each other.
     """
     chosen = with_preset(dataclasses.replace(settings, widths=widths))
     encoder = build_encoder(chosen, widths=widths, channels_in=channels_in)
-    network = FCN(encoder, channels_out=channels_of_logits(chosen, label_count), settings=chosen)
+    channels_out = channels_of_logits(chosen, label_count, overlapping=overlapping)
+    network = FCN(encoder, channels_out=channels_out, settings=chosen)
     start_at_random(network)
     return network
 
@@ -237,10 +256,11 @@ def build_encoder(settings: NetworkSettings, *, widths: tuple[int, ...], channel
     norm = settings.normalisation or "none"
     scaled = [_scaled(width, settings.width) for width in widths]
     dropout = settings.dropout or 0.0
+    stem = settings.stem_stride or 1
     classifier = settings.classifier_channels or 0
     classifier = _scaled(classifier, settings.width) if classifier else 0
     builders: Mapping[str, Callable[[], Encoder]] = {
-        "strided": lambda: strided_encoder(channels_in, scaled, norm, dropout=dropout),
+        "strided": lambda: strided_encoder(channels_in, scaled, norm, stem_stride=stem, dropout=dropout),
         "pooled": lambda: pooled_encoder(channels_in, scaled, norm, dropout=dropout),
         "flat": lambda: flat_encoder(channels_in, scaled, norm, dropout=dropout),
         "vgg16": lambda: vgg16_encoder(channels_in, scaled, norm, classifier=classifier, dropout=dropout),

@@ -14,15 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
+from medfcn.volumes import IGNORED
 
 Head = Literal["sigmoid", "softmax"]
 """What the logits are. `sigmoid`: `(N, L, H, W)`, one for each label, and labels may overlap; `softmax`:
 `(N, L + 1, H, W)`, background first, of which one holds."""
 
 LossName = Literal["ce_dice", "ce", "dice", "focal", "tversky", "mse", "hinge"]
-
-IGNORED = 255
-"""The target of a voxel that nobody knows the label of: it says nothing."""
 
 
 def label_masks(targets: Tensor, label_count: int, members: Tensor | None = None) -> Tensor:

@@ -25,8 +25,13 @@ class Objective(nn.Module):
         self.auxiliary = auxiliary
 
     @classmethod
-    def of(cls, settings: Settings, label_count: int) -> "Objective":
+    def of(cls, settings: Settings, label_count: int, *, members: torch.Tensor | None = None) -> "Objective":
         """The objective that settings ask for.
+
+        Args:
+            settings: Of the training.
+            label_count: Foreground labels.
+            members: For labels that overlap, which hold for each target; see `losses.label_masks`.
 
         Raises:
             SettingsError: `training.class_weights` has another number than background and labels together.
@@ -40,11 +45,12 @@ class Objective(nn.Module):
             )
         segmentation = SegmentationLoss(
             training.loss,
-            head=head_of(settings.network, label_count),
+            head=head_of(settings.network, label_count, overlapping=members is not None),
             dice_weight=training.dice_weight,
             dice_over=training.dice_over,
             class_weights=weights,
             label_smoothing=training.label_smoothing,
+            members=members,
         )
         if not training.presence_weight and not training.distance_weight:
             return cls(segmentation, None)
@@ -52,6 +58,7 @@ class Objective(nn.Module):
             presence_weight=training.presence_weight,
             distance_weight=training.distance_weight,
             label_count=label_count,
+            members=members,
         )
         return cls(segmentation, auxiliary)
 
@@ -60,7 +67,8 @@ class Objective(nn.Module):
 
         Args:
             outputs: Of `SupervisedFCN`.
-            targets: `(N, H, W)` integers: 0 for background, k for the k-th label, 255 for voxels to ignore.
+            targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), 255 for
+                voxels to ignore.
         """
         loss = self.segmentation.deep(outputs.logits, targets)
         if self.auxiliary is not None:

@@ -156,6 +156,11 @@ def _require_fit(settings: NetworkSettings) -> None:
             f"setting network.widths: {settings.widths!r} has {len(settings.widths)} numbers, the encoder "
             f"{settings.encoder} takes {wanted}; give as many"
         )
+    if settings.encoder != "strided" and settings.stem_stride not in (None, 1):
+        raise SettingsError(
+            f"setting network.stem_stride: {settings.stem_stride} is for the encoder 'strided', not for "
+            f"{settings.encoder!r}; leave it out"
+        )
     if not settings.scores and settings.fusion == "add" and settings.skips and not settings.encoder == "flat":
         raise SettingsError(
             "setting network.fusion: 'add' needs score maps, because the encoder's maps differ in channels; set "
@@ -177,4 +182,6 @@ def coarsest_stride(settings: NetworkSettings) -> int | None:
         return _COARSEST_STRIDE[chosen.encoder]
     if chosen.widths is None:
         return None
-    return int(2 ** (len(chosen.widths) - (chosen.encoder == "strided")))
+    if chosen.encoder == "strided":
+        return int((chosen.stem_stride or 1) * 2 ** (len(chosen.widths) - 1))
+    return int(2 ** len(chosen.widths))

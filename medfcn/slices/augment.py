@@ -29,6 +29,7 @@ class Augmenter:
         label_count: Foreground labels in the targets.
         mirror_axes: In-plane axes (0 is H, 1 is W) that may be mirrored.
         seed: Of the whole training.
+        members: `(A + 1, L)` for labels that overlap: which of them hold where a target is 0 … A.
     """
 
     settings: AugmentSettings
@@ -36,6 +37,7 @@ class Augmenter:
     label_count: int
     mirror_axes: tuple[int, ...]
     seed: int
+    members: NDArray[np.bool_] | None = None
 
     def __call__(
         self, images: torch.Tensor, targets: torch.Tensor, *, step: int
@@ -44,15 +46,28 @@ class Augmenter:
 
         Args:
             images: `(B, C, H', W')` float32, larger than the window by the sampler's margin.
-            targets: `(B, H', W')` integers: 0 for background, k for the k-th label, `IGNORED` (255).
+            targets: `(B, H', W')` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`
+                (255).
             step: The step of the training, which the random numbers follow from.
 
         Returns:
             `(B, C, *window)` float32 images and `(B, *window)` int64 targets. A pixel has the label that more than
-            half of it has. Where part of it is ignored, its largest share decides (ties to the smaller value).
+            half of it has. Where part of it is ignored, its largest share decides (ties to the smaller value). Labels
+            that overlap each follow what more than half of the pixel's known part has, and then the pixel is of the
+            row of `members` that agrees best; it is ignored where more than half of it is.
         """
         random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
         grid = self._sampling_grid(random, images)
+        if self.members is None:
+            images, moved_targets = self._move(images, targets, grid)
+        else:
+            images, moved_targets = _move_overlapping(images, targets, grid, self.members)
+        return self._change_intensity(random, images), moved_targets
+
+    def _move(
+        self, images: torch.Tensor, targets: torch.Tensor, grid: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and targets at other positions."""
         ignores = bool((targets == IGNORED).any())
         values = [*range(1, self.label_count + 1), *([IGNORED] if ignores else [])]
         labels = torch.tensor(values, device=images.device)
@@ -66,7 +81,7 @@ class Augmenter:
             largest = torch.where(share > background, best + 1, 0)
             largest = torch.where(ignored > torch.maximum(share, background), IGNORED, largest)
             moved_targets = torch.where(ignored > 0, largest, moved_targets)
-        return self._change_intensity(random, images), moved_targets
+        return images, moved_targets
 
     def _sampling_grid(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
         """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
@@ -129,6 +144,23 @@ class Augmenter:
             noise = torch.randn(images.shape, generator=generator).to(images.device)
             images = images + noise * per_slice(level)
         return images
+
+
+def _move_overlapping(
+    images: torch.Tensor, targets: torch.Tensor, grid: torch.Tensor, members: NDArray[np.bool_]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and targets of labels that overlap at other positions; see `parts.best_part`."""
+    table = torch.tensor(members, dtype=images.dtype, device=images.device)
+    ignored = targets == IGNORED
+    masks = table[targets.masked_fill(ignored, 0).long()].movedim(-1, 1)
+    given = torch.cat([images, masks, ignored[:, None].to(images.dtype)], 1)
+    moved = functional.grid_sample(given, grid, mode="bilinear", align_corners=False)
+    channels = images.shape[1]
+    images, shares, unknown = moved[:, :channels], moved[:, channels:-1], moved[:, -1]
+    known = (1 - unknown).clamp_min(torch.finfo(images.dtype).eps)
+    evidence = 2 * shares / known[:, None] - 1
+    best = torch.einsum("blhw,al->bahw", evidence, table).argmax(dim=1)
+    return images, torch.where(unknown > 0.5, IGNORED, best)
 
 
 def _smooth_field(coarse: NDArray[np.float64], window: tuple[int, int], device: torch.device) -> torch.Tensor:

@@ -40,7 +40,12 @@ class CaseFingerprint:
 
 
 def fingerprint_case(
-    case_id: str, images: Iterable[Volume], labels: NDArray[np.uint8], label_count: int
+    case_id: str,
+    images: Iterable[Volume],
+    labels: NDArray[np.uint8],
+    label_count: int,
+    *,
+    members: NDArray[np.bool_] | None = None,
 ) -> CaseFingerprint:
     """Take one case's figures.
 
@@ -50,6 +55,7 @@ def fingerprint_case(
         labels: `(I, J, K)` on that grid: 0 for background, k for the k-th label, `IGNORED` where nobody
             labelled, which counts as neither.
         label_count: How many labels there are.
+        members: `(A + 1, L)` for labels that overlap: which of them hold where `labels` is 0 … A.
     """
     channels = list(images)
     first = channels[0]
@@ -61,7 +67,8 @@ def fingerprint_case(
         values = channel.array[drawn]
         step = max(1, -(-len(values) // _FOREGROUND_SAMPLE))
         samples.append(values[::step].astype(np.float32))
-    counts = np.bincount(labels.reshape(-1), minlength=label_count + 1)[1 : label_count + 1]
+    rows = np.eye(label_count + 1, dtype=bool)[:, 1:] if members is None else members
+    counts = np.bincount(labels.reshape(-1), minlength=len(rows))[: len(rows)] @ rows
     return CaseFingerprint(
         id=case_id,
         shape=grid.shape,
@@ -70,7 +77,10 @@ def fingerprint_case(
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
-        largest_shares=tuple(largest_share(labels == value + 1) for value in range(label_count)),
+        largest_shares=tuple(
+            largest_share(labels == value + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, value])))
+            for value in range(label_count)
+        ),
     )
 
 

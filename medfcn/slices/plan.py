@@ -258,13 +258,27 @@ def _choose_widths(
     if like is not None:
         reasons["widths"] = _LIKE
         return like.widths
-    levels = 1
-    while levels < _LEVELS_MOST and shortest / 2**levels >= _COARSEST_PIXELS:
-        levels += 1
+    widths = widths_for(shortest)
+    coarsest = 2 ** (len(widths) - 1)
     reasons["widths"] = (
-        f"{levels} levels: at stride {2 ** (levels - 1)} the shorter edge of {shortest:.0f} pixels keeps "
-        f"{shortest / 2 ** (levels - 1):.1f}"
+        f"{len(widths)} levels: at stride {coarsest} the shorter edge of {shortest:.0f} pixels keeps "
+        f"{shortest / coarsest:.1f}"
     )
+    return widths
+
+
+def widths_for(shortest_edge: float) -> tuple[int, ...]:
+    """Channels of each level of the preset `auto`, for slices whose shorter edge has that many pixels.
+
+    As many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at most 6.
+
+    Example:
+        >>> widths_for(35), widths_for(256)
+        ((16, 32, 64, 128), (16, 32, 64, 128, 256, 256))
+    """
+    levels = 1
+    while levels < _LEVELS_MOST and shortest_edge / 2**levels >= _COARSEST_PIXELS:
+        levels += 1
     return tuple(min(_WIDTH_FIRST * 2**level, _WIDTH_LARGEST) for level in range(levels))
 
 

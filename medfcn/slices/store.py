@@ -28,8 +28,8 @@ class StoredCase:
     Attributes:
         id: The case.
         images: `(N, C, H, W)` float32.
-        labels: `(N, H, W)` uint8: 0 for background, k for the k-th label, `IGNORED`.
-        label_slices: For each label that is present, the numbers of the slices that hold it.
+        labels: `(N, H, W)` uint8: 0 for background, k for the k-th label (or part, where labels overlap), `IGNORED`.
+        label_slices: For each label (or part) that is present, the numbers of the slices that hold it.
     """
 
     id: str

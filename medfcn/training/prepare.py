@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.config import Settings
-from medfcn.errors import DatasetError, MedfcnError
+from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
+from medfcn.networks.fcn import head_of
 from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
+from medfcn.slices.parts import parts_to_native, parts_to_network
 from medfcn.slices.plan import Plan, make_plan
 from medfcn.slices.preprocess import grid_of, image_tensor, label_tensor, network_transforms
 from medfcn.slices.slicing import slice_volume
@@ -46,7 +48,8 @@ class ReadCase:
 
     Attributes:
         images: One volume per channel.
-        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label, `IGNORED` where nobody labelled.
+        labels: `(I, J, K)` uint8: 0 for background, k for the k-th label (or part, where labels overlap), `IGNORED`
+            where nobody labelled.
         hashes: SHA-256 of the image files in order, then of the label file.
     """
 
@@ -131,13 +134,17 @@ def survey(
         DatasetError: A case cannot be used and `skip_bad` is false, or none can.
     """
     chosen = (labels or _labels_of(dataset, options)).ignoring(dataset.ignored)
+    if chosen.overlapping:
+        progress.say(chosen.overlap_text)
     fingerprints: dict[str, CaseFingerprint] = {}
     hashes: dict[str, tuple[str, ...]] = {}
 
     def note(case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
         if mask is not None:
             encoded = chosen.encode(mask.array, name=case.id)
-            fingerprints[case.id] = fingerprint_case(case.id, images, encoded, len(chosen.names))
+            fingerprints[case.id] = fingerprint_case(
+                case.id, images, encoded, len(chosen.names), members=chosen.members
+            )
             hashes[case.id] = (*(image.sha256 for image in images), mask.sha256)
 
     with progress.task("check", len(dataset.all_cases)) as task:
@@ -184,8 +191,9 @@ def _judge(
 
 def _labels_of(dataset: Dataset, options: ReadOptions) -> LabelMap:
     """The labels a data set names, else the values in its masks."""
-    if dataset.label_names:
-        return LabelMap.from_names(dataset.label_names, ignored=dataset.ignored)
+    named = dataset.labels
+    if named is not None:
+        return named
     found: set[int] = set()
     for case in dataset.cases:
         if case.label is not None:
@@ -223,8 +231,27 @@ class Prepared:
         return tuple(by_id[case_id] for case_id in ids)
 
 
+def require_possible(settings: Settings, labels: LabelMap) -> None:
+    """Refuse settings that labels which overlap cannot be trained with.
+
+    Raises:
+        SettingsError: The head is softmax, or only the largest part of each label is to be kept.
+    """
+    head_of(settings.network, len(labels.entries), overlapping=labels.overlapping)
+    if labels.overlapping and settings.prediction.largest_part == "always":
+        raise SettingsError(
+            "setting prediction.largest_part: 'always' takes parts away from one label at a time, and these labels "
+            "overlap; take never or auto"
+        )
+
+
 def plan_training(found: Survey, settings: Settings, *, seed: int, like: Plan | None = None) -> tuple[Split, Plan]:
-    """Split the cases and plan from those that are trained on; `like` is the plan of a run to start from."""
+    """Split the cases and plan from those that are trained on; `like` is the plan of a run to start from.
+
+    Raises:
+        SettingsError: The settings are not for such labels.
+    """
+    require_possible(settings, found.labels)
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
     return split, plan_split(found, split, settings, like=like)
 
@@ -238,7 +265,8 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:
     """Bring the training cases' slices to the network grid and keep them in `folder`."""
     by_id = {case.id: case for case in found.cases}
-    transforms = network_transforms(plan, keys=("image", "label"))
+    members = found.labels.members
+    transforms = network_transforms(plan, keys=("image", "label") if members is None else ("image",))
     made = plan.to_json()
     what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
@@ -250,9 +278,9 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
             case = open_case(folder, key, case_id)
             if case is None or key not in known:
                 read = read_case(by_id[case_id], found.labels, found.options)
-                images, labels = _slices(read, plan, transforms)
+                images, labels = _slices(read, plan, transforms, members)
                 write_case(folder, key, images, labels)
-                known[key] = ceiling(read, plan, len(found.labels.entries))
+                known[key] = ceiling(read, plan, len(found.labels.entries), members=members)
                 case = open_case(folder, key, case_id)
             ceilings[case_id] = known[key]
             if case is None:
@@ -273,19 +301,30 @@ def _known_ceilings(path: Path) -> dict[str, float]:
 
 
 def _slices(
-    case: ReadCase, plan: Plan, transforms: Callable[[dict[str, object]], dict[str, object]]
+    case: ReadCase,
+    plan: Plan,
+    transforms: Callable[[dict[str, object]], dict[str, object]],
+    members: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     sample = transforms(
         {"image": image_tensor(case.images), "label": label_tensor(case.labels, case.images[0].affine)}
     )
     image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
+    if members is not None:
+        label = parts_to_network(case.labels, grid_of(case.images[0], plan), members)[None]
     return slice_volume(image, plan.view), slice_volume(label, plan.view)[:, 0]
 
 
-def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
+def ceiling(case: ReadCase, plan: Plan, label_count: int, *, members: NDArray[np.bool_] | None = None) -> float:
     """The best mean Dice that a plan's network grid allows on a case: that of reference → network grid → back.
 
     What the reference ignores is left out, on either grid: a network may find anything there.
+
+    Args:
+        case: With its reference.
+        plan: How volumes become slices.
+        label_count: Foreground labels.
+        members: For labels that overlap, which of them hold in each part.
 
     Returns:
         1 where nothing is resampled, or where the case holds no label.
@@ -293,6 +332,9 @@ def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
     grid = grid_of(case.images[0], plan)
     if grid.spacing_mm == grid.spacing_native_mm:
         return 1.0
+    if members is not None:
+        back = parts_to_native(parts_to_network(case.labels, grid, members), grid, members)
+        return _mean_dice(case.labels, back, label_count, members)
     moved = to_network_grid(case.labels, grid)
     shares = np.stack(
         [to_native_grid((moved == value).astype(np.float32), grid) for value in range(1, label_count + 1)]
@@ -301,7 +343,13 @@ def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:
         known = to_native_grid((moved != IGNORED).astype(np.float32), grid)
         shares /= np.maximum(known, np.finfo(np.float32).eps)
     returned = np.where(shares.max(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
-    dices = [counts.dice for counts in count_labels(case.labels, returned, labels=label_count)]
+    return _mean_dice(case.labels, returned, label_count, None)
+
+
+def _mean_dice(
+    reference: NDArray[np.uint8], returned: NDArray[np.uint8], label_count: int, members: NDArray[np.bool_] | None
+) -> float:
+    dices = [counts.dice for counts in count_labels(reference, returned, labels=label_count, members=members)]
     held = [dice for dice in dices if not np.isnan(dice)]
     return float(np.mean(held)) if held else 1.0
 

@@ -106,7 +106,8 @@ class Start:
 
     def _carry(self, run: Model, network: FCN, settings: Settings, plan: Plan, labels: LabelMap) -> Carry:
         count = len(labels.entries)
-        same_labels = labels.names == run.card.labels.names and head_of(settings.network, count) == run.head
+        head = head_of(settings.network, count, overlapping=labels.overlapping)
+        same_labels = labels.names == run.card.labels.names and head == run.head
         layers = label_layers(settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=count)
         return choose_carried(network, run.network, label_layers=layers, same_labels=same_labels, source=self.name)
 
@@ -152,7 +153,11 @@ def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str 
 
 def _build(settings: Settings, plan: Plan, labels: LabelMap) -> FCN:
     return build_network(
-        settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=len(labels.entries)
+        settings.network,
+        widths=plan.widths,
+        channels_in=plan.channels_in,
+        label_count=len(labels.entries),
+        overlapping=labels.overlapping,
     )
 
 

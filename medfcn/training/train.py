@@ -15,7 +15,7 @@ from medfcn.training.crossvalidation import finished_folds, require_place, train
 from medfcn.training.folds import Folds, Split
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.lock import locked
-from medfcn.training.prepare import ceiling, ceiling_text, plan_training, read_case, survey
+from medfcn.training.prepare import ceiling, ceiling_text, plan_training, read_case, require_possible, survey
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import cpu_seconds
 from medfcn.training.run_folder import (
@@ -68,7 +68,8 @@ def train(
     Args:
         dataset: A folder with `images/` and `labels/`, a Decathlon or nnU-Net folder, or a CSV or TSV of files.
         output: The run folder to make.
-        labels: What to segment, such as `hippocampus=1+2`; None takes the data set's names or values.
+        labels: What to segment, such as `hippocampus=1+2`, or `whole=1+2,core=2` for labels that overlap; None takes
+            the data set's names or values.
         settings: All settings, or a TOML file of some.
         preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
@@ -132,7 +133,7 @@ def train(
         start = find_start(init, encoder_weights, output=folder)
         chosen = _resolved(settings, start, preset=preset, context=context, view=view)
         length = _length(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
-        label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
+        label_map = _label_map(labels, chosen)
         cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
         found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
         job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
@@ -203,13 +204,18 @@ def plan(
     start = find_start(init, None)
     chosen = _resolved(settings, start, preset=preset, context=context, view=view)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
-    label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    label_map = _label_map(labels, chosen)
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
     split, made = plan_training(found, chosen, seed=seed, like=start.plan)
     start.require_fit(chosen, made, found.labels)
     by_id = {case.id: case for case in found.cases}
     ceilings = {
-        case_id: ceiling(read_case(by_id[case_id], found.labels, options), made, len(found.labels.entries))
+        case_id: ceiling(
+            read_case(by_id[case_id], found.labels, options),
+            made,
+            len(found.labels.entries),
+            members=found.labels.members,
+        )
         for case_id in split.training
     }
     return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings)
@@ -228,6 +234,14 @@ def _resolved(
     chosen = override(chosen, "slices", context=context, view=view)
     chosen = override(chosen, "network", preset=preset)
     return start.settle(chosen, preset=preset, context=context)
+
+
+def _label_map(labels: str | LabelMap | None, settings: Settings) -> LabelMap | None:
+    """The labels that were asked for; what cannot be is refused before a volume is read."""
+    label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    if label_map is not None:
+        require_possible(settings, label_map)
+    return label_map
 
 
 def _length(budget: str | float | None, epochs: int | None, steps: int | None, *, epoch_steps: int) -> Length | None:

@@ -37,6 +37,7 @@ from medfcn.training.resume import Checkpoints, State
 from medfcn.training.schedule import Length, StepClock, learning_rate
 from medfcn.training.stop import Stop
 from medfcn.training.validate import mean_dice
+from medfcn.volumes import IGNORED
 
 _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
@@ -115,7 +116,10 @@ class Trainer:
             foreground_share=settings.training.foreground_share,
             seed=machine.seed,
         )
-        self.augmenter = Augmenter(settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed)
+        members = prepared.survey.labels.members
+        self.augmenter = Augmenter(
+            settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed, members
+        )
         training = settings.training
         self.supervised = SupervisedFCN(
             channels_last(network.to(device)),
@@ -127,7 +131,9 @@ class Trainer:
         self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
         self.optimiser = build_optimiser(self.supervised, training)
         self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
-        self.objective = Objective.of(settings, self.label_count).to(device)
+        self.objective = Objective.of(
+            settings, self.label_count, members=None if members is None else torch.tensor(members)
+        ).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
         self.gradients = Gradients(
@@ -364,11 +370,13 @@ class Trainer:
         """The augmented images and targets of a step, on the device."""
         device = self.machine.device
         batch = self.sampler.batch(step)
-        if batch.targets.max() > self.label_count:
-            index = int(batch.targets.reshape(len(batch.targets), -1).max(axis=1).argmax())
+        largest = len(self.prepared.survey.labels.parts)
+        beyond = (batch.targets > largest) & (batch.targets != IGNORED)
+        if beyond.any():
+            index, *_ = (int(found[0]) for found in np.nonzero(beyond))
             raise TrainingError(
-                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[index].max()}, beyond the "
-                f"{self.label_count} labels; they are damaged: start again with --overwrite"
+                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
+                f"{largest} labels; they are damaged: start again with --overwrite"
             )
         images = torch.from_numpy(batch.images).to(device)
         targets = torch.from_numpy(batch.targets).to(device)

@@ -33,7 +33,7 @@ def mean_dice(model: Model, cases: Sequence[Case], prepared: Prepared, *, before
     dices: list[float] = []
     for case in cases:
         before_each()
-        dices += _dices(*_reference_and_prediction(model, case, prepared), len(prepared.survey.labels.entries))
+        dices += _dices(*_reference_and_prediction(model, case, prepared), prepared.survey.labels)
     return _mean(dices)
 
 
@@ -42,11 +42,14 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
 
     A label qualifies when it is one part in nearly all training references, and when taking the smaller parts away
     does not lower its mean Dice on the validation cases; on training cases, where the validation cases are a fold,
-    whose scores are to be those of unseen cases. `prediction.largest_part` overrides this.
+    whose scores are to be those of unseen cases. `prediction.largest_part` overrides this. Of labels that
+    overlap every part is kept: what is taken away from one would be taken from others too.
     """
     wanted = model.card.settings.prediction.largest_part
     labels = prepared.survey.labels
     count = len(labels.entries)
+    if labels.overlapping:
+        return ()
     if wanted != "auto":
         return tuple(range(1, count + 1)) if wanted == "always" else ()
     shares = [prepared.survey.fingerprints[case_id].largest_shares for case_id in prepared.split.training]
@@ -64,8 +67,8 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
     split = prepared.split
     for case in prepared.cases(split.training[:_JUDGED_MOST] if split.fold else split.validation):
         reference, prediction = _reference_and_prediction(plain, case, prepared)
-        before.append(_dices(reference, prediction, count))
-        after.append(_dices(reference, keep_largest(prediction, tuple(eligible)), count))
+        before.append(_dices(reference, prediction, labels))
+        after.append(_dices(reference, keep_largest(prediction, tuple(eligible)), labels))
     return tuple(
         value
         for value in eligible
@@ -76,22 +79,23 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
 def _reference_and_prediction(
     model: Model, case: Case, prepared: Prepared
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Both masks of a case, as positions of the labels."""
+    """Both masks of a case, as positions of the labels, or parts."""
     labels = prepared.survey.labels
     read = read_case(case, labels, prepared.survey.options)
     return read.labels, _positions(model.predict(list(read.images)), labels)
 
 
 def _positions(mask: Volume, labels: LabelMap) -> NDArray[np.uint8]:
-    """A mask of written values as positions of the labels."""
+    """A mask of written values as positions of the labels, or parts."""
     positions = np.zeros(mask.shape, dtype=np.uint8)
-    for position, entry in enumerate(labels.entries, start=1):
-        positions[mask.array == entry.written] = position
+    for position, part in enumerate(labels.parts, start=1):
+        positions[mask.array == part.written] = position
     return positions
 
 
-def _dices(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], count: int) -> list[float]:
-    return [counts.dice for counts in count_labels(reference, prediction, labels=count)]
+def _dices(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:
+    counts = count_labels(reference, prediction, labels=len(labels.entries), members=labels.members)
+    return [of_label.dice for of_label in counts]
 
 
 def _mean(scores: Iterable[float]) -> float:

@@ -15,6 +15,7 @@ from medfcn.volumes.header import NiftiGeometry
 from medfcn.volumes.labels import IGNORED, LabelEntry, LabelMap, read_mask
 from medfcn.volumes.nifti import read_volume, to_nibabel, write_volume
 from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.parts import LabelPart
 from medfcn.volumes.problems import Problem
 from medfcn.volumes.volume import Volume, VolumeLike, as_volume
 
@@ -25,6 +26,7 @@ __all__ = [
     "Dataset",
     "LabelEntry",
     "LabelMap",
+    "LabelPart",
     "NiftiGeometry",
     "Problem",
     "ReadOptions",

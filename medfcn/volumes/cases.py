@@ -5,11 +5,12 @@ must not straddle a fold. Nothing here opens a volume.
 """
 
 import os
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medfcn.errors import DatasetError, MissingFileError
+from medfcn.volumes.labels import LabelMap
 from medfcn.volumes.names import case_id_of, extension_of, printable, shown, stem_of, twin_key
 from medfcn.volumes.problems import Problem
 from medfcn.volumes.tables import first_few, read_table
@@ -50,6 +51,7 @@ class Dataset:
         incomplete: Cases that lack a file, or have one too many, with those of their files that are there.
         problems: What these cases lack; `require_complete` stops on them.
         ignored: The label values of voxels that nobody labelled, where the dataset names them.
+        label_regions: Values of labels by name, in place of `label_names`, where the dataset gives a label several.
     """
 
     root: Path
@@ -60,6 +62,18 @@ class Dataset:
     incomplete: tuple[Case, ...] = ()
     problems: tuple[Problem, ...] = ()
     ignored: tuple[int, ...] = ()
+    label_regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> LabelMap | None:
+        """The labels that the dataset names; None where it names none.
+
+        Raises:
+            SettingsError: Its regions cannot be labels together.
+        """
+        if self.label_regions:
+            return LabelMap.from_regions(self.label_regions, ignored=self.ignored)
+        return LabelMap.from_names(self.label_names, ignored=self.ignored) if self.label_names else None
 
     @property
     def all_cases(self) -> tuple[Case, ...]:

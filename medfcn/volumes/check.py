@@ -147,10 +147,7 @@ def check_dataset(
     Returns:
         The same report, whatever the number of threads.
     """
-    if labels is not None:
-        labels = labels.ignoring(dataset.ignored)
-    elif dataset.label_names:
-        labels = LabelMap.from_names(dataset.label_names, ignored=dataset.ignored)
+    labels = dataset.labels if labels is None else labels.ignoring(dataset.ignored)
     ignored = labels.ignored if labels else dataset.ignored
     incomplete = frozenset(case.id for case in dataset.incomplete)
     checker = _Checker(dataset, labels, options, each, incomplete, ignored)

@@ -1,12 +1,14 @@
 """Labels: which values of a mask mean what, and masks read as such.
 
 A `LabelMap` is an ordered list of foreground labels. A label of one value is written to masks as that value;
-one merged from several is written as its place in the list.
+one merged from several is written as its place in the list. Where labels overlap, the mask holds their parts (see
+`medfcn.volumes.parts`), each as its smallest value: a voxel of a value is of every label that has that value.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from medfcn.errors import LabelError, SettingsError
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of, printable
 from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.parts import LabelPart, is_overlapping, members_of, overlap_parts
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, VolumeLike, as_volume
 from medfcn.volumes.wholes import LARGEST_LABEL, ROUNDING, label_counts, listed, pieces, whole_numbers
 
@@ -32,7 +35,7 @@ class LabelEntry:
     Args:
         name: What it is called in reports.
         values: The values of a reference that belong to it.
-        written: The value it has in a mask that medfcn writes.
+        written: The value it has in a mask that medfcn writes; where labels overlap, its place in the list.
     """
 
     name: str
@@ -44,15 +47,17 @@ class LabelEntry:
 class LabelMap:
     """The foreground labels, in their order; the network's channel `k` is the `k`-th, 0 is background.
 
+    Labels overlap when a value belongs to several of them.
+
     Args:
-        entries: The labels, 1 to 254.
+        entries: The labels, 1 to 254, cut into at most 254 parts.
         unnamed: What a value that no entry names is: background, or a reason to refuse the mask.
         ignored: The values of voxels that nobody labelled (around scribbles, in slices left out), which are
             neither trained on nor scored.
 
     Raises:
-        SettingsError: Two entries share a name, a value or what they are written as; or a value is no label, or
-            both a label and ignored.
+        SettingsError: Two entries share a name, all their values or what they are written as; or a value is no
+            label, or both a label and ignored.
 
     Example:
         >>> labels = LabelMap.parse("hippocampus=1+2,other=3")
@@ -62,6 +67,14 @@ class LabelMap:
         [[[0, 1, 3]]]
         >>> LabelMap.parse("organ=1,ignore=9").encode(np.array([[[0, 1, 9]]]), name="case").tolist()
         [[[0, 1, 255]]]
+
+        A tumour whose value 3, its core, is also of the whole:
+
+        >>> labels = LabelMap.parse("whole=1+2+3,core=3")
+        >>> [(part.name, part.values, part.written) for part in labels.parts]
+        [('whole', (1, 2), 1), ('whole + core', (3,), 3)]
+        >>> labels.decode(labels.encode(np.array([[[0, 1, 2, 3]]]), name="case")).tolist()
+        [[[0, 1, 1, 3]]]
     """
 
     entries: tuple[LabelEntry, ...]
@@ -75,6 +88,7 @@ class LabelMap:
             )
         names: set[str] = set()
         owners: dict[int, str] = {}
+        alike: dict[frozenset[int], str] = {}
         for entry in self.entries:
             shown_name = printable(entry.name)
             if not entry.name or entry.name in names:
@@ -85,12 +99,13 @@ class LabelMap:
                     raise SettingsError(
                         f"labels: {shown_name}={value}; values are 1 to {LARGEST_LABEL}, 0 is the background"
                     )
-                if value in owners:
-                    other = printable(owners[value])
-                    raise SettingsError(
-                        f"labels: the value {value} belongs to {other} and to {shown_name}; name it once"
-                    )
                 owners[value] = entry.name
+            values = frozenset(entry.values)
+            if len(values) < len(entry.values):
+                raise SettingsError(f"labels: {shown_name} has a value twice; name it once")
+            other = alike.setdefault(values, entry.name)
+            if other != entry.name:
+                raise SettingsError(f"labels: {printable(other)} and {shown_name} have the same values; name one")
         for value in self.ignored:
             if not 1 <= value <= LARGEST_LABEL:
                 raise SettingsError(f"labels: {IGNORE_NAME}={value}; values are 1 to {LARGEST_LABEL}")
@@ -98,15 +113,19 @@ class LabelMap:
                 other = printable(owners.get(value, IGNORE_NAME))
                 raise SettingsError(f"labels: the value {value} belongs to {other} and to ignore; name it once")
         self._check_written()
+        if len(self.parts) > _MOST_LABELS:
+            raise SettingsError(
+                f"labels: they overlap in {len(self.parts)} combinations, of which a mask can tell {_MOST_LABELS} "
+                "apart; name fewer labels"
+            )
 
     def _check_written(self) -> None:
         written: dict[int, LabelEntry] = {}
         for place, entry in enumerate(self.entries, start=1):
-            if not entry.values or entry.written != (entry.values[0] if len(entry.values) == 1 else place):
+            if not entry.values or entry.written != _written(entry.values, place, self.overlapping):
                 raise SettingsError(
-                    f"labels: {printable(entry.name)} cannot be written as {entry.written}; a single value "
-                    "is written "
-                    "as itself, a merged one as its place in the list"
+                    f"labels: {printable(entry.name)} cannot be written as {entry.written}; a single value is "
+                    "written as itself, a merged one, or any where labels overlap, as its place in the list"
                 )
             other = written.setdefault(entry.written, entry)
             if other is not entry:
@@ -121,7 +140,8 @@ class LabelMap:
     def parse(cls, text: str) -> "LabelMap":
         """Read `NAME=V[+V...],...`; values that no entry names are background.
 
-        The name `ignore` is no label: its values are voxels that nobody labelled.
+        Labels overlap where they name the same value. The name `ignore` is no label: its values are voxels that
+        nobody labelled.
 
         Raises:
             SettingsError: The text is not of that form, or the labels contradict each other.
@@ -132,7 +152,7 @@ class LabelMap:
             >>> LabelMap.parse("organ=1,ignore=254+255").ignored
             (254, 255)
         """
-        entries: list[LabelEntry] = []
+        named: list[tuple[str, tuple[int, ...]]] = []
         ignored: tuple[int, ...] = ()
         for part in text.split(","):
             name, equals, numbers = (piece.strip() for piece in part.partition("="))
@@ -147,8 +167,8 @@ class LabelMap:
             if name == IGNORE_NAME:
                 ignored += values
             else:
-                entries.append(LabelEntry(name, values, values[0] if len(values) == 1 else len(entries) + 1))
-        return cls(tuple(entries), ignored=ignored)
+                named.append((name, values))
+        return cls(_entries(named), ignored=ignored)
 
     @classmethod
     def from_names(cls, names: Mapping[int, str], *, ignored: Iterable[int] = ()) -> "LabelMap":
@@ -166,6 +186,21 @@ class LabelMap:
         entries = tuple(LabelEntry(name, (value,), value) for value, name in chosen if name != IGNORE_NAME)
         unlabelled = {value for value, name in chosen if name == IGNORE_NAME}.union(ignored)
         return cls(entries, unnamed="refuse", ignored=tuple(sorted(unlabelled)))
+
+    @classmethod
+    def from_regions(cls, regions: Mapping[str, Sequence[int]], *, ignored: Iterable[int] = ()) -> "LabelMap":
+        """Labels that may have several values and overlap, in their order; values of none are refused in masks.
+
+        Args:
+            regions: The values by name.
+            ignored: Values of voxels that nobody labelled.
+
+        Example:
+            >>> LabelMap.from_regions({"whole": [1, 2], "core": [2]}).overlapping
+            True
+        """
+        entries = _entries([(name, tuple(values)) for name, values in regions.items()])
+        return cls(entries, unnamed="refuse", ignored=tuple(sorted(ignored)))
 
     def ignoring(self, values: Iterable[int]) -> "LabelMap":
         """The same labels on a dataset that calls these values ignored: as far as no label names them.
@@ -185,6 +220,37 @@ class LabelMap:
         """The labels' names, in order."""
         return tuple(entry.name for entry in self.entries)
 
+    @cached_property
+    def overlapping(self) -> bool:
+        """Whether a value belongs to several labels."""
+        return is_overlapping([entry.values for entry in self.entries])
+
+    @cached_property
+    def parts(self) -> tuple[LabelPart, ...]:
+        """What a mask tells apart: the labels, or where they overlap, their combinations by smallest value."""
+        if self.overlapping:
+            return overlap_parts(self.names, [entry.values for entry in self.entries])
+        return tuple(
+            LabelPart(entry.name, entry.values, (place,), entry.written)
+            for place, entry in enumerate(self.entries, start=1)
+        )
+
+    @cached_property
+    def members(self) -> NDArray[np.bool_] | None:
+        """`(A + 1, L)`: which labels hold in the background and in each part; None unless labels overlap."""
+        return members_of(self.parts, len(self.entries)) if self.overlapping else None
+
+    @property
+    def overlap_text(self) -> str:
+        """For people, which labels hold together: a slip of the pen would make labels overlap too.
+
+        Example:
+            >>> LabelMap.parse("whole=1+2+3,core=3").overlap_text
+            'labels overlap: 1+2 is whole; 3 is whole + core'
+        """
+        parts = "; ".join(f"{'+'.join(map(str, part.values))} is {part.name}" for part in self.parts)
+        return printable(f"labels overlap: {parts}", limit=400)
+
     @property
     def named_values(self) -> frozenset[int]:
         """The values of a reference that belong to a label."""
@@ -193,7 +259,7 @@ class LabelMap:
     def encode(self, array: NDArray[Any], *, name: str) -> NDArray[np.uint8]:
         """The values of a mask as places in the list: 0 for background, `k` for the `k`-th entry, from 1.
 
-        Ignored values become `IGNORED` (255).
+        Where labels overlap, `k` is the `k`-th of `parts`. Ignored values become `IGNORED` (255).
 
         Args:
             array: Whole numbers, any shape.
@@ -208,8 +274,8 @@ class LabelMap:
         whole, _ = whole_numbers(array, name=name)
         most = int(whole.max()) if whole.size else 0
         table = np.zeros(max(most, *self.named_values, *self.ignored) + 1, dtype=np.uint8)
-        for place, entry in enumerate(self.entries, start=1):
-            table[list(entry.values)] = place
+        for place, part in enumerate(self.parts, start=1):
+            table[list(part.values)] = place
         table[list(self.ignored)] = IGNORED
         if self.unnamed == "refuse":
             strange = [value for value in label_counts(whole) if value != 0 and table[value] == 0]
@@ -220,16 +286,16 @@ class LabelMap:
                     "--labels NAME=V"
                 )
         encoded = np.empty_like(whole, dtype=np.uint8)
-        for target, part in pieces(encoded, whole):
-            target[...] = table[part]
+        for target, source in pieces(encoded, whole):
+            target[...] = table[source]
         return encoded
 
     def decode(self, index_array: NDArray[Any]) -> NDArray[Any]:
         """The inverse for masks that are written: from places in the list to the values written.
 
-        Places are 0 to the number of labels; a mask that is written ignores no voxel.
+        Places are 0 to the number of labels, or parts; a mask that is written ignores no voxel.
         """
-        written = np.array([0, *(entry.written for entry in self.entries)])
+        written = np.array([0, *(part.written for part in self.parts)])
         values: NDArray[Any] = written.astype(np.min_scalar_type(int(written.max())))[index_array]
         return values
 
@@ -270,6 +336,19 @@ class LabelMap:
                 raise SettingsError("labels: an entry is not a name, a list of whole numbers and a whole number")
         entries = tuple(LabelEntry(name, tuple(values), written) for name, values, written in rows)
         return cls(entries, unnamed=unnamed, ignored=tuple(ignored))
+
+
+def _entries(named: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[LabelEntry, ...]:
+    """Labels of these names and values, with what they are written as."""
+    overlapping = is_overlapping([values for _, values in named])
+    return tuple(
+        LabelEntry(name, values, _written(values, place, overlapping))
+        for place, (name, values) in enumerate(named, start=1)
+    )
+
+
+def _written(values: tuple[int, ...], place: int, overlapping: bool) -> int:
+    return values[0] if len(values) == 1 and not overlapping else place
 
 
 def read_mask(

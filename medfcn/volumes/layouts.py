@@ -144,6 +144,7 @@ def _dataset(place: Place, layout: str, drafts: Sequence[Draft], description: Ma
         found.incomplete,
         found.problems,
         ignored=ignored_values(description),
+        label_regions=label_regions(description),
     )
 
 
@@ -247,8 +248,8 @@ def _channel_names(named: object, count: int) -> tuple[str, ...]:
 def label_names(description: Mapping[str, Any]) -> dict[int, str]:
     """Names of label values: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` as nnU-Net does.
 
-    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here. The
-    name `ignore` is no label; see `ignored_values`.
+    Names of several values (nnU-Net's regions) cannot be told apart by value; such a dataset has none here, and
+    `label_regions` instead. The name `ignore` is no label; see `ignored_values`.
 
     Raises:
         DatasetError: A value is not a whole number, or has two names.
@@ -268,6 +269,37 @@ def label_names(description: Mapping[str, Any]) -> dict[int, str]:
             raise DatasetError(f"dataset.json: label value {number} has two names; mend the entry")
         names[number] = str(name)
     return {value: name for value, name in sorted(names.items()) if value != 0 and name != IGNORE_NAME}
+
+
+def label_regions(description: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The values of each label, where nnU-Net's `dataset.json` gives one of them several (regions); else none.
+
+    Its `regions_class_order` is not used: it says how nnU-Net writes regions into one mask.
+
+    Raises:
+        DatasetError: A value is not a whole number from 0, or a label mixes 0 with others.
+
+    Example:
+        >>> label_regions({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}})
+        {'whole': (1, 2), 'core': (2,)}
+        >>> label_regions({"labels": {"background": 0, "organ": 1}})
+        {}
+    """
+    labels = description.get("labels", {})
+    if not isinstance(labels, dict) or not any(isinstance(item, list) for item in labels.values()):
+        return {}
+    regions: dict[str, tuple[int, ...]] = {}
+    for name, item in labels.items():
+        values = item if isinstance(item, list) else [item]
+        if not values or not all(_is_whole(value) for value in values):
+            raise DatasetError(f"dataset.json: label {printable(repr(name))} has no whole numbers; mend the entry")
+        numbers = tuple(int(value) for value in values)
+        if numbers == (0,) or name == IGNORE_NAME:
+            continue
+        if 0 in numbers:
+            raise DatasetError(f"dataset.json: label {printable(repr(name))} has the background's 0; mend the entry")
+        regions[str(name)] = numbers
+    return regions
 
 
 def ignored_values(description: Mapping[str, Any]) -> tuple[int, ...]:

@@ -41,7 +41,11 @@ def tiny_model(
     random = torch.random.get_rng_state()
     torch.manual_seed(seed)
     network = build_network(
-        chosen.network, widths=how.widths, channels_in=how.channels_in, label_count=len(names.entries)
+        chosen.network,
+        widths=how.widths,
+        channels_in=how.channels_in,
+        label_count=len(names.entries),
+        overlapping=names.overlapping,
     ).eval()
     torch.random.set_rng_state(random)
     network.head.weight.data.mul_(20)

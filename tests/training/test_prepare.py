@@ -65,7 +65,7 @@ def test_the_label_that_dataset_json_ignores_needs_no_option(scribbled: Path) ->
         assert (found.labels.names, found.labels.ignored) == (("ball",), (2,))
         assert found.fingerprints["ball_0"].label_voxels == (int(draw_ball(0)[1][:, :, ::3].sum()),)
     (scribbled / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1], "ignore": 2}}')
-    assert surveyed(scribbled, None).labels.names == ("label_1",)
+    assert surveyed(scribbled, None).labels.names == ("whole",)
 
 
 def test_the_ceiling_leaves_out_what_is_ignored(scribbled: Path) -> None:
