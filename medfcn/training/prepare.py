@@ -251,13 +251,17 @@ def plan_training(found: Survey, settings: Settings, *, seed: int, like: Plan | 
     Raises:
         SettingsError: The settings are not for such labels.
     """
-    require_possible(settings, found.labels)
     split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
     return split, plan_split(found, split, settings, like=like)
 
 
 def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | None = None) -> Plan:
-    """Plan from the cases of a split that are trained on."""
+    """Plan from the cases of a split that are trained on.
+
+    Raises:
+        SettingsError: The settings are not for such labels.
+    """
+    require_possible(settings, found.labels)
     training = [found.fingerprints[case_id] for case_id in split.training]
     return make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
 
