@@ -51,7 +51,8 @@ class Change:
 
     def settings(self) -> Settings:
         chosen = override(Settings(), "training", validation_share=0.25, **self.training)
-        chosen = override(chosen, "network", **self.network)
+        # What `auto` does with large slices follows from this table; here it fuses down to full size everywhere.
+        chosen = override(chosen, "network", **({"stem_stride": 1} | self.network))
         return override_network(chosen)
 
 

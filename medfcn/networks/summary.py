@@ -21,7 +21,7 @@ from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.receptive import receptive_field
 from medfcn.networks.resnet import BasicBlock, Bottleneck
 from medfcn.networks.upsampling import Upsample
-from medfcn.slices.plan import widths_for
+from medfcn.slices.plan import stem_for, widths_for
 
 Part = Literal["encoder", "score", "fusion", "head", "restore"]
 """Where in the network a stage stands; see `FCN`."""
@@ -139,7 +139,9 @@ def summarise(
         (134489759, (32, 16, 8), 468)
     """
     chosen = with_preset(settings)
-    widths = chosen.widths or widths_for(min(size))
+    if chosen.widths is None and chosen.stem_stride is None:
+        chosen = dataclasses.replace(chosen, stem_stride=stem_for(min(size)))
+    widths = chosen.widths or widths_for(min(size), chosen.stem_stride or 1)
     with torch.device("meta"):
         network = build_network(chosen, widths=widths, channels_in=channels_in, label_count=label_count).eval()
         counted = _Counted(network, torch.empty(1, channels_in, *size))

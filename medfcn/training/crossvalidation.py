@@ -21,7 +21,7 @@ from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
 from medfcn.training.lock import LOCK_FILE
-from medfcn.training.prepare import plan_split
+from medfcn.training.prepare import as_planned, plan_split
 from medfcn.training.record import cpu_seconds
 from medfcn.training.run_folder import (
     FOLD_FOLDERS,
@@ -91,7 +91,7 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         for number in folds.numbers
     }
     for made in plans.values():
-        job.start.require_fit(job.settings, made, job.found.labels)
+        job.start.require_fit(as_planned(job.settings, made), made, job.found.labels)
     redone = () if job.resume else folds.numbers
     job = replace(job, length=_length_of_one(run, folds, job))
     for number in set(range(1, folds.count + 1)) - set(redone):

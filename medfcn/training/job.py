@@ -1,5 +1,6 @@
 """One training in its run folder: from the checked cases, or from where it was stopped, to the written model."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from medfcn.training.identity import (
     write_identity,
 )
 from medfcn.training.lock import locked
-from medfcn.training.prepare import Prepared, Survey, ceiling_text, prepare
+from medfcn.training.prepare import Prepared, Survey, as_planned, ceiling_text, prepare
 from medfcn.training.record import Log, write_cases
 from medfcn.training.resume import Checkpoints, has_checkpoints
 from medfcn.training.run_folder import (
@@ -104,6 +105,7 @@ class Job:
 
 def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
     """Fill a run folder that is locked."""
+    job = dataclasses.replace(job, settings=as_planned(job.settings, made))
     state, recorded, threads, length = folder / STATE_FOLDER, {}, job.threads, job.length
     if job.resume:
         recorded = read_identity(state)

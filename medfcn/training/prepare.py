@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.config import Settings
+from medfcn.config import Settings, override
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
@@ -264,6 +264,13 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     require_possible(settings, found.labels)
     training = [found.fingerprints[case_id] for case_id in split.training]
     return make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
+
+
+def as_planned(settings: Settings, plan: Plan) -> Settings:
+    """`settings` with what the plan chose for the network, so that the network can be built again from them."""
+    if settings.network.encoder != "strided":
+        return settings
+    return override(settings, "network", stem_stride=plan.stem_stride)
 
 
 def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> Prepared:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -148,7 +149,10 @@ def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str 
     }
     if preset is None and "preset" not in chosen:
         return dataclasses.replace(run, **chosen)
-    return dataclasses.replace(given, **({"width": run.width, "head": run.head} | chosen))
+    kept: dict[str, Any] = {"width": run.width, "head": run.head}
+    if with_preset(dataclasses.replace(given, stem_stride=None)).encoder == "strided":  # the plan of the run chose it
+        kept["stem_stride"] = run.stem_stride
+    return dataclasses.replace(given, **(kept | chosen))
 
 
 def _build(settings: Settings, plan: Plan, labels: LabelMap) -> FCN:

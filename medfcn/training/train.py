@@ -15,7 +15,15 @@ from medfcn.training.crossvalidation import finished_folds, require_place, train
 from medfcn.training.folds import Folds, Split
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.lock import locked
-from medfcn.training.prepare import ceiling, ceiling_text, plan_training, read_case, require_possible, survey
+from medfcn.training.prepare import (
+    as_planned,
+    ceiling,
+    ceiling_text,
+    plan_training,
+    read_case,
+    require_possible,
+    survey,
+)
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import cpu_seconds
 from medfcn.training.run_folder import (
@@ -140,7 +148,7 @@ def train(
         if chosen_folds is not None:
             return train_folds(folder, chosen_folds, job, overwrite=overwrite)
         split, made = plan_training(found, chosen, seed=seed, like=start.plan)
-        start.require_fit(chosen, made, found.labels)
+        start.require_fit(as_planned(chosen, made), made, found.labels)
         if overwrite:
             clear_folds(folder, say)
         return train_into(folder, job, split, made)
@@ -167,7 +175,7 @@ class Planned:
         plan = self.plan.to_json()
         rows = [("labels", ", ".join(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
-        for name in ("view", "spacing_mm", "window", "context", "widths", "batch_size", "mirror_axes"):
+        for name in ("view", "spacing_mm", "window", "context", "stem_stride", "widths", "batch_size", "mirror_axes"):
             rows.append((name, _shown(plan[name]), self.plan.reasons.get(name, "as set")))
         rows += [(name, "", reason) for name, reason in self.plan.reasons.items() if name.startswith("normalisation")]
         rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
@@ -207,7 +215,7 @@ def plan(
     label_map = _label_map(labels, chosen)
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
     split, made = plan_training(found, chosen, seed=seed, like=start.plan)
-    start.require_fit(chosen, made, found.labels)
+    start.require_fit(as_planned(chosen, made), made, found.labels)
     by_id = {case.id: case for case in found.cases}
     ceilings = {
         case_id: ceiling(

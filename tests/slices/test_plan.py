@@ -85,8 +85,9 @@ EDGES = st.integers(1, 700)
 @settings(max_examples=200, deadline=None)
 def test_windows_and_widths_fit_the_slices(first: int, second: int, spacing: float) -> None:
     plan = make_plan([_case((first, second, 20), (spacing, spacing, spacing))], Settings())
-    stride = 2 ** (len(plan.widths) - 1)
+    stride = plan.stem_stride * 2 ** (len(plan.widths) - 1)
     shortest = min(first, second, 192)
+    assert plan.stem_stride == (2 if shortest >= 96 else 1)
     assert shortest / stride >= 4 or len(plan.widths) == 1
     assert len(plan.widths) == 6 or shortest / (2 * stride) < 4, "another level would have kept 4 pixels"
     for edge, size in zip(plan.window, (first, second), strict=True):
@@ -268,3 +269,19 @@ def test_a_channel_that_the_run_did_not_have_is_chosen_from_the_cases() -> None:
     plan = make_plan([two], Settings(), like=_like())
     assert [intensity.kind for intensity in plan.intensities] == ["ct", "zscore"]
     assert plan.reasons["normalisation of channel 1"].startswith("zscore: the median minimum")
+
+
+def test_large_slices_are_halved_at_once_and_small_ones_are_not() -> None:
+    small, large = (make_plan([_case(shape=(edge, edge, edge))], Settings()) for edge in (64, 160))
+    assert (small.stem_stride, large.stem_stride) == (1, 2)
+    assert large.reasons["stem_stride"] == "slices whose shorter edge has 160 pixels are halved at once"
+    assert large.widths == (16, 32, 64, 128, 256)
+    assert 2 ** len(large.widths) == 32
+    assert all(edge % 32 == 0 for edge in large.window)
+
+
+def test_a_stem_that_is_set_goes_before_the_plan() -> None:
+    settings = override(Settings(), "network", stem_stride=1)
+    assert make_plan([_case(shape=(160, 160, 160))], settings).stem_stride == 1
+    settings = override(Settings(), "network", widths=(8, 16))
+    assert make_plan([_case(shape=(160, 160, 160))], settings).stem_stride == 1

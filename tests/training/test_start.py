@@ -88,7 +88,7 @@ def test_a_run_is_carried_on_as_it_is(old: Path, balls: Path, tmp_path: Path) ->
         assert card["plan"][name] == before["plan"][name]
         assert "as in the run it starts from" in card["plan"]["reasons"][name]
     network = Model.load(tmp_path / "new", device="cpu").card.settings.network
-    assert network == with_preset(NetworkSettings(score_channels=5))
+    assert network == with_preset(NetworkSettings(score_channels=5, stem_stride=1))
     assert card["plan"]["window"] != before["plan"]["window"]  # follows from the new volumes
     assert card["training"]["init"] == sha256_of(old / "model.safetensors")
     assert str(old.parent.name) not in (tmp_path / "new" / "model.json").read_text()
@@ -174,7 +174,7 @@ def test_the_context_is_the_runs_where_it_is_not_set(old: Path, balls: Path) -> 
 def test_a_plan_can_be_asked_for(old: Path, balls: Path) -> None:
     text = plan(balls, labels="ball=1", init=old).to_text()
     assert "coronal" in text
-    assert text.count("as in the run it starts from") == 5  # view, spacing, context, widths, intensities
+    assert text.count("as in the run it starts from") == 6  # view, spacing, context, stem, widths, intensities
 
 
 def test_a_run_that_does_not_fit_leaves_an_older_one_as_it_is(old: Path, balls: Path, tmp_path: Path) -> None:
