@@ -475,13 +475,14 @@ with locked(Path({str(tmp_path / "run")!r}), Silent()):
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"held\n"
-        for choices in ({}, {"overwrite": True}, {"resume": True}):
-            with pytest.raises(TrainingError, match=rf"process {child.pid} on .*, since 20.*, is at work"):
-                train(balls, tmp_path / "run", **choices)
-        child.kill()
-        child.wait()
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"held\n"
+            for choices in ({}, {"overwrite": True}, {"resume": True}):
+                with pytest.raises(TrainingError, match=rf"process {child.pid} on .*, since 20.*, is at work"):
+                    train(balls, tmp_path / "run", **choices)
+        finally:
+            child.kill()
     assert (tmp_path / "run" / LOCK_FILE).is_file()
     run = train(balls, tmp_path / "run", resume=True)  # the lock ended with its process
     assert_same_run(run.folder, whole)
