@@ -1,6 +1,7 @@
 """Kill it, stop it, start it twice, damage what it left: a training ends as it would have ended, or says why not."""
 
 import csv
+import fcntl
 import json
 import os
 import pickle
@@ -495,6 +496,21 @@ def test_a_lock_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputExistsError, match="is a file"), locked(tmp_path / "file", Told()):
         pass
+
+
+def test_a_lock_that_another_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / "run" / LOCK_FILE).unlink()  # its holder ended between our opening and locking it
+        original(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / "run", Told()):
+        assert len(calls) == 2
+        assert (tmp_path / "run" / LOCK_FILE).is_file()
 
 
 def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
