@@ -26,6 +26,8 @@ from medfcn.errors import (
 from medfcn.files import sha256_of
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
+from medfcn.training.prepare import ReadCase, read_case
+from medfcn.volumes import Case
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import StopAfter, Told
 
@@ -97,6 +99,21 @@ def test_nothing_of_a_fold_follows_from_its_validation_masks(data: Path, folded:
     name = "fold_1/model.safetensors"
     assert sha256_of(tmp_path / "run" / name) == sha256_of(folded / name)
     assert run.load(device="cpu").card.one_part == medfcn.Model.load(folded / "fold_1", device="cpu").card.one_part
+
+
+def test_no_choice_in_a_fold_looks_at_its_validation_cases(
+    data: Path, folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+
+    def look(case: Case, *arguments: Any) -> ReadCase:
+        looked_at.append(case.id)
+        return read_case(case, *arguments)
+
+    monkeypatch.setattr("medfcn.training.validate.read_case", look)
+    monkeypatch.setattr("medfcn.training.trainer._STEPS_BETWEEN_VALIDATIONS", 1)
+    train(data, tmp_path / "run", fold="1/3")
+    assert sorted(looked_at) == sorted({f"ball_{number}" for number in range(6)} - validation_of(folded / "fold_1"))
 
 
 def test_predicting_with_the_folder_averages_its_folds(data: Path, folded: Path) -> None:

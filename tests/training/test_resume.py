@@ -1,6 +1,7 @@
 """Kill it, stop it, start it twice, damage what it left: a training ends as it would have ended, or says why not."""
 
 import csv
+import fcntl
 import json
 import os
 import pickle
@@ -475,13 +476,14 @@ with locked(Path({str(tmp_path / "run")!r}), Silent()):
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"held\n"
-        for choices in ({}, {"overwrite": True}, {"resume": True}):
-            with pytest.raises(TrainingError, match=rf"process {child.pid} on .*, since 20.*, is at work"):
-                train(balls, tmp_path / "run", **choices)
-        child.kill()
-        child.wait()
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"held\n"
+            for choices in ({}, {"overwrite": True}, {"resume": True}):
+                with pytest.raises(TrainingError, match=rf"process {child.pid} on .*, since 20.*, is at work"):
+                    train(balls, tmp_path / "run", **choices)
+        finally:
+            child.kill()
     assert (tmp_path / "run" / LOCK_FILE).is_file()
     run = train(balls, tmp_path / "run", resume=True)  # the lock ended with its process
     assert_same_run(run.folder, whole)
@@ -494,6 +496,21 @@ def test_a_lock_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputExistsError, match="is a file"), locked(tmp_path / "file", Told()):
         pass
+
+
+def test_a_lock_that_another_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, calls = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / "run" / LOCK_FILE).unlink()  # its holder ended between our opening and locking it
+        original(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / "run", Told()):
+        assert len(calls) == 2
+        assert (tmp_path / "run" / LOCK_FILE).is_file()
 
 
 def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
