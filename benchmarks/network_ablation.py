@@ -6,7 +6,8 @@ DATA is the folder that holds `hippocampus/` and `sts_mr_t1/`. Every design firs
 after round, so that a machine whose pace drifts is fair to all: the CPU seconds of a step fix how many steps each
 gets. Then every design is trained with every seed and scored on the validation people, whole volumes on their own
 grids. The held-out hippocampus volumes of `hippocampus_test.txt` are not read. Finished runs are kept in
-`OUTPUT/runs.jsonl`, so a stopped ablation goes on where it was; `OUTPUT/table.md` is made of them.
+`OUTPUT/runs.jsonl`, so a stopped ablation goes on where it was (`network_ablation.jsonl` beside this file holds those
+of the table in README.md); `OUTPUT/table.md` is made of them.
 """
 
 import argparse
@@ -175,15 +176,22 @@ def one_run(job: tuple[str, int, str, int, str, str]) -> dict[str, Any]:
 def jobs(
     data: Path, output: Path, seconds: float, seeds: int, only: list[str]
 ) -> Iterator[tuple[str, int, str, int, str, str]]:
-    """Every run that is not done yet, all designs with one seed before the next seed."""
-    done = {(run["design"], run["set"], run["seed"]) for run in runs_in(output)}
-    pace = {name: calibrate(data, output, name) for name in ("hippocampus", "sts_mr_t1")}
+    """Every run that is not done yet, all designs with one seed before the next seed.
+
+    A design has as many steps with every seed, whenever it is run: the first run fixes them.
+    """
+    runs = runs_in(output)
+    done = {(run["design"], run["set"], run["seed"]) for run in runs}
+    steps = {(run["design"], run["set"]): run["steps"] for run in runs}
+    for name in ("hippocampus", "sts_mr_t1"):
+        if any((change.name, name) not in steps for change in changes()):
+            for design, taken in calibrate(data, output, name).items():
+                steps.setdefault((design, name), max(1, round(seconds / taken)))
     for seed in range(seeds):
         for change in changes():
-            for name, medians in pace.items():
+            for name in ("hippocampus", "sts_mr_t1"):
                 if (change.name, name, seed) not in done and (not only or change.name in only):
-                    steps = max(1, round(seconds / medians[change.name]))
-                    yield change.name, steps, name, seed, str(data), str(output)
+                    yield change.name, steps[change.name, name], name, seed, str(data), str(output)
 
 
 def runs_in(output: Path) -> list[dict[str, Any]]:
@@ -192,25 +200,25 @@ def runs_in(output: Path) -> list[dict[str, Any]]:
 
 
 def table_of(runs: list[dict[str, Any]]) -> str:
-    """Mean ± standard deviation over seeds, for each design and set."""
+    """Mean ± standard deviation over seeds, for each design and set; how many seeds where they are not three."""
     lines = [
         "| | design | parameters | hippocampus: steps | Dice | worst | sts_mr_t1: steps | Dice | worst |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for change in changes():
-        cells = [change.group, change.name]
-        for position, name in enumerate(("hippocampus", "sts_mr_t1")):
+        parameters, cells = "", []
+        for name in ("hippocampus", "sts_mr_t1"):
             here = [run for run in runs if run["design"] == change.name and run["set"] == name]
             if not here:
-                cells += ["", "", "", ""][position:]
+                cells += ["", "", ""]
                 continue
-            if position == 0:
-                cells.append(f"{here[0]['parameters']:,}")
+            parameters = parameters or f"{here[0]['parameters']:,}"
             dices = [run["dice"] for run in here]
             spread = f" ± {stdev(dices):.3f}" if len(dices) > 1 else ""
+            seeds = "" if len(here) == 3 else f" ({len(here)})"
             worst = mean(run["worst"] for run in here)
-            cells += [f"{here[0]['steps']:,}", f"{mean(dices):.3f}{spread}", f"{worst:.3f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+            cells += [f"{here[0]['steps']:,}", f"{mean(dices):.3f}{spread}{seeds}", f"{worst:.3f}"]
+        lines.append("| " + " | ".join([change.group, change.name, parameters, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
