@@ -129,6 +129,28 @@ def _check_fill(text: str) -> object:
     return value
 
 
+def _check_views(text: str) -> object:
+    from medfcn.slices.views import parse_views
+
+    return parse_views(text)
+
+
+_slice_views = click.option(
+    "--views",
+    "--view",
+    metavar="auto|all|VIEW[,VIEW]",
+    callback=_checked(_check_views),
+    help="Planes of the slices: axial, coronal, sagittal, several with commas, or all. [default: auto]",
+)
+_predict_views = click.option(
+    "--views",
+    metavar="all|VIEW[,VIEW]",
+    callback=_checked(_check_views),
+    help="Some of the model's views, such as axial,coronal. [default: all]",
+)
+_context = click.option(
+    "--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]"
+)
 _preset = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -179,8 +201,8 @@ def check(
 @click.option("--groups", metavar="FILE", help="CSV of id, group.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @_preset
-@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
-@click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
+@_context
+@_slice_views
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split.")
@@ -206,8 +228,8 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")
 @_preset
-@click.option("--context", type=click.IntRange(min=1), help="Slices the network sees at once, odd. [default: 1]")
-@click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
+@_context
+@_slice_views
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
@@ -242,6 +264,7 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 @click.option("-o", "--output", required=True, help="A folder for masks; for one volume also a .nii or .nii.gz file.")
 @click.option("--probabilities", is_flag=True, help="Also write probabilities/<case>.nii.gz.")
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that training drew.")
+@_predict_views
 @click.option("--report", "with_report", is_flag=True, help="Also write report.html: the masks over the volumes.")
 @click.option("--resume", is_flag=True, help="Keep masks that this model made of this input; make the others.")
 @_cases

@@ -5,6 +5,7 @@ together; intensity changes follow on the images alone. Parameters are drawn fro
 CPU, so that every device and every number of workers sees the same batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from medfcn.config import AugmentSettings
+from medfcn.config import AugmentSettings, View
+from medfcn.slices.slicing import in_plane_axes
 
 _CHANNEL = 0x5EED
 """Separates the random numbers of augmentation from those of the sampler, which has the same seed and step."""
@@ -26,7 +28,7 @@ class Augmenter:
         settings: How strong each change may be.
         window: `(H, W)` of what comes out.
         label_count: Foreground labels in the targets.
-        mirror_axes: In-plane axes (0 is H, 1 is W) that may be mirrored.
+        mirror_axes: Axes of the network grid (0 is R, 1 is A, 2 is S) that are mirrored where they lie in a slice.
         seed: Of the whole training.
     """
 
@@ -37,7 +39,7 @@ class Augmenter:
     seed: int
 
     def __call__(
-        self, images: torch.Tensor, targets: torch.Tensor, *, step: int
+        self, images: torch.Tensor, targets: torch.Tensor, *, step: int, views: Sequence[View]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One augmented batch.
 
@@ -45,12 +47,13 @@ class Augmenter:
             images: `(B, C, H', W')` float32, larger than the window by the sampler's margin.
             targets: `(B, H', W')` integers, 0 for background.
             step: The step of the training, which the random numbers follow from.
+            views: The plane of each slice, which decides along which of its axes it is mirrored.
 
         Returns:
             `(B, C, *window)` float32 images and `(B, *window)` int64 targets.
         """
         random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
-        grid = self._sampling_grid(random, images)
+        grid = self._sampling_grid(random, images, views)
         labels = torch.arange(1, self.label_count + 1, device=images.device)
         masks = (targets[:, None] == labels[None, :, None, None]).to(images.dtype)
         moved = functional.grid_sample(torch.cat([images, masks], 1), grid, mode="bilinear", align_corners=False)
@@ -58,7 +61,9 @@ class Augmenter:
         share, best = masks.max(dim=1)
         return self._change_intensity(random, images), torch.where(share > 0.5, best + 1, 0)
 
-    def _sampling_grid(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
+    def _sampling_grid(
+        self, random: np.random.Generator, images: torch.Tensor, views: Sequence[View]
+    ) -> torch.Tensor:
         """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
         count, _, *region = images.shape
         settings = self.settings
@@ -70,8 +75,9 @@ class Augmenter:
         shear = random.uniform(-1, 1, count) * settings.shear
         shift = random.uniform(-1, 1, (count, 2)) * settings.shift
         sign = np.ones((count, 2))
-        for axis in self.mirror_axes:
-            sign[:, axis] = np.where(random.random(count) < 0.5, -1.0, 1.0)
+        if self.mirror_axes:
+            allowed = np.isin([in_plane_axes(view) for view in views], self.mirror_axes)
+            sign = np.where((random.random((count, 2)) < 0.5) & allowed, -1.0, 1.0)
         cosine, sine = np.cos(angle), np.sin(angle)
         # In pixels, H first: rotation · shear · scale · mirror, then into grid_sample's [-1, 1], W first.
         turn = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)

@@ -221,34 +221,36 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     by_id = {case.id: case for case in found.cases}
     transforms = network_transforms(plan, keys=("image", "label"))
     made = plan.to_json()
-    what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
+    what = {name: made[name] for name in ("spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     with progress.task("prepare", len(split.training)) as task:
         for case_id in split.training:
-            key = store_key(found.hashes[case_id], what)
-            case = open_case(folder, key, case_id)
-            if case is None:
+            keys = {view: store_key(found.hashes[case_id], what | {"view": view}) for view in plan.views}
+            along = [open_case(folder, key, case_id, view) for view, key in keys.items()]
+            if None in along:
                 read = read_case(by_id[case_id], found.labels, found.options)
-                images, labels = _slices(read, plan, transforms)
-                write_case(folder, key, images, labels)
+                image, label = _on_network_grid(read, transforms)
+                for view, key in keys.items():
+                    write_case(folder, key, slice_volume(image, view), slice_volume(label, view)[:, 0])
                 ceilings[case_id] = ceiling(read, plan, len(found.labels.entries))
-                case = open_case(folder, key, case_id)
-            if case is None:
+                along = [open_case(folder, key, case_id, view) for view, key in keys.items()]
+            kept = [case for case in along if case is not None]
+            if len(kept) < len(keys):
                 raise DatasetError(f"{case_id}: its prepared slices vanished from the run folder; start again")
-            stored.append(case)
+            stored += kept
             task.advance(case_id)
     return Prepared(found, split, plan, SliceStore(tuple(stored)), ceilings)
 
 
-def _slices(
-    case: ReadCase, plan: Plan, transforms: Callable[[dict[str, object]], dict[str, object]]
+def _on_network_grid(
+    case: ReadCase, transforms: Callable[[dict[str, object]], dict[str, object]]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A case's channels and its labels, both `(C, R, A, S)`."""
     sample = transforms(
         {"image": image_tensor(case.images), "label": label_tensor(case.labels, case.images[0].affine)}
     )
-    image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
-    return slice_volume(image, plan.view), slice_volume(label, plan.view)[:, 0]
+    return np.asarray(sample["image"]), np.asarray(sample["label"])
 
 
 def ceiling(case: ReadCase, plan: Plan, label_count: int) -> float:

@@ -20,7 +20,9 @@ from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Progress, Silent, duration
 from medfcn.slices.plan import Plan
+from medfcn.slices.views import parse_views
 from medfcn.training.folds import Split
+from medfcn.training.fuse import choose_view_weights
 from medfcn.training.prepare import Prepared, Survey, ceiling, ceiling_text, plan_training, prepare, read_case, survey
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import Log, cpu_seconds, write_cases
@@ -64,7 +66,7 @@ def train(
     settings: Settings | Path | str | None = None,
     preset: str | None = None,
     context: int | None = None,
-    view: str | None = None,
+    views: str | Sequence[str] | None = None,
     budget: str | float | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -88,7 +90,8 @@ def train(
         settings: All settings, or a TOML file of some.
         preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
-        view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
+        views: `axial`, `coronal`, `sagittal`, several of them with commas between or as a list, or `all`; overrides
+            `slices.views`.
         budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
         epochs: Of `training.epoch_steps` steps each, instead of a budget.
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
@@ -111,7 +114,7 @@ def train(
     """
     started, say, folder = time.monotonic(), progress or Silent(), Path(output)
     length = _length(budget, epochs, steps)
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
+    chosen = _resolved(settings, preset=preset, context=context, views=views)
     if epochs is not None:
         length = Length(steps=epochs * chosen.training.epoch_steps)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
@@ -151,7 +154,7 @@ def _train_into(
     write_cases(folder / "cases.csv", prepared)
     say.say(
         f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
-        f"{', '.join(found.labels.names)}; {made.view} slices, windows {made.window[0]}×{made.window[1]}"
+        f"{', '.join(found.labels.names)}; {', '.join(made.views)} slices, windows {made.window[0]}×{made.window[1]}"
     )
     say.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
     with using_threads(threads):
@@ -200,7 +203,7 @@ class Planned:
         plan = self.plan.to_json()
         rows = [("labels", ", ".join(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
-        for name in ("view", "spacing_mm", "window", "context", "widths", "batch_size", "mirror_axes"):
+        for name in ("views", "spacing_mm", "window", "context", "widths", "batch_size", "mirror_axes"):
             rows.append((name, _shown(plan[name]), self.plan.reasons.get(name, "as set")))
         rows += [(name, "", reason) for name, reason in self.plan.reasons.items() if name.startswith("normalisation")]
         rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
@@ -211,6 +214,8 @@ class Planned:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple | list) and any(isinstance(item, str) for item in value):
+        return ", ".join(map(str, value))
     if isinstance(value, tuple | list):
         return " × ".join("own" if item is None else f"{item:g}" for item in value) or "none"
     return str(value)
@@ -223,7 +228,7 @@ def plan(
     settings: Settings | Path | str | None = None,
     preset: str | None = None,
     context: int | None = None,
-    view: str | None = None,
+    views: str | Sequence[str] | None = None,
     groups: Path | str | None = None,
     leave_out: Sequence[str] = (),
     seed: int = 0,
@@ -233,7 +238,7 @@ def plan(
     progress: Progress | None = None,
 ) -> Planned:
     """Say what `train` would do with a data set; the arguments are those of `train`."""
-    chosen = _resolved(settings, preset=preset, context=context, view=view)
+    chosen = _resolved(settings, preset=preset, context=context, views=views)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
@@ -247,11 +252,15 @@ def plan(
 
 
 def _resolved(
-    settings: Settings | Path | str | None, *, preset: str | None, context: int | None, view: str | None
+    settings: Settings | Path | str | None,
+    *,
+    preset: str | None,
+    context: int | None,
+    views: str | Sequence[str] | None,
 ) -> Settings:
     """All settings, with every part of the network set; only the widths of the preset `auto` stay the plan's."""
     chosen = settings if isinstance(settings, Settings) else read_settings(settings)
-    chosen = override(chosen, "slices", context=context, view=view)
+    chosen = override(chosen, "slices", context=context, views=None if views is None else parse_views(views))
     chosen = override(chosen, "network", preset=preset)
     return dataclasses.replace(chosen, network=with_preset(chosen.network))
 
@@ -283,6 +292,7 @@ def _write_run(folder: Path, prepared: Prepared, outcome: Outcome, started: floa
     validation.mkdir()
     model = outcome.model
     cases = prepared.cases(prepared.split.validation)
+    model.card = dataclasses.replace(model.card, view_weights=choose_view_weights(model, prepared))
     model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared))
     masks, references = {}, {}
     for case in cases:
