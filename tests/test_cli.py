@@ -187,6 +187,7 @@ def test_bad_cases_are_left_out_on_request_and_said_so(balls: Path, tmp_path: Pa
         (["--budget", "soon"], "not a length of time"),
         (["--epochs", 0], "0"),
         (["--view", "oblique"], "oblique"),
+        (["--views", "axial,axial"], "axial,axial"),
         (["--no-such-option"], "--no-such-option"),
     ],
 )

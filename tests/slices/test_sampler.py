@@ -1,15 +1,21 @@
 """Training batches follow from seed and step alone, hold the right voxels, and favour the foreground."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medfcn.config import View
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore, StoredCase
+from medfcn.slices.views import VIEWS
 
 
-def _case(name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 1, drawn: bool = True) -> StoredCase:
+def _case(
+    name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 1, drawn: bool = True, view: View = "axial"
+) -> StoredCase:
     """Every voxel holds its own number (from 1), so that a batch tells where it was read."""
     count, height, width = shape
     images = np.arange(1, count * channels * height * width + 1, dtype=np.float32)
@@ -19,7 +25,7 @@ def _case(name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 
         for number in random.choice(count, max(1, count // 4), replace=False):
             labels[number, random.integers(height), random.integers(width)] = 1
     present = (np.flatnonzero(labels.any(axis=(1, 2))),) if drawn else ()
-    return StoredCase(name, images.reshape(count, channels, height, width), labels, present)
+    return StoredCase(name, view, images.reshape(count, channels, height, width), labels, present)
 
 
 def _sampler(store: SliceStore, **changed: object) -> SliceSampler:
@@ -114,3 +120,20 @@ def test_a_small_slice_lies_in_the_middle_of_its_window() -> None:
     for held, size in ((rows, batch.images.shape[2]), (columns, batch.images.shape[3])):
         assert len(held) == 10
         assert abs(held.mean() - (size - 1) / 2) <= 0.5
+
+
+def test_a_batch_shares_its_slices_evenly_among_the_views() -> None:
+    """Each view's voxels hold numbers of their own thousands, so that a slice tells which view it was read along."""
+    cases = []
+    for place, view in enumerate(VIEWS):
+        case = _case("a", place, (9, 20, 20), view=view)
+        cases.append(dataclasses.replace(case, images=case.images % 1000 + 1000 * (place + 1)))
+    sampler = _sampler(SliceStore(tuple(cases)), batch_size=11, foreground_share=0.6)
+    for step in range(5):
+        batch = sampler.batch(step)
+        for image, view in zip(batch.images, batch.views, strict=True):
+            assert image.max() // 1000 == VIEWS.index(view) + 1
+        for part in (batch.views, batch.views[:6]):  # all of them, and those that favour the foreground
+            counts = [part.count(view) for view in VIEWS]
+            assert max(counts) - min(counts) <= 1
+        assert batch.targets[:6, 2:-2, 3:-3].any(axis=(1, 2)).all()
