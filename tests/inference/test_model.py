@@ -64,7 +64,6 @@ def test_all_48_stored_orders_get_the_same_mask_up_to_their_own_order(plan: dict
     assert np.std(likely) > 0.05  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5"])
 THREE: dict[str, Any] = {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5)}
 
 
@@ -125,6 +124,7 @@ def test_networks_of_one_view_each_are_fused_on_the_native_grid_from_all_48_stor
         assert np.array_equal(restored(Ensemble(models).predict(Volume(stored, affine)).array, order), expected)
 
 
+@pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5"])
 def test_a_mask_decided_slab_by_slab_is_that_decided_at_once(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     models = [tiny_model(labels=labels, seed=seed, spacing_mm=(1.5 + seed, 1.7, None)) for seed in range(2)]
     whole = Ensemble(models).predict_case(_image(), keep_probabilities=True)

@@ -130,11 +130,10 @@ def test_each_slice_is_mirrored_along_what_its_view_allows() -> None:
     window = (16, 20)
     images, _ = _batch(window, count=9)
     views: tuple[View, ...] = ("axial", "coronal", "sagittal") * 3
+    augmenter = _augmenter({}, window, axes=(1, 2))
     seen: dict[View, set[tuple[int, ...]]] = {view: set() for view in views}
     for step in range(12):
-        found, _ = _augmenter({}, window, axes=(1, 2))(
-            images, torch.zeros(9, *images.shape[2:]), step=step, views=views
-        )
+        found, _ = augmenter(images, torch.zeros(9, *images.shape[2:]), step=step, views=views)
         for index, view in enumerate(views):
             plain = _centre(images, window)[index]
             seen[view] |= {
