@@ -18,6 +18,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -171,16 +172,14 @@ def main() -> None:
     sets, path = Sets(given.data, given.output), given.output / "runs.jsonl"
     runs = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     done = {(run["design"], run["set"], run["seed"]) for run in runs}
-    for name in SETS:
-        pace = calibrate(sets, name)
-        for seed in range(given.seeds):
-            for design in DESIGNS:
-                if (design.name, name, seed) not in done:
-                    steps = max(1, round(given.seconds / pace[design.name]["step"]))
-                    runs.append(one_run(sets, design, name, seed, steps))
-                    with path.open("a") as file:
-                        file.write(json.dumps(runs[-1]) + "\n")
-                    print(json.dumps(runs[-1]), flush=True)
+    pace = {name: calibrate(sets, name) for name in SETS}
+    for seed, design, name in product(range(given.seeds), DESIGNS, SETS):
+        if (design.name, name, seed) not in done:
+            steps = max(1, round(given.seconds / pace[name][design.name]["step"]))
+            runs.append(one_run(sets, design, name, seed, steps))
+            with path.open("a") as file:
+                file.write(json.dumps(runs[-1]) + "\n")
+            print(json.dumps(runs[-1]), flush=True)
     table = table_of(runs)
     (given.output / "table.md").write_text(table)
     print(table)
