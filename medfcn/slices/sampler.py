@@ -37,7 +37,8 @@ class SliceBatch:
 class SliceSampler:
     """Draws training batches from a store, favouring slices that hold foreground.
 
-    Every batch holds as many slices of each view, as far as its size can be shared evenly.
+    Every batch holds as many slices of each view, as far as its size can be shared evenly; what is left over falls to
+    the views in turn.
 
     Args:
         store: The prepared cases.
@@ -81,7 +82,7 @@ class SliceSampler:
         names, views = [], []
         for index in range(self.batch_size):
             # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
-            view = self.views[index % len(self.views)]
+            view = self.views[(step + index) % len(self.views)]
             wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground[view]
             case, number, centre = self._draw(random, view, wants_foreground=bool(wants_foreground))
             self._copy(case, number, centre, images[index], targets[index])

@@ -137,3 +137,5 @@ def test_a_batch_shares_its_slices_evenly_among_the_views() -> None:
             counts = [part.count(view) for view in VIEWS]
             assert max(counts) - min(counts) <= 1
         assert batch.targets[:6, 2:-2, 3:-3].any(axis=(1, 2)).all()
+    single = _sampler(SliceStore(tuple(cases)), batch_size=1)
+    assert {single.batch(step).views for step in range(3)} == {(view,) for view in VIEWS}
