@@ -493,7 +493,7 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
     settings = override(read_settings(config), "network", preset=preset, width=width)
     slices = {
         "size": slice_size(size),
-        "channels_in": choices["channels"] * settings.slices.context,
+        "channels_in": choices["channels"] * (settings.slices.context or 1),
         "label_count": choices["label_count"],
     }
     if picture:
