@@ -150,6 +150,25 @@ def _check_fill(text: str) -> object:
     return value
 
 
+def _check_views(text: str) -> object:
+    from medfcn.slices.views import parse_views
+
+    return parse_views(text)
+
+
+_slice_views = click.option(
+    "--views",
+    "--view",
+    metavar="auto|all|VIEW[,VIEW]",
+    callback=_checked(_check_views),
+    help="Planes of the slices: axial, coronal, sagittal, several with commas, or all. [default: auto]",
+)
+_predict_views = click.option(
+    "--views",
+    metavar="all|VIEW[,VIEW]",
+    callback=_checked(_check_views),
+    help="Some of the model's views, such as axial,coronal. [default: all]",
+)
 _preset = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
 _init = click.option("--init", metavar="RUN", help="A run folder whose weights and network to start from.")
 _cases = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
@@ -215,7 +234,7 @@ def check(
 @_preset
 @_init
 @_context
-@click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
+@_slice_views
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split.")
@@ -248,7 +267,7 @@ def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any
     help="VGG-16 or ResNet in torchvision's layout, for the encoder of a preset that fits.",
 )
 @_context
-@click.option("--view", type=click.Choice(["auto", "axial", "coronal", "sagittal"]), help="The plane of the slices.")
+@_slice_views
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
@@ -298,6 +317,7 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 @click.option("-o", "--output", required=True, help="A folder for masks; for one volume also a .nii or .nii.gz file.")
 @click.option("--probabilities", is_flag=True, help="Also write probabilities/<case>.nii.gz.")
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that training drew.")
+@_predict_views
 @click.option("--report", "with_report", is_flag=True, help="Also write report.html: the masks over the volumes.")
 @click.option("--resume", is_flag=True, help="Keep masks that this model made of this input; make the others.")
 @_cases
@@ -473,7 +493,7 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
     settings = override(read_settings(config), "network", preset=preset, width=width)
     slices = {
         "size": slice_size(size),
-        "channels_in": choices["channels"] * settings.slices.context,
+        "channels_in": choices["channels"] * (settings.slices.context or 1),
         "label_count": choices["label_count"],
     }
     if picture:

@@ -21,7 +21,7 @@ import math
 import re
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -29,6 +29,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from medfcn.errors import MissingFileError, SettingsError
 
 View = Literal["axial", "coronal", "sagittal"]
+Views = Literal["auto", "all"] | tuple[View, ...]
 Preset = Literal[
     "auto",
     "fcn32s",
@@ -54,24 +55,24 @@ Upsampling = Literal["transposed", "transposed_3x3", "bilinear", "nearest_conv",
 class SliceSettings:
     """How a volume becomes 2D slices. `None` and `"auto"` leave the choice to the plan."""
 
-    view: Literal["auto", "axial", "coronal", "sagittal"] = "auto"
-    """The plane of the slices."""
-    context: int = 1
+    views: Views = "auto"
+    """The planes of the slices. With several (`all`: the three), one network sees slices of each, and the
+    probabilities it gives along each are averaged."""
+    context: int | None = None
     """Slices the network sees at once, odd: 1 is the slice alone, 3 adds a neighbour on either side."""
     spacing_mm: tuple[float, float] | None = None
-    """Pixel edge lengths of a slice on the network grid, along its two in-plane axes in R, A, S order."""
+    """Pixel edge lengths of a slice on the network grid, along its two in-plane axes in R, A, S order; with several
+    views both are those of all three axes, and must agree."""
     window: tuple[int, int] | None = None
     """Pixels of a training slice; larger slices are cropped in training and tiled in prediction."""
     normalisation: Literal["auto", "zscore", "ct"] = "auto"
     """`zscore` scales each volume by itself; `ct` clips and scales all by the dataset's foreground."""
 
     def __post_init__(self) -> None:
-        _require(
-            "slices.context",
-            self.context,
-            self.context >= 1 and self.context % 2 == 1,
-            "an odd number from 1",
-        )
+        fits = isinstance(self.views, str) or 1 <= len(set(self.views)) == len(self.views)
+        _require("slices.views", self.views, fits, "auto, all, or a list of one to three different views")
+        fits = self.context is None or (self.context >= 1 and self.context % 2 == 1)
+        _require("slices.context", self.context, fits, "an odd number from 1")
         if self.spacing_mm is not None:
             _require("slices.spacing_mm", self.spacing_mm, min(self.spacing_mm) > 0, "two positive lengths in mm")
         if self.window is not None:
@@ -345,7 +346,7 @@ def override(settings: Settings, table: str, **values: Any) -> Settings:
     """`settings` with those `values` of one table that are not None.
 
     Example:
-        >>> override(Settings(), "slices", context=3, view=None).slices.context
+        >>> override(Settings(), "slices", context=3, views=None).slices.context
         3
     """
     given = {key: value for key, value in values.items() if value is not None}
@@ -382,7 +383,7 @@ def _convert(value: Any, hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         if value is None:
             return None
-        return _convert(value, next(choice for choice in choices if choice is not type(None)))
+        return _convert_to_one_of(value, [choice for choice in choices if choice is not type(None)])
     if origin is Literal:
         if value not in choices:
             raise TypeError("one of " + ", ".join(map(str, choices)))
@@ -398,6 +399,16 @@ def _convert(value: Any, hint: Any) -> Any:
     if hint is bool and isinstance(value, bool):
         return value
     raise TypeError({float: "a number", int: "a whole number", bool: "true or false"}.get(hint, "of a known type"))
+
+
+def _convert_to_one_of(value: Any, choices: Sequence[Any]) -> Any:
+    expected = []
+    for choice in choices:
+        try:
+            return _convert(value, choice)
+        except TypeError as error:
+            expected.append(str(error))
+    raise TypeError(", or ".join(expected))
 
 
 def _convert_tuple(value: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:

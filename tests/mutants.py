@@ -110,7 +110,7 @@ MUTANTS = [
         ("size grows with the spacing", "round(size * own / wanted)", "round(size * wanted / own)"),
         ("size rounded down", "round(size * own / wanted)", "int(size * own / wanted)"),
         ("any spacing is near enough", "< 2 * _KEEP_VOXELS", "< 200 * _KEEP_VOXELS"),
-        ("no flip on the way there", "    turned = _flip(turned, grid)\n", ""),
+        ("no flip on the way there", "return _flip(turned, grid)", "return turned"),
         ("no flip on the way back", "np.transpose(_flip(array, grid), (", "np.transpose(array, ("),
         ("flip of the wrong axes", "array.ndim - 3 + axis for axis", "array.ndim - 1 - axis for axis"),
         (

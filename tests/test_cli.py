@@ -255,6 +255,7 @@ def test_an_incomplete_case_that_is_left_out_anyway_stops_nothing(balls: Path, t
         (["--budget", "soon"], "not a length of time"),
         (["--epochs", 0], "0"),
         (["--view", "oblique"], "oblique"),
+        (["--views", "axial,axial"], "axial,axial"),
         (["--context", 2], "2 is not an odd number"),
         (["--device", "tpu"], "device 'tpu' is unknown"),
         (["--device", "cuda:x"], "device 'cuda:x' is unknown"),

@@ -13,7 +13,7 @@ from medfcn.errors import MissingFileError, SettingsError
 
 
 def test_settings_survive_json() -> None:
-    settings = override(Settings(), "slices", context=5, window=(64, 48), view="coronal")
+    settings = override(Settings(), "slices", context=5, window=(64, 48), views=("axial", "coronal"))
     assert settings_from(json.loads(json.dumps(to_tables(settings))), source="model.json") == settings
 
 
@@ -25,7 +25,10 @@ def test_settings_survive_json() -> None:
         ("batch_size = 3", "run.toml: unknown table [batch_size]"),
         ("[training]\nbatch_size = 1.5", "run.toml: [training] batch_size = 1.5 is not a whole number"),
         ("[training]\nbatch_size = true", "run.toml: [training] batch_size = True is not a whole number"),
-        ("[slices]\nview = 'oblique'", "run.toml: [slices] view = 'oblique' is not one of auto, axial"),
+        ("[slices]\nviews = 'axial'", "run.toml: [slices] views = 'axial' is not one of auto, all, or a list"),
+        ("[slices]\nviews = ['oblique']", "views = ['oblique'] is not one of auto, all, or one of axial, coronal"),
+        ("[slices]\nviews = ['axial', 'axial']", "is not auto, all, or a list of one to three different views"),
+        ("[slices]\nviews = []", "is not auto, all, or a list of one to three different views"),
         ("[slices]\nwindow = [64]", "run.toml: [slices] window = [64] is not a list of 2"),
         ("[slices]\ncontext = 2", "setting slices.context: 2 is not an odd number from 1"),
         ("[training]\nlearning_rate = nan", "learning_rate = nan is not a finite number"),

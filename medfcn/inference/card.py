@@ -16,7 +16,8 @@ from medfcn.volumes.names import printable
 
 CARD_FILE = "model.json"
 INTENDED_USE = "Research use only; not a medical device."
-_FORMAT = 1
+_FORMAT = 2
+_CONVERTED = ("labels", "channels", "plan", "settings", "one_part", "view_weights")
 _LARGEST_CARD = 16 * 2**20
 
 
@@ -29,6 +30,7 @@ class Card:
         channels: Names of the image channels, in order.
         plan: How volumes become slices.
         settings: All settings of the training.
+        view_weights: Of each view's probabilities in their mean, in the order of `plan.views`; `()` weighs all alike.
         one_part: Positions (from 1) of the labels of which only the largest connected part is kept; none where labels
             overlap.
         weights_sha256: Of `model.safetensors`.
@@ -46,6 +48,7 @@ class Card:
     one_part: tuple[int, ...]
     weights_sha256: str
     versions: Mapping[str, str]
+    view_weights: tuple[float, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     intended_use: str = INTENDED_USE
@@ -83,7 +86,8 @@ class Card:
                 plan=Plan.from_json(value["plan"]),
                 settings=settings_from(value["settings"], source=source),
                 one_part=tuple(value["one_part"]),
-                **{name: value[name] for name in known - {"labels", "channels", "plan", "settings", "one_part"}},
+                view_weights=tuple(value["view_weights"]),
+                **{name: value[name] for name in known - set(_CONVERTED)},
             )
             _require_types(card, value)
             head_of(card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping)
@@ -104,6 +108,9 @@ def _require_types(card: Card, value: Mapping[str, Any]) -> None:
         "channels": isinstance(value["channels"], list) and all(isinstance(name, str) for name in card.channels),
         "one_part": all(type(position) is int and position in positions for position in card.one_part)
         and not (card.one_part and card.labels.overlapping),
+        "view_weights": len(card.view_weights) in (0, len(card.plan.views))
+        and all(type(weight) in (int, float) and 0 <= weight <= 1 for weight in card.view_weights)
+        and (not card.view_weights or sum(card.view_weights) > 0),
         "weights_sha256": isinstance(card.weights_sha256, str),
         "versions": isinstance(card.versions, Mapping),
         "training": isinstance(card.training, Mapping),

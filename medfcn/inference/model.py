@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medfcn.config import View
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import CARD_FILE, Card, read_card
@@ -59,8 +60,8 @@ class Predictor(ABC):
         """The models whose probabilities are averaged, at least one."""
 
     def __repr__(self) -> str:
-        """One line: what is segmented, from which channels, in which view, by how many models."""
-        views = ", ".join(sorted({model.card.plan.view for model in self.models}))
+        """One line: what is segmented, from which channels, in which views, by how many models."""
+        views = ", ".join(sorted({view for model in self.models for view in model.card.plan.views}))
         count = f"{len(self.models)} model{'s' if len(self.models) > 1 else ''}"
         labels, channels = (", ".join(names) for names in (self.card.labels.names, self.card.channels))
         return printable(
@@ -152,20 +153,60 @@ class Model(Predictor):
         self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder / WEIGHTS_FILE))
         write_json(folder / CARD_FILE, self.card.to_json())
 
+    def with_views(self, views: Sequence[View] | None) -> "Model":
+        """The same network, asked along some of its views only; None keeps all.
+
+        Their weights keep their proportions; views that all weigh nothing are weighed alike.
+
+        Raises:
+            ModelError: It was not trained on slices of a view.
+        """
+        known, weights = self.card.plan.views, self.card.view_weights
+        if views is None:
+            return self
+        for view in views:
+            if view not in known:
+                raise ModelError(f"the model knows {', '.join(known)} slices, not {view}; choose among those")
+        kept = tuple(view for view in known if view in views)
+        chosen = tuple(weight for view, weight in zip(known, weights, strict=False) if view in kept)
+        share = tuple(weight / sum(chosen) for weight in chosen) if sum(chosen) > 0 else ()
+        plan = dataclasses.replace(self.card.plan, views=kept)
+        card = dataclasses.replace(self.card, plan=plan, view_weights=share)
+        return Model(self.network, card, device=self.device, precision=self.precision)
+
     @property
     def models(self) -> tuple["Model", ...]:
         """Itself."""
         return (self,)
 
     def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
-        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels."""
-        sample = self._transforms({"image": image_tensor(volumes)})
-        return self._mean_of_mirrors(sample["image"].as_tensor(), tta=tta)
+        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels.
 
-    def _mean_of_mirrors(self, image: torch.Tensor, *, tta: bool | None) -> NDArray[np.float32]:
+        With several views their weighted mean; a view that weighs nothing is not asked.
+        """
+        views = self.card.plan.views
+        weights = dict(zip(views, self.card.view_weights or (1.0,) * len(views), strict=True))
+        asked = [view for view in views if weights[view] > 0]
+        total: NDArray[np.float32] | None = None
+        for view, part in self.view_probabilities(volumes, asked, tta=tta):
+            part *= np.float32(weights[view] / sum(weights.values()))
+            total = part if total is None else np.add(total, part, out=total)
+        if total is None:
+            raise ModelError("plan.views: nothing to average; copy the run folder again")
+        return total
+
+    def view_probabilities(
+        self, volumes: Sequence[Volume], views: Sequence[View], *, tta: bool | None = None
+    ) -> Iterator[tuple[View, NDArray[np.float32]]]:
+        """Each view with its own `(L, R, A, S)` float32 probabilities on the network grid, which all views share."""
+        image = self._transforms({"image": image_tensor(volumes)})["image"].as_tensor()
+        for view in views:
+            yield view, self._mean_of_mirrors(image, view, tta=tta)
+
+    def _mean_of_mirrors(self, image: torch.Tensor, view: View, *, tta: bool | None) -> NDArray[np.float32]:
         plan, prediction = self.card.plan, self.card.settings.prediction
         inferer = SlidingVolumeInferer(
-            plan.view,
+            view,
             window=plan.window,
             context=plan.context,
             batch_size=prediction.batch_size,
@@ -176,7 +217,7 @@ class Model(Predictor):
         use_tta = prediction.tta if tta is None else tta
         mirrors: list[tuple[int, ...]] = [()]
         if use_tta:
-            for axis in plan.mirror_axes:
+            for axis in plan.mirrored(view):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         total: NDArray[np.float32] | None = None
         for axes in mirrors:
@@ -262,7 +303,7 @@ def predict_with(
     ]
     for rows, mean in () if flags else _mean_slabs(models, volumes, tta=tta):
         if labels.members is None:
-            indices[rows] = _decide(mean, threshold, models[0].head)
+            indices[rows] = decide(mean, threshold, models[0].head)
         else:
             indices[rows] = best_part(_log_odds(mean, threshold), labels.members)
         if kept is not None:
@@ -306,8 +347,8 @@ def _log_odds(probabilities: NDArray[np.float32], threshold: float) -> NDArray[n
     return odds
 
 
-def _decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:
-    """`(L, ...)` probabilities to `(...)` positions of labels, 0 for background."""
+def decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:
+    """`(L, ...)` probabilities to `(...)` positions of labels, 0 for background; see `predict_with`."""
     if len(probabilities) == 1:
         single: NDArray[np.uint8] = (probabilities[0] >= threshold).astype(np.uint8)
         return single

@@ -21,6 +21,7 @@ from medfcn.inference.card import Card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.model import READ_STRICTLY, Model, Prediction, Predictor, as_channels
 from medfcn.progress import Progress, Silent
+from medfcn.slices.views import parse_views
 from medfcn.volumes import Case, ReadOptions, Volume, find_inputs
 
 FAILURES_FILE = "failures.csv"
@@ -70,20 +71,31 @@ class PredictionRun:
     flags: tuple[tuple[str, str], ...]
 
 
-def load(runs: Sequence[Path | str] | Path | str, *, device: str = "auto") -> Ensemble:
+def load(
+    runs: Sequence[Path | str] | Path | str, *, device: str = "auto", views: str | Sequence[str] | None = None
+) -> Ensemble:
     """The models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
+
+    Args:
+        runs: Run folders.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take them
+            all.
 
     Raises:
         MissingFileError: A folder or a file of its model is not there.
-        ModelError: A model is broken, or they do not belong together.
+        ModelError: A model is broken, or they do not belong together, or one was not trained on slices of a view.
+        SettingsError: The device is not there, or a view is none.
     """
+    chosen = "all" if views is None else parse_views(views)
     folders: list[Path] = []
     for run in [runs] if isinstance(runs, str | Path) else runs:
         inside = sorted(path for path in Path(run).glob("fold_*") if path.is_dir())
         folders += inside or [Path(run)]
     if not folders:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
-    return Ensemble([Model.load(folder, device=device) for folder in folders])
+    asked = None if isinstance(chosen, str) else chosen
+    return Ensemble([Model.load(folder, device=device).with_views(asked) for folder in folders])
 
 
 def predict(
@@ -93,6 +105,7 @@ def predict(
     *,
     probabilities: bool = False,
     tta: bool | None = None,
+    views: str | Sequence[str] | None = None,
     cases: Sequence[str] | None = None,
     options: ReadOptions = READ_STRICTLY,
     overwrite: bool = False,
@@ -111,6 +124,7 @@ def predict(
         probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels; where
             these overlap, `<case>_<place in the list>.nii.gz`.
         tta: Average over mirror images; None does as the model's settings say.
+        views: Some of the views that the models were trained on, such as `coronal`; None takes them all.
         cases: Ids of the cases to predict; None takes all.
         options: What to opt in to when reading volumes that are otherwise refused.
         overwrite: Replace masks that are there.
@@ -138,7 +152,7 @@ def predict(
     _refuse_mistyped(target)
     if is_file and len(found) != 1:
         raise ModelError(f"{target.name}: one mask file cannot hold {len(found)} cases; give a folder to -o")
-    models = load(runs, device=device)
+    models = load(runs, device=device, views=views)
     folder = target.parent if is_file else target
     job = _Job(
         models=models,
@@ -302,7 +316,7 @@ class _Job:
 def _card_sha256(card: Card) -> str:
     """A hash of what decides a mask beside the weights: labels, channels, plan and the settings of prediction."""
     value = card.to_json()
-    what = [value[name] for name in ("labels", "channels", "one_part")]
+    what = [value[name] for name in ("labels", "channels", "one_part", "view_weights")]
     plan = {name: item for name, item in value["plan"].items() if name != "reasons"}
     settings = [value["settings"][name] for name in ("network", "prediction")]
     return hashlib.sha256(json.dumps([what, plan, settings], sort_keys=True).encode()).hexdigest()

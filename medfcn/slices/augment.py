@@ -5,6 +5,7 @@ together; intensity changes follow on the images alone. Parameters are drawn fro
 CPU, so that every device and every number of workers sees the same batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from medfcn.config import AugmentSettings
+from medfcn.config import AugmentSettings, View
+from medfcn.slices.slicing import in_plane_axes
 from medfcn.volumes import IGNORED
 
 _CHANNEL = 0x5EED
@@ -27,7 +29,7 @@ class Augmenter:
         settings: How strong each change may be.
         window: `(H, W)` of what comes out.
         label_count: Foreground labels in the targets.
-        mirror_axes: In-plane axes (0 is H, 1 is W) that may be mirrored.
+        mirror_axes: Axes of the network grid (0 is R, 1 is A, 2 is S) that are mirrored where they lie in a slice.
         seed: Of the whole training.
         members: `(A + 1, L)` for labels that overlap: which of them hold where a target is 0 … A.
     """
@@ -40,7 +42,7 @@ class Augmenter:
     members: NDArray[np.bool_] | None = None
 
     def __call__(
-        self, images: torch.Tensor, targets: torch.Tensor, *, step: int
+        self, images: torch.Tensor, targets: torch.Tensor, *, step: int, views: Sequence[View]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One augmented batch.
 
@@ -49,6 +51,7 @@ class Augmenter:
             targets: `(B, H', W')` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`
                 (255).
             step: The step of the training, which the random numbers follow from.
+            views: The plane of each slice, which decides along which of its axes it is mirrored.
 
         Returns:
             `(B, C, *window)` float32 images and `(B, *window)` int64 targets. A pixel has the label that more than
@@ -57,7 +60,7 @@ class Augmenter:
             row of `members` that agrees best; it is ignored where more than half of it is.
         """
         random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
-        grid = self._sampling_grid(random, images)
+        grid = self._sampling_grid(random, images, views)
         if self.members is None:
             images, moved_targets = self._move(images, targets, grid)
         else:
@@ -83,7 +86,9 @@ class Augmenter:
             moved_targets = torch.where(ignored > 0, largest, moved_targets)
         return images, moved_targets
 
-    def _sampling_grid(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
+    def _sampling_grid(
+        self, random: np.random.Generator, images: torch.Tensor, views: Sequence[View]
+    ) -> torch.Tensor:
         """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
         count, _, *region = images.shape
         settings = self.settings
@@ -95,8 +100,10 @@ class Augmenter:
         shear = random.uniform(-1, 1, count) * settings.shear
         shift = random.uniform(-1, 1, (count, 2)) * settings.shift
         sign = np.ones((count, 2))
-        for axis in self.mirror_axes:
-            sign[:, axis] = np.where(random.random(count) < 0.5, -1.0, 1.0)
+        for place in range(2):
+            allowed = np.isin([in_plane_axes(view)[place] for view in views], self.mirror_axes)
+            if allowed.any():
+                sign[:, place] = np.where((random.random(count) < 0.5) & allowed, -1.0, 1.0)
         cosine, sine = np.cos(angle), np.sin(angle)
         # In pixels, H first: rotation · shear · scale · mirror, then into grid_sample's [-1, 1], W first.
         turn = np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)

@@ -144,9 +144,7 @@ def to_network_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
     Returns:
         `(..., R, A, S)`: float32 for floating input, the input's type for labels.
     """
-    leading = array.ndim - 3
-    turned = np.transpose(array, (*range(leading), *(leading + axis for axis in grid.axes)))
-    turned = _flip(turned, grid)
+    turned = from_stored_order(array, grid)
     if np.issubdtype(array.dtype, np.floating):
         # Contiguous, so that sums over it do not depend on how the file ordered its axes.
         values = np.array(turned, dtype=np.float32, order="C")
@@ -195,6 +193,13 @@ def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]
                 stop = min(part + fine, rows.stop)
                 into[part - start : stop - start] = _resample_rows(volume, taps, slice(part, stop))
         yield rows, slab
+
+
+def from_stored_order(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
+    """`(..., I, J, K)` values of the native grid with their axes in R, A, S order, a view."""
+    leading = array.ndim - 3
+    turned = np.transpose(array, (*range(leading), *(leading + axis for axis in grid.axes)))
+    return _flip(turned, grid)
 
 
 def to_stored_order(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:

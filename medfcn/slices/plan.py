@@ -1,4 +1,4 @@
-"""What follows from a data set's fingerprint: the network grid, the view, the window, the intensities.
+"""What follows from a data set's fingerprint: the network grid, the views, the window, the intensities.
 
 Everything a trained model needs to bring a new volume to its network is in the plan, and travels with it.
 """
@@ -7,19 +7,17 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from medfcn.config import Settings, View
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, SettingsError
 from medfcn.slices.fingerprint import CaseFingerprint
-from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.slices.slicing import in_plane_axes
+from medfcn.slices.views import VIEWS, choose_views
 
-_ANISOTROPIC = 1.5
-"""From this ratio of spacings on, slices are taken across the thick axis."""
-_CLEARLY_LONGER = 1.2
-"""From this ratio to its length from head to foot on, an organ is sliced across its longest direction instead."""
 _CT_MINIMUM = -500.0
 """Air is about -1000 HU; no other common modality has its minimum below this."""
 _WINDOW_LARGEST = 192
@@ -33,6 +31,8 @@ takes a third of the time."""
 _BATCH_PIXELS = 32 * 96 * 96
 """A batch is made smaller when its windows are large, so that a step takes bounded time and memory."""
 _LIKE = "as in the run it starts from"
+
+SpacingRAS = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,21 @@ class Plan:
     """How volumes become slices for one network.
 
     Attributes:
-        view: The plane of the slices.
-        spacing_mm: Edge lengths of the network grid in R, A, S order; None keeps a volume's own (along the slices).
-        window: `(H, W)` pixels the network is trained on.
+        views: The planes of the slices; with several, one network sees them all.
+        spacing_mm: Edge lengths of the network grid in R, A, S order; None keeps a volume's own (across the slices of
+            a single view).
+        window: `(H, W)` pixels the network is trained on, in every view.
         context: Slices seen at once.
         widths: Channels of each encoder level; each after the first halves the resolution.
         stem_stride: Input pixels per pixel of the first level.
         intensities: One for each channel.
         batch_size: Slices in a training step.
-        mirror_axes: In-plane axes (0 is H, 1 is W) that training mirrors.
+        mirror_axes: Axes of the network grid (0 is R, 1 is A, 2 is S) that are mirrored where they lie in a slice.
         reasons: For each choice, why.
     """
 
-    view: View
-    spacing_mm: tuple[float | None, float | None, float | None]
+    views: tuple[View, ...]
+    spacing_mm: SpacingRAS
     window: tuple[int, int]
     context: int
     widths: tuple[int, ...]
@@ -85,6 +86,10 @@ class Plan:
         """Channels of the network's input: image channels times slices seen at once."""
         return len(self.intensities) * self.context
 
+    def mirrored(self, view: View) -> tuple[int, ...]:
+        """The in-plane axes (0 is H, 1 is W) of a view's slices that training mirrors."""
+        return tuple(place for place, axis in enumerate(in_plane_axes(view)) if axis in self.mirror_axes)
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, which `from_json` turns back."""
         return dataclasses.asdict(self)
@@ -94,7 +99,7 @@ class Plan:
         """The inverse of `to_json`; KeyError, TypeError or ValueError where it does not fit."""
         fields = dict(value)
         fields["intensities"] = tuple(Intensity(**item) for item in fields["intensities"])
-        for name in ("spacing_mm", "window", "widths", "mirror_axes"):
+        for name in ("views", "spacing_mm", "window", "widths", "mirror_axes"):
             fields[name] = tuple(fields[name])
         plan = cls(**fields)
         for name, holds in _soundness(plan).items():
@@ -105,20 +110,20 @@ class Plan:
 
 def _soundness(plan: Plan) -> dict[str, bool]:
     """For each field of a plan that came from a file, whether a network can be built and used from it."""
-    along = VIEW_AXIS.get(plan.view) if isinstance(plan.view, str) else None
-    in_plane = [length for axis, length in enumerate(plan.spacing_mm) if axis != along]
+    known = [view for view in plan.views if view in VIEWS]
+    in_plane = {axis for view in known for axis in in_plane_axes(view)}
     return {
-        "view": along is not None,
+        "views": 1 <= len(set(known)) == len(plan.views),
         "spacing_mm": len(plan.spacing_mm) == 3
         and all(length is None or _is_number(length, above=1e-6) for length in plan.spacing_mm)
-        and None not in in_plane,
+        and all(plan.spacing_mm[axis] is not None for axis in in_plane),
         "window": len(plan.window) == 2 and all(_is_whole(edge, 1, 2**20) for edge in plan.window),
         "context": _is_whole(plan.context, 1, 2**16) and plan.context % 2 == 1,
         "widths": 1 <= len(plan.widths) <= 8 and all(_is_whole(width, 1, 4096) for width in plan.widths),
         "stem_stride": plan.stem_stride in (1, 2, 4),
         "intensities": all(_is_sound(intensity) for intensity in plan.intensities),
         "batch_size": _is_whole(plan.batch_size, 1, 2**20),
-        "mirror_axes": plan.mirror_axes in ((), (0,), (1,), (0, 1)),
+        "mirror_axes": plan.mirror_axes in [axes for count in range(4) for axes in combinations(range(3), count)],
         "reasons": isinstance(plan.reasons, Mapping),
     }
 
@@ -150,9 +155,9 @@ def make_plan(
         cases: The training cases' figures.
         settings: What is fixed by the user; the rest follows from the cases.
         stride: Input pixels per pixel of the network's coarsest map, where its preset fixes it; else the plan does.
-        like: What the network was trained on before. Where the settings leave them open, its view, spacing, widths
-            and kinds of intensities are kept, because that is what the weights know. The window, the batch and the
-            figures by which CT is scaled follow from the cases, which may show another organ.
+        like: What the network was trained on before. Where the settings leave them open, its views, spacing, context,
+            widths and kinds of intensities are kept, because that is what the weights know. The window, the batch and
+            the figures by which CT is scaled follow from the cases, which may show another organ.
 
     Raises:
         DatasetError: There is no case, or no foreground in any.
@@ -162,99 +167,100 @@ def make_plan(
             "no training case holds any foreground; check the labels, or the mapping given to --labels"
         )
     reasons: dict[str, str] = {}
-    view = _choose_view(cases, settings, like, reasons)
-    axes = [axis for axis in range(3) if axis != VIEW_AXIS[view]]
-    spacing = _choose_spacing(cases, settings, like, axes, reasons)
-    pixels = _slice_pixels(cases, axes, spacing)
-    shortest = min(settings.slices.window or pixels)
+    views = _choose_views(cases, settings, like, reasons)
+    spacing = _choose_spacing(cases, settings, like, views, reasons)
+    edges = [_slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
+    # One window for all views, so that a batch can hold slices of each: its statistics are then those of prediction.
+    pixels = (max(first for first, _ in edges), max(second for _, second in edges))
+    shortest = min(settings.slices.window or map(min, edges))
     stem = _choose_stem(shortest, settings, like, reasons)
     widths = _choose_widths(shortest, stem, settings, like, reasons)
-    if like is not None and like.context == settings.slices.context:
-        reasons["context"] = _LIKE
     window = _choose_window(pixels, settings, stride or stem * 2 ** (len(widths) - 1), reasons)
     wanted = settings.training.batch_size
     batch_size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS // (window[0] * window[1])))
     reasons["batch_size"] = f"{batch_size} of the {wanted} set, at windows of {window[0]}×{window[1]} pixels"
-    spacing_ras: list[float | None] = [None, None, None]
-    for axis, length in zip(axes, spacing, strict=True):
-        spacing_ras[axis] = length
     return Plan(
-        view=view,
-        spacing_mm=(spacing_ras[0], spacing_ras[1], spacing_ras[2]),
+        views=views,
+        spacing_mm=spacing,
         window=window,
-        context=settings.slices.context,
+        context=_choose_context(settings, like, reasons),
         widths=widths,
         intensities=_choose_intensities(cases, settings, like, reasons),
         batch_size=batch_size,
-        mirror_axes=_choose_mirrors(len(cases[0].label_voxels), settings, axes, reasons),
+        mirror_axes=_choose_mirrors(len(cases[0].label_voxels), settings, reasons),
         reasons=reasons,
         stem_stride=stem,
     )
 
 
-def _choose_view(
+def _choose_views(
     cases: Sequence[CaseFingerprint], settings: Settings, like: Plan | None, reasons: dict[str, str]
-) -> View:
-    if settings.slices.view != "auto":
-        reasons["view"] = f"{settings.slices.view}, as set"
-        return settings.slices.view
-    if like is not None:
-        reasons["view"] = f"{like.view}, {_LIKE}"
-        return like.view
-    votes: dict[View, int] = dict.fromkeys(VIEW_AXIS, 0)
-    for case in cases:
-        if max(case.spacing_mm) >= _ANISOTROPIC * min(case.spacing_mm):
-            thick = case.spacing_mm.index(max(case.spacing_mm))
-            votes[next(view for view, axis in VIEW_AXIS.items() if axis == thick)] += 1
-    best = max(votes, key=lambda view: votes[view])
-    if 2 * votes[best] > len(cases):
-        reasons["view"] = f"{best}: {votes[best]} of {len(cases)} cases are thickest across it"
-        return best
-    # Slices across the long axis of an organ are many, and show it small and compact: on the hippocampus validation
-    # cases 0.901 Dice (coronal) instead of 0.893 (axial) after 240 CPU seconds.
-    extents = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0)
-    longest = int(np.argmax(extents))
-    if extents[longest] < _CLEARLY_LONGER * extents[VIEW_AXIS["axial"]]:
-        reasons["view"] = (
-            "axial: volumes are nearly isotropic, and the foreground is about as long in every direction"
-        )
-        return "axial"
-    best = next(view for view, axis in VIEW_AXIS.items() if axis == longest)
-    length = f"{extents[longest]:.0f} mm, {extents[VIEW_AXIS['axial']]:.0f} mm from head to foot"
-    reasons["view"] = f"{best}: volumes are nearly isotropic, and the foreground is longest across it ({length})"
-    return best
+) -> tuple[View, ...]:
+    if settings.slices.views == "auto" and like is not None:
+        reasons["views"] = _LIKE
+        return like.views
+    views, reasons["views"] = choose_views(cases, settings.slices.views)
+    return views
 
 
 def _choose_spacing(
     cases: Sequence[CaseFingerprint],
     settings: Settings,
     like: Plan | None,
-    axes: list[int],
+    views: Sequence[View],
     reasons: dict[str, str],
-) -> tuple[float, float]:
-    if settings.slices.spacing_mm is not None:
-        reasons["spacing_mm"] = "as set"
-        return settings.slices.spacing_mm
-    kept = [like.spacing_mm[axis] for axis in axes] if like is not None else []
-    if len(kept) == 2 and kept[0] is not None and kept[1] is not None:  # None across the view of the other plan
-        reasons["spacing_mm"] = _LIKE
-        return kept[0], kept[1]
-    first, second = (float(np.median([case.spacing_mm[axis] for case in cases])) for axis in axes)
+) -> SpacingRAS:
+    """Edge lengths of the network grid in R, A, S order; None across the slices of a single view."""
+    medians = [float(np.median([case.spacing_mm[axis] for case in cases])) for axis in range(3)]
+    wanted = settings.slices.spacing_mm
+    if len(views) > 1:
+        if wanted is not None and wanted[0] != wanted[1]:
+            raise SettingsError(
+                f"setting slices.spacing_mm: {wanted!r} differ, but slices of several views share one spacing; "
+                "give it twice, or set one view"
+            )
+        kept = like.spacing_mm[0] if like is not None and len(set(like.spacing_mm)) == 1 else None
+        if wanted is None and kept is not None:
+            reasons["spacing_mm"] = _LIKE
+            return kept, kept, kept
+        # One network sees one size of pixel. The middle one leaves two axes as they are where two agree.
+        edge = sorted(medians)[1] if wanted is None else wanted[0]
+        reasons["spacing_mm"] = "alike in all views, the middle of the axes' medians" if wanted is None else "as set"
+        return edge, edge, edge
+    axes = in_plane_axes(views[0])
+    first, second = wanted or (medians[axis] for axis in axes)
     reasons["spacing_mm"] = (
         f"medians in the slices' plane, {first:.3g} × {second:.3g} mm; across it each volume's own"
+        if wanted is None
+        else "as set"
     )
-    return first, second
+    of_run = [None if like is None else like.spacing_mm[axis] for axis in axes]
+    if wanted is None and of_run[0] is not None and of_run[1] is not None:  # None across the view of the other plan
+        reasons["spacing_mm"] = _LIKE
+        first, second = of_run[0], of_run[1]
+    spacing: list[float | None] = [None, None, None]
+    spacing[axes[0]], spacing[axes[1]] = first, second
+    return spacing[0], spacing[1], spacing[2]
 
 
 def _slice_pixels(
-    cases: Sequence[CaseFingerprint], axes: list[int], spacing: tuple[float, float]
+    cases: Sequence[CaseFingerprint], axes: tuple[int, int], spacing: SpacingRAS
 ) -> tuple[float, float]:
     """Pixels along each edge that three quarters of the cases' slices have at most, on the network grid."""
     first, second = (
-        float(np.percentile([case.shape[axis] * case.spacing_mm[axis] / length for case in cases], 75))
-        for axis, length in zip(axes, spacing, strict=True)
+        float(np.percentile([case.shape[axis] * case.spacing_mm[axis] / (spacing[axis] or 1) for case in cases], 75))
+        for axis in axes
     )
     return min(first, _WINDOW_LARGEST), min(second, _WINDOW_LARGEST)
+
+
+def _choose_context(settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
+    wanted = settings.slices.context
+    if like is not None and wanted in (None, like.context):
+        reasons["context"] = _LIKE
+        return like.context
+    reasons["context"] = "the slice alone" if wanted is None else "as set"
+    return 1 if wanted is None else wanted
 
 
 def _choose_stem(shortest: float, settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
@@ -362,17 +368,14 @@ def _choose_intensities(
     return tuple(chosen)
 
 
-def _choose_mirrors(
-    label_count: int, settings: Settings, axes: list[int], reasons: dict[str, str]
-) -> tuple[int, ...]:
+def _choose_mirrors(label_count: int, settings: Settings, reasons: dict[str, str]) -> tuple[int, ...]:
     mirror = settings.augment.mirror
     if mirror == "never":
         reasons["mirror_axes"] = "none, as set"
         return ()
     if mirror == "always" or label_count == 1:
         reasons["mirror_axes"] = "both in-plane axes" + (", as set" if mirror == "always" else ": there is one label")
-        return (0, 1)
-    # World axis 0 runs from left to right: mirroring it would swap a left organ with a right one.
-    kept = tuple(position for position, axis in enumerate(axes) if axis != 0)
+        return (0, 1, 2)
+    # Axis 0 runs from left to right: mirroring it would swap a left organ with a right one.
     reasons["mirror_axes"] = "never across left and right, because there are several labels"
-    return kept
+    return (1, 2)

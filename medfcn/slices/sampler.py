@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.config import View
 from medfcn.slices.slicing import neighbours
 from medfcn.slices.store import SliceStore, StoredCase
 from medfcn.volumes import IGNORED
@@ -25,15 +26,20 @@ class SliceBatch:
         images: `(B, C·context, H, W)` float32, zero where the region reaches beyond a slice.
         targets: `(B, H, W)` uint8: 0 for background and beyond the slice, k for the k-th label, `IGNORED`.
         cases: The case of each slice, for messages.
+        views: The plane of each slice.
     """
 
     images: NDArray[np.float32]
     targets: NDArray[np.uint8]
     cases: tuple[str, ...]
+    views: tuple[View, ...]
 
 
 class SliceSampler:
     """Draws training batches from a store, favouring slices that hold foreground.
+
+    Every batch holds as many slices of each view, as far as its size can be shared evenly; what is left over falls to
+    the views in turn.
 
     Args:
         store: The prepared cases.
@@ -62,7 +68,11 @@ class SliceSampler:
         self.batch_size = batch_size
         self.foreground_share = foreground_share
         self.seed = seed
-        self._with_foreground = [index for index, case in enumerate(store.cases) if case.label_slices]
+        self.views = tuple(dict.fromkeys(case.view for case in store.cases))
+        self._cases = {view: [case for case in store.cases if case.view == view] for view in self.views}
+        self._with_foreground = {
+            view: [case for case in cases if case.label_slices] for view, cases in self._cases.items()
+        }
 
     def batch(self, step: int) -> SliceBatch:
         """The batch of a step, the same whenever and wherever it is asked for."""
@@ -70,21 +80,23 @@ class SliceSampler:
         channels = self.store.cases[0].images.shape[1] * self.context
         images = np.zeros((self.batch_size, channels, *self.region), dtype=np.float32)
         targets = np.zeros((self.batch_size, *self.region), dtype=np.uint8)
-        names = []
+        names, views = [], []
         for index in range(self.batch_size):
             # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
-            wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground
-            case, number, centre = self._draw(random, wants_foreground=bool(wants_foreground))
+            view = self.views[(step + index) % len(self.views)]
+            wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground[view]
+            case, number, centre = self._draw(random, view, wants_foreground=bool(wants_foreground))
             self._copy(case, number, centre, images[index], targets[index])
             names.append(case.id)
-        return SliceBatch(images=images, targets=targets, cases=tuple(names))
+            views.append(view)
+        return SliceBatch(images=images, targets=targets, cases=tuple(names), views=tuple(views))
 
     def _draw(
-        self, random: np.random.Generator, *, wants_foreground: bool
+        self, random: np.random.Generator, view: View, *, wants_foreground: bool
     ) -> tuple[StoredCase, int, tuple[int, int]]:
         """A case, one of its slices and the window's centre in it."""
-        among = self._with_foreground if wants_foreground else range(len(self.store.cases))
-        case = self.store.cases[among[random.integers(len(among))]]
+        among = self._with_foreground[view] if wants_foreground else self._cases[view]
+        case = among[random.integers(len(among))]
         size = case.labels.shape[1:]
         if wants_foreground:
             slices = case.label_slices[random.integers(len(case.label_slices))]

@@ -21,6 +21,17 @@ VIEW_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The network-grid axis (R, A, S) that the slices of a view are stacked along."""
 
 
+def in_plane_axes(view: View) -> tuple[int, int]:
+    """The network-grid axes (0 is R, 1 is A, 2 is S) that run along H and W of a view's slices.
+
+    Example:
+        >>> in_plane_axes("coronal")
+        (0, 2)
+    """
+    first, second = (axis for axis in range(3) if axis != VIEW_AXIS[view])
+    return first, second
+
+
 def slice_volume(array: NDArray[Any], view: View) -> NDArray[Any]:
     """Cut a volume into slices.
 

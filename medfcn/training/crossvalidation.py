@@ -203,9 +203,10 @@ def _require_sibling(folder: Path, split: Split, job: Job) -> None:
     """
     card = read_card(folder / CARD_FILE)
     there = _facts(card.training.get("fold"), card.training.get("seed"), _length_of(card), card)
-    here = _facts(
-        split.fold, job.machine.seed, job.length, replace(card, settings=job.settings, labels=job.found.labels)
-    )
+    settings = job.settings
+    if settings.network.stem_stride is None:  # each fold's plan chose its own
+        settings = as_planned(settings, card.plan)
+    here = _facts(split.fold, job.machine.seed, job.length, replace(card, settings=settings, labels=job.found.labels))
     require_same(there, here, folder)
     kept = set(ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE).cases)
     if kept != set(split.validation):

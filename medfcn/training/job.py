@@ -176,9 +176,10 @@ def _train_prepared(
 def _tell(prepared: Prepared, job: Job) -> None:
     """Say what is trained on."""
     split, made = prepared.split, prepared.plan
+    views = ", ".join(made.views)
     job.progress.say(
         f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
-        f"{', '.join(prepared.survey.labels.names)}; {made.view} slices, windows {made.window[0]}×{made.window[1]}"
+        f"{', '.join(prepared.survey.labels.names)}; {views} slices, windows {made.window[0]}×{made.window[1]}"
     )
     job.progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
 

@@ -279,31 +279,34 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     members = found.labels.members
     transforms = network_transforms(plan, keys=("image", "label") if members is None else ("image",))
     made = plan.to_json()
-    what = {name: made[name] for name in ("view", "spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
+    what = {name: made[name] for name in ("spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     known = _known_ceilings(folder / _CEILINGS_FILE)
     with progress.task("prepare", len(split.training)) as task:
         for case_id in split.training:
-            key = store_key(found.hashes[case_id], what)
-            case = open_case(folder, key, case_id)
-            if case is None or key not in known:
+            keys = {view: store_key(found.hashes[case_id], what | {"view": view}) for view in plan.views}
+            along = [open_case(folder, key, case_id, view) for view, key in keys.items()]
+            first = next(iter(keys.values()))
+            if None in along or first not in known:
                 read = read_case(by_id[case_id], found.labels, found.options)
-                images, labels = _slices(read, plan, transforms, members)
-                write_case(folder, key, images, labels)
-                known[key] = ceiling(read, plan, len(found.labels.entries), members=members)
-                case = open_case(folder, key, case_id)
-            ceilings[case_id] = known[key]
-            if case is None:
+                image, label = _on_network_grid(read, plan, transforms, members)
+                for view, key in keys.items():
+                    write_case(folder, key, slice_volume(image, view), slice_volume(label, view)[:, 0])
+                known[first] = ceiling(read, plan, len(found.labels.entries), members=members)
+                along = [open_case(folder, key, case_id, view) for view, key in keys.items()]
+            ceilings[case_id] = known[first]
+            kept = [case for case in along if case is not None]
+            if len(kept) < len(keys):
                 raise DatasetError(f"{case_id}: its prepared slices vanished from the run folder; start again")
-            stored.append(case)
+            stored += kept
             task.advance(case_id)
     write_json(folder / _CEILINGS_FILE, known)
     return Prepared(found, split, plan, SliceStore(tuple(stored)), ceilings)
 
 
 def _known_ceilings(path: Path) -> dict[str, float]:
-    """The ceilings of slices that a stopped training prepared, by key."""
+    """The ceilings of slices that a stopped training prepared, by the key of their first view."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         return {str(key): float(number) for key, number in value.items()}
@@ -311,19 +314,20 @@ def _known_ceilings(path: Path) -> dict[str, float]:
         return {}
 
 
-def _slices(
+def _on_network_grid(
     case: ReadCase,
     plan: Plan,
     transforms: Callable[[dict[str, object]], dict[str, object]],
     members: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """A case's channels and its labels, both `(C, R, A, S)`."""
     sample = transforms(
         {"image": image_tensor(case.images), "label": label_tensor(case.labels, case.images[0].affine)}
     )
     image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
     if members is not None:
         label = parts_to_network(case.labels, grid_of(case.images[0], plan), members)[None]
-    return slice_volume(image, plan.view), slice_volume(label, plan.view)[:, 0]
+    return image, label
 
 
 def ceiling(case: ReadCase, plan: Plan, label_count: int, *, members: NDArray[np.bool_] | None = None) -> float:

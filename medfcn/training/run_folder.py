@@ -16,6 +16,7 @@ from medfcn.files import refuse_existing
 from medfcn.inference.card import CARD_FILE
 from medfcn.inference.weights import WEIGHTS_FILE
 from medfcn.progress import Progress
+from medfcn.training.fuse import choose_view_weights
 from medfcn.training.lock import LOCK_FILE, locked
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.trainer import Outcome
@@ -138,6 +139,7 @@ def write_run(folder: Path, prepared: Prepared, outcome: Outcome, record: Mappin
     validation.mkdir(exist_ok=True)
     model = outcome.model
     cases = prepared.cases(prepared.split.validation)
+    model.card = dataclasses.replace(model.card, view_weights=choose_view_weights(model, prepared))
     model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared))
     masks, references = {}, {}
     for case in cases:

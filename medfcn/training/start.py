@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from medfcn.config import NetworkSettings, Settings, SliceSettings, override
+from medfcn.config import NetworkSettings, Settings
 from medfcn.errors import SettingsError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
@@ -44,16 +44,15 @@ class Start:
         """How the run's volumes became slices."""
         return None if self.run is None else self.run.card.plan
 
-    def settle(self, settings: Settings, *, preset: str | None, context: int | None) -> Settings:
+    def settle(self, settings: Settings, *, preset: str | None) -> Settings:
         """Settings with every part of the network set, the run's where the user leaves them open.
 
         Without a preset, parts of the network that are not set are the run's. With one, they are the preset's, and
-        what no preset sets (`width`, `head`) is the run's. So is the context.
+        what no preset sets (`width`, `head`) is the run's.
 
         Args:
             settings: As read, the user's single choices in them.
             preset: As given by itself.
-            context: As given by itself; without it, a context of the default counts as left open.
 
         Raises:
             SettingsError: There is no such preset, or its parts do not fit each other.
@@ -62,8 +61,6 @@ class Start:
         if self.run is not None:
             network = _network_after(self.run.card.settings.network, settings.network, preset=preset)
             settings = dataclasses.replace(settings, network=network)
-            if context is None and settings.slices.context == SliceSettings().context:
-                settings = override(settings, "slices", context=self.run.card.plan.context)
         settings = dataclasses.replace(settings, network=with_preset(settings.network))
         if self.run is not None:
             require_same_parts(settings.network, with_preset(self.run.card.settings.network), source=self.name)

@@ -11,6 +11,7 @@ from medfcn.errors import SettingsError
 from medfcn.inference.devices import choose_device
 from medfcn.progress import Progress, Silent
 from medfcn.slices.plan import Plan
+from medfcn.slices.views import parse_views
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
 from medfcn.training.folds import Folds, Split
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
@@ -50,7 +51,7 @@ def train(
     settings: Settings | Path | str | None = None,
     preset: str | None = None,
     context: int | None = None,
-    view: str | None = None,
+    views: str | Sequence[str] | None = None,
     init: Path | str | None = None,
     encoder_weights: Path | str | None = None,
     budget: str | float | None = None,
@@ -81,8 +82,9 @@ def train(
         settings: All settings, or a TOML file of some.
         preset: The network's design, such as `fcn8s`; overrides `network.preset`.
         context: Slices the network sees at once, odd; overrides `slices.context`.
-        view: `axial`, `coronal` or `sagittal`; overrides `slices.view`.
-        init: A run folder whose weights are carried on. Its network, view, spacing, context and kinds of intensities
+        views: `axial`, `coronal`, `sagittal`, several of them with commas between or as a list, or `all`; overrides
+            `slices.views`.
+        init: A run folder whose weights are carried on. Its network, views, spacing, context and kinds of intensities
             are kept where they are not set; finer skips may be new, and start with scores of zero.
         encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, which the encoder of a fitting
             preset starts from: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
@@ -139,7 +141,7 @@ def train(
         elif not resume and not overwrite:
             require_free(folder)
         start = find_start(init, encoder_weights, output=folder)
-        chosen = _resolved(settings, start, preset=preset, context=context, view=view)
+        chosen = _resolved(settings, start, preset=preset, context=context, views=views)
         length = _length(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
         label_map = _label_map(labels, chosen)
         cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
@@ -175,7 +177,16 @@ class Planned:
         plan = self.plan.to_json()
         rows = [("labels", ", ".join(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
-        for name in ("view", "spacing_mm", "window", "context", "stem_stride", "widths", "batch_size", "mirror_axes"):
+        for name in (
+            "views",
+            "spacing_mm",
+            "window",
+            "context",
+            "stem_stride",
+            "widths",
+            "batch_size",
+            "mirror_axes",
+        ):
             rows.append((name, _shown(plan[name]), self.plan.reasons.get(name, "as set")))
         rows += [(name, "", reason) for name, reason in self.plan.reasons.items() if name.startswith("normalisation")]
         rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
@@ -186,6 +197,8 @@ class Planned:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple | list) and any(isinstance(item, str) for item in value):
+        return ", ".join(map(str, value))
     if isinstance(value, tuple | list):
         return " × ".join("own" if item is None else f"{item:g}" for item in value) or "none"
     return str(value)
@@ -198,7 +211,7 @@ def plan(
     settings: Settings | Path | str | None = None,
     preset: str | None = None,
     context: int | None = None,
-    view: str | None = None,
+    views: str | Sequence[str] | None = None,
     init: Path | str | None = None,
     groups: Path | str | None = None,
     leave_out: Sequence[str] = (),
@@ -210,7 +223,7 @@ def plan(
 ) -> Planned:
     """Say what `train` would do with a data set; the arguments are those of `train`."""
     start = find_start(init, None)
-    chosen = _resolved(settings, start, preset=preset, context=context, view=view)
+    chosen = _resolved(settings, start, preset=preset, context=context, views=views)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
     label_map = _label_map(labels, chosen)
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
@@ -235,13 +248,13 @@ def _resolved(
     *,
     preset: str | None,
     context: int | None,
-    view: str | None,
+    views: str | Sequence[str] | None,
 ) -> Settings:
     """All settings, with every part of the network set; only the widths of the preset `auto` stay the plan's."""
     chosen = settings if isinstance(settings, Settings) else read_settings(settings)
-    chosen = override(chosen, "slices", context=context, view=view)
+    chosen = override(chosen, "slices", context=context, views=None if views is None else parse_views(views))
     chosen = override(chosen, "network", preset=preset)
-    return start.settle(chosen, preset=preset, context=context)
+    return start.settle(chosen, preset=preset)
 
 
 def _label_map(labels: str | LabelMap | None, settings: Settings) -> LabelMap | None:

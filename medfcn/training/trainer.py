@@ -380,7 +380,7 @@ class Trainer:
             )
         images = torch.from_numpy(batch.images).to(device)
         targets = torch.from_numpy(batch.targets).to(device)
-        images, targets = self.augmenter(images, targets, step=step)
+        images, targets = self.augmenter(images, targets, step=step, views=batch.views)
         return images.contiguous(memory_format=torch.channels_last), targets
 
     def _weights(self) -> dict[str, torch.Tensor]:

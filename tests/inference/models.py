@@ -19,7 +19,7 @@ from medfcn.volumes import LabelMap
 def tiny_plan(**changed: Any) -> Plan:
     """A plan for 12 × 12 windows of 1.5 mm pixels, axial."""
     fields: dict[str, Any] = {
-        "view": "axial",
+        "views": ("axial",),
         "spacing_mm": (1.5, 1.5, None),
         "window": (12, 12),
         "context": 1,
@@ -27,17 +27,26 @@ def tiny_plan(**changed: Any) -> Plan:
         "intensities": (Intensity("zscore"),),
         "batch_size": 2,
         "mirror_axes": (0, 1),
-        "reasons": {"view": "made by hand"},
+        "reasons": {"views": "made by hand"},
     }
     return Plan(**(fields | changed))
 
 
 def tiny_model(
-    *, labels: str = "organ=1", seed: int = 0, one_part: tuple[int, ...] = (), prediction: Any = None, **plan: Any
+    *,
+    labels: str = "organ=1",
+    seed: int = 0,
+    one_part: tuple[int, ...] = (),
+    view_weights: tuple[float, ...] = (),
+    prediction: Any = None,
+    head: str = "auto",
+    **plan: Any,
 ) -> Model:
     """A model with random weights whose masks hold a good part of every label."""
     how, names = tiny_plan(**plan), LabelMap.parse(labels)
-    chosen = override(override(Settings(), "network", score_channels=5), "prediction", **(prediction or {}))
+    chosen = override(
+        override(Settings(), "network", score_channels=5, head=head), "prediction", **(prediction or {})
+    )
     random = torch.random.get_rng_state()
     torch.manual_seed(seed)
     network = build_network(
@@ -59,6 +68,7 @@ def tiny_model(
         plan=how,
         settings=chosen,
         one_part=one_part,
+        view_weights=view_weights,
         weights_sha256="",
         versions={"medfcn": "test"},
     )

@@ -1,5 +1,6 @@
 """A model and a volume give a mask on the volume's own grid, however the volume is given and stored."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, MissingFileError, ModelError, OutputExistsError
-from medfcn.inference.model import Model
+from medfcn.inference.model import Model, Predictor
 from medfcn.inference.predict import Ensemble
 from medfcn.slices.plan import Intensity
+from medfcn.slices.views import VIEWS
 from medfcn.volumes import Volume, read_mask, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
 from tests.slices.stored_orders import ORDERS, oblique_affine, restored, stored_in
@@ -31,7 +33,16 @@ def test_an_untrained_model_draws_a_good_part_of_every_volume() -> None:
     assert 0.2 < share < 0.8
 
 
-@pytest.mark.parametrize("plan", [{}, {"context": 3}, {"view": "sagittal", "spacing_mm": (None, 1.5, 2.0)}], ids=str)
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {},
+        {"context": 3},
+        {"views": ("sagittal",), "spacing_mm": (None, 1.5, 2.0)},
+        {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "view_weights": (0.5, 0.2, 0.3)},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5"])
 def test_all_48_stored_orders_get_the_same_mask_up_to_their_own_order(plan: dict[str, Any], labels: str) -> None:
     model = tiny_model(labels=labels, one_part=(1,), **plan)
@@ -53,6 +64,66 @@ def test_all_48_stored_orders_get_the_same_mask_up_to_their_own_order(plan: dict
     assert np.std(likely) > 0.05  # type: ignore[arg-type]
 
 
+THREE: dict[str, Any] = {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5)}
+
+
+def _probabilities(model: Predictor, image: Volume) -> NDArray[np.float32]:
+    found = model.predict_case(image, keep_probabilities=True).probabilities
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("weights", [(), (0.5, 0.0, 0.5), (0.2, 0.2, 0.6)])
+@pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5"])
+def test_views_are_averaged_by_their_weights(weights: tuple[float, ...], labels: str) -> None:
+    model = tiny_model(labels=labels, view_weights=weights, **THREE)
+    alone = [_probabilities(model.with_views([view]), _image()) for view in VIEWS]
+    assert all(np.abs(first - second).max() > 0.1 for first, second in combinations(alone, 2))
+    expected = np.average(alone, axis=0, weights=weights or None)
+    np.testing.assert_allclose(_probabilities(model, _image()), expected, atol=1e-5)
+
+
+def test_a_model_of_one_view_gives_that_views_probabilities_bit_for_bit() -> None:
+    plain = _probabilities(tiny_model(), _image())
+    assert plain.tobytes() == _probabilities(tiny_model(view_weights=(1.0,)), _image()).tobytes()
+    assert plain.tobytes() == _probabilities(tiny_model().with_views(["axial"]), _image()).tobytes()
+
+
+def test_a_view_without_weight_is_not_asked() -> None:
+    model = tiny_model(view_weights=(0.0, 1.0, 0.0), **THREE)
+    seen: list[tuple[int, ...]] = []
+    model.network.register_forward_hook(lambda _m, given, _out: seen.append(tuple(given[0].shape[2:])))
+    image = Volume(np.asarray(blobs((9, 10, 11))), np.diag([1.5, 1.5, 1.5, 1.0]))
+    found = _probabilities(model, image)
+    assert set(seen) == {(9, 11)}  # coronal: R × S
+    assert found.tobytes() == _probabilities(model.with_views(["coronal"]), image).tobytes()
+
+
+def test_some_views_keep_the_proportions_of_their_weights() -> None:
+    model = tiny_model(view_weights=(0.6, 0.0, 0.4), **THREE)
+    some = model.with_views(["sagittal", "axial"])
+    assert (some.card.plan.views, some.card.view_weights) == (("axial", "sagittal"), (0.6, 0.4))
+    assert model.with_views(["coronal", "sagittal"]).card.view_weights == (0.0, 1.0)
+    assert model.with_views(["coronal"]).card.view_weights == ()  # nothing but what weighed nothing: evenly
+    assert model.with_views(None).card == model.card == model.with_views(VIEWS).card
+    with pytest.raises(ModelError, match="knows axial slices, not coronal"):
+        tiny_model().with_views(["axial", "coronal"])
+
+
+def test_networks_of_one_view_each_are_fused_on_the_native_grid_from_all_48_stored_orders() -> None:
+    spacings = {"axial": (1.5, 1.7, None), "coronal": (1.2, None, 2.0), "sagittal": (None, 1.4, 2.1)}
+    models = [
+        tiny_model(seed=seed, views=(view,), spacing_mm=spacing)
+        for seed, (view, spacing) in enumerate(spacings.items())
+    ]
+    alone = [_probabilities(model, _image()) for model in models]
+    np.testing.assert_allclose(_probabilities(Ensemble(models), _image()), np.mean(alone, axis=0), atol=1e-6)
+    expected = Ensemble(models).predict(_image()).array
+    for order in ORDERS:
+        stored, affine = stored_in(_image().array, AFFINE, order)
+        assert np.array_equal(restored(Ensemble(models).predict(Volume(stored, affine)).array, order), expected)
+
+
 @pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5"])
 def test_a_mask_decided_slab_by_slab_is_that_decided_at_once(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     models = [tiny_model(labels=labels, seed=seed, spacing_mm=(1.5 + seed, 1.7, None)) for seed in range(2)]
@@ -66,7 +137,7 @@ def test_a_mask_decided_slab_by_slab_is_that_decided_at_once(labels: str, monkey
 
 
 def test_a_model_that_was_saved_gives_bit_equal_masks(tmp_path: Path) -> None:
-    model = tiny_model(labels="left=1,right=2", context=3)
+    model = tiny_model(labels="left=1,right=2", context=3, view_weights=(0.5, 0.25, 0.25), **THREE)
     run = saved(model, tmp_path / "run")
     again = Model.load(run, device="cpu")
     assert again.card == model.card

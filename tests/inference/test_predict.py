@@ -225,10 +225,24 @@ def test_resuming_with_nothing_left_to_do_touches_nothing(run: Path, images: Pat
 
 
 @pytest.mark.parametrize(
-    "change", ["weights", "threshold", "one_part", "plan", "input", "tta", "reading", "a second model"]
+    "change",
+    [
+        "weights",
+        "threshold",
+        "one_part",
+        "plan",
+        "views",
+        "view_weights",
+        "input",
+        "tta",
+        "reading",
+        "a second model",
+    ],
 )
 def test_resuming_after_any_change_makes_every_mask_anew(images: Path, tmp_path: Path, change: str) -> None:
-    own, masks, run = _copied(images, tmp_path / "images"), tmp_path / "masks", saved(tiny_model(), tmp_path / "run")
+    plan = {"views": ("axial", "coronal"), "spacing_mm": (1.5, 1.5, 1.5)} if change.startswith("view") else {}
+    own, masks = _copied(images, tmp_path / "images"), tmp_path / "masks"
+    run = saved(tiny_model(**plan), tmp_path / "run")
     predict(run, own, masks, device="cpu")
     runs: list[Path] = [run]
     options: dict[str, Any] = {}
@@ -244,6 +258,10 @@ def test_resuming_after_any_change_makes_every_mask_anew(images: Path, tmp_path:
             model.card, plan=dataclasses.replace(model.card.plan, spacing_mm=(1.2, 1.2, None))
         )
         model.save(run)
+    elif change == "views":
+        options["views"] = "coronal"
+    elif change == "view_weights":
+        saved(tiny_model(view_weights=(0.9, 0.1), **plan), run)
     elif change == "input":
         for number in range(6):
             write_image(own / f"case_{number}.nii.gz", blobs((30, 26, 8 + number), seed=100 + number))
@@ -377,6 +395,20 @@ def test_folds_and_lists_of_runs_are_ensembles(images: Path, tmp_path: Path) -> 
     assert len(load(tmp_path / "run", device="cpu").models) == 2
     alone = load(folds[0], device="cpu").predict(images / "case_0.nii.gz")
     assert not np.array_equal(alone.array, read_mask(tmp_path / "a" / "case_0.nii.gz").array)
+
+
+def test_some_of_the_views_are_asked_on_request(images: Path, tmp_path: Path) -> None:
+    model = tiny_model(views=("axial", "coronal"), spacing_mm=(1.5, 1.5, 1.5))
+    run = saved(model, tmp_path / "run")
+    predict(run, images, tmp_path / "coronal", views="coronal", cases=["case_0"], device="cpu")
+    expected = model.with_views(["coronal"]).predict(images / "case_0.nii.gz").array
+    assert np.array_equal(read_mask(tmp_path / "coronal" / "case_0.nii.gz").array, expected)
+    assert not np.array_equal(model.predict(images / "case_0.nii.gz").array, expected)
+    for views in ("all", "coronal,axial", ["axial", "coronal"], None):
+        assert load(run, device="cpu", views=views).card == model.card
+    with pytest.raises(ModelError, match="knows axial, coronal slices, not sagittal"):
+        predict(run, images, tmp_path / "sagittal", views="sagittal", device="cpu")
+    assert not (tmp_path / "sagittal").exists()
 
 
 def test_several_channels_are_several_files(tmp_path: Path) -> None:

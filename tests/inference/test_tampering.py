@@ -67,7 +67,7 @@ def _at(*path: Any) -> Callable[[Json, Any], None]:
 
 HUGE = 10**40
 CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
-    (("format",), [0, 2, "1", None, True, [], HUGE, "x" * 10_000, "\x1b[31m\n"]),
+    (("format",), [0, 1, 3, "2", None, True, [], HUGE, "x" * 10_000, "\x1b[31m\n"]),
     (("labels",), [None, [], {}, {"entries": []}, {"entries": [{"name": "a", "values": [0], "written": 0}]}]),
     (("labels", "entries", 0, "values"), [[], [-1], [HUGE], ["1"], [1.5], None, [2]]),
     (("labels", "entries", 0, "written"), [2, -1, HUGE, "1", None, True]),
@@ -76,7 +76,8 @@ CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
     (("channels",), [[], ["a", "b"], "a", None, 5, [5], {"a": 1}]),
     (("one_part",), [[3], [0], ["1"], None, [1.0], [True], 1]),
     (("plan",), [None, [], {}, "plan"]),
-    (("plan", "view"), ["oblique", None, 5, ["axial"], {}]),
+    (("plan", "views"), [["oblique"], None, 5, "axial", [], ["axial", "axial"], [["axial"]], ["coronal"], {}]),
+    (("view_weights",), [None, 1, "1", ["1"], [0], [-1], [2], [True], [None], [0.5, 0.5], [float("nan")], [HUGE]]),
     (
         ("plan", "spacing_mm"),
         [[1, 1], [0, 1, None], [-1, 1, None], [1e-30, 1, None], [HUGE, 1, None], None, ["1", 1, 1]],
@@ -94,7 +95,7 @@ CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
     (("plan", "intensities", 0, "std"), [0, -1, float("nan"), float("inf"), HUGE, "1", None]),
     (("plan", "intensities", 0, "lower"), [float("nan"), 5, None, -HUGE]),
     (("plan", "batch_size"), [0, -1, HUGE, 1.5, None]),
-    (("plan", "mirror_axes"), [[2], [-1], ["0"], None, [0, 0], [[0]], [HUGE]]),
+    (("plan", "mirror_axes"), [[3], [-1], [1, 0], ["0"], None, [0, 0], [[0]], [HUGE]]),
     (("plan", "reasons"), [None, [], 5]),
     (("settings",), [None, [], 5, {"os": {"system": "true"}}, {"network": None}, {"bad\nname": {}}]),
     (("settings", "network", "score_channels"), [0, 6, 4096, HUGE, "5", None, 5.5, True]),

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfcn.config import AugmentSettings
+from medfcn.config import AugmentSettings, View
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore
@@ -32,6 +32,11 @@ def _batch(window: tuple[int, int], *, count: int = 6, channels: int = 2) -> tup
     return images, torch.randint(0, 4, (count, *region), generator=random).to(torch.uint8)
 
 
+def _axial(images: torch.Tensor) -> tuple[View, ...]:
+    """All slices lie in one plane, in which the axes 0 and 1 of the network grid are H and W."""
+    return ("axial",) * len(images)
+
+
 def _centre(tensor: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
     top, left = ((size - edge) // 2 for size, edge in zip(tensor.shape[-2:], window, strict=True))
     return tensor[..., top : top + window[0], left : left + window[1]]
@@ -41,7 +46,7 @@ def _centre(tensor: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
 @settings(max_examples=40, deadline=None)
 def test_without_any_strength_the_window_comes_out_as_it_is(window: tuple[int, int]) -> None:
     images, targets = _batch(window)
-    found, moved = _augmenter({}, window)(images, targets, step=0)
+    found, moved = _augmenter({}, window)(images, targets, step=0, views=_axial(images))
     assert found.shape == (6, 2, *window)
     assert moved.dtype == torch.int64
     assert torch.allclose(found, _centre(images, window), atol=2e-4)
@@ -68,7 +73,7 @@ def test_image_and_target_move_together(changed: dict[str, float]) -> None:
     still = _centre(targets, window)
     augmenter, moved_at_all = _augmenter(changed, window, labels=1, axes=(0, 1)), False
     for step in range(5):
-        found, moved = augmenter(images, targets, step=step)
+        found, moved = augmenter(images, targets, step=step, views=_axial(images))
         shown = found[:, 0] > 0.5
         dice = 2 * (shown & (moved == 1)).sum() / (shown.sum() + (moved == 1).sum())
         assert dice > 0.97
@@ -81,13 +86,18 @@ def test_a_batch_follows_from_seed_and_step() -> None:
     window, settings_ = (24, 32), AugmentSettings(mirror="always")
     images, targets = _batch(window)
     augmenter = Augmenter(settings_, window, 3, (0, 1), 7)
-    first = [augmenter(images, targets, step=step) for step in range(3)]
-    again = [Augmenter(settings_, window, 3, (0, 1), 7)(images, targets, step=step) for step in (2, 1, 0)][::-1]
+    first = [augmenter(images, targets, step=step, views=_axial(images)) for step in range(3)]
+    again = [
+        Augmenter(settings_, window, 3, (0, 1), 7)(images, targets, step=step, views=_axial(images))
+        for step in (2, 1, 0)
+    ][::-1]
     for one, other in zip(first, again, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
     assert not torch.equal(first[0][0], first[1][0])
-    assert not torch.equal(Augmenter(settings_, window, 3, (0, 1), 8)(images, targets, step=0)[0], first[0][0])
+    assert not torch.equal(
+        Augmenter(settings_, window, 3, (0, 1), 8)(images, targets, step=0, views=_axial(images))[0], first[0][0]
+    )
 
 
 @pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1)])
@@ -103,7 +113,7 @@ def test_only_the_axes_allowed_are_mirrored(axes: tuple[int, ...]) -> None:
     ]
     seen = set()
     for step in range(12):
-        found, moved = _augmenter({}, window, axes=axes)(images, targets, step=step)
+        found, moved = _augmenter({}, window, axes=axes)(images, targets, step=step, views=_axial(images))
         for index in range(len(images)):
             fits = [
                 flips
@@ -116,13 +126,32 @@ def test_only_the_axes_allowed_are_mirrored(axes: tuple[int, ...]) -> None:
     assert seen == set(allowed)
 
 
+def test_each_slice_is_mirrored_along_what_its_view_allows() -> None:
+    """Never across left and right: the axes of A and S are W in an axial and a coronal slice, both in a sagittal."""
+    window = (16, 20)
+    images, _ = _batch(window, count=9)
+    views: tuple[View, ...] = ("axial", "coronal", "sagittal") * 3
+    augmenter = _augmenter({}, window, axes=(1, 2))
+    seen: dict[View, set[tuple[int, ...]]] = {view: set() for view in views}
+    for step in range(12):
+        found, _ = augmenter(images, torch.zeros(9, *images.shape[2:]), step=step, views=views)
+        for index, view in enumerate(views):
+            plain = _centre(images, window)[index]
+            seen[view] |= {
+                flips
+                for flips in ((), (0,), (1,), (0, 1))
+                if torch.allclose(found[index], plain.flip([1 + axis for axis in flips]), atol=1e-3)
+            }
+    assert seen == {"axial": {(), (1,)}, "coronal": {(), (1,)}, "sagittal": {(), (0,), (1,), (0, 1)}}
+
+
 def test_no_label_is_invented() -> None:
     window = (24, 24)
     images, targets = _batch(window)
     targets = torch.where(targets == 2, 0, targets)  # 1 and 3 are there, 2 lies between them
     augmenter = Augmenter(AugmentSettings(rotation_degrees=90, elastic=0.2), window, 3, (0, 1), 0)
     for step in range(5):
-        found = augmenter(images, targets, step=step)[1]
+        found = augmenter(images, targets, step=step, views=_axial(images))[1]
         assert set(found.unique().tolist()) <= {0, 1, 3}
 
 
@@ -131,7 +160,7 @@ def test_intensity_changes_leave_the_targets_alone() -> None:
     images, targets = _batch(window)
     strong = {name: getattr(AugmentSettings(), name) for name in STRENGTHS if name not in GEOMETRY}
     for step in range(4):
-        found, moved = _augmenter(strong, window)(images, targets, step=step)
+        found, moved = _augmenter(strong, window)(images, targets, step=step, views=_axial(images))
         assert torch.equal(moved, _centre(targets, window).long())
         assert torch.isfinite(found).all()
         assert not torch.allclose(found, _centre(images, window), atol=1e-2)
@@ -143,7 +172,9 @@ def test_every_strength_changes_the_images_by_itself(name: str) -> None:
     images, targets = _batch(window, count=16)
     augmenter = _augmenter({name: getattr(AugmentSettings(), name)}, window)
     assert any(
-        not torch.allclose(augmenter(images, targets, step=step)[0], _centre(images, window), atol=1e-3)
+        not torch.allclose(
+            augmenter(images, targets, step=step, views=_axial(images))[0], _centre(images, window), atol=1e-3
+        )
         for step in range(3)
     )
 
@@ -156,14 +187,14 @@ def test_rotation_keeps_lengths_on_oblong_windows() -> None:
     rows, columns = np.mgrid[:height, :width]
     disc = np.hypot(rows - (height - 1) / 2, columns - (width - 1) / 2) < 10
     targets = torch.from_numpy(np.broadcast_to(disc, (12, height, width)).astype(np.uint8))
-    moved = _augmenter({"rotation_degrees": 90.0}, window, labels=1)(images, targets, step=1)[1]
+    moved = _augmenter({"rotation_degrees": 90.0}, window, labels=1)(images, targets, step=1, views=_axial(images))[1]
     expected = _centre(targets, window)
     assert ((moved != expected).sum(dim=(1, 2)) < 0.12 * disc.sum()).all()
 
 
 def test_empty_batches_of_air_stay_finite() -> None:
     images, targets = torch.zeros(4, 1, 30, 30), torch.zeros(4, 30, 30, dtype=torch.uint8)
-    found, moved = Augmenter(AugmentSettings(), (24, 24), 1, (0, 1), 0)(images, targets, step=2)
+    found, moved = Augmenter(AugmentSettings(), (24, 24), 1, (0, 1), 0)(images, targets, step=2, views=_axial(images))
     assert torch.isfinite(found).all()
     assert not moved.any()
 
@@ -176,9 +207,9 @@ def test_ignored_pixels_move_as_a_label_does(step: int) -> None:
     images, _ = _batch(window, count=4)
     coarse = torch.randint(0, 4, (4, 1, 6, 7), generator=torch.Generator().manual_seed(step)).float()
     targets = torch.nn.functional.interpolate(coarse, size=images.shape[-2:])[:, 0].to(torch.uint8)
-    with_third, moved = _augmenter(STRONG, window)(images, targets, step=step)
+    with_third, moved = _augmenter(STRONG, window)(images, targets, step=step, views=_axial(images))
     ignoring = torch.where(targets == 3, IGNORED, targets.long()).to(torch.uint8)
-    with_ignored, found = _augmenter(STRONG, window, labels=2)(images, ignoring, step=step)
+    with_ignored, found = _augmenter(STRONG, window, labels=2)(images, ignoring, step=step, views=_axial(images))
     assert torch.equal(with_ignored, with_third)
     assert found.dtype == torch.int64
     assert torch.equal(found[moved == 3], torch.full_like(found[moved == 3], IGNORED))
@@ -194,6 +225,6 @@ def test_a_pixel_between_a_label_and_what_is_ignored_is_never_background() -> No
     targets[:, :, targets.shape[2] // 2 :] = 1
     for step in range(10):
         changed = {name: STRONG[name] for name in ("rotation_degrees", "elastic")}
-        _, found = _augmenter(changed, window, labels=1)(images, targets, step=step)
+        _, found = _augmenter(changed, window, labels=1)(images, targets, step=step, views=_axial(images))
         inner = found[:, 6:-6, 6:-6]  # beyond the region is background
         assert set(inner.unique().tolist()) == {1, IGNORED}

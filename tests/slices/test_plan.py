@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfcn.config import Settings, override
-from medfcn.errors import DatasetError
+from medfcn.config import Settings, View, override
+from medfcn.errors import DatasetError, SettingsError
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan, make_plan
+from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.slices.views import VIEWS, parse_views
 from medfcn.volumes import IGNORED, Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, stored_in
 
@@ -39,13 +41,16 @@ def _case(
     )
 
 
+EDGES, SPACINGS = st.integers(1, 700), st.floats(0.5, 2.0)
+
+
 @pytest.mark.parametrize(("thick", "view"), [(0, "sagittal"), (1, "coronal"), (2, "axial")])
 def test_slices_are_taken_across_the_thick_axis(thick: int, view: str) -> None:
     spacing = [0.8, 0.9, 0.8]
     spacing[thick] = 3.0
     case = _case(spacing=(spacing[0], spacing[1], spacing[2]))
     plan = make_plan([case, case, _case()], Settings())
-    assert plan.view == view
+    assert plan.views == (view,)
     assert plan.spacing_mm[thick] is None
     assert [length for length in plan.spacing_mm if length is not None] == [
         pytest.approx(length) for axis, length in enumerate(spacing) if axis != thick
@@ -53,10 +58,10 @@ def test_slices_are_taken_across_the_thick_axis(thick: int, view: str) -> None:
 
 
 def test_nearly_isotropic_cases_are_cut_axially() -> None:
-    assert make_plan([_case(spacing=(1.0, 1.0, 1.4))], Settings()).view == "axial"
-    assert make_plan([_case(spacing=(1.4, 1.0, 1.0))], Settings()).view == "axial"
+    assert make_plan([_case(spacing=(1.0, 1.0, 1.4))], Settings()).views == ("axial",)
+    assert make_plan([_case(spacing=(1.4, 1.0, 1.0))], Settings()).views == ("axial",)
     minority = [_case(spacing=(3.0, 1.0, 1.0)), _case(), _case()]
-    assert make_plan(minority, Settings()).view == "axial"
+    assert make_plan(minority, Settings()).views == ("axial",)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,41 @@ def test_nearly_isotropic_cases_are_cut_axially() -> None:
 def test_an_isotropic_organ_is_cut_across_its_longest_direction(
     extent: tuple[float, float, float], view: str
 ) -> None:
-    assert make_plan([_case(extent=extent), _case(extent=(0.0, 0.0, 0.0))], Settings()).view == view
+    assert make_plan([_case(extent=extent), _case(extent=(0.0, 0.0, 0.0))], Settings()).views == (view,)
+
+
+@given(st.tuples(EDGES, EDGES, EDGES), st.tuples(SPACINGS, SPACINGS, SPACINGS))
+@settings(max_examples=100, deadline=None)
+def test_several_views_share_one_spacing_and_a_window_that_fits_each(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    plan = make_plan([_case(shape, spacing)], override(Settings(), "slices", views="all"))
+    assert plan.views == VIEWS
+    assert plan.spacing_mm == (sorted(spacing)[1],) * 3
+    stride = plan.stem_stride * 2 ** (len(plan.widths) - 1)
+    for view in VIEWS:
+        axes = [axis for axis in range(3) if axis != VIEW_AXIS[view]]
+        pixels = [shape[axis] * spacing[axis] / sorted(spacing)[1] for axis in axes]
+        assert min(*pixels, 192) / stride >= 4 or len(plan.widths) == 1
+        for edge, size in zip(plan.window, pixels, strict=True):
+            assert edge >= min(size, 192) - stride / 4
+
+
+def test_views_are_kept_in_one_order_and_in_one_spacing() -> None:
+    chosen = override(Settings(), "slices", views=("sagittal", "axial"), spacing_mm=(0.7, 0.7))
+    plan = make_plan([_case()], chosen)
+    assert plan.views == ("axial", "sagittal")
+    assert plan.spacing_mm == (0.7, 0.7, 0.7)
+    with pytest.raises(SettingsError, match=r"\(0\.7, 0\.8\) differ"):
+        make_plan([_case()], override(chosen, "slices", spacing_mm=(0.7, 0.8)))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "oblique", "axial,", "axial,axial", "all,axial", "Axial", ["axial", "auto"], []]
+)
+def test_views_that_are_none_are_refused(text: str | list[str]) -> None:
+    with pytest.raises(SettingsError, match="auto, all, or some of axial, coronal, sagittal"):
+        parse_views(text)
 
 
 def test_ct_is_told_by_its_air() -> None:
@@ -76,9 +115,6 @@ def test_ct_is_told_by_its_air() -> None:
     assert ct.upper == pytest.approx(np.percentile(np.arange(1000), 99.5))
     assert ct.mean == pytest.approx(499.5, abs=0.1)
     assert make_plan([_case(minimum=-400.0)], Settings()).intensities[0].kind == "zscore"
-
-
-EDGES = st.integers(1, 700)
 
 
 @given(EDGES, EDGES, st.sampled_from([0.5, 1.0, 3.0]))
@@ -106,13 +142,15 @@ def test_a_plan_returns_from_json(first: int, second: int, mirror: str, labels: 
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
-@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
-def test_several_labels_are_never_mirrored_across_left_and_right(view: str) -> None:
-    chosen = override(override(Settings(), "slices", view=view), "augment", mirror="auto")
-    axes = [axis for axis in range(3) if axis != {"sagittal": 0, "coronal": 1, "axial": 2}[view]]
-    assert 0 not in [axes[place] for place in make_plan([_case(voxels=(5, 5))], chosen).mirror_axes]
-    assert make_plan([_case(voxels=(5,))], chosen).mirror_axes == (0, 1)
-    assert make_plan([_case(voxels=(5, 5))], override(chosen, "augment", mirror="never")).mirror_axes == ()
+@pytest.mark.parametrize("view", VIEWS)
+def test_several_labels_are_never_mirrored_across_left_and_right(view: View) -> None:
+    for views in ((view,), "all"):
+        chosen = override(override(Settings(), "slices", views=views), "augment", mirror="auto")
+        axes = [axis for axis in range(3) if axis != {"sagittal": 0, "coronal": 1, "axial": 2}[view]]
+        two = make_plan([_case(voxels=(5, 5))], chosen).mirrored(view)
+        assert [axes[place] for place in two] == [axis for axis in axes if axis != 0]
+        assert make_plan([_case(voxels=(5,))], chosen).mirrored(view) == (0, 1)
+        assert make_plan([_case(voxels=(5, 5))], override(chosen, "augment", mirror="never")).mirrored(view) == ()
 
 
 @pytest.mark.parametrize("cases", [[], [_case(voxels=(0,))], [_case(voxels=(0, 0)), _case(voxels=(0, 0))]])
@@ -122,7 +160,7 @@ def test_a_data_set_without_foreground_is_refused(cases: list[CaseFingerprint]) 
 
 
 SET: list[tuple[str, str, Any, Callable[[Plan], Any]]] = [
-    ("slices", "view", "sagittal", lambda plan: plan.view),
+    ("slices", "views", ("coronal", "sagittal"), lambda plan: plan.views),
     ("slices", "context", 5, lambda plan: plan.context),
     ("slices", "spacing_mm", (0.7, 2.5), lambda plan: tuple(plan.spacing_mm[:2])),
     ("slices", "window", (24, 56), lambda plan: plan.window),
@@ -140,18 +178,18 @@ def test_a_setting_overrides_the_plan(table: str, name: str, value: Any, read: C
 
 def test_every_choice_has_a_reason() -> None:
     plan = make_plan([_case()], Settings())
-    assert {"view", "spacing_mm", "widths", "window", "batch_size", "mirror_axes"} <= set(plan.reasons)
+    assert {"views", "spacing_mm", "context", "widths", "window", "batch_size", "mirror_axes"} <= set(plan.reasons)
 
 
 BROKEN: dict[str, Any] = {
-    "view": "oblique",
+    "views": ["axial", "oblique"],
     "spacing_mm": [1.0, 0.0, None],
     "window": [0, 8],
     "context": 2,
     "widths": [],
     "intensities": [{"kind": "zscore", "lower": 0, "upper": 0, "mean": float("nan"), "std": 1}],
     "batch_size": "many",
-    "mirror_axes": [2],
+    "mirror_axes": [3],
     "reasons": [],
 }
 
@@ -222,20 +260,20 @@ def test_what_is_ignored_is_no_foreground() -> None:
 
 def _like(**changed: Any) -> Plan:
     """The plan of a run on sagittal slices of 0.7 × 0.9 mm."""
-    settings = override(Settings(), "slices", view="sagittal", spacing_mm=(0.7, 0.9), context=3, normalisation="ct")
-    settings = override(settings, "network", widths=(8, 16))
+    settings = override(Settings(), "slices", views=("sagittal",), spacing_mm=(0.7, 0.9), context=3)
+    settings = override(override(settings, "slices", normalisation="ct"), "network", widths=(8, 16))
     return dataclasses.replace(make_plan([_case()], settings), **changed)
 
 
 def test_what_a_run_was_trained_on_is_kept_and_said() -> None:
     case, like = _case(shape=(64, 160, 48), extent=(30, 60, 30)), _like()
     plan = make_plan([case], override(Settings(), "slices", context=3), like=like)
-    for name in ("view", "spacing_mm", "context", "widths"):
+    for name in ("views", "spacing_mm", "context", "widths"):
         assert getattr(plan, name) == getattr(like, name)
         assert plan.reasons[name].endswith("as in the run it starts from"), name
     assert [intensity.kind for intensity in plan.intensities] == ["ct"]
     assert plan.reasons["normalisation of channel 0"] == "ct: as in the run it starts from"
-    assert make_plan([case], Settings()).view == "coronal"
+    assert make_plan([case], Settings()).views == ("coronal",)
 
 
 def test_the_window_and_the_figures_of_ct_follow_from_the_new_cases() -> None:
@@ -250,17 +288,40 @@ def test_the_window_and_the_figures_of_ct_follow_from_the_new_cases() -> None:
 
 def test_what_the_user_sets_goes_before_the_run() -> None:
     settings = override(
-        Settings(), "slices", view="axial", spacing_mm=(2.0, 2.0), normalisation="zscore", window=(32, 32)
+        Settings(),
+        "slices",
+        views=("axial",),
+        spacing_mm=(2.0, 2.0),
+        normalisation="zscore",
+        window=(32, 32),
+        context=1,
     )
     plan = make_plan([_case()], override(settings, "network", widths=(4, 4, 4)), like=_like())
-    assert (plan.view, plan.spacing_mm, plan.widths, plan.context) == ("axial", (2.0, 2.0, None), (4, 4, 4), 1)
+    assert (plan.views, plan.spacing_mm) == (("axial",), (2.0, 2.0, None))
+    assert (plan.widths, plan.context) == ((4, 4, 4), 1)
     assert plan.intensities[0].kind == "zscore"
     assert not any("the run" in reason for reason in plan.reasons.values())
 
 
 def test_another_view_than_the_runs_has_its_own_spacing() -> None:
-    plan = make_plan([_case(spacing=(1.0, 1.1, 1.2))], override(Settings(), "slices", view="axial"), like=_like())
+    plan = make_plan([_case(spacing=(1.0, 1.1, 1.2))], override(Settings(), "slices", views=("axial",)), like=_like())
     assert plan.spacing_mm == (1.0, 1.1, None)
+
+
+def test_several_views_of_a_run_and_their_spacing_are_kept() -> None:
+    like = make_plan([_case()], override(Settings(), "slices", views="all", spacing_mm=(0.8, 0.8)))
+    case = _case(spacing=(1.0, 1.1, 1.2))
+    plan = make_plan([case], Settings(), like=like)
+    assert (plan.views, plan.spacing_mm) == (VIEWS, (0.8, 0.8, 0.8))
+    one = make_plan([case], override(Settings(), "slices", views=("coronal",)), like=like)
+    assert (one.views, one.spacing_mm) == (("coronal",), (0.8, None, 0.8))
+    assert make_plan([case], override(Settings(), "slices", views="all"), like=_like()).spacing_mm == (1.1,) * 3
+
+
+@pytest.mark.parametrize(("wanted", "context"), [(None, 3), (1, 1), (5, 5)])
+def test_the_runs_context_is_kept_unless_it_is_set(wanted: int | None, context: int) -> None:
+    plan = make_plan([_case()], override(Settings(), "slices", context=wanted), like=_like())
+    assert plan.context == context
 
 
 def test_a_channel_that_the_run_did_not_have_is_chosen_from_the_cases() -> None:

@@ -109,7 +109,7 @@ def test_missing_entries_are_refused_unless_allowed() -> None:
 
 def _plan(intensities: tuple[Intensity, ...] = (ZSCORE, ZSCORE)) -> Plan:
     return Plan(
-        view="axial",
+        views=("axial",),
         spacing_mm=(1.0, 1.0, None),
         window=(8, 8),
         context=1,

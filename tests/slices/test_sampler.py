@@ -1,16 +1,22 @@
 """Training batches follow from seed and step alone, hold the right voxels, and favour the foreground."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medfcn.config import View
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore, StoredCase
+from medfcn.slices.views import VIEWS
 from medfcn.volumes import IGNORED
 
 
-def _case(name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 1, drawn: bool = True) -> StoredCase:
+def _case(
+    name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 1, drawn: bool = True, view: View = "axial"
+) -> StoredCase:
     """Every voxel holds its own number (from 1), so that a batch tells where it was read."""
     count, height, width = shape
     images = np.arange(1, count * channels * height * width + 1, dtype=np.float32)
@@ -20,7 +26,7 @@ def _case(name: str, seed: int, shape: tuple[int, int, int], *, channels: int = 
         for number in random.choice(count, max(1, count // 4), replace=False):
             labels[number, random.integers(height), random.integers(width)] = 1
     present = (np.flatnonzero(labels.any(axis=(1, 2))),) if drawn else ()
-    return StoredCase(name, images.reshape(count, channels, height, width), labels, present)
+    return StoredCase(name, view, images.reshape(count, channels, height, width), labels, present)
 
 
 def _sampler(store: SliceStore, **changed: object) -> SliceSampler:
@@ -121,9 +127,28 @@ def test_no_window_is_drawn_to_what_is_ignored() -> None:
     """One labelled pixel in a slice that is otherwise ignored: every foreground window holds it."""
     labels = np.full((1, 90, 90), IGNORED, dtype=np.uint8)
     labels[0, 70, 20] = 1
-    case = StoredCase("a", np.zeros((1, 1, 90, 90), dtype=np.float32), labels, (np.array([0]),))
+    case = StoredCase("a", "axial", np.zeros((1, 1, 90, 90), dtype=np.float32), labels, (np.array([0]),))
     sampler = _sampler(SliceStore((case,)), foreground_share=1.0)
     for step in range(20):
         targets = sampler.batch(step).targets
         assert (targets == 1).any(axis=(1, 2)).all()
         assert set(np.unique(targets)) <= {0, 1, IGNORED}
+
+
+def test_a_batch_shares_its_slices_evenly_among_the_views() -> None:
+    """Each view's voxels hold numbers of their own thousands, so that a slice tells which view it was read along."""
+    cases = []
+    for place, view in enumerate(VIEWS):
+        case = _case("a", place, (9, 20, 20), view=view)
+        cases.append(dataclasses.replace(case, images=case.images % 1000 + 1000 * (place + 1)))
+    sampler = _sampler(SliceStore(tuple(cases)), batch_size=11, foreground_share=0.6)
+    for step in range(5):
+        batch = sampler.batch(step)
+        for image, view in zip(batch.images, batch.views, strict=True):
+            assert image.max() // 1000 == VIEWS.index(view) + 1
+        for part in (batch.views, batch.views[:6]):  # all of them, and those that favour the foreground
+            counts = [part.count(view) for view in VIEWS]
+            assert max(counts) - min(counts) <= 1
+        assert batch.targets[:6, 2:-2, 3:-3].any(axis=(1, 2)).all()
+    single = _sampler(SliceStore(tuple(cases)), batch_size=1)
+    assert {single.batch(step).views for step in range(3)} == {(view,) for view in VIEWS}

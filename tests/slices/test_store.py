@@ -39,12 +39,13 @@ def test_a_case_is_found_as_it_was_written(tmp_path: Path) -> None:
     labels[3, 4, 4] = 3
     labels[2] = IGNORED
     write_case(tmp_path, "key", images, labels)
-    found = open_case(tmp_path, "key", "case")
+    found = open_case(tmp_path, "key", "case", "coronal")
     assert found is not None
+    assert (found.id, found.view) == ("case", "coronal")
     assert np.array_equal(found.images, images)
     assert np.array_equal(found.labels, labels)
     assert [slices.tolist() for slices in found.label_slices] == [[1, 3], [3]]
     assert isinstance(found.images, np.memmap)
-    assert open_case(tmp_path, "other", "case") is None
+    assert open_case(tmp_path, "other", "case", "coronal") is None
     (tmp_path / "key.labels.npy").unlink()
-    assert open_case(tmp_path, "key", "case") is None
+    assert open_case(tmp_path, "key", "case", "coronal") is None

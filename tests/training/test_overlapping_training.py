@@ -1,6 +1,7 @@
 """Nested labels from files to scores: each is found, and scored as the union of its parts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import medfcn
-from medfcn.config import Settings, override
+from medfcn.config import Settings, View, override
 from medfcn.errors import SettingsError
 from medfcn.evaluation import evaluate
 from medfcn.inference.predict import predict
@@ -146,9 +147,9 @@ def test_training_shows_every_part(nested: Path, tmp_path: Path, monkeypatch: py
     original = Augmenter.__call__
 
     def noted(
-        self: Augmenter, images: torch.Tensor, targets: torch.Tensor, *, step: int
+        self: Augmenter, images: torch.Tensor, targets: torch.Tensor, *, step: int, views: Sequence[View]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        images, targets = original(self, images, targets, step=step)
+        images, targets = original(self, images, targets, step=step, views=views)
         shown.update(targets.unique().tolist())
         return images, targets
 
@@ -161,7 +162,7 @@ def test_slices_hold_parts_and_what_is_ignored(tmp_path: Path) -> None:
     root = write_nested(tmp_path / "data", range(4))
     labels = LabelMap.parse("whole=1+2,core=2,ignore=3")
     found = survey(find_dataset(root), labels, ReadOptions(), skip_bad=False, progress=Silent())
-    settings = override(Settings(), "slices", view="axial")
+    settings = override(Settings(), "slices", views=("axial",))
     split, made = plan_training(found, settings, seed=0)
     (tmp_path / "store").mkdir()
     prepared = prepare(found, split, made, tmp_path / "store", Silent())

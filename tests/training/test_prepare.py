@@ -38,7 +38,7 @@ def surveyed(root: Path, labels: LabelMap | None) -> Survey:
 
 def test_ignored_voxels_reach_the_slices_as_they_are(scribbled: Path, tmp_path: Path) -> None:
     found = surveyed(scribbled, IGNORING)
-    settings = override(Settings(), "slices", view="axial")
+    settings = override(Settings(), "slices", views=("axial",))
     split, plan = plan_training(found, settings, seed=0)
     (tmp_path / "store").mkdir()
     prepared = prepare(found, split, plan, tmp_path / "store", Silent())

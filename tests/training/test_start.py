@@ -44,7 +44,7 @@ class Told(Silent):
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on coronal slices of 1.2 × 1.5 mm, three at once; its label is `ball`."""
-    model = tiny_model(labels="ball=1", view="coronal", spacing_mm=(1.2, None, 1.5), context=3, widths=(4, 6, 6))
+    model = tiny_model(labels="ball=1", views=("coronal",), spacing_mm=(1.2, None, 1.5), context=3, widths=(4, 6, 6))
     return saved(model, tmp_path_factory.mktemp("somewhere") / "old")
 
 
@@ -58,8 +58,9 @@ def narrow_vgg16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def network_of(start: Start, settings: Settings, labels: str = "ball=1", **planned: Any) -> tuple[FCN, list[str]]:
     """The network a training would start with on a plan made by hand, and what is said."""
     told = Told()
-    settled = start.settle(settings, preset=None, context=None)
-    how = tiny_plan(context=settled.slices.context, **planned)
+    settled = start.settle(settings, preset=None)
+    context = settled.slices.context or (1 if start.plan is None else start.plan.context)
+    how = tiny_plan(context=context, **planned)
     if settled.network.widths:
         how = dataclasses.replace(how, widths=settled.network.widths)
     network = start.network(settled, how, LabelMap.parse(labels), progress=told)
@@ -84,7 +85,7 @@ def train(dataset: Path, run: Path, **choices: Any) -> dict[str, Any]:
 def test_a_run_is_carried_on_as_it_is(old: Path, balls: Path, tmp_path: Path) -> None:
     card = train(balls, tmp_path / "new", init=old, settings=STILL)
     before = json.loads((old / "model.json").read_text())
-    for name in ("view", "spacing_mm", "context", "widths"):
+    for name in ("views", "spacing_mm", "context", "widths"):
         assert card["plan"][name] == before["plan"][name]
         assert "as in the run it starts from" in card["plan"]["reasons"][name]
     network = Model.load(tmp_path / "new", device="cpu").card.settings.network
@@ -155,16 +156,13 @@ def test_the_network_is_the_runs_where_it_is_not_set(
     settings = dataclasses.replace(Settings(), network=NetworkSettings(**given))
     if preset is not None:
         settings = override(settings, "network", preset=preset)
-    settled = Start("old", run=model).settle(settings, preset=preset, context=None)
+    settled = Start("old", run=model).settle(settings, preset=preset)
     assert settled.network == with_preset(NetworkSettings(**expected))
 
 
 def test_the_context_is_the_runs_where_it_is_not_set(old: Path, balls: Path) -> None:
-    start = find_start(old, None)
-    assert start.settle(Settings(), preset=None, context=None).slices.context == 3
-    five = override(Settings(), "slices", context=5)
-    assert start.settle(five, preset=None, context=None).slices.context == 5
-    assert start.settle(Settings(), preset=None, context=1).slices.context == 1
+    for wanted, context in ((None, 3), (3, 3)):
+        assert plan(balls, labels="ball=1", init=old, context=wanted).plan.context == context
     with refused(
         ModelError, r"old: .* first at encoder\.levels\.0\.0\.0\.weight: \(4, 3, 3, 3\) there, \(4, 1, 3, 3\)"
     ):
@@ -267,7 +265,7 @@ def test_stages_carry_the_coarser_weights_on(balls: Path, tmp_path: Path, labels
     for before, after in (("fcn32s", "fcn16s"), ("fcn16s", "fcn8s")):
         told = Told()
         start = find_start(tmp_path / before, None)
-        settled = start.settle(override(Settings(), "network", preset=after), preset=after, context=None)
+        settled = start.settle(override(Settings(), "network", preset=after), preset=after)
         trained = Model.load(tmp_path / before, device="cpu")
         network = start.network(settled, trained.card.plan, trained.card.labels, progress=told)
         step = len(network.fusions)
