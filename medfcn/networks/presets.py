@@ -36,6 +36,7 @@ _FCN32S = dataclasses.replace(
     _AUTO,
     preset="fcn32s",
     encoder="vgg16",
+    stem_stride=1,
     widths=_VGG16_WIDTHS,
     classifier_channels=4096,
     score_channels=0,
@@ -69,6 +70,7 @@ PRESETS: Mapping[str, NetworkSettings] = {
     "vgg_concat": dataclasses.replace(
         _AUTO,
         preset="vgg_concat",
+        stem_stride=1,
         encoder="vgg16_blocks",
         widths=_VGG16_WIDTHS,
         scores=False,
@@ -82,6 +84,7 @@ PRESETS: Mapping[str, NetworkSettings] = {
     "compact": dataclasses.replace(
         _AUTO,
         preset="compact",
+        stem_stride=1,
         encoder="pooled",
         widths=(64, 128, 256),
         scores=False,
@@ -91,11 +94,19 @@ PRESETS: Mapping[str, NetworkSettings] = {
         refinements=0,
     ),
     "plain": dataclasses.replace(
-        _AUTO, preset="plain", encoder="flat", widths=(64, 64, 32, 16), scores=False, refinements=0, head_kernel=3
+        _AUTO,
+        preset="plain",
+        stem_stride=1,
+        encoder="flat",
+        widths=(64, 64, 32, 16),
+        scores=False,
+        refinements=0,
+        head_kernel=3,
     ),
     "score_decoder": dataclasses.replace(
         _AUTO,
         preset="score_decoder",
+        stem_stride=1,
         encoder="vgg16_blocks",
         widths=_VGG16_WIDTHS,
         score_channels=0,
@@ -113,7 +124,7 @@ _COARSEST_STRIDE = {"vgg16": 32, "vgg16_blocks": 16, "resnet18": 32, "resnet34":
 
 
 def with_preset(settings: NetworkSettings) -> NetworkSettings:
-    """`settings` with every part that was left open as the preset has it; the widths of `auto` stay the plan's.
+    """`settings` with every part that was left open as the preset has it; `auto` leaves widths and stem to the plan.
 
     Raises:
         SettingsError: There is no such preset, or the parts do not fit each other.

@@ -265,11 +265,14 @@ def _choose_context(settings: Settings, like: Plan | None, reasons: dict[str, st
 
 def _choose_stem(shortest: float, settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
     network = settings.network
+    if network.encoder not in (None, "strided"):
+        reasons["stem_stride"] = f"of the preset {network.preset}"
+        return 1
     if network.stem_stride is not None:
         reasons["stem_stride"] = "as set"
         return network.stem_stride
-    if network.encoder not in (None, "strided") or network.widths is not None:
-        reasons["stem_stride"] = "the encoder begins at full size"
+    if network.widths is not None:
+        reasons["stem_stride"] = "maps at full size, because the widths are set"
         return 1
     if like is not None:
         reasons["stem_stride"] = _LIKE

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -35,8 +36,9 @@ def locked(folder: Path, progress: Progress) -> Iterator[None]:
         TrainingError: Another training holds it; the message says which.
         OutputExistsError: There is a file of that name.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputExistsError(f"{folder}: is a file; choose another output")
+    with suppress(FileNotFoundError):  # one look: another training may remove the folder between two
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise OutputExistsError(f"{folder}: is a file; choose another output")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     path = folder / LOCK_FILE
     try:

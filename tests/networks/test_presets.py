@@ -280,7 +280,7 @@ def test_score_decoder_goes_through_a_score_map() -> None:
 def test_each_preset_is_complete_and_tells_its_strides(preset: str) -> None:
     chosen = PRESETS[preset]
     open_parts = {part.name for part in dataclasses.fields(chosen) if getattr(chosen, part.name) is None}
-    assert open_parts == ({"widths"} if preset == "auto" else set())
+    assert open_parts == ({"widths", "stem_stride"} if preset == "auto" else set())
     assert chosen.preset == preset
     assert with_preset(with_preset(chosen)) == with_preset(NetworkSettings(preset=preset)) == chosen  # type: ignore[arg-type]
     assert coarsest_stride(chosen) == (None if preset == "auto" else STRIDES[preset][0])
