@@ -156,7 +156,8 @@ def one_run(job: tuple[str, int, str, int, str, str]) -> dict[str, Any]:
     trainer = trainer_of(change, name, seed, Path(data), Path(output))
     prepared_at = time.process_time()
     # Every design keeps its last weights: choosing them on the people it is scored on would flatter it.
-    trainer._validate = count().__next__  # type: ignore[method-assign]
+    later = count()
+    trainer._validate = lambda ids: float(next(later))  # type: ignore[method-assign]
     outcome = trainer.run(Length(steps=steps))
     seconds = time.process_time() - prepared_at
     prepared = trainer.prepared
