@@ -21,8 +21,8 @@ from medfcn.slices.views import VIEWS, choose_views
 _CT_MINIMUM = -500.0
 """Air is about -1000 HU; no other common modality has its minimum below this."""
 _MAP_LARGEST = 192
-"""Pixels an edge of the network's first map for the largest training window; larger slices are cropped in training and
-tiled in prediction."""
+"""Pixels an edge of the network's first map for the largest training window; larger slices are cropped in training
+and tiled in prediction."""
 _COARSEST_PIXELS = 4
 """The coarsest map keeps at least this many pixels an edge: with fewer, a map says nothing of where."""
 _WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
@@ -320,8 +320,8 @@ def _choose_widths(
 def widths_for(shortest_edge: float, stem_stride: int = 1) -> tuple[int, ...]:
     """Channels of each level of the preset `auto`, for slices whose shorter edge has that many pixels.
 
-    As many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at most 6. Where
-    the first level stands for a second one, at stride 4, it has twice the channels.
+    As many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at most 6. Each
+    has twice the channels where the first level is at stride 4.
 
     Example:
         >>> widths_for(35), widths_for(145, stem_stride=2), widths_for(512, stem_stride=4)
