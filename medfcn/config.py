@@ -59,7 +59,8 @@ class SliceSettings:
     """The planes of the slices. With several (`all`: the three), one network sees slices of each, and the
     probabilities it gives along each are averaged."""
     context: int | None = None
-    """Slices the network sees at once, odd: 1 is the slice alone, 3 adds a neighbour on either side."""
+    """Slices the network sees at once, odd: 1 is the slice alone, 3 adds a neighbour on either side. `None` adds them
+    with the preset `auto` where slices lie at most two pixels apart."""
     spacing_mm: tuple[float, float] | None = None
     """Pixel edge lengths of a slice on the network grid, along its two in-plane axes in R, A, S order; with several
     views both are those of all three axes, and must agree."""

@@ -15,7 +15,7 @@ import numpy as np
 from medfcn.config import Settings, View
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.slices.fingerprint import CaseFingerprint
-from medfcn.slices.slicing import in_plane_axes
+from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
 from medfcn.slices.views import VIEWS, choose_views
 
 _CT_MINIMUM = -500.0
@@ -28,6 +28,9 @@ _COARSEST_PIXELS = 4
 _WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
 _STEM_PIXELS: Mapping[Literal[2, 4], int] = {2: 96, 4: 256}
 """Slices with this many pixels along their shorter edge are reduced so much by the network's first convolution."""
+_NEIGHBOURS_NEAR = 2.0
+"""Slices at most this many pixels apart bring their neighbours along: at 1 pixel (hippocampus) they added half a
+hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
 _BATCH_PIXELS = 16 * 96 * 96
 """Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
 _LIKE = "as in the run it starts from"
@@ -184,7 +187,7 @@ def make_plan(
         views=views,
         spacing_mm=spacing,
         window=window,
-        context=_choose_context(settings, like, reasons),
+        context=_choose_context(cases, settings, like, views, spacing, reasons),
         widths=widths,
         intensities=_choose_intensities(cases, settings, like, reasons),
         batch_size=batch_size,
@@ -255,13 +258,38 @@ def _slice_pixels(
     return first, second
 
 
-def _choose_context(settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
+def _choose_context(
+    cases: Sequence[CaseFingerprint],
+    settings: Settings,
+    like: Plan | None,
+    views: Sequence[View],
+    spacing: SpacingRAS,
+    reasons: dict[str, str],
+) -> int:
     wanted = settings.slices.context
     if like is not None and wanted in (None, like.context):
         reasons["context"] = _LIKE
         return like.context
-    reasons["context"] = "the slice alone" if wanted is None else "as set"
-    return 1 if wanted is None else wanted
+    if wanted is not None:
+        reasons["context"] = "as set"
+        return wanted
+    if settings.network.preset != "auto":
+        reasons["context"] = f"the slice alone, as the preset {settings.network.preset} has it"
+        return 1
+    ratio = max(_thickness(cases, view, spacing) for view in views)
+    is_near = ratio <= _NEIGHBOURS_NEAR
+    reasons["context"] = (
+        f"{'a neighbour on either side' if is_near else 'the slice alone'}: slices lie {ratio:.2g} "
+        + (f"pixels apart, {'at most' if is_near else 'more than'} {_NEIGHBOURS_NEAR:g}")
+    )
+    return 3 if is_near else 1
+
+
+def _thickness(cases: Sequence[CaseFingerprint], view: View, spacing: SpacingRAS) -> float:
+    """The median distance between neighbouring slices of a view, in pixels of the network grid."""
+    axis = VIEW_AXIS[view]
+    across = spacing[axis] or float(np.median([case.spacing_mm[axis] for case in cases]))
+    return across / max(spacing[axis] or 0.0 for axis in in_plane_axes(view))
 
 
 def _choose_stem(shortest: float, settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
