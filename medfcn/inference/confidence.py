@@ -8,8 +8,9 @@ Three steps:
 2. Networks are too sure of themselves. What they expected and what they reached on cases that they had not seen
    (`Unseen`) gives a rising curve from the one to the other: a line on the logit scale, which bears ten cases.
 3. A mask's expected Dice is the mean of its networks' curve values, and never more than their agreement: networks
-   trained alike agree with each other at least as much as with a reader. A fold's curve is never taken from cases that
-   it was trained on; how the folds agree on cases all have seen says nothing, so that agreement is only a bound.
+   trained alike agree with each other at least as much as with a reader. A fold's curve is never taken from cases
+   that it was trained on. No case is unseen by all folds, so that nothing can calibrate their agreement: it is only
+   a bound.
 
 Source:
     Step 1: the soft Dice confidence of Borges, Pacheco, Silva, arXiv 2402.10665, which under independent calibrated
@@ -30,13 +31,13 @@ from numpy.typing import NDArray
 from medfcn.inference.unseen import Unseen, UnseenLabel
 
 _LEAST_PROBABILITY = 0.05
-"""Below it a probability does not count: the many voxels far away would weigh as much as the organ in a large image."""
+"""A lower probability does not count: in a large image the many voxels far away would weigh as much as the organ."""
 _FEWEST_CASES = 5
 """Unseen cases of a label without which nothing is expected of its masks."""
 _EMPTY_SHARE = 0.1
 """From this share of training references without a label on, a mask without it is nothing to look at."""
 _FAR_SPREADS, _LEAST_SPREAD = 4.0, 0.1
-"""How many standard deviations of the logarithm a volume may lie from those of the training, and the least of these."""
+"""How many standard deviations of its logarithm a volume may lie from the training's, and the least of these."""
 _CLIP = 1e-4
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.5, 2.0
 """Standard deviations around the curve that changes nothing, before any case is seen."""

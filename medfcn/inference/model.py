@@ -285,8 +285,8 @@ def predict_with(
     """One case's mask from the mean of some models' probabilities on the native grid.
 
     Probabilities are resampled, averaged and decided a slab at a time, so that memory does not grow with the
-    number of labels on the native grid; see `find_positions`. Then only the largest part of the labels that `rules_of`
-    names stays.
+    number of labels on the native grid; see `find_positions`. Then only the largest part of the labels that
+    `rules_of` names stays.
 
     Args:
         models: At least one; all segment the same labels from the same channels.

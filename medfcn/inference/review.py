@@ -49,4 +49,5 @@ def write_confidence(path: Path, rows: Iterable[Row]) -> None:
     def place(row: Row) -> tuple[bool, float, str, str]:
         return not row[4], math.inf if row[3] is None else row[3], row[0], row[1]
 
-    write_csv(path, _COLUMNS, sorted(rows, key=place))
+    ordered = sorted(rows, key=place)
+    write_csv(path, _COLUMNS, ordered)

@@ -1,7 +1,8 @@
 """Two choices behind a mask that unseen cases make: the threshold, and of which labels one part is kept.
 
-A single model's card holds what was chosen on its validation cases. In a fold nothing is chosen on the cases kept from
-it, so that their scores stay those of unseen cases; their numbers (`Unseen`) choose for the mean of the folds instead.
+A single model's card holds what was chosen on its validation cases. In a fold nothing is chosen on the cases kept
+from it, so that their scores stay those of unseen cases; their numbers (`Unseen`) choose for the mean of the folds
+instead.
 """
 
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def best_threshold(unseen: Sequence[Unseen]) -> float | None:
 
 
 def held_out_gain(unseen: Sequence[Unseen]) -> float:
-    """The mean gain in Dice of a threshold chosen without the cases it is tried on: each fold's by the other folds."""
+    """The mean gain in Dice of thresholds chosen without the cases they are tried on: each fold's by the others."""
     gains: list[float] = []
     for number, of_fold in enumerate(unseen):
         chosen = best_threshold([other for place, other in enumerate(unseen) if place != number])

@@ -2,8 +2,9 @@
 
 Within a fold nothing is chosen on its validation cases: the last averaged weights are kept, and whether only the
 largest part of a label stays is decided on training cases. What each fold would have gained on its validation cases
-stands in its card, and chooses for the mean of all. So the scores out of the folds are those of unseen cases, and no case is spared from training to choose with, which would cost more than the choice gains: with a learning rate
-that falls to nothing and averaged weights, the last are nearly the best.
+stands in its card, and chooses for the mean of all. So the scores out of the folds are those of unseen cases, and no
+case is spared from training to choose with, which would cost more than the choice gains: with a learning rate that
+falls to nothing and averaged weights, the last are nearly the best.
 """
 
 import time

@@ -1,7 +1,7 @@
 """The validation cases at the end of a training: their masks, and what `model.json` keeps of how good they are.
 
-Where the validation cases are a fold nothing is chosen on them here: what is kept chooses for the mean of all folds, and
-says what to expect of its masks (`medfcn.inference.rules`, `medfcn.inference.confidence`).
+Where the validation cases are a fold nothing is chosen on them here: what is kept chooses for the mean of all folds,
+and says what to expect of its masks (`medfcn.inference.rules`, `medfcn.inference.confidence`).
 """
 
 import dataclasses
@@ -103,7 +103,7 @@ def dices_by_threshold(
     labels: LabelMap,
     thresholds: Sequence[float],
 ) -> NDArray[np.float64]:
-    """A case's mean Dice over labels with each of some thresholds; a label that is empty in both masks counts as right.
+    """A case's mean Dice over labels with each of some thresholds; a label that neither mask holds counts as right.
 
     Where labels overlap each is decided by itself: what cannot hold together is not looked at here.
 

@@ -68,7 +68,7 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
 
 
 def perhaps_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
-    """Positions (from 1) of the labels that are one part in nearly all training references, where that is a choice."""
+    """Positions (from 1) of the labels that are one part in nearly all training references, if that is open."""
     labels = prepared.survey.labels
     if labels.overlapping or model.card.settings.prediction.largest_part != "auto":
         return ()

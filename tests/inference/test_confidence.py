@@ -145,9 +145,8 @@ def test_what_is_odd_is_reviewed_and_nothing_that_can_come_breaks_it() -> None:
 
 
 def test_networks_that_disagree_expect_no_more_than_they_agree() -> None:
-    assert of(judge(), 0.95, 0.95, agreement=0.6) == Assessment(
-        0.6, review=True, reasons=of(judge(), 0.95, agreement=0.6).reasons
-    )
+    apart = of(judge(), 0.95, 0.95, agreement=0.6)
+    assert (apart.expected_dice, apart.review) == (0.6, True)
     assert of(judge(), 0.95, 0.95, agreement=0.99) == of(judge(), 0.95)
     halved = of(judge(), 0.95, math.nan)  # one of two finds nothing
     assert halved.expected_dice == pytest.approx(of(judge(), 0.95).expected_dice / 2)
@@ -214,9 +213,9 @@ def test_nothing_is_said_of_fewer_views_than_were_judged(tmp_path: Path) -> None
 
 def test_the_doubt_of_one_volume_does_not_depend_on_how_it_is_stored() -> None:
     model, image = calibrated(), Volume(blobs(), np.diag([-1.0, -1.0, 2.0, 1.0]))
-    turned = Volume(
-        image.array[::-1], image.affine @ np.array([[-1, 0, 0, 19], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
-    )
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    mirror[0, 3] = image.shape[0] - 1
+    turned = Volume(image.array[::-1], image.affine @ mirror)
     assert model.assess(image) == model.assess(turned)
 
 

@@ -149,8 +149,8 @@ def test_a_card_without_a_key_is_refused_or_means_the_same(run: Path, tmp_path: 
         except ModelError:
             _refused(folder)
             continue
-        # Settings left out are defaults; free tables of figures may hold less; LabelMap has a default; cards that were
-        # written before do not say what unseen cases did.
+        # Settings left out are defaults; free tables of figures may hold less; LabelMap has a default; older cards
+        # do not say what unseen cases did.
         free = ("settings", "training", "validation", "versions", "plan", "labels", "threshold", "unseen")
         assert path[0] in free, path
     assert expected.plan.widths == (4, 6)

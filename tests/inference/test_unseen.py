@@ -120,8 +120,7 @@ def test_the_gain_that_is_told_is_of_cases_that_did_not_choose() -> None:
 
 def test_folds_keep_one_part_where_their_unseen_cases_do_not_lose_by_it() -> None:
     def cards(*pairs: tuple[tuple[float, float], ...], own: tuple[int, ...] = ()) -> list[Card]:
-        found = [with_unseen(Unseen((UnseenLabel(one_part=pair),)), one_part=own).card for pair in pairs]
-        return found
+        return [with_unseen(Unseen((UnseenLabel(one_part=pair),)), one_part=own).card for pair in pairs]
 
     gain, loss = ((0.8, 0.9), (0.8, 0.8)), ((0.8, 0.75), (0.8, 0.8))
     assert rules_of(cards(gain, loss)).one_part == (1,)
