@@ -65,7 +65,7 @@ class PredictionRun:
         failures: Id and one line for each case without a mask.
         flags: Id and one line for each mask a reader should look at.
         review: Ids of the cases, new ones and those that were there, of which a label is to be reviewed; None where
-            the models do not know what to expect.
+            the models do not know what to expect, and no mask lacks a label.
     """
 
     output: Path
@@ -196,11 +196,12 @@ def predict(
         (folder / FAILURES_FILE).unlink(missing_ok=True)
     done = {*predicted, *skipped}
     rows = [row for case in found if case.id in done for row in job.judged(case)]
-    if rows and not is_file:
+    is_told = any(dice is not None or is_due for *_, dice, is_due in rows)
+    if is_told and not is_file:
         write_confidence(folder / CONFIDENCE_FILE, rows)
     elif not is_file:
         (folder / CONFIDENCE_FILE).unlink(missing_ok=True)
-    review = tuple(dict.fromkeys(case_id for case_id, *_, is_due in rows if is_due)) if rows else None
+    review = tuple(dict.fromkeys(case_id for case_id, *_, is_due in rows if is_due)) if is_told else None
     return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags), review)
 
 

@@ -1,6 +1,7 @@
 """The expected Dice: follows what unseen cases had, rises with what probabilities expect, and flags what is odd."""
 
 import dataclasses
+import json
 import math
 from itertools import combinations
 from pathlib import Path
@@ -201,6 +202,17 @@ def test_a_folder_is_told_what_to_review(tmp_path: Path) -> None:
     again = predict(run, tmp_path / "images", tmp_path / "masks", device="cpu", resume=True)
     assert (again.predicted, again.review) == (("case_1",), done.review)
     assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+
+
+def test_too_few_unseen_cases_say_nothing_of_a_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "case.nii.gz", blobs())
+    model = tiny_model()
+    model.card = dataclasses.replace(model.card, unseen=Unseen((UnseenLabel(((0.9, 0.8),) * 4),)))
+    done = predict(saved(model, tmp_path / "run"), tmp_path / "images", tmp_path / "masks", device="cpu")
+    assert done.review is None
+    assert not (tmp_path / "masks" / "confidence.csv").exists()
+    told = json.loads((tmp_path / "masks" / "case.json").read_text())
+    assert (told["expected_dice"], told["review"]) == ({"organ": None}, {"organ": False})
 
 
 def test_nothing_is_said_of_fewer_views_than_were_judged(tmp_path: Path) -> None:
