@@ -345,6 +345,8 @@ def predict(
         click.echo(printable(f"{case}: {flag}"), err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
     click.echo(f"{len(result.predicted)} masks{kept}: {result.output}")
+    if result.review is not None:
+        click.echo(f"{len(result.review)} of {len(result.predicted) + len(result.skipped)} cases to review")
     if result.failures:
         click.echo(f"{len(result.failures)} of {len(result.failures) + len(result.predicted)} cases failed", err=True)
         sys.exit(_SOME_FAILED if result.predicted or result.skipped else _FAILED)

@@ -272,9 +272,13 @@ class PredictionSettings:
     """Slices (or tiles) through the network at once."""
     tile_overlap: float = 0.5
     """Share of a tile that its neighbour covers too, where a slice is larger than the window."""
-    threshold: float = 0.5
+    threshold: float | Literal["auto"] = "auto"
     """Probability from which a voxel is foreground, with one label; with several the largest wins. Where labels
-    overlap, each holds above it, as far as that makes a combination of labels that can hold together."""
+    overlap, each holds above it, as far as that makes a combination of labels that can hold together. `auto` takes
+    0.5, unless cases that the network had not seen clearly gain by another from 0.3 to 0.7."""
+    review_share: float = 0.1
+    """A mask is to be reviewed when its expected Dice is lower than that of all but this share of the cases which the
+    network had not seen when it was trained."""
     largest_part: Literal["auto", "always", "never"] = "auto"
     """Keep only the largest connected part of each label. `auto` does so for labels that are one part in the training
     references, where it does not lower the validation Dice."""
@@ -284,7 +288,9 @@ class PredictionSettings:
     def __post_init__(self) -> None:
         _require("prediction.batch_size", self.batch_size, self.batch_size >= 1, "a number from 1")
         _require("prediction.tile_overlap", self.tile_overlap, 0 <= self.tile_overlap < 1, "a share in [0, 1)")
-        _require("prediction.threshold", self.threshold, 0 < self.threshold < 1, "a number between 0 and 1")
+        fits = self.threshold == "auto" or 0 < self.threshold < 1
+        _require("prediction.threshold", self.threshold, fits, "a number between 0 and 1, or auto")
+        _require("prediction.review_share", self.review_share, 0 <= self.review_share < 1, "a share in [0, 1)")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from medfcn.config import Settings, settings_from, to_tables
 from medfcn.errors import MedfcnError, ModelError
+from medfcn.inference.unseen import Unseen
 from medfcn.networks.fcn import head_of
 from medfcn.slices.plan import Plan
 from medfcn.volumes import LabelMap
@@ -16,8 +17,12 @@ from medfcn.volumes.names import printable
 
 CARD_FILE = "model.json"
 INTENDED_USE = "Research use only; not a medical device."
+DEFAULT_THRESHOLD = 0.5
+"""Probability from which a voxel is foreground, unless set or chosen."""
 _FORMAT = 2
-_CONVERTED = ("labels", "channels", "plan", "settings", "one_part", "view_weights")
+_CONVERTED = ("labels", "channels", "plan", "settings", "one_part", "view_weights", "unseen")
+_OPTIONAL = frozenset({"threshold", "unseen"})
+"""Keys that cards of this format did not always have."""
 _LARGEST_CARD = 16 * 2**20
 
 
@@ -33,6 +38,8 @@ class Card:
         view_weights: Of each view's probabilities in their mean, in the order of `plan.views`; `()` weighs all alike.
         one_part: Positions (from 1) of the labels of which only the largest connected part is kept; none where labels
             overlap.
+        threshold: Probability from which a voxel is foreground, where unseen cases chose another than the default.
+        unseen: What the network reached on cases that it had not seen.
         weights_sha256: Of `model.safetensors`.
         versions: Of medfcn and what it stands on, when it was trained.
         training: What was trained on and for how long: counts, hashes, seconds.
@@ -49,10 +56,18 @@ class Card:
     weights_sha256: str
     versions: Mapping[str, str]
     view_weights: tuple[float, ...] = ()
+    threshold: float | None = None
+    unseen: Unseen | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     intended_use: str = INTENDED_USE
     format: int = _FORMAT
+
+    @property
+    def foreground_from(self) -> float:
+        """The threshold of probabilities: as set, else as chosen, else the default."""
+        wanted = self.settings.prediction.threshold
+        return wanted if wanted != "auto" else self.threshold or DEFAULT_THRESHOLD
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, which `from_json` turns back."""
@@ -61,6 +76,7 @@ class Card:
             "labels": self.labels.to_json(),
             "plan": self.plan.to_json(),
             "settings": to_tables(self.settings),
+            "unseen": None if self.unseen is None else self.unseen.to_json(),
         }
 
     @classmethod
@@ -76,17 +92,21 @@ class Card:
         if type(value.get("format")) is not int or value["format"] != _FORMAT:
             found = printable(repr(value.get("format")), limit=40)
             raise ModelError(f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it")
-        if set(value) != known:
-            odd = printable(", ".join(sorted(set(value) ^ known)))
+        odd_keys = (set(value) ^ known) - (_OPTIONAL - set(value))
+        if odd_keys:
+            odd = printable(", ".join(sorted(odd_keys)))
             raise ModelError(f"{source}: missing or unknown keys {odd}; copy the run folder again")
+        value = dict.fromkeys(_OPTIONAL) | value
         try:
+            labels, unseen = LabelMap.from_json(value["labels"]), value["unseen"]
             card = cls(
-                labels=LabelMap.from_json(value["labels"]),
+                labels=labels,
                 channels=tuple(value["channels"]),
                 plan=Plan.from_json(value["plan"]),
                 settings=settings_from(value["settings"], source=source),
                 one_part=tuple(value["one_part"]),
                 view_weights=tuple(value["view_weights"]),
+                unseen=None if unseen is None else Unseen.from_json(unseen, labels=len(labels.entries)),
                 **{name: value[name] for name in known - set(_CONVERTED)},
             )
             _require_types(card, value)
@@ -111,6 +131,7 @@ def _require_types(card: Card, value: Mapping[str, Any]) -> None:
         "view_weights": len(card.view_weights) in (0, len(card.plan.views))
         and all(type(weight) in (int, float) and 0 <= weight <= 1 for weight in card.view_weights)
         and (not card.view_weights or sum(card.view_weights) > 0),
+        "threshold": card.threshold is None or (type(card.threshold) is float and 0 < card.threshold < 1),
         "weights_sha256": isinstance(card.weights_sha256, str),
         "versions": isinstance(card.versions, Mapping),
         "training": isinstance(card.training, Mapping),

@@ -140,6 +140,25 @@ class SlidingVolumeInferer(Inferer):
         return result
 
 
+class MirroredNetwork:
+    """A network that sees its slices mirrored; its logits are mirrored back.
+
+    Args:
+        network: Maps `(N, C, H, W)` slices to `(N, K, H, W)` logits.
+        axes: Of the slices' dimensions, those that are mirrored.
+    """
+
+    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor], axes: tuple[int, ...]) -> None:
+        self.network = network
+        self.axes = axes
+
+    def __call__(self, slices: torch.Tensor) -> torch.Tensor:
+        """Logits of slices."""
+        if not self.axes:
+            return self.network(slices)
+        return self.network(slices.flip(self.axes)).flip(self.axes)
+
+
 def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
     """Where tiles begin along one edge: evenly spaced, overlapping at least as wanted, the ends covered.
 

@@ -7,7 +7,7 @@ needed to use them. Neither can hold code. Both are checked against each other b
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,15 @@ from medfcn.config import View
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import CARD_FILE, Card, read_card
+from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
+from medfcn.inference.decide import find_positions
 from medfcn.inference.devices import choose_device
-from medfcn.inference.inferer import Precision, SlidingVolumeInferer
+from medfcn.inference.inferer import MirroredNetwork, Precision, SlidingVolumeInferer
+from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
 from medfcn.networks.fcn import FCN, Head, channels_last, head_of
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
-from medfcn.slices.parts import best_part
 from medfcn.slices.preprocess import grid_of, image_tensor, network_transforms
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.names import printable
@@ -41,12 +43,17 @@ class Prediction:
         volumes_ml: For each label, in millilitres.
         flags: What a reader should know, such as that the image is constant.
         probabilities: `(L, I, J, K)` float32, one for each label, when asked for.
+        assessments: For each label the Dice to expect and whether to review it; empty where the models' cards do not
+            say what they reached on unseen cases.
+        doubt: What the assessments follow from; None where no network was asked.
     """
 
     mask: Volume
     volumes_ml: Mapping[str, float]
     flags: tuple[str, ...]
     probabilities: NDArray[np.float32] | None = None
+    assessments: Mapping[str, Assessment] = field(default_factory=dict)
+    doubt: Doubt | None = None
 
 
 class Predictor(ABC):
@@ -58,6 +65,11 @@ class Predictor(ABC):
     @abstractmethod
     def models(self) -> tuple["Model", ...]:
         """The models whose probabilities are averaged, at least one."""
+
+    @property
+    def rules(self) -> Rules:
+        """The threshold, and the labels of which one part is kept."""
+        return rules_of([model.card for model in self.models])
 
     def __repr__(self) -> str:
         """One line: what is segmented, from which channels, in which views, by how many models."""
@@ -100,9 +112,22 @@ class Predictor(ABC):
         keep_probabilities: bool = False,
         options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
-        """The mask of a volume with its volumes in ml and flags; see `predict`."""
+        """The mask of a volume with its volumes in ml, flags and what to expect of it; see `predict`."""
         volumes = as_channels(source, self.card.channels, options)
         return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
+
+    def assess(
+        self,
+        source: VolumeLike | Sequence[VolumeLike],
+        *,
+        tta: bool | None = None,
+        options: ReadOptions = READ_STRICTLY,
+    ) -> Mapping[str, Assessment]:
+        """For each label the Dice to expect of its mask, without a reference, and whether to review it.
+
+        The same as `predict_case(source).assessments`; the arguments are those of `predict`.
+        """
+        return self.predict_case(source, tta=tta, options=options).assessments
 
 
 class Model(Predictor):
@@ -156,13 +181,14 @@ class Model(Predictor):
     def with_views(self, views: Sequence[View] | None) -> "Model":
         """The same network, asked along some of its views only; None keeps all.
 
-        Their weights keep their proportions; views that all weigh nothing are weighed alike.
+        Their weights keep their proportions; views that all weigh nothing are weighed alike. What is known of unseen
+        cases is of all views together: with fewer, nothing is said of how good a mask is.
 
         Raises:
             ModelError: It was not trained on slices of a view.
         """
         known, weights = self.card.plan.views, self.card.view_weights
-        if views is None:
+        if views is None or set(views) == set(known):
             return self
         for view in views:
             if view not in known:
@@ -171,7 +197,7 @@ class Model(Predictor):
         chosen = tuple(weight for view, weight in zip(known, weights, strict=False) if view in kept)
         share = tuple(weight / sum(chosen) for weight in chosen) if sum(chosen) > 0 else ()
         plan = dataclasses.replace(self.card.plan, views=kept)
-        card = dataclasses.replace(self.card, plan=plan, view_weights=share)
+        card = dataclasses.replace(self.card, plan=plan, view_weights=share, unseen=None)
         return Model(self.network, card, device=self.device, precision=self.precision)
 
     @property
@@ -221,7 +247,7 @@ class Model(Predictor):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         total: NDArray[np.float32] | None = None
         for axes in mirrors:
-            logits = inferer(image[None], _Mirrored(self.network, axes))[0]
+            logits = inferer(image[None], MirroredNetwork(self.network, axes))[0]
             part = _foreground(logits, self.head).numpy()
             if not np.isfinite(part).all():
                 raise ModelError("the network gives NaN for this volume; look at its intensities, or train again")
@@ -229,21 +255,6 @@ class Model(Predictor):
         if total is None:
             raise ModelError("plan.mirror_axes: nothing to average; copy the run folder again")
         return total / np.float32(len(mirrors))
-
-
-class _Mirrored:
-    """A network that sees its slices mirrored; its logits are mirrored back."""
-
-    def __init__(self, network: FCN, axes: tuple[int, ...]) -> None:
-        self.network = network
-        self.axes = axes
-
-    def __call__(self, slices: torch.Tensor) -> torch.Tensor:
-        if not self.axes:
-            logits: torch.Tensor = self.network(slices)
-            return logits
-        mirrored: torch.Tensor = self.network(slices.flip(self.axes))
-        return mirrored.flip(self.axes)
 
 
 def _foreground(logits: torch.Tensor, head: Head) -> torch.Tensor:
@@ -274,15 +285,8 @@ def predict_with(
     """One case's mask from the mean of some models' probabilities on the native grid.
 
     Probabilities are resampled, averaged and decided a slab at a time, so that memory does not grow with the
-    number of labels on the native grid. With one label a voxel is foreground from the threshold on. With several it
-    takes the label of the largest probability, background's being what the labels leave of one; where each label has
-    a probability by itself (the head `sigmoid`), the largest from the threshold on. Then only the largest part of the
-    card's `one_part` labels stays.
-
-    Where labels overlap, a voxel takes the part (a combination of labels that can hold together) or the background
-    that is most probable if labels hold independently: with the largest product of p for its labels and 1 - p for
-    all others. Wherever the labels above 0.5 make such a combination, it is that one. Another threshold t divides
-    every label's odds by those of t, so that this holds for the labels above t.
+    number of labels on the native grid; see `find_positions`. Then only the largest part of the labels that
+    `rules_of` names stays.
 
     Args:
         models: At least one; all segment the same labels from the same channels.
@@ -291,7 +295,7 @@ def predict_with(
         keep_probabilities: Also keep all of them.
     """
     card = models[0].card
-    labels, threshold = card.labels, card.settings.prediction.threshold
+    labels, rules = card.labels, rules_of([model.card for model in models])
     grid = grid_of(volumes[0], card.plan)
     shape = tuple(grid.native_shape[axis] for axis in grid.axes)
     indices = np.zeros(shape, dtype=np.uint8)
@@ -301,59 +305,49 @@ def predict_with(
         for volume, channel in zip(volumes, card.channels, strict=True)
         if volume.array.min() == volume.array.max()
     ]
-    for rows, mean in () if flags else _mean_slabs(models, volumes, tta=tta):
-        if labels.members is None:
-            indices[rows] = decide(mean, threshold, models[0].head)
+    meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
+    for rows, parts in () if flags else _slabs(models, volumes, tta=tta):
+        alone = [
+            find_positions(part, model.card.foreground_from, model.head, labels.members)
+            for model, part in zip(models, parts, strict=True)
+        ]
+        meter.add(parts, alone)
+        if len(models) == 1:
+            mean, indices[rows] = parts[0], alone[0]
         else:
-            indices[rows] = best_part(_log_odds(mean, threshold), labels.members)
+            mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
+            indices[rows] = find_positions(mean, rules.threshold, models[0].head, labels.members)
         if kept is not None:
             kept[:, rows] = mean
     indices = np.ascontiguousarray(to_stored_order(indices, grid))
-    if card.one_part:
-        indices = keep_largest(indices, card.one_part)
+    if rules.one_part:
+        indices = keep_largest(indices, rules.one_part)
     counts = np.bincount(indices.reshape(-1), minlength=len(labels.parts) + 1)
     counts = counts[1:] if labels.members is None else counts @ labels.members
+    volumes_ml = {name: float(count * volumes[0].voxel_ml) for name, count in zip(labels.names, counts, strict=True)}
+    doubt = None if flags else meter.doubt()
+    unseen = [model.card.unseen for model in models if model.card.unseen is not None]
+    assessments = assess_mask(doubt, volumes_ml, unseen, review_share=card.settings.prediction.review_share)
     if not flags:
-        flags = [f"{name} not found" for name, count in zip(labels.names, counts, strict=True) if not count]
-    voxel_ml = volumes[0].voxel_ml
+        flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
+        flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]
     return Prediction(
         mask=volumes[0].with_array(labels.decode(indices)),
-        volumes_ml={name: float(count * voxel_ml) for name, count in zip(labels.names, counts, strict=True)},
+        volumes_ml=volumes_ml,
         flags=tuple(flags),
         probabilities=None if kept is None else np.ascontiguousarray(to_stored_order(kept, grid)),
+        assessments=assessments,
+        doubt=doubt,
     )
 
 
-def _mean_slabs(
+def _slabs(
     models: Sequence[Model], volumes: Sequence[Volume], *, tta: bool | None
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Slabs of the models' mean probabilities on the native grid, in R, A, S order."""
+) -> Iterator[tuple[slice, list[NDArray[np.float32]]]]:
+    """Slabs of each model's probabilities on the native grid, in R, A, S order."""
     slabs = [
         native_slabs(model.network_probabilities(volumes, tta=tta), grid_of(volumes[0], model.card.plan))
         for model in models
     ]
     for parts in zip(*slabs, strict=True):
-        rows, total = parts[0]
-        for _, other in parts[1:]:
-            total += other
-        yield rows, total / np.float32(len(models)) if len(models) > 1 else total
-
-
-def _log_odds(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-    """The logarithm of each probability's odds over those of the threshold, clipped where it would be infinite."""
-    least = np.finfo(np.float32).eps
-    clipped = np.clip(probabilities, least, 1 - least)
-    odds: NDArray[np.float32] = np.log(clipped / (1 - clipped)) - np.float32(np.log(threshold / (1 - threshold)))
-    return odds
-
-
-def decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:
-    """`(L, ...)` probabilities to `(...)` positions of labels, 0 for background; see `predict_with`."""
-    if len(probabilities) == 1:
-        single: NDArray[np.uint8] = (probabilities[0] >= threshold).astype(np.uint8)
-        return single
-    best = probabilities.argmax(axis=0) + 1
-    largest = probabilities.max(axis=0)
-    drawn = largest >= threshold if head == "sigmoid" else largest > 1 - probabilities.sum(axis=0)
-    positions: NDArray[np.uint8] = np.where(drawn, best, 0).astype(np.uint8)
-    return positions
+        yield parts[0][0], [values for _, values in parts]

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
 from medfcn.inference.card import Card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.model import READ_STRICTLY, Model, Prediction, Predictor, as_channels
+from medfcn.inference.review import CONFIDENCE_FILE, Row, rows_of, told_of, write_confidence
 from medfcn.progress import Progress, Silent
 from medfcn.slices.views import parse_views
 from medfcn.volumes import Case, ReadOptions, Volume, find_inputs
@@ -62,6 +64,8 @@ class PredictionRun:
         skipped: Ids whose mask was there already and is what this model makes of this input.
         failures: Id and one line for each case without a mask.
         flags: Id and one line for each mask a reader should look at.
+        review: Ids of the cases, new ones and those that were there, of which a label is to be reviewed; None where
+            the models do not know what to expect, and no mask lacks a label.
     """
 
     output: Path
@@ -69,6 +73,7 @@ class PredictionRun:
     skipped: tuple[str, ...]
     failures: tuple[tuple[str, str], ...]
     flags: tuple[tuple[str, str], ...]
+    review: tuple[str, ...] | None = None
 
 
 def load(
@@ -119,7 +124,8 @@ def predict(
     Args:
         runs: Run folders; several are an ensemble.
         source: A volume's file, or a folder of them.
-        output: The folder for `<case>.nii.gz` and `<case>.json`; for one volume it may be the mask's own file, ending
+        output: The folder for `<case>.nii.gz` and `<case>.json`, and for `confidence.csv`, which lists all of these
+            cases, those first of whose masks least is expected; for one volume it may be the mask's own file, ending
             in `.nii` or `.nii.gz`.
         probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels; where
             these overlap, `<case>_<place in the list>.nii.gz`.
@@ -188,7 +194,15 @@ def predict(
         write_csv(folder / FAILURES_FILE, ("case", "error"), failures)
     elif not is_file:
         (folder / FAILURES_FILE).unlink(missing_ok=True)
-    return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags))
+    done = {*predicted, *skipped}
+    rows = [row for case in found if case.id in done for row in job.judged(case)]
+    is_told = any(dice is not None or is_due for *_, dice, is_due in rows)
+    if is_told and not is_file:
+        write_confidence(folder / CONFIDENCE_FILE, rows)
+    elif not is_file:
+        (folder / CONFIDENCE_FILE).unlink(missing_ok=True)
+    review = tuple(dict.fromkeys(case_id for case_id, *_, is_due in rows if is_due)) if is_told else None
+    return PredictionRun(target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags), review)
 
 
 def _refuse_mistyped(target: Path) -> None:
@@ -258,17 +272,22 @@ class _Job:
         endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
         return tuple(self.folder / "probabilities" / f"{stem}{ending}.nii.gz" for ending in endings)
 
+    @cached_property
+    def card_sha256(self) -> list[str]:
+        """Of each model; see `_card_sha256`."""
+        return [_card_sha256(model.card) for model in self.models.models]
+
     def identity(self, hashes: Sequence[str]) -> dict[str, Any]:
         """What decides a mask: the same identity gives the same mask."""
         card = self.models.card
         return {
             "input_sha256": list(hashes),
             "model_sha256": [model.card.weights_sha256 for model in self.models.models],
-            "card_sha256": [_card_sha256(model.card) for model in self.models.models],
+            "card_sha256": self.card_sha256,
             "medfcn": version("medfcn"),
             "threads": self.threads,
             "reading": dataclasses.asdict(self.options),
-            "threshold": card.settings.prediction.threshold,
+            "threshold": self.models.rules.threshold,
             "tta": card.settings.prediction.tta if self.tta is None else self.tta,
         }
 
@@ -280,6 +299,7 @@ class _Job:
             kept = {key: sidecar.get(key) for key in made_from}
             if kept != made_from or sidecar.get("mask_sha256") != sha256_of(self.mask_path(case)):
                 return False
+            rows_of(case.id, sidecar)
             hashes = [sha256_of(path) for path in self.probability_paths(case)]
             return not hashes or sidecar.get("probabilities_sha256") == hashes
         except (OSError, ValueError, AttributeError):
@@ -305,6 +325,7 @@ class _Job:
                 **(hashes if probability_paths else {}),
                 "labels": self.models.card.labels.to_json(),
                 "volumes_ml": prediction.volumes_ml,
+                **told_of(prediction.assessments),
                 "flags": list(prediction.flags),
                 "notes": [note for volume in volumes for note in volume.notes],
                 "intended_use": self.models.card.intended_use,
@@ -312,11 +333,15 @@ class _Job:
         )
         return prediction
 
+    def judged(self, case: Case) -> list[Row]:
+        """What is expected of a case's mask, as it stands beside it."""
+        return rows_of(case.id, json.loads(self.sidecar_path(case).read_text(encoding="utf-8")))
+
 
 def _card_sha256(card: Card) -> str:
-    """A hash of what decides a mask beside the weights: labels, channels, plan and the settings of prediction."""
+    """A hash of what decides a mask, and what is said of it, beside the weights."""
     value = card.to_json()
-    what = [value[name] for name in ("labels", "channels", "one_part", "view_weights")]
+    what = [value[name] for name in ("labels", "channels", "one_part", "view_weights", "threshold", "unseen")]
     plan = {name: item for name, item in value["plan"].items() if name != "reasons"}
     settings = [value["settings"][name] for name in ("network", "prediction")]
     return hashlib.sha256(json.dumps([what, plan, settings], sort_keys=True).encode()).hexdigest()

@@ -1,9 +1,10 @@
 """Several folds: a run folder for each, and the scores of every case by the fold that had not seen it.
 
 Within a fold nothing is chosen on its validation cases: the last averaged weights are kept, and whether only the
-largest part of a label stays is decided on training cases. So the scores out of the folds are those of unseen cases,
-and no case is spared from training to choose with, which would cost more than the choice gains: with a learning rate
-that falls to nothing and averaged weights, the last are nearly the best.
+largest part of a label stays is decided on training cases. What each fold would have gained on its validation cases
+stands in its card, and chooses for the mean of all. So the scores out of the folds are those of unseen cases, and no
+case is spared from training to choose with, which would cost more than the choice gains: with a learning rate that
+falls to nothing and averaged weights, the last are nearly the best.
 """
 
 import time
@@ -16,6 +17,7 @@ from medfcn.config import budget_seconds, to_tables
 from medfcn.errors import DatasetError, OutputExistsError, TrainingError
 from medfcn.evaluation import ScoreTable, write_scores
 from medfcn.inference.card import CARD_FILE, Card, read_card
+from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress, duration
 from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
@@ -147,10 +149,11 @@ def gather(run: Path, count: int) -> ScoreTable | None:
     folders = [fold_folder(run, number) for number in range(1, count + 1)]
     if not all(is_finished(folder) for folder in folders):
         return None
+    cards = [read_card(folder / CARD_FILE) for folder in folders]
     owners: dict[str, str] = {}
     tables = [ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE) for folder in folders]
-    for number, (folder, table) in enumerate(zip(folders, tables, strict=True), start=1):
-        if read_card(folder / CARD_FILE).training.get("fold") != f"{number} of {count}":
+    for number, (folder, card, table) in enumerate(zip(folders, cards, tables, strict=True), start=1):
+        if card.training.get("fold") != f"{number} of {count}":
             raise TrainingError(f"{folder}: is not fold {number} of {count}; train it again with --overwrite")
         for case in table.cases:
             if owners.setdefault(case, folder.name) != folder.name:
@@ -160,12 +163,25 @@ def gather(run: Path, count: int) -> ScoreTable | None:
                 )
     rows = sorted((row for table in tables for row in table.rows), key=lambda row: row.case)
     note = f"out of fold: each case was scored by the one of {count} networks that was not trained on it"
-    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note,))
+    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note, *_threshold_note(cards)))
     if _is_written(run, gathered):
         return gathered
     (run / VALIDATION_FOLDER).mkdir(exist_ok=True)
     write_scores(gathered, run / VALIDATION_FOLDER, overwrite=True)
     return gathered
+
+
+def _threshold_note(cards: Sequence[Card]) -> tuple[str, ...]:
+    """What the out-of-fold cases chose for the mean of the folds, which their scores know nothing of."""
+    unseen = [card.unseen for card in cards if card.unseen is not None]
+    chosen = best_threshold(unseen) if len(unseen) == len(cards) else None
+    if chosen is None:
+        return ()
+    return (
+        f"the mean of the folds takes the threshold {chosen:g}, which these cases chose; their scores here are those "
+        f"with {cards[0].foreground_from:g} (chosen for each fold by the others alone, it changes the Dice by "
+        f"{held_out_gain(unseen):+.4f} in the mean)",
+    )
 
 
 def _is_written(run: Path, table: ScoreTable) -> bool:

@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.inference.model import Model, decide
+from medfcn.inference.decide import decide
+from medfcn.inference.model import Model
+from medfcn.inference.rules import clearly_best
 from medfcn.slices.grid import from_stored_order, native_slabs
 from medfcn.slices.preprocess import grid_of
 from medfcn.training.prepare import Prepared, ReadCase, read_case
@@ -11,8 +13,6 @@ from medfcn.volumes import IGNORED
 
 _PARTS = 6
 """Weights are multiples of a sixth: the Dice changes slowly with them, and both two and three views can be even."""
-_STANDARD_ERRORS = 2.0
-"""Weights other than even ones must gain more than this many standard errors of the cases' mean."""
 
 
 def choose_view_weights(model: Model, prepared: Prepared) -> tuple[float, ...]:
@@ -56,13 +56,8 @@ def best_weights(weights: NDArray[np.float64], dices: NDArray[np.float64]) -> tu
         `(V,)`; `()` for even ones, which also stay where their lead over them is within twice the standard error of
         the cases' mean difference, or where a single case cannot tell.
     """
-    if len(dices) < 2:
-        return ()
-    best = int(dices.mean(axis=0).argmax())
-    gains = dices[:, best] - dices[:, 0]
-    if gains.mean() <= _STANDARD_ERRORS * gains.std(ddof=1) / np.sqrt(len(gains)):
-        return ()
-    return tuple(float(weight) for weight in weights[best])
+    best = clearly_best(dices)
+    return tuple(float(weight) for weight in weights[best]) if best else ()
 
 
 def dices_by_weights(model: Model, case: ReadCase, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,7 +77,7 @@ def dices_by_weights(model: Model, case: ReadCase, weights: NDArray[np.float64])
         `(N,)`.
     """
     card, head = model.card, model.head
-    classes, threshold = len(card.labels.entries) + 1, card.settings.prediction.threshold
+    classes, threshold = len(card.labels.entries) + 1, card.foreground_from
     grid = grid_of(case.images[0], card.plan)
     reference = from_stored_order(case.labels, grid)
     slabs = [native_slabs(part, grid) for _, part in model.view_probabilities(case.images, card.plan.views)]

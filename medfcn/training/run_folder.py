@@ -20,6 +20,7 @@ from medfcn.training.fuse import choose_view_weights
 from medfcn.training.lock import LOCK_FILE, locked
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.trainer import Outcome
+from medfcn.training.unseen import judge_unseen
 from medfcn.training.validate import choose_one_part
 
 STATE_FOLDER, VALIDATION_FOLDER, SCORES_FILE = "state", "validation", "scores.csv"
@@ -138,15 +139,16 @@ def write_run(folder: Path, prepared: Prepared, outcome: Outcome, record: Mappin
     validation = folder / VALIDATION_FOLDER
     validation.mkdir(exist_ok=True)
     model = outcome.model
-    cases = prepared.cases(prepared.split.validation)
     model.card = dataclasses.replace(model.card, view_weights=choose_view_weights(model, prepared))
     model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared))
-    masks, references = {}, {}
-    for case in cases:
-        prediction = model.predict([str(path) for path in case.images], options=prepared.survey.options)
-        prediction.save(validation / f"{case.id}.nii.gz", overwrite=True)
-        masks[case.id], references[case.id] = prediction, case.label
+    model.card, masks = judge_unseen(model, prepared)
+    for case_id, mask in masks.items():
+        mask.save(validation / f"{case_id}.nii.gz", overwrite=True)
+    references = {case.id: case.label for case in prepared.cases(prepared.split.validation)}
     table = evaluate(masks, references, labels=prepared.survey.labels)
+    if model.card.threshold is not None:
+        note = f"the threshold {model.card.threshold:g} was chosen on these cases"
+        table = dataclasses.replace(table, notes=(*table.notes, note))
     write_scores(table, validation, overwrite=True)
     training = {
         "cases": len(prepared.split.training),

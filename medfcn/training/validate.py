@@ -33,7 +33,7 @@ def mean_dice(model: Model, cases: Sequence[Case], prepared: Prepared, *, before
     dices: list[float] = []
     for case in cases:
         before_each()
-        dices += _dices(*_reference_and_prediction(model, case, prepared), prepared.survey.labels)
+        dices += dices_of(*_reference_and_prediction(model, case, prepared), prepared.survey.labels)
     return _mean(dices)
 
 
@@ -47,18 +47,9 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
     """
     wanted = model.card.settings.prediction.largest_part
     labels = prepared.survey.labels
-    count = len(labels.entries)
-    if labels.overlapping:
-        return ()
-    if wanted != "auto":
-        return tuple(range(1, count + 1)) if wanted == "always" else ()
-    shares = [prepared.survey.fingerprints[case_id].largest_shares for case_id in prepared.split.training]
-    eligible = []
-    for position in range(count):
-        present = [share[position] for share in shares if not math.isnan(share[position])]
-        whole = sum(share >= _ONE_PART_SHARE for share in present)
-        if present and whole >= _ONE_PART_CASES * len(present):
-            eligible.append(position + 1)
+    if wanted == "always" and not labels.overlapping:
+        return tuple(range(1, len(labels.entries) + 1))
+    eligible = perhaps_one_part(model, prepared)
     if not eligible:
         return ()
     plain = Model(model.network, dataclasses.replace(model.card, one_part=()), device=model.device)
@@ -67,13 +58,28 @@ def choose_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
     split = prepared.split
     for case in prepared.cases(split.training[:_JUDGED_MOST] if split.fold else split.validation):
         reference, prediction = _reference_and_prediction(plain, case, prepared)
-        before.append(_dices(reference, prediction, labels))
-        after.append(_dices(reference, keep_largest(prediction, tuple(eligible)), labels))
+        before.append(dices_of(reference, prediction, labels))
+        after.append(dices_of(reference, keep_largest(prediction, eligible), labels))
     return tuple(
         value
         for value in eligible
         if _mean(dices[value - 1] for dices in after) >= _mean(dices[value - 1] for dices in before)
     )
+
+
+def perhaps_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
+    """Positions (from 1) of the labels that are one part in nearly all training references, if that is open."""
+    labels = prepared.survey.labels
+    if labels.overlapping or model.card.settings.prediction.largest_part != "auto":
+        return ()
+    shares = [prepared.survey.fingerprints[case_id].largest_shares for case_id in prepared.split.training]
+    eligible = []
+    for position in range(len(labels.entries)):
+        present = [share[position] for share in shares if not math.isnan(share[position])]
+        whole = sum(share >= _ONE_PART_SHARE for share in present)
+        if present and whole >= _ONE_PART_CASES * len(present):
+            eligible.append(position + 1)
+    return tuple(eligible)
 
 
 def _reference_and_prediction(
@@ -82,10 +88,10 @@ def _reference_and_prediction(
     """Both masks of a case, as positions of the labels, or parts."""
     labels = prepared.survey.labels
     read = read_case(case, labels, prepared.survey.options)
-    return read.labels, _positions(model.predict(list(read.images)), labels)
+    return read.labels, positions_of(model.predict(list(read.images)), labels)
 
 
-def _positions(mask: Volume, labels: LabelMap) -> NDArray[np.uint8]:
+def positions_of(mask: Volume, labels: LabelMap) -> NDArray[np.uint8]:
     """A mask of written values as positions of the labels, or parts."""
     positions = np.zeros(mask.shape, dtype=np.uint8)
     for position, part in enumerate(labels.parts, start=1):
@@ -93,7 +99,8 @@ def _positions(mask: Volume, labels: LabelMap) -> NDArray[np.uint8]:
     return positions
 
 
-def _dices(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:
+def dices_of(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:
+    """The Dice of each label of two masks of positions; nan where both are empty."""
     counts = count_labels(reference, prediction, labels=len(labels.entries), members=labels.members)
     return [of_label.dice for of_label in counts]
 

@@ -1,0 +1,109 @@
+"""Two choices behind a mask that unseen cases make: the threshold, and of which labels one part is kept.
+
+A single model's card holds what was chosen on its validation cases. In a fold nothing is chosen on the cases kept
+from it, so that their scores stay those of unseen cases; their numbers (`Unseen`) choose for the mean of the folds
+instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.inference.card import DEFAULT_THRESHOLD, Card
+from medfcn.inference.unseen import Unseen
+
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+"""Tried instead of the default, which is among them."""
+_STANDARD_ERRORS = 2.0
+"""A choice must gain more than this many standard errors of the cases' mean difference."""
+_FEWEST_CASES = 5
+"""A threshold is not chosen on fewer."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How probabilities become a mask.
+
+    Attributes:
+        threshold: Probability from which a voxel is foreground.
+        one_part: Positions (from 1) of the labels of which only the largest connected part is kept.
+    """
+
+    threshold: float
+    one_part: tuple[int, ...]
+
+
+def rules_of(cards: Sequence[Card]) -> Rules:
+    """The rules for the mean of some models: a single one's own, and for several what their unseen cases choose.
+
+    Only the largest part of a label is kept if that does not lower its Dice in the mean of all models' unseen cases;
+    where a model has no such numbers, if every model does so by itself.
+
+    Args:
+        cards: At least one; all of the same labels.
+    """
+    first = cards[0]
+    if len(cards) == 1:
+        return Rules(first.foreground_from, first.one_part)
+    unseen = [card.unseen for card in cards if card.unseen is not None]
+    threshold = best_threshold(unseen) if len(unseen) == len(cards) else None
+    kept = []
+    for position in range(1, len(first.labels.entries) + 1):
+        tried = [of_card.labels[position - 1].one_part for of_card in unseen]
+        if len(tried) == len(cards) and all(tried):
+            is_kept = sum(largest - every for pairs in tried for every, largest in pairs) >= 0
+        else:
+            is_kept = all(position in card.one_part for card in cards)
+        kept += [position] if is_kept else []
+    return Rules(first.foreground_from if threshold is None else threshold, tuple(kept))
+
+
+def best_threshold(unseen: Sequence[Unseen]) -> float | None:
+    """The threshold with which unseen cases have the largest mean Dice; None unless it is better by more than chance.
+
+    Args:
+        unseen: Of one model, or of the folds whose mean is meant; if one has tried no thresholds, none is chosen.
+    """
+    tried = {of_model.thresholds for of_model in unseen}
+    thresholds = tried.pop() if len(tried) == 1 else ()
+    rows = [row for of_model in unseen for row in of_model.threshold_dices]
+    if DEFAULT_THRESHOLD not in thresholds or len(rows) < _FEWEST_CASES:
+        return None
+    start = thresholds.index(DEFAULT_THRESHOLD)
+    best = clearly_best(np.array(rows), start)
+    return None if best == start else thresholds[best]
+
+
+def held_out_gain(unseen: Sequence[Unseen]) -> float:
+    """The mean gain in Dice of thresholds chosen without the cases they are tried on: each fold's by the others."""
+    gains: list[float] = []
+    for number, of_fold in enumerate(unseen):
+        chosen = best_threshold([other for place, other in enumerate(unseen) if place != number])
+        start = of_fold.thresholds.index(DEFAULT_THRESHOLD)
+        column = start if chosen is None else of_fold.thresholds.index(chosen)
+        gains += [row[column] - row[start] for row in of_fold.threshold_dices]
+    return float(np.mean(gains)) if gains else 0.0
+
+
+def clearly_best(dices: NDArray[np.float64], start: int = 0) -> int:
+    """The column of the largest mean, where it is better than the first choice by more than chance.
+
+    Args:
+        dices: `(cases, choices)`.
+        start: The choice that stays unless another's lead over it is more than twice the standard error of the cases'
+            mean difference; a single case cannot tell.
+
+    Example:
+        >>> clearly_best(np.array([[0.80, 0.85], [0.70, 0.74], [0.90, 0.94]]))
+        1
+        >>> clearly_best(np.array([[0.80, 0.90], [0.80, 0.79], [0.90, 0.90]]))
+        0
+    """
+    if len(dices) < 2:
+        return start
+    best = int(dices.mean(axis=0).argmax())
+    gains = dices[:, best] - dices[:, start]
+    is_clear = gains.mean() > _STANDARD_ERRORS * gains.std(ddof=1) / np.sqrt(len(gains))
+    return best if is_clear else start

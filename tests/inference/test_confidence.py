@@ -1,0 +1,238 @@
+"""The expected Dice: follows what unseen cases had, rises with what probabilities expect, and flags what is odd."""
+
+import dataclasses
+import json
+import math
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from medfcn.evaluation.overlap import count_labels
+from medfcn.inference.confidence import (
+    Assessment,
+    Curve,
+    Doubt,
+    DoubtMeter,
+    LabelConfidence,
+    assess_mask,
+    fit_curve,
+)
+from medfcn.inference.model import Model
+from medfcn.inference.predict import Ensemble, predict
+from medfcn.inference.unseen import Unseen, UnseenLabel
+from medfcn.volumes import LabelMap, Volume
+from tests.inference.models import blobs, saved, tiny_model, write_image
+
+SHARES = st.floats(0, 1)
+
+
+@given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=30))
+def test_whatever_the_cases_the_curve_rises_and_stays_within_0_and_1(pairs: list[tuple[float, float]]) -> None:
+    curve = fit_curve(*map(list, zip(*pairs, strict=True)))
+    found = curve(np.linspace(0, 1, 50))
+    assert np.isfinite(found).all()
+    assert (np.diff(found) >= 0).all()
+    assert 0 <= found[0] <= found[-1] <= 1
+    assert curve.slope > 0
+
+
+def _cases(count: int, *, seed: int, curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    random = np.random.default_rng(seed)
+    soft = random.uniform(0.85, 0.97, count)
+    return soft, np.clip(curve(soft) + random.normal(0, 0.01, count), 0, 1)
+
+
+def test_the_curve_of_many_cases_is_found_again_and_its_mean_is_theirs() -> None:
+    truth = Curve(-0.9, 1.3)
+    soft, dice = _cases(300, seed=1, curve=truth)
+    curve = fit_curve(soft.tolist(), dice.tolist())
+    at = np.linspace(0.86, 0.96, 5)
+    np.testing.assert_allclose(curve(at), truth(at), atol=0.01)
+    assert curve(soft).mean() == pytest.approx(dice.mean(), abs=1e-3)
+
+
+def test_ten_cases_and_a_miss_among_them_do_not_turn_the_curve_over() -> None:
+    for seed in range(10):
+        soft, dice = _cases(10, seed=seed, curve=Curve(-0.5, 1.0))
+        dice[soft.argmax()] = 0.0  # of which the probabilities said nothing
+        curve = fit_curve(soft.tolist(), dice.tolist())
+        assert 0.1 <= curve.slope < 5
+        assert curve(soft).mean() == pytest.approx(dice.mean(), abs=0.02)
+
+
+def test_cases_that_are_all_alike_keep_the_slope() -> None:
+    curve = fit_curve([0.95] * 6, [0.9, 0.88, 0.91, 0.9, 0.89, 0.92])
+    assert curve.slope == pytest.approx(1, abs=1e-6)
+    assert float(curve(np.array([0.95]))[0]) == pytest.approx(0.9, abs=1e-3)
+
+
+@pytest.mark.parametrize("labels", ["organ=1", "left=1,right=2", "whole=1+2,core=2"])
+def test_the_doubt_is_that_of_every_voxel_and_pair(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medfcn.slices.grid._DECIDED_VOXELS", 700)  # several slabs
+    models = [tiny_model(labels=labels, seed=seed) for seed in range(3)]
+    image, names = Volume(blobs(), np.diag([-1.0, -1.0, 2.0, 1.0])), LabelMap.parse(labels)
+    doubt = Ensemble(models).predict_case(image).doubt
+    assert doubt is not None
+    masks, count = [], len(names.entries)
+    for number, model in enumerate(models):
+        alone = model.predict_case(image, keep_probabilities=True)
+        assert alone.probabilities is not None
+        assert alone.doubt is not None
+        masks.append(np.zeros(image.shape, dtype=np.uint8))
+        for place, part in enumerate(names.parts, start=1):
+            masks[-1][alone.mask.array == part.written] = place
+        rows = np.eye(count + 1, dtype=bool)[:, 1:] if names.members is None else names.members
+        for label in range(count):
+            drawn = rows[masks[-1], label]
+            likely = alone.probabilities[label].astype(np.float64)
+            mass = likely[likely >= 0.05].sum()
+            expected = 2 * likely[drawn].sum() / (mass + drawn.sum())
+            assert doubt.soft_dice[number, label] == pytest.approx(expected, rel=1e-5)
+            assert alone.doubt.soft_dice[0, label] == pytest.approx(expected, rel=1e-5)
+        assert np.isnan(alone.doubt.agreement).all()
+    pairs = [count_labels(one, other, labels=count, members=names.members) for one, other in combinations(masks, 2)]
+    for label in range(count):
+        shared = sum(2 * pair[label].true_positives for pair in pairs)
+        both = sum(pair[label].reference + pair[label].prediction for pair in pairs)
+        assert doubt.agreement[label] == pytest.approx(shared / both)
+
+
+def test_empty_masks_have_no_doubt() -> None:
+    meter = DoubtMeter(2, 1)
+    nothing = np.zeros((3, 3, 3), dtype=np.uint8)
+    meter.add([np.zeros((1, 3, 3, 3), np.float32)] * 2, [nothing, nothing])
+    doubt = meter.doubt()
+    assert np.isnan(doubt.soft_dice).all()
+    assert np.isnan(doubt.agreement).all()
+
+
+def judge(absent_share: float = 0.0) -> LabelConfidence:
+    soft, dice = _cases(40, seed=3, curve=Curve(-0.5, 1.0))
+    scores = tuple(zip(soft.tolist(), dice.tolist(), strict=True))
+    return LabelConfidence.of([UnseenLabel(scores, absent_share, log_ml=(1.0, 0.2))], review_share=0.1)
+
+
+def of(judged: LabelConfidence, *soft: float, agreement: float = math.nan, ml: float = math.e) -> Assessment:
+    return judged.assess(np.array(soft), agreement, ml)
+
+
+def test_a_tenth_of_the_unseen_cases_would_be_reviewed() -> None:
+    soft, _ = _cases(40, seed=3, curve=Curve(-0.5, 1.0))
+    assert sum(of(judge(), value).review for value in soft) == 4
+    lowest = sorted(soft)[:4]
+    assert all(of(judge(), value).review for value in lowest)
+
+
+def test_what_is_odd_is_reviewed_and_nothing_that_can_come_breaks_it() -> None:
+    fine = of(judge(), 0.95)
+    assert (fine.review, fine.reasons) == (False, ())
+    assert 0.88 < fine.expected_dice < 0.95
+    empty = of(judge(), math.nan, ml=0.0)
+    assert (empty.expected_dice, empty.review) == (0.0, True)
+    usual = of(judge(absent_share=0.3), math.nan, ml=0.0)
+    assert math.isnan(usual.expected_dice)
+    assert not usual.review
+    far_below = of(judge(), 0.001)
+    assert far_below.review
+    assert far_below.expected_dice < 0.05
+    for ml, word in ((math.exp(1.0 + 4.2 * 0.2), "larger"), (math.exp(1.0 - 4.2 * 0.2), "smaller")):
+        assert word in of(judge(), 0.95, ml=ml).reasons[0]
+    assert of(judge(), 1.0).expected_dice < 1
+
+
+def test_networks_that_disagree_expect_no_more_than_they_agree() -> None:
+    apart = of(judge(), 0.95, 0.95, agreement=0.6)
+    assert (apart.expected_dice, apart.review) == (0.6, True)
+    assert of(judge(), 0.95, 0.95, agreement=0.99) == of(judge(), 0.95)
+    halved = of(judge(), 0.95, math.nan)  # one of two finds nothing
+    assert halved.expected_dice == pytest.approx(of(judge(), 0.95).expected_dice / 2)
+
+
+def test_too_few_unseen_cases_expect_nothing() -> None:
+    judged = LabelConfidence.of([UnseenLabel(((0.9, 0.8),) * 4)], review_share=0.1)
+    assert math.isnan(of(judged, 0.9).expected_dice)
+    assert not of(judged, 0.9).review
+    assert of(judged, math.nan, ml=0.0).review
+    assert assess_mask(None, {"organ": 0.0}, [], review_share=0.1) == {}
+    constant = assess_mask(None, {"organ": 0.0}, [Unseen((UnseenLabel(),))], review_share=0.1)
+    assert constant["organ"].review
+
+
+def test_folds_pool_what_each_had_not_seen() -> None:
+    soft, dice = _cases(9, seed=5, curve=Curve(-0.5, 1.0))
+    scores = list(zip(soft.tolist(), dice.tolist(), strict=True))
+    folds = [UnseenLabel(tuple(scores[start : start + 3])) for start in (0, 3, 6)]
+    assert LabelConfidence.of(folds[:1], review_share=0.1).curve is None
+    assert LabelConfidence.of(folds, review_share=0.1).curve == fit_curve(soft.tolist(), dice.tolist())
+
+
+def calibrated(**choices: object) -> Model:
+    """A model whose probabilities on unseen cases were right, and whose masks of these images are not like them."""
+    model = tiny_model(**choices)  # type: ignore[arg-type]
+    scores = tuple((value, value) for value in np.linspace(0.9, 0.95, 10).tolist())
+    unseen = Unseen(tuple(UnseenLabel(scores) for _ in model.card.labels.entries))
+    model.card = dataclasses.replace(model.card, unseen=unseen)
+    return model
+
+
+def test_a_folder_is_told_what_to_review(tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / "images" / f"case_{number}.nii.gz", blobs(seed=number))
+    run = saved(calibrated(labels="left=1,right=2"), tmp_path / "run")
+    done = predict(run, tmp_path / "images", tmp_path / "masks", device="cpu")
+    lines = (tmp_path / "masks" / "confidence.csv").read_text().splitlines()
+    assert lines[0] == "case,label,volume_ml,expected_dice,review"
+    rows = [line.split(",") for line in lines[1:]]
+    assert sorted((row[0], row[1]) for row in rows) == [(f"case_{n}", s) for n in range(3) for s in ("left", "right")]
+    expected = [float(row[3]) for row in rows]
+    assert expected == sorted(expected)
+    assert set(done.review or ()) == {row[0] for row in rows if row[4] == "True"} != set()
+    assert any(line.startswith("review left: its expected Dice is ") for _, line in done.flags)
+    model = Model.load(run, device="cpu")
+    of_labels = model.assess(tmp_path / "images" / "case_1.nii.gz")
+    told = {row[1]: float(row[3]) for row in rows if row[0] == "case_1"}
+    assert told == pytest.approx({name: item.expected_dice for name, item in of_labels.items()})
+    before = {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()}
+    (tmp_path / "masks" / "case_1.nii.gz").unlink()
+    again = predict(run, tmp_path / "images", tmp_path / "masks", device="cpu", resume=True)
+    assert (again.predicted, again.review) == (("case_1",), done.review)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "masks").iterdir()} == before
+
+
+def test_too_few_unseen_cases_say_nothing_of_a_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "case.nii.gz", blobs())
+    model = tiny_model()
+    model.card = dataclasses.replace(model.card, unseen=Unseen((UnseenLabel(((0.9, 0.8),) * 4),)))
+    done = predict(saved(model, tmp_path / "run"), tmp_path / "images", tmp_path / "masks", device="cpu")
+    assert done.review is None
+    assert not (tmp_path / "masks" / "confidence.csv").exists()
+    told = json.loads((tmp_path / "masks" / "case.json").read_text())
+    assert (told["expected_dice"], told["review"]) == ({"organ": None}, {"organ": False})
+
+
+def test_nothing_is_said_of_fewer_views_than_were_judged(tmp_path: Path) -> None:
+    model = calibrated(views=("axial", "coronal"), spacing_mm=(1.5, 1.5, 1.5))
+    image = write_image(tmp_path / "image.nii.gz", blobs())
+    assert model.assess(image)
+    assert model.with_views(["axial", "coronal"]).assess(image)
+    assert model.with_views(["coronal"]).assess(image) == {}
+
+
+def test_the_doubt_of_one_volume_does_not_depend_on_how_it_is_stored() -> None:
+    model, image = calibrated(), Volume(blobs(), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
+    mirror[0, 3] = image.shape[0] - 1
+    turned = Volume(image.array[::-1], image.affine @ mirror)
+    assert model.assess(image) == model.assess(turned)
+
+
+def test_doubt_is_of_the_labels_in_their_order() -> None:
+    doubt = Doubt(np.array([[0.95, 0.5]]), np.array([math.nan, math.nan]))
+    scores = tuple((value, value) for value in np.linspace(0.9, 0.95, 10).tolist())
+    found = assess_mask(doubt, {"a": 1.0, "b": 1.0}, [Unseen((UnseenLabel(scores),) * 2)], review_share=0.1)
+    assert found["a"].expected_dice > 0.9 > found["b"].expected_dice
