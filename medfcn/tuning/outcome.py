@@ -83,7 +83,7 @@ class Tuned:
             found = f"best: trial {self.best.number}, Dice {self.gain:.4f} above the defaults on {cases}"
         where = "the cases you left out" if self.has_test else "cases that no trial saw (--leave-out)"
         return (
-            f"{found}; chosen on just these, it flatters: train with --config {self.folder / BEST_FILE} and "
+            f"{found}; it was chosen there, so this flatters: train with --config {self.folder / BEST_FILE} and "
             f"score on {where}"
         )
 

@@ -101,7 +101,7 @@ def test_the_command_searches_and_its_best_settings_train(balls: Path, tmp_path:
     common += ["--threads", 1]
     out = tmp_path / "out"
     said = run("tune", balls, "-o", out, *common, "--config", tmp_path / "base.toml", "--context", 3, "--trials", 4)
-    assert "it flatters: train with --config" in said
+    assert "so this flatters: train with --config" in said
     assert "score on the cases you left out" in said
     searched_for = set(rows_of(out)[0]) - {"trial", "state", "steps", "seconds", "note"}
     assert {name for name in searched_for if not name.startswith("dice_")} == {
