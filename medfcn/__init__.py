@@ -7,6 +7,7 @@
     mask = model.predict("case_017.nii.gz")           # a Volume on the case's own grid
     mask.save("case_017_mask.nii.gz")
     table = medfcn.evaluate("masks", "references")     # per case, per label
+    tuned = medfcn.tune("dataset", "search", steps=500)  # settings for train, in search/best.toml
 
 Importing medfcn does nothing: what a name needs (torch, MONAI, nibabel) is loaded when the name is first used.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from medfcn.inference.predict import load as load
     from medfcn.inference.predict import predict as predict
     from medfcn.training.train import train as train
+    from medfcn.tuning.tune import tune as tune
     from medfcn.volumes import Volume as Volume
     from medfcn.volumes import read_volume as read_volume
 
@@ -33,9 +35,10 @@ _HOMES = {
     "predict": "medfcn.inference.predict",
     "read_volume": "medfcn.volumes",
     "train": "medfcn.training.train",
+    "tune": "medfcn.tuning.tune",
 }
 
-__all__ = ["MedfcnError", "Model", "Volume", "evaluate", "load", "predict", "read_volume", "train"]
+__all__ = ["MedfcnError", "Model", "Volume", "evaluate", "load", "predict", "read_volume", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:

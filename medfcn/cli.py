@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -295,11 +295,8 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     from medfcn.training.stop import stop_on_signals
     from medfcn.training.train import train as run_training
 
-    lengths = [name for name in ("budget", "epochs", "steps") if choices[name] is not None]
-    if len(lengths) > 1:
-        raise click.UsageError(f"{' and '.join(lengths)} are given together; give one of them")
-    if choices["fold"] is not None and choices["folds"] is not None:
-        raise click.UsageError("fold and folds are given together; give one of them")
+    _refuse_together(choices, "budget", "epochs", "steps")
+    _refuse_together(choices, "fold", "folds")
     progress = for_terminal()
     ids = read_ids(leave_out) if leave_out else ()
     with stop_on_signals() as stop:
@@ -309,6 +306,58 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
             train_report(folder, dataset, allow_outside=choices["allow_outside"], progress=progress)
     click.echo(f"Validation, {run.folder} (see report.html in it):")
     click.echo(run.validation.to_text())
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    """Names that were given one by one, or with commas between."""
+    return [name.strip() for value in values for name in value.split(",")] or None
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="The folder to make.")
+@click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Trainings, in all.")
+@click.option("--budget", callback=_checked(_check_budget), help="Wall time of one trial. [default: 10m]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Of one trial, instead of a budget.")
+@click.option("--steps", type=click.IntRange(min=1), help="Of one trial, instead of a budget; can be repeated.")
+@click.option("--folds", type=click.IntRange(min=2), metavar="N", help="Score each trial on all cases, in N folds.")
+@_labels
+@click.option("--only", multiple=True, metavar="NAME[,NAME…]", callback=_names, help="Search these settings only.")
+@click.option("--config", metavar="FILE", help="TOML file of settings, which are not searched then.")
+@_preset
+@_context
+@_slice_views
+@click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
+@click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases that no trial sees: the test part.")
+@_device
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
+@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@_reading
+@click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used.")
+@click.option("--resume", is_flag=True, help="Go on with the search that was stopped in FOLDER, or add trials.")
+@_overwrite
+def tune(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
+    """Search for the settings that suit DATASET best, trained and scored on the same cases each time.
+
+    The first trial has the defaults. FOLDER/best.toml is for `medfcn train --config`. Needs medfcn[tune].
+    """
+    from medfcn.training.stop import stop_on_signals
+    from medfcn.tuning.tune import tune as run_search
+
+    _refuse_together(choices, "budget", "epochs", "steps")
+    ids = read_ids(leave_out) if leave_out else ()
+    with stop_on_signals() as stop:
+        tuned = run_search(
+            dataset, output, settings=config, leave_out=ids, stop=stop, progress=for_terminal(), **choices
+        )
+    click.echo(tuned.to_text())
+
+
+def _refuse_together(choices: Mapping[str, Any], *names: str) -> None:
+    given = [name for name in names if choices[name] is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} are given together; give one of them")
 
 
 @main.command()

@@ -316,16 +316,23 @@ def read_settings(path: Path | str | None) -> Settings:
         MissingFileError: `path` is not a file.
         SettingsError: It is not TOML, or holds an unknown table, an unknown key or a value of another type.
     """
-    if path is None:
-        return Settings()
+    return Settings() if path is None else settings_from(read_tables(path), source=Path(path).name)
+
+
+def read_tables(path: Path | str) -> dict[str, Any]:
+    """The tables of a TOML file as they stand there, not looked at yet.
+
+    Raises:
+        MissingFileError: `path` is not a file.
+        SettingsError: It is not TOML.
+    """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: settings file not found; check the path given to --config")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path.name}: not a TOML file ({error}); correct it") from error
-    return settings_from(tables, source=path.name)
 
 
 def settings_from(tables: Mapping[str, Any], *, source: str) -> Settings:

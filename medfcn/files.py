@@ -148,9 +148,10 @@ _WROTE_THESE = (
     ("model.json", "model.safetensors"),
     ("scores.csv", "summary.json"),
     ("state/*.npy",),
+    ("study.db", "trials.csv"),
     (".medfcn.lock",),
 )
-"""What stands together in a run, in scores, and in what a training leaves that was killed."""
+"""What stands together in a run, in scores, in a search, and in what a training leaves that was killed."""
 _INSIDE = ("run", "masks", "fold_*")
 """Folders within an output that are outputs themselves."""
 

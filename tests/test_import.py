@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "monai", "nibabel", "SimpleITK", "matplotlib", "scipy", "skimage")
+HEAVY = ("torch", "monai", "nibabel", "SimpleITK", "matplotlib", "scipy", "skimage", "optuna")
 
 WATCH = """
 import os, sys, warnings, random, signal
@@ -30,7 +30,8 @@ def test_import_changes_nothing_prints_nothing_and_loads_nothing_heavy() -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["predict", "-h"], ["networks", "-h"], ["--version"]]
+    "arguments",
+    [["--help"], ["train", "--help"], ["predict", "-h"], ["networks", "-h"], ["tune", "-h"], ["--version"]],
 )
 def test_help_loads_neither_torch_nor_monai(arguments: list[str]) -> None:
     code = f"""

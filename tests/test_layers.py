@@ -16,6 +16,7 @@ ALLOWED = {
     "inference": (*BOTTOM, "volumes", "slices", "networks"),
     "evaluation": (*BOTTOM, "volumes"),
     "training": (*BOTTOM, "volumes", "slices", "networks", "inference", "evaluation"),
+    "tuning": (*BOTTOM, "volumes", "slices", "networks", "inference", "evaluation", "training"),
 }
 BOTTOM_ALLOWED = {"errors": (), "config": ("errors",), "files": ("errors",), "progress": ("errors",)}
 TORCH_FREE = ("volumes", "evaluation", *BOTTOM)
@@ -78,6 +79,8 @@ def test_every_room_is_known() -> None:
         ("SimpleITK", {"volumes/others.py"}),
         ("click", {"cli.py"}),
         ("rich", {"progress.py"}),
+        ("optuna", {"tuning/study.py"}),
+        ("sqlalchemy", {"tuning/study.py"}),
         ("safetensors", {"inference/weights.py"}),
     ],
 )

@@ -90,6 +90,8 @@ class Job:
         resume: Go on with a stopped training.
         stop: Looked at between two steps.
         progress: Where messages go.
+        slices: Where prepared slices lie that several trainings share, and that outlive each; None keeps a training's
+            own in its state.
     """
 
     found: Survey
@@ -101,6 +103,7 @@ class Job:
     resume: bool
     stop: Stop
     progress: Progress
+    slices: Path | None = None
 
 
 def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
@@ -120,7 +123,7 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
     remove_half_written(folder)
     state.mkdir(exist_ok=True)
     try:
-        prepared = prepare(job.found, split, made, state, job.progress)
+        prepared = prepare(job.found, split, made, job.slices or state, job.progress)
         write_cases(folder / "cases.csv", prepared)
         _tell(prepared, job)
         with using_threads(threads):

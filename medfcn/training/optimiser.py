@@ -10,7 +10,7 @@ from medfcn.config import NetworkSettings, TrainingSettings
 from medfcn.networks.fcn import FCN
 from medfcn.networks.supervision import SupervisedFCN
 
-_RATE = 4e-3
+USUAL_RATE = 4e-3
 _PLAIN_CHANNELS = 512
 """Without normalisation, this many channels still bear the whole rate; more bear less in proportion."""
 
@@ -28,8 +28,8 @@ def largest_rate(network: FCN, settings: NetworkSettings, training: TrainingSett
     if training.learning_rate is not None:
         return training.learning_rate
     if settings.normalisation != "none":
-        return _RATE
-    return _RATE * min(1.0, _PLAIN_CHANNELS / max(network.encoder.channels))
+        return USUAL_RATE
+    return USUAL_RATE * min(1.0, _PLAIN_CHANNELS / max(network.encoder.channels))
 
 
 def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> torch.optim.Optimizer:

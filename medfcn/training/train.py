@@ -142,8 +142,8 @@ def train(
             require_free(folder)
         start = find_start(init, encoder_weights, output=folder)
         chosen = _resolved(settings, start, preset=preset, context=context, views=views)
-        length = _length(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
-        label_map = _label_map(labels, chosen)
+        length = length_of(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
+        label_map = label_map_of(labels, chosen)
         cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
         found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
         job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
@@ -225,7 +225,7 @@ def plan(
     start = find_start(init, None)
     chosen = _resolved(settings, start, preset=preset, context=context, views=views)
     cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
-    label_map = _label_map(labels, chosen)
+    label_map = label_map_of(labels, chosen)
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
     split, made = plan_training(found, chosen, seed=seed, like=start.plan)
     start.require_fit(as_planned(chosen, made), made, found.labels)
@@ -257,7 +257,7 @@ def _resolved(
     return start.settle(chosen, preset=preset)
 
 
-def _label_map(labels: str | LabelMap | None, settings: Settings) -> LabelMap | None:
+def label_map_of(labels: str | LabelMap | None, settings: Settings) -> LabelMap | None:
     """The labels that were asked for; what cannot be is refused before a volume is read."""
     label_map = LabelMap.parse(labels) if isinstance(labels, str) else labels
     if label_map is not None:
@@ -265,7 +265,9 @@ def _label_map(labels: str | LabelMap | None, settings: Settings) -> LabelMap | 
     return label_map
 
 
-def _length(budget: str | float | None, epochs: int | None, steps: int | None, *, epoch_steps: int) -> Length | None:
+def length_of(
+    budget: str | float | None, epochs: int | None, steps: int | None, *, epoch_steps: int
+) -> Length | None:
     """The length that was asked for; None when nothing was."""
     given = [name for name, value in (("budget", budget), ("epochs", epochs), ("steps", steps)) if value is not None]
     if len(given) > 1:

@@ -77,6 +77,16 @@ def _train(order: dict[str, Any]) -> None:
     _say(f"done {run.steps}")
 
 
+def _tune(order: dict[str, Any]) -> None:
+    import medfcn
+    from medfcn.config import Settings, override
+
+    settings = override(Settings(), "training", epoch_steps=10, checkpoint_seconds=0.0)
+    resume = Path(order["output"]).exists()
+    tuned = medfcn.tune(**order, settings=settings, device="cpu", threads=1, resume=resume)
+    _say(f"done {len(tuned.trials)}")
+
+
 def _save(order: dict[str, Any]) -> None:
     import torch
 
@@ -93,7 +103,7 @@ def _save(order: dict[str, Any]) -> None:
 def _serve() -> None:
     import torch
 
-    for name in ("medfcn.training.train", "torch._dynamo"):  # once, for all children
+    for name in ("medfcn.tuning.tune", "optuna", "torch._dynamo"):  # once, for all children
         importlib.import_module(name)
     torch.set_num_threads(1)
     unreaped: list[int] = []
@@ -105,7 +115,7 @@ def _serve() -> None:
         if child == 0:
             _say(f"child {os.getpid()}")
             try:
-                {"train": _train, "save": _save}[order.pop("work")](order)
+                {"train": _train, "tune": _tune, "save": _save}[order.pop("work")](order)
             except BaseException as error:
                 _say(f"failed {type(error).__name__}: {error}")
             os._exit(0)
