@@ -11,7 +11,7 @@ from torch.nn import functional
 
 
 class SharedBatch(Protocol):
-    """The other processes, as a loss or a normalisation sees them. Every process asks for the same in the same order."""
+    """The other processes, as a loss or a normalisation sees them; all ask for the same in the same order."""
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of what every process gives, of any shape; gradients flow back to each of them."""
@@ -30,14 +30,14 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         batch: The other processes.
 
     Source:
-        Means and variances of parts to those of the whole: Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
+        Means and variances of parts to those of the whole: Chan, Golub, LeVeque, American Statistician 37(3), 1983.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, batch: SharedBatch) -> None:
         super().__init__(norm.num_features, eps=norm.eps, momentum=norm.momentum)
-        self.load_state_dict(norm.state_dict())
         self.weight, self.bias = norm.weight, norm.bias
-        self._buffers = norm._buffers
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
         self.batch = batch
 
     def forward(self, input: Tensor) -> Tensor:
@@ -70,7 +70,8 @@ def _statistics(maps: Tensor, batch: SharedBatch) -> tuple[Tensor, Tensor, Tenso
     wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
     pixels = mean.new_tensor([maps.numel() / maps.shape[1]])
-    means, variances, counts = batch.gather(torch.cat([mean, variance, pixels])).split([len(mean), len(mean), 1], 1)
+    each = batch.gather(torch.cat([mean, variance, pixels]))
+    means, variances, counts = torch.split(each, [len(mean), len(mean), 1], dim=1)
     count = counts.sum()
     mean = (means * counts).sum(0) / count
     return mean, ((variances + (means - mean) ** 2) * counts).sum(0) / count, count
@@ -80,7 +81,7 @@ class _Normalise(torch.autograd.Function):
     """Batch normalisation with given statistics, and the gradient as if these were computed from every share."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         maps: Tensor,
         weight: Tensor,
@@ -96,7 +97,7 @@ class _Normalise(torch.autograd.Function):
         return functional.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight, mean, inverse, count = ctx.saved_tensors
         as_maps = (slice(None), None, None)
         standard = (maps.to(mean.dtype) - mean[as_maps]) * inverse[as_maps]

@@ -88,7 +88,7 @@ class SliceSampler:
         targets = np.zeros((len(share), *self.region), dtype=np.uint8)
         # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
         views = tuple(self.views[(step + index) % len(self.views)] for index in range(self.batch_size))
-        names = []
+        names: list[str] = []
         for index, view in enumerate(views[: share.stop]):
             wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground[view]
             case, number, centre = self._draw(random, view, wants_foreground=bool(wants_foreground))

@@ -1,6 +1,7 @@
 """Training batches follow from seed and step alone, hold the right voxels, and favour the foreground."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_shares_of_a_batch_are_its_slices_and_nothing_else_is_read(
         whole = sampler.batch(step)
         edges = [round(8 * part / count) for part in range(count + 1)]
         read.clear()
-        shares = [sampler.batch(step, range(*edge)) for edge in zip(edges, edges[1:], strict=False)]
+        shares = [sampler.batch(step, range(*edge)) for edge in itertools.pairwise(edges)]
         assert len(read) == 8
         assert np.array_equal(np.concatenate([share.images for share in shares]), whole.images)
         assert np.array_equal(np.concatenate([share.targets for share in shares]), whole.targets)
