@@ -12,16 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from medfcn.cli import main
+from medfcn.config import NetworkSettings, Settings, TrainingSettings
 from medfcn.errors import ProcessError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
+from medfcn.networks.fcn import build_network
+from medfcn.networks.objective import Objective
+from medfcn.networks.presets import PRESETS, with_preset
+from medfcn.networks.supervision import SupervisedFCN
 from medfcn.training.distributed import World, _said
+from tests.training.test_gradients import batch, gradients_of
 from tests.training.together import STEPS, gradient_cases, gradient_of, key_of, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,10 +251,25 @@ def test_one_process_speaks(rank: int) -> None:
     assert _said(bug, Counter(0), rank, 2) is bug  # type: ignore[arg-type]
 
 
-def test_the_seed_of_dropout_differs_between_processes() -> None:
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_weight_of_every_preset_gets_a_gradient(preset: str) -> None:
+    """The processes wait for the gradient of each; one that never came would be an error of torch's."""
+    settings = NetworkSettings(preset=preset, width=1 / 32)
+    widths = with_preset(settings).widths or (16, 32)
+    network = build_network(settings, widths=widths, channels_in=1, label_count=2)
+    supervised = SupervisedFCN(network, label_count=2, deep=True, presence=True, distances=True).train()
+    training = TrainingSettings(presence_weight=1.0, distance_weight=1.0, deep_supervision=True)
+    objective = Objective.of(Settings(network=settings, training=training), 2)
+    objective(supervised(torch.randn(2, 1, 64, 64)), torch.randint(0, 3, (2, 64, 64))).backward()
+    assert [name for name, weight in supervised.named_parameters() if weight.grad is None] == []
+
+
+def test_dropout_differs_between_processes_and_not_between_repetitions() -> None:
     """Else all processes would drop the same places of different slices."""
-    draws = []
-    for rank in range(2):
-        torch.manual_seed(7 ^ (rank << 24))
-        draws.append(torch.rand(8).numpy())
-    assert not np.array_equal(*draws)
+    found = []
+    for rank in (0, 1, 0):
+        gradients = gradients_of("none", micro_batch=4, training=TrainingSettings())
+        gradients.world = World(rank)
+        gradients.supervised.network.encoder.dropout.p = 0.5
+        found.append(float(gradients.set_gradients(*batch(4), seed=7)))
+    assert found[0] == found[2] != found[1]
