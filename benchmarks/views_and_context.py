@@ -101,7 +101,7 @@ def calibrate(sets: Sets, name: str) -> dict[str, dict[str, float]]:
                 began = time.process_time()
                 trainer._step(10**6)
                 stepped = time.process_time()
-                trainer._batch(trainer.step)
+                trainer.batches.of(trainer.step)
                 if turn:  # the first round warms up
                     steps[key].append(stepped - began)
                     batches[key].append(time.process_time() - stepped)

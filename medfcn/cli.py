@@ -2,6 +2,7 @@
 
 Results go to stdout, progress and messages to stderr. Exit status: 0 all done; 1 the run failed, or every case
 did; 2 misuse of the command line; 3 finished, but some cases failed; 130 interrupted, 143 ended by SIGTERM.
+Of several processes that torchrun started, one speaks: the first, or the one that met an error.
 
 Nothing heavy is imported before a command needs it: `medfcn --help` answers at once.
 """
@@ -9,21 +10,29 @@ Nothing heavy is imported before a command needs it: `medfcn --help` answers at 
 import functools
 import json
 import math
+import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError, TrainingStoppedError
+from medfcn.errors import (
+    DatasetError,
+    MedfcnError,
+    MissingFileError,
+    ProcessError,
+    SettingsError,
+    TrainingStoppedError,
+)
 from medfcn.files import read_ids, refuse_existing
-from medfcn.progress import for_terminal, printable
+from medfcn.progress import for_terminal, printable, process_count, process_rank
 
 _Value = TypeVar("_Value")
-_FAILED, _SOME_FAILED, _INTERRUPTED, _BY_SIGNAL = 1, 3, 130, 128
+_FAILED, _MISUSE, _SOME_FAILED, _INTERRUPTED, _BY_SIGNAL = 1, 2, 3, 130, 128
 
 
 class _Commands(click.Group):
@@ -33,6 +42,12 @@ class _Commands(click.Group):
         debug = bool(ctx.params.get("debug"))
         try:
             return super().invoke(ctx)
+        except click.UsageError:
+            if process_rank():
+                sys.exit(_MISUSE)  # as the first process says
+            raise
+        except ProcessError as error:
+            _fail(str(error), debug=debug, is_told=error.is_told)
         except TrainingStoppedError as error:
             _fail(str(error), debug=debug, status=_BY_SIGNAL + error.signal_number)
         except MedfcnError as error:
@@ -41,18 +56,32 @@ class _Commands(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error}; nothing half-written was left behind", debug=debug)
         except KeyboardInterrupt:
-            click.echo(
-                "\nmedfcn: interrupted; every file that was written is whole, the others are not there", err=True
-            )
-            sys.exit(_INTERRUPTED)
+            message = "interrupted; every file that was written is whole, the others are not there"
+            _fail(message, debug=False, status=_INTERRUPTED, before="\n")
         except MemoryError:
             _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
 
 
-def _fail(message: str, *, debug: bool, status: int = _FAILED) -> None:
+def _fail(
+    message: str, *, debug: bool, status: int = _FAILED, is_told: bool | None = None, before: str = ""
+) -> NoReturn:
+    """Say what is wrong in one line and leave.
+
+    Args:
+        message: The line.
+        debug: Whether to show the traceback too.
+        status: To leave with.
+        is_told: Whether another process says it; None where all processes have the same to say.
+        before: Goes before the line.
+    """
     if debug:
         traceback.print_exc()
-    click.echo(f"medfcn: {printable(message)}", err=True)
+    if not (process_rank() > 0 if is_told is None else is_told):
+        click.echo(f"{before}medfcn: {printable(message)}", err=True)
+    if process_count() > 1:  # at once: an interpreter that ends would wait for processes that are gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
 
 
@@ -196,6 +225,9 @@ def main(debug: bool) -> None:
 
     Research use only; not a medical device.
     """
+    command = click.get_current_context().invoked_subcommand
+    if command != "train" and process_count() > 1:
+        raise click.UsageError(f"{command} runs in one process; start it without torchrun")
 
 
 @main.command()
@@ -290,6 +322,8 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
     TSV with the columns image and label.
+
+    On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """
     from medfcn.report import REPORT_FILE, train_report
     from medfcn.training.stop import stop_on_signals
@@ -301,6 +335,8 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     ids = read_ids(leave_out) if leave_out else ()
     with stop_on_signals() as stop:
         run = run_training(dataset, output, settings=config, leave_out=ids, stop=stop, progress=progress, **choices)
+    if process_rank():
+        return
     for folder in run.scored:
         if not (folder / REPORT_FILE).is_file():
             train_report(folder, dataset, allow_outside=choices["allow_outside"], progress=progress)

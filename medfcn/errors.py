@@ -14,7 +14,8 @@ what was found, what was expected, and what to do about it.
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
     └── TrainingError           (RuntimeError)       training that cannot go on
-        └── TrainingStoppedError                     training that was asked to stop, and did
+        ├── TrainingStoppedError                     training that was asked to stop, and did
+        └── ProcessError                             training in several processes that one of them ended
 
 Example:
     >>> try:
@@ -86,3 +87,16 @@ class TrainingStoppedError(TrainingError):
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class ProcessError(TrainingError):
+    """Training in several processes that one of them ended, or that lost one.
+
+    Args:
+        message: Which one, and why.
+        is_told: Whether another process says why, so that this one need not.
+    """
+
+    def __init__(self, message: str, *, is_told: bool = False) -> None:
+        super().__init__(message)
+        self.is_told = is_told

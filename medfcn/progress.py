@@ -1,5 +1,6 @@
 """What a long command says while it works: bars on a terminal, plain lines in a log, nothing in a script."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -119,8 +120,20 @@ class _BarTask:
         self.bars.update(self.number, advance=1, note=printable(note))  # type: ignore[attr-defined]
 
 
+def process_count() -> int:
+    """How many processes `torchrun` started for one command; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def process_rank() -> int:
+    """Which of them this is, from 0. The first speaks for all."""
+    return int(os.environ.get("RANK", 0)) if process_count() > 1 else 0
+
+
 def for_terminal() -> Progress:
-    """Bars where standard error is a terminal, plain lines elsewhere."""
+    """Bars where standard error is a terminal, plain lines elsewhere; nothing in all processes but the first."""
+    if process_rank():
+        return Silent()
     return Bars() if sys.stderr.isatty() else Lines()
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from medfcn.errors import SettingsError
 from medfcn.networks.losses import known_voxels, label_masks, weighted_mean
+from medfcn.networks.shared_batch import SharedBatch
 
 
 def presence_targets(targets: Tensor, label_count: int, *, members: Tensor | None = None) -> Tensor:
@@ -122,6 +123,7 @@ class AuxiliaryLoss(nn.Module):
         clip_pixels: As in `distance_targets`.
         members: Which labels hold for each target, as in `label_masks`.
         may_ignore: False promises that no target is ever `IGNORED`, which spares a GPU the masks.
+        shared: Other processes that have the batch's other slices, as in `SegmentationLoss`.
 
     Raises:
         SettingsError: A weight is negative.
@@ -139,6 +141,7 @@ class AuxiliaryLoss(nn.Module):
         clip_pixels: float = 10.0,
         members: Tensor | None = None,
         may_ignore: bool = True,
+        shared: SharedBatch | None = None,
     ) -> None:
         super().__init__()
         for name, weight in (("presence_weight", presence_weight), ("distance_weight", distance_weight)):
@@ -149,6 +152,7 @@ class AuxiliaryLoss(nn.Module):
         self.label_count = label_count
         self.clip_pixels = clip_pixels
         self.may_ignore = may_ignore
+        self.shared = shared
         self.members: Tensor | None
         self.register_buffer("members", members, persistent=False)
 
@@ -169,26 +173,29 @@ class AuxiliaryLoss(nn.Module):
         masks = label_masks(targets, self.label_count, self.members)
         known = known_voxels(targets, may_ignore=self.may_ignore)
         if presence_logits is not None and self.presence_weight > 0:
-            loss = loss + self.presence_weight * _presence_loss(presence_logits.float(), masks, known)
+            loss = loss + self.presence_weight * self._presence_loss(presence_logits.float(), masks, known)
         if distances is not None and self.distance_weight > 0:
             loss = loss + self.distance_weight * self._distance_loss(distances.float(), masks, known)
         return loss
 
     def _distance_loss(self, distances: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
         wanted = _signed_distances(masks, self.clip_pixels)
-        if known is None:
+        if known is None and self.shared is None:
             return functional.smooth_l1_loss(distances, wanted)
+        losses = functional.smooth_l1_loss(distances, wanted, reduction="none")
+        if known is None:
+            return weighted_mean(losses, None, self.shared)
         # Adding pixels to a label never lowers a signed distance, so what is the same with all and with none of the
         # ignored ones is the same with any of them. At an ignored voxel itself the two differ in sign.
         certain = _signed_distances(masks | ~known, self.clip_pixels) == wanted
-        return weighted_mean(functional.smooth_l1_loss(distances, wanted, reduction="none"), certain)
+        return weighted_mean(losses, certain, self.shared)
 
-
-def _presence_loss(logits: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
-    present = masks.flatten(2).any(dim=2)
-    if known is None:
-        return functional.binary_cross_entropy_with_logits(logits, present.float())
-    certain = present | known.flatten(1).all(dim=1, keepdim=True)
-    return weighted_mean(
-        functional.binary_cross_entropy_with_logits(logits, present.float(), reduction="none"), certain
-    )
+    def _presence_loss(self, logits: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
+        present = masks.flatten(2).any(dim=2)
+        if known is None and self.shared is None:
+            return functional.binary_cross_entropy_with_logits(logits, present.float())
+        losses = functional.binary_cross_entropy_with_logits(logits, present.float(), reduction="none")
+        if known is None:
+            return weighted_mean(losses, None, self.shared)
+        certain = present | known.flatten(1).all(dim=1, keepdim=True)
+        return weighted_mean(losses, certain, self.shared)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
+from medfcn.networks.shared_batch import SharedBatch
 from medfcn.volumes import IGNORED
 
 Head = Literal["sigmoid", "softmax"]
@@ -67,13 +68,24 @@ def known_voxels(targets: Tensor, *, may_ignore: bool = True) -> Tensor | None:
     return (targets != IGNORED)[:, None]
 
 
-def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean of `values`, each counting as much as its weight (broadcast to them); 0 where all weights are 0."""
-    if weights is None:
+def weighted_mean(values: Tensor, weights: Tensor | None, shared: SharedBatch | None = None) -> Tensor:
+    """Mean of `values`, each counting as much as its weight (broadcast to them); 0 where all weights are 0.
+
+    Args:
+        values: Of any shape.
+        weights: None for all alike.
+        shared: Other processes whose values belong to the same mean; None without any.
+    """
+    if weights is None and shared is None:
         return values.mean()
-    weight = weights.to(values.dtype)
-    total = weight.expand_as(values).sum().clamp(min=torch.finfo(values.dtype).tiny)
-    return (values * weight).sum() / total
+    if weights is None:
+        summed, total = values.sum(), values.new_tensor(values.numel())
+    else:
+        weight = weights.to(values.dtype)
+        summed, total = (values * weight).sum(), weight.expand_as(values).sum()
+    if shared is not None:
+        summed, total = shared.total(torch.stack([summed, total]))
+    return summed / total.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,8 @@ class SegmentationLoss(nn.Module):
         tversky_beta: What a false negative costs in `tversky`.
         members: Which labels hold for each target, as in `label_masks`; only for the sigmoid head.
         may_ignore: False promises that no target is ever `IGNORED`, which spares a GPU the masks.
+        shared: Other processes that have the batch's other slices: the loss is then that of the whole batch, the same
+            in every process. None without any.
 
     Raises:
         SettingsError: A number is out of its range, or an option does not belong to the head or the loss.
@@ -192,6 +206,7 @@ class SegmentationLoss(nn.Module):
         tversky_beta: float = 0.7,
         members: Tensor | None = None,
         may_ignore: bool = True,
+        shared: SharedBatch | None = None,
     ) -> None:
         super().__init__()
         _require("dice_weight", dice_weight, dice_weight >= 0, "a number from 0")
@@ -219,6 +234,7 @@ class SegmentationLoss(nn.Module):
         self.tversky_alpha = tversky_alpha
         self.tversky_beta = tversky_beta
         self.may_ignore = may_ignore
+        self.shared = shared
         self.class_weights: Tensor | None
         self.members: Tensor | None
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -293,16 +309,18 @@ class SegmentationLoss(nn.Module):
 
     def _cross_entropy(self, logits: Tensor, reference: _Reference) -> Tensor:
         weights, smoothing = reference.weights, self.label_smoothing
-        reduction = "mean" if weights is None else "none"
+        # All at once where nothing but the mean is needed.
+        is_mean = weights is None and self.shared is None
+        reduction = "mean" if is_mean else "none"
         if self.head == "softmax":
             classes = reference.classes[:, 0]
             losses = functional.cross_entropy(logits, classes, reduction=reduction, label_smoothing=smoothing)
-            return losses if weights is None else weighted_mean(losses[:, None], weights)
+            return losses if is_mean else weighted_mean(losses[:, None], weights, self.shared)
         wanted = reference.wanted
         if smoothing > 0:
             wanted = wanted * (1 - smoothing) + smoothing / 2
         losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction=reduction)
-        return losses if weights is None else weighted_mean(losses, weights)
+        return losses if is_mean else weighted_mean(losses, weights, self.shared)
 
     def _overlap(self, logits: Tensor, reference: _Reference) -> Tensor:
         """Dice or Tversky loss: 1 − the mean score of the labels."""
@@ -313,45 +331,56 @@ class SegmentationLoss(nn.Module):
         over = (0, 2, 3) if self.dice_over == "batch" else (2, 3)
         both = (probability * wanted).sum(dim=over)
         if self.name == "tversky":
-            extra = probability.sum(dim=over) - both
-            missed = wanted.sum(dim=over) - both
+            both, predicted, present = self._totals(both, probability.sum(dim=over), wanted.sum(dim=over))
+            extra = predicted - both
+            missed = present - both
             scores = (both + self.smooth) / (
                 both + self.tversky_alpha * extra + self.tversky_beta * missed + self.smooth
             )
         else:
-            total = (probability + wanted).sum(dim=over)
+            both, total = self._totals(both, (probability + wanted).sum(dim=over))
             scores = (2 * both + self.smooth) / (total + self.smooth)
         weights = None if reference.class_weights is None else reference.class_weights[1:]
         if known is not None and self.dice_over == "slice":
             seen = known.flatten(1).any(dim=1, keepdim=True)
             weights = seen if weights is None else seen * weights
+        if self.shared is not None and self.dice_over == "slice":
+            return weighted_mean(1 - scores, weights, self.shared)
         if weights is None:
             return 1 - scores.mean()
         return weighted_mean(1 - scores, weights)
+
+    def _totals(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Sums of a batch, with those of its other slices where these count."""
+        if self.shared is None or self.dice_over == "slice":
+            return sums
+        return self.shared.total(torch.stack(sums)).unbind()
 
     def _focal(self, logits: Tensor, reference: _Reference) -> Tensor:
         if self.head == "softmax":
             likelihood = functional.log_softmax(logits, dim=1).gather(1, reference.classes)
             # Bounded from below, because a power under 1 is infinitely steep at 0.
             doubt = (1 - likelihood.exp()).clamp(min=torch.finfo(logits.dtype).eps / 2)
-            return weighted_mean(-(doubt**self.focal_gamma) * likelihood, reference.weights)
+            return weighted_mean(-(doubt**self.focal_gamma) * likelihood, reference.weights, self.shared)
         right = (2 * reference.wanted - 1) * logits
         doubt = (self.focal_gamma * functional.logsigmoid(-right)).exp()
-        return weighted_mean(-doubt * functional.logsigmoid(right), reference.weights)
+        return weighted_mean(-doubt * functional.logsigmoid(right), reference.weights, self.shared)
 
     def _squared_error(self, logits: Tensor, reference: _Reference) -> Tensor:
         if self.head == "sigmoid":
-            return weighted_mean((torch.sigmoid(logits) - reference.wanted) ** 2, reference.weights)
+            return weighted_mean((torch.sigmoid(logits) - reference.wanted) ** 2, reference.weights, self.shared)
         classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         wanted = (reference.classes == classes).to(logits.dtype)
-        return weighted_mean((torch.softmax(logits, dim=1) - wanted) ** 2, reference.weights)
+        return weighted_mean((torch.softmax(logits, dim=1) - wanted) ** 2, reference.weights, self.shared)
 
     def _hinge(self, logits: Tensor, reference: _Reference) -> Tensor:
         if self.head == "sigmoid":
-            return weighted_mean(functional.relu(1 - (2 * reference.wanted - 1) * logits), reference.weights)
+            losses = functional.relu(1 - (2 * reference.wanted - 1) * logits)
+            return weighted_mean(losses, reference.weights, self.shared)
         classes = reference.classes
         wrong = logits.scatter(1, classes, -torch.inf).amax(dim=1, keepdim=True)
-        return weighted_mean(functional.relu(1 + wrong - logits.gather(1, classes)), reference.weights)
+        losses = functional.relu(1 + wrong - logits.gather(1, classes))
+        return weighted_mean(losses, reference.weights, self.shared)
 
 
 def _require(name: str, value: object, holds: bool, expected: str) -> None:

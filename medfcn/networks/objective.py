@@ -8,6 +8,7 @@ from medfcn.errors import SettingsError
 from medfcn.networks.auxiliary import AuxiliaryLoss
 from medfcn.networks.fcn import head_of
 from medfcn.networks.losses import SegmentationLoss
+from medfcn.networks.shared_batch import SharedBatch
 from medfcn.networks.supervision import Outputs
 
 
@@ -25,13 +26,21 @@ class Objective(nn.Module):
         self.auxiliary = auxiliary
 
     @classmethod
-    def of(cls, settings: Settings, label_count: int, *, members: torch.Tensor | None = None) -> "Objective":
+    def of(
+        cls,
+        settings: Settings,
+        label_count: int,
+        *,
+        members: torch.Tensor | None = None,
+        shared: SharedBatch | None = None,
+    ) -> "Objective":
         """The objective that settings ask for.
 
         Args:
             settings: Of the training.
             label_count: Foreground labels.
             members: For labels that overlap, which hold for each target; see `losses.label_masks`.
+            shared: Other processes that have the batch's other slices.
 
         Raises:
             SettingsError: `training.class_weights` has another number than background and labels together.
@@ -51,6 +60,7 @@ class Objective(nn.Module):
             class_weights=weights,
             label_smoothing=training.label_smoothing,
             members=members,
+            shared=shared,
         )
         if not training.presence_weight and not training.distance_weight:
             return cls(segmentation, None)
@@ -59,6 +69,7 @@ class Objective(nn.Module):
             distance_weight=training.distance_weight,
             label_count=label_count,
             members=members,
+            shared=shared,
         )
         return cls(segmentation, auxiliary)
 

@@ -2,7 +2,7 @@
 
 One resampling applies rotation, scale, shear, shift, mirroring and a smooth deformation to images and targets
 together; intensity changes follow on the images alone. Parameters are drawn from the seed and the step, on the
-CPU, so that every device and every number of workers sees the same batch.
+CPU and for the whole batch, so that every device and every number of processes sees the same slices.
 """
 
 from collections.abc import Sequence
@@ -42,16 +42,23 @@ class Augmenter:
     members: NDArray[np.bool_] | None = None
 
     def __call__(
-        self, images: torch.Tensor, targets: torch.Tensor, *, step: int, views: Sequence[View]
+        self,
+        images: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        step: int,
+        views: Sequence[View],
+        share: range | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One augmented batch.
+        """One augmented batch, or a share of it.
 
         Args:
             images: `(B, C, H', W')` float32, larger than the window by the sampler's margin.
             targets: `(B, H', W')` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`
                 (255).
             step: The step of the training, which the random numbers follow from.
-            views: The plane of each slice, which decides along which of its axes it is mirrored.
+            views: The plane of each slice of the whole batch, which decides along which of its axes it is mirrored.
+            share: Which slices of the batch these are; None for all.
 
         Returns:
             `(B, C, *window)` float32 images and `(B, *window)` int64 targets. A pixel has the label that more than
@@ -60,12 +67,13 @@ class Augmenter:
             row of `members` that agrees best; it is ignored where more than half of it is.
         """
         random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
-        grid = self._sampling_grid(random, images, views)
+        mine = slice(None) if share is None else slice(share.start, share.stop)
+        grid = self._sampling_grid(random, images, views, mine)
         if self.members is None:
             images, moved_targets = self._move(images, targets, grid)
         else:
             images, moved_targets = _move_overlapping(images, targets, grid, self.members)
-        return self._change_intensity(random, images), moved_targets
+        return self._change_intensity(random, images, len(views), mine), moved_targets
 
     def _move(
         self, images: torch.Tensor, targets: torch.Tensor, grid: torch.Tensor
@@ -87,10 +95,10 @@ class Augmenter:
         return images, moved_targets
 
     def _sampling_grid(
-        self, random: np.random.Generator, images: torch.Tensor, views: Sequence[View]
+        self, random: np.random.Generator, images: torch.Tensor, views: Sequence[View], mine: slice
     ) -> torch.Tensor:
         """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
-        count, _, *region = images.shape
+        count, region = len(views), images.shape[2:]
         settings = self.settings
         angle = np.deg2rad(random.uniform(-1, 1, count) * settings.rotation_degrees)
         # A third of the batch keeps its angle and size: some of what is shown should look untouched.
@@ -117,26 +125,28 @@ class Augmenter:
         theta[:, :, :2] = matrix[:, ::-1, ::-1]
         theta[:, :, 2] = (shift * half_out / half_in * 2)[:, ::-1]
         grid = functional.affine_grid(
-            torch.from_numpy(theta).to(images.device), [count, 1, *self.window], align_corners=False
+            torch.from_numpy(theta[mine]).to(images.device), [len(images), 1, *self.window], align_corners=False
         )
         if settings.elastic > 0:
             bend = random.normal(0, settings.elastic, (count, 2, 5, 5)) * (random.random((count, 1, 1, 1)) < 0.5)
-            grid = grid + _smooth_field(bend, self.window, images.device).permute(0, 2, 3, 1)
+            grid = grid + _smooth_field(bend[mine], self.window, images.device).permute(0, 2, 3, 1)
         return grid
 
-    def _change_intensity(self, random: np.random.Generator, images: torch.Tensor) -> torch.Tensor:
-        """Blur, bias field, contrast, brightness, gamma and noise, each for part of the batch."""
-        count = len(images)
+    def _change_intensity(
+        self, random: np.random.Generator, images: torch.Tensor, count: int, mine: slice
+    ) -> torch.Tensor:
+        """Blur, bias field, contrast, brightness, gamma and noise, each for part of the batch of `count`."""
         settings = self.settings
 
         def per_slice(values: NDArray[np.float64]) -> torch.Tensor:
-            return torch.from_numpy(values.astype(np.float32)).to(images.device)[:, None, None, None]
+            return torch.from_numpy(values[mine].astype(np.float32)).to(images.device)[:, None, None, None]
 
         if settings.blur_pixels > 0:
-            images = _blur_some(images, random.uniform(0.3, 1.0) * settings.blur_pixels, random.random(count) < 0.2)
+            sigma = random.uniform(0.3, 1.0) * settings.blur_pixels
+            images = _blur_some(images, sigma, (random.random(count) < 0.2)[mine])
         if settings.bias_field > 0:
             field = random.normal(0, settings.bias_field, (count, 1, 3, 3)) * (random.random((count, 1, 1, 1)) < 0.3)
-            images = images + _smooth_field(field, self.window, images.device) * (images.abs() + 1)
+            images = images + _smooth_field(field[mine], self.window, images.device) * (images.abs() + 1)
         contrast = np.exp(random.uniform(-1, 1, count) * np.log1p(settings.contrast))
         brightness = random.uniform(-1, 1, count) * settings.brightness
         images = images * per_slice(contrast) + per_slice(brightness)
@@ -148,7 +158,8 @@ class Augmenter:
         if settings.noise > 0:
             level = random.uniform(0, settings.noise, count) * (random.random(count) < 0.5)
             generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-            noise = torch.randn(images.shape, generator=generator).to(images.device)
+            # A share's numbers are at their place among the batch's, which torch draws from first to last.
+            noise = torch.randn((count, *images.shape[1:]), generator=generator)[mine].to(images.device)
             images = images + noise * per_slice(level)
         return images
 

@@ -20,13 +20,13 @@ MARGIN = 1.25
 
 @dataclass(frozen=True)
 class SliceBatch:
-    """Slices as they come from the store, before augmentation.
+    """Slices as they come from the store, before augmentation: those of a whole batch, or one process's share of it.
 
     Attributes:
         images: `(B, C·context, H, W)` float32, zero where the region reaches beyond a slice.
         targets: `(B, H, W)` uint8: 0 for background and beyond the slice, k for the k-th label, `IGNORED`.
         cases: The case of each slice, for messages.
-        views: The plane of each slice.
+        views: The plane of each slice of the whole batch.
     """
 
     images: NDArray[np.float32]
@@ -74,22 +74,28 @@ class SliceSampler:
             view: [case for case in cases if case.label_slices] for view, cases in self._cases.items()
         }
 
-    def batch(self, step: int) -> SliceBatch:
-        """The batch of a step, the same whenever and wherever it is asked for."""
+    def batch(self, step: int, share: range | None = None) -> SliceBatch:
+        """The batch of a step, the same whenever and wherever it is asked for.
+
+        Args:
+            step: From 0.
+            share: Which of its slices to read; None reads all. They are the same slices in any share.
+        """
+        share = range(self.batch_size) if share is None else share
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         channels = self.store.cases[0].images.shape[1] * self.context
-        images = np.zeros((self.batch_size, channels, *self.region), dtype=np.float32)
-        targets = np.zeros((self.batch_size, *self.region), dtype=np.uint8)
-        names, views = [], []
-        for index in range(self.batch_size):
-            # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
-            view = self.views[(step + index) % len(self.views)]
+        images = np.zeros((len(share), channels, *self.region), dtype=np.float32)
+        targets = np.zeros((len(share), *self.region), dtype=np.uint8)
+        # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
+        views = tuple(self.views[(step + index) % len(self.views)] for index in range(self.batch_size))
+        names: list[str] = []
+        for index, view in enumerate(views[: share.stop]):
             wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground[view]
             case, number, corner = self._draw(random, view, wants_foreground=bool(wants_foreground))
-            self._copy(case, number, corner, images[index], targets[index])
-            names.append(case.id)
-            views.append(view)
-        return SliceBatch(images=images, targets=targets, cases=tuple(names), views=tuple(views))
+            if index in share:  # what comes before it is drawn, so that its own draws are the same, and not read
+                self._copy(case, number, corner, images[len(names)], targets[len(names)])
+                names.append(case.id)
+        return SliceBatch(images=images, targets=targets, cases=tuple(names), views=views)
 
     def _draw(
         self, random: np.random.Generator, view: View, *, wants_foreground: bool

@@ -1,11 +1,13 @@
 """The gradient of a batch, in as many parts as the memory asks for."""
 
 import torch
+from torch import nn
 
 from medfcn.errors import TrainingError
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
+from medfcn.training.distributed import ALONE, World
 
 
 class Gradients:
@@ -16,12 +18,17 @@ class Gradients:
     not quite: batch statistics, a Dice over the batch, and means over weighted or unignored voxels are then those of
     each part. Dropout draws part by part.
 
+    Several processes each give their share of a batch, and get the gradient of the whole, whatever the loss and the
+    normalisation; there are no smaller parts then, because all would have to take them at once. Dropout draws by
+    itself in each process.
+
     Args:
         supervised: The network with the heads of its training.
         objective: What is made small.
         micro_batch: Slices in a part; starts as those of the batch.
         use_bfloat16: Whether the network works in bfloat16.
         progress: Is told when parts become smaller.
+        world: The processes that share each batch; `join` lets them meet.
 
     Attributes:
         micro_batch: Slices in a part now.
@@ -35,34 +42,47 @@ class Gradients:
         micro_batch: int,
         use_bfloat16: bool,
         progress: Progress,
+        world: World = ALONE,
     ) -> None:
         self.supervised = supervised
         self.objective = objective
         self.micro_batch = micro_batch
         self.use_bfloat16 = use_bfloat16
         self.progress = progress
+        self.world = world
+        self._called: nn.Module = supervised
         self._buffers = list(supervised.buffers())
         self._before = [buffer.clone() for buffer in self._buffers]
+
+    def join(self) -> None:
+        """Start with the first process's weights, and share every batch from now on."""
+        self.world.start_alike(self.supervised)
+        self._called = self.world.together(self.supervised)
 
     def set_gradients(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:
         """Set the gradient of every parameter.
 
         Args:
-            images: `(N, C, H, W)`.
+            images: `(N, C, H, W)`, this process's share of the batch.
             targets: `(N, H, W)`.
             seed: Of dropout.
 
         Returns:
-            The loss, a scalar without a gradient, on the network's device.
+            The loss of the batch, a scalar without a gradient, on the network's device.
 
         Raises:
-            TrainingError: One slice alone does not fit into memory.
+            TrainingError: One slice alone does not fit into memory, or a process's share does not.
         """
         self._copy(self._buffers, self._before)
         while True:
             try:
                 return self._sum_of_parts(images, targets, seed=seed)
             except torch.OutOfMemoryError as error:
+                if self.world.size > 1:
+                    raise TrainingError(
+                        f"out of GPU memory with {len(images)} slices a process; start more processes, or set a "
+                        "smaller training.batch_size, slices.window or network.width"
+                    ) from error
                 if self.micro_batch == 1:
                     raise TrainingError(
                         "out of GPU memory with one slice at a time; set a smaller slices.window or network.width, "
@@ -86,7 +106,7 @@ class Gradients:
     def _sum_of_parts(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:
         self.supervised.zero_grad(set_to_none=True)
         # Dropout draws from here, so that a step does not depend on those before it.
-        torch.manual_seed(seed)
+        torch.manual_seed(seed ^ (self.world.rank << 24))
         if len(images) <= self.micro_batch:
             loss = self._loss(images, targets)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -102,7 +122,7 @@ class Gradients:
 
     def _loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.use_bfloat16):
-            outputs = self.supervised(images)
+            outputs = self._called(images)
         loss: torch.Tensor = self.objective(outputs, targets)
         return loss
 

@@ -30,19 +30,21 @@ def identity_of(
 ) -> dict[str, Any]:
     """Everything that the steps of a training follow from, except the number of threads and the first weights.
 
-    How often to save is left out: what a training comes to does not depend on it.
+    How often to save is left out: what a training comes to does not depend on it. The number of processes counts as
+    threads do: sums are rounded otherwise, and dropout draws otherwise.
     """
     tables = to_tables(settings)
     del tables["training"]["checkpoint_seconds"]
     planned = plan.to_json()
     del planned["reasons"]
+    processes = machine.world.size
     numbers = {name: number for name, number in versions().items() if name != "python"}
     return {
         "format": _FORMAT,
         "settings": tables,
         "length": {"steps": length.steps, "budget_seconds": length.budget_seconds},
         "seed": machine.seed,
-        "device": machine.device.type,
+        "device": machine.device.type if processes == 1 else f"{processes} × {machine.device.type}",
         "versions": numbers,
         "labels": found.labels.to_json(),
         "reading": dataclasses.asdict(found.options),

@@ -20,6 +20,7 @@ from medfcn.inference.predict import load
 from medfcn.progress import Progress, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
+from medfcn.training.follow import Order
 from medfcn.training.identity import (
     identity_of,
     key_of,
@@ -83,7 +84,7 @@ class Job:
     Attributes:
         found: The cases.
         settings: All settings.
-        machine: Device, seed and clock.
+        machine: Device, seed, clock and processes.
         start: What the network's first weights are.
         length: How long; None takes the length of a stopped training, else the default.
         threads: CPU threads; None takes those of a stopped training, else whichever number is the fastest.
@@ -165,9 +166,24 @@ def _train_prepared(
             job.progress.say(f"going on after step {saved.step}")
         elif job.resume:
             job.progress.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
+        prepared_in = state.resolve()
+        machine.world.broadcast(
+            Order(
+                job.found,
+                prepared.split,
+                prepared.plan,
+                job.settings,
+                length,
+                identity["threads"],
+                prepared_in,
+                saved,
+            )
+        )
         outcome = trainer.run(length, checkpoints=checkpoints, stop=job.stop)
     seconds, used = trainer.time_used()
     record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "seed": machine.seed, **job.start.record}
+    if machine.world.size > 1:
+        record["processes"] = machine.world.size
     if length.budget_seconds is not None:
         record["budget_seconds"] = length.budget_seconds
     if prepared.split.fold:

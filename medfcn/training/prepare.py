@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.config import Settings, override
+from medfcn.config import Settings, View, override
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
@@ -278,14 +278,11 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     by_id = {case.id: case for case in found.cases}
     members = found.labels.members
     transforms = network_transforms(plan, keys=("image", "label") if members is None else ("image",))
-    made = plan.to_json()
-    what = {name: made[name] for name in ("spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     known = _known_ceilings(folder / _CEILINGS_FILE)
     with progress.task("prepare", len(split.training)) as task:
-        for case_id in split.training:
-            keys = {view: store_key(found.hashes[case_id], what | {"view": view}) for view in plan.views}
+        for case_id, keys in _keys(found, split, plan).items():
             along = [open_case(folder, key, case_id, view) for view, key in keys.items()]
             first = next(iter(keys.values()))
             if None in along or first not in known:
@@ -303,6 +300,35 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
             task.advance(case_id)
     write_json(folder / _CEILINGS_FILE, known)
     return Prepared(found, split, plan, SliceStore(tuple(stored)), ceilings)
+
+
+def reopen(found: Survey, split: Split, plan: Plan, folder: Path) -> Prepared:
+    """What another process has prepared in `folder`, without the ceilings.
+
+    Raises:
+        DatasetError: A case is not there.
+    """
+    stored = []
+    for case_id, keys in _keys(found, split, plan).items():
+        for view, key in keys.items():
+            case = open_case(folder, key, case_id, view)
+            if case is None:
+                raise DatasetError(
+                    f"{case_id}: its prepared slices are not seen in {folder} from here; put the run folder on a "
+                    "file system that all machines share"
+                )
+            stored.append(case)
+    return Prepared(found, split, plan, SliceStore(tuple(stored)), {})
+
+
+def _keys(found: Survey, split: Split, plan: Plan) -> dict[str, dict[View, str]]:
+    """The store's key of each training case's slices along each view."""
+    made = plan.to_json()
+    what = {name: made[name] for name in ("spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
+    return {
+        case_id: {view: store_key(found.hashes[case_id], what | {"view": view}) for view in plan.views}
+        for case_id in split.training
+    }
 
 
 def _known_ceilings(path: Path) -> dict[str, float]:

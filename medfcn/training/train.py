@@ -8,12 +8,13 @@ from pathlib import Path
 
 from medfcn.config import Settings, budget_seconds, override, read_settings
 from medfcn.errors import SettingsError
-from medfcn.inference.devices import choose_device
 from medfcn.progress import Progress, Silent
 from medfcn.slices.plan import Plan
 from medfcn.slices.views import parse_views
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
+from medfcn.training.distributed import joined
 from medfcn.training.folds import Folds, Split
+from medfcn.training.follow import Order, train_along
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.lock import locked
 from medfcn.training.prepare import (
@@ -74,6 +75,9 @@ def train(
 ) -> Run:
     """Train a fully convolutional network on the slices of a data set's volumes.
 
+    In processes that `torchrun` started, all call it alike: they share every batch, the first one writes the run
+    folder, and all return the same.
+
     Args:
         dataset: A folder with `images/` and `labels/`, a Decathlon or nnU-Net folder, or a CSV or TSV of files.
         output: The run folder to make.
@@ -97,7 +101,7 @@ def train(
             set and seed.
         folds: Train so many folds one after the other, into `output/fold_1` and so on, sharing the budget. Once all
             are there, `output/validation` scores every case by the fold that had not seen it.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; each of several processes takes the GPU of its number.
         threads: CPU threads of torch; None takes one or all cores, whichever is faster here and now.
         seed: Of every random number.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
@@ -119,41 +123,57 @@ def train(
         TrainingStoppedError: `stop` was asked to.
         TrainingError: Training cannot go on, is at work in the folder already, or cannot be resumed as something
             else.
+        ProcessError: Another process met an error, or vanished.
     """
     if resume and overwrite:
         raise SettingsError("resume and overwrite are given together; give one of them")
+    started, used = time.monotonic(), cpu_seconds()
     say, folder, stop = progress or Silent(), Path(output), stop or Stop()
-    machine = Machine(choose_device(device), seed, started=time.monotonic(), cpu_started=cpu_seconds())
-    chosen_folds = Folds.of(fold, folds)
-    targets = (folder,) if chosen_folds is None else chosen_folds.folders(folder)
-    todo = [target for target in targets if not (resume and is_finished(target))]
-    if not todo:
-        return finished_run(folder, say) if chosen_folds is None else finished_folds(folder, chosen_folds, say)
-    if resume:
-        require_stopped(folder, targets)
-    elif overwrite or chosen_folds is None:
-        require_free_or_locked(folder if len(targets) > 1 else targets[0], overwrite=overwrite)
-    with ExitStack() as locks, stopping(todo, stop):
-        for target in todo:
-            locks.enter_context(locked(target, say))
-        if chosen_folds is not None:
-            require_place(folder, chosen_folds, resume=resume, overwrite=overwrite)
-        elif not resume and not overwrite:
-            require_free(folder)
-        start = find_start(init, encoder_weights, output=folder)
-        chosen = _resolved(settings, start, preset=preset, context=context, views=views)
-        length = length_of(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
-        label_map = label_map_of(labels, chosen)
-        cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
-        found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
-        job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
-        if chosen_folds is not None:
-            return train_folds(folder, chosen_folds, job, overwrite=overwrite)
-        split, made = plan_training(found, chosen, seed=seed, like=start.plan)
-        start.require_fit(as_planned(chosen, made), made, found.labels)
-        if overwrite:
-            clear_folds(folder, say)
-        return train_into(folder, job, split, made)
+    with joined(device) as (world, own_device):
+        machine = Machine(own_device, seed, started=started, cpu_started=used, world=world)
+        if not world.is_first:
+            return _follow(machine, stop)
+        chosen_folds = Folds.of(fold, folds)
+        targets = (folder,) if chosen_folds is None else chosen_folds.folders(folder)
+        todo = [target for target in targets if not (resume and is_finished(target))]
+        if not todo:
+            done = finished_run(folder, say) if chosen_folds is None else finished_folds(folder, chosen_folds, say)
+            return world.broadcast(done)
+        if resume:
+            require_stopped(folder, targets)
+        elif overwrite or chosen_folds is None:
+            require_free_or_locked(folder if len(targets) > 1 else targets[0], overwrite=overwrite)
+        with ExitStack() as locks, stopping(todo, stop):
+            for target in todo:
+                locks.enter_context(locked(target, say))
+            if chosen_folds is not None:
+                require_place(folder, chosen_folds, resume=resume, overwrite=overwrite)
+            elif not resume and not overwrite:
+                require_free(folder)
+            start = find_start(init, encoder_weights, output=folder)
+            chosen = _resolved(settings, start, preset=preset, context=context, views=views)
+            world.share(chosen.training.batch_size)
+            length = length_of(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
+            label_map = label_map_of(labels, chosen)
+            cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
+            found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
+            job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
+            if chosen_folds is not None:
+                return world.broadcast(train_folds(folder, chosen_folds, job, overwrite=overwrite))
+            split, made = plan_training(found, chosen, seed=seed, like=start.plan)
+            start.require_fit(as_planned(chosen, made), made, found.labels)
+            if overwrite:
+                clear_folds(folder, say)
+            return world.broadcast(train_into(folder, job, split, made))
+
+
+def _follow(machine: Machine, stop: Stop) -> Run:
+    """Take part in every training that the first process begins, and return what it returns."""
+    while True:
+        told: Order | Run = machine.world.broadcast(None)
+        if isinstance(told, Run):
+            return told
+        train_along(told, machine, stop)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from medfcn.networks.fcn import FCN, channels_last
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
-from medfcn.slices.augment import Augmenter
-from medfcn.slices.sampler import SliceSampler
 from medfcn.training.averaging import AveragedWeights
+from medfcn.training.batches import Batches
+from medfcn.training.distributed import ALONE, World
 from medfcn.training.gradients import Gradients
 from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 from medfcn.training.prepare import Prepared
@@ -37,7 +37,6 @@ from medfcn.training.resume import Checkpoints, State
 from medfcn.training.schedule import Length, StepClock, learning_rate
 from medfcn.training.stop import Stop
 from medfcn.training.validate import mean_dice
-from medfcn.volumes import IGNORED
 
 _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
@@ -54,12 +53,14 @@ class Machine:
         seed: Of every random number.
         started: `time.monotonic()` when the command began; budgets count from here.
         cpu_started: CPU seconds that the process had used by then, for other things.
+        world: The processes that train together.
     """
 
     device: torch.device
     seed: int
     started: float
     cpu_started: float = 0.0
+    world: World = ALONE
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,15 @@ class Outcome:
 
 
 class Trainer:
-    """One training, from its first step to its last.
+    """One training, from its first step to its last, in this process and in those it shares its batches with.
+
+    The first process alone validates, writes and speaks; the others make the same steps.
 
     Args:
         prepared: Cases, plan and slices.
         settings: All settings.
-        machine: Device, seed and clock.
-        network: As it starts.
+        machine: Device, seed, clock and processes.
+        network: As it starts; in other processes than the first, of the same shape.
         log: Gets a row for each epoch.
         progress: Where messages go.
     """
@@ -108,18 +111,9 @@ class Trainer:
         self.progress = progress
         plan, device = prepared.plan, machine.device
         self.label_count = len(prepared.survey.labels.entries)
-        self.sampler = SliceSampler(
-            prepared.store,
-            window=plan.window,
-            context=plan.context,
-            batch_size=plan.batch_size,
-            foreground_share=settings.training.foreground_share,
-            seed=machine.seed,
-        )
+        share = machine.world.share(plan.batch_size)
+        self.batches = Batches(prepared, settings, seed=machine.seed, share=share, device=device)
         members = prepared.survey.labels.members
-        self.augmenter = Augmenter(
-            settings.augment, plan.window, self.label_count, plan.mirror_axes, machine.seed, members
-        )
         training = settings.training
         self.supervised = SupervisedFCN(
             channels_last(network.to(device)),
@@ -132,7 +126,10 @@ class Trainer:
         self.optimiser = build_optimiser(self.supervised, training)
         self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
         self.objective = Objective.of(
-            settings, self.label_count, members=None if members is None else torch.tensor(members)
+            settings,
+            self.label_count,
+            members=None if members is None else torch.tensor(members),
+            shared=machine.world.shared,
         ).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
@@ -142,6 +139,7 @@ class Trainer:
             micro_batch=plan.batch_size,
             use_bfloat16=self.use_bfloat16,
             progress=progress,
+            world=machine.world,
         )
         self.step, self.is_judged = 0, True
         self.total: int | None = None
@@ -153,11 +151,14 @@ class Trainer:
         self._stop = Stop()
 
     def fastest_threads(self) -> int:
-        """The number of CPU threads with which a step takes less time; the network is left as it is."""
-        if self.machine.device.type != "cpu":
+        """The number of CPU threads with which a step takes less time; the network is left as it is.
+
+        Where several processes share a machine's cores, the number that each was given.
+        """
+        if self.machine.device.type != "cpu" or self.machine.world.size > 1:
             return torch.get_num_threads()
         supervised = copy.deepcopy(self.supervised).train()
-        images, targets = self._batch(0)
+        images, targets = self.batches.of(0)
 
         def work() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bfloat16):
@@ -184,6 +185,7 @@ class Trainer:
         self._checkpoints, self._stop = checkpoints, stop or Stop()
         try:
             with self._stop.looking():
+                self.gradients.join()
                 total = self.total or length.steps or self._measure(length)
                 self.total = total
                 self._go_on(total)
@@ -210,7 +212,8 @@ class Trainer:
             self._leave_if_asked()
             if self._checkpoints is not None and self._checkpoints.is_due:
                 self._save()
-        self.total = self._fix_steps(clock, length)
+        world = self.machine.world
+        self.total = world.broadcast(self._fix_steps(clock, length) if world.is_first else None)
         self._save()
         return self.total
 
@@ -259,6 +262,14 @@ class Trainer:
                 self._leave_if_asked()
 
     def _judge(self, total: int, *, validate: bool) -> None:
+        """What is due after a step, in the first process; the others wait where it may take long."""
+        if self.machine.world.is_first:
+            self._record(total, validate=validate)
+        self.is_judged = True
+        if validate:
+            self.machine.world.wait()
+
+    def _record(self, total: int, *, validate: bool) -> None:
         """What is due after a step: a validation, a row of the log, a checkpoint."""
         step, epoch_steps = self.step, self.settings.training.epoch_steps
         dice = self._validate(self.prepared.split.validation) if validate else None
@@ -284,13 +295,28 @@ class Trainer:
             self._checkpoints.write(self.state())
 
     def _leave_if_asked(self) -> None:
-        """Save and leave, when that was asked for."""
-        if not self._stop.is_asked:
-            return
-        self._save()
+        """Save and leave after a step, when any process was asked to."""
+        number = self.machine.world.largest(self._asked())
+        if number:
+            self._save()
+            self.machine.world.wait()
+            raise self._stopped(number)
+
+    def _leave_validation_if_asked(self) -> None:
+        """Save and leave in between; the other processes only wait, and end with this one."""
+        number = self._asked()
+        if number:
+            self._save()
+            raise self._stopped(number)
+
+    def _asked(self) -> int:
+        """The number of the signal that asked this process to stop, 0 for none."""
+        return self._stop.signal_number if self._stop.is_asked else 0
+
+    def _stopped(self, signal_number: int) -> TrainingStoppedError:
         of = "" if self.total is None else f" of {self.total}"
         how = "" if self._checkpoints is None else ", which is saved; go on with the same command and --resume"
-        raise TrainingStoppedError(f"stopped after step {self.step}{of}{how}", signal_number=self._stop.signal_number)
+        return TrainingStoppedError(f"stopped after step {self.step}{of}{how}", signal_number=signal_number)
 
     def state(self) -> State:
         """Where the training stands; its tensors are those in use."""
@@ -347,7 +373,7 @@ class Trainer:
     def _step(self, total: int | None) -> None:
         """One optimiser step."""
         step = self.step
-        images, targets = self._batch(step)
+        images, targets = self.batches.of(step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * self._learning_rate(step, total)
         set_training_mode(self.supervised, self.settings.training)
@@ -355,7 +381,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.supervised.parameters(), self.settings.training.gradient_clip)
         value, size = torch.stack([loss, norm]).tolist()  # together, so that a GPU is waited for once
         if not math.isfinite(value) or not math.isfinite(size):
-            names = ", ".join(sorted(set(self.sampler.batch(step).cases))[:8])
+            names = ", ".join(self.batches.cases(step)[:8])
             what = f"the gradient's norm is {size}" if math.isfinite(value) else f"the loss is {value}"
             raise TrainingError(
                 f"step {step + 1}: {what}; its slices are of {names}; look at these volumes, or lower "
@@ -366,29 +392,12 @@ class Trainer:
         self.losses.append(value)
         self.step, self.is_judged = step + 1, False
 
-    def _batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The augmented images and targets of a step, on the device."""
-        device = self.machine.device
-        batch = self.sampler.batch(step)
-        largest = len(self.prepared.survey.labels.parts)
-        beyond = (batch.targets > largest) & (batch.targets != IGNORED)
-        if beyond.any():
-            index, *_ = (int(found[0]) for found in np.nonzero(beyond))
-            raise TrainingError(
-                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
-                f"{largest} labels; they are damaged: start again with --overwrite"
-            )
-        images = torch.from_numpy(batch.images).to(device)
-        targets = torch.from_numpy(batch.targets).to(device)
-        images, targets = self.augmenter(images, targets, step=step, views=batch.views)
-        return images.contiguous(memory_format=torch.channels_last), targets
-
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.averaged.network.state_dict().items()}
 
     def _validate(self, ids: Sequence[str]) -> float:
         cases = self.prepared.cases(ids)
-        return mean_dice(self._model(), cases, self.prepared, before_each=self._leave_if_asked)
+        return mean_dice(self._model(), cases, self.prepared, before_each=self._leave_validation_if_asked)
 
     def _model(self) -> Model:
         prepared = self.prepared

@@ -228,3 +228,19 @@ def test_a_pixel_between_a_label_and_what_is_ignored_is_never_background() -> No
         _, found = _augmenter(changed, window, labels=1)(images, targets, step=step, views=_axial(images))
         inner = found[:, 6:-6, 6:-6]  # beyond the region is background
         assert set(inner.unique().tolist()) == {1, IGNORED}
+
+
+@pytest.mark.parametrize("window", [(24, 32), (9, 7)])
+@pytest.mark.parametrize("step", range(4))
+def test_a_share_is_augmented_as_in_the_whole_batch(window: tuple[int, int], step: int) -> None:
+    """Noise, too, also where a slice's pixels are no multiple of what torch draws at once."""
+    augmenter = Augmenter(dataclasses.replace(AugmentSettings(), mirror="always"), window, 3, (0, 2), 7)
+    images, targets = _batch(window, count=7)
+    targets[5] = IGNORED  # one share has voxels to ignore, the others none
+    views: tuple[View, ...] = ("axial", "coronal", "sagittal") * 2 + ("axial",)
+    whole, moved = augmenter(images, targets, step=step, views=views)
+    for share in (range(3), range(3, 5), range(5, 7)):
+        mine = slice(share.start, share.stop)
+        found, found_targets = augmenter(images[mine], targets[mine], step=step, views=views, share=share)
+        assert torch.equal(found, whole[mine])
+        assert torch.equal(found_targets, moved[mine])

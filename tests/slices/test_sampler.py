@@ -1,6 +1,7 @@
 """Training batches follow from seed and step alone, hold the right voxels, and favour the foreground."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -152,3 +153,28 @@ def test_a_batch_shares_its_slices_evenly_among_the_views() -> None:
         assert batch.targets[:6, 2:-2, 3:-3].any(axis=(1, 2)).all()
     single = _sampler(SliceStore(tuple(cases)), batch_size=1)
     assert {single.batch(step).views for step in range(3)} == {(view,) for view in VIEWS}
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_shares_of_a_batch_are_its_slices_and_nothing_else_is_read(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler = _sampler(STORE, window=(16, 24))
+    read: list[str] = []
+    original = SliceSampler._copy
+
+    def copy(self: SliceSampler, case: StoredCase, *arguments: object) -> None:
+        read.append(case.id)
+        original(self, case, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SliceSampler, "_copy", copy)
+    for step in range(4):
+        whole = sampler.batch(step)
+        edges = [round(8 * part / count) for part in range(count + 1)]
+        read.clear()
+        shares = [sampler.batch(step, range(*edge)) for edge in itertools.pairwise(edges)]
+        assert len(read) == 8
+        assert np.array_equal(np.concatenate([share.images for share in shares]), whole.images)
+        assert np.array_equal(np.concatenate([share.targets for share in shares]), whole.targets)
+        assert sum((share.cases for share in shares), ()) == whole.cases
+        assert all(share.views == whole.views for share in shares)

@@ -1,0 +1,65 @@
+"""The batches of a training: drawn, augmented and on the device."""
+
+import numpy as np
+import torch
+
+from medfcn.config import Settings
+from medfcn.errors import TrainingError
+from medfcn.slices.augment import Augmenter
+from medfcn.slices.sampler import SliceSampler
+from medfcn.training.prepare import Prepared
+from medfcn.volumes import IGNORED
+
+
+class Batches:
+    """One process's share of each step's batch; all of it where there is one process.
+
+    Args:
+        prepared: Cases, plan and slices.
+        settings: Of sampling and augmentation.
+        seed: Of the whole training.
+        share: Which slices of every batch.
+        device: Where they are wanted.
+    """
+
+    def __init__(
+        self, prepared: Prepared, settings: Settings, *, seed: int, share: range, device: torch.device
+    ) -> None:
+        plan, labels = prepared.plan, prepared.survey.labels
+        self.share = share
+        self.device = device
+        self.sampler = SliceSampler(
+            prepared.store,
+            window=plan.window,
+            context=plan.context,
+            batch_size=plan.batch_size,
+            foreground_share=settings.training.foreground_share,
+            seed=seed,
+        )
+        self.augmenter = Augmenter(
+            settings.augment, plan.window, len(labels.entries), plan.mirror_axes, seed, labels.members
+        )
+        self._largest = len(labels.parts)
+
+    def of(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The augmented images and targets of a step.
+
+        Raises:
+            TrainingError: The prepared slices are damaged.
+        """
+        batch = self.sampler.batch(step, self.share)
+        beyond = (batch.targets > self._largest) & (batch.targets != IGNORED)
+        if beyond.any():
+            index, *_ = (int(found[0]) for found in np.nonzero(beyond))
+            raise TrainingError(
+                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
+                f"{self._largest} labels; they are damaged: start again with --overwrite"
+            )
+        images = torch.from_numpy(batch.images).to(self.device)
+        targets = torch.from_numpy(batch.targets).to(self.device)
+        images, targets = self.augmenter(images, targets, step=step, views=batch.views, share=self.share)
+        return images.contiguous(memory_format=torch.channels_last), targets
+
+    def cases(self, step: int) -> tuple[str, ...]:
+        """The cases of the whole batch of a step, each once."""
+        return tuple(sorted(set(self.sampler.batch(step).cases)))

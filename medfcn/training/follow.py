@@ -1,0 +1,61 @@
+"""What every process of a training but the first does: its share of each step, as the first one says.
+
+It reads no volume and writes no file. The prepared slices lie in the run folder, on a file system that all see.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from medfcn.config import Settings
+from medfcn.inference.devices import using_threads
+from medfcn.progress import Silent
+from medfcn.slices.plan import Plan
+from medfcn.training.folds import Split
+from medfcn.training.prepare import Survey, reopen
+from medfcn.training.record import Log
+from medfcn.training.resume import State
+from medfcn.training.schedule import Length
+from medfcn.training.start import Start
+from medfcn.training.stop import Stop
+from medfcn.training.trainer import Machine, Trainer
+
+
+@dataclass(frozen=True)
+class Order:
+    """One training, as the first process tells it to the others.
+
+    Attributes:
+        found: The cases.
+        split: Which of them are trained on.
+        plan: How volumes became slices.
+        settings: All settings, as planned.
+        length: How long.
+        threads: CPU threads of each process.
+        folder: Where the slices lie.
+        saved: Where a stopped training stood; None for a new one.
+    """
+
+    found: Survey
+    split: Split
+    plan: Plan
+    settings: Settings
+    length: Length
+    threads: int
+    folder: Path
+    saved: State | None
+
+
+def train_along(order: Order, machine: Machine, stop: Stop) -> None:
+    """Make every step of a training that the first process begins now."""
+    prepared = reopen(order.found, order.split, order.plan, order.folder)
+    device = machine.device
+    with using_threads(order.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # The weights are those of the first process as soon as they meet.
+        network = Start().network(order.settings, order.plan, order.found.labels, progress=Silent())
+        log = Log(order.folder.parent / "log.csv", started=machine.started)
+        trainer = Trainer(prepared, order.settings, machine, network, log=log, progress=Silent())
+        if order.saved is not None:
+            trainer.restore(order.saved)
+        trainer.run(order.length, stop=stop)
