@@ -167,6 +167,8 @@ class AugmentSettings:
     """Largest standard deviation of added Gaussian noise, after normalisation."""
     blur_pixels: float = 1.0
     """Largest standard deviation of Gaussian blur."""
+    low_resolution: float = 1.0
+    """Largest relative coarsening: 1.0 shows pixels up to twice as large, as another scanner might."""
     bias_field: float = 0.15
     """Standard deviation of a smooth change of brightness, after normalisation."""
     contrast: float = 0.25
@@ -185,6 +187,7 @@ class AugmentSettings:
             "elastic",
             "noise",
             "blur_pixels",
+            "low_resolution",
             "bias_field",
             "contrast",
             "brightness",

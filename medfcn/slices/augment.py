@@ -135,7 +135,7 @@ class Augmenter:
     def _change_intensity(
         self, random: np.random.Generator, images: torch.Tensor, count: int, mine: slice
     ) -> torch.Tensor:
-        """Blur, bias field, contrast, brightness, gamma and noise, each for part of the batch of `count`."""
+        """Blur, coarser pixels, bias field, contrast, brightness, gamma, noise: each for part of `count` slices."""
         settings = self.settings
 
         def per_slice(values: NDArray[np.float64]) -> torch.Tensor:
@@ -144,6 +144,9 @@ class Augmenter:
         if settings.blur_pixels > 0:
             sigma = random.uniform(0.3, 1.0) * settings.blur_pixels
             images = _blur_some(images, sigma, (random.random(count) < 0.2)[mine])
+        if settings.low_resolution > 0:
+            factor = 1 + random.uniform(0, 1) * settings.low_resolution
+            images = _coarsen_some(images, factor, (random.random(count) < 0.125)[mine])
         if settings.bias_field > 0:
             field = random.normal(0, settings.bias_field, (count, 1, 3, 3)) * (random.random((count, 1, 1, 1)) < 0.3)
             images = images + _smooth_field(field[mine], self.window, images.device) * (images.abs() + 1)
@@ -201,3 +204,15 @@ def _blur_some(images: torch.Tensor, sigma: float, chosen: NDArray[np.bool_]) ->
     flat = functional.conv2d(flat, kernel.reshape(1, 1, -1, 1))
     flat = functional.conv2d(flat, kernel.reshape(1, 1, 1, -1))
     return images.index_copy(0, index, flat.reshape(shape))
+
+
+def _coarsen_some(images: torch.Tensor, factor: float, chosen: NDArray[np.bool_]) -> torch.Tensor:
+    """The chosen slices of a batch as pixels larger by a factor would show them."""
+    if not chosen.any():
+        return images
+    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    height, width = images.shape[2:]
+    coarse = (max(1, round(height / factor)), max(1, round(width / factor)))
+    part = functional.interpolate(images[index], size=coarse, mode="bilinear", antialias=True)
+    part = functional.interpolate(part, size=(height, width), mode="bilinear")
+    return images.index_copy(0, index, part)

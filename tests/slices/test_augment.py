@@ -244,3 +244,16 @@ def test_a_share_is_augmented_as_in_the_whole_batch(window: tuple[int, int], ste
         found, found_targets = augmenter(images[mine], targets[mine], step=step, views=views, share=share)
         assert torch.equal(found, whole[mine])
         assert torch.equal(found_targets, moved[mine])
+
+
+def test_coarser_pixels_keep_means_and_take_detail_away() -> None:
+    window = (32, 48)
+    images, targets = _batch(window, count=64, channels=1)
+    found, moved = _augmenter({"low_resolution": 3.0}, window)(images, targets, step=0, views=_axial(images))
+    whole = _centre(images, window)
+    changed = [index for index in range(64) if not torch.allclose(found[index], whole[index], atol=2e-4)]
+    assert 0 < len(changed) < 24
+    for index in changed:
+        assert found[index].std() < 0.9 * whole[index].std()
+        assert abs(float(found[index].mean() - whole[index].mean())) < 0.05
+    assert torch.equal(moved, _centre(targets, window).long())

@@ -107,7 +107,9 @@ def test_a_label_counts_by_its_share_of_what_is_known() -> None:
     np.testing.assert_array_equal(parts_to_network(parts, grid, members_of(NESTED))[clear], expected[clear])
 
 
-STRONG = AugmentSettings(noise=0, blur_pixels=0, bias_field=0, contrast=0, brightness=0, gamma=0, mirror="always")
+STRONG = AugmentSettings(
+    noise=0, blur_pixels=0, low_resolution=0, bias_field=0, contrast=0, brightness=0, gamma=0, mirror="always"
+)
 AXIAL = ("axial",) * 4
 
 
