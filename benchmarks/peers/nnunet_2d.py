@@ -1,4 +1,4 @@
-"""nnU-Net 2D, trained for a number of CPU seconds; `accuracy_for_cost.py` runs this with the Python that has nnunetv2.
+"""nnU-Net 2D, trained for CPU seconds; `accuracy_for_cost.py` runs this with the Python that has nnunetv2.
 
     python benchmarks/peers/nnunet_2d.py SECONDS --seed 0 --points 300 600
 
@@ -6,9 +6,9 @@ Data, plans and folders are nnU-Net's own (`nnUNet_raw`, `nnUNet_preprocessed`, 
 loss, augmentation, optimiser and sampling: each step is `nnUNetTrainer.train_step` on fold `all`. Three things differ
 from `nnUNetv2_train`, all in its favour: the learning rate falls by its polynomial with every step, and to nothing at
 the end of the budget; batches to validate on, which are only logged, are left out, and so is the validation after the
-training. What `nnUNetv2_predict` needs is left at each of the points, as `checkpoint_<seconds>.pth`, and at the end as
-`checkpoint_final.pth`; `points.json` tells the CPU seconds and steps until then. A training that was stopped goes on
-from the last minutes when it is started again.
+training. What `nnUNetv2_predict` needs is left at each of the points, as `checkpoint_<seconds>.pth`, and in the end
+as `checkpoint_final.pth`; `points.json` tells the CPU seconds and steps until then. A training that was stopped goes
+on from where it last saved, 120 CPU seconds ago at most.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Budgeted:
             found = json.loads(self.notes.read_text())
             self.before, self.steps, self.points = found["cpu_seconds"], found["steps"], found["points"]
         random.seed(seed + self.steps)
-        np.random.seed(seed + self.steps)
+        np.random.seed(seed + self.steps)  # noqa: NPY002 (nnU-Net draws from it)
         torch.manual_seed(seed + self.steps)
         self.trainer.on_train_start()
         if is_resumed:
