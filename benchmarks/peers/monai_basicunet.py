@@ -39,7 +39,7 @@ SLICE = (48, 64)
 """Holds every axial slice of this set, and can be halved four times."""
 
 BATCH, LARGEST_RATE = 32, 1e-3
-CPU_SECONDS_TO_END = 2.0
+CPU_SECONDS_TO_END = 3.0
 """For the last step, saving, and the end of the process."""
 
 
