@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -79,7 +80,11 @@ def run_measured(command: Sequence[str], log: Path, **variables: str) -> Used:
         started = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | ONE_THREAD | variables
         )
-        _, status, usage = os.wait4(started.pid, 0)
+        try:
+            _, status, usage = os.wait4(started.pid, 0)
+        except BaseException:
+            started.terminate()
+            raise
     started.returncode = os.waitstatus_to_exitcode(status)
     if started.returncode != 0:
         raise SystemExit(f"{Path(command[0]).name} ended with status {started.returncode}; what it said is in {log}")
@@ -308,6 +313,8 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
+    # So that a training ends with the script that started it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     bench = Bench(given.data.resolve(), given.output.resolve(), str(Path(given.peers).absolute()))
     methods: dict[str, Callable[[float, int], None]] = {
         "monai": lambda seconds, seed: run_monai(bench, seconds, seed),

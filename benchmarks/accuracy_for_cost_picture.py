@@ -27,7 +27,7 @@ LOOKS = {
     "medfcn": Look("medfcn", "#0072B2", "o"),
     "medfcn_one_slice": Look("medfcn, one slice in", "#56B4E9", "s"),
     "nnunet": Look("nnU-Net 2D", "#D55E00", "D"),
-    "monai": Look("MONAI loop, BasicUNet", "#009E73", "^"),
+    "monai": Look("MONAI BasicUNet", "#009E73", "^"),
 }
 WIDTH_PIXELS, HEIGHT_PIXELS, PIXELS_PER_INCH = 900, 520, 120
 LEAST_GAP = 0.05
@@ -113,6 +113,7 @@ def draw_picture(runs: Sequence[dict[str, Any]], path: Path) -> None:
         SystemExit: There are no runs.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     points = [point for point in points_of(runs) if point.is_default]
@@ -155,10 +156,10 @@ def draw_picture(runs: Sequence[dict[str, Any]], path: Path) -> None:
     low, high = axes.get_ylim()
     heights = spread_out([dice for _, _, dice in ends], LEAST_GAP * (high - low))
     for (look, seconds, dice), height in zip(ends, heights, strict=True):
-        # Beside the last point, moved up where another name stands.
+        # Beside the last point, moved up where another name stands, and legible over another line.
         axes.annotate(
             look.name, (seconds, dice), xytext=(1.06 * seconds, height), color=look.colour, va="center", fontsize=9,
-            annotation_clip=False,
+            annotation_clip=False, path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     if any(point.is_on_the_way for point in points):
         note = "hollow: on the way through a longer training"
