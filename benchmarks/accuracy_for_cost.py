@@ -1,0 +1,340 @@
+"""Dice for CPU seconds of training: medfcn, nnU-Net 2D and a plain MONAI loop on one split, in one picture.
+
+    python benchmarks/accuracy_for_cost.py DATA OUTPUT --method medfcn --seconds 60 300 600 --seeds 0 1 2
+    python benchmarks/accuracy_for_cost.py DATA OUTPUT --method monai --seconds 540 1620
+    python benchmarks/accuracy_for_cost.py DATA OUTPUT --method nnunet --seconds 2500 --points 300 600 1250 --peers PYTHON
+    python benchmarks/accuracy_for_cost.py DATA OUTPUT --table --picture benchmarks/pictures/accuracy_for_cost.png
+
+DATA is the Decathlon's hippocampus, a folder with `images/` and `labels/`. All train on the volumes that are not in
+`hippocampus_test.txt` and are scored on those that are, with medfcn's `evaluate`, on the volumes' own grids; nothing is
+chosen there. PYTHON is that of an environment with nnunetv2:
+
+    python3 -m venv peers && peers/bin/pip install -c constraints.txt nnunetv2
+
+A training is a command of its own with one thread; its CPU seconds, user and system, children included, are what the
+system says when it ends. medfcn is told a number of steps, found by running 60 and 260 of them; the peers have a clock
+of CPU seconds that ends their training and shapes their learning rate (`peers/`). Each training and its scores are a
+line of `OUTPUT/runs.jsonl`, and what stands there is not run again; nnU-Net also goes on where it was stopped.
+"""  # noqa: E501
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from accuracy_for_cost_picture import draw_picture, table_of
+
+from medfcn.evaluation import evaluate
+from medfcn.files import read_ids, write_csv
+
+HERE = Path(__file__).resolve().parent
+TEST_FILE = HERE / "hippocampus_test.txt"
+LABELS = "hippocampus=1+2"
+MEDFCN = {"medfcn": (), "medfcn_one_slice": ("--context", "1")}
+"""What each method adds to `medfcn train`."""
+
+CALIBRATION_STEPS = (60, 260)
+LEAST_SHARE, AIMED_SHARE = 0.97, 0.985
+"""Of the seconds asked for: less than the first, or more than all, and the steps are corrected."""
+
+NNUNET_DATASET = "Dataset001_Hippocampus"
+NNUNET_BATCH = 32
+"""Its own plan, made for a GPU, says 223 slices: seven times fewer steps."""
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+ONE_THREAD |= {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a command took.
+
+    Attributes:
+        cpu_seconds: User and system time, with all its children.
+        peak_mb: The largest resident size of it or of a child. The system counts from the fork on, so it is at least
+            that of this process, which holds no torch.
+    """
+
+    cpu_seconds: float
+    peak_mb: float
+
+
+def run_measured(command: Sequence[str], log: Path, **variables: str) -> Used:
+    """Run a command to its end, with what it says in a file.
+
+    Raises:
+        SystemExit: It failed; the message names the file.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | ONE_THREAD | variables
+        )
+        try:
+            _, status, usage = os.wait4(started.pid, 0)
+        except BaseException:
+            started.terminate()
+            raise
+    started.returncode = os.waitstatus_to_exitcode(status)
+    if started.returncode != 0:
+        raise SystemExit(f"{Path(command[0]).name} ended with status {started.returncode}; what it said is in {log}")
+    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def next_steps(seconds: float, runs: Sequence[tuple[int, float]]) -> int:
+    """Steps of a training that takes some CPU seconds: on the line through the runs, from the nearest of them.
+
+    Args:
+        seconds: CPU seconds of the whole command.
+        runs: Steps and CPU seconds of at least two other runs.
+
+    Example:
+        >>> next_steps(60.0, [(60, 16.0), (260, 26.0)])
+        940
+    """
+    steps, taken = np.array(runs, dtype=float).T
+    # Weighted so that runs count by their relative errors: that of a long run is large in seconds.
+    pace = np.polyfit(steps, taken, 1, w=1 / taken)[0]
+    nearest = int(np.argmin(np.abs(taken - seconds)))
+    return int(steps[nearest] + (seconds - taken[nearest]) / pace + 1e-9)
+
+
+class Bench:
+    """The data, where results go, and the runs there so far."""
+
+    def __init__(self, data: Path, output: Path, peers: str) -> None:
+        self.data, self.output, self.peers = data, output, peers
+        ids = sorted(path.name.removesuffix(".nii.gz") for path in (data / "images").glob("*.nii.gz"))
+        self.test = list(read_ids(TEST_FILE))
+        if missing := set(self.test) - set(ids):
+            raise SystemExit(f"{data}/images: {len(missing)} of the test volumes are not there; give the hippocampus")
+        self.training = [one for one in ids if one not in self.test]
+        output.mkdir(parents=True, exist_ok=True)
+        self.groups = output / "groups.csv"
+        # Two sides of one person stand next to each other in this set's numbers.
+        write_csv(self.groups, ("id", "group"), [(one, f"person_{(int(one.split('_')[1]) + 1) // 2}") for one in ids])
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """What stands in a file of lines of JSON."""
+        path = self.output / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+    def add(self, name: str, line: dict[str, Any]) -> None:
+        with (self.output / name).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+    def is_done(self, **wanted: Any) -> bool:
+        return any(wanted.items() <= run.items() for run in self.lines("runs.jsonl"))
+
+    def score(self, masks: Path) -> dict[str, Any]:
+        """Scores of the test volumes."""
+        references = {one: self.data / "labels" / f"{one}.nii.gz" for one in self.test}
+        found = {one: masks / f"{one}.nii.gz" for one in self.test if (masks / f"{one}.nii.gz").is_file()}
+        table = evaluate(found, references, labels=LABELS)
+        dices, distances = [row.dice for row in table.rows], [row.hd95_mm for row in table.rows]
+        return {
+            "cases": len(table.rows), "dice": float(np.mean(dices)), "median": float(np.median(dices)),
+            "worst": min(dices), "hd95_mm": float(np.mean(distances)),
+        }  # fmt: skip
+
+    def predicted(self, masks: Path, command: Sequence[str], log: Path, **variables: str) -> dict[str, Any]:
+        """Predict the test volumes with a command, and score them."""
+        shutil.rmtree(masks, ignore_errors=True)
+        used = run_measured(command, log, **variables)
+        each = used.cpu_seconds / len(self.test)
+        return self.score(masks) | {"predict_cpu_seconds": round(each, 3), "predict_peak_mb": round(used.peak_mb)}
+
+
+def trained(used: Used, *, before: float = 0.0) -> dict[str, float]:
+    return {"cpu_seconds": round(before + used.cpu_seconds, 1), "peak_mb": round(used.peak_mb)}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {name: version(name) for name in packages}
+
+
+def processor() -> str:
+    with Path("/proc/cpuinfo").open() as file:
+        return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
+
+
+def run_medfcn(bench: Bench, method: str, seconds: float, seed: int, attempts: int) -> None:
+    """Train until the CPU seconds are near those asked for, then predict without and with mirror images."""
+    folder = bench.output / method / f"{seconds:g}s_seed{seed}"
+    medfcn = [sys.executable, "-m", "medfcn"]
+    fixed = ["--labels", LABELS, "--groups", str(bench.groups), "--leave-out", str(TEST_FILE), "--device", "cpu"]
+
+    def train(steps: int, run: Path, seed: int) -> Used:
+        chosen = ["--threads", "1", "--steps", str(steps), "--seed", str(seed), *MEDFCN[method]]
+        command = [*medfcn, "train", str(bench.data), "-o", str(run), *fixed, *chosen, "--overwrite"]
+        used = run_measured(command, folder / "train.log")
+        bench.add("paces.jsonl", {"method": method, "steps": steps, "cpu_seconds": round(used.cpu_seconds, 2)})
+        return used
+
+    def paces() -> list[tuple[int, float]]:
+        return [
+            (line["steps"], line["cpu_seconds"]) for line in bench.lines("paces.jsonl") if line["method"] == method
+        ]
+
+    for steps in CALIBRATION_STEPS:
+        if steps not in {taken for taken, _ in paces()}:
+            train(steps, bench.output / method / "calibration", 0)
+    earlier = [run for run in bench.lines("runs.jsonl") if (run["method"], run["seconds"]) == (method, seconds)]
+    steps = earlier[-1]["steps"] if earlier else next_steps(AIMED_SHARE * seconds, paces())
+    for _ in range(attempts):
+        if steps < 1:
+            raise SystemExit(f"{seconds:g} CPU s is less than medfcn takes to start; ask for more")
+        used = train(steps, folder / "run", seed)
+        if LEAST_SHARE * seconds <= used.cpu_seconds <= seconds:
+            break
+        made, steps = steps, next_steps(AIMED_SHARE * seconds, paces())
+    else:
+        steps = made
+    test, lines = ["--cases", str(TEST_FILE), "--device", "cpu", "--threads", "1"], []
+    for tta in (False, True):
+        masks = folder / ("masks_tta" if tta else "masks")
+        command = [*medfcn, "predict", str(folder / "run"), str(bench.data / "images"), "-o", str(masks), *test]
+        scores = bench.predicted(masks, [*command, "--tta" if tta else "--no-tta"], folder / "predict.log")
+        line = {"method": method, "seconds": seconds, "schedule_seconds": seconds, "seed": seed, "tta": tta}
+        line |= {"is_default": not tta, "steps": steps, **trained(used), **scores, "processor": processor()}
+        lines.append(line | {"versions": versions("medfcn", "torch")})
+    # Both or none: the training is run again when one is missing.
+    for line in lines:
+        bench.add("runs.jsonl", line)
+
+
+def run_monai(bench: Bench, seconds: float, seed: int) -> None:
+    """Train and predict with the plain loop."""
+    folder = bench.output / "monai" / f"{seconds:g}s_seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    script, model, masks = str(HERE / "peers" / "monai_basicunet.py"), str(folder / "model.pt"), folder / "masks"
+    (folder / "training.txt").write_text("\n".join(bench.training) + "\n")
+    clock = ["--seconds", str(seconds), "--seed", str(seed)]
+    train = [sys.executable, script, "train", str(bench.data), str(folder / "training.txt"), model, *clock]
+    used = run_measured(train, folder / "train.log")
+    predict = [sys.executable, script, "predict", str(bench.data), str(TEST_FILE), model, "--masks", str(masks)]
+    scores = bench.predicted(masks, predict, folder / "predict.log")
+    line = {"method": "monai", "seconds": seconds, "schedule_seconds": seconds, "seed": seed, "tta": False}
+    line |= {"is_default": True, "steps": json.loads((folder / "model.json").read_text())["steps"], **trained(used)}
+    bench.add("runs.jsonl", line | scores | {"processor": processor(), "versions": versions("monai", "torch")})
+
+
+def lay_out_for_nnunet(bench: Bench, raw: Path) -> None:
+    """The volumes in nnU-Net's raw layout, with one label."""
+    for ids, images in ((bench.training, "imagesTr"), (bench.test, "imagesTs")):
+        (raw / images).mkdir(parents=True, exist_ok=True)
+        for one in ids:
+            shutil.copyfile(bench.data / "images" / f"{one}.nii.gz", raw / images / f"{one}_0000.nii.gz")
+    (raw / "labelsTr").mkdir(exist_ok=True)
+    for one in bench.training:
+        label = nibabel.load(bench.data / "labels" / f"{one}.nii.gz")
+        mask = (np.asarray(label.dataobj) > 0).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(mask, label.affine), raw / "labelsTr" / f"{one}.nii.gz")
+    about = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "hippocampus": 1}, "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps(about | {"numTraining": len(bench.training)}, indent=1))
+
+
+def prepare_nnunet(bench: Bench, folder: Path, variables: dict[str, str]) -> dict[str, Any]:
+    """Plan and preprocess once, with nnU-Net's own command; what it took, and which versions."""
+    done = folder / "prepared.json"
+    if not done.is_file():
+        lay_out_for_nnunet(bench, folder / "raw" / NNUNET_DATASET)
+        command = [str(Path(bench.peers).parent / "nnUNetv2_plan_and_preprocess"), "-d", "1", "-c", "2d"]
+        # Its planner takes the number of augmenting processes for one of threads, and fails with none (2.8.1).
+        one = variables | {"nnUNet_n_proc_DA": "1"}
+        used = run_measured([*command, "-np", "1", "-npfp", "1"], folder / "prepare.log", **one)
+        path = folder / "preprocessed" / NNUNET_DATASET / "nnUNetPlans.json"
+        plans = json.loads(path.read_text())
+        planned = plans["configurations"]["2d"]
+        about = {"planned_batch": planned["batch_size"], "patch": planned["patch_size"]}
+        planned["batch_size"] = NNUNET_BATCH
+        path.write_text(json.dumps(plans, indent=1))
+        ask = "from importlib.metadata import version; print(version('nnunetv2'), version('torch'))"
+        said = subprocess.run([bench.peers, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+        about |= {"cpu_seconds": round(used.cpu_seconds, 1), "nnunetv2": said[0], "torch": said[1]}
+        done.write_text(json.dumps(about, indent=1))
+    return dict(json.loads(done.read_text()))
+
+
+def run_nnunet(bench: Bench, seconds: float, seed: int, points: Sequence[float]) -> None:
+    """Train once for all points; predict each with mirror images, its default, and the last also without."""
+    base = bench.output / "nnunet"
+    folder = base / f"{seconds:g}s_seed{seed}"
+    variables = {f"nnUNet_{name}": str(base / name) for name in ("raw", "preprocessed")}
+    variables |= {"nnUNet_results": str(folder), "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
+    prepared = prepare_nnunet(bench, base, variables)
+    run = folder / NNUNET_DATASET / "nnUNetTrainer__nnUNetPlans__2d" / "fold_all"
+    notes, measured = run / "points.json", folder / "trained.json"
+    if not measured.is_file():
+        before = json.loads(notes.read_text())["cpu_seconds"] if notes.is_file() else 0.0
+        command = [bench.peers, str(HERE / "peers" / "nnunet_2d.py"), str(seconds), "--seed", str(seed)]
+        asked = ["--points", *map(str, points)] if points else []
+        used = run_measured([*command, *asked], folder / "train.log", **variables)
+        measured.write_text(json.dumps(trained(used, before=before)))
+    whole, saved = json.loads(measured.read_text()), json.loads(notes.read_text())["points"]
+    predict = [str(Path(bench.peers).parent / "nnUNetv2_predict"), "-d", "1", "-c", "2d", "-f", "all"]
+    images = ["-i", str(base / "raw" / NNUNET_DATASET / "imagesTs"), "-device", "cpu", "-npp", "0", "-nps", "0"]
+    due = [(name, True) for name in saved] + [("final", False)]
+    for name, tta in due:
+        reached = whole if name == "final" else whole | {"cpu_seconds": round(saved[name]["cpu_seconds"], 1)}
+        line = {"method": "nnunet", "seconds": seconds if name == "final" else float(name), "seed": seed, "tta": tta}
+        line |= {"schedule_seconds": seconds}
+        if bench.is_done(**line):
+            continue
+        masks = folder / f"masks_{name}{'' if tta else '_no_tta'}"
+        chosen = ["-chk", f"checkpoint_{name}.pth", "-o", str(masks), *([] if tta else ["--disable_tta"])]
+        scores = bench.predicted(masks, [*predict, *images, *chosen], folder / "predict.log", **variables)
+        line |= {"is_default": tta, "steps": saved[name]["steps"], **reached, **scores, "processor": processor()}
+        line |= {"preparing_cpu_seconds": prepared["cpu_seconds"]}
+        bench.add("runs.jsonl", line | {"versions": {key: prepared[key] for key in ("nnunetv2", "torch")}})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--method", choices=[*MEDFCN, "monai", "nnunet"])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[60.0, 300.0, 600.0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--points", type=float, nargs="*", default=[], help="nnU-Net: scored on the way, CPU s.")
+    parser.add_argument("--attempts", type=int, default=2, help="medfcn: trainings until the CPU s are met.")
+    parser.add_argument("--peers", metavar="PYTHON", default="peers/bin/python", help="The one that has nnunetv2.")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--picture", type=Path)
+    given = parser.parse_args()
+    # So that a training ends with the script that started it.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    bench = Bench(given.data.resolve(), given.output.resolve(), str(Path(given.peers).absolute()))
+    methods: dict[str, Callable[[float, int], None]] = {
+        "monai": lambda seconds, seed: run_monai(bench, seconds, seed),
+        "nnunet": lambda seconds, seed: run_nnunet(bench, seconds, seed, given.points),
+    }
+    for method in MEDFCN:
+        methods[method] = lambda seconds, seed, method=method: run_medfcn(
+            bench, method, seconds, seed, given.attempts
+        )
+    for seed in given.seeds if given.method else []:
+        for seconds in sorted(given.seconds):
+            # Of nnU-Net's rows each is looked for by itself.
+            if given.method == "nnunet" or not bench.is_done(method=given.method, seconds=seconds, seed=seed):
+                methods[given.method](seconds, seed)
+    runs = bench.lines("runs.jsonl")
+    if given.table:
+        print(table_of(runs))
+    if given.picture:
+        draw_picture(runs, given.picture)
+
+
+if __name__ == "__main__":
+    main()
