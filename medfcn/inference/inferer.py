@@ -9,7 +9,7 @@ from monai.inferers.inferer import Inferer
 from numpy.typing import NDArray
 
 from medfcn.config import View
-from medfcn.slices.slicing import neighbours, slice_volume, stack_slices
+from medfcn.slices.slicing import margin_before, neighbours, slice_volume, stack_slices
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -22,8 +22,9 @@ _GAUSSIAN = 8.0
 class SlidingVolumeInferer(Inferer):
     """Slides a 2D network through a volume.
 
-    Slices go through in batches. A slice much larger than the training window is cut into overlapping tiles, whose
-    logits are blended with Gaussian weights.
+    Slices go through in batches. A slice smaller than the training window is laid in the middle of one, as in
+    training: the network knows a slice's border by the zeros around it. One much larger is cut into overlapping tiles,
+    whose logits are blended with Gaussian weights.
 
     Args:
         view: The plane of the slices.
@@ -75,7 +76,7 @@ class SlidingVolumeInferer(Inferer):
     def _logits(
         self, volume: NDArray[np.float32], network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> NDArray[np.float32]:
-        slices = slice_volume(volume, self.view)
+        slices, inside = self._padded(slice_volume(volume, self.view))
         count, channels, height, width = slices.shape
         tile = tuple(
             size if size <= _WHOLE * edge else edge for size, edge in zip((height, width), self.window, strict=True)
@@ -107,8 +108,20 @@ class SlidingVolumeInferer(Inferer):
             raise ValueError(f"inputs: a volume of shape {volume.shape} has no voxels; pass one that has")
         if is_tiled:
             total /= weights
-        stacked: NDArray[np.float32] = np.ascontiguousarray(stack_slices(total, self.view))
+        stacked: NDArray[np.float32] = np.ascontiguousarray(stack_slices(total[:, :, *inside], self.view))
         return stacked
+
+    def _padded(self, slices: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
+        """`(N, C, H, W)` slices with zeros around them up to the window, and where in it they are."""
+        size = slices.shape[2:]
+        before = [margin_before(length, edge) for length, edge in zip(size, self.window, strict=True)]
+        inside = (slice(before[0], before[0] + size[0]), slice(before[1], before[1] + size[1]))
+        if all(length >= edge for length, edge in zip(size, self.window, strict=True)) or 0 in slices.shape:
+            return slices, inside
+        edges = [max(length, edge) for length, edge in zip(size, self.window, strict=True)]
+        padded = np.zeros((*slices.shape[:2], *edges), dtype=slices.dtype)
+        padded[:, :, *inside] = slices
+        return padded, inside
 
     def _batches(self, count: int) -> Iterator[NDArray[np.intp]]:
         for start in range(0, count, self.batch_size):

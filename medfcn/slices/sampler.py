@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.config import View
-from medfcn.slices.slicing import neighbours
+from medfcn.slices.slicing import margin_before, neighbours
 from medfcn.slices.store import SliceStore, StoredCase
 from medfcn.volumes import IGNORED
 
@@ -85,8 +85,8 @@ class SliceSampler:
             # Even shares within every batch, rather than a coin for each slice, steady the batch's statistics.
             view = self.views[(step + index) % len(self.views)]
             wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground[view]
-            case, number, centre = self._draw(random, view, wants_foreground=bool(wants_foreground))
-            self._copy(case, number, centre, images[index], targets[index])
+            case, number, corner = self._draw(random, view, wants_foreground=bool(wants_foreground))
+            self._copy(case, number, corner, images[index], targets[index])
             names.append(case.id)
             views.append(view)
         return SliceBatch(images=images, targets=targets, cases=tuple(names), views=tuple(views))
@@ -94,7 +94,7 @@ class SliceSampler:
     def _draw(
         self, random: np.random.Generator, view: View, *, wants_foreground: bool
     ) -> tuple[StoredCase, int, tuple[int, int]]:
-        """A case, one of its slices and the window's centre in it."""
+        """A case, one of its slices and where in it the window begins; a smaller slice lies in its middle."""
         among = self._with_foreground[view] if wants_foreground else self._cases[view]
         case = among[random.integers(len(among))]
         size = case.labels.shape[1:]
@@ -105,7 +105,7 @@ class SliceSampler:
             number = int(random.integers(len(case.labels)))
         free = [max(size[axis] - self.window[axis], 0) for axis in range(2)]
         corner = [
-            float(random.uniform(0, room)) if room else -(self.window[axis] - size[axis]) / 2
+            float(random.uniform(0, room)) if room else -float(margin_before(size[axis], self.window[axis]))
             for axis, room in enumerate(free)
         ]
         if wants_foreground and any(free):
@@ -116,21 +116,20 @@ class SliceSampler:
                 float(np.clip(pixel[axis] - offset[axis] * self.window[axis], 0, room)) if room else corner[axis]
                 for axis, room in enumerate(free)
             ]
-        centre = (round(corner[0] + self.window[0] / 2), round(corner[1] + self.window[1] / 2))
-        return case, number, centre
+        return case, number, (round(corner[0]), round(corner[1]))
 
     def _copy(
         self,
         case: StoredCase,
         number: int,
-        centre: tuple[int, int],
+        corner: tuple[int, int],
         image: NDArray[np.float32],
         target: NDArray[np.uint8],
     ) -> None:
-        """Lay the part of a slice around `centre` into the zeroed arrays of one batch entry."""
+        """Lay the part of a slice around a window into the zeroed arrays of one batch entry."""
         into, out_of = [], []
         for axis in range(2):
-            start = centre[axis] - self.region[axis] // 2
+            start = corner[axis] - (self.region[axis] - self.window[axis]) // 2
             stop = start + self.region[axis]
             held_start, held_stop = max(start, 0), min(stop, case.labels.shape[1 + axis])
             out_of.append(slice(held_start, held_stop))

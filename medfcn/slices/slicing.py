@@ -75,3 +75,13 @@ def neighbours(index: NDArray[np.intp], count: int, context: int) -> NDArray[np.
     """
     offsets = np.arange(context) - context // 2
     return np.asarray(np.clip(index[:, None] + offsets, 0, count - 1), dtype=np.intp)
+
+
+def margin_before(size: int, window: int) -> int:
+    """Pixels of a window that come before a smaller slice in its middle, along one edge.
+
+    Example:
+        >>> margin_before(35, 40), margin_before(50, 40)
+        (2, 0)
+    """
+    return max(window - size, 0) // 2

@@ -13,7 +13,9 @@ from monai.inferers.inferer import Inferer
 from medfcn.config import View
 from medfcn.inference.inferer import SlidingVolumeInferer, gaussian_weights, tile_starts
 from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
-from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.slices.sampler import SliceSampler
+from medfcn.slices.slicing import VIEW_AXIS, slice_volume
+from medfcn.slices.store import SliceStore, StoredCase
 from medfcn.volumes import orientation_of, spacing_mm
 from tests.slices.stored_orders import ORDERS, oblique_affine, restored, stored_in
 
@@ -89,6 +91,27 @@ def test_tiles_of_a_translation_invariant_network_agree_with_the_whole_slice(vie
     inner = (..., slice(6, -6), slice(6, -6), slice(6, -6))
     assert (tiled - whole)[inner].abs().max() < 0.05 * whole.std()
     assert (tiled - whole)[inner].abs().median() < 1e-3 * whole.std()
+
+
+@given(st.tuples(EDGES, EDGES, EDGES), VIEWS, st.tuples(st.integers(4, 24), st.integers(4, 24)))
+@settings(max_examples=40, deadline=None)
+def test_a_small_slice_lies_in_the_window_as_the_sampler_lays_it(
+    shape: tuple[int, int, int], view: View, window: tuple[int, int]
+) -> None:
+    volume = torch.ones(1, 1, *shape)
+    seen: list[torch.Tensor] = []
+    SlidingVolumeInferer(view, window=window)(volume, lambda slices: seen.append(slices) or slices)
+    height, width = slice_volume(volume[0].numpy(), view).shape[2:]
+    case = StoredCase(
+        "case", view, np.ones((1, 1, height, width), np.float32), np.ones((1, height, width), np.uint8), ()
+    )
+    sampler = SliceSampler(SliceStore((case,)), window=window, context=1, batch_size=1, foreground_share=0.0, seed=0)
+    shown = torch.from_numpy(sampler.batch(0).images)
+    for axis, edge in enumerate(window):
+        if (height, width)[axis] <= edge:
+            margin = (sampler.region[axis] - edge) // 2
+            laid = shown.amax(dim=(0, 1, 3 - axis))[margin : margin + edge]
+            assert torch.equal(seen[0].amax(dim=(0, 1, 3 - axis)), laid)
 
 
 def test_it_is_an_inferer_of_monai() -> None:

@@ -93,9 +93,9 @@ def test_a_view_without_weight_is_not_asked() -> None:
     model = tiny_model(view_weights=(0.0, 1.0, 0.0), **THREE)
     seen: list[tuple[int, ...]] = []
     model.network.register_forward_hook(lambda _m, given, _out: seen.append(tuple(given[0].shape[2:])))
-    image = Volume(np.asarray(blobs((9, 10, 11))), np.diag([1.5, 1.5, 1.5, 1.0]))
+    image = Volume(np.asarray(blobs((13, 10, 14))), np.diag([1.5, 1.5, 1.5, 1.0]))
     found = _probabilities(model, image)
-    assert set(seen) == {(9, 11)}  # coronal: R × S
+    assert set(seen) == {(13, 14)}  # coronal: R × S
     assert found.tobytes() == _probabilities(model.with_views(["coronal"]), image).tobytes()
 
 
