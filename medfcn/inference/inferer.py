@@ -23,7 +23,7 @@ class SlidingVolumeInferer(Inferer):
     """Slides a 2D network through a volume.
 
     Slices go through in batches. A slice smaller than the training window is laid in the middle of one, as in
-    training: the network knows a slice's border by the zeros around it. One much larger is cut into overlapping tiles,
+    training: the network knows its border by the zeros around it. One much larger is cut into overlapping tiles,
     whose logits are blended with Gaussian weights.
 
     Args:

@@ -20,16 +20,16 @@ from medfcn.slices.views import VIEWS, choose_views
 
 _CT_MINIMUM = -500.0
 """Air is about -1000 HU; no other common modality has its minimum below this."""
-_WINDOW_LARGEST = 192
-"""Pixels an edge of the largest training window; larger slices are cropped in training and tiled in prediction."""
+_MAP_LARGEST = 192
+"""Pixels an edge of the network's first map for the largest training window; larger slices are cropped in training and
+tiled in prediction."""
 _COARSEST_PIXELS = 4
 """The coarsest map keeps at least this many pixels an edge: with fewer, a map says nothing of where."""
 _WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
-_STEM_PIXELS = 96
-"""Slices with this many pixels along their shorter edge are halved by the network's first convolution: a step then
-takes a third of the time."""
-_BATCH_PIXELS = 32 * 96 * 96
-"""A batch is made smaller when its windows are large, so that a step takes bounded time and memory."""
+_STEM_PIXELS: Mapping[Literal[2, 4], int] = {2: 96, 4: 256}
+"""Slices with this many pixels along their shorter edge are reduced so much by the network's first convolution."""
+_BATCH_PIXELS = 16 * 96 * 96
+"""Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
 _LIKE = "as in the run it starts from"
 
 SpacingRAS = tuple[float | None, float | None, float | None]
@@ -170,14 +170,15 @@ def make_plan(
     views = _choose_views(cases, settings, like, reasons)
     spacing = _choose_spacing(cases, settings, like, views, reasons)
     edges = [_slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
-    # One window for all views, so that a batch can hold slices of each: its statistics are then those of prediction.
-    pixels = (max(first for first, _ in edges), max(second for _, second in edges))
     shortest = min(settings.slices.window or map(min, edges))
     stem = _choose_stem(shortest, settings, like, reasons)
+    shortest = min(shortest, _MAP_LARGEST * stem)
+    # One window for all views, so that a batch can hold slices of each: its statistics are then those of prediction.
+    first, second = (min(max(pair[place] for pair in edges), _MAP_LARGEST * stem) for place in range(2))
     widths = _choose_widths(shortest, stem, settings, like, reasons)
-    window = _choose_window(pixels, settings, stride or stem * 2 ** (len(widths) - 1), reasons)
+    window = _choose_window((first, second), settings, stride or stem * 2 ** (len(widths) - 1), reasons)
     wanted = settings.training.batch_size
-    batch_size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS // (window[0] * window[1])))
+    batch_size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS * stem**2 // (window[0] * window[1])))
     reasons["batch_size"] = f"{batch_size} of the {wanted} set, at windows of {window[0]}×{window[1]} pixels"
     return Plan(
         views=views,
@@ -251,7 +252,7 @@ def _slice_pixels(
         float(np.percentile([case.shape[axis] * case.spacing_mm[axis] / (spacing[axis] or 1) for case in cases], 75))
         for axis in axes
     )
-    return min(first, _WINDOW_LARGEST), min(second, _WINDOW_LARGEST)
+    return first, second
 
 
 def _choose_context(settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
@@ -278,22 +279,23 @@ def _choose_stem(shortest: float, settings: Settings, like: Plan | None, reasons
         reasons["stem_stride"] = _LIKE
         return like.stem_stride
     stem = stem_for(shortest)
-    how = "are halved at once" if stem > 1 else "are small enough for maps at full size"
+    how = {1: "are small enough for maps at full size", 2: "are halved at once", 4: "are quartered at once"}[stem]
     reasons["stem_stride"] = f"slices whose shorter edge has {shortest:.0f} pixels {how}"
     return stem
 
 
-def stem_for(shortest_edge: float) -> Literal[1, 2]:
+def stem_for(shortest_edge: float) -> Literal[1, 2, 4]:
     """The first stride of the preset `auto`, for slices whose shorter edge has that many pixels.
 
-    At equal CPU time, 18 tumour volumes with slices of 145×160 pixels taught a network that halves them at once more
-    than one that computes maps at full size; see `benchmarks/README.md`.
+    At equal CPU time, a network sees a slice of a body whole that reduces it at once, or cropped at full size; see
+    `benchmarks/README.md`.
 
     Example:
-        >>> stem_for(40), stem_for(145)
-        (1, 2)
+        >>> stem_for(40), stem_for(145), stem_for(512)
+        (1, 2, 4)
     """
-    return 2 if shortest_edge >= _STEM_PIXELS else 1
+    stems: tuple[Literal[2, 4], ...] = (4, 2)
+    return next((stem for stem in stems if shortest_edge >= _STEM_PIXELS[stem]), 1)
 
 
 def _choose_widths(
@@ -318,16 +320,18 @@ def _choose_widths(
 def widths_for(shortest_edge: float, stem_stride: int = 1) -> tuple[int, ...]:
     """Channels of each level of the preset `auto`, for slices whose shorter edge has that many pixels.
 
-    As many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at most 6.
+    As many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at most 6. Where
+    the first level stands for a second one, at stride 4, it has twice the channels.
 
     Example:
-        >>> widths_for(35), widths_for(256), widths_for(145, stem_stride=2)
-        ((16, 32, 64, 128), (16, 32, 64, 128, 256, 256), (16, 32, 64, 128, 256))
+        >>> widths_for(35), widths_for(145, stem_stride=2), widths_for(512, stem_stride=4)
+        ((16, 32, 64, 128), (16, 32, 64, 128, 256), (32, 64, 128, 256, 256, 256))
     """
+    narrowest = _WIDTH_FIRST * (2 if stem_stride == 4 else 1)
     levels = 1
     while levels < _LEVELS_MOST and shortest_edge / (stem_stride * 2**levels) >= _COARSEST_PIXELS:
         levels += 1
-    return tuple(min(_WIDTH_FIRST * 2**level, _WIDTH_LARGEST) for level in range(levels))
+    return tuple(min(narrowest * 2**level, _WIDTH_LARGEST) for level in range(levels))
 
 
 def _choose_window(
@@ -338,8 +342,8 @@ def _choose_window(
         return settings.slices.window
     first, second = (max(2, math.ceil(edge / stride - 0.25)) * stride for edge in pixels)
     reasons["window"] = (
-        f"{first}×{second} pixels: three quarters of the slices fit, at most {_WINDOW_LARGEST} an edge, multiples of "
-        f"the stride {stride}"
+        f"{first}×{second} pixels: three quarters of the slices fit, as far as the network's first map stays within "
+        f"{_MAP_LARGEST} an edge; multiples of the stride {stride}"
     )
     return first, second
 

@@ -86,9 +86,10 @@ def test_several_views_share_one_spacing_and_a_window_that_fits_each(
     for view in VIEWS:
         axes = [axis for axis in range(3) if axis != VIEW_AXIS[view]]
         pixels = [shape[axis] * spacing[axis] / sorted(spacing)[1] for axis in axes]
-        assert min(*pixels, 192) / stride >= 4 or len(plan.widths) == 1
+        largest = 192 * plan.stem_stride
+        assert min(*pixels, largest) / stride >= 4 or len(plan.widths) == 1
         for edge, size in zip(plan.window, pixels, strict=True):
-            assert edge >= min(size, 192) - stride / 4
+            assert edge >= min(size, largest) - stride / 4
 
 
 def test_views_are_kept_in_one_order_and_in_one_spacing() -> None:
@@ -122,15 +123,18 @@ def test_ct_is_told_by_its_air() -> None:
 def test_windows_and_widths_fit_the_slices(first: int, second: int, spacing: float) -> None:
     plan = make_plan([_case((first, second, 20), (spacing, spacing, spacing))], Settings())
     stride = plan.stem_stride * 2 ** (len(plan.widths) - 1)
-    shortest = min(first, second, 192)
-    assert plan.stem_stride == (2 if shortest >= 96 else 1)
+    assert plan.stem_stride == (4 if min(first, second) >= 256 else 2 if min(first, second) >= 96 else 1)
+    largest = 192 * plan.stem_stride
+    shortest = min(first, second, largest)
     assert shortest / stride >= 4 or len(plan.widths) == 1
     assert len(plan.widths) == 6 or shortest / (2 * stride) < 4, "another level would have kept 4 pixels"
     for edge, size in zip(plan.window, (first, second), strict=True):
         assert edge % stride == 0
-        assert edge <= 192
-        assert edge >= min(size, 192) - stride / 4
-    assert 1 <= plan.batch_size <= Settings().training.batch_size
+        assert edge <= largest
+        assert edge >= min(size, largest) - stride / 4
+    assert 8 <= plan.batch_size <= Settings().training.batch_size
+    pixels = plan.batch_size * plan.window[0] * plan.window[1] / plan.stem_stride**2
+    assert plan.batch_size == 8 or pixels <= 16 * 96 * 96
     assert list(plan.widths) == sorted(plan.widths)
 
 
@@ -330,6 +334,13 @@ def test_a_channel_that_the_run_did_not_have_is_chosen_from_the_cases() -> None:
     plan = make_plan([two], Settings(), like=_like())
     assert [intensity.kind for intensity in plan.intensities] == ["ct", "zscore"]
     assert plan.reasons["normalisation of channel 1"].startswith("zscore: the median minimum")
+
+
+def test_the_slices_of_a_body_are_seen_whole() -> None:
+    plan = make_plan([_case(shape=(512, 512, 120), spacing=(0.8, 0.8, 3.0))], Settings())
+    assert plan.window == (512, 512)
+    assert (plan.stem_stride, plan.widths) == (4, (32, 64, 128, 256, 256, 256))
+    assert plan.reasons["stem_stride"] == "slices whose shorter edge has 512 pixels are quartered at once"
 
 
 def test_large_slices_are_halved_at_once_and_small_ones_are_not() -> None:
