@@ -16,10 +16,11 @@ from medfcn.networks.presets import PRESETS
 
 def design(group: str, name: str, *, sets: tuple[str, ...] = SETS, training: dict[str, Any] | None = None,
            **network: Any) -> Design:
-    """A design that fuses down to full size everywhere, unless it says otherwise: what `auto` does with large slices
-    follows from this table.
+    """A design that sees the slice alone, and fuses down to full size unless it says otherwise: what `auto` does with
+    large slices follows from this table.
     """  # fmt: skip
-    return Design(group, name, {"network": {"stem_stride": 1} | network, "training": training or {}}, sets)
+    changed = {"slices": {"context": 1}, "network": {"stem_stride": 1} | network, "training": training or {}}
+    return Design(group, name, changed, sets)
 
 
 def designs() -> tuple[Design, ...]:
