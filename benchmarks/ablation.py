@@ -2,8 +2,8 @@
 
 Every design first takes a few steps in turn, round after round, so that a machine whose pace drifts is fair to all:
 the CPU seconds of a step fix how many steps each gets. Then every design is trained with every seed and scored on the
-validation people, whole volumes on their own grids, with its last weights: choosing them on the people they are scored
-on would flatter. The held-out hippocampus volumes of `hippocampus_test.txt` are not read. Finished runs are kept in
+validation people, whole volumes on their own grids, with its last weights: choosing them on those they are scored on
+would flatter. The held-out hippocampus volumes of `hippocampus_test.txt` are not read. Finished runs are kept in
 `OUTPUT/runs.jsonl`, so a stopped ablation goes on where it was; `OUTPUT/table.md` is made of them.
 """
 

@@ -14,8 +14,9 @@ from ablation import SETS, Ablation, Design, main
 from medfcn.networks.presets import PRESETS
 
 
-def design(group: str, name: str, *, sets: tuple[str, ...] = SETS, training: dict[str, Any] | None = None,
-           **network: Any) -> Design:
+def design(
+    group: str, name: str, *, sets: tuple[str, ...] = SETS, training: dict[str, Any] | None = None, **network: Any
+) -> Design:
     """A design that sees the slice alone, and fuses down to full size unless it says otherwise: what `auto` does with
     large slices follows from this table.
     """  # fmt: skip

@@ -1,6 +1,6 @@
 """What views, neighbouring slices, augmentation and optimisation bring, one change at a time from the defaults.
 
-    python benchmarks/training_ablation.py DATA OUTPUT [--seconds 60] [--seeds 0 1 2] [--processes 2] [--only NAME ...]
+    python benchmarks/training_ablation.py DATA OUTPUT [--seconds 60] [--seeds 0 1 2] [--only NAME ...]
 
 DATA is the folder that holds `hippocampus/` (1 mm voxels) and `sts_mr_t1/` (3.27 mm slices of 0.98 mm pixels). Each
 seed keeps other people for validation, the same for all designs; see `ablation.py` for how they are compared.
@@ -28,7 +28,7 @@ def designs() -> tuple[Design, ...]:
     return (
         Design("", "defaults"),
         *others("slices", "slices", context_1={"context": 1}, context_3={"context": 3}, context_5={"context": 5}),
-        *others("slices", "slices", three_views={"views": "all"}, three_views_context_3={"views": "all", "context": 3}),
+        *others("slices", "slices", three_views={"views": "all"}),
         network("stride 2 out", finest_stride=2, sets=LARGE),
         network("stride 4 out", finest_stride=4, sets=LARGE),
         network("stride 8 out", finest_stride=8, sets=LARGE),
