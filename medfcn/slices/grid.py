@@ -183,6 +183,7 @@ def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]
     """
     first, second, third = (grid.native_shape[axis] for axis in grid.axes)
     taps = _taps_between(array.shape[-3:], (first, second, third), grid.spacing_mm, grid.spacing_native_mm)
+    array = np.ascontiguousarray(array)
     thickness = max(1, _DECIDED_VOXELS // max(1, len(array) * second * third))
     fine = max(1, _SLAB_VOXELS // max(1, second * third))
     for start in range(0, first, thickness):
@@ -222,7 +223,8 @@ def _resample(
     if sizes == shape and spacing_from == spacing_to:
         return array
     taps = _taps_between(sizes, shape, spacing_from, spacing_to)
-    volumes = array.reshape(-1, *sizes)
+    # numpy takes from a contiguous array only, and would copy a whole turned volume for every slab.
+    volumes = np.ascontiguousarray(array).reshape(-1, *sizes)
     result = np.empty((len(volumes), *shape), dtype=np.float32)
     thickness = max(1, _SLAB_VOXELS // max(1, sizes[1] * sizes[2]))
     for volume, into in zip(volumes, result, strict=True):

@@ -137,6 +137,22 @@ def test_native_slabs_are_the_native_grid_a_few_rows_at_a_time(
     assert np.array_equal(to_stored_order(np.concatenate([part for _, part in slabs], axis=1), grid), expected)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_stored_order_is_copied_whole_for_every_slab(order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, affine = stored_in(np.ones((6, 7, 8), dtype=np.uint8), oblique_affine(0, (1.0, 1.0, 1.0)), order)
+    grid = _map(labels.shape, affine, (0.6, 0.7, 0.8))
+    given_to_numpy: list[bool] = []
+    mix = grid_module._mix
+    monkeypatch.setattr(
+        grid_module, "_mix", lambda array, *rest: given_to_numpy.append(array.flags.c_contiguous) or mix(array, *rest)
+    )
+    to_native_grid(to_network_grid(labels, grid), grid)
+    there = to_network_grid(labels.astype(np.float32), grid)
+    list(native_slabs(np.asfortranarray(there[None]), grid))
+    assert given_to_numpy
+    assert all(given_to_numpy)
+
+
 @given(st.tuples(*[st.integers(3, 9)] * 3), SPACINGS, WANTED, SEEDS, st.sampled_from(ORDERS))
 @settings(max_examples=60, deadline=None)
 def test_a_ramp_in_world_millimetres_stays_that_ramp(
