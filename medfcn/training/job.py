@@ -15,8 +15,8 @@ from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.inference.card import CARD_FILE, read_card
 from medfcn.inference.devices import using_threads
+from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model, Predictor
-from medfcn.inference.predict import load
 from medfcn.progress import Progress, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
