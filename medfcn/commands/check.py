@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import FAILED
-from medfcn.commands.options import labels_option, reading_options
+from medfcn.commands.options import allow_outside_option, labels_option, reading_options
 from medfcn.progress import for_terminal
 
 
@@ -15,7 +15,7 @@ from medfcn.progress import for_terminal
 @click.argument("dataset")
 @labels_option
 @click.option("--groups", metavar="FILE", help="CSV of id, group.")
-@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@allow_outside_option
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
 @reading_options
 def check(

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.options import device_option, overwrite_option
+from medfcn.commands.options import device_option, overwrite_option, threads_option
 from medfcn.progress import for_terminal
 
 
@@ -13,7 +13,7 @@ from medfcn.progress import for_terminal
 @click.option("--steps", type=click.IntRange(min=1), default=350, show_default=True, help="Of the training.")
 @overwrite_option
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]")
+@threads_option
 def demo(**choices: Any) -> None:
     """Train, predict, evaluate and draw on the sample volumes that come with medfcn, in about two minutes."""
     from medfcn.demo import demo as run_demo

@@ -115,6 +115,12 @@ context_option = click.option(
     callback=checked(_check_context),
     help="Slices the network sees at once, odd. [default: 1]",
 )
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]"
+)
+allow_outside_option = click.option(
+    "--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder."
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 

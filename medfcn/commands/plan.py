@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from medfcn.commands.options import (
+    allow_outside_option,
     context_option,
     init_option,
     labels_option,
@@ -26,7 +27,7 @@ from medfcn.progress import for_terminal
 @context_option
 @slice_views_option
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
-@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@allow_outside_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split.")
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used.")
 @reading_options

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from medfcn.commands.options import (
+    allow_outside_option,
     check_budget,
     checked,
     context_option,
@@ -16,6 +17,7 @@ from medfcn.commands.options import (
     reading_options,
     refuse_together,
     slice_views_option,
+    threads_option,
 )
 from medfcn.files import read_ids
 from medfcn.progress import for_terminal, process_rank
@@ -51,9 +53,9 @@ def _check_fold(text: str) -> object:
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases not to use at all: the test part.")
 @click.option("--config", metavar="FILE", help="TOML file of settings.")
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]")
+@threads_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
-@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@allow_outside_option
 @reading_options
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used, and say so in cases.csv.")
 @click.option("--fold", metavar="K/N", callback=checked(_check_fold), help="Train fold K of N, into RUN/fold_K.")

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from medfcn.commands.options import (
+    allow_outside_option,
     check_budget,
     checked,
     context_option,
@@ -15,6 +16,7 @@ from medfcn.commands.options import (
     reading_options,
     refuse_together,
     slice_views_option,
+    threads_option,
 )
 from medfcn.files import read_ids
 from medfcn.progress import for_terminal
@@ -42,9 +44,9 @@ def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one group (a patient) are never parted.")
 @click.option("--leave-out", metavar="FILE", help="Ids, one a line, of cases that no trial sees: the test part.")
 @device_option
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]")
+@threads_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random number.")
-@click.option("--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder.")
+@allow_outside_option
 @reading_options
 @click.option("--skip-bad", is_flag=True, help="Leave out cases that cannot be used.")
 @click.option("--resume", is_flag=True, help="Go on with the search that was stopped in FOLDER, or add trials.")
