@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medfcn.errors import MedfcnError as MedfcnError
     from medfcn.evaluation import evaluate as evaluate
+    from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
-    from medfcn.inference.predict import load as load
     from medfcn.inference.predict import predict as predict
     from medfcn.training.train import train as train
     from medfcn.tuning.tune import tune as tune
@@ -31,7 +31,7 @@ _HOMES = {
     "Model": "medfcn.inference.model",
     "Volume": "medfcn.volumes",
     "evaluate": "medfcn.evaluation",
-    "load": "medfcn.inference.predict",
+    "load": "medfcn.inference.ensemble",
     "predict": "medfcn.inference.predict",
     "read_volume": "medfcn.volumes",
     "train": "medfcn.training.train",

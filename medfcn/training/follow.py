@@ -13,13 +13,14 @@ from medfcn.inference.devices import using_threads
 from medfcn.progress import Silent
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
+from medfcn.training.machine import Machine
 from medfcn.training.prepare import Survey, reopen
 from medfcn.training.record import Log
 from medfcn.training.resume import State
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.training.stop import Stop
-from medfcn.training.trainer import Machine, Trainer
+from medfcn.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from medfcn.errors import TrainingError
 from medfcn.files import write_json
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
+from medfcn.training.machine import Machine, versions
 from medfcn.training.prepare import Survey
 from medfcn.training.schedule import Length
-from medfcn.training.trainer import Machine, versions
 from medfcn.volumes.names import printable
 
 IDENTITY_FILE = "training.json"

@@ -15,8 +15,8 @@ from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.inference.card import CARD_FILE, read_card
 from medfcn.inference.devices import using_threads
+from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model, Predictor
-from medfcn.inference.predict import load
 from medfcn.progress import Progress, duration
 from medfcn.slices.plan import Plan
 from medfcn.training.folds import Split
@@ -31,6 +31,7 @@ from medfcn.training.identity import (
     write_identity,
 )
 from medfcn.training.lock import locked
+from medfcn.training.machine import Machine
 from medfcn.training.prepare import Prepared, Survey, as_planned, ceiling_text, prepare
 from medfcn.training.record import Log, write_cases
 from medfcn.training.resume import Checkpoints, has_checkpoints
@@ -45,7 +46,7 @@ from medfcn.training.run_folder import (
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.training.stop import Stop
-from medfcn.training.trainer import Machine, Trainer
+from medfcn.training.trainer import Trainer
 
 DEFAULT_BUDGET = "10m"
 

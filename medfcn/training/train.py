@@ -17,6 +17,7 @@ from medfcn.training.folds import Folds, Split
 from medfcn.training.follow import Order, train_along
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.lock import locked
+from medfcn.training.machine import Machine
 from medfcn.training.prepare import (
     as_planned,
     ceiling,
@@ -38,7 +39,6 @@ from medfcn.training.run_folder import (
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start, find_start
 from medfcn.training.stop import Stop
-from medfcn.training.trainer import Machine
 from medfcn.volumes import LabelMap, ReadOptions, find_dataset
 
 READ_STRICTLY = ReadOptions()

@@ -1,17 +1,15 @@
-"""A data set → a run folder.
+"""The steps of a training, from prepared slices and a network to the weights that were best.
 
-`train` composes: read and check every case, split by group, plan, prepare slices, then a plain torch loop, and
-write the weights that were best on the validation cases with everything needed to use them.
+A plain torch loop; after some steps the first process validates, adds a row to the log and saves what resuming
+needs.
 """
 
 import copy
 import math
-import platform
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -28,8 +26,8 @@ from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
 from medfcn.training.averaging import AveragedWeights
 from medfcn.training.batches import Batches
-from medfcn.training.distributed import ALONE, World
 from medfcn.training.gradients import Gradients
+from medfcn.training.machine import Machine, versions
 from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import Log, cpu_seconds
@@ -42,25 +40,6 @@ _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
 _TIMED_MOST = 24
 """Validation cases that are timed; more take as long each."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a training runs on.
-
-    Attributes:
-        device: Where the network is.
-        seed: Of every random number.
-        started: `time.monotonic()` when the command began; budgets count from here.
-        cpu_started: CPU seconds that the process had used by then, for other things.
-        world: The processes that train together.
-    """
-
-    device: torch.device
-    seed: int
-    started: float
-    cpu_started: float = 0.0
-    world: World = ALONE
 
 
 @dataclass(frozen=True)
@@ -411,9 +390,3 @@ class Trainer:
             versions=versions(),
         )
         return Model(self.averaged.network, card, device=self.machine.device)
-
-
-def versions() -> dict[str, str]:
-    """Of medfcn and what its numbers depend on."""
-    names = ("medfcn", "torch", "monai", "numpy", "nibabel")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -10,6 +10,7 @@ from medfcn.config import NetworkSettings
 from medfcn.networks.fcn import FCN, build_network, channels_last
 from medfcn.networks.losses import SegmentationLoss
 from medfcn.networks.upsampling import Upsample, Upsampling, bilinear_kernel
+from tests.networks.designs import lived_in
 
 BOTH: tuple[Upsampling, Upsampling] = ("transposed", "bilinear")
 
@@ -22,21 +23,11 @@ def _network(
     return build_network(chosen, widths=widths, channels_in=channels, label_count=labels)
 
 
-def _lived_in(network: FCN) -> FCN:
-    """With statistics and learned parameters as after some training, in evaluation mode."""
-    random = torch.Generator().manual_seed(3)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.running_mean, -0.3, 0.3),
-                (module.running_var, 0.5, 2.0),
-                (module.weight.data, 0.5, 1.5),
-                (module.bias.data, -0.3, 0.3),
-            ):
-                assert tensor is not None
-                tensor.copy_(torch.rand(tensor.shape, generator=random) * (high - low) + low)
+def _outspoken(network: FCN) -> FCN:
+    """As after some training, with logits large enough for a difference between them to be seen."""
+    network = lived_in(network)
     network.head.weight.data.mul_(10)
-    return network.eval()
+    return network
 
 
 NETWORKS = {
@@ -74,7 +65,7 @@ def test_one_label_has_one_logit_and_several_have_one_each_and_the_background() 
 @pytest.mark.parametrize("upsampling", BOTH)
 @pytest.mark.parametrize("axis", [2, 3])
 def test_moving_the_slice_by_the_stride_moves_the_logits(upsampling: Upsampling, axis: int) -> None:
-    network = _lived_in(_network(upsampling=upsampling))
+    network = _outspoken(_network(upsampling=upsampling))
     stride = network.encoder.strides[-1]
     assert stride == 4
     slices = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(1))
@@ -87,7 +78,7 @@ def test_moving_the_slice_by_the_stride_moves_the_logits(upsampling: Upsampling,
 
 
 def test_padding_to_whole_strides_is_not_seen_far_inside() -> None:
-    network = _lived_in(_network())
+    network = _outspoken(_network())
     slices = torch.randn(1, 1, 96, 96, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         whole, cut = network(slices), network(slices[..., :93, :94])
@@ -128,8 +119,8 @@ def test_a_fresh_network_neither_blows_up_nor_dies_out(widths: tuple[int, ...]) 
 def test_channels_last_gives_the_same_logits() -> None:
     slices = torch.randn(2, 1, 33, 40, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        plain = _lived_in(_network())(slices)
-        other = channels_last(_lived_in(_network()))(slices.contiguous(memory_format=torch.channels_last))
+        plain = _outspoken(_network())(slices)
+        other = channels_last(_outspoken(_network()))(slices.contiguous(memory_format=torch.channels_last))
     assert torch.allclose(plain, other, atol=1e-5)
 
 

@@ -1,0 +1,69 @@
+"""`medfcn networks`: the designs of networks in figures, and drawn."""
+
+import json
+from typing import Any
+
+import click
+
+from medfcn.commands.options import checked, overwrite_option
+from medfcn.files import refuse_existing
+
+
+def _check_size(text: str) -> object:
+    from medfcn.networks.summary import slice_size
+
+    return slice_size(text)
+
+
+def _check_picture(path: str) -> object:
+    from medfcn.networks.drawing import picture_format
+
+    return picture_format(path)
+
+
+@click.command()
+@click.option("--preset", metavar="NAME", help="One design in detail, such as fcn8s. [default: all, a row each]")
+@click.option("--config", metavar="FILE", help="TOML file of settings; its network in detail.")
+@click.option(
+    "--size",
+    metavar="HxW",
+    default="256x256",
+    show_default=True,
+    callback=checked(_check_size),
+    help="Pixels of a slice; one number is both.",
+)
+@click.option("--channels", type=click.IntRange(1, 4096), default=1, show_default=True, help="Of an image.")
+@click.option("--label-count", type=click.IntRange(1, 4096), default=1, show_default=True, help="Labels to segment.")
+@click.option("--width", type=float, metavar="FACTOR", help="On every number of channels. [default: 1]")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, stage by stage.")
+@click.option(
+    "--picture",
+    metavar="FILE",
+    callback=checked(_check_picture),
+    help="Also draw one design, auto unless another is asked for: a .png, .svg or .pdf file.",
+)
+@overwrite_option
+def networks(preset: str | None, config: str | None, size: str, as_json: bool, **choices: Any) -> None:
+    """List the designs of networks, or show one: parameters, multiply-adds, strides, receptive field."""
+    from medfcn.config import override, read_settings
+    from medfcn.networks.drawing import draw_network
+    from medfcn.networks.summary import slice_size, summarise, summarise_presets
+    from medfcn.networks.table import network_text, overview_text
+
+    picture, overwrite, width = choices["picture"], choices["overwrite"], choices["width"]
+    settings = override(read_settings(config), "network", preset=preset, width=width)
+    slices = {
+        "size": slice_size(size),
+        "channels_in": choices["channels"] * (settings.slices.context or 1),
+        "label_count": choices["label_count"],
+    }
+    if picture:
+        refuse_existing(picture, overwrite=overwrite)
+    one = summarise(settings.network, **slices) if picture or preset or config else None
+    shown = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
+    if as_json:
+        click.echo(json.dumps([summary.to_json() for summary in shown], indent=2))
+    else:
+        click.echo(network_text(shown[0]) if preset or config else overview_text(shown))
+    if picture and one:
+        click.echo(f"picture: {draw_network(one, picture, overwrite=overwrite)}", err=as_json)

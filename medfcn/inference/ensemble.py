@@ -1,0 +1,56 @@
+"""The models of one or several runs, as one whose probabilities are their mean."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medfcn.errors import MissingFileError, ModelError
+from medfcn.inference.model import Model, Predictor
+from medfcn.slices.views import parse_views
+
+
+class Ensemble(Predictor):
+    """Several models whose probabilities are averaged on the native grid.
+
+    Raises:
+        ModelError: They do not segment the same labels from the same channels.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        first = models[0].card
+        for model in models[1:]:
+            if model.card.labels != first.labels or model.card.channels != first.channels:
+                raise ModelError("the runs differ in labels or channels; average only runs of one task")
+        self.card = first
+        self._models = tuple(models)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models, in the order of their runs."""
+        return self._models
+
+
+def load(
+    runs: Sequence[Path | str] | Path | str, *, device: str = "auto", views: str | Sequence[str] | None = None
+) -> Ensemble:
+    """The models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
+
+    Args:
+        runs: Run folders.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take them
+            all.
+
+    Raises:
+        MissingFileError: A folder or a file of its model is not there.
+        ModelError: A model is broken, or they do not belong together, or one was not trained on slices of a view.
+        SettingsError: The device is not there, or a view is none.
+    """
+    chosen = "all" if views is None else parse_views(views)
+    folders: list[Path] = []
+    for run in [runs] if isinstance(runs, str | Path) else runs:
+        inside = sorted(path for path in Path(run).glob("fold_*") if path.is_dir())
+        folders += inside or [Path(run)]
+    if not folders:
+        raise MissingFileError("no run folder given; name one that `medfcn train` finished")
+    asked = None if isinstance(chosen, str) else chosen
+    return Ensemble([Model.load(folder, device=device).with_views(asked) for folder in folders])
