@@ -1,8 +1,10 @@
 """The benchmark against nnU-Net and MONAI: what it counts, lays out, scores and shows; the peers are not run here."""
 
+import copy
 import importlib
+import itertools
+import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,6 +13,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from medfcn.volumes import find_dataset
 
@@ -123,22 +126,36 @@ def test_the_picture_is_900_pixels_wide_and_needs_runs(benchmark: ModuleType, tm
         benchmark.draw_picture([], picture)
 
 
-def test_the_monai_loop_trains_for_its_cpu_seconds_and_masks_volumes_on_their_grid(
-    balls: Path, tmp_path: Path
+@pytest.fixture
+def monai_loop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS / "peers"))
+    return importlib.import_module("monai_basicunet")
+
+
+def test_the_monai_loop_ends_with_its_cpu_seconds_and_keeps_its_weights(
+    monai_loop: ModuleType, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids, model, masks = tmp_path / "ids.txt", tmp_path / "model.pt", tmp_path / "masks"
-    ids.write_text("".join(f"ball_{number}\n" for number in range(4)))
-    script = [sys.executable, str(BENCHMARKS / "peers" / "monai_basicunet.py")]
-    for what in ("train", "predict"):
-        command = [*script, what, str(balls), str(ids), str(model), "--seconds", "16", "--masks", str(masks)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    for number in range(4):
-        image = nibabel.load(balls / "images" / f"ball_{number}.nii.gz")
-        label = np.asarray(nibabel.load(balls / "labels" / f"ball_{number}.nii.gz").dataobj) > 0
-        mask = nibabel.load(masks / f"ball_{number}.nii.gz")
-        found = np.asarray(mask.dataobj) > 0
-        assert mask.shape == image.shape
-        assert np.array_equal(mask.affine, image.affine)
-        # Bright balls are learned in seconds; padding that is not undone would move them.
-        assert 2 * (found & label).sum() / (found.sum() + label.sum()) > 0.5
+    clock = itertools.count()
+    monkeypatch.setattr(monai_loop.time, "process_time", lambda: float(next(clock)))
+    fresh = monai_loop.network()
+    monkeypatch.setattr(monai_loop, "network", lambda: copy.deepcopy(fresh))
+    model = tmp_path / "model.pt"
+    monai_loop.train(balls, ["ball_0", "ball_1", "ball_2"], model, monai_loop.CPU_SECONDS_TO_END + 2, 0)
+    assert json.loads(model.with_suffix(".json").read_text()) == {"steps": 2}
+    weights, before = torch.load(model, weights_only=True), fresh.state_dict()
+    assert weights.keys() == before.keys()
+    assert not any(torch.equal(weights[key], before[key]) for key in before if key.endswith("conv.weight"))
+
+
+def test_masks_of_the_monai_loop_lie_on_the_volumes_own_grid(
+    monai_loop: ModuleType, balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A network that finds whatever is brighter than the volume's mean.
+    monkeypatch.setattr(monai_loop, "network", torch.nn.Identity)
+    model, masks = tmp_path / "model.pt", tmp_path / "masks"
+    torch.save({}, model)
+    monai_loop.predict(balls, ["ball_3"], model, masks)
+    image, mask = nibabel.load(balls / "images" / "ball_3.nii.gz"), nibabel.load(masks / "ball_3.nii.gz")
+    values = np.asarray(image.dataobj)
+    assert np.array_equal(np.asarray(mask.dataobj), values > values.mean())
+    assert np.array_equal(mask.affine, image.affine)
