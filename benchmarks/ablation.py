@@ -29,10 +29,11 @@ from medfcn.files import read_ids, write_csv
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
+from medfcn.training.machine import Machine
 from medfcn.training.prepare import Survey, as_planned, leave_out, plan_training, prepare, survey
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length
-from medfcn.training.trainer import Machine, Trainer
+from medfcn.training.trainer import Trainer
 from medfcn.volumes import LabelMap, ReadOptions, find_dataset
 
 HERE = Path(__file__).resolve().parent
