@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -73,10 +73,12 @@ class Ablation:
     Attributes:
         designs: To be trained.
         splits: Whether each seed keeps other people for validation; else all keep the same.
+        compares: Whether the table says what each brings over the first, on the same people and seeds.
     """
 
     designs: tuple[Design, ...]
     splits: bool = True
+    compares: bool = True
 
     def design(self, name: str) -> Design:
         return next(design for design in self.designs if design.name == name)
@@ -206,28 +208,29 @@ def jobs(
 
 
 def table_of(ablation: Ablation, runs: Sequence[Mapping[str, Any]]) -> str:
-    """Mean ± standard deviation over seeds, and what a design brings over the first, on the same people and seeds."""
-    lines = [
-        "| | design | parameters | hippocampus: steps | Dice | brings | worst | HD95 mm | sts_mr_t1: steps | Dice "
-        "| brings | worst |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    """Mean ± standard deviation over seeds, of which there are as many as stand in brackets."""
+    columns = ["steps", "Dice", *(["brings"] if ablation.compares else []), "worst", "HD95 mm"]
+    heads = {"hippocampus": columns, "sts_mr_t1": columns[:-1]}
+    titles = [f"{name}: {title}" if title == "steps" else title for name in SETS for title in heads[name]]
+    lines = [f"| | design | parameters | {' | '.join(titles)} |", "|---" * (3 + len(titles)) + "|"]
     base = {(run["set"], run["seed"]): run["dice"] for run in runs if run["design"] == ablation.designs[0].name}
     for design in ablation.designs:
         parameters, cells = "", []
         for name in SETS:
             here = [run for run in runs if run["design"] == design.name and run["set"] == name]
             if not here:
-                cells += [""] * (5 if name == "hippocampus" else 4)
+                cells += [""] * len(heads[name])
                 continue
             parameters = parameters or f"{here[0]['parameters']:,}"
-            dices = [run["dice"] for run in here]
             gains = [run["dice"] - base[name, run["seed"]] for run in here if (name, run["seed"]) in base]
-            brings = "" if design == ablation.designs[0] else spread(gains, "+.3f")
-            cells += [f"{here[0]['steps']:,}", f"{spread(dices, '.3f')} ({len(here)})", brings]
-            cells.append(f"{mean(run['worst'] for run in here):.3f}")
-            if name == "hippocampus":
-                cells.append(f"{mean(run['hd95_mm'] for run in here):.2f}")
+            shown = {
+                "steps": f"{here[0]['steps']:,}",
+                "Dice": f"{spread([run['dice'] for run in here], '.3f')} ({len(here)})",
+                "brings": "" if design == ablation.designs[0] else spread(gains, "+.3f"),
+                "worst": f"{mean(run['worst'] for run in here):.3f}",
+                "HD95 mm": f"{mean(run['hd95_mm'] for run in here):.2f}",
+            }
+            cells += [shown[title] for title in heads[name]]
         lines.append("| " + " | ".join([design.group, design.name, parameters, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -239,11 +242,7 @@ def spread(values: Sequence[float], form: str) -> str:
     return f"{mean(values):{form}}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def main(
-    ablation: Ablation,
-    description: str,
-    table: Callable[[Ablation, Sequence[Mapping[str, Any]]], str] = table_of,
-) -> None:
+def main(ablation: Ablation, description: str) -> None:
     """Parse the arguments, make the runs that are due and print the table."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="the folder that holds hippocampus/ and sts_mr_t1/")
@@ -263,6 +262,6 @@ def main(
             file.write(json.dumps(run) + "\n")
             file.flush()
             print(f"{number}/{len(due)}", json.dumps(run), flush=True)
-    text = table(ablation, runs_in(given.output))
+    text = table_of(ablation, runs_in(given.output))
     (given.output / "table.md").write_text(text)
     print(text)
