@@ -1,15 +1,15 @@
 """Nested labels from files to scores: each is found, and scored as the union of its parts."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import medfcn
-from medfcn.config import Settings, View, override
+from medfcn.config import Settings, override
 from medfcn.errors import SettingsError
 from medfcn.evaluation import evaluate
 from medfcn.inference.predict import predict
@@ -33,6 +33,7 @@ def nested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(nested: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Trained on six cases; the last two are unseen."""
     settings = override(Settings(), "training", presence_weight=0.1, distance_weight=0.1, deep_supervision=True)
+    settings = override(settings, "slices", context=1)  # learnt sooner
     return medfcn.train(
         nested,
         tmp_path_factory.mktemp("run") / "run",
@@ -147,9 +148,9 @@ def test_training_shows_every_part(nested: Path, tmp_path: Path, monkeypatch: py
     original = Augmenter.__call__
 
     def noted(
-        self: Augmenter, images: torch.Tensor, targets: torch.Tensor, *, step: int, views: Sequence[View]
+        self: Augmenter, images: torch.Tensor, targets: torch.Tensor, **options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        images, targets = original(self, images, targets, step=step, views=views)
+        images, targets = original(self, images, targets, **options)
         shown.update(targets.unique().tolist())
         return images, targets
 
