@@ -26,7 +26,6 @@ def designs() -> tuple[Design, ...]:
     none = {
         "noise": 0.0,
         "blur_pixels": 0.0,
-        "low_resolution": 0.0,
         "bias_field": 0.0,
         "contrast": 0.0,
         "brightness": 0.0,
@@ -50,7 +49,7 @@ def designs() -> tuple[Design, ...]:
         Design("window", "fine pixels, whole", {"slices": {"spacing_mm": (0.33, 0.33)}}, LARGE),
         Design("window", "fine pixels, 192", {"slices": {"spacing_mm": (0.33, 0.33), "window": (192, 192)}}, LARGE),
         *others("augmentation", "augment", mirror={"mirror": "auto"}, no_intensity=none, no_movement=still,
-                no_elastic={"elastic": 0.0}, no_coarser_pixels={"low_resolution": 0.0}),
+                no_elastic={"elastic": 0.0}, coarser_pixels={"low_resolution": 1.0}),
         *others("augmentation", "augment", strong={"rotation_degrees": 30.0, "scale": 0.4, "elastic": 0.04}),
         *others(
             "optimisation",

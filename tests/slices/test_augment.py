@@ -158,7 +158,7 @@ def test_no_label_is_invented() -> None:
 def test_intensity_changes_leave_the_targets_alone() -> None:
     window = (24, 24)
     images, targets = _batch(window)
-    strong = {name: getattr(AugmentSettings(), name) for name in STRENGTHS if name not in GEOMETRY}
+    strong = {name: getattr(AugmentSettings(), name) or 1.0 for name in STRENGTHS if name not in GEOMETRY}
     for step in range(4):
         found, moved = _augmenter(strong, window)(images, targets, step=step, views=_axial(images))
         assert torch.equal(moved, _centre(targets, window).long())
@@ -170,7 +170,7 @@ def test_intensity_changes_leave_the_targets_alone() -> None:
 def test_every_strength_changes_the_images_by_itself(name: str) -> None:
     window = (24, 24)
     images, targets = _batch(window, count=16)
-    augmenter = _augmenter({name: getattr(AugmentSettings(), name)}, window)
+    augmenter = _augmenter({name: getattr(AugmentSettings(), name) or 1.0}, window)
     assert any(
         not torch.allclose(
             augmenter(images, targets, step=step, views=_axial(images))[0], _centre(images, window), atol=1e-3
