@@ -168,8 +168,8 @@ class AugmentSettings:
     blur_pixels: float = 1.0
     """Largest standard deviation of Gaussian blur."""
     low_resolution: float = 0.0
-    """Largest relative coarsening of an eighth of the slices: 1.0 shows pixels up to twice as large, as another scanner
-    might. It is off because it costs a hundredth of Dice where training and new volumes are alike."""
+    """Largest relative coarsening of an eighth of the slices: 1.0 shows pixels up to twice as large, as another
+    scanner might. Off, because it costs Dice where training and new volumes are alike."""
     bias_field: float = 0.15
     """Standard deviation of a smooth change of brightness, after normalisation."""
     contrast: float = 0.25
