@@ -16,8 +16,8 @@ Value = float | int | str
 
 _RATE = "training.learning_rate"
 _STRENGTH = "augment.strength"
-_AMOUNTS = tuple(part.name for part in dataclasses.fields(AugmentSettings) if part.type is float)
-"""The settings of `[augment]` that a strength is a factor on."""
+_AMOUNTS = tuple(part.name for part in dataclasses.fields(AugmentSettings) if part.type is float and part.default)
+"""The settings of `[augment]` that a strength is a factor on: those that are not off by default."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from medfcn.tuning.space import (
     with_values,
 )
 
-AMOUNTS = [name for name, value in to_tables(Settings())["augment"].items() if isinstance(value, float)]
+AMOUNTS = [name for name, value in to_tables(Settings())["augment"].items() if isinstance(value, float) and value]
 
 
 def names(space: tuple[Searched, ...]) -> list[str]:
