@@ -19,20 +19,17 @@ line of `OUTPUT/runs.jsonl`, and what stands there is not run again; nnU-Net als
 
 import argparse
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from accuracy_for_cost_picture import draw_picture, table_of
+from measured import Used, processor, run_measured, trained, versions
+from nnunet import NNUNet
 
 from medfcn.evaluation import evaluate
 from medfcn.files import read_ids, write_csv
@@ -47,48 +44,8 @@ CALIBRATION_STEPS = (60, 260)
 LEAST_SHARE, AIMED_SHARE = 0.97, 0.985
 """Of the seconds asked for: less than the first, or more than all, and the steps are corrected."""
 
-NNUNET_DATASET = "Dataset001_Hippocampus"
 NNUNET_BATCH = 32
 """Its own plan, made for a GPU, says 223 slices: seven times fewer steps."""
-
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-ONE_THREAD |= {"OMP_WAIT_POLICY": "PASSIVE"}
-
-
-@dataclass(frozen=True)
-class Used:
-    """What a command took.
-
-    Attributes:
-        cpu_seconds: User and system time, with all its children.
-        peak_mb: The largest resident size of it or of a child. The system counts from the fork on, so it is at least
-            that of this process, which holds no torch.
-    """
-
-    cpu_seconds: float
-    peak_mb: float
-
-
-def run_measured(command: Sequence[str], log: Path, **variables: str) -> Used:
-    """Run a command to its end, with what it says in a file.
-
-    Raises:
-        SystemExit: It failed; the message names the file.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        started = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | ONE_THREAD | variables
-        )
-        try:
-            _, status, usage = os.wait4(started.pid, 0)
-        except BaseException:
-            started.terminate()
-            raise
-    started.returncode = os.waitstatus_to_exitcode(status)
-    if started.returncode != 0:
-        raise SystemExit(f"{Path(command[0]).name} ended with status {started.returncode}; what it said is in {log}")
-    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def next_steps(seconds: float, runs: Sequence[tuple[int, float]]) -> int:
@@ -156,19 +113,6 @@ class Bench:
         return self.score(masks) | {"predict_cpu_seconds": round(each, 3), "predict_peak_mb": round(used.peak_mb)}
 
 
-def trained(used: Used, *, before: float = 0.0) -> dict[str, float]:
-    return {"cpu_seconds": round(before + used.cpu_seconds, 1), "peak_mb": round(used.peak_mb)}
-
-
-def versions(*packages: str) -> dict[str, str]:
-    return {name: version(name) for name in packages}
-
-
-def processor() -> str:
-    with Path("/proc/cpuinfo").open() as file:
-        return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "unknown")
-
-
 def run_medfcn(bench: Bench, method: str, seconds: float, seed: int, attempts: int) -> None:
     """Train until the CPU seconds are near those asked for, then predict as it does by default."""
     folder = bench.output / method / f"{seconds:g}s_seed{seed}"
@@ -225,71 +169,35 @@ def run_monai(bench: Bench, seconds: float, seed: int) -> None:
     bench.add("runs.jsonl", line | scores | {"processor": processor(), "versions": versions("monai", "torch")})
 
 
-def lay_out_for_nnunet(bench: Bench, raw: Path) -> None:
-    """The volumes in nnU-Net's raw layout, with one label."""
-    for ids, images in ((bench.training, "imagesTr"), (bench.test, "imagesTs")):
-        (raw / images).mkdir(parents=True, exist_ok=True)
-        for one in ids:
-            shutil.copyfile(bench.data / "images" / f"{one}.nii.gz", raw / images / f"{one}_0000.nii.gz")
-    (raw / "labelsTr").mkdir(exist_ok=True)
-    for one in bench.training:
-        label = nibabel.load(bench.data / "labels" / f"{one}.nii.gz")
-        mask = (np.asarray(label.dataobj) > 0).astype(np.uint8)
-        nibabel.save(nibabel.Nifti1Image(mask, label.affine), raw / "labelsTr" / f"{one}.nii.gz")
-    about = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "hippocampus": 1}, "file_ending": ".nii.gz"}
-    (raw / "dataset.json").write_text(json.dumps(about | {"numTraining": len(bench.training)}, indent=1))
-
-
-def prepare_nnunet(bench: Bench, folder: Path, variables: dict[str, str]) -> dict[str, Any]:
-    """Plan and preprocess once, with nnU-Net's own command; what it took, and which versions."""
-    done = folder / "prepared.json"
-    if not done.is_file():
-        lay_out_for_nnunet(bench, folder / "raw" / NNUNET_DATASET)
-        command = [str(Path(bench.peers).parent / "nnUNetv2_plan_and_preprocess"), "-d", "1", "-c", "2d"]
-        # Its planner takes the number of augmenting processes for one of threads, and fails with none (2.8.1).
-        one = variables | {"nnUNet_n_proc_DA": "1"}
-        used = run_measured([*command, "-np", "1", "-npfp", "1"], folder / "prepare.log", **one)
-        path = folder / "preprocessed" / NNUNET_DATASET / "nnUNetPlans.json"
-        plans = json.loads(path.read_text())
-        planned = plans["configurations"]["2d"]
-        about = {"planned_batch": planned["batch_size"], "patch": planned["patch_size"]}
-        planned["batch_size"] = NNUNET_BATCH
-        path.write_text(json.dumps(plans, indent=1))
-        ask = "from importlib.metadata import version; print(version('nnunetv2'), version('torch'))"
-        said = subprocess.run([bench.peers, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
-        about |= {"cpu_seconds": round(used.cpu_seconds, 1), "nnunetv2": said[0], "torch": said[1]}
-        done.write_text(json.dumps(about, indent=1))
-    return dict(json.loads(done.read_text()))
-
-
 def run_nnunet(bench: Bench, seconds: float, seed: int, points: Sequence[float]) -> None:
     """Train once for all points; predict each with mirror images, its default, and the last also without."""
     base = bench.output / "nnunet"
     folder = base / f"{seconds:g}s_seed{seed}"
-    variables = {f"nnUNet_{name}": str(base / name) for name in ("raw", "preprocessed")}
-    variables |= {"nnUNet_results": str(folder), "nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1"}
-    prepared = prepare_nnunet(bench, base, variables)
-    run = folder / NNUNET_DATASET / "nnUNetTrainer__nnUNetPlans__2d" / "fold_all"
-    notes, measured = run / "points.json", folder / "trained.json"
-    if not measured.is_file():
-        before = json.loads(notes.read_text())["cpu_seconds"] if notes.is_file() else 0.0
-        command = [bench.peers, str(HERE / "peers" / "nnunet_2d.py"), str(seconds), "--seed", str(seed)]
-        asked = ["--points", *map(str, points)] if points else []
-        used = run_measured([*command, *asked], folder / "train.log", **variables)
-        measured.write_text(json.dumps(trained(used, before=before)))
-    whole, saved = json.loads(measured.read_text()), json.loads(notes.read_text())["points"]
-    predict = [str(Path(bench.peers).parent / "nnUNetv2_predict"), "-d", "1", "-c", "2d", "-f", "all"]
-    images = ["-i", str(base / "raw" / NNUNET_DATASET / "imagesTs"), "-device", "cpu", "-npp", "0", "-nps", "0"]
-    due = [(name, True) for name in saved] + [("final", False)]
-    for name, tta in due:
+
+    def image(one: str) -> Path:
+        return bench.data / "images" / f"{one}.nii.gz"
+
+    nnunet = NNUNet(
+        bench.peers,
+        base,
+        {one: (image(one), bench.data / "labels" / f"{one}.nii.gz") for one in bench.training},
+        {one: image(one) for one in bench.test},
+        labels=("hippocampus",),
+        encode=lambda mask: (mask > 0).astype(np.uint8),
+        batch=NNUNET_BATCH,
+        dataset="Dataset001_Hippocampus",
+    )
+    prepared, whole = nnunet.prepare(), nnunet.train(folder, seconds, seed, points)
+    saved = whole.pop("points")
+    for name, tta in [(name, True) for name in saved] + [("final", False)]:
         reached = whole if name == "final" else whole | {"cpu_seconds": round(saved[name]["cpu_seconds"], 1)}
         line = {"method": "nnunet", "seconds": seconds if name == "final" else float(name), "seed": seed, "tta": tta}
         line |= {"schedule_seconds": seconds}
         if bench.is_done(**line):
             continue
         masks = folder / f"masks_{name}{'' if tta else '_no_tta'}"
-        chosen = ["-chk", f"checkpoint_{name}.pth", "-o", str(masks), *([] if tta else ["--disable_tta"])]
-        scores = bench.predicted(masks, [*predict, *images, *chosen], folder / "predict.log", **variables)
+        command = nnunet.predicting(name, masks, tta=tta)
+        scores = bench.predicted(masks, command, folder / "predict.log", **nnunet.variables(folder))
         line |= {"is_default": tta, "steps": saved[name]["steps"], **reached, **scores, "processor": processor()}
         line |= {"preparing_cpu_seconds": prepared["cpu_seconds"]}
         bench.add("runs.jsonl", line | {"versions": {key: prepared[key] for key in ("nnunetv2", "torch")}})

@@ -40,6 +40,8 @@ def designs() -> tuple[Design, ...]:
         network("stride 4 out", finest_stride=4, sets=LARGE),
         network("stride 8 out", finest_stride=8, sets=LARGE),
         network("instance norm", normalisation="instance", sets=LARGE),
+        network("stem 2", stem_stride=2, sets=SETS[:1]),
+        network("stem 4, as narrow", stem_stride=4, widths=(16, 32, 64, 128), sets=SETS[:1]),
         network("stem 4", stem_stride=4, widths=(32, 64, 128, 256), sets=LARGE),
         network("resnet18 1/4, 4s", preset="resnet18_8s", width=0.25, finest_stride=4, sets=LARGE),
         network("resnet18 1/4, 8s", preset="resnet18_8s", width=0.25, sets=LARGE),

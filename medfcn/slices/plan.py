@@ -26,8 +26,9 @@ and tiled in prediction."""
 _COARSEST_PIXELS = 4
 """The coarsest map keeps at least this many pixels an edge: with fewer, a map says nothing of where."""
 _WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
-_STEM_PIXELS: Mapping[Literal[2, 4], int] = {2: 96, 4: 256}
-"""Slices with this many pixels along their shorter edge are reduced so much by the network's first convolution."""
+_STEM_PIXELS: Mapping[Literal[2, 4], int] = {2: 96, 4: 2 * _MAP_LARGEST + 1}
+"""Slices with this many pixels along their shorter edge are reduced so much by the network's first convolution: they
+are halved as long as a window then shows them whole."""
 _NEIGHBOURS_NEAR = 2.0
 """Slices at most this many pixels apart bring their neighbours along: at 1 pixel (hippocampus) they added half a
 hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
@@ -319,8 +320,8 @@ def stem_for(shortest_edge: float) -> Literal[1, 2, 4]:
     `benchmarks/README.md`.
 
     Example:
-        >>> stem_for(40), stem_for(145), stem_for(512)
-        (1, 2, 4)
+        >>> stem_for(40), stem_for(145), stem_for(320), stem_for(512)
+        (1, 2, 2, 4)
     """
     stems: tuple[Literal[2, 4], ...] = (4, 2)
     return next((stem for stem in stems if shortest_edge >= _STEM_PIXELS[stem]), 1)

@@ -123,7 +123,7 @@ def test_ct_is_told_by_its_air() -> None:
 def test_windows_and_widths_fit_the_slices(first: int, second: int, spacing: float) -> None:
     plan = make_plan([_case((first, second, 20), (spacing, spacing, spacing))], Settings())
     stride = plan.stem_stride * 2 ** (len(plan.widths) - 1)
-    assert plan.stem_stride == (4 if min(first, second) >= 256 else 2 if min(first, second) >= 96 else 1)
+    assert plan.stem_stride == (4 if min(first, second) > 384 else 2 if min(first, second) >= 96 else 1)
     largest = 192 * plan.stem_stride
     shortest = min(first, second, largest)
     assert shortest / stride >= 4 or len(plan.widths) == 1
