@@ -30,6 +30,13 @@ def _outer(*taps: float) -> torch.Tensor:
     return row[:, None] * row[None, :]
 
 
+def linear_kernel(method: Upsampling, factor: int) -> torch.Tensor:
+    """What a method that learns starts from, for each channel by itself."""
+    if method == "nearest_conv":
+        return _outer(0.25, 0.5, 0.25)
+    return _outer(0.5, 1.0, 0.5) if method == "transposed_3x3" else bilinear_kernel(factor)
+
+
 class Upsample(nn.Module):
     """Raises a map's resolution by a factor and cuts it to the size it is told.
 
@@ -68,26 +75,29 @@ class Upsample(nn.Module):
         layer: nn.Conv2d | nn.ConvTranspose2d
         if self.method == "nearest_conv":
             layer = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-            kernel, taps_a_pixel = _outer(0.25, 0.5, 0.25), 9.0
+            taps_a_pixel = 9.0
         elif self.method == "transposed_3x3":
             layer = nn.ConvTranspose2d(
                 channels_in, channels_out, 3, stride=2, padding=1, output_padding=1, bias=False
             )
-            kernel, taps_a_pixel = _outer(0.5, 1.0, 0.5), 9 / 4
+            taps_a_pixel = 9 / 4
         elif self.method == "dilated":
             layer = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=4, dilation=3, bias=False)
-            kernel, taps_a_pixel = bilinear_kernel(2), 4.0
+            taps_a_pixel = 4.0
         else:
             layer = nn.ConvTranspose2d(
                 channels_in, channels_out, 2 * factor, stride=factor, padding=factor // 2, bias=False
             )
-            kernel, taps_a_pixel = bilinear_kernel(factor), 4.0
+            taps_a_pixel = 4.0
+        self.learned = layer
+        if layer.weight.is_meta:  # an outline of a network, to be filled with trained weights
+            return
         with torch.no_grad():
             if channels_in == channels_out:
+                kernel = linear_kernel(self.method, factor)
                 layer.weight.copy_(torch.eye(channels_in)[:, :, None, None] * kernel)
             else:  # He et al., ICCV 2015, counting the taps that a fine pixel really gets
                 nn.init.normal_(layer.weight, std=(2 / (channels_in * taps_a_pixel)) ** 0.5)
-        self.learned = layer
 
     def forward(self, coarse: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """`(N, channels_in, h, w)` to `(N, channels_out, *size)`, where `size` is at most `factor` times `(h, w)`."""
