@@ -203,7 +203,7 @@ class TrainingSettings:
     """How the network is trained."""
 
     batch_size: int = 32
-    """Slices in a step."""
+    """Slices in a step, at most; the plan takes fewer, down to 8, where windows are large."""
     learning_rate: float | None = None
     """The largest learning rate of AdamW; it rises over the warm-up and falls as a cosine to nothing. `None` takes
     4e-3, and less for wide networks without a normalisation, which bear no more."""
@@ -242,7 +242,7 @@ class TrainingSettings:
     distance_weight: float = 0.0
     """Weight of a second task: how far is each pixel from each label's border?"""
     validation_share: float = 0.1
-    """Share of the groups kept for validation."""
+    """Share of the cases kept for validation, by whole groups: at least one group, and at most about 24 cases."""
     epoch_steps: int = 100
     """Steps that `log.csv` calls an epoch; `--epochs` counts these."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -3,6 +3,7 @@
 `medfcn.evaluation.html` writes the page; here its cases are found and read, one after the other.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_
 from medfcn.evaluation.scores import original_values, parts_of_labels, written_values
 from medfcn.evaluation.viewing import CaseVolumes
 from medfcn.files import refuse_existing
+from medfcn.inference.review import rows_of
 from medfcn.progress import Progress, Silent
 from medfcn.provenance import (
     facts_of,
@@ -99,7 +101,12 @@ def report(
     cases = _ScoredCases(
         pairs, meaning, table.labels, images_beside(references) if images is None else _images_at(images)
     )
-    about = About(title=title, facts=facts_of(pairs.predictions.values(), run), log=log_of_run(run))
+    about = About(
+        title=title,
+        facts=facts_of(pairs.predictions.values(), run),
+        log=log_of_run(run),
+        expected_dice=_expected_of_scored(pairs, meaning),
+    )
     with (progress or Silent()).task("report", len(table.cases)) as task:
         return write_report(
             output,
@@ -210,8 +217,10 @@ def predict_report(
     pictures = _images_at(images)
     if len(paths) == len(pictures) == 1 and masks.is_file():
         pictures = dict(zip(paths, pictures.values(), strict=True))
-    cases = _PredictedCases(paths, {case: sidecar_of(path) for case, path in paths.items()}, pictures)
-    about = About(title=title, facts=facts_of(paths.values(), None))
+    sidecars = {case: sidecar_of(path) for case, path in paths.items()}
+    cases = _PredictedCases(paths, sidecars, pictures)
+    expected = {case: _expected_dice(case, sidecar) for case, sidecar in sidecars.items()}
+    about = About(title=title, facts=facts_of(paths.values(), None), expected_dice=expected)
     with (progress or Silent()).task("report", len(paths)) as task:
         return write_prediction_report(
             output,
@@ -283,6 +292,28 @@ def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:
     for value, place in places.items():
         table[value] = place
     return mask.with_array(table[mask.array])
+
+
+def _expected_dice(case: str, sidecar: Mapping[str, Any]) -> dict[str, float]:
+    """By label, what `medfcn predict` expects of a mask; nothing where its `.json` does not say."""
+    try:
+        rows = rows_of(case, sidecar)
+    except ValueError:
+        return {}
+    return {label: math.nan if dice is None or not 0 <= dice <= 1 else dice for _, label, _, dice, _ in rows}
+
+
+def _expected_of_scored(pairs: Pairs, meaning: Meaning) -> dict[str, dict[str, float]]:
+    """What was expected of masks of the very labels that are scored."""
+    if meaning.labels is None:
+        return {}
+    entries = meaning.labels.to_json()["entries"]
+    sidecars = {case: sidecar_of(mask) for case, mask in pairs.predictions.items()}
+    return {
+        case: _expected_dice(case, sidecar)
+        for case, sidecar in sidecars.items()
+        if isinstance(labels := sidecar.get("labels"), dict) and labels.get("entries") == entries
+    }
 
 
 @dataclass(frozen=True)

@@ -56,10 +56,10 @@ def download(folder: Path) -> Path:
 )
 @click.option("-o", "--output", default="runs/hippocampus", show_default=True, help="The folder to make.")
 @click.option("--budget", default="10m", show_default=True, help="Wall time of the training.")
-@click.option("--context", default=1, show_default=True, help="Slices the network sees at once.")
+@click.option("--context", type=int, help="Slices the network sees at once. [default: as `medfcn train` chooses]")
 @click.option("--threads", type=int, help="CPU threads. [default: all cores]")
 @click.option("--seed", default=0, show_default=True, help="Of the training; the split does not change with it.")
-def main(data: str | None, output: str, budget: str, context: int, threads: int | None, seed: int) -> None:
+def main(data: str | None, output: str, budget: str, context: int | None, threads: int | None, seed: int) -> None:
     """Train on most of the people, and score the masks of the others."""
     folder, progress = Path(output), for_terminal()
     refuse_existing(folder, overwrite=False)

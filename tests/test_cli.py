@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medfcn.cli import main
+from medfcn.slices.plan import _NEIGHBOURS_NEAR
 from tests.conftest import draw_ball, write_case
 
 
@@ -246,6 +247,13 @@ def test_an_incomplete_case_that_is_left_out_anyway_stops_nothing(balls: Path, t
     (folder / "labels" / "ball_1.nii.gz").unlink()
     ids.write_text("ball_1\n")
     assert medfcn("plan", folder, "--leave-out", ids).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["train", "plan", "tune"])
+def test_the_help_says_how_many_slices_are_seen_as_the_plan_has_it(command: str) -> None:
+    words = " ".join(medfcn(command, "--help").stdout.split())
+    assert "[default: 3 with the preset auto where slices lie at most two pixels apart, else 1]" in words
+    assert _NEIGHBOURS_NEAR == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Reports composed from folders: of predictions, of a run's validation, of masks without references."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,43 @@ def test_masks_without_references_get_a_lighter_report(dataset, tmp_path):
     assert "odd" in page.text
     assert "Dice" not in page.text
     assert active_parts(page) == []
+
+
+def table_cells(page, heading):
+    """The column of the table of cases under a heading: what it is sorted by."""
+    headings = [a["data-column"] for tag, a in page.elements if tag == "button" and "data-column" in a]
+    cells = [a["data-sort"] for tag, a in page.elements if tag == "td" and "data-sort" in a]
+    width = sum(name.isdecimal() for name in headings)
+    names = re.findall(r'data-column="\d+">([^<]+)<', page.source)
+    assert heading in names
+    return cells[names.index(heading) :: width]
+
+
+def test_what_is_expected_of_masks_stands_in_both_reports(dataset, tmp_path):
+    masks = save_masks(tmp_path / "masks", (0, 1, 2), sidecar=SIDECAR)
+    for case, dice in (("case_0", 0.875), ("case_1", None)):
+        told = {"expected_dice": {"organ": dice}, "review": {"organ": dice is None}}
+        (masks / f"{case}.json").write_text(json.dumps(SIDECAR | told))
+    page = Page(predict_report(masks, dataset / "images").read_text("utf-8"))
+    assert table_cells(page, "Expected Dice") == ["0.875", "", ""]
+    assert "0.875" in page.text
+    page = Page(report(masks, dataset, tmp_path / "scored.html").read_text("utf-8"))
+    table = evaluate(masks, dataset)
+    dices = {row.case: f"{row.dice:.9g}" for row in table.rows}
+    order = [case["id"] for case in held(page)["page-data"]["cases"]]
+    assert table_cells(page, "Dice") == [dices[case] for case in order]
+    assert table_cells(page, "Expected Dice") == ["0.875" if case == "case_0" else "" for case in order]
+    # Of other labels than those that are scored it says nothing.
+    page = Page(report(masks, dataset, tmp_path / "other.html", labels="organ=1+2,more=3").read_text("utf-8"))
+    assert "Expected Dice" not in page.text
+
+
+@pytest.mark.parametrize("dice", [7, 1e999, "high", [0.5], -(10**400)])
+def test_an_expected_dice_that_is_none_is_not_shown(dataset, tmp_path, dice):
+    sidecar = SIDECAR | {"expected_dice": {"organ": dice}, "review": {"organ": False}}
+    masks = save_masks(tmp_path / "masks", (0,), sidecar=sidecar)
+    page = Page(predict_report(masks, dataset / "images").read_text("utf-8"))
+    assert "Expected Dice" not in page.text
 
 
 def test_one_mask_gets_a_page_beside_it(dataset, tmp_path):

@@ -100,7 +100,11 @@ predict_views_option = click.option(
     help="Some of the model's views, such as axial,coronal. [default: all]",
 )
 preset_option = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
-init_option = click.option("--init", metavar="RUN", help="A run folder whose weights and network to start from.")
+init_option = click.option(
+    "--init",
+    metavar="RUN",
+    help="A run folder whose weights to start from; its network, views, spacing and context are then the defaults.",
+)
 cases_option = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 device_option = click.option(
     "--device",
@@ -113,7 +117,8 @@ context_option = click.option(
     "--context",
     type=click.IntRange(min=1),
     callback=checked(_check_context),
-    help="Slices the network sees at once, odd. [default: 1]",
+    help="Slices the network sees at once, odd. [default: 3 with the preset auto where slices lie at most two pixels "
+    "apart, else 1]",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]"

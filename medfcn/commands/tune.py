@@ -54,7 +54,8 @@ def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 def tune(dataset: str, output: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
     """Search for the settings that suit DATASET best, trained and scored on the same cases each time.
 
-    The first trial has the defaults. FOLDER/best.toml is for `medfcn train --config`. Needs medfcn[tune].
+    The first trial has the defaults; what you set is not searched. FOLDER/best.toml is for `medfcn train --config`.
+    Needs medfcn[tune].
     """
     from medfcn.training.stop import stop_on_signals
     from medfcn.tuning.tune import tune as run_search

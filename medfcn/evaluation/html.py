@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.evaluation.sections import (
+    EXPECTED_DICE,
+    ExpectedDice,
     PredictedCase,
     case_rows,
+    prediction_columns,
     prediction_rows,
     score_sections,
     training_charts,
@@ -61,12 +64,14 @@ class About:
         subtitle: One line under it.
         facts: Settings, versions and hashes: tables by their headings.
         log: Columns of a training's `log.csv`, by name, for its curves; `nan` where a field is empty.
+        expected_dice: What was expected of masks without a reference; empty where nothing was.
     """
 
     title: str = "Evaluation"
     subtitle: str = ""
     facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     log: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    expected_dice: ExpectedDice = field(default_factory=dict)
 
 
 def write_report(
@@ -96,7 +101,7 @@ def write_report(
     """
     about = about or About()
     summary = table.summary()
-    rows = case_rows(table)
+    rows = case_rows(table, about.expected_dice)
     order = tuple(dict.fromkeys(row["case"] for row in rows))
     headlines = {row["case"]: row["headline"] for row in rows if row["is_worst"]}
     drawn = table.labels if parts is None else tuple(parts)
@@ -105,7 +110,7 @@ def write_report(
         "has_scores": True,
         "rows": rows,
         "failures": table.failures,
-        **score_sections(table, summary, order),
+        **score_sections(table, summary, order, about.expected_dice),
         "volumes": volume_sections(table, summary, order),
     }
     return _write(path, about, order, (table.labels, drawn), pictures, context)
@@ -137,13 +142,20 @@ def write_prediction_report(
     Returns:
         `path`.
     """
-    rows, charts = prediction_rows(masks, labels)
+    about = about or About(title="Predictions")
+    rows, charts = prediction_rows(masks, labels, about.expected_dice)
     order = tuple(mask.case for mask in masks)
     headlines = {row["case"]: row["headline"] for row in rows if row["is_worst"]}
     drawn = labels if parts is None else parts
     pictures = _pictures(order, drawn, read_case, headlines, on_case)
-    context = {"has_scores": False, "rows": rows, "failures": tuple(failures), "distributions": charts}
-    return _write(path, about or About(title="Predictions"), order, (labels, drawn), pictures, context)
+    context = {
+        "has_scores": False,
+        "rows": rows,
+        "columns": prediction_columns(about.expected_dice),
+        "failures": tuple(failures),
+        "distributions": charts,
+    }
+    return _write(path, about, order, (labels, drawn), pictures, context)
 
 
 @dataclass(frozen=True)
@@ -268,6 +280,7 @@ def _write(
         training=training_charts(about.log),
         facts={**about.facts, "Versions of this report": _versions()},
         count=len(order),
+        is_dice_expected=EXPECTED_DICE in context["columns"],
         **context,
     )
     path = Path(path)

@@ -1,9 +1,9 @@
 """The parts of a report: its rows, tables and charts, made from scores. Nothing here is computed anew."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from medfcn.evaluation.charts import Curve, Mark, agreement_chart, curve_chart, identity_chart, strip_chart
 from medfcn.evaluation.scores import LabelScores, Status
@@ -13,13 +13,18 @@ from medfcn.evaluation.text import shown_number
 from medfcn.volumes.names import printable
 
 __all__ = [
+    "EXPECTED_DICE",
+    "ExpectedDice",
     "PredictedCase",
     "case_rows",
+    "prediction_columns",
     "prediction_rows",
     "score_sections",
     "training_charts",
     "volume_sections",
 ]
+
+_Column = TypeVar("_Column", str, tuple[str, str])
 
 _STATUS: dict[Status, tuple[str, str, str]] = {
     "ok": ("scored", "circle", "●"),
@@ -56,7 +61,13 @@ _COLUMNS = (
     ("prediction_ml", "Prediction ml", 2),
     ("volume_difference_ml", "Δ ml", 2),
 )
+EXPECTED_DICE = "Expected Dice"
+"""The heading of the column for it."""
 _LESION_COLUMNS = (("lesions", "Lesions", 0), ("lesions_found", "Found", 0), ("lesions_false", "False", 0))
+
+
+ExpectedDice = Mapping[str, Mapping[str, float]]
+"""By case and label, the Dice that was expected of a mask before any reference was seen; `nan` where nothing was."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def _badness(row: LabelScores) -> tuple[int, float, float]:
     return place, dice, -row.hd95_mm if not math.isnan(row.hd95_mm) else 0.0
 
 
-def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
+def case_rows(table: ScoreTable, expected: ExpectedDice) -> list[dict[str, Any]]:
     """A row for each case and label, worst case first; `is_worst` marks each case's worst label."""
     by_case: dict[str, list[LabelScores]] = {}
     for row in table.rows:
@@ -104,7 +115,11 @@ def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
                     "sign": sign,
                     "shape": shape,
                     "is_worst": row is worst,
-                    "cells": [_cell(getattr(row, name), digits) for name, _, digits in columns],
+                    "cells": _with_expected(
+                        [_cell(getattr(row, name), digits) for name, _, digits in columns],
+                        _cell(expected.get(case, {}).get(row.label, math.nan), 3),
+                        expected,
+                    ),
                     "headline": headline,
                 }
             )
@@ -114,6 +129,14 @@ def case_rows(table: ScoreTable) -> list[dict[str, Any]]:
 def _columns(table: ScoreTable) -> tuple[tuple[str, str, int], ...]:
     """What stands in a row; lesions only where they were counted."""
     return _COLUMNS + (_LESION_COLUMNS if any(not math.isnan(row.lesions) for row in table.rows) else ())
+
+
+def _with_expected(columns: Iterable[_Column], dice: _Column, expected: ExpectedDice) -> list[_Column]:
+    """Columns with the expected Dice beside the first, where it is known of any case."""
+    shown = list(columns)
+    if any(not math.isnan(value) for of_case in expected.values() for value in of_case.values()):
+        shown.insert(1, dice)
+    return shown
 
 
 def _cell(value: float, digits: int) -> tuple[str, str]:
@@ -141,12 +164,14 @@ def _named_definitions(metrics: object) -> dict[str, str]:
     return {names.get(str(key), str(key)): str(text) for key, text in dict(metrics).items()}  # type: ignore[call-overload]
 
 
-def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -> dict[str, Any]:
+def score_sections(
+    table: ScoreTable, summary: Summary, order: Sequence[str], expected: ExpectedDice
+) -> dict[str, Any]:
     """Everything above the cases: summaries, missed cases, distributions, definitions."""
     links = {case: f"#case-{index}" for index, case in enumerate(order)}
     definitions = summary.definitions.to_json()
     return {
-        "columns": [title for _, title, _ in _columns(table)],
+        "columns": _with_expected([title for _, title, _ in _columns(table)], EXPECTED_DICE, expected),
         "summary": summary,
         "tolerance": f"{summary.definitions.tolerance_mm:g}",
         "headlines": [_label_headline(label, links) for label in summary.labels],
@@ -338,7 +363,14 @@ def volume_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -
     return sections
 
 
-def prediction_rows(masks: Sequence[PredictedCase], labels: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def prediction_columns(expected: ExpectedDice) -> list[str]:
+    """What stands in a row of a mask without a reference."""
+    return _with_expected(["ml"], EXPECTED_DICE, expected)
+
+
+def prediction_rows(
+    masks: Sequence[PredictedCase], labels: Sequence[str], expected: ExpectedDice
+) -> tuple[list[dict[str, Any]], list[str]]:
     """A row for each case and label, and charts of the volumes, for masks without references."""
     rows = []
     marks: dict[str, list[Mark]] = {label: [] for label in labels}
@@ -360,7 +392,11 @@ def prediction_rows(masks: Sequence[PredictedCase], labels: Sequence[str]) -> tu
                     "sign": "▲" if mask.flags else "",
                     "shape": "triangle" if mask.flags else "circle",
                     "is_worst": place == 0,
-                    "cells": [_cell(volume, 2)],
+                    "cells": _with_expected(
+                        [_cell(volume, 2)],
+                        _cell(expected.get(mask.case, {}).get(label, math.nan), 3),
+                        expected,
+                    ),
                     "headline": volumes + ("; " + "; ".join(mask.flags) if mask.flags else ""),
                 }
             )

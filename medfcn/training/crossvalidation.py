@@ -37,6 +37,7 @@ from medfcn.training.run_folder import (
     require_free,
 )
 from medfcn.training.schedule import Length
+from medfcn.training.validate import never_found
 
 
 def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> None:
@@ -163,7 +164,10 @@ def gather(run: Path, count: int) -> ScoreTable | None:
                 )
     rows = sorted((row for table in tables for row in table.rows), key=lambda row: row.case)
     note = f"out of fold: each case was scored by the one of {count} networks that was not trained on it"
-    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note, *_threshold_note(cards)))
+    missing = [
+        f"{folder.name}: {line}" for folder, table in zip(folders, tables, strict=True) for line in never_found(table)
+    ]
+    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note, *_threshold_note(cards), *missing))
     if _is_written(run, gathered):
         return gathered
     (run / VALIDATION_FOLDER).mkdir(exist_ok=True)

@@ -189,7 +189,7 @@ def _train_prepared(
         record["budget_seconds"] = length.budget_seconds
     if prepared.split.fold:
         record["fold"] = prepared.split.fold
-    table = write_run(folder, prepared, outcome, record)
+    table = write_run(folder, prepared, outcome, record, job.progress)
     return Run(folder, outcome.steps, table, *trainer.time_used(), scored=(folder,))
 
 

@@ -21,7 +21,7 @@ from medfcn.training.lock import LOCK_FILE, locked
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.trainer import Outcome
 from medfcn.training.unseen import judge_unseen
-from medfcn.training.validate import choose_one_part
+from medfcn.training.validate import choose_one_part, never_found
 
 STATE_FOLDER, VALIDATION_FOLDER, SCORES_FILE = "state", "validation", "scores.csv"
 FOLD_FOLDERS = "fold_*"
@@ -127,7 +127,9 @@ def remove_half_written(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def write_run(folder: Path, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any]) -> ScoreTable:
+def write_run(
+    folder: Path, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any], progress: Progress
+) -> ScoreTable:
     """Write what the model reaches on the validation cases, then the model with the card that says so.
 
     Args:
@@ -135,6 +137,7 @@ def write_run(folder: Path, prepared: Prepared, outcome: Outcome, record: Mappin
         prepared: What was trained on.
         outcome: What the training came to.
         record: What else the card keeps of the training.
+        progress: Is told of labels that no mask holds.
     """
     validation = folder / VALIDATION_FOLDER
     validation.mkdir(exist_ok=True)
@@ -149,6 +152,10 @@ def write_run(folder: Path, prepared: Prepared, outcome: Outcome, record: Mappin
     if model.card.threshold is not None:
         note = f"the threshold {model.card.threshold:g} was chosen on these cases"
         table = dataclasses.replace(table, notes=(*table.notes, note))
+    missing = never_found(table)
+    for line in missing:
+        progress.say(line)
+    table = dataclasses.replace(table, notes=(*table.notes, *missing))
     write_scores(table, validation, overwrite=True)
     training = {
         "cases": len(prepared.split.training),

@@ -363,8 +363,9 @@ class Trainer:
             names = ", ".join(self.batches.cases(step)[:8])
             what = f"the gradient's norm is {size}" if math.isfinite(value) else f"the loss is {value}"
             raise TrainingError(
-                f"step {step + 1}: {what}; its slices are of {names}; look at these volumes, or lower "
-                "training.learning_rate and start again"
+                f"step {step + 1}: {what}; its slices are of {names}; resumed as it is, the training would meet this "
+                "again: look at these volumes, or start again with a training.learning_rate below "
+                f"{self.largest_rate:g}"
             )
         self.optimiser.step()
         self.averaged.update(self.supervised.network)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.model import Model
 from medfcn.slices.components import keep_largest
 from medfcn.training.prepare import Prepared, read_case
 from medfcn.volumes import Case, LabelMap, Volume
+from medfcn.volumes.names import printable
 
 _ONE_PART_SHARE = 0.98
 """A reference counts as one part when its largest part holds this share of it."""
@@ -80,6 +82,24 @@ def perhaps_one_part(model: Model, prepared: Prepared) -> tuple[int, ...]:
         if present and whole >= _ONE_PART_CASES * len(present):
             eligible.append(position + 1)
     return tuple(eligible)
+
+
+def never_found(table: ScoreTable) -> tuple[str, ...]:
+    """A line for each label that references hold and no mask does, as after too few steps.
+
+    Args:
+        table: Scores of the validation cases.
+    """
+    lines = []
+    for label in table.labels:
+        rows = [row for row in table.rows if row.label == label]
+        held = sum(row.is_miss for row in rows)
+        if held and not any(row.true_positives + row.false_positives for row in rows):
+            lines.append(
+                f"{printable(label, limit=60)}: found in none of the {len(rows)} validation cases, of which {held} "
+                "hold it; train longer, with a larger --budget or more --steps"
+            )
+    return tuple(lines)
 
 
 def _reference_and_prediction(

@@ -172,7 +172,7 @@ def defaults_of(space: Sequence[Searched], settings: Settings, *, rate: float) -
 
     Args:
         space: What is searched.
-        settings: What the user has set, defaults elsewhere.
+        settings: What the user has set, or the plan chose; defaults elsewhere.
         rate: The learning rate that they come to.
 
     Raises:
@@ -184,8 +184,6 @@ def defaults_of(space: Sequence[Searched], settings: Settings, *, rate: float) -
         value: Any = rate if searched.name == _RATE else getattr(getattr(settings, table), key, None)
         if searched.name == _STRENGTH:
             value = 1.0
-        elif searched.name == "slices.context" and value is None:
-            value = 1
         if value is None or not searched.domain.holds(value):
             raise SettingsError(f"setting {searched.name}: the default {value!r} is not in {searched.domain}")
         defaults[searched.name] = value

@@ -65,6 +65,7 @@ def task_of(
         )
     rate = largest_rate(network, settings.network, settings.training)
     centred = centre_space(space, rate=rate, usual=USUAL_RATE)
+    settings = override(settings, "slices", context=plan.context)
     return Task(base, fixed, centred, defaults_of(centred, settings, rate=rate))
 
 

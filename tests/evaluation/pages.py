@@ -77,6 +77,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
+        self.source = text
         self.elements, self.raw, self.words = [], [], []
         self._open = None
         self.feed(text)

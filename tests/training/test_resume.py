@@ -26,6 +26,7 @@ from medfcn.config import Settings, override
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.progress import Lines
+from medfcn.training.gradients import Gradients
 from medfcn.training.job import Run
 from medfcn.training.lock import LOCK_FILE, locked
 from medfcn.training.resume import Checkpoints, State
@@ -225,6 +226,29 @@ def test_the_best_weights_before_an_interruption_are_still_the_best_after_it(
         train(balls, tmp_path / "run", stop=StopAfter(18))
     assert_same_run(train(balls, tmp_path / "run", resume=True).folder, whole)
     assert asked == sorted(dices) * 2
+
+
+def test_a_loss_that_is_not_finite_is_met_again_and_leaves_the_state_before_it(
+    balls: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Gradients.set_gradients
+
+    def broken(self: Gradients, *arguments: Any, seed: int) -> torch.Tensor:
+        loss = original(self, *arguments, seed=seed)
+        return loss * torch.nan if seed & 0xFFFFFFFF == 13 else loss
+
+    said = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Gradients, "set_gradients", broken)
+        for resume in (False, True):
+            with pytest.raises(TrainingError, match="step 14: the loss is nan; its slices are of ball_") as caught:
+                train(balls, tmp_path / "run", resume=resume)
+            said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "resumed as it is, the training would meet this again" in said[0]
+    assert said[0].endswith("or start again with a training.learning_rate below 0.004")
+    assert step_saved(tmp_path / "run") == 13
+    assert_same_run(train(balls, tmp_path / "run", resume=True).folder, whole)
 
 
 def test_a_budget_counts_the_time_before_the_interruption_and_keeps_its_steps(balls: Path, tmp_path: Path) -> None:

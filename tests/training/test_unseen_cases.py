@@ -15,6 +15,7 @@ from medfcn.cli import main
 from medfcn.config import Settings, override
 from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
+from medfcn.evaluation.scores import LabelScores, Status
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.decide import find_positions
 from medfcn.inference.model import Model
@@ -22,6 +23,7 @@ from medfcn.training import run_folder
 from medfcn.training.crossvalidation import gather
 from medfcn.training.prepare import Prepared, ReadCase, read_case
 from medfcn.training.unseen import dices_by_threshold, judge_unseen
+from medfcn.training.validate import never_found
 from medfcn.volumes import IGNORED, Case, LabelMap, Volume
 from tests.conftest import draw_ball, write_case
 
@@ -142,6 +144,45 @@ def test_validation_cases_choose_the_threshold_where_it_helps_and_is_not_set(
     kept = medfcn.read_volume(run.folder / "validation" / f"{case}.nii.gz")
     assert np.array_equal(found.mask.array, kept.array)
     assert found.mask.array.sum() > (found.probabilities >= 0.5).sum()
+
+
+def _too_timid(model: Model, prepared: Prepared) -> tuple[Card, Any]:
+    """As `judge_unseen`, of a network whose probabilities are all below every threshold."""
+    model.network.head.bias.data.sub_(50.0)
+    return judge_unseen(model, prepared)
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_a_label_that_no_mask_holds_is_told_with_what_to_do(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int | None
+) -> None:
+    monkeypatch.setattr(run_folder, "judge_unseen", _too_timid)
+    words = ["train", balls, "-o", tmp_path / "run", "--labels", "ball=1", "--steps", 2, "--device", "cpu"]
+    words += ["--threads", 1, *(() if folds is None else ("--folds", folds))]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.stderr
+    count = 1 if folds is None else 4
+    line = (
+        f"ball: found in none of the {count} validation cases, of which {count} hold it; train longer, with a larger "
+        "--budget or more --steps"
+    )
+    assert result.stderr.splitlines().count(line) == (folds or 1)
+    told = [line] if folds is None else [f"fold_{number}: {line}" for number in (1, 2)]
+    assert all(each in result.stdout for each in told)
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert all(each in report for each in told)
+
+
+def test_a_label_is_missed_only_where_references_hold_it_and_no_mask_does() -> None:
+    def row(label: str, case: str, status: Status, *, found: int = 0) -> LabelScores:
+        return LabelScores(case, label, status, *[0.0] * 12, false_positives=found)
+
+    rows = [row("a", "1", "prediction_empty"), row("a", "2", "ok", found=1)]
+    rows += [row("b", "1", "prediction_empty"), row("b", "2", "reference_empty", found=1)]
+    rows += [row("c", "1", "both_empty"), row("c", "2", "both_empty")]
+    rows += [row("d", "1", "both_empty"), row("d", "2", "prediction_empty")]
+    (line,) = never_found(ScoreTable(tuple(rows)))
+    assert line.startswith("d: found in none of the 2 validation cases, of which 1 hold it")
 
 
 def test_folds_choose_a_threshold_for_their_mean_alone_and_say_so(

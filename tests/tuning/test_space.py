@@ -2,11 +2,13 @@
 
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from medfcn.config import AugmentSettings, Settings, override, settings_from, to_tables
 from medfcn.errors import SettingsError
+from medfcn.training.train import plan
 from medfcn.tuning.outcome import settings_toml
 from medfcn.tuning.space import (
     SPACE,
@@ -18,6 +20,7 @@ from medfcn.tuning.space import (
     defaults_of,
     with_values,
 )
+from medfcn.tuning.task import task_of
 
 AMOUNTS = [name for name, value in to_tables(Settings())["augment"].items() if isinstance(value, float) and value]
 
@@ -27,12 +30,19 @@ def names(space: tuple[Searched, ...]) -> list[str]:
 
 
 def test_the_defaults_are_in_the_space_and_change_nothing() -> None:
-    values = defaults_of(SPACE, Settings(), rate=4e-3)
+    planned = override(Settings(), "slices", context=1)
+    values = defaults_of(SPACE, planned, rate=4e-3)
     assert list(values) == names(SPACE)
-    changed = with_values(Settings(), values)
-    assert changed == override(
-        override(Settings(), "training", learning_rate=4e-3), "slices", context=1
-    )  # said instead of left open
+    changed = with_values(planned, values)
+    assert changed == override(planned, "training", learning_rate=4e-3)  # said instead of left open
+
+
+def test_the_context_that_the_plan_chooses_is_the_default_and_one_slice_is_another(balls: Path) -> None:
+    planned = plan(balls, labels="ball=1")
+    task = task_of(Settings(), frozenset(), SPACE, plan=planned.plan, labels=planned.labels)
+    assert task.defaults["slices.context"] == planned.plan.context == 3
+    assert task.settings(task.defaults) == Settings()
+    assert task.settings({**task.defaults, "slices.context": 1}).slices.context == 1
 
 
 def test_every_setting_of_the_space_exists_and_every_value_is_taken() -> None:
@@ -98,7 +108,7 @@ def test_learning_rates_lie_around_what_the_network_bears() -> None:
 def test_a_default_outside_its_domain_is_refused() -> None:
     space = (Searched("slices.context", OneOf((3, 5)), "always with neighbours"),)
     with pytest.raises(SettingsError, match=r"slices\.context: the default 1 is not in"):
-        defaults_of(space, Settings(), rate=4e-3)
+        defaults_of(space, override(Settings(), "slices", context=1), rate=4e-3)
 
 
 def test_settings_come_back_from_the_file_they_are_written_to() -> None:
