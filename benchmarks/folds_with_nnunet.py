@@ -36,8 +36,8 @@ def folds_of(dataset: Dataset, labels: LabelMap, count: int) -> tuple[Split, ...
     return split_into_folds(found.cases, voxels, labels.names, count=count, seed=0)
 
 
-def run_medfcn(given: argparse.Namespace) -> tuple[Path, dict[str, float]]:
-    """Train all folds; where the masks lie, and what it took."""
+def run_medfcn(given: argparse.Namespace) -> tuple[dict[str, Path], dict[str, float]]:
+    """Train all folds; the masks by case id, and what it took."""
     folder = given.output / f"medfcn_{given.steps}"
     measured = folder / "trained.json"
     if not measured.is_file():
@@ -52,7 +52,8 @@ def run_medfcn(given: argparse.Namespace) -> tuple[Path, dict[str, float]]:
         ]
         measured.parent.mkdir(parents=True, exist_ok=True)
         measured.write_text(json.dumps(trained(run_measured(command, folder / "train.log"))))
-    return folder / "run" / "validation", json.loads(measured.read_text())
+    masks = {path.name.removesuffix(".nii.gz"): path for path in folder.glob("run/fold_*/validation/*.nii.gz")}
+    return masks, json.loads(measured.read_text())
 
 
 def run_nnunet(
@@ -64,6 +65,8 @@ def run_nnunet(
     took = {"cpu_seconds": 0.0, "peak_mb": 0.0}
     prepared: dict[str, Any] = {}
     for number, split in enumerate(splits, start=1):
+        if given.only and number not in given.only:
+            continue
         base = given.output / "nnunet" / f"fold_{number}"
         nnunet = NNUNet(
             given.peers,
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=12, help="nnU-Net's; its own plan is made for a GPU.")
     parser.add_argument("--peers", metavar="PYTHON", default="peers/bin/python", help="The one that has nnunetv2.")
     parser.add_argument("--method", choices=("medfcn", "nnunet"), help="Only train this one.")
+    parser.add_argument("--only", type=int, nargs="+", help="nnU-Net: only train these folds; for several processes.")
     given = parser.parse_args()
     # So that a training ends with the script that started it.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -116,17 +120,18 @@ def main() -> None:
     given.peers = str(Path(given.peers).absolute())
     labels = LabelMap.parse(given.labels)
     dataset = find_dataset(given.data, groups=given.groups)
+    references = {case.id: case.label for case in dataset.cases}
     tables, tooks = {}, {}
     if given.method != "medfcn":
         masks, took = run_nnunet(given, dataset, labels, folds_of(dataset, labels, given.folds))
+        if given.only:
+            return
         # nnU-Net's masks hold positions.
         encoded = ",".join(f"{name}={value}" for value, name in enumerate(labels.names, start=1))
-        references = {case.id: case.label for case in dataset.cases}
         tables["nnU-Net 2D"], tooks["nnU-Net 2D"] = evaluate(masks, references, labels=encoded), took
     if given.method != "nnunet":
-        folder, took = run_medfcn(given)
-        tables["medfcn"] = evaluate(folder, given.data / "labels", labels=given.labels)
-        tooks["medfcn"] = took
+        masks, tooks["medfcn"] = run_medfcn(given)
+        tables["medfcn"] = evaluate(masks, references, labels=given.labels)
     for name, table in tables.items():
         print(said(name, table, tooks[name], given.folds))
     if len(tables) == 2:
