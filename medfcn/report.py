@@ -32,6 +32,7 @@ from medfcn.provenance import (
     validation_table,
 )
 from medfcn.volumes import (
+    IGNORED,
     LabelMap,
     Volume,
     VolumeLike,
@@ -339,18 +340,29 @@ class _ScoredCases:
                 masks[kind] = _as_places(mask, self._places(case, kind, mask))
             except MedfcnError as error:
                 notes.append(f"the {kind} is not shown: {error}")
+        drawn = masks["reference"]
+        share = 0.0 if drawn is None else np.mean(drawn.array == IGNORED)
+        if share:
+            notes.append(f"Nobody labelled {100 * share:.3g} % of the voxels: what is found there counts nowhere.")
         image = _shown_image(self.images, case, notes, hashes)
-        return CaseVolumes(image, masks["reference"], masks["prediction"], tuple(notes), hashes=hashes)
+        return CaseVolumes(image, drawn, masks["prediction"], tuple(notes), hashes=hashes)
 
     def _places(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
-        """Where each value of a mask stands in the table's labels, or among the parts of labels that overlap."""
-        if self.meaning.labels is None:
-            places = {name: place for place, name in enumerate(self.labels, start=1)}
-            values = values_of(mask.array) - self.meaning.ignored
-            found = original_values(self.meaning.of_values(values)) if values else {}
-            names = {value: self.meaning.names.get(value, str(value)) for value in found}
-            return {value: places[name] for value, name in names.items() if name in places}
-        return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
+        """Where each value of a mask stands in the table's labels, or among the parts of labels that overlap.
+
+        The values of a reference that count nowhere become `IGNORED`.
+        """
+        found = self._labelled(case, kind, mask)
+        return {**found, **dict.fromkeys(self.meaning.ignored, IGNORED)} if kind == "reference" else found
+
+    def _labelled(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
+        if self.meaning.labels is not None:
+            return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
+        places = {name: place for place, name in enumerate(self.labels, start=1)}
+        values = values_of(mask.array) - self.meaning.ignored
+        found = original_values(self.meaning.of_values(values)) if values else {}
+        names = {value: self.meaning.names.get(value, str(value)) for value in found}
+        return {value: places[name] for value, name in names.items() if name in places}
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,27 @@ def test_a_report_of_values_found_names_them_as_the_table_does(dataset, tmp_path
     assert held(page)["case-data-0"]["image"], "the images beside labels/ are found"
 
 
+@pytest.mark.parametrize("labels", ["organ=1+2,ignore=255", None])
+def test_nothing_that_nobody_labelled_is_shown_as_an_error(dataset, tmp_path, labels):
+    masks = save_masks(tmp_path / "masks", (0, 1, 2))
+    (dataset / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "organ": 1, "ignore": 255}}))
+    for number in range(3):
+        path = dataset / "labels" / f"case_{number}.nii.gz"
+        reference, found = read_mask(path), read_mask(masks / path.name).array
+        half = np.where(np.arange(reference.shape[2]) < 6, found, 255).astype(np.uint8)
+        reference.with_array(half).save(path, overwrite=True)
+    table = evaluate(masks, dataset / "labels", labels=labels)
+    assert {row.dice for row in table.rows} == {1.0}
+    page = Page(
+        report(masks, dataset / "labels", tmp_path / "report.html", labels=labels, table=table).read_text("utf-8")
+    )
+    for name, part in held(page).items():
+        if name != "page-data":
+            assert [at["area"] for at in part["worst"]] == [0, 0, 0]
+            assert part["notes"][0].startswith("Nobody labelled 50 % of the voxels")
+    assert page.text.count("no difference") == 9
+
+
 def test_scores_that_are_there_are_not_made_again(dataset, tmp_path):
     masks = save_masks(tmp_path / "masks", (0, 1, 2))
     table = evaluate(masks, dataset, labels=LABELS)

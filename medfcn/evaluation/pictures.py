@@ -42,16 +42,24 @@ class PictureCase:
         reference: The reader's mask on the image's grid; values above 0 are the organ.
         prediction: The network's mask on the image's grid.
         title: One line above the pictures.
+        ignored: Values of the reference that are no organ: nobody labelled these voxels, and nothing is wrong there.
     """
 
     image: Volume
     reference: Volume | None
     prediction: Volume | None
     title: str = ""
+    ignored: tuple[int, ...] = ()
 
 
 def overlay_picture(
-    image: Volume, reference: Volume | None, prediction: Volume | None, path: Path | str, *, title: str = ""
+    image: Volume,
+    reference: Volume | None,
+    prediction: Volume | None,
+    path: Path | str,
+    *,
+    title: str = "",
+    ignored: Sequence[int] = (),
 ) -> Path:
     """Draw one case as a PNG: the middle of the organ in three views, and its worst error.
 
@@ -64,6 +72,7 @@ def overlay_picture(
         prediction: The network's mask, on the image's grid; `None` when there is none.
         path: The file to write, whole or not at all.
         title: One line above the pictures.
+        ignored: Values of the reference for voxels that nobody labelled.
 
     Returns:
         `path`.
@@ -71,7 +80,7 @@ def overlay_picture(
     Raises:
         GeometryMismatchError: A mask is not on the image's grid.
     """
-    return overlay_sheet([PictureCase(image, reference, prediction, title)], path)
+    return overlay_sheet([PictureCase(image, reference, prediction, title, tuple(ignored))], path)
 
 
 def overlay_sheet(cases: Sequence[PictureCase], path: Path | str) -> Path:
@@ -146,17 +155,25 @@ def _panels(case: PictureCase) -> list[_Panel]:
     right, anterior, superior = (case.image.spacing_mm[axis] for axis in order)
     image = case.image.array.transpose(order)[flips]
     edges_mm = (right, anterior, superior)
-    upright = _Upright(image, turned(case.reference), turned(case.prediction), edges_mm, case.image.is_oblique)
-    return upright.panels()
+    reference, unlabelled = turned(case.reference), None
+    if reference is not None and case.ignored:
+        unlabelled = np.isin(reference, case.ignored)
+        reference = np.where(unlabelled, 0, reference)
+    prediction = turned(case.prediction)
+    return _Upright(image, reference, prediction, unlabelled, edges_mm, case.image.is_oblique).panels()
 
 
 @dataclass(frozen=True)
 class _Upright:
-    """A case whose axes run towards right, anterior and superior, as nearly as its grid does."""
+    """A case whose axes run towards right, anterior and superior, as nearly as its grid does.
+
+    `unlabelled` are voxels that nobody labelled, background in the reference; None where there are none.
+    """
 
     image: NDArray[Any]
     reference: NDArray[Any] | None
     prediction: NDArray[Any] | None
+    unlabelled: NDArray[np.bool_] | None
     edges_mm: tuple[float, float, float]
     is_oblique: bool
 
@@ -195,6 +212,8 @@ class _Upright:
         if self.reference is None or self.prediction is None:
             return None
         wrong = self.reference != self.prediction
+        if self.unlabelled is not None:
+            wrong &= ~self.unlabelled
         if not wrong.any():
             return None
         best: tuple[float, int, int] = (0.0, 2, 0)

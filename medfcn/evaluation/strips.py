@@ -139,7 +139,7 @@ def _outlines(panel: ElementTree.Element, cut: _Cut, colours: Sequence[tuple[str
             continue
         edges = (cut.width_mm * scale / mask.shape[1], cut.height_mm * scale / mask.shape[0])
         for value in np.unique(mask):
-            if value == 0 or value > len(colours):
+            if value == 0 or value > len(colours):  # background, or what nobody labelled
                 continue
             path = _path(boundary_loops(mask == value), edges)
             ElementTree.SubElement(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError
-from medfcn.volumes import Volume, require_same_grid
+from medfcn.volumes import IGNORED, Volume, require_same_grid
 from medfcn.volumes.geometry import Spacing, axis_assignment
 
 __all__ = ["CaseVolumes", "ReadCase", "UprightCase", "WorstSlice", "packed_case", "upright_case"]
@@ -33,8 +33,9 @@ class CaseVolumes:
 
     Attributes:
         image: What the reader looked at.
-        reference: Places in the list of labels, or of parts where labels overlap, from 1; 0 is background.
-        prediction: The same, found.
+        reference: Places in the list of labels, or of parts where labels overlap, from 1; 0 is background, and
+            `IGNORED` (255) what nobody labelled.
+        prediction: The same, found, without `IGNORED`.
         notes: What a reader must know of them, such as why one is missing.
         has_reference: Whether a reference is due, so that differences from it are errors.
         hashes: The SHA-256 of the files they were read from, by what they are.
@@ -75,8 +76,8 @@ class UprightCase:
 
     Attributes:
         image: `(X, Y, Z)`, any numbers.
-        reference: `(X, Y, Z)` places in the list of labels.
-        prediction: The same, found.
+        reference: `(X, Y, Z)` places in the list of labels, and `IGNORED`.
+        prediction: The same, found, without `IGNORED`.
         edges_mm: Lengths of a voxel's edges.
         full_shape: Of the upright volume before cropping.
         offset: Where the crop begins in it.
@@ -108,11 +109,11 @@ class UprightCase:
         return given.shape[0], given.shape[1], given.shape[2]
 
     def wrong(self) -> NDArray[np.bool_]:
-        """Where the masks differ; an absent mask is an empty one."""
+        """Where the masks differ; an absent mask is an empty one, and nothing differs from what nobody labelled."""
         nothing = np.zeros(self.shape, dtype=np.uint8)
-        different: NDArray[np.bool_] = (nothing if self.reference is None else self.reference) != (
-            nothing if self.prediction is None else self.prediction
-        )
+        drawn = nothing if self.reference is None else self.reference
+        found = nothing if self.prediction is None else self.prediction
+        different: NDArray[np.bool_] = (drawn != found) & (drawn != IGNORED)
         return different
 
     def worst_slices(self) -> tuple[WorstSlice, ...]:
@@ -123,7 +124,7 @@ class UprightCase:
         wrong = self.wrong()
         is_right = self.has_reference and not wrong.any()
         if is_right and self.reference is not None:
-            wrong = self.reference > 0
+            wrong = _is_drawn(self.reference)
         worst = []
         for axis in (2, 1, 0):
             across = tuple(other for other in range(3) if other != axis)
@@ -132,6 +133,12 @@ class UprightCase:
             point = _middle_of(wrong, axis, index)
             worst.append(WorstSlice(axis, index, 0.0 if is_right else float(area[index]), point))
         return tuple(worst)
+
+
+def _is_drawn(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a mask holds a label."""
+    drawn: NDArray[np.bool_] = (mask > 0) & (mask != IGNORED)
+    return drawn
 
 
 def _middle_of(wrong: NDArray[np.bool_], axis: int, index: int) -> Triple:
@@ -216,7 +223,7 @@ def _box(
         others = tuple(other for other in range(3) if other != axis)
         inside = np.zeros(length, dtype=bool)
         for mask in masks:
-            inside |= mask.any(axis=others)
+            inside |= _is_drawn(mask).any(axis=others)
         at = np.flatnonzero(inside)
         if not at.size:
             box.append(slice(0, length))
@@ -245,7 +252,7 @@ def packed_case(case: UprightCase, *, most_bytes: int) -> dict[str, Any]:
     Volumes are stored with `x` running fastest. The image has 8 bits over a range twice as wide as its window; it is
     thinned by whole factors (means of blocks) until everything fits. Masks keep every voxel as long as they are
     below 8 million and take less than half of the bytes; beyond that a block holds the largest label in it, so that
-    nothing small is lost.
+    nothing small is lost; one without a label is ignored where any of its voxels is.
 
     Args:
         case: What to pack.
@@ -279,7 +286,7 @@ def _packed_masks(case: UprightCase, most_bytes: int) -> tuple[Triple, dict[str,
     while True:
         factors = _factors(case.shape, case.edges_mm, most_voxels)
         masks = {
-            name: None if mask is None else _compressed(_block_maxima(mask, factors))
+            name: None if mask is None else _compressed(_block_labels(mask, factors))
             for name, mask in (("reference", case.reference), ("prediction", case.prediction))
         }
         if sum(len(text) for text in masks.values() if text is not None) <= most_bytes or most_voxels <= 1000:
@@ -337,6 +344,15 @@ def _block_means(image: NDArray[Any], factors: Triple) -> NDArray[np.float32]:
         counts[here] += 1
     total /= counts
     return total
+
+
+def _block_labels(mask: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
+    ignored = mask == IGNORED
+    if not ignored.any():
+        return _block_maxima(mask, factors)
+    labels = _block_maxima(np.where(ignored, 0, mask).astype(np.uint8), factors)
+    labels[(labels == 0) & (_block_maxima(ignored.astype(np.uint8), factors) > 0)] = IGNORED
+    return labels
 
 
 def _block_maxima(mask: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:

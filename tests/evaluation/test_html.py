@@ -19,8 +19,8 @@ from medfcn.evaluation.charts import Mark, agreement_chart, nice_ticks, strip_ch
 from medfcn.evaluation.html import About, PredictedCase, safe_json, write_prediction_report, write_report
 from medfcn.evaluation.strips import boundary_loops, error_strip, grey_png
 from medfcn.evaluation.table import ScoreTable
-from medfcn.evaluation.viewing import CaseVolumes, packed_case, upright_case
-from medfcn.volumes import Volume
+from medfcn.evaluation.viewing import CaseVolumes, _block_labels, packed_case, upright_case
+from medfcn.volumes import IGNORED, Volume
 from tests.evaluation.pages import AFFINE, PAYLOADS, Page, active_parts, case_volumes, table_of
 
 
@@ -158,6 +158,31 @@ def test_ticks_cover_the_range_with_a_handful(low, width):
     assert ticks[0] <= low + 1e-6 * width + 1e-9 * abs(low)
     assert ticks[-1] >= low + width - 1e-6 * width - 1e-9 * abs(low)
     assert 2 <= len(ticks) <= 13
+
+
+def half_unlabelled():
+    """A case of which nobody labelled the upper half, and which is found as drawn in the lower one."""
+    volumes = case_volumes()
+    reference = volumes.reference.array.copy()
+    reference[:, :, 6:] = IGNORED
+    found = np.where(reference == IGNORED, volumes.prediction.array, reference)
+    return CaseVolumes(volumes.image, *(volumes.reference.with_array(mask) for mask in (reference, found)))
+
+
+def test_nothing_differs_where_nobody_labelled():
+    case = upright_case(half_unlabelled())
+    assert case.prediction[case.reference == IGNORED].any()
+    assert not case.wrong().any()
+    assert all(at.area_mm2 == 0 for at in case.worst_slices())
+    strip = error_strip(case, [("#111111", "#222222")])
+    assert strip.count("no difference") == 2 * 3  # each caption, and the words for those who cannot see
+    assert upright_case(half_unlabelled(), margin_mm=0).shape == (9, 8, 5), "a crop to what is drawn or found"
+
+
+def test_a_thinned_mask_keeps_labels_before_what_nobody_labelled():
+    mask = np.zeros((4, 2, 2), dtype=np.uint8)
+    mask[0, 0, 0], mask[1, 1, 1], mask[2, 0, 0] = 1, IGNORED, IGNORED
+    assert _block_labels(mask, (2, 2, 2)).tolist() == [[[1]], [[IGNORED]]]
 
 
 def test_a_miss_is_drawn_as_a_cross_in_a_lane_of_its_own():

@@ -68,6 +68,19 @@ def test_the_worst_slice_is_the_one_that_differs_most():
     assert worst.caption == "worst slice: axial, 10 of 12, 480 mm² differ"
 
 
+def test_what_nobody_labelled_is_neither_organ_nor_error():
+    image, reference, prediction = case_on()
+    half = reference.array.copy()
+    half[:, :, 6:] = 255
+    *panels, worst = _panels(PictureCase(image, reference.with_array(half), prediction, ignored=(255,)))
+    assert all(panel.reference.max() == 1 for panel in panels)
+    assert panels[1].prediction.max() == 1  # drawn, and no error
+    assert worst.caption == "worst slice: sagittal, 6 of 20, 108 mm² differ"  # drawn and not found, in what counts
+    found = np.where(half == 255, 1, half)
+    right = PictureCase(image, reference.with_array(half), prediction.with_array(found), ignored=(255,))
+    assert len(_panels(right)) == 3
+
+
 def test_pictures_are_written_with_and_without_masks(tmp_path):
     image, reference, prediction = case_on()
     for name, masks in {"both": (reference, prediction), "one": (reference, None), "none": (None, None)}.items():

@@ -433,6 +433,24 @@ def test_a_thinned_case_is_drawn_and_said_to_be(browser, tmp_path):
     assert near(picture, "#E69F00") > 100
 
 
+def test_nothing_is_hatched_where_nobody_labelled(browser, tmp_path):
+    volumes = case_volumes()
+    upper = np.arange(12) >= 6
+    for ignored, least, most in ((False, 200, 1e9), (True, 0, 0)):
+        # Nothing is drawn in the upper half: what is found there is too much, unless nobody looked.
+        reference = np.where(upper, 255 if ignored else 0, volumes.prediction.array).astype(np.uint8)
+        case = CaseVolumes(volumes.image, volumes.reference.with_array(reference), volumes.prediction)
+        path = write_report(tmp_path / f"{ignored}.html", table_of({"a": case_volumes()}), lambda _, case=case: case)
+        browser.get(path.as_uri())
+        wait_for(browser, READY)
+        browser.execute_script(SET, "slice-axial", 7, "input")
+        key(browser, "d")
+        assert least <= near(pixels(browser, "plane-axial")[:, 120:], "#f0e442") <= most
+        assert near(pixels(browser, "plane-axial"), "#56B4E9") > 50, "what is found is still outlined"
+        assert text_of(browser, "at-reference") == ("nobody labelled it" if ignored else "background")
+        assert complaints(browser) == []
+
+
 def test_thirty_payloads_do_nothing_in_a_browser(browser, tmp_path):
     browser.get("about:blank")
     browser.get_log("browser")

@@ -5,6 +5,7 @@
 const Viewer = (() => {
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const LETTERS = [["R", "L"], ["A", "P"], ["S", "I"]];
+  const IGNORED = 255; // in a reference, what nobody labelled: nothing differs from it
   const DIFFERENCES = [["#d55e00", "/", "missed"], ["#f0e442", "\\", "too much"], ["#cc79a7", "x", "other label"]];
   const element = (id) => document.getElementById(id);
   const planes = [["axial", 2], ["coronal", 1], ["sagittal", 0]].map(([name, axis]) => {
@@ -107,6 +108,7 @@ const Viewer = (() => {
     if (!mask) return "no mask";
     const [x, y, z] = cross.map((value, axis) => Math.floor(value / current.maskFactors[axis]));
     const label = mask[x + current.maskShape[0] * (y + current.maskShape[1] * z)];
+    if (label === IGNORED) return "nobody labelled it";
     return label ? page.labels[label - 1].name : "background";
   }
 
@@ -221,7 +223,7 @@ const Viewer = (() => {
       const flat = painted(given.width, given.height, (pixels) => {
         for (let at = 0; at < pixels.length; at++) {
           const [a, b] = [drawn[at], found[at]];
-          if (a === b || (hidden.has(a - 1) && (hidden.has(b - 1) || !b)) || (!a && hidden.has(b - 1))) continue;
+          if (a === b || a === IGNORED || (hidden.has(a - 1) && (hidden.has(b - 1) || !b)) || (!a && hidden.has(b - 1))) continue;
           if (kind !== (!b ? 0 : !a ? 1 : 2)) continue;
           pixels[at] = 0xffffffff;
           any = true;
@@ -261,6 +263,7 @@ const Viewer = (() => {
   function drawOutlines(pen, found, kind, spot) {
     const seen = new Set(found.cut);
     seen.delete(0);
+    seen.delete(IGNORED);
     const [dx, dy] = [spot[2] / found.width, spot[3] / found.height];
     for (const label of seen) {
       if (hidden.has(label - 1)) continue;
