@@ -120,6 +120,9 @@ class NetworkSettings:
     """Input pixels per pixel of the last fused map: 32, 16 and 8 make FCN-32s, 16s and 8s; 1 goes on to full size."""
     normalisation: Literal["batch", "instance", "group", "none"] | None = None
     """What follows each convolution."""
+    negative_slope: float | None = None
+    """Slope of every activation below zero; 0 is ReLU. With ReLU a feature that is negative all over an organ says
+    nothing there and learns nothing: with several labels, some trainings told none of them apart."""
     dropout: float | None = None
     """Share of the deepest level's features dropped in training."""
     decoder_dropout: float | None = None
@@ -142,9 +145,10 @@ class NetworkSettings:
             _require(f"network.{name}", value, value is None or 0 <= value <= most, f"a number from 0 to {most}")
         strides = (None, 1, 2, 4, 8, 16, 32, 64, 128)
         _require("network.finest_stride", self.finest_stride, self.finest_stride in strides, "a power of two to 128")
-        for name in ("dropout", "decoder_dropout"):
+        for name in ("dropout", "decoder_dropout", "negative_slope"):
             value = getattr(self, name)
-            _require(f"network.{name}", value, value is None or 0 <= value < 1, "a share in [0, 1)")
+            wanted = "a slope in [0, 1)" if name == "negative_slope" else "a share in [0, 1)"
+            _require(f"network.{name}", value, value is None or 0 <= value < 1, wanted)
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,10 @@ class AugmentSettings:
     """Largest shift, as a share of the window."""
     elastic: float = 0.02
     """Standard deviation of a smooth deformation, as a share of half the region that a window is cut from."""
-    mirror: Literal["never", "auto", "always"] = "never"
-    """Mirror images along the in-plane axes. `auto` leaves left and right alone when there are several labels."""
+    mirror: Literal["never", "auto", "always"] = "auto"
+    """Mirror images along the in-plane axes. `auto` shows them of lesions, whose volumes differ manyfold and which
+    may lie anyhow, and none of organs; it leaves left and right alone when there are several labels, or one that
+    keeps to one side of the patient."""
     noise: float = 0.15
     """Largest standard deviation of added Gaussian noise, after normalisation."""
     blur_pixels: float = 1.0

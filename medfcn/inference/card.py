@@ -103,7 +103,7 @@ class Card:
                 labels=labels,
                 channels=tuple(value["channels"]),
                 plan=Plan.from_json(value["plan"]),
-                settings=settings_from(value["settings"], source=source),
+                settings=settings_from(_with_slope(value["settings"]), source=source),
                 one_part=tuple(value["one_part"]),
                 view_weights=tuple(value["view_weights"]),
                 unseen=None if unseen is None else Unseen.from_json(unseen, labels=len(labels.entries)),
@@ -119,6 +119,12 @@ class Card:
         if len(card.channels) != len(card.plan.intensities):
             raise ModelError(f"{source}: channels and plan.intensities differ in number; copy the run folder again")
         return card
+
+
+def _with_slope(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings as they stand in a card; those from before `network.negative_slope` are of networks with ReLU."""
+    network = tables.get("network")
+    return {**tables, "network": {"negative_slope": 0.0} | network} if isinstance(network, dict) else tables
 
 
 def _require_types(card: Card, value: Mapping[str, Any]) -> None:

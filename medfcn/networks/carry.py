@@ -15,7 +15,7 @@ from medfcn.config import NetworkSettings
 from medfcn.errors import ModelError
 from medfcn.networks.fcn import FCN, build_network
 
-_SAME = ("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "normalisation")
+_SAME = ("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "normalisation", "negative_slope")
 """Parts that must be those of the run: with others, weights of the same name and shape could mean something else."""
 
 

@@ -247,9 +247,23 @@ def build_network(
     encoder = build_encoder(chosen, widths=widths, channels_in=channels_in)
     channels_out = channels_of_logits(chosen, label_count, overlapping=overlapping)
     network = FCN(encoder, channels_out=channels_out, settings=chosen)
+    if chosen.negative_slope:
+        _let_negatives_through(network, chosen.negative_slope)
     if not next(network.parameters()).is_meta:  # an outline's come from a file; drawing them would load a compiler
         start_at_random(network)
     return network
+
+
+def _let_negatives_through(network: nn.Module, slope: float) -> None:
+    """Put leaky activations in the place of every ReLU.
+
+    Source:
+        Maas, Hannun, Ng, Rectifier nonlinearities improve neural network acoustic models, ICML 2013.
+    """
+    for module in list(network.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, nn.ReLU):
+                setattr(module, name, nn.LeakyReLU(slope, inplace=True))
 
 
 def build_encoder(settings: NetworkSettings, *, widths: tuple[int, ...], channels_in: int) -> Encoder:

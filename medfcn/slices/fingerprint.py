@@ -27,6 +27,8 @@ class CaseFingerprint:
         foreground: For each channel up to 10,000 intensities under the labels.
         label_voxels: Voxels of each label, in the order of the labels.
         largest_shares: For each label the share of its voxels in its largest connected part; nan where it is absent.
+        right_shares: For each label the share of its voxels in the half of the volume towards the patient's right;
+            nan where it is absent.
     """
 
     id: str
@@ -37,6 +39,7 @@ class CaseFingerprint:
     foreground: tuple[NDArray[np.float32], ...]
     label_voxels: tuple[int, ...]
     largest_shares: tuple[float, ...]
+    right_shares: tuple[float, ...]
 
 
 def fingerprint_case(
@@ -69,6 +72,10 @@ def fingerprint_case(
         samples.append(values[::step].astype(np.float32))
     rows = np.eye(label_count + 1, dtype=bool)[:, 1:] if members is None else members
     counts = np.bincount(labels.reshape(-1), minlength=len(rows))[: len(rows)] @ rows
+    of_label = [
+        labels == value + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, value]))
+        for value in range(label_count)
+    ]
     return CaseFingerprint(
         id=case_id,
         shape=grid.shape,
@@ -77,11 +84,23 @@ def fingerprint_case(
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
-        largest_shares=tuple(
-            largest_share(labels == value + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, value])))
-            for value in range(label_count)
-        ),
+        largest_shares=tuple(largest_share(mask) for mask in of_label),
+        right_shares=tuple(_right_share(mask, grid) for mask in of_label),
     )
+
+
+def _right_share(mask: NDArray[np.bool_], grid: GridMap) -> float:
+    """The share of a mask in the right half of its volume; a slice in the very middle counts half."""
+    along = mask.sum(axis=tuple(axis for axis in range(3) if axis != grid.axes[0]))
+    total = int(along.sum())
+    if not total:
+        return float("nan")
+    if grid.flips[0]:
+        along = along[::-1]
+    size = len(along)
+    right = along[-(size // 2) :].sum() if size > 1 else 0
+    middle = along[size // 2] if size % 2 else 0
+    return float((right + middle / 2) / total)
 
 
 def _extent_mm(drawn: NDArray[np.bool_], grid: GridMap) -> tuple[float, float, float]:

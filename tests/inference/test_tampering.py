@@ -333,3 +333,12 @@ def test_a_changed_byte_of_signed_weights_does_no_harm(run: Path, tmp_path: Path
         Model.load(folder, device="cpu")
     except MedfcnError:
         _refused(folder)
+
+
+def test_a_card_from_before_the_slope_is_of_a_network_with_relu(run: Path, tmp_path: Path) -> None:
+    card = json.loads((run / "model.json").read_text())
+    del card["settings"]["network"]["negative_slope"]
+    model = Model.load(_copy(run, tmp_path / "run", card=json.dumps(card).encode()), device="cpu")
+    assert model.card.settings.network.negative_slope == 0
+    assert not any(isinstance(part, torch.nn.LeakyReLU) for part in model.network.modules())
+    assert any(isinstance(part, torch.nn.LeakyReLU) for part in Model.load(run, device="cpu").network.modules())

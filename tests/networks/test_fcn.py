@@ -9,6 +9,7 @@ from torch import nn
 from medfcn.config import NetworkSettings
 from medfcn.networks.fcn import FCN, build_network, channels_last
 from medfcn.networks.losses import SegmentationLoss
+from medfcn.networks.presets import PRESETS
 from medfcn.networks.upsampling import Upsample, Upsampling, bilinear_kernel
 from tests.networks.designs import lived_in
 
@@ -150,3 +151,22 @@ def test_the_network_overfits_two_slices() -> None:
     found = network(slices)[:, 0] > 0
     dice = 2 * (found & (targets == 1)).sum() / (found.sum() + targets.sum())
     assert dice > 0.97
+
+
+def test_auto_lets_negatives_through_and_the_papers_designs_do_not() -> None:
+    leaky, plain = (
+        build_network(NetworkSettings(negative_slope=slope), widths=(4, 6, 8), channels_in=1, label_count=2)
+        for slope in (None, 0.0)
+    )
+    kinds = [{type(part) for part in network.modules()} & {nn.ReLU, nn.LeakyReLU} for network in (leaky, plain)]
+    assert kinds == [{nn.LeakyReLU}, {nn.ReLU}]
+    assert {part.negative_slope for part in leaky.modules() if isinstance(part, nn.LeakyReLU)} == {0.1}
+    assert {preset.negative_slope for name, preset in PRESETS.items() if name != "auto"} == {0.0}
+    # A feature that is negative everywhere still tells the head of the slice, and learns.
+    leaky.load_state_dict(plain.state_dict())
+    for network, speaks in ((leaky, True), (plain, False)):
+        last = network.fusions[-1].refine[0][1]
+        assert isinstance(last, nn.BatchNorm2d)
+        nn.init.constant_(last.bias, -100.0)
+        network.eval()(torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))).std().backward()
+        assert (last.weight.grad is not None and bool(last.weight.grad.abs().max() > 0)) == speaks

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from medfcn.config import Settings, View, override
 from medfcn.errors import DatasetError, SettingsError
@@ -28,6 +30,7 @@ def _case(
     voxels: tuple[int, ...] = (500,),
     foreground: Any = (10.0, 20.0, 30.0),
     extent: tuple[float, float, float] = (30.0, 30.0, 30.0),
+    right: float = 0.5,
 ) -> CaseFingerprint:
     return CaseFingerprint(
         id="case",
@@ -38,6 +41,7 @@ def _case(
         foreground=(np.array(foreground, dtype=np.float32),),
         label_voxels=voxels,
         largest_shares=tuple(1.0 for _ in voxels),
+        right_shares=tuple(right if count else math.nan for count in voxels),
     )
 
 
@@ -151,10 +155,54 @@ def test_several_labels_are_never_mirrored_across_left_and_right(view: View) -> 
     for views in ((view,), "all"):
         chosen = override(override(Settings(), "slices", views=views), "augment", mirror="auto")
         axes = [axis for axis in range(3) if axis != {"sagittal": 0, "coronal": 1, "axial": 2}[view]]
-        two = make_plan([_case(voxels=(5, 5))], chosen).mirrored(view)
+        two = make_plan([_case(voxels=(5, 5)), _case(voxels=(500, 500))], chosen).mirrored(view)
         assert [axes[place] for place in two] == [axis for axis in axes if axis != 0]
-        assert make_plan([_case(voxels=(5,))], chosen).mirrored(view) == (0, 1)
+        assert make_plan(_LESIONS, chosen).mirrored(view) == (0, 1)
         assert make_plan([_case(voxels=(5, 5))], override(chosen, "augment", mirror="never")).mirrored(view) == ()
+
+
+_LESIONS = tuple(_case(voxels=(count,)) for count in (100, 1000, 10_000))
+
+
+def test_lesions_are_mirrored_and_organs_are_not() -> None:
+    organs = make_plan([_case(voxels=(count,)) for count in (500, 600, 800)], Settings())
+    lesions = make_plan(_LESIONS, Settings())
+    assert (organs.mirror_axes, lesions.mirror_axes) == ((), (0, 1, 2))
+    assert organs.reasons["mirror_axes"].startswith("none: volumes differ by a factor of 1.2")
+    assert lesions.reasons["mirror_axes"].startswith("both in-plane axes: volumes differ by a factor of 6.6")
+    always, never = (override(Settings(), "augment", mirror=mirror) for mirror in ("always", "never"))
+    assert make_plan([_case()], always).mirror_axes == (0, 1, 2)
+    assert make_plan(_LESIONS, never).mirror_axes == ()
+
+
+@pytest.mark.parametrize("right", [0.05, 0.95])
+def test_a_label_on_one_side_is_not_mirrored_onto_the_other(right: float) -> None:
+    sided = [dataclasses.replace(case, right_shares=(right,)) for case in _LESIONS]
+    plan = make_plan([*sided, _case(voxels=(0,))], Settings())
+    assert plan.mirror_axes == (1, 2)
+    assert "keeps to one side" in plan.reasons["mirror_axes"]
+    sided[0] = dataclasses.replace(sided[0], right_shares=(1 - right,))
+    assert make_plan(sided, Settings()).mirror_axes == (0, 1, 2)
+
+
+def _affine_of(orientation: str) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, towards in enumerate(orientation):
+        affine["LRPAIS".index(towards) // 2, axis] = 1 if towards in "RAS" else -1
+    return affine
+
+
+@pytest.mark.parametrize(("orientation", "voxel"), [("RAS", (9, 2, 3)), ("LPS", (0, 2, 3)), ("ASR", (2, 3, 9))])
+def test_the_right_half_is_the_patients(orientation: str, voxel: tuple[int, int, int]) -> None:
+    shape = (4, 5, 10) if orientation == "ASR" else (10, 4, 5)
+    labels = np.zeros(shape, dtype=np.uint8)
+    labels[voxel] = 1
+    image = Volume(np.ones(shape, dtype=np.float32), _affine_of(orientation))
+    assert fingerprint_case("case", [image], labels, 1).right_shares == (1.0,)
+    labels[:] = 1
+    assert fingerprint_case("case", [image], labels, 1).right_shares == (0.5,)
+    assert math.isnan(fingerprint_case("case", [image], np.zeros_like(labels), 1).right_shares[0])
 
 
 @pytest.mark.parametrize("cases", [[], [_case(voxels=(0,))], [_case(voxels=(0, 0)), _case(voxels=(0, 0))]])
