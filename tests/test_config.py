@@ -51,7 +51,7 @@ def test_a_missing_settings_file_is_named() -> None:
 
 
 def test_every_setting_has_a_line_of_documentation() -> None:
-    source = Path(__file__).resolve().parents[1] / "medfcn" / "config.py"
+    source = Path(__file__).resolve().parents[1] / "medfcn" / "settings.py"
     lines = source.read_text().splitlines()
     for part in dataclasses.fields(Settings):
         for setting in dataclasses.fields(getattr(Settings(), part.name)):

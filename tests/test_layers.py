@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 
 # What each room may import of medfcn, besides itself. The modules at the bottom may import each other in this order.
-BOTTOM = ("errors", "config", "files", "progress")
+BOTTOM = ("errors", "settings", "config", "files", "progress")
 ALLOWED = {
     "volumes": BOTTOM,
     "slices": (*BOTTOM, "volumes"),
@@ -19,7 +19,13 @@ ALLOWED = {
     "tuning": (*BOTTOM, "volumes", "slices", "networks", "inference", "evaluation", "training"),
 }
 ALLOWED["commands"] = (*BOTTOM, *ALLOWED, "report", "demo")
-BOTTOM_ALLOWED = {"errors": (), "config": ("errors",), "files": ("errors",), "progress": ("errors",)}
+BOTTOM_ALLOWED = {
+    "errors": (),
+    "settings": ("errors",),
+    "config": ("errors", "settings"),
+    "files": ("errors",),
+    "progress": ("errors",),
+}
 TORCH_FREE = ("volumes", "evaluation", *BOTTOM)
 
 
