@@ -33,6 +33,7 @@ from medfcn.training.resume import Checkpoints, State
 from medfcn.training.start import Start
 from medfcn.training.stop import Stop, stop_on_signals
 from medfcn.training.trainer import Trainer
+from medfcn.volumes import LabelMap
 from tests.conftest import draw_ball, write_case
 from tests.training.nursery import Nursery, nursery
 from tests.training.states import state_at
@@ -431,6 +432,31 @@ def test_a_finished_run_is_left_as_it_is(balls: Path, whole: Path, tmp_path: Pat
     (folder / "state").mkdir()  # killed before the slices of patients were removed
     train(balls, folder, resume=True)
     assert not (folder / "state").exists()
+
+
+def test_a_finished_run_is_not_passed_off_as_another_training(whole: Path, balls: Path) -> None:
+    one = balls.parent / "groups_of_one.csv"
+    one.write_text("id,group\n" + "".join(f"{path.name[:-7]},all\n" for path in (balls / "images").iterdir()))
+    first = sorted((balls / "images").iterdir())[0].name[:-7]
+    for choices, named in (
+        ({"labels": "ball=1"}, r'labels\.entries is "ball=1", was "label_1=1"'),
+        (
+            {"settings": override(EVERY_STEP, "training", epoch_steps=20)},
+            r"settings\.training\.epoch_steps is 20, was 10",
+        ),
+        ({"steps": 25}, r"length\.steps is 25, was 24"),
+        (
+            {"steps": None, "budget": "5m"},
+            r"length\.steps is null, was 24; length\.budget_seconds is 300\.0, was null",
+        ),
+        ({"seed": 1}, "seed is 1, was 0"),
+        ({"leave_out": [first]}, rf'cases\.{first} is absent, was "{first}"'),
+        ({"groups": one}, rf'cases\.{first} is "all", was "{first}"'),
+    ):
+        with pytest.raises(TrainingError, match=f"cannot be resumed as something else: .*{named}"):
+            train(balls, whole, resume=True, **choices)
+    assert train(balls, whole, resume=True, steps=None, threads=None).steps == 24
+    assert train(balls, whole, resume=True, labels=LabelMap.from_names({1: "label_1"})).steps == 24
 
 
 def test_nothing_to_resume_is_said_in_one_line(balls: Path, tmp_path: Path) -> None:
