@@ -75,7 +75,7 @@ def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What `state/` says must be the same; nothing when a training was stopped before its first step.
+    """What `state/` says must be the same; nothing when a training was stopped in the data check.
 
     Raises:
         TrainingError: The file is broken.

@@ -496,9 +496,26 @@ def test_one_that_was_killed_before_its_first_checkpoint_starts_over(
         with pytest.raises(Killed):
             train(balls, tmp_path / "run")
     (tmp_path / "run" / ".log.csv.0123456789ab.part").touch()
+    with pytest.raises(TrainingError, match=r"length\.steps is 25, was 24"):
+        train(balls, tmp_path / "run", resume=True, steps=25)
     say = Told()
     run = train(balls, tmp_path / "run", resume=True, progress=say)
     assert any("before its first checkpoint" in line for line in say.lines)
+    assert_same_run(run.folder, whole)
+
+
+def test_one_that_was_killed_while_slices_were_prepared_keeps_its_length(
+    balls: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("medfcn.training.job.prepare", lambda *_: pytest.exit("killed"))
+        patched.setattr("medfcn.training.job.clear", lambda folder: None)
+        with pytest.raises(pytest.exit.Exception):
+            train(balls, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"length\.steps is 25, was 24"):
+        train(balls, tmp_path / "run", resume=True, steps=25)
+    run = train(balls, tmp_path / "run", resume=True, steps=None)
+    assert run.steps == 24
     assert_same_run(run.folder, whole)
 
 
@@ -632,7 +649,9 @@ def test_a_signal_before_the_first_step_leaves_what_can_be_resumed(
         with pytest.raises(TrainingStoppedError, match="go on with the same command and --resume") as caught:
             train(balls, tmp_path / "run", stop=stop)
     assert caught.value.signal_number == signal.SIGTERM
-    assert_same_run(train(balls, tmp_path / "run", resume=True).folder, whole)
+    say = Told()
+    assert_same_run(train(balls, tmp_path / "run", resume=True, progress=say).folder, whole)
+    assert any(line.endswith("before anything was recorded; it starts over, 24 steps long") for line in say.lines)
 
 
 def test_ignored_signals_stay_ignored_and_other_threads_change_none() -> None:
