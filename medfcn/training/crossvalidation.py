@@ -68,8 +68,8 @@ def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> 
         held = {path.name for path in run.iterdir()} - {LOCK_FILE} - {path.name for path in folds.folders(run)}
         if held:
             raise OutputExistsError(
-                f"{run}: already exists; choose another output, or pass --overwrite to replace it, or --resume to "
-                "train the folds that are missing"
+                f"{run}: already exists; choose another output, replace it (--overwrite, overwrite=True), or train "
+                "the folds that are missing (--resume, resume=True)"
             )
 
 
