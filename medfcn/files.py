@@ -189,9 +189,11 @@ def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
         return
     if overwrite and path.is_dir() and not _holds_output(path):
         raise OutputExistsError(
-            f"{path}: holds files, and none that medfcn wrote; --overwrite replaces only outputs of medfcn, so "
+            f"{path}: holds files, and none that medfcn wrote; overwriting replaces only outputs of medfcn, so "
             "choose another output"
         )
     if overwrite:
         return
-    raise OutputExistsError(f"{path}: already exists; choose another output, or pass --overwrite to replace it")
+    raise OutputExistsError(
+        f"{path}: already exists; choose another output, or replace it (--overwrite, overwrite=True)"
+    )

@@ -93,7 +93,9 @@ def test_an_output_in_the_way_is_refused_unless_asked_for(tmp_path: Path) -> Non
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "scan.nii").touch()
     refuse_existing(tmp_path / "full" / "scan.nii", overwrite=True)
-    with pytest.raises(OutputExistsError, match="already exists; choose another output, or pass --overwrite"):
+    with pytest.raises(
+        OutputExistsError, match=r"choose another output, or replace it \(--overwrite, overwrite=True\)"
+    ):
         refuse_existing(tmp_path / "full", overwrite=False)
 
 
@@ -138,5 +140,5 @@ def test_only_outputs_of_medfcn_are_overwritten(files: list[str], is_ours: bool,
     if is_ours:
         refuse_existing(tmp_path / "out", overwrite=True)
     else:
-        with pytest.raises(OutputExistsError, match="holds files, and none that medfcn wrote; --overwrite"):
+        with pytest.raises(OutputExistsError, match="holds files, and none that medfcn wrote; overwriting"):
             refuse_existing(tmp_path / "out", overwrite=True)

@@ -5,13 +5,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from medfcn.errors import DatasetError, MedfcnError
+from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError
 from medfcn.evaluation.masks import values_of
 from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases
 from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, original_values, score_case
 from medfcn.evaluation.table import ScoreTable
 from medfcn.progress import Progress, Silent
-from medfcn.volumes import LabelMap, read_mask
+from medfcn.volumes import LabelMap, Volume, VolumeLike, read_mask, require_same_grid
+from medfcn.volumes.geometry import corner_displacement_mm
 from medfcn.volumes.names import printable
 
 __all__ = ["evaluate"]
@@ -125,6 +126,8 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
     prediction = None if given is None else read_mask(given, labels=meaning.asked)
     drawn = values_of(reference.array)
     ignored, drawn = drawn & meaning.ignored, drawn - meaning.ignored
+    if prediction is not None and given is not None:
+        _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
     found = set() if prediction is None else values_of(prediction.array)
     labels, places = meaning.labels, meaning.places(case)
     if labels is None:
@@ -133,6 +136,32 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
         places = original_values(labels)
     rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_values=places)
     return _ScoredCase(rows, frozenset(drawn), frozenset(found), frozenset(ignored))
+
+
+def _place(mask: VolumeLike, case: str) -> str:
+    """Where a mask lies, for messages; of one that is in memory, whose it is."""
+    return printable(os.fspath(mask), limit=300) if isinstance(mask, str | os.PathLike) else f"that of {case}"
+
+
+def _require_one_grid(prediction: Volume, found: str, reference: Volume, drawn: str) -> None:
+    """Refuse to compare masks on different grids, in words that say which is which.
+
+    Raises:
+        GeometryMismatchError: They are; both places and both shapes are named.
+    """
+    try:
+        require_same_grid(reference, prediction)
+    except GeometryMismatchError as error:
+        off = ""
+        if prediction.shape == reference.shape:
+            distance = corner_displacement_mm(reference.affine, prediction.affine, reference.shape)
+            turned = f"orientation {prediction.orientation} against {reference.orientation}"
+            off = f" ({distance:.3g} mm apart, {turned})"
+        raise GeometryMismatchError(
+            f"the prediction {found}, shape {prediction.shape}, is on another grid than the reference {drawn}, shape "
+            f"{reference.shape}{off}; resample it to the reference's grid, or predict on the volume that "
+            "the reference was drawn on"
+        ) from error
 
 
 def _no_ignored(meaning: Meaning) -> int:

@@ -109,7 +109,7 @@ class LabelSummary:
 
     Attributes:
         label: The label's name.
-        cases: How many rows there are.
+        cases: How many were due.
         scored: How many of them enter the averages: all but those where both masks are empty.
         missed: No prediction although one was due: the prediction is empty or its file is missing.
         missing: How many of the missed have no file.
@@ -121,6 +121,7 @@ class LabelSummary:
         volume: Predicted minus drawn volume.
         micro: Overlap of the voxels of all cases counted together, as if they were one.
         lesions: Lesions of all cases together; `None` unless they were counted.
+        failed: How many could not be scored, and are in none of these numbers but `cases`.
     """
 
     label: str
@@ -136,6 +137,7 @@ class LabelSummary:
     volume: VolumeSummary
     micro: Mapping[str, float]
     lesions: LesionCounts | None = None
+    failed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -206,6 +208,7 @@ def summarise(
     *,
     penalty_mm: float | str | None = None,
     notes: Sequence[str] = (),
+    failed: int = 0,
 ) -> Summary:
     """Summarise rows; their order changes nothing but the order of labels.
 
@@ -215,6 +218,7 @@ def summarise(
         penalty_mm: What a miss counts in `penalised_mean`: millimetres, or `"diagonal"` for that of its
             volume.
         notes: Carried along.
+        failed: Cases that were due and could not be scored.
 
     Returns:
         One summary a label, in the order in which labels first appear.
@@ -223,16 +227,16 @@ def summarise(
     by_label: dict[str, list[LabelScores]] = {}
     for row in rows:
         by_label.setdefault(row.label, []).append(row)
-    labels = tuple(_of_label(label, of_label, penalty_mm) for label, of_label in by_label.items())
+    labels = tuple(_of_label(label, of_label, penalty_mm, failed) for label, of_label in by_label.items())
     return Summary(labels, _macro(labels), _micro(rows), definitions, tuple(notes))
 
 
-def _of_label(label: str, rows: list[LabelScores], penalty_mm: float | str | None) -> LabelSummary:
+def _of_label(label: str, rows: list[LabelScores], penalty_mm: float | str | None, failed: int) -> LabelSummary:
     rows = sorted(rows, key=lambda row: row.case)
     scored = [row for row in rows if row.is_scored]
     return LabelSummary(
         label=label,
-        cases=len(rows),
+        cases=len(rows) + failed,
         scored=len(scored),
         missed=sum(row.is_miss for row in rows),
         missing=sum(row.status == "prediction_missing" for row in rows),
@@ -244,6 +248,7 @@ def _of_label(label: str, rows: list[LabelScores], penalty_mm: float | str | Non
         volume=_volumes(scored),
         micro=_micro(rows),
         lesions=_lesions(rows),
+        failed=failed,
     )
 
 

@@ -59,8 +59,9 @@ class ScoreTable:
         Args:
             penalty_mm: What a miss counts in the penalised mean of distances: millimetres, or `"diagonal"`.
         """
-        notes = (*self.notes, *(f"{case} was not scored: {reason}" for case, reason in self.failures))
-        return summarise(self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes)
+        left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.failures)
+        notes, failed = (*self.notes, *left_out), len(self.failures)
+        return summarise(self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes, failed=failed)
 
     def worst_first(self, metric: str = "dice") -> tuple[LabelScores, ...]:
         """The scored rows, the one a reader should look at first in front.

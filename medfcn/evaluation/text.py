@@ -67,10 +67,11 @@ def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
 
 def _counts_lines(label: LabelSummary) -> Iterator[str]:
     missing = f" ({label.missing} without a file)" if label.missing else ""
+    failed = f", {label.failed} could not be scored" if label.failed else ""
     name = printable(label.label, limit=24)
     yield (
         f"{name}: {label.scored} of {label.cases} cases scored, {label.missed} missed{missing}, "
-        f"{label.false} found where there is none, {label.both_empty} empty in both"
+        f"{label.false} found where there is none, {label.both_empty} empty in both{failed}"
     )
     if label.lesions is not None:
         lesions = label.lesions

@@ -8,17 +8,17 @@ falls to nothing and averaged weights, the last are nearly the best.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from medfcn.config import budget_seconds, to_tables
+from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError, OutputExistsError, TrainingError
 from medfcn.evaluation import ScoreTable, write_scores
 from medfcn.inference.card import CARD_FILE, Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress, duration
+from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
 from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
@@ -68,8 +68,8 @@ def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> 
         held = {path.name for path in run.iterdir()} - {LOCK_FILE} - {path.name for path in folds.folders(run)}
         if held:
             raise OutputExistsError(
-                f"{run}: already exists; choose another output, or pass --overwrite to replace it, or --resume to "
-                "train the folds that are missing"
+                f"{run}: already exists; choose another output, replace it (--overwrite, overwrite=True), or train "
+                "the folds that are missing (--resume, resume=True)"
             )
 
 
@@ -117,8 +117,15 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     return _together(run, folds, runs, job.progress)
 
 
-def finished_folds(run: Path, folds: Folds, progress: Progress) -> Run:
-    """The run of folds that need no resuming."""
+def finished_folds(run: Path, folds: Folds, asked: Asked, progress: Progress) -> Run:
+    """The run of folds that need no resuming.
+
+    Raises:
+        TrainingError: One of them is another training than is asked for.
+    """
+    asked = replace(asked, length=None if asked.length is None else _share(asked.length, folds))
+    for number, folder in zip(folds.numbers, folds.folders(run), strict=True):
+        asked.require_done(folder, fold=f"{number} of {folds.count}")
     return _together(run, folds, [finished_run(folder, progress) for folder in folds.folders(run)], progress)
 
 
@@ -196,38 +203,40 @@ def _is_written(run: Path, table: ScoreTable) -> bool:
 
 def _length_of_one(run: Path, folds: Folds, job: Job) -> Length:
     """The length of one fold: as asked for, else that of a fold that is finished or was stopped, else the default."""
-    if job.length is not None and job.length.budget_seconds is None:
-        return job.length
     for number in range(1, folds.count + 1) if job.length is None and job.resume else ():
         folder = fold_folder(run, number)
         if is_finished(folder):
-            return _length_of(read_card(folder / CARD_FILE))
+            return length_of(read_card(folder / CARD_FILE))
         length = recorded_length(read_identity(folder / STATE_FOLDER))
         if length is not None:
             return length
-    asked = budget_seconds(DEFAULT_BUDGET) if job.length is None else job.length.budget_seconds or 0.0
-    return Length(budget_seconds=asked / (folds.count if folds.is_all else 1))
+    default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
+    return _share(job.length or default, folds)
 
 
-def _length_of(card: Card) -> Length:
-    budget = card.training.get("budget_seconds")
-    return Length(budget_seconds=budget) if budget is not None else Length(steps=card.training.get("steps"))
+def _share(length: Length, folds: Folds) -> Length:
+    """What each of some folds gets of a length."""
+    if length.budget_seconds is None or not folds.is_all:
+        return length
+    return Length(budget_seconds=length.budget_seconds / folds.count)
 
 
 def _require_sibling(folder: Path, split: Split, job: Job) -> None:
     """Refuse to train a fold beside one that is not of the same cross-validation.
 
     Raises:
-        TrainingError: Its number, settings, seed, length or labels are others.
+        TrainingError: Its number, settings, seed, length, first weights or labels are others.
         DatasetError: It kept other cases for validation.
     """
     card = read_card(folder / CARD_FILE)
-    there = _facts(card.training.get("fold"), card.training.get("seed"), _length_of(card), card)
-    settings = job.settings
-    if settings.network.stem_stride is None:  # each fold's plan chose its own
-        settings = as_planned(settings, card.plan)
-    here = _facts(split.fold, job.machine.seed, job.length, replace(card, settings=settings, labels=job.found.labels))
-    require_same(there, here, folder)
+    here = facts(
+        replace(card, settings=settings_of(job.settings, card), labels=job.found.labels),
+        fold=split.fold,
+        seed=job.machine.seed,
+        length=job.length,
+        start=job.start.record,
+    )
+    require_same(facts_of(card), here, folder)
     kept = set(ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE).cases)
     if kept != set(split.validation):
         odd = sorted(kept ^ set(split.validation))[0]
@@ -235,11 +244,3 @@ def _require_sibling(folder: Path, split: Split, job: Job) -> None:
             f"{folder}: its validation cases are not those of fold {split.fold} of this data set, first {odd}; give "
             "the data set it was trained on, or start again with --overwrite"
         )
-
-
-def _facts(fold: object, seed: object, length: Length | None, card: Card) -> Mapping[str, Any]:
-    """What all folds have in common, and each one's number."""
-    tables = to_tables(card.settings)
-    del tables["training"]["checkpoint_seconds"]
-    asked = None if length is None else {"steps": length.steps, "budget_seconds": length.budget_seconds}
-    return {"fold": fold, "settings": tables, "seed": seed, "length": asked, "labels": card.labels.to_json()}

@@ -75,7 +75,7 @@ def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What `state/` says must be the same; nothing when a training was stopped before its first step.
+    """What `state/` says must be the same; nothing when a training was stopped in the data check.
 
     Raises:
         TrainingError: The file is broken.
@@ -88,7 +88,8 @@ def read_identity(folder: Path) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise TrainingError(
-            f"{folder.parent}: state/{IDENTITY_FILE} is broken, so it cannot be resumed; start again with --overwrite"
+            f"{folder.parent}: state/{IDENTITY_FILE} is broken, so it cannot be resumed; start again "
+            "(--overwrite, overwrite=True)"
         )
     return value
 
@@ -117,7 +118,7 @@ def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Pa
         Traceback (most recent call last):
             ...
         medfcn.errors.TrainingError: run: cannot be resumed as something else: seed is 3, was 1; resume it as it was \
-started, or start again with --overwrite
+started, or start again (--overwrite, overwrite=True)
     """
     then, here = (
         dict(_flat(json.loads(json.dumps({name: side[name] for name in now if name in recorded}))))
@@ -130,7 +131,7 @@ started, or start again with --overwrite
     more = f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     raise TrainingError(
         f"{folder}: cannot be resumed as something else: {said}{more}; resume it as it was started, or start again "
-        "with --overwrite"
+        "(--overwrite, overwrite=True)"
     )
 
 

@@ -124,6 +124,10 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
         clear(folder)
     remove_half_written(folder)
     state.mkdir(exist_ok=True)
+    if job.resume and not recorded:
+        job.progress.say(f"{folder}: was stopped before anything was recorded; it starts over, {length.text}")
+    if not recorded:  # a kill while slices are prepared must not let the next start be of another length
+        write_identity(state, identity)
     try:
         prepared = prepare(job.found, split, made, job.slices or state, job.progress)
         write_cases(folder / "cases.csv", prepared)

@@ -184,7 +184,7 @@ def _judge(
     elif lines:
         shown = "; ".join(list(lines.values())[:_SHOWN])
         more = f"; and {len(lines) - _SHOWN} more, see `medfcn check`" if len(lines) > _SHOWN else ""
-        advice = "mend them, or pass --skip-bad to leave them out" if len(lines) < count else "mend them"
+        advice = "mend them, or leave them out (--skip-bad, skip_bad=True)" if len(lines) < count else "mend them"
         raise DatasetError(f"{len(lines)} of {count} cases cannot be used: {shown}{more}; {advice}")
     return tuple(lines.items())
 

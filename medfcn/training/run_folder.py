@@ -47,7 +47,7 @@ def require_stopped(run: Path, folders: Sequence[Path]) -> None:
     for folder in folders:
         if is_finished(folder) or (folder / STATE_FOLDER).is_dir() or (folder / LOCK_FILE).is_file():
             return
-    raise MissingFileError(f"{run}: holds no stopped training; check the path, or leave --resume out to start one")
+    raise MissingFileError(f"{run}: holds no stopped training; check the path, or start one without resuming")
 
 
 def require_free(folder: Path, *, overwrite: bool = False) -> None:
@@ -69,11 +69,11 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
         return
     if STATE_FOLDER in held and CARD_FILE not in held:
         raise OutputExistsError(
-            f"{folder}: already exists and holds a stopped training; pass --resume to go on with it, or --overwrite "
-            "to start again"
+            f"{folder}: already exists and holds a stopped training; go on with it (--resume, resume=True), or "
+            "start again (--overwrite, overwrite=True)"
         )
     if held:
-        raise OutputExistsError(f"{folder}: already exists; choose another output, or pass --overwrite to replace it")
+        refuse_existing(folder, overwrite=False)
 
 
 def require_free_or_locked(folder: Path, *, overwrite: bool) -> None:

@@ -19,6 +19,16 @@ class Length:
     budget_seconds: float | None = None
     steps: int | None = None
 
+    @property
+    def text(self) -> str:
+        """For people.
+
+        Example:
+            >>> Length(steps=80).text, Length(budget_seconds=600.0).text
+            ('80 steps long', '600 s long')
+        """
+        return f"{self.budget_seconds:g} s long" if self.steps is None else f"{self.steps} steps long"
+
 
 class StepClock:
     """Measures steps and fixes how many fit into a budget.

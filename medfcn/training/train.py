@@ -13,6 +13,7 @@ from medfcn.slices.plan import Plan
 from medfcn.slices.views import parse_views
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
 from medfcn.training.distributed import joined
+from medfcn.training.finished import Asked
 from medfcn.training.folds import Folds, Split
 from medfcn.training.follow import Order, train_along
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
@@ -109,7 +110,8 @@ def train(
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
         overwrite: Replace an existing run folder.
         resume: Go on with the training that was stopped in `output`, and end where it would have ended; everything
-            else must be as it was, but length and threads may be left out. A finished run is left as it is.
+            else must be as it was, but length and threads may be left out. A finished run is left as it is; whether
+            its labels, settings, length, seed, first weights and case ids are these is told without reading volumes.
         stop: Looked at between two steps: a training that is asked to stop saves where it stands. Without one, an
             interrupt leaves the last checkpoint.
         progress: Where messages go.
@@ -136,9 +138,6 @@ def train(
         chosen_folds = Folds.of(fold, folds)
         targets = (folder,) if chosen_folds is None else chosen_folds.folders(folder)
         todo = [target for target in targets if not (resume and is_finished(target))]
-        if not todo:
-            done = finished_run(folder, say) if chosen_folds is None else finished_folds(folder, chosen_folds, say)
-            return world.broadcast(done)
         if resume:
             require_stopped(folder, targets)
         elif overwrite or chosen_folds is None:
@@ -156,6 +155,9 @@ def train(
             length = length_of(budget, epochs, steps, epoch_steps=chosen.training.epoch_steps)
             label_map = label_map_of(labels, chosen)
             cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
+            if not todo:
+                asked = Asked(cases, label_map, chosen, seed, start, length)
+                return world.broadcast(_finished(folder, chosen_folds, asked, say))
             found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
             job = Job(found, chosen, machine, start, length, threads, resume=resume, stop=stop, progress=say)
             if chosen_folds is not None:
@@ -165,6 +167,14 @@ def train(
             if overwrite:
                 clear_folds(folder, say)
             return world.broadcast(train_into(folder, job, split, made))
+
+
+def _finished(folder: Path, folds: Folds | None, asked: Asked, say: Progress) -> Run:
+    """What is there already, where it is what is asked for."""
+    if folds is not None:
+        return finished_folds(folder, folds, asked, say)
+    asked.require_done(folder)
+    return finished_run(folder, say)
 
 
 def _follow(machine: Machine, stop: Stop) -> Run:

@@ -24,8 +24,8 @@ def require_place(folder: Path, *, overwrite: bool = False) -> None:
     """
     if (folder / STUDY_FILE).is_file() and not overwrite:
         raise OutputExistsError(
-            f"{folder}: already exists and holds a search; pass --resume to go on with it, or --overwrite to start "
-            "again"
+            f"{folder}: already exists and holds a search; go on with it (--resume, resume=True), or start again "
+            "(--overwrite, overwrite=True)"
         )
     require_free(folder, overwrite=overwrite)
 
@@ -38,7 +38,7 @@ def require_search(folder: Path) -> None:
     """
     if not (folder / STUDY_FILE).is_file() and not (folder / LOCK_FILE).is_file():
         raise MissingFileError(
-            f"{folder}: holds no search to go on with; check the path, or leave --resume out to start one"
+            f"{folder}: holds no search to go on with; check the path, or start one without resuming"
         )
 
 

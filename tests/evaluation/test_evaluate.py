@@ -98,7 +98,15 @@ def test_another_grid_is_a_failure_that_is_named_and_the_folder_goes_on(tmp_path
     table = evaluate(tmp_path / "predictions", tmp_path / "references")
     assert [case for case, _ in table.failures] == ["a"]
     assert {row.case for row in table.rows} == {"b"}
-    assert "a was not scored: " in table.to_text()
+    said = table.to_text()
+    places = [tmp_path / folder / "a.nii.gz" for folder in ("predictions", "references")]
+    shapes = [organ()[:-1].shape, organ().shape]
+    assert (
+        f"a was not scored, and no average counts it: the prediction {places[0]}, shape {shapes[0]}, is on another "
+        f"grid than the reference {places[1]}, shape {shapes[1]}; resample it to the reference's grid"
+    ) in said
+    assert "1: 1 of 2 cases scored, 0 missed, 0 found where there is none, 0 empty in both, 1 could not be" in said
+    assert table.summary()["1"].shares["dice"].mean == 1.0
     write_scores(table, tmp_path / "out")
     with (tmp_path / "out" / "failures.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == ["a"]

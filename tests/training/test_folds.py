@@ -169,6 +169,13 @@ def test_folds_that_were_stopped_go_on_where_they_were(data: Path, folded: Path,
     assert hashes(run.folder) == before
     assert again.validation.rows == run.validation.rows
     assert sum("is finished" in line for line in say.lines) == 3
+    for choices, named in (
+        ({"folds": 3, "seed": 1}, "fold_1: .*seed is 1, was 0"),
+        ({"folds": 3, "steps": 7}, r"length\.steps is 7, was 6"),
+        ({"folds": None, "fold": "2/4"}, 'fold_2: .*fold is "2 of 4", was "2 of 3"'),
+    ):
+        with pytest.raises(MedfcnError, match=named):
+            train(data, tmp_path / "run", resume=True, **choices)
 
 
 def test_a_fold_of_another_cross_validation_is_refused_before_any_training(

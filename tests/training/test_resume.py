@@ -33,6 +33,7 @@ from medfcn.training.resume import Checkpoints, State
 from medfcn.training.start import Start
 from medfcn.training.stop import Stop, stop_on_signals
 from medfcn.training.trainer import Trainer
+from medfcn.volumes import LabelMap
 from tests.conftest import draw_ball, write_case
 from tests.training.nursery import Nursery, nursery
 from tests.training.states import state_at
@@ -433,6 +434,31 @@ def test_a_finished_run_is_left_as_it_is(balls: Path, whole: Path, tmp_path: Pat
     assert not (folder / "state").exists()
 
 
+def test_a_finished_run_is_not_passed_off_as_another_training(whole: Path, balls: Path) -> None:
+    one = balls.parent / "groups_of_one.csv"
+    one.write_text("id,group\n" + "".join(f"{path.name[:-7]},all\n" for path in (balls / "images").iterdir()))
+    first = sorted((balls / "images").iterdir())[0].name[:-7]
+    for choices, named in (
+        ({"labels": "ball=1"}, r'labels\.entries is "ball=1", was "label_1=1"'),
+        (
+            {"settings": override(EVERY_STEP, "training", epoch_steps=20)},
+            r"settings\.training\.epoch_steps is 20, was 10",
+        ),
+        ({"steps": 25}, r"length\.steps is 25, was 24"),
+        (
+            {"steps": None, "budget": "5m"},
+            r"length\.steps is null, was 24; length\.budget_seconds is 300\.0, was null",
+        ),
+        ({"seed": 1}, "seed is 1, was 0"),
+        ({"leave_out": [first]}, rf'cases\.{first} is absent, was "{first}"'),
+        ({"groups": one}, rf'cases\.{first} is "all", was "{first}"'),
+    ):
+        with pytest.raises(TrainingError, match=f"cannot be resumed as something else: .*{named}"):
+            train(balls, whole, resume=True, **choices)
+    assert train(balls, whole, resume=True, steps=None, threads=None).steps == 24
+    assert train(balls, whole, resume=True, labels=LabelMap.from_names({1: "label_1"})).steps == 24
+
+
 def test_nothing_to_resume_is_said_in_one_line(balls: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
@@ -446,7 +472,7 @@ def test_nothing_to_resume_is_said_in_one_line(balls: Path, tmp_path: Path) -> N
 
 
 def test_a_stopped_training_is_named_when_it_is_in_the_way(stopped: Path, balls: Path, whole: Path) -> None:
-    with pytest.raises(OutputExistsError, match="holds a stopped training; pass --resume"):
+    with pytest.raises(OutputExistsError, match=r"holds a stopped training; go on with it \(--resume, resume=True\)"):
         train(balls, stopped)
     run = train(balls, stopped, overwrite=True)
     assert_same_run(run.folder, whole)
@@ -470,9 +496,26 @@ def test_one_that_was_killed_before_its_first_checkpoint_starts_over(
         with pytest.raises(Killed):
             train(balls, tmp_path / "run")
     (tmp_path / "run" / ".log.csv.0123456789ab.part").touch()
+    with pytest.raises(TrainingError, match=r"length\.steps is 25, was 24"):
+        train(balls, tmp_path / "run", resume=True, steps=25)
     say = Told()
     run = train(balls, tmp_path / "run", resume=True, progress=say)
     assert any("before its first checkpoint" in line for line in say.lines)
+    assert_same_run(run.folder, whole)
+
+
+def test_one_that_was_killed_while_slices_were_prepared_keeps_its_length(
+    balls: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("medfcn.training.job.prepare", lambda *_: pytest.exit("killed"))
+        patched.setattr("medfcn.training.job.clear", lambda folder: None)
+        with pytest.raises(pytest.exit.Exception):
+            train(balls, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"length\.steps is 25, was 24"):
+        train(balls, tmp_path / "run", resume=True, steps=25)
+    run = train(balls, tmp_path / "run", resume=True, steps=None)
+    assert run.steps == 24
     assert_same_run(run.folder, whole)
 
 
@@ -606,7 +649,9 @@ def test_a_signal_before_the_first_step_leaves_what_can_be_resumed(
         with pytest.raises(TrainingStoppedError, match="go on with the same command and --resume") as caught:
             train(balls, tmp_path / "run", stop=stop)
     assert caught.value.signal_number == signal.SIGTERM
-    assert_same_run(train(balls, tmp_path / "run", resume=True).folder, whole)
+    say = Told()
+    assert_same_run(train(balls, tmp_path / "run", resume=True, progress=say).folder, whole)
+    assert any(line.endswith("before anything was recorded; it starts over, 24 steps long") for line in say.lines)
 
 
 def test_ignored_signals_stay_ignored_and_other_threads_change_none() -> None:

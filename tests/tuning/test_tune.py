@@ -307,7 +307,7 @@ def test_another_search_is_refused_by_name(balls: Path, searched: Tuned, tmp_pat
 
 
 def test_an_output_is_kept_unless_it_is_to_be_replaced(balls: Path, searched: Tuned, tmp_path: Path) -> None:
-    with pytest.raises(OutputExistsError, match="holds a search; pass --resume to go on with it, or --overwrite"):
+    with pytest.raises(OutputExistsError, match=r"holds a search; go on with it \(--resume, resume=True\)"):
         tune(balls, searched.folder)
     with pytest.raises(MissingFileError, match="holds no search"):
         tune(balls, tmp_path / "out", resume=True)
