@@ -36,7 +36,7 @@ def _check_fold(text: str) -> object:
 @click.option(
     "--budget",
     callback=checked(check_budget),
-    help="Wall time of the whole command, such as 90s, 10m, 2h. [default: 10m]",
+    help="Wall time of the whole command, such as 90s, 10m, 2h; a bare number is seconds. [default: 10m]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Instead of a budget; repeats a run of that many exactly.")

@@ -31,7 +31,11 @@ def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.argument("dataset")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="The folder to make.")
 @click.option("--trials", type=click.IntRange(min=1), default=20, show_default=True, help="Trainings, in all.")
-@click.option("--budget", callback=checked(check_budget), help="Wall time of one trial. [default: 10m]")
+@click.option(
+    "--budget",
+    callback=checked(check_budget),
+    help="Wall time of one trial; a bare number is seconds. [default: 10m]",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Of one trial, instead of a budget.")
 @click.option("--steps", type=click.IntRange(min=1), help="Of one trial, instead of a budget; can be repeated.")
 @click.option("--folds", type=click.IntRange(min=2), metavar="N", help="Score each trial on all cases, in N folds.")

@@ -166,13 +166,13 @@ def _judge(
     Raises:
         DatasetError: It may not, or the whole data set cannot be used.
     """
+    for problem in report.errors:
+        if not problem.case:
+            raise DatasetError(f"{problem.found}; {problem.remedy}")
     for problem in report.warnings[:_SHOWN]:
         progress.say(problem.line)
     if len(report.warnings) > _SHOWN:
         progress.say(f"and {len(report.warnings) - _SHOWN} more warnings: see `medfcn check`")
-    for problem in report.errors:
-        if not problem.case:
-            raise DatasetError(f"{problem.found}; {problem.remedy}")
     count = len(report.cases)
     lines = {case_id: f"{case_id}: no label; add it, or leave the case out" for case_id in unlabelled}
     for problem in report.errors:

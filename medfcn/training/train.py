@@ -93,7 +93,8 @@ def train(
             are kept where they are not set; finer skips may be new, and start with scores of zero.
         encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, which the encoder of a fitting
             preset starts from: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
-        budget: Wall time of the whole call, such as `10m`; the default, unless epochs or steps are given.
+        budget: Wall time of the whole call, such as `10m`; a bare number is seconds. The default, unless epochs or
+            steps are given.
         epochs: Of `training.epoch_steps` steps each, instead of a budget.
         steps: Optimiser steps, instead of a budget; repeats a run of that many exactly.
         groups: A CSV of `id, group`; cases of one group are never parted.

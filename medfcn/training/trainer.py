@@ -207,7 +207,15 @@ class Trainer:
         reserve = 2 * validation_seconds + 2.0 + 0.02 * budget
         total = clock.fix_steps(reserve_seconds=reserve)
         counted = len(self._validation_steps(total))
-        total = clock.fix_steps(reserve_seconds=reserve + counted * validation_seconds)
+        reserve += counted * validation_seconds
+        total = clock.fix_steps(reserve_seconds=reserve)
+        needed = time.monotonic() - clock.started + reserve
+        if needed > budget:
+            self.progress.say(
+                f"a budget of {budget:g} s was asked for and is used up: about {needed:.0f} s are needed for the "
+                f"{total} steps that were measured and what follows; it ends after them, so give a longer budget"
+            )
+            return total
         step_seconds = float(np.median(clock.step_seconds[clock.WARM :]))
         self.progress.say(
             f"{total} steps fit the budget: {1000 * step_seconds:.0f} ms a step, {validation_seconds:.1f} s a "

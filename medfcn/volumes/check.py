@@ -18,7 +18,7 @@ from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
 from medfcn.volumes.cases import Case, Dataset
 from medfcn.volumes.geometry import SAME_GRID_VOXELS, Shape, Spacing, require_same_grid
 from medfcn.volumes.headertext import personal_text_fields
-from medfcn.volumes.labels import LabelMap, read_mask
+from medfcn.volumes.labels import LabelEntry, LabelMap, read_mask
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of, printable
 from medfcn.volumes.nifti import read_volume
 from medfcn.volumes.options import ReadOptions
@@ -335,19 +335,25 @@ def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[P
     if not read:
         return []
     present = {value for label in read for value in label.voxels}
+    held = f"the masks hold {', '.join(map(str, sorted(present)[:8])) or 'nothing but 0'}"
     problems = []
     for entry in labels.entries if labels else ():
         if present.isdisjoint(entry.values):
-            found, remedy = f"no case has {printable(entry.name)}", "check the name and its values"
+            found, remedy = f"no case has {_asked(entry)}; {held}", "check the name and its values"
             problems.append(Problem("LABEL_ABSENT", "warning", "", "", "labels", found, remedy))
     wanted = present if labels is None else labels.named_values & present
     if not wanted:
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
-        if present:
-            held = ", ".join(map(str, sorted(present)[:8]))
-            found, remedy = f"no case has a voxel of the labels asked for; the masks hold {held}", "correct --labels"
+        if present and labels:
+            asked = ", ".join(map(_asked, labels.entries[:8]))
+            found, remedy = f"no case has a voxel of the labels asked for, {asked}; {held}", "correct --labels"
         problems.append(Problem("LABELS_EMPTY", "error", "", "", "labels", found, remedy))
     return problems
+
+
+def _asked(entry: LabelEntry) -> str:
+    """A label as `--labels` names it."""
+    return f"{printable(entry.name)}={'+'.join(map(str, entry.values[:8]))}"
 
 
 def _said_once(problems: Sequence[Problem]) -> list[Problem]:

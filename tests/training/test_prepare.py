@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from medfcn.config import Settings, override
-from medfcn.progress import Silent
+from medfcn.errors import DatasetError
+from medfcn.progress import Lines, Silent
 from medfcn.slices.plan import Plan
 from medfcn.training.prepare import ReadCase, Survey, ceiling, plan_training, prepare, survey
 from medfcn.volumes import IGNORED, LabelMap, ReadOptions, Volume, find_dataset
@@ -34,6 +35,18 @@ def scribbled(tmp_path: Path) -> Path:
 
 def surveyed(root: Path, labels: LabelMap | None) -> Survey:
     return survey(find_dataset(root), labels, ReadOptions(), skip_bad=False, progress=Silent())
+
+
+def test_labels_that_no_mask_holds_are_told_alone(scribbled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DatasetError, match=r"labels asked for, foo=7; the masks hold 1; correct --labels"):
+        survey(
+            find_dataset(scribbled),
+            LabelMap.parse("foo=7,ignore=255"),
+            ReadOptions(),
+            skip_bad=False,
+            progress=Lines(),
+        )
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_ignored_voxels_reach_the_slices_as_they_are(scribbled: Path, tmp_path: Path) -> None:

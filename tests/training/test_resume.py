@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -253,15 +254,19 @@ def test_a_loss_that_is_not_finite_is_met_again_and_leaves_the_state_before_it(
 
 
 def test_a_budget_counts_the_time_before_the_interruption_and_keeps_its_steps(balls: Path, tmp_path: Path) -> None:
-    used = [0.0]
+    used, say = [0.0], Told()
     for budget, looks in (("1s", 4), (None, 25), (None, 1)):  # while steps are timed; in the timed validation; after
+        stop = StopAfter(looks)
         with pytest.raises(TrainingStoppedError):
-            train(balls, tmp_path / "run", steps=None, budget=budget, resume=budget is None, stop=StopAfter(looks))
+            train(balls, tmp_path / "run", steps=None, budget=budget, resume=budget is None, stop=stop, progress=say)
         state = last_state(tmp_path / "run")
         used.append(state.seconds)
         assert len(state.step_seconds) == state.step
     assert used == sorted(set(used))
     assert state.total == state.step == 30  # those that are timed are made, whatever the budget
+    told = [line for line in say.lines if "budget" in line]
+    assert len(told) == 1
+    assert re.match(r"a budget of 1 s was asked for and is used up: about \d+ s are needed for the 30 steps", told[0])
     run = train(balls, tmp_path / "run", steps=None, resume=True)
     assert run.seconds > used[-1]
     again = train(balls, tmp_path / "again", steps=run.steps)

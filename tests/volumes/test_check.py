@@ -124,8 +124,10 @@ def test_a_case_that_lacks_a_file_is_never_called_good(root: Path) -> None:
 def test_names_that_no_label_has(root: Path) -> None:
     report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1,ghost=9"))
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_ABSENT", "warning")]
+    assert report.problems[0].found == "no case has ghost=9; the masks hold 1, 2, 3, 4"
     report = check_dataset(find_dataset(root), labels=LabelMap.parse("ghost=9"))
-    assert "LABELS_EMPTY" in {problem.code for problem in report.errors}
+    assert [problem.code for problem in report.errors] == ["LABELS_EMPTY"]
+    assert report.errors[0].found == "no case has a voxel of the labels asked for, ghost=9; the masks hold 1, 2, 3, 4"
     (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2}}')
     report = check_dataset(find_dataset(root))
     assert {problem.code for problem in report.errors} == {"LABEL_VALUES"}
