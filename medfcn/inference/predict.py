@@ -78,8 +78,8 @@ def predict(
         runs: Run folders; several are an ensemble.
         source: A volume's file, or a folder of them.
         output: The folder for `<case>.nii.gz` and `<case>.json`, and for `confidence.csv`, which lists all of these
-            cases, those first of whose masks least is expected. A new one goes again, with no `failures.csv`, where
-            every case failed. For one volume it may be the mask's own file, ending in `.nii` or `.nii.gz`.
+            cases, those first of whose masks least is expected; for one volume it may be the mask's own file, ending
+            in `.nii` or `.nii.gz`.
         probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels; where
             these overlap, `<case>_<place in the list>.nii.gz`.
         tta: Average over mirror images; None does as the model's settings say.
@@ -125,7 +125,6 @@ def predict(
     if is_file and not resume:
         refuse_existing(job.sidecar_path(found[0]), overwrite=overwrite)
     _refuse_inputs(found, job)
-    is_made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     predicted, skipped, failures, flags = [], [], [], []
     with say.task("predict", len(found)) as task, using_threads(threads):
@@ -143,9 +142,6 @@ def predict(
                 failures.append((case.id, f"{error}{stale}"))
                 say.say(f"{case.id}: failed: {error}{stale}")
             task.advance(case.id)
-    if failures and is_made and not any(folder.iterdir()):
-        folder.rmdir()  # it would be in the way of the next try
-        return PredictionRun(target, (), (), tuple(failures), ())
     # A mask's own file may lie anywhere, beside a `failures.csv` that is not ours.
     if failures and not is_file:
         write_csv(folder / FAILURES_FILE, ("case", "error"), failures)

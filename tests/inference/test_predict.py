@@ -335,19 +335,6 @@ def test_a_run_killed_twenty_times_resumes_to_the_folder_of_one_that_was_not(
     _kill_and_resume(run, images, tmp_path, kills=20)
 
 
-@pytest.mark.parametrize("name", ["masks", "new/mask.nii.gz"])
-def test_where_every_case_failed_no_new_folder_is_in_the_way_of_the_next_try(
-    run: Path, images: Path, tmp_path: Path, name: str
-) -> None:
-    volume = tmp_path / "case_3.nii.gz"
-    volume.write_bytes(b"no volume")
-    done = predict(run, volume, tmp_path / name, device="cpu")
-    assert [case for case, _ in done.failures] == ["case_3"]
-    assert [path.name for path in tmp_path.iterdir()] == ["case_3.nii.gz"]
-    volume.write_bytes((images / "case_3.nii.gz").read_bytes())
-    assert predict(run, volume, tmp_path / name, device="cpu").predicted == ("case_3",)
-
-
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii", "new/folder/mask.nii.gz"])
 def test_one_volume_may_have_its_mask_in_a_file(run: Path, images: Path, tmp_path: Path, name: str) -> None:
     done = predict(run, images / "case_3.nii.gz", tmp_path / name, device="cpu")
