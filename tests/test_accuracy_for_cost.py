@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import nibabel
@@ -71,7 +71,7 @@ def test_a_run_that_took_too_long_shortens_the_next(benchmark: ModuleType) -> No
 def test_nnunet_gets_the_volumes_as_they_are_with_one_label(
     benchmark: ModuleType, balls: Path, tmp_path: Path
 ) -> None:
-    data, raw = tmp_path / "data", tmp_path / "Dataset001_Balls"
+    data = tmp_path / "data"
     shutil.copytree(balls, data)
     path = data / "labels" / "ball_0.nii.gz"
     label = nibabel.load(path)
@@ -79,8 +79,15 @@ def test_nnunet_gets_the_volumes_as_they_are_with_one_label(
     two[: two.shape[0] // 2] *= 2
     assert set(np.unique(two)) == {0, 1, 2}
     nibabel.save(nibabel.Nifti1Image(two, label.affine), path)
-    bench = SimpleNamespace(data=data, training=["ball_0", "ball_1"], test=["ball_2"])
-    benchmark.lay_out_for_nnunet(bench, raw)
+    found = {case.id: case for case in find_dataset(data).cases}
+    nnunet = benchmark.NNUNet(
+        "python", tmp_path / "nnunet",
+        {one: (found[one].images[0], found[one].label) for one in ("ball_0", "ball_1")},
+        {"ball_2": found["ball_2"].images[0]},
+        labels=("ball",), encode=lambda mask: (mask > 0).astype(np.uint8), batch=2,
+    )  # fmt: skip
+    nnunet.lay_out()
+    raw = nnunet.raw
     written = nibabel.load(raw / "labelsTr" / "ball_0.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), two > 0)
     assert np.array_equal(written.affine, label.affine)

@@ -103,7 +103,7 @@ def overfit(preset: str, recipe: Recipe) -> float:
 
 
 RECIPES = {
-    "auto": Recipe(1e-2, 80, width=1 / 2),
+    "auto": Recipe(1e-2, 100, width=1 / 2),
     "fcn32s": Recipe(4e-3, 100),
     "fcn16s": Recipe(4e-3, 140),
     "fcn8s": Recipe(4e-3, 140),

@@ -256,7 +256,8 @@ def test_auto_has_the_widths_that_the_plan_gives_slices_of_that_size() -> None:
     ]
     assert summarise(NetworkSettings(), size=(95, 256)).encoder_strides == (1, 2, 4, 8, 16)
     assert summarise(NetworkSettings(), size=(250, 250)).encoder_strides == (2, 4, 8, 16, 32)
-    assert summarise(NetworkSettings(), size=(256, 256)).encoder_strides == (4, 8, 16, 32, 64)
+    assert summarise(NetworkSettings(), size=(384, 384)).encoder_strides == (2, 4, 8, 16, 32, 64)
+    assert summarise(NetworkSettings(), size=(385, 385)).encoder_strides == (4, 8, 16, 32, 64)
 
 
 def test_all_presets_are_summarised_in_the_width_asked_for() -> None:
