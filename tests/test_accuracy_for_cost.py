@@ -4,7 +4,9 @@ import copy
 import importlib
 import itertools
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -36,12 +38,22 @@ def a_run(**changed: Any) -> dict[str, Any]:
     return line | changed
 
 
-def test_what_a_command_took_holds_what_its_children_took(benchmark: ModuleType, tmp_path: Path) -> None:
+def test_what_a_command_took_holds_what_its_children_took(tmp_path: Path) -> None:
     burn = "import time\nheld = bytearray(b'1') * (600 << 20)\nwhile time.process_time() < 0.6: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True)"
-    used = benchmark.run_measured([sys.executable, "-c", parent], tmp_path / "log.txt")
-    assert 0.6 <= used.cpu_seconds < 3.0
-    assert 600 <= used.peak_mb < 900
+    # From a small process, as the benchmark is: the system counts memory from the fork on, and this one may hold much.
+    measure = (
+        "import sys; from pathlib import Path; from measured import run_measured; "
+        f"used = run_measured([sys.executable, '-c', {parent!r}], Path('log.txt')); "
+        "print(used.cpu_seconds, used.peak_mb)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", measure], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(BENCHMARKS)},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    cpu_seconds, peak_mb = map(float, said.split())
+    assert 0.6 <= cpu_seconds < 3.0
+    assert 600 <= peak_mb < 900
 
 
 def test_a_command_that_fails_is_named_with_its_log(benchmark: ModuleType, tmp_path: Path) -> None:
