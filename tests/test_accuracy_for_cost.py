@@ -41,7 +41,7 @@ def a_run(**changed: Any) -> dict[str, Any]:
 def test_what_a_command_took_holds_what_its_children_took(tmp_path: Path) -> None:
     burn = "import time\nheld = bytearray(b'1') * (600 << 20)\nwhile time.process_time() < 0.6: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}], check=True)"
-    # From a small process, as the benchmark is: the system counts memory from the fork on, and this one may hold much.
+    # From a small process, as the benchmark is: memory counts from the fork on, and this one may hold much.
     measure = (
         "import sys; from pathlib import Path; from measured import run_measured; "
         f"used = run_measured([sys.executable, '-c', {parent!r}], Path('log.txt')); "

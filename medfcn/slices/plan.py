@@ -15,6 +15,7 @@ import numpy as np
 from medfcn.config import Settings, View
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.slices.fingerprint import CaseFingerprint
+from medfcn.slices.mirrors import choose_mirrors
 from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
 from medfcn.slices.views import VIEWS, choose_views
 
@@ -34,11 +35,6 @@ _NEIGHBOURS_NEAR = 2.0
 hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
 _BATCH_PIXELS = 16 * 96 * 96
 """Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
-_LESION_SPREAD = 2.0
-"""Labels whose volumes typically differ by more than this factor are taken for lesions: 2.5 for the tumours of
-`benchmarks/README.md`, which gain by mirror images, 1.2 for its hippocampi, which lose."""
-_SIDED = 0.6
-"""A label is on the side that holds more than this share of it."""
 _LIKE = "as in the run it starts from"
 
 SpacingRAS = tuple[float | None, float | None, float | None]
@@ -189,6 +185,7 @@ def make_plan(
     wanted = settings.training.batch_size
     batch_size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS * stem**2 // (window[0] * window[1])))
     reasons["batch_size"] = f"{batch_size} of the {wanted} set, at windows of {window[0]}×{window[1]} pixels"
+    mirror_axes, reasons["mirror_axes"] = choose_mirrors(cases, settings.augment.mirror)
     return Plan(
         views=views,
         spacing_mm=spacing,
@@ -197,7 +194,7 @@ def make_plan(
         widths=widths,
         intensities=_choose_intensities(cases, settings, like, reasons),
         batch_size=batch_size,
-        mirror_axes=_choose_mirrors(cases, settings, reasons),
+        mirror_axes=mirror_axes,
         reasons=reasons,
         stem_stride=stem,
     )
@@ -407,52 +404,3 @@ def _choose_intensities(
         spread = float(held.std()) or 1.0
         chosen.append(Intensity("ct", lower=lower, upper=upper, mean=float(held.mean()), std=spread))
     return tuple(chosen)
-
-
-def _choose_mirrors(cases: Sequence[CaseFingerprint], settings: Settings, reasons: dict[str, str]) -> tuple[int, ...]:
-    mirror = settings.augment.mirror
-    if mirror == "never":
-        reasons["mirror_axes"] = "none, as set"
-        return ()
-    if mirror == "always":
-        reasons["mirror_axes"] = "both in-plane axes, as set"
-        return (0, 1, 2)
-    spread = _volume_spread(cases)
-    if spread < _LESION_SPREAD:
-        reasons["mirror_axes"] = (
-            f"none: volumes differ by a factor of {spread:.2g}, as those of organs, which lie one way"
-        )
-        return ()
-    why = f"volumes differ by a factor of {spread:.2g}, as those of lesions, which may lie anyhow"
-    # Axis 0 runs from left to right: mirroring it would swap a left organ with a right one.
-    if len(cases[0].label_voxels) > 1 or is_sided([case.right_shares[0] for case in cases]):
-        kept = "there are several labels" if len(cases[0].label_voxels) > 1 else "the label keeps to one side"
-        reasons["mirror_axes"] = f"not across left and right, because {kept}; else {why}"
-        return (1, 2)
-    reasons["mirror_axes"] = f"both in-plane axes: {why}"
-    return (0, 1, 2)
-
-
-def _volume_spread(cases: Sequence[CaseFingerprint]) -> float:
-    """The factor by which volumes typically differ from their (geometric) mean; of the label that differs least."""
-    spreads = []
-    for label in range(len(cases[0].label_voxels)):
-        held = [case for case in cases if case.label_voxels[label]]
-        logs = [math.log(case.label_voxels[label] * math.prod(case.spacing_mm)) for case in held]
-        spreads.append(math.exp(float(np.std(logs))) if logs else 1.0)
-    return min(spreads)
-
-
-def is_sided(right_shares: Sequence[float]) -> bool:
-    """Whether a label keeps to one side of the patient: in nine of ten volumes most of it lies in the same half.
-
-    Args:
-        right_shares: For each case the share of the label's voxels in the right half; nan where it is absent.
-
-    Example:
-        >>> is_sided([0.9, 0.8, 1.0]), is_sided([0.1, 0.9, 0.95]), is_sided([0.5, 0.52, 0.49])
-        (True, False, False)
-    """
-    known = [share for share in right_shares if not math.isnan(share)]
-    right, left = (sum(share > _SIDED for share in shares) for shares in (known, [1 - share for share in known]))
-    return max(right, left) >= 0.9 * len(known) > 0
