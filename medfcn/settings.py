@@ -102,8 +102,7 @@ class NetworkSettings:
     normalisation: Literal["batch", "instance", "group", "none"] | None = None
     """What follows each convolution."""
     negative_slope: float | None = None
-    """Slope of every activation below zero; 0 is ReLU. With ReLU a feature that is negative all over an organ says
-    nothing there and learns nothing: with several labels, some trainings told none of them apart."""
+    """Slope of every activation below zero; 0 is ReLU."""
     dropout: float | None = None
     """Share of the deepest level's features dropped in training."""
     decoder_dropout: float | None = None

@@ -6,6 +6,7 @@ Source:
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,9 @@ from medfcn.networks.fusion import SkipFusion
 from medfcn.networks.presets import with_preset
 from medfcn.networks.resnet import calm_residuals
 from medfcn.networks.upsampling import Upsample
+
+EXPECTED_FOREGROUND = 0.1
+"""Share of the pixels that the first logits of a training give to all labels together."""
 
 Head = Literal["sigmoid", "softmax"]
 """Whether logits are each label's own, or shared out between the labels and the background."""
@@ -250,7 +254,7 @@ def build_network(
     if chosen.negative_slope:
         _let_negatives_through(network, chosen.negative_slope)
     if not next(network.parameters()).is_meta:  # an outline's come from a file; drawing them would load a compiler
-        start_at_random(network)
+        start_at_random(network, label_count=label_count)
     return network
 
 
@@ -291,11 +295,20 @@ def _scaled(channels: int | None, width: float) -> int:
     return max(1, round((channels or 0) * width))
 
 
-def start_at_random(network: FCN) -> None:
-    """He's initialisation of every convolution; upsampling keeps its linear start, biases are 0.
+def start_at_random(network: FCN, *, label_count: int) -> None:
+    """He's initialisation of every convolution; upsampling starts as linear, and the first logits say background.
+
+    Where the first logits are even, the features learn to tell the background from all labels alike, and ReLU may
+    leave nothing of them where labels are: these are then never told apart. A bias that expects little foreground
+    leaves them nothing of the kind to learn.
+
+    Args:
+        network: Whose last layer gives a logit for each label, or one more, first, for the background.
+        label_count: Foreground labels.
 
     Source:
-        He, Zhang, Ren, Sun, ICCV 2015.
+        He, Zhang, Ren, Sun, ICCV 2015. The bias: Lin, Goyal, Girshick, He, Dollár, Focal loss for dense object
+        detection, ICCV 2017, section 3.3.
     """
     kept = {id(module.learned) for module in network.modules() if isinstance(module, Upsample)}
     for module in network.modules():
@@ -310,3 +323,22 @@ def start_at_random(network: FCN) -> None:
         for part in last:
             if isinstance(part, nn.Conv2d):
                 part.weight.mul_(0.1)
+        coarsest = last[0]
+        if isinstance(coarsest, nn.Conv2d) and coarsest.bias is not None:
+            coarsest.bias.copy_(_first_logits(network.channels_out, label_count))
+
+
+def _first_logits(channels_out: int, label_count: int) -> torch.Tensor:
+    """`(channels_out,)` logits that expect `EXPECTED_FOREGROUND` of the pixels to be of a label, of each as often.
+
+    Example:
+        >>> _first_logits(3, 2).softmax(dim=0)
+        tensor([0.9000, 0.0500, 0.0500])
+        >>> _first_logits(2, 2).sigmoid()
+        tensor([0.0500, 0.0500])
+    """
+    share = EXPECTED_FOREGROUND / label_count
+    if channels_out == label_count:
+        return torch.full((label_count,), math.log(share / (1 - share)))
+    logits = torch.tensor([1 - EXPECTED_FOREGROUND] + [share] * label_count).log()
+    return logits - logits.mean()

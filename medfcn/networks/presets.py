@@ -28,7 +28,7 @@ _AUTO = NetworkSettings(
     head_kernel=1,
     finest_stride=1,
     normalisation="batch",
-    negative_slope=0.1,
+    negative_slope=0.0,
     dropout=0.0,
     decoder_dropout=0.0,
 )
@@ -44,7 +44,6 @@ _FCN32S = dataclasses.replace(
     refinements=0,
     finest_stride=32,
     normalisation="none",
-    negative_slope=0.0,
     dropout=0.5,
 )
 
@@ -73,7 +72,6 @@ PRESETS: Mapping[str, NetworkSettings] = {
         _AUTO,
         preset="vgg_concat",
         stem_stride=1,
-        negative_slope=0.0,
         encoder="vgg16_blocks",
         widths=_VGG16_WIDTHS,
         scores=False,
@@ -88,7 +86,6 @@ PRESETS: Mapping[str, NetworkSettings] = {
         _AUTO,
         preset="compact",
         stem_stride=1,
-        negative_slope=0.0,
         encoder="pooled",
         widths=(64, 128, 256),
         scores=False,
@@ -101,7 +98,6 @@ PRESETS: Mapping[str, NetworkSettings] = {
         _AUTO,
         preset="plain",
         stem_stride=1,
-        negative_slope=0.0,
         encoder="flat",
         widths=(64, 64, 32, 16),
         scores=False,
@@ -112,7 +108,6 @@ PRESETS: Mapping[str, NetworkSettings] = {
         _AUTO,
         preset="score_decoder",
         stem_stride=1,
-        negative_slope=0.0,
         encoder="vgg16_blocks",
         widths=_VGG16_WIDTHS,
         score_channels=0,
