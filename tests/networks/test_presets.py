@@ -358,7 +358,8 @@ def test_moving_the_slice_by_the_stride_moves_the_logits(preset: str, axis: int)
     size = float(before.std())
     assert size > 1e-3
     assert torch.allclose(after, before, atol=1e-4 * size)
-    assert not torch.allclose(after, still[tuple(inner)], atol=1e-1 * size)
+    own = float(before.std(dim=(0, 2, 3)).mean())  # the labels' logits begin apart
+    assert not torch.allclose(after, still[tuple(inner)], atol=1e-1 * own)
 
 
 @pytest.mark.parametrize("preset", UNNORMALISED)
