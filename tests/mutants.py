@@ -158,7 +158,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "slices/preprocess.py",
+        "slices/transforms.py",
         PREPROCESS,
         (
             "affine of the native grid kept",
@@ -191,10 +191,15 @@ MUTANTS = [
             "torch.from_numpy(np.array(volumes[0].affine))",
             "torch.from_numpy(np.array(volumes[0].affine).T)",
         ),
-        ("channels not compared", "require_same_grid(volumes[0], channel)", "require_same_grid(channel, channel)"),
     ),
     *_in(
-        "inference/inferer.py",
+        "slices/preprocess.py",
+        PREPROCESS,
+        ("channels not compared", "require_same_grid(volumes[0], channel)", "require_same_grid(channel, channel)"),
+        ("every channel is the first", "result[channel] = normalise(values", "result[channel] = normalise(image[0]"),
+    ),
+    *_in(
+        "inference/sliding.py",
         INFERER,
         (
             "tile's corner transposed",
@@ -202,7 +207,11 @@ MUTANTS = [
             "slice(column, column + tile[0]), slice(row, row + tile[1])",
         ),
         ("slices of a batch in reverse", "total[numbers] = logits", "total[numbers] = logits[::-1]"),
-        ("stacked along another view", "stack_slices(total, self.view)", 'stack_slices(total, "axial")'),
+        (
+            "stacked along another view",
+            "stack_slices(total[:, :, *inside], view)",
+            'stack_slices(total[:, :, *inside], "axial")',
+        ),
         ("weights replaced instead of added", "weights[here] += weight", "weights[here] = weight"),
         (
             "tiles stop a pixel short",
@@ -211,13 +220,13 @@ MUTANTS = [
         ),
         (
             "neighbours of the slice before",
-            "neighbours(numbers, count, self.context)",
-            "neighbours(np.maximum(numbers - 1, 0), count, self.context)",
+            "neighbours(numbers, count, context)",
+            "neighbours(np.maximum(numbers - 1, 0), count, context)",
         ),
         (
             "channels and neighbours mixed",
-            "batch = part[neighbours(numbers, count, self.context)]",
-            "batch = part[neighbours(numbers, count, self.context)].swapaxes(1, 2)",
+            "batch = part[neighbours(numbers, count, context)]",
+            "batch = part[neighbours(numbers, count, context)].swapaxes(1, 2)",
         ),
         ("tile weights transposed", "edges[0][:, None] * edges[1][None, :]", "edges[1][:, None] * edges[0][None, :]"),
         ("tile weights off centre", "np.arange(size) - (size - 1) / 2", "np.arange(size) - size / 2"),

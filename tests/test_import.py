@@ -49,6 +49,12 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
     assert done.stdout
 
 
+def test_neither_training_nor_prediction_loads_monai() -> None:
+    """It would take longer than the masks of thirty small volumes."""
+    done = run("-c", "import sys, medfcn; medfcn.train, medfcn.predict, medfcn.load; print('monai' in sys.modules)")
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 def test_module_runs_as_a_command() -> None:
     done = run("-m", "medfcn", "--help")
     assert done.returncode == 0

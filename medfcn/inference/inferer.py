@@ -1,30 +1,22 @@
-"""A volume on the network grid → logits on the same grid, slice by slice."""
+"""The sliding-volume inferer as MONAI knows inferers, for networks and loops of one's own.
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+medfcn itself calls `medfcn.inference.sliding`, because importing MONAI takes longer than the masks of thirty small
+volumes.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from monai.inferers.inferer import Inferer
-from numpy.typing import NDArray
 
 from medfcn.config import View
-from medfcn.slices.slicing import margin_before, neighbours, slice_volume, stack_slices
-
-Precision = Literal["float32", "bfloat16"]
-
-_WHOLE = 1.25
-"""A slice up to this many times the window goes through in one piece: the network takes any size."""
-_GAUSSIAN = 8.0
-"""A tile's edge over the standard deviation of its weights, as in nnU-Net (Isensee et al., Nature Methods 2021)."""
+from medfcn.inference.sliding import Precision, sliding_logits
 
 
 class SlidingVolumeInferer(Inferer):
-    """Slides a 2D network through a volume.
-
-    Slices go through in batches. A slice smaller than the training window is laid in the middle of one, as in
-    training: the network knows its border by the zeros around it. One much larger is cut into overlapping tiles,
-    whose logits are blended with Gaussian weights.
+    """Slides a 2D network through volumes; see `sliding_logits`.
 
     Args:
         view: The plane of the slices.
@@ -70,115 +62,18 @@ class SlidingVolumeInferer(Inferer):
         Returns:
             `(B, K, R, A, S)` float32 logits, on the CPU.
         """
-        volumes = [self._logits(volume, network, *args, **kwargs) for volume in inputs.detach().cpu().numpy()]
-        return torch.from_numpy(np.stack(volumes))
-
-    def _logits(
-        self, volume: NDArray[np.float32], network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> NDArray[np.float32]:
-        slices, inside = self._padded(slice_volume(volume, self.view))
-        count, channels, height, width = slices.shape
-        tile = tuple(
-            size if size <= _WHOLE * edge else edge for size, edge in zip((height, width), self.window, strict=True)
-        )
-        rows, columns = (
-            tile_starts(size, edge, self.tile_overlap) for size, edge in zip((height, width), tile, strict=True)
-        )
-        is_tiled = len(rows) * len(columns) > 1
-        weight = gaussian_weights((tile[0], tile[1])) if is_tiled else None
-        total: NDArray[np.float32] | None = None
-        weights = np.zeros((height, width), dtype=np.float32)
-        for row in rows:
-            for column in columns:
-                here = (slice(row, row + tile[0]), slice(column, column + tile[1]))
-                part = np.ascontiguousarray(slices[:, :, here[0], here[1]])
-                for numbers in self._batches(count):
-                    batch = part[neighbours(numbers, count, self.context)]
-                    batch = batch.reshape(len(numbers), self.context * channels, tile[0], tile[1])
-                    logits = self._run(batch, network, *args, **kwargs)
-                    if total is None:
-                        total = np.zeros((count, logits.shape[1], height, width), dtype=np.float32)
-                    if weight is None:
-                        total[numbers] = logits
-                    else:
-                        total[numbers[0] : numbers[-1] + 1, :, here[0], here[1]] += logits * weight
-                if weight is not None:
-                    weights[here] += weight
-        if total is None:
-            raise ValueError(f"inputs: a volume of shape {volume.shape} has no voxels; pass one that has")
-        if is_tiled:
-            total /= weights
-        stacked: NDArray[np.float32] = np.ascontiguousarray(stack_slices(total[:, :, *inside], self.view))
-        return stacked
-
-    def _padded(self, slices: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
-        """`(N, C, H, W)` slices with zeros around them up to the window, and where in it they are."""
-        size = slices.shape[2:]
-        before = [margin_before(length, edge) for length, edge in zip(size, self.window, strict=True)]
-        inside = (slice(before[0], before[0] + size[0]), slice(before[1], before[1] + size[1]))
-        if all(length >= edge for length, edge in zip(size, self.window, strict=True)) or 0 in slices.shape:
-            return slices, inside
-        edges = [max(length, edge) for length, edge in zip(size, self.window, strict=True)]
-        padded = np.zeros((*slices.shape[:2], *edges), dtype=slices.dtype)
-        padded[:, :, *inside] = slices
-        return padded, inside
-
-    def _batches(self, count: int) -> Iterator[NDArray[np.intp]]:
-        for start in range(0, count, self.batch_size):
-            yield np.arange(start, min(start + self.batch_size, count))
-
-    def _run(
-        self, batch: NDArray[np.float32], network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> NDArray[np.float32]:
-        tensor = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
-        ):
-            logits = network(tensor, *args, **kwargs)
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
-        return result
-
-
-class MirroredNetwork:
-    """A network that sees its slices mirrored; its logits are mirrored back.
-
-    Args:
-        network: Maps `(N, C, H, W)` slices to `(N, K, H, W)` logits.
-        axes: Of the slices' dimensions, those that are mirrored.
-    """
-
-    def __init__(self, network: Callable[[torch.Tensor], torch.Tensor], axes: tuple[int, ...]) -> None:
-        self.network = network
-        self.axes = axes
-
-    def __call__(self, slices: torch.Tensor) -> torch.Tensor:
-        """Logits of slices."""
-        if not self.axes:
-            return self.network(slices)
-        return self.network(slices.flip(self.axes)).flip(self.axes)
-
-
-def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along one edge: evenly spaced, overlapping at least as wanted, the ends covered.
-
-    Example:
-        >>> tile_starts(100, 40, 0.5), tile_starts(40, 40, 0.5)
-        ([0, 20, 40, 60], [0])
-    """
-    if size <= tile:
-        return [0]
-    stride = max(1, round(tile * (1 - overlap)))
-    count = -(-(size - tile) // stride) + 1
-    return [round(index * (size - tile) / (count - 1)) for index in range(count)]
-
-
-def gaussian_weights(tile: tuple[int, int]) -> NDArray[np.float32]:
-    """`tile`-shaped weights that fall off from the middle, largest 1 and never 0."""
-    edges = []
-    for size in tile:
-        distance = np.arange(size) - (size - 1) / 2
-        edges.append(np.exp(-0.5 * (distance * _GAUSSIAN / size) ** 2))
-    weights = np.maximum(edges[0][:, None] * edges[1][None, :], 1e-4)
-    result: NDArray[np.float32] = weights.astype(np.float32)
-    return result
+        logits = [
+            sliding_logits(
+                volume,
+                lambda slices: network(slices, *args, **kwargs),
+                self.view,
+                window=self.window,
+                context=self.context,
+                batch_size=self.batch_size,
+                tile_overlap=self.tile_overlap,
+                device=self.device,
+                precision=self.precision,
+            )
+            for volume in inputs.detach().cpu().numpy()
+        ]
+        return torch.from_numpy(np.stack(logits))

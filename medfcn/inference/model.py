@@ -21,13 +21,13 @@ from medfcn.inference.card import CARD_FILE, Card, read_card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
 from medfcn.inference.decide import find_positions
 from medfcn.inference.devices import choose_device
-from medfcn.inference.inferer import MirroredNetwork, Precision, SlidingVolumeInferer
 from medfcn.inference.rules import Rules, rules_of
+from medfcn.inference.sliding import MirroredNetwork, Precision, sliding_logits
 from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
 from medfcn.networks.fcn import FCN, Head, channels_last, head_of
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
-from medfcn.slices.preprocess import grid_of, image_tensor, network_transforms
+from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.names import printable
 
@@ -149,7 +149,6 @@ class Model(Predictor):
         self.head: Head = head_of(
             card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping
         )
-        self._transforms = network_transforms(card.plan)
 
     @classmethod
     def load(cls, run: Path | str, *, device: str = "auto") -> "Model":
@@ -225,21 +224,12 @@ class Model(Predictor):
         self, volumes: Sequence[Volume], views: Sequence[View], *, tta: bool | None = None
     ) -> Iterator[tuple[View, NDArray[np.float32]]]:
         """Each view with its own `(L, R, A, S)` float32 probabilities on the network grid, which all views share."""
-        image = self._transforms({"image": image_tensor(volumes)})["image"].as_tensor()
+        image = network_image(volumes, self.card.plan)
         for view in views:
             yield view, self._mean_of_mirrors(image, view, tta=tta)
 
-    def _mean_of_mirrors(self, image: torch.Tensor, view: View, *, tta: bool | None) -> NDArray[np.float32]:
+    def _mean_of_mirrors(self, image: NDArray[np.float32], view: View, *, tta: bool | None) -> NDArray[np.float32]:
         plan, prediction = self.card.plan, self.card.settings.prediction
-        inferer = SlidingVolumeInferer(
-            view,
-            window=plan.window,
-            context=plan.context,
-            batch_size=prediction.batch_size,
-            tile_overlap=prediction.tile_overlap,
-            device=self.device,
-            precision=self.precision,
-        )
         use_tta = prediction.tta if tta is None else tta
         mirrors: list[tuple[int, ...]] = [()]
         if use_tta:
@@ -247,8 +237,18 @@ class Model(Predictor):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         total: NDArray[np.float32] | None = None
         for axes in mirrors:
-            logits = inferer(image[None], MirroredNetwork(self.network, axes))[0]
-            part = _foreground(logits, self.head).numpy()
+            logits = sliding_logits(
+                image,
+                MirroredNetwork(self.network, axes),
+                view,
+                window=plan.window,
+                context=plan.context,
+                batch_size=prediction.batch_size,
+                tile_overlap=prediction.tile_overlap,
+                device=self.device,
+                precision=self.precision,
+            )
+            part = _foreground(torch.from_numpy(logits), self.head).numpy()
             if not np.isfinite(part).all():
                 raise ModelError("the network gives NaN for this volume; look at its intensities, or train again")
             total = part if total is None else total + part

@@ -1,125 +1,24 @@
-"""MONAI transforms that bring a volume to the network grid, and masks back.
+"""A case's volumes → the network's input: channels on the network grid, with intensities that compare.
 
-Both are dictionary transforms on MONAI's `MetaTensor`, so they compose with any of MONAI's own; `ToNetworkGridd`
-is invertible. `network_transforms` is the pipeline that training and prediction share.
-
-Example:
-    An oblique-free LPS volume comes out as R, A, S, and returns exactly:
-
-    >>> from monai.data import MetaTensor
-    >>> image = MetaTensor(torch.arange(24.0).reshape(1, 2, 3, 4), affine=torch.diag(torch.tensor([-1.0, -1, 2, 1])))
-    >>> to_grid = ToNetworkGridd(keys=["image"])
-    >>> sample = to_grid({"image": image})
-    >>> bool((sample["image"][0] == image[0].flip(0, 1)).all())
-    True
-    >>> bool((to_grid.inverse(sample)["image"] == image).all())
-    True
+Training and prediction both go through `network_image`. `medfcn.slices.transforms` offers the same steps as MONAI
+transforms.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import Compose, InvertibleTransform, MapTransform
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
-from medfcn.slices.grid import GridMap, map_to_network, to_native_grid, to_network_grid
+from medfcn.slices.grid import GridMap, map_to_network, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
-from medfcn.volumes import Volume, orientation_of, require_same_grid, spacing_mm
+from medfcn.volumes import Volume, require_same_grid
 from medfcn.volumes.names import printable
 
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
 _EMPTY_SHARE = 0.05
 """From this share on, voxels at a volume's minimum are taken for air or padding."""
-
-
-class ToNetworkGridd(MapTransform, InvertibleTransform):
-    """Re-orders a volume's axes to R, A, S and resamples it to the network's spacing.
-
-    Floating tensors are interpolated linearly, integer ones as labels. The inverse brings either back to the
-    native grid.
-
-    Args:
-        keys: Entries to change, each a `(C, I, J, K)` MetaTensor with a RAS+ affine in millimetres.
-        spacing_mm: Wanted voxel edge lengths in R, A, S order; `None` keeps a volume's own.
-        allow_missing_keys: Pass over entries that are not there.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None),
-        *,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.spacing_mm = spacing_mm
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """`data` with its entries on the network grid."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            native = result[key]
-            affine = native.affine.numpy().astype(np.float64)
-            shape = (int(native.shape[1]), int(native.shape[2]), int(native.shape[3]))
-            grid = map_to_network(shape, orientation_of(affine), spacing_mm(affine), self.spacing_mm)
-            array = to_network_grid(native.numpy(), grid)
-            moved = MetaTensor(
-                torch.from_numpy(np.ascontiguousarray(array)),
-                affine=torch.from_numpy(affine @ grid.native_voxel),
-                meta={name: value for name, value in native.meta.items() if name != "affine"},
-                applied_operations=list(native.applied_operations),
-            )
-            self.push_transform(moved, extra_info={"grid": grid.to_json(), "affine": affine.tolist()})  # type: ignore[no-untyped-call]
-            result[key] = moved
-        return result
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """`data` with its entries back on the grids they came from."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            record = self.pop_transform(result[key])["extra_info"]
-            values = to_native_grid(result[key].numpy(), GridMap.from_json(record["grid"]))
-            back = MetaTensor(
-                torch.from_numpy(np.ascontiguousarray(values)),
-                affine=torch.tensor(record["affine"], dtype=torch.float64),
-                meta={name: value for name, value in result[key].meta.items() if name != "affine"},
-                applied_operations=list(result[key].applied_operations),
-            )
-            result[key] = back
-        return result
-
-
-class NormaliseIntensityd(MapTransform):
-    """Brings each channel to mean 0 and standard deviation 1 as the plan says.
-
-    Args:
-        keys: Entries to change, each `(C, I, J, K)`.
-        intensities: One for each channel.
-        allow_missing_keys: Pass over entries that are not there.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, intensities: Sequence[Intensity], *, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.intensities = tuple(intensities)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """`data` with its entries normalised."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            tensor = result[key].clone()
-            array = tensor.numpy()
-            for channel, intensity in enumerate(self.intensities):
-                array[channel] = normalise(array[channel], intensity)
-            result[key] = tensor
-        return result
 
 
 def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
@@ -147,29 +46,25 @@ def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.fl
     return ((np.clip(array, lower, upper) - np.float32(mean)) / np.float32(spread)).astype(np.float32)
 
 
-def network_transforms(plan: Plan, keys: Sequence[str] = ("image",)) -> Compose:
-    """The transforms from a case's own grid to the network's input, for training and prediction alike.
-
-    Args:
-        plan: How volumes become slices.
-        keys: `"image"` is normalised; others (`"label"`) only change grids.
-    """
-    return Compose(
-        [
-            ToNetworkGridd(keys, plan.spacing_mm),
-            NormaliseIntensityd(["image"], plan.intensities),
-        ]
-    )
-
-
 def grid_of(volume: Volume, plan: Plan) -> GridMap:
     """How a volume's grid maps onto the network grid of a plan."""
     shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
     return map_to_network(shape, volume.orientation, volume.spacing_mm, plan.spacing_mm)
 
 
-def image_tensor(volumes: Sequence[Volume]) -> MetaTensor:
-    """A case's channels as one `(C, I, J, K)` float32 MetaTensor with their RAS+ affine.
+def network_image(volumes: Sequence[Volume], plan: Plan) -> NDArray[np.float32]:
+    """A case's channels as the network sees them: `(C, R, A, S)` float32 on the network grid, normalised.
+
+    Raises:
+        GeometryMismatchError: A channel lies on another grid than the first.
+        VolumeError: An intensity is beyond float32.
+    """
+    moved = to_network_grid(stack_channels(volumes), grid_of(volumes[0], plan))
+    return normalise_channels(moved, plan.intensities)
+
+
+def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
+    """A case's channels as they are stored: `(C, I, J, K)` float32.
 
     Raises:
         GeometryMismatchError: A channel lies on another grid than the first.
@@ -180,13 +75,15 @@ def image_tensor(volumes: Sequence[Volume]) -> MetaTensor:
             require_same_grid(volumes[0], channel)
         except GeometryMismatchError as error:
             raise GeometryMismatchError(f"{error} (channels of one case must share a grid)") from error
-    stacked = np.stack([_as_float32(volume) for volume in volumes])
-    return MetaTensor(torch.from_numpy(stacked), affine=torch.from_numpy(np.array(volumes[0].affine)))
+    return np.stack([_as_float32(volume) for volume in volumes])
 
 
-def label_tensor(labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> MetaTensor:
-    """A case's labels as a `(1, I, J, K)` uint8 MetaTensor."""
-    return MetaTensor(torch.from_numpy(np.ascontiguousarray(labels)[None]), affine=torch.from_numpy(np.array(affine)))
+def normalise_channels(image: NDArray[np.float32], intensities: Sequence[Intensity]) -> NDArray[np.float32]:
+    """`(C, ...)` channels, each as its own intensity says; see `normalise`."""
+    result = np.empty_like(image)
+    for channel, (values, intensity) in enumerate(zip(image, intensities, strict=True)):
+        result[channel] = normalise(values, intensity)
+    return result
 
 
 def _as_float32(volume: Volume) -> NDArray[np.float32]:

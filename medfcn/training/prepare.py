@@ -1,7 +1,7 @@
 """A data set → everything a training needs: checked cases, a split, a plan, and slices on disk."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
 from medfcn.slices.parts import parts_to_native, parts_to_network
 from medfcn.slices.plan import Plan, make_plan
-from medfcn.slices.preprocess import grid_of, image_tensor, label_tensor, network_transforms
+from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
@@ -277,7 +277,6 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
     """Bring the training cases' slices to the network grid and keep them in `folder`."""
     by_id = {case.id: case for case in found.cases}
     members = found.labels.members
-    transforms = network_transforms(plan, keys=("image", "label") if members is None else ("image",))
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     known = _known_ceilings(folder / _CEILINGS_FILE)
@@ -287,7 +286,7 @@ def prepare(found: Survey, split: Split, plan: Plan, folder: Path, progress: Pro
             first = next(iter(keys.values()))
             if None in along or first not in known:
                 read = read_case(by_id[case_id], found.labels, found.options)
-                image, label = _on_network_grid(read, plan, transforms, members)
+                image, label = _on_network_grid(read, plan, members)
                 for view, key in keys.items():
                     write_case(folder, key, slice_volume(image, view), slice_volume(label, view)[:, 0])
                 known[first] = ceiling(read, plan, len(found.labels.entries), members=members)
@@ -341,19 +340,15 @@ def _known_ceilings(path: Path) -> dict[str, float]:
 
 
 def _on_network_grid(
-    case: ReadCase,
-    plan: Plan,
-    transforms: Callable[[dict[str, object]], dict[str, object]],
-    members: NDArray[np.bool_] | None,
+    case: ReadCase, plan: Plan, members: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A case's channels and its labels, both `(C, R, A, S)`."""
-    sample = transforms(
-        {"image": image_tensor(case.images), "label": label_tensor(case.labels, case.images[0].affine)}
-    )
-    image, label = np.asarray(sample["image"]), np.asarray(sample["label"])
-    if members is not None:
-        label = parts_to_network(case.labels, grid_of(case.images[0], plan), members)[None]
-    return image, label
+    grid = grid_of(case.images[0], plan)
+    if members is None:
+        label = to_network_grid(case.labels[None], grid)
+    else:
+        label = parts_to_network(case.labels, grid, members)[None]
+    return network_image(case.images, plan), label
 
 
 def ceiling(case: ReadCase, plan: Plan, label_count: int, *, members: NDArray[np.bool_] | None = None) -> float:

@@ -1,5 +1,6 @@
 """The network's input: transforms that compose in MONAI, intensities that compare, channels that lie on one grid."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from monai.transforms import Compose, Flipd, ScaleIntensityd, SpatialPadd
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
+from medfcn.slices.grid import to_network_grid
 from medfcn.slices.plan import Intensity, Plan
-from medfcn.slices.preprocess import (
+from medfcn.slices.preprocess import grid_of, network_image, normalise
+from medfcn.slices.transforms import (
     NormaliseIntensityd,
     ToNetworkGridd,
     image_tensor,
     label_tensor,
     network_transforms,
-    normalise,
 )
 from medfcn.volumes import Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, positions, stored_in
@@ -126,6 +128,26 @@ def test_only_the_image_is_normalised() -> None:
     assert there["label"].dtype == torch.uint8
     assert there["image"].shape[1:] == there["label"].shape[1:]
     assert np.abs(there["image"].numpy().mean(axis=(1, 2, 3))).max() < 0.1
+
+
+@given(st.integers(0, 99), st.integers(0, 47), st.sampled_from([(None, None, None), (1.0, 0.9, None)]))
+@settings(max_examples=20, deadline=None)
+def test_training_and_prediction_see_what_the_transforms_of_monai_make(seed: int, order: int, wanted: Any) -> None:
+    """To the bit: a network trained by medfcn serves a MONAI pipeline, and the other way round."""
+    stored, affine = stored_in(
+        np.random.default_rng(seed).normal(40, 200, (2, 9, 8, 7)),
+        oblique_affine(seed, (0.8, 1.3, 2.5)),
+        ORDERS[order],
+    )
+    labels = (stored[0] > 0).astype(np.uint8)
+    plan = dataclasses.replace(
+        _plan((ZSCORE, Intensity("ct", lower=-100, upper=200, mean=50, std=25))), spacing_mm=wanted
+    )
+    volumes = [Volume(channel, affine) for channel in stored]
+    sample = {"image": image_tensor(volumes), "label": label_tensor(labels, affine)}
+    there = network_transforms(plan, keys=("image", "label"))(sample)
+    assert np.array_equal(network_image(volumes, plan), there["image"].numpy())
+    assert np.array_equal(to_network_grid(labels[None], grid_of(volumes[0], plan)), there["label"].numpy())
 
 
 def test_each_channel_is_normalised_by_its_own_intensity() -> None:
