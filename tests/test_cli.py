@@ -333,6 +333,16 @@ def test_a_folder_of_nothing_but_bad_volumes_fails(ball_run: Path, tmp_path: Pat
     assert (tmp_path / "masks" / "failures.csv").is_file()
 
 
+def test_scores_do_not_go_into_a_folder_that_is_scored(balls: Path, tmp_path: Path) -> None:
+    """A report beside the masks would be replaced, and references would change."""
+    before = files_in(balls / "labels")
+    for place in (balls / "labels", balls / "images" / ".." / "labels"):
+        result = medfcn("evaluate", balls / "labels", balls, "-o", place, "--overwrite")
+        assert result.exit_code == 1
+        assert "is PREDICTIONS itself; choose a folder of its own" in only_line(result)
+    assert files_in(balls / "labels") == before
+
+
 def test_a_run_that_is_none_is_refused(balls: Path, tmp_path: Path) -> None:
     result = medfcn("predict", tmp_path, balls, "-o", tmp_path / "masks")
     assert result.exit_code == 1

@@ -9,7 +9,7 @@ import click
 
 from medfcn.commands.exits import FAILED, SOME_FAILED
 from medfcn.commands.options import cases_option, labels_option, overwrite_option
-from medfcn.errors import DatasetError, MissingFileError
+from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.files import read_ids, refuse_existing
 from medfcn.progress import for_terminal
 
@@ -43,6 +43,9 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     from medfcn.evaluation import evaluate as run_evaluation
 
     overwrite, labels = choices["overwrite"], choices["labels"]
+    for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):
+        if Path(output).resolve() == Path(place).resolve():
+            raise OutputExistsError(f"{output}: is {name} itself; choose a folder of its own for the scores")
     refuse_existing(output, overwrite=overwrite)
     if choices["compare"] and not Path(choices["compare"]).exists():
         raise MissingFileError(f"{choices['compare']}: not there; give --compare other masks, or a folder of scores")

@@ -53,6 +53,11 @@ def predict(
     click.echo(f"{len(result.predicted)} masks{kept}: {result.output}")
     if result.review is not None:
         click.echo(f"{len(result.review)} of {len(result.predicted) + len(result.skipped)} cases to review")
+    elif result.predicted or result.skipped:
+        click.echo(
+            "which of them to review is not known: that takes a model with 5 validation cases or more of each label, "
+            "and all its views; `medfcn train --folds` judges every case"
+        )
     if result.failures:
         click.echo(f"{len(result.failures)} of {len(result.failures) + len(result.predicted)} cases failed", err=True)
         sys.exit(SOME_FAILED if result.predicted or result.skipped else FAILED)

@@ -9,7 +9,10 @@ __all__ = ["INTERVAL", "bootstrap_intervals", "mean_of", "order_statistic"]
 
 _RESAMPLES, _SEED, _CONFIDENCE = 2000, 20_190_710, 0.95
 
-INTERVAL = f"{_CONFIDENCE:.0%} percentile bootstrap over cases, {_RESAMPLES} resamples, seed {_SEED}"
+_FEWEST = 5
+"""Fewer values give no interval: resampled, two cases span no more than what lies between them."""
+
+INTERVAL = f"{_CONFIDENCE:.0%} percentile bootstrap of {_FEWEST} cases or more, {_RESAMPLES} resamples, seed {_SEED}"
 """What the intervals are, in words."""
 
 
@@ -51,15 +54,18 @@ def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[float, float, floa
         values: Ascending and finite.
 
     Returns:
-        Lower and upper end for the mean, and for the median; the same for the same values, every time.
+        Lower and upper end for the mean, and for the median; the same for the same values, every time. All `nan`
+        for fewer than five.
 
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 
     Example:
-        >>> bootstrap_intervals(np.array([0.5, 0.5, 0.5]))
+        >>> bootstrap_intervals(np.full(5, 0.5))
         (0.5, 0.5, 0.5, 0.5)
     """
+    if values.size < _FEWEST:
+        return (math.nan,) * 4
     random = np.random.default_rng(_SEED)
     count = values.size
     block = max(1, 500_000 // count)

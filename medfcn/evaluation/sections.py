@@ -382,13 +382,14 @@ def prediction_rows(
         for place, label in enumerate(labels):
             volume = mask.volumes_ml.get(label, math.nan)
             shape = "circle" if volume > 0 else "cross"
+            is_known = not math.isnan(expected.get(mask.case, {}).get(label, math.nan))
             rows.append(
                 {
                     "index": index,
                     "case": mask.case,
                     "label": label,
                     "label_index": place,
-                    "status": "; ".join(mask.flags) or "no flags",
+                    "status": "; ".join(mask.flags) or ("no flags" if is_known else "no flags, not assessed"),
                     "sign": "▲" if mask.flags else "",
                     "shape": "triangle" if mask.flags else "circle",
                     "is_worst": place == 0,

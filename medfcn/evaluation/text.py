@@ -40,10 +40,10 @@ def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str,
 
 
 def _share_fields(share: ShareSummary) -> tuple[str, ...]:
-    interval = f"{shown_number(share.mean_low, 3)} – {shown_number(share.mean_high, 3)}" if share.cases else "–"
+    interval = f"{shown_number(share.mean_low, 3)} – {shown_number(share.mean_high, 3)}"
     return (
         shown_number(share.mean, 3),
-        interval,
+        "–" if math.isnan(share.mean_low) else interval,
         shown_number(share.median, 3),
         "",
         shown_number(share.worst, 3),

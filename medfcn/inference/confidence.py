@@ -208,12 +208,12 @@ class Assessment:
     Attributes:
         expected_dice: 0 to 1. As Dice is defined, 0 for an empty mask; nan for one where the training often had no
             such label, and where too few unseen cases are known.
-        review: Whether a reader should look at it.
+        review: Whether a reader should look at it; None where too few unseen cases are known to say.
         reasons: Why, a line each; an empty mask needs none.
     """
 
     expected_dice: float
-    review: bool
+    review: bool | None
     reasons: tuple[str, ...] = ()
 
 
@@ -268,8 +268,9 @@ class LabelConfidence:
             expected = float(np.nan_to_num(self.curve(soft_dice), nan=0.0).mean())
             expected = expected if math.isnan(agreement) else min(expected, agreement)
             if expected < self.limit:
-                reasons.insert(0, f"its expected Dice is {expected:.2f}, lower than {self.limit:.2f}")
-        return Assessment(expected, bool(reasons), tuple(reasons))
+                reasons.insert(0, f"its expected Dice is {expected:.3f}, among the lowest (below {self.limit:.3f})")
+        is_judged = self.curve is not None or bool(reasons)
+        return Assessment(expected, bool(reasons) if is_judged else None, tuple(reasons))
 
 
 @lru_cache(maxsize=16)

@@ -11,8 +11,8 @@ from medfcn.inference.confidence import Assessment
 CONFIDENCE_FILE = "confidence.csv"
 _COLUMNS = ("case", "label", "volume_ml", "expected_dice", "review")
 
-Row = tuple[str, str, float, float | None, bool]
-"""Case, label, volume in ml, expected Dice (None where nothing is known), and whether to review it."""
+Row = tuple[str, str, float, float | None, bool | None]
+"""Case, label, volume in ml, expected Dice, and whether to review it; None where too little is known."""
 
 
 def told_of(assessments: Mapping[str, Assessment]) -> dict[str, Any]:
@@ -35,9 +35,8 @@ def rows_of(case_id: str, sidecar: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for name, dice in dices.items():
         volume, review = volumes.get(name), reviews.get(name)
-        if not (
-            isinstance(dice, float | int | None) and isinstance(volume, float | int) and isinstance(review, bool)
-        ):
+        is_sound = isinstance(dice, float | int | None) and isinstance(review, bool | None)
+        if not (is_sound and isinstance(volume, float | int)):
             raise ValueError(f"{case_id}: its .json does not say what to expect")
         rows.append((case_id, name, volume, dice, review))
     return rows

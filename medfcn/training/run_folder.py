@@ -149,8 +149,12 @@ def write_run(
         mask.save(validation / f"{case_id}.nii.gz", overwrite=True)
     references = {case.id: case.label for case in prepared.cases(prepared.split.validation)}
     table = evaluate(masks, references, labels=prepared.survey.labels)
-    if model.card.threshold is not None:
-        note = f"the threshold {model.card.threshold:g} was chosen on these cases"
+    if table.rows and not prepared.split.fold:
+        threshold = "" if model.card.threshold is None else f" and the threshold {model.card.threshold:g}"
+        note = (
+            f"the weights (step {outcome.best_step}){threshold} were chosen on these cases, so new ones may score "
+            "lower; --folds scores each case by a network for which nothing was chosen on it"
+        )
         table = dataclasses.replace(table, notes=(*table.notes, note))
     missing = never_found(table)
     for line in missing:

@@ -341,6 +341,10 @@ def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[P
         if present.isdisjoint(entry.values):
             found, remedy = f"no case has {_asked(entry)}; {held}", "check the name and its values"
             problems.append(Problem("LABEL_ABSENT", "warning", "", "", "labels", found, remedy))
+        elif absent := [str(value) for value in entry.values if value not in present]:
+            which = f"value{'s' * (len(absent) > 1)} {', '.join(absent[:8])}"
+            found, remedy = f"no case has {which} of {_asked(entry)}; {held}", "check the label's values"
+            problems.append(Problem("LABEL_VALUE_ABSENT", "warning", "", "", "labels", found, remedy))
     wanted = present if labels is None else labels.named_values & present
     if not wanted:
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"

@@ -17,8 +17,16 @@ def report_text(report: "CheckReport") -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", *_summary(report), ""]
     lines += [problem.line for problem in report.problems]
-    lines.append(f"{len(report.errors)} errors, {len(report.warnings)} warnings")
+    lines.append(
+        ", ".join(
+            _counted(len(found), name) for found, name in ((report.errors, "error"), (report.warnings, "warning"))
+        )
+    )
     return "\n".join(lines) + "\n"
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'s' * (count != 1)}"
 
 
 def _row(case: "CaseFacts") -> tuple[str, str, str, str, str, str]:

@@ -189,9 +189,10 @@ def require_same_grid(image: "Volume", label: "Volume") -> float:
     if voxels < NEAR_GRID_VOXELS:
         return voxels
     distance = corner_displacement_mm(image.affine, label.affine, image.shape)
+    turned = f", orientation {label.orientation} against {image.orientation}"
     raise GeometryMismatchError(
-        f"{who}: {other} lies {distance:.3g} mm ({voxels:.3g} voxels) from the image, orientation "
-        f"{label.orientation} against {image.orientation}; resample or re-export the label on the image's "
+        f"{who}: {other} lies {distance:.3g} mm ({voxels:.3g} voxels) from the image"
+        f"{turned if label.orientation != image.orientation else ''}; resample or re-export the label on the image's "
         "grid"
     )
 

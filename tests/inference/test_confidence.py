@@ -156,7 +156,7 @@ def test_networks_that_disagree_expect_no_more_than_they_agree() -> None:
 def test_too_few_unseen_cases_expect_nothing() -> None:
     judged = LabelConfidence.of([UnseenLabel(((0.9, 0.8),) * 4)], review_share=0.1)
     assert math.isnan(of(judged, 0.9).expected_dice)
-    assert not of(judged, 0.9).review
+    assert of(judged, 0.9).review is None
     assert of(judged, math.nan, ml=0.0).review
     assert assess_mask(None, {"organ": 0.0}, [], review_share=0.1) == {}
     constant = assess_mask(None, {"organ": 0.0}, [Unseen((UnseenLabel(),))], review_share=0.1)
@@ -212,7 +212,7 @@ def test_too_few_unseen_cases_say_nothing_of_a_folder(tmp_path: Path) -> None:
     assert done.review is None
     assert not (tmp_path / "masks" / "confidence.csv").exists()
     told = json.loads((tmp_path / "masks" / "case.json").read_text())
-    assert (told["expected_dice"], told["review"]) == ({"organ": None}, {"organ": False})
+    assert (told["expected_dice"], told["review"]) == ({"organ": None}, {"organ": None})
 
 
 def test_nothing_is_said_of_fewer_views_than_were_judged(tmp_path: Path) -> None:

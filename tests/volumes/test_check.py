@@ -125,6 +125,9 @@ def test_names_that_no_label_has(root: Path) -> None:
     report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1,ghost=9"))
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_ABSENT", "warning")]
     assert report.problems[0].found == "no case has ghost=9; the masks hold 1, 2, 3, 4"
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+9+7,b=2+3"))
+    assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_VALUE_ABSENT", "warning")]
+    assert report.problems[0].found == "no case has values 9, 7 of a=1+9+7; the masks hold 1, 2, 3, 4"
     report = check_dataset(find_dataset(root), labels=LabelMap.parse("ghost=9"))
     assert [problem.code for problem in report.errors] == ["LABELS_EMPTY"]
     assert report.errors[0].found == "no case has a voxel of the labels asked for, ghost=9; the masks hold 1, 2, 3, 4"
