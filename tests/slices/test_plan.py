@@ -78,6 +78,15 @@ def test_an_isotropic_organ_is_cut_across_its_longest_direction(
     assert make_plan([_case(extent=extent), _case(extent=(0.0, 0.0, 0.0))], Settings()).views == (view,)
 
 
+def test_all_views_are_named_where_several_labels_would_gain_by_them() -> None:
+    for extent in ((20.0, 40.0, 20.0), (30.0, 30.0, 30.0)):
+        for voxels, is_named in (((500, 500), True), ((500,), False)):
+            reason = make_plan([_case(extent=extent, voxels=voxels)], Settings()).reasons["views"]
+            assert ("--views all" in reason) == is_named
+    thick = make_plan([_case(spacing=(1.0, 1.0, 3.0), voxels=(500, 500))], Settings())
+    assert "--views all" not in thick.reasons["views"]
+
+
 @given(st.tuples(EDGES, EDGES, EDGES), st.tuples(SPACINGS, SPACINGS, SPACINGS))
 @settings(max_examples=100, deadline=None)
 def test_several_views_share_one_spacing_and_a_window_that_fits_each(
