@@ -160,6 +160,7 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     sidecars = {
         case: found for case, path in pairs.predictions.items() if (found := _sidecar_labels(path)) is not None
     }
+    swapped = () if sidecars else _swapped(pairs.references)
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
     if chosen is None and sidecars:
         chosen = _common(sidecars)
@@ -167,12 +168,27 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     if chosen is None and regions:
         chosen = LabelMap.from_regions(regions, ignored=unlabelled)
     if chosen is None:
-        return Meaning(None, names=names, unlabelled=unlabelled)
+        return Meaning(None, names=names, unlabelled=unlabelled, notes=swapped)
     chosen = chosen.ignoring(unlabelled)
     written = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
     others, notes = _other_values(pairs, chosen, frozenset(sidecars))
     overlap = (chosen.overlap_text,) if chosen.overlapping else ()
-    return Meaning(chosen, written=written, others=others, notes=(*overlap, *notes))
+    return Meaning(chosen, written=written, others=others, notes=(*swapped, *overlap, *notes))
+
+
+def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
+    """A note where only references have what medfcn writes beside a prediction."""
+    for case, path in references.items():
+        try:
+            is_predicted = _sidecar_labels(path) is not None
+        except SettingsError:
+            continue
+        if is_predicted:
+            return (
+                f"the reference of {printable(case)} has a .json of medfcn's beside it, and no prediction has: were "
+                "the two folders swapped? precision and recall would be, and the sign of volumes",
+            )
+    return ()
 
 
 def _sidecar_labels(path: VolumeLike) -> LabelMap | None:

@@ -272,7 +272,7 @@ class Trainer:
                 validation_dice=dice,
             )
             if dice is not None:
-                self.progress.say(f"step {step} of {total}: loss {recent:.3f}, validation Dice {dice:.4f}")
+                self.progress.say(f"step {step} of {total}: mean loss {recent:.3f}, validation Dice {dice:.4f}")
         self.is_judged = True
         if self._checkpoints is not None and (validate or step == total or self._checkpoints.is_due):
             self._save()

@@ -167,6 +167,17 @@ def test_the_sidecar_of_a_prediction_says_what_its_values_mean(tmp_path):
     assert (row.label, row.dice) == ("hippocampus", 1.0)
 
 
+def test_swapped_folders_are_asked_about(tmp_path):
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    save(references, "a", organ(values=(1, 1)))
+    save(predictions, "a", organ(values=(1, 1)), labels=LabelMap.parse("organ=1"))
+    assert not any("swapped" in note for note in evaluate(predictions, references).notes)
+    for labels in (None, "organ=1"):
+        notes = evaluate(references, predictions, labels=labels).notes
+        assert sum("were the two folders swapped?" in note for note in notes) == 1
+    assert not any("swapped" in note for note in evaluate(predictions, predictions).notes)
+
+
 def test_a_sidecar_is_translated_into_the_labels_asked_for(tmp_path):
     two = LabelMap.parse("anterior=1,posterior=2")
     save(tmp_path / "references", "a", organ(values=(1, 2)))
