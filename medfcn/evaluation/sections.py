@@ -382,6 +382,7 @@ def prediction_rows(
         for place, label in enumerate(labels):
             volume = mask.volumes_ml.get(label, math.nan)
             shape = "circle" if volume > 0 else "cross"
+            flags = [flag for flag in mask.flags if not _is_of_another(flag, label, labels)]
             is_known = not math.isnan(expected.get(mask.case, {}).get(label, math.nan))
             rows.append(
                 {
@@ -389,9 +390,9 @@ def prediction_rows(
                     "case": mask.case,
                     "label": label,
                     "label_index": place,
-                    "status": "; ".join(mask.flags) or ("no flags" if is_known else "no flags, not assessed"),
-                    "sign": "▲" if mask.flags else "",
-                    "shape": "triangle" if mask.flags else "circle",
+                    "status": "; ".join(flags) or ("no flags" if is_known else "no flags, not assessed"),
+                    "sign": "▲" if flags else "",
+                    "shape": "triangle" if flags else "circle",
                     "is_worst": place == 0,
                     "cells": _with_expected(
                         [_cell(volume, 2)],
@@ -410,6 +411,13 @@ def prediction_rows(
         if of_label
     ]
     return rows, charts
+
+
+def _is_of_another(flag: str, label: str, labels: Sequence[str]) -> bool:
+    """Whether a flag of `medfcn predict` names another label than this one."""
+    return any(
+        flag.startswith(f"review {other}: ") or flag == f"{other} not found" for other in labels if other != label
+    )
 
 
 def training_charts(log: Mapping[str, Sequence[float]]) -> list[str]:

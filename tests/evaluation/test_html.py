@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 from medfcn.evaluation.charts import Mark, agreement_chart, nice_ticks, strip_chart
 from medfcn.evaluation.html import About, PredictedCase, safe_json, write_prediction_report, write_report
+from medfcn.evaluation.sections import prediction_rows
 from medfcn.evaluation.strips import boundary_loops, error_strip, grey_png
 from medfcn.evaluation.table import ScoreTable
 from medfcn.evaluation.viewing import CaseVolumes, _block_labels, packed_case, upright_case
@@ -400,3 +401,13 @@ def test_json_in_the_page_is_what_was_put_in(text):
     held = safe_json({"case": text})
     assert not re.search("[<>&\u2028\u2029]", held)
     assert json.loads(held) == {"case": text}
+
+
+def test_a_flag_stands_at_the_label_it_names():
+    flags = ("review tail: its expected Dice is 0.4", "body not found", "channel ct is constant")
+    mask = PredictedCase("a", {"head": 1.0, "body": 0.0, "tail": 2.0}, flags)
+    known = {"a": {"head": 0.9, "body": 0.9}}
+    rows, _ = prediction_rows([mask, PredictedCase("b", {"head": 1.0}, ())], ("head", "body", "tail"), known)
+    of_a = {row["label"]: row["status"] for row in rows if row["case"] == "a"}
+    assert of_a == {"head": flags[2], "body": "; ".join(flags[1:]), "tail": f"{flags[0]}; {flags[2]}"}
+    assert {row["status"] for row in rows if row["case"] == "b"} == {"no flags, not assessed"}
