@@ -64,8 +64,11 @@ def choose_views(cases: Sequence[CaseFingerprint], wanted: Views) -> tuple[tuple
         return (best,), f"{votes[best]} of {len(cases)} cases are thickest across it"
     # Slices across the long axis of an organ are many, and show it small and compact: on the hippocampus validation
     # cases 0.901 Dice (coronal) instead of 0.893 (axial) after 240 CPU seconds.
-    # Two labels of the hippocampus: three views win with 690 CPU seconds and lose with 60 (`benchmarks/README.md`).
-    hint = "; --views all is better for several labels, given ten minutes" if len(cases[0].label_voxels) > 1 else ""
+    # Two labels of the hippocampus: three views win in most folds with 690 CPU seconds, and lose with 60; see
+    # `benchmarks/README.md`.
+    hint = (
+        "; --views all may do better for several labels, given ten minutes" if len(cases[0].label_voxels) > 1 else ""
+    )
     extents = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0)
     longest = int(np.argmax(extents))
     if extents[longest] < _CLEARLY_LONGER * extents[VIEW_AXIS["axial"]]:
