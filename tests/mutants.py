@@ -232,9 +232,17 @@ MUTANTS = [
         ("tile weights off centre", "np.arange(size) - (size - 1) / 2", "np.arange(size) - size / 2"),
     ),
     *_in(
+        "inference/sliding.py",
+        MODEL,
+        (
+            "logits of mirror images not mirrored back",
+            "slices.flip(self.axes)).flip(self.axes)",
+            "slices.flip(self.axes))",
+        ),
+    ),
+    *_in(
         "inference/model.py",
         MODEL,
-        ("logits of mirror images not mirrored back", "return mirrored.flip(self.axes)", "return mirrored"),
         ("mirror images of other axes", "(*axes, 2 + axis)", "(*axes, 3 - axis)"),
     ),
     *_in(

@@ -340,6 +340,8 @@ def test_scores_do_not_go_into_a_folder_that_is_scored(balls: Path, tmp_path: Pa
         result = medfcn("evaluate", balls / "labels", balls, "-o", place, "--overwrite")
         assert result.exit_code == 1
         assert "is PREDICTIONS itself; choose a folder of its own" in only_line(result)
+    result = medfcn("evaluate", tmp_path, balls / "labels", "-o", balls / "labels", "--overwrite")
+    assert "is REFERENCES itself" in only_line(result)
     assert files_in(balls / "labels") == before
 
 

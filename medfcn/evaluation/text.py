@@ -40,10 +40,10 @@ def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str,
 
 
 def _share_fields(share: ShareSummary) -> tuple[str, ...]:
-    interval = f"{shown_number(share.mean_low, 3)} – {shown_number(share.mean_high, 3)}"
+    interval = "–" if math.isnan(share.mean_low) else f"{share.mean_low:.3f} – {share.mean_high:.3f}"
     return (
         shown_number(share.mean, 3),
-        "–" if math.isnan(share.mean_low) else interval,
+        interval,
         shown_number(share.median, 3),
         "",
         shown_number(share.worst, 3),
