@@ -4,7 +4,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.errors import MissingFileError
+from medfcn.errors import MissingFileError, SettingsError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.evaluation.pictures import PictureCase, overlay_sheet
 from medfcn.files import refuse_existing
@@ -58,6 +58,7 @@ def demo(
     steps: int = 350,
     device: str = "auto",
     threads: int | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Demo:
@@ -68,15 +69,21 @@ def demo(
         steps: Of the training; their number, not their time, decides how good the masks are.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of the training; None takes one or all cores, whichever is faster.
+        resume: Go on with a demo that was stopped; its training ends with the weights it would have had.
         overwrite: Replace an existing demo.
         progress: Where messages go.
 
     Raises:
-        OutputExistsError: The folder exists, and `overwrite` is false.
+        OutputExistsError: The folder exists, and neither `resume` nor `overwrite` is true.
+        SettingsError: Both are.
+        MissingFileError: There is nothing to resume.
     """
+    if resume and overwrite:
+        raise SettingsError("resume and overwrite are given together; give one of them")
     say, folder, data = progress or Silent(), Path(output), sample_data()
-    refuse_existing(folder, overwrite=overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        refuse_existing(folder, overwrite=overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
     run = folder / "run"
     train(
         data / "train",
@@ -85,9 +92,12 @@ def demo(
         steps=steps,
         device=device,
         threads=threads,
+        resume=resume,
         overwrite=overwrite,
         progress=say,
     )
+    # What follows the training is made again in seconds, whatever of it was there.
+    overwrite |= resume
     images = data / "test" / "images"
     masks = predict(run, images, folder / "masks", device=device, overwrite=overwrite, progress=say).output
     references = find_masks(data / "test" / "labels")

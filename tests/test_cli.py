@@ -415,6 +415,14 @@ def test_weights_that_cannot_be_started_from_are_told_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_an_unknown_preset_is_a_misuse(balls: Path, tmp_path: Path) -> None:
+    for command in (("train", balls, "-o", tmp_path / "run"), ("plan", balls), ("networks",)):
+        result = medfcn(*command, "--preset", "fc8s")
+        assert result.exit_code == 2
+        assert "did you mean 'fcn8s'?" in only_line(result)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupt_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object, **choices: object) -> None:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from medfcn.progress import for_terminal
 @click.command()
 @click.option("-o", "--output", default="medfcn_demo", show_default=True, help="The folder to make.")
 @click.option("--steps", type=click.IntRange(min=1), default=350, show_default=True, help="Of the training.")
+@click.option("--resume", is_flag=True, help="Go on with a demo that was stopped.")
 @overwrite_option
 @device_option
 @threads_option

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.options import checked, overwrite_option
+from medfcn.commands.options import check_preset, checked, overwrite_option
 from medfcn.files import refuse_existing
 
 
@@ -22,7 +22,12 @@ def _check_picture(path: str) -> object:
 
 
 @click.command()
-@click.option("--preset", metavar="NAME", help="One design in detail, such as fcn8s. [default: all, a row each]")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    callback=checked(check_preset),
+    help="One design in detail, such as fcn8s. [default: all, a row each]",
+)
 @click.option("--config", metavar="FILE", help="TOML file of settings; its network in detail.")
 @click.option(
     "--size",

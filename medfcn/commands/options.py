@@ -79,6 +79,14 @@ def _check_views(text: str) -> object:
     return parse_views(text)
 
 
+def check_preset(name: str) -> object:
+    """A design by its name; SettingsError where there is none."""
+    from medfcn.config import Settings, override
+    from medfcn.networks.presets import with_preset
+
+    return with_preset(override(Settings(), "network", preset=name).network)
+
+
 labels_option = click.option(
     "--labels",
     metavar="NAME=V[+V…],…",
@@ -99,7 +107,12 @@ predict_views_option = click.option(
     callback=checked(_check_views),
     help="Some of the model's views, such as axial,coronal. [default: all]",
 )
-preset_option = click.option("--preset", metavar="NAME", help="The network's design, such as fcn8s. [default: auto]")
+preset_option = click.option(
+    "--preset",
+    metavar="NAME",
+    callback=checked(check_preset),
+    help="The network's design, such as fcn8s. [default: auto]",
+)
 init_option = click.option(
     "--init",
     metavar="RUN",

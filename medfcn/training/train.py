@@ -43,6 +43,8 @@ from medfcn.training.stop import Stop
 from medfcn.volumes import LabelMap, ReadOptions, find_dataset
 
 READ_STRICTLY = ReadOptions()
+_AXES = ("R", "A", "S")
+"""Of the network grid, as they are shown."""
 
 
 def train(
@@ -218,7 +220,8 @@ class Planned:
             "batch_size",
             "mirror_axes",
         ):
-            rows.append((name, _shown(plan[name]), self.plan.reasons.get(name, "as set")))
+            value = [_AXES[axis] for axis in self.plan.mirror_axes] if name == "mirror_axes" else plan[name]
+            rows.append((name, _shown(value), self.plan.reasons.get(name, "as set")))
         rows += [(name, "", reason) for name, reason in self.plan.reasons.items() if name.startswith("normalisation")]
         rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
