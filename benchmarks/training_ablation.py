@@ -52,6 +52,7 @@ def designs() -> tuple[Design, ...]:
         Design("window", "fine pixels, 192", {"slices": {"spacing_mm": (0.33, 0.33), "window": (192, 192)}}, LARGE),
         *others("augmentation", "augment", mirror={"mirror": "auto"}, no_intensity=none, no_movement=still,
                 no_elastic={"elastic": 0.0}, coarser_pixels={"low_resolution": 1.0}),
+        *others("augmentation", "augment", none_still={"still_share": 0.0}, half_still={"still_share": 0.5}),
         *others("augmentation", "augment", strong={"rotation_degrees": 30.0, "scale": 0.4, "elastic": 0.04}),
         *others(
             "optimisation",

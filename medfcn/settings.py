@@ -135,6 +135,10 @@ class NetworkSettings:
 class AugmentSettings:
     """Random changes to each training slice, drawn anew every time it is shown."""
 
+    still_share: float = 0.67
+    """Share of the slices that keep their shape and their pixels: shifted by whole ones and mirrored, and neither
+    rotated nor scaled, sheared or deformed. What is moved in between pixels is blurred, and volumes to be segmented
+    are not."""
     rotation_degrees: float = 20.0
     """Largest in-plane rotation, either way."""
     scale: float = 0.2
@@ -182,6 +186,7 @@ class AugmentSettings:
         ):
             value = getattr(self, name)
             _require(f"augment.{name}", value, value >= 0, "a number from 0")
+        _require("augment.still_share", self.still_share, 0 <= self.still_share <= 1, "a share from 0 to 1")
 
 
 @dataclass(frozen=True)

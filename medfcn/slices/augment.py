@@ -100,13 +100,15 @@ class Augmenter:
         """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
         count, region = len(views), images.shape[2:]
         settings = self.settings
+        # Those that lie still keep their pixels, as volumes to be segmented do; between pixels there is blur.
+        moves = random.random(count) >= settings.still_share
         angle = np.deg2rad(random.uniform(-1, 1, count) * settings.rotation_degrees)
-        # A third of the batch keeps its angle and size: some of what is shown should look untouched.
-        angle *= random.random(count) < 2 / 3
+        angle *= moves & (random.random(count) < 2 / 3)
         scale = np.exp(random.uniform(-1, 1, (count, 2)) * np.log1p(settings.scale) * [[1.0, 0.3]])
-        scale = np.where(random.random((count, 1)) < 2 / 3, scale, 1.0)
-        shear = random.uniform(-1, 1, count) * settings.shear
+        scale = np.where(moves[:, None] & (random.random((count, 1)) < 2 / 3), scale, 1.0)
+        shear = random.uniform(-1, 1, count) * settings.shear * moves
         shift = random.uniform(-1, 1, (count, 2)) * settings.shift
+        shift = np.where(moves[:, None], shift, np.round(shift * self.window) / self.window)
         sign = np.ones((count, 2))
         for place in range(2):
             allowed = np.isin([in_plane_axes(view)[place] for view in views], self.mirror_axes)
@@ -128,7 +130,8 @@ class Augmenter:
             torch.from_numpy(theta[mine]).to(images.device), [len(images), 1, *self.window], align_corners=False
         )
         if settings.elastic > 0:
-            bend = random.normal(0, settings.elastic, (count, 2, 5, 5)) * (random.random((count, 1, 1, 1)) < 0.5)
+            bends = moves & (random.random(count) < 0.5)
+            bend = random.normal(0, settings.elastic, (count, 2, 5, 5)) * bends[:, None, None, None]
             grid = grid + _smooth_field(bend[mine], self.window, images.device).permute(0, 2, 3, 1)
         return grid
 

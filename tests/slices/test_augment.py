@@ -19,6 +19,7 @@ STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.n
 OFF: dict[str, Any] = dict.fromkeys(STRENGTHS, 0.0)
 GEOMETRY = ("rotation_degrees", "scale", "shear", "shift", "elastic")
 STRONG = {name: getattr(AugmentSettings(), name) for name in GEOMETRY}
+"""The defaults, of slices that are all moved."""
 
 
 def _augmenter(changed: dict[str, Any], window: tuple[int, int], *, labels: int = 3, axes: Any = ()) -> Augmenter:
@@ -166,7 +167,7 @@ def test_intensity_changes_leave_the_targets_alone() -> None:
         assert not torch.allclose(found, _centre(images, window), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("name", [name for name in STRENGTHS if name != "still_share"])
 def test_every_strength_changes_the_images_by_itself(name: str) -> None:
     window = (24, 24)
     images, targets = _batch(window, count=16)
@@ -177,6 +178,30 @@ def test_every_strength_changes_the_images_by_itself(name: str) -> None:
         )
         for step in range(3)
     )
+
+
+@pytest.mark.parametrize("window", [(16, 20), (17, 20), (23, 9)])
+def test_slices_that_lie_still_keep_their_pixels(window: tuple[int, int]) -> None:
+    """They are shifted by whole pixels, up to a tenth of the window; as many as were asked for, and no others."""
+    images, targets = _batch(window, count=100)
+    corners = [(size - edge) // 2 for size, edge in zip(images.shape[-2:], window, strict=True)]
+    reach = [round(0.1 * edge) for edge in window]
+    for share, least, most in ((1.0, 100, 100), (0.6, 45, 75), (0.0, 0, 0)):
+        augmenter = _augmenter(STRONG | {"still_share": share}, window)
+        found, moved = augmenter(images, targets, step=3, views=_axial(images))
+        shifts = []
+        for index in range(len(images)):
+            for down in range(-reach[0], reach[0] + 1):
+                for right in range(-reach[1], reach[1] + 1):
+                    place = (
+                        slice(corners[0] + down, corners[0] + down + window[0]),
+                        slice(corners[1] + right, corners[1] + right + window[1]),
+                    )
+                    if torch.allclose(found[index], images[index, :, place[0], place[1]], atol=1e-3):
+                        assert torch.equal(moved[index], targets[index, place[0], place[1]].long())
+                        shifts.append((down, right))
+        assert least <= len(shifts) <= most
+        assert len(set(shifts)) > 4 or not share
 
 
 def test_rotation_keeps_lengths_on_oblong_windows() -> None:
