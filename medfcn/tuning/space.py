@@ -16,8 +16,12 @@ Value = float | int | str
 
 _RATE = "training.learning_rate"
 _STRENGTH = "augment.strength"
-_AMOUNTS = tuple(part.name for part in dataclasses.fields(AugmentSettings) if part.type is float and part.default)
-"""The settings of `[augment]` that a strength is a factor on: those that are not off by default."""
+_AMOUNTS = tuple(
+    part.name
+    for part in dataclasses.fields(AugmentSettings)
+    if part.type is float and part.default and part.name != "still_share"
+)
+"""The settings of `[augment]` that a strength is a factor on: those that are not off by default, shares apart."""
 
 
 @dataclass(frozen=True)

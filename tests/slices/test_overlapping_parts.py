@@ -116,7 +116,8 @@ AXIAL = ("axial",) * 4
 def batch(labels: int) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(5)
     coarse = torch.randint(0, labels + 1, (4, 1, 8, 9), generator=random).float()
-    return torch.randn(4, 1, 40, 45, generator=random), torch.nn.functional.interpolate(coarse, size=(40, 45))[
+    # As much beyond the window on either side, as the sampler has it: no pixel of a still slice lies between two.
+    return torch.randn(4, 1, 40, 46, generator=random), torch.nn.functional.interpolate(coarse, size=(40, 46))[
         :, 0
     ].to(torch.uint8)
 

@@ -22,7 +22,11 @@ from medfcn.tuning.space import (
 )
 from medfcn.tuning.task import task_of
 
-AMOUNTS = [name for name, value in to_tables(Settings())["augment"].items() if isinstance(value, float) and value]
+AMOUNTS = [
+    name
+    for name, value in to_tables(Settings())["augment"].items()
+    if isinstance(value, float) and value and name != "still_share"
+]
 
 
 def names(space: tuple[Searched, ...]) -> list[str]:
@@ -72,7 +76,7 @@ def test_a_strength_is_a_factor_on_every_amount_but_those_that_are_set() -> None
     usual = AugmentSettings()
     for name in set(AMOUNTS) - {"noise"}:
         assert getattr(changed, name) == pytest.approx(1.5 * getattr(usual, name))
-    assert changed.mirror == usual.mirror
+    assert (changed.mirror, changed.still_share) == (usual.mirror, usual.still_share)
 
 
 def test_what_is_set_is_not_searched() -> None:
