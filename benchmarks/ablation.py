@@ -24,17 +24,19 @@ from typing import Any
 import torch
 
 from medfcn.config import Settings, override
+from medfcn.datasets import find_dataset
 from medfcn.evaluation import evaluate
 from medfcn.files import read_ids, write_csv
+from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
-from medfcn.training.machine import Machine
+from medfcn.training.distributed import Machine
 from medfcn.training.prepare import Survey, as_planned, leave_out, plan_training, prepare, survey
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length
 from medfcn.training.trainer import Trainer
-from medfcn.volumes import LabelMap, ReadOptions, find_dataset
+from medfcn.volumes import ReadOptions
 
 HERE = Path(__file__).resolve().parent
 SETS = ("hippocampus", "sts_mr_t1")

@@ -22,11 +22,13 @@ from typing import Any
 from measured import processor, run_measured, trained, versions
 from nnunet import NNUNet
 
+from medfcn.datasets import Dataset, find_dataset
 from medfcn.evaluation import ScoreTable, compare_tables, evaluate
+from medfcn.labels import LabelMap
 from medfcn.progress import Silent
 from medfcn.training.folds import Split, split_into_folds
 from medfcn.training.prepare import survey
-from medfcn.volumes import Dataset, LabelMap, ReadOptions, find_dataset
+from medfcn.volumes import ReadOptions
 
 
 def folds_of(dataset: Dataset, labels: LabelMap, count: int) -> tuple[Split, ...]:

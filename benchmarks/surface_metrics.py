@@ -56,7 +56,7 @@ def make_pair(name):
 def hippocampus():
     path = SHARED / "hippocampus" / "labels" / "hippocampus_001.nii.gz"
     if path.exists():
-        from medfcn.volumes import read_mask
+        from medfcn.labels import read_mask
 
         return np.ascontiguousarray(read_mask(path).array > 0)
     return ellipsoid((35, 51, 35), (17, 25, 17), (8, 18, 6))

@@ -4,15 +4,17 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from medfcn.datasets import find_inputs, find_masks
 from medfcn.errors import MissingFileError, SettingsError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
-from medfcn.evaluation.pictures import PictureCase, overlay_sheet
-from medfcn.files import refuse_existing
 from medfcn.inference.predict import predict
+from medfcn.labels import read_mask
+from medfcn.outputs import refuse_existing
 from medfcn.progress import Progress, Silent
-from medfcn.report import report
+from medfcn.reporting.compose import report
+from medfcn.reporting.pictures import PictureCase, overlay_sheet
 from medfcn.training.train import train
-from medfcn.volumes import find_inputs, find_masks, read_mask, read_volume
+from medfcn.volumes import read_volume
 
 
 @dataclass(frozen=True)

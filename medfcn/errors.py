@@ -1,79 +1,118 @@
-"""What medfcn raises when something is wrong.
+"""The errors of medfcn.
 
-Every error that a user can cause is one of these, and its text is one line: the file or case, the field,
-what was found, what was expected, and what to do about it.
+Every error that a user can cause is one of these. Its text is one line: the file or case, the field, what was found,
+what was expected, and what to do. Its `code` says the same to a program and stays when the words change; its `field`
+names the header field, setting or column.
 
     MedfcnError
     ├── VolumeError             (ValueError)         a file that cannot be trusted to be the volume it claims
     │   ├── GeometryError                            its transforms are absent, broken or contradict each other
     │   └── LabelError                               its voxels are not the labels they should be
     ├── GeometryMismatchError   (ValueError)         two grids that must be one are not
-    ├── DatasetError            (ValueError)         a folder or table whose cases cannot be told
-    ├── SettingsError           (ValueError)         a setting that does not exist or cannot be
+    ├── DatasetError            (ValueError)         a folder or table that cannot be read as a data set
+    ├── SettingsError           (ValueError)         a setting that does not exist, or a value it cannot have
     ├── ModelError              (ValueError)         weights or a run folder that cannot be loaded or do not fit
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
     └── TrainingError           (RuntimeError)       training that cannot go on
         ├── TrainingStoppedError                     training that was asked to stop, and did
-        └── ProcessError                             training in several processes that one of them ended
+        └── ProcessError                             training in several processes, of which one failed
 
 Example:
     >>> try:
     ...     raise GeometryMismatchError("case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3)")
     ... except ValueError as error:
-    ...     print(error)
-    case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3)
+    ...     print(error, error.code)
+    case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3) GRID_DIFFERS
 """
+
+from typing import ClassVar
+
+from medfcn.text import one_line
 
 
 class MedfcnError(Exception):
-    """Anything a user can mend: bad input, bad settings, an output in the way."""
+    """Anything a user can fix: bad input, bad settings, an output in the way.
+
+    Args:
+        message: What is wrong and what to do. It becomes one line that is safe to print.
+        code: The kind of problem, such as `FILE_CUT_OFF`; without one, that of the class.
+        field: The header field, setting, column or key that it is about.
+
+    Attributes:
+        code: See above; programs look for it, so it stays when the words change.
+        field: See above; empty where it is about no single field.
+    """
+
+    default_code: ClassVar[str] = "FAILED"
+
+    def __init__(self, message: str, *, code: str = "", field: str = "") -> None:
+        super().__init__(one_line(message))
+        self.code = code or self.default_code
+        self.field = field
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class VolumeError(MedfcnError, ValueError):
     """A file that cannot be trusted to be the volume it claims to be."""
 
+    default_code = "VOLUME_REFUSED"
+
 
 class GeometryError(VolumeError):
     """A volume's transforms are absent, broken or contradict each other."""
+
+    default_code = "GRID_BROKEN"
 
 
 class LabelError(VolumeError):
     """A mask whose voxels are not the labels they should be."""
 
+    default_code = "LABEL_VALUES"
+
 
 class GeometryMismatchError(MedfcnError, ValueError):
     """Two grids that must be the same one are not."""
 
+    default_code = "GRID_DIFFERS"
+
 
 class DatasetError(MedfcnError, ValueError):
-    """A folder, table or `dataset.json` whose cases cannot be told."""
+    """A folder, table or `dataset.json` that cannot be read as a data set."""
+
+    default_code = "DATASET_UNREADABLE"
 
 
 class SettingsError(MedfcnError, ValueError):
     """A setting that does not exist, or a value it cannot have."""
 
+    default_code = "SETTING_INVALID"
+
 
 class ModelError(MedfcnError, ValueError):
     """Weights or a run folder's model that cannot be loaded, or do not fit what they are for."""
+
+    default_code = "MODEL_UNREADABLE"
 
 
 class MissingFileError(MedfcnError, FileNotFoundError):
     """A file or folder that is not there."""
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+    default_code = "FILE_MISSING"
 
 
 class OutputExistsError(MedfcnError, FileExistsError):
     """An output is in the way, and overwriting it was not asked for."""
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+    default_code = "OUTPUT_EXISTS"
 
 
 class TrainingError(MedfcnError, RuntimeError):
     """Training that cannot go on."""
+
+    default_code = "TRAINING_FAILED"
 
 
 class TrainingStoppedError(TrainingError):
@@ -81,8 +120,10 @@ class TrainingStoppedError(TrainingError):
 
     Args:
         message: Where it stands and how to go on.
-        signal_number: Of the signal.
+        signal_number: The number of the signal.
     """
+
+    default_code = "TRAINING_STOPPED"
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
@@ -90,12 +131,14 @@ class TrainingStoppedError(TrainingError):
 
 
 class ProcessError(TrainingError):
-    """Training in several processes that one of them ended, or that lost one.
+    """Training in several processes, of which one failed or vanished.
 
     Args:
         message: Which one, and why.
-        is_told: Whether another process says why, so that this one need not.
+        is_told: True if another process reports why, so that this one need not.
     """
+
+    default_code = "PROCESS_FAILED"
 
     def __init__(self, message: str, *, is_told: bool = False) -> None:
         super().__init__(message)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from medfcn.text import duration, printable
+
 
 class Task(Protocol):
     """A piece of work with a known length."""
@@ -135,30 +137,3 @@ def for_terminal() -> Progress:
     if process_rank():
         return Silent()
     return Bars() if sys.stderr.isatty() else Lines()
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words short enough for a line.
-
-    Example:
-        >>> duration(4.2), duration(75), duration(7300)
-        ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def printable(text: str) -> str:
-    """`text` with whatever could steer a terminal made visible.
-
-    Example:
-        >>> printable("case\\x1b[31m\\n2")
-        'case\\\\x1b[31m\\\\n2'
-    """
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )

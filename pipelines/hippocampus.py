@@ -15,10 +15,11 @@ from pathlib import Path
 import click
 
 import medfcn
+from medfcn.datasets import find_dataset
 from medfcn.evaluation import write_scores
-from medfcn.files import refuse_existing, write_csv
+from medfcn.files import write_csv
+from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
-from medfcn.volumes import find_dataset
 
 TASK = "Task04_Hippocampus"
 

@@ -14,7 +14,8 @@ import click
 import medfcn
 from medfcn.config import override, read_settings
 from medfcn.errors import MedfcnError
-from medfcn.files import refuse_existing, write_csv
+from medfcn.files import write_csv
+from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
 
 STAGES = ("fcn32s", "fcn16s", "fcn8s")

@@ -158,7 +158,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "slices/transforms.py",
+        "monai/transforms.py",
         PREPROCESS,
         (
             "affine of the native grid kept",
@@ -269,7 +269,7 @@ MUTANTS = [
         ("any label is near enough", "if voxels < NEAR_GRID_VOXELS:", "if voxels < 50 * NEAR_GRID_VOXELS:"),
     ),
     *_in(
-        "volumes/transforms.py",
+        "volumes/formats/nifti_transforms.py",
         VOLUMES,
         ("sign in the rotation", "scale * (b * c - a * d)", "scale * (b * c + a * d)"),
         ("handedness ignored", "[1.0, 1.0, -1.0 if handedness < 0 else 1.0]", "[1.0, 1.0, 1.0]"),
@@ -288,13 +288,13 @@ MUTANTS = [
         ("quaternion of the inverse", "(-1.0 if a < 0 else 1.0)", "(1.0 if a < 0 else -1.0)"),
     ),
     *_in(
-        "volumes/header.py",
+        "volumes/formats/nifti_header.py",
         VOLUMES,
         ("microns taken for kilometres", "2: 1.0, 3: 0.001}", "2: 1.0, 3: 1000.0}"),
         ("metres taken for millimetres", "1: 1000.0, 2: 1.0", "1: 1.0, 2: 1.0"),
     ),
     *_in(
-        "volumes/nifti.py",
+        "volumes/formats/nifti.py",
         VOLUMES,
         (
             "voxels read in C order",
@@ -304,7 +304,7 @@ MUTANTS = [
         ("voxels written in C order", 'slab.ravel(order="F")', 'slab.ravel(order="C")'),
     ),
     *_in(
-        "volumes/writing.py",
+        "volumes/formats/nifti_writing.py",
         VOLUMES,
         (
             "inverse written",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medfcn.errors import SettingsError
-from medfcn.volumes import LabelEntry, LabelMap
+from medfcn.labels import LabelEntry, LabelMap
 from tests.conftest import draw_ball, write_case
 
 NESTED = "whole=1+2+3,core=2+3,enhancing=3"

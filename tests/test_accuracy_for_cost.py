@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from medfcn.volumes import find_dataset
+from medfcn.datasets import find_dataset
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -7,7 +7,7 @@ import pytest
 
 from medfcn.demo import demo, sample_data
 from medfcn.errors import MissingFileError, OutputExistsError, TrainingStoppedError
-from medfcn.training.stop import Stop
+from medfcn.runs.stop import Stop
 from medfcn.training.train import train
 
 

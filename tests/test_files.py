@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
-from medfcn.files import atomic_write, csv_field, read_ids, refuse_existing, write_csv, write_json
+from medfcn.files import atomic_write, csv_field, read_ids, write_csv, write_json
+from medfcn.outputs import refuse_existing
 
 
 def test_a_writer_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -25,8 +25,9 @@ def check(
 
     Exit status 1 if there is an error, 0 if there are only warnings.
     """
-    from medfcn.volumes import LabelMap, find_dataset
-    from medfcn.volumes.check import check_dataset
+    from medfcn.datasets import find_dataset
+    from medfcn.datasets.check import check_dataset
+    from medfcn.labels import LabelMap
 
     found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
     label_map = LabelMap.parse(labels) if labels else None

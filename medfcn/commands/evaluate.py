@@ -10,7 +10,8 @@ import click
 from medfcn.commands.exits import FAILED, SOME_FAILED
 from medfcn.commands.options import cases_option, labels_option, overwrite_option
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
-from medfcn.files import read_ids, refuse_existing
+from medfcn.files import read_ids
+from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
 
 
@@ -63,7 +64,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     if choices["compare"]:
         _compare(table, choices["compare"], due, labels, output)
     if choices["with_report"]:
-        from medfcn.report import images_beside, report
+        from medfcn.reporting.compose import images_beside, report
 
         images = choices["images"] or images_beside(references) or None
         page = Path(output) / "report.html"
@@ -78,11 +79,11 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
 
 def _compare(table: Any, other: str, due: Any, labels: str | None, output: str) -> None:
     """Print and keep how a table differs from that of other masks."""
+    from medfcn.datasets import find_masks
     from medfcn.evaluation import ScoreTable
     from medfcn.evaluation import evaluate as run_evaluation
     from medfcn.evaluation.compare import compare_tables
     from medfcn.files import write_json
-    from medfcn.volumes import find_masks
 
     scores = Path(other) / "scores.csv"
     try:
@@ -102,7 +103,7 @@ def _compare(table: Any, other: str, due: Any, labels: str | None, output: str) 
 
 def _references(references: str, ids: Sequence[str] | None) -> Any:
     """The references of some cases, or all."""
-    from medfcn.volumes import find_masks
+    from medfcn.datasets import find_masks
 
     if ids is None:
         return references

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import click
 
 from medfcn.errors import MedfcnError, ProcessError, TrainingStoppedError
-from medfcn.progress import printable, process_count, process_rank
+from medfcn.progress import process_count, process_rank
+from medfcn.text import printable
 
 FAILED, MISUSE, SOME_FAILED, INTERRUPTED, BY_SIGNAL = 1, 2, 3, 130, 128
 

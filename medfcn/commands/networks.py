@@ -6,17 +6,17 @@ from typing import Any
 import click
 
 from medfcn.commands.options import check_preset, checked, overwrite_option
-from medfcn.files import refuse_existing
+from medfcn.outputs import refuse_existing
 
 
 def _check_size(text: str) -> object:
-    from medfcn.networks.summary import slice_size
+    from medfcn.networks.describe.summary import slice_size
 
     return slice_size(text)
 
 
 def _check_picture(path: str) -> object:
-    from medfcn.networks.drawing import picture_format
+    from medfcn.networks.describe.drawing import picture_format
 
     return picture_format(path)
 
@@ -51,9 +51,9 @@ def _check_picture(path: str) -> object:
 def networks(preset: str | None, config: str | None, size: str, as_json: bool, **choices: Any) -> None:
     """List the designs of networks, or show one: parameters, multiply-adds, strides, receptive field."""
     from medfcn.config import override, read_settings
-    from medfcn.networks.drawing import draw_network
-    from medfcn.networks.summary import slice_size, summarise, summarise_presets
-    from medfcn.networks.table import network_text, overview_text
+    from medfcn.networks.describe.drawing import draw_network
+    from medfcn.networks.describe.summary import slice_size, summarise, summarise_presets
+    from medfcn.networks.describe.table import network_text, overview_text
 
     picture, overwrite, width = choices["picture"], choices["overwrite"], choices["width"]
     settings = override(read_settings(config), "network", preset=preset, width=width)

@@ -41,7 +41,7 @@ def refuse_together(choices: Mapping[str, Any], *names: str) -> None:
 
 
 def _check_labels(text: str) -> object:
-    from medfcn.volumes import LabelMap
+    from medfcn.labels import LabelMap
 
     return LabelMap.parse(text)
 

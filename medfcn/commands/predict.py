@@ -14,7 +14,8 @@ from medfcn.commands.options import (
     reading_options,
 )
 from medfcn.files import read_ids
-from medfcn.progress import for_terminal, printable
+from medfcn.progress import for_terminal
+from medfcn.text import printable
 
 
 @click.command()
@@ -44,7 +45,7 @@ def predict(
     ids = read_ids(cases) if cases else None
     result = run_prediction(list(runs), source, output, cases=ids, progress=progress, **choices)
     if with_report and (result.predicted or result.skipped):
-        from medfcn.report import predict_report
+        from medfcn.reporting.compose import predict_report
 
         click.echo(f"report: {predict_report(output, source, overwrite=True, progress=progress)}")
     for case, flag in result.flags:

@@ -74,8 +74,8 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 
     On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """
-    from medfcn.report import REPORT_FILE, train_report
-    from medfcn.training.stop import stop_on_signals
+    from medfcn.reporting.compose import REPORT_FILE, train_report
+    from medfcn.runs.stop import stop_on_signals
     from medfcn.training.train import train as run_training
 
     refuse_together(choices, "budget", "epochs", "steps")

@@ -61,7 +61,7 @@ def tune(dataset: str, output: str, config: str | None, leave_out: str | None, *
     The first trial has the defaults; what you set is not searched. FOLDER/best.toml is for `medfcn train --config`.
     Needs medfcn[tune].
     """
-    from medfcn.training.stop import stop_on_signals
+    from medfcn.runs.stop import stop_on_signals
     from medfcn.tuning.tune import tune as run_search
 
     refuse_together(choices, "budget", "epochs", "steps")

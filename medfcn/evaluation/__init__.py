@@ -18,7 +18,6 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
-from medfcn.evaluation.pictures import PictureCase, overlay_picture, overlay_sheet
 from medfcn.evaluation.scores import Definitions, LabelScores, score_case
 from medfcn.evaluation.summary import (
     DistanceSummary,
@@ -48,7 +47,6 @@ __all__ = [
     "LesionCounts",
     "MovedCase",
     "PairedDifference",
-    "PictureCase",
     "ScoreTable",
     "ShareSummary",
     "Summary",
@@ -68,8 +66,6 @@ __all__ = [
     "label_surface_distances",
     "masd_mm",
     "nsd",
-    "overlay_picture",
-    "overlay_sheet",
     "precision",
     "recall",
     "score_case",

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, SettingsError
-from medfcn.evaluation.masks import CHUNK_VOXELS, Bytes
+from medfcn.labels.values import CHUNK_VOXELS, Bytes
 
 Boundary = Literal["voxels", "elements"]
 """`voxels`: foreground voxels that touch the background; `elements`: pieces of the surface between voxels."""

@@ -13,8 +13,8 @@ from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_stat
 from medfcn.evaluation.scores import LabelScores
 from medfcn.evaluation.summary import SHARES, plain_values
 from medfcn.evaluation.table import ScoreTable
-from medfcn.evaluation.text import aligned, shown_number
-from medfcn.volumes.names import printable
+from medfcn.evaluation.text import shown_number
+from medfcn.text import aligned, page
 
 __all__ = ["Comparison", "MovedCase", "PairedDifference", "compare_tables"]
 
@@ -109,17 +109,21 @@ class Comparison:
             "cases",
         )
         rows = [_fields(difference) for difference in self.differences]
-        lines = list(aligned([headings, *rows])) if rows else ["the tables share no case"]
+        lines = (
+            aligned([headings, *rows], right=range(2, len(headings)), widest=24)
+            if rows
+            else ["the tables share no case"]
+        )
         for difference in self.differences:
             if difference.metric == "dice" and difference.moved:
                 moved = (
-                    f"{printable(case.case, limit=30)} {shown_number(case.second, 3)} → {shown_number(case.first, 3)}"
+                    f"{case.case} {shown_number(case.second, 3)} → {shown_number(case.first, 3)}"
                     for case in difference.moved
                 )
-                lines += ["", f"{printable(difference.label, limit=24)}, moved most in Dice: " + "; ".join(moved)]
-        lines += ["", *(printable(note, limit=1000) for note in self.notes)]
+                lines += ["", f"{difference.label}, moved most in Dice: " + "; ".join(moved)]
+        lines += ["", *self.notes]
         lines.append("Differences are the first table minus the second; p is of the Wilcoxon signed-rank test.")
-        return "\n".join(lines)
+        return page(lines)
 
 
 def _fields(difference: PairedDifference) -> tuple[str, ...]:
@@ -130,7 +134,7 @@ def _fields(difference: PairedDifference) -> tuple[str, ...]:
         else f"{difference.mean_low:+.{digits}f} – {difference.mean_high:+.{digits}f}"
     )
     return (
-        printable(difference.label, limit=24),
+        difference.label,
         difference.metric,
         shown_number(difference.mean, digits),
         interval,
@@ -187,7 +191,7 @@ def _notes(first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]]) 
     for name, table in (("first", first), ("second", second)):
         alone = sorted({row.case for row in table.rows if (row.label, row.case) not in shared})
         if alone:
-            some = ", ".join(printable(case) for case in alone[:20])
+            some = ", ".join(case for case in alone[:20])
             more = f" and {len(alone) - 20} more" if len(alone) > 20 else ""
             notes.append(f"only in the {name} table, and left out: {some}{more}")
     if first.definitions != second.definitions:

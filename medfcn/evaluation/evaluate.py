@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError
-from medfcn.evaluation.masks import values_of
-from medfcn.evaluation.pairing import Masks, Meaning, Pairs, find_meaning, pair_cases
-from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, original_values, score_case
+from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, pair_cases
+from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score_case
 from medfcn.evaluation.table import ScoreTable
+from medfcn.labels import LabelMap, read_mask
+from medfcn.labels.values import original_values, values_of
 from medfcn.progress import Progress, Silent
-from medfcn.volumes import LabelMap, Volume, VolumeLike, read_mask, require_same_grid
+from medfcn.volumes import Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
-from medfcn.volumes.names import printable
 
 __all__ = ["evaluate"]
 
@@ -44,7 +44,7 @@ def evaluate(
         labels: What to score: a `LabelMap`, or text such as `"hippocampus=1+2"` or `"organ=1,ignore=255"`; labels
             that overlap (`"whole=1+2,core=2"`) are each scored whole. Unless given, the labels of the predictions'
             `<case>.json`, else the values found, with names (or nnU-Net's regions) where a `dataset.json` lies with
-            the references. How predictions are read is told in `medfcn.evaluation.pairing.find_meaning`.
+            the references. How predictions are read is told in `medfcn.evaluation.matching.find_meaning`.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, in place of `tolerance_mm`.
         threads: Cases in parallel; as many as there are processors unless given. The scores do not depend on
@@ -140,7 +140,7 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
 
 def _place(mask: VolumeLike, case: str) -> str:
     """Where a mask lies, for messages; of one that is in memory, whose it is."""
-    return printable(os.fspath(mask), limit=300) if isinstance(mask, str | os.PathLike) else f"that of {case}"
+    return os.fspath(mask) if isinstance(mask, str | os.PathLike) else f"that of {case}"
 
 
 def _require_one_grid(prediction: Volume, found: str, reference: Volume, drawn: str) -> None:
@@ -219,4 +219,4 @@ def _stray_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...
 
 
 def _listed(values: set[int]) -> str:
-    return printable(", ".join(str(value) for value in sorted(values)[:12]))
+    return ", ".join(str(value) for value in sorted(values)[:12])

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from medfcn.errors import SettingsError
-from medfcn.evaluation.masks import occupied_box, pair_masks
+from medfcn.evaluation.mask_pairs import occupied_box, pair_masks
 
 __all__ = ["LesionCounts", "count_lesions"]
 

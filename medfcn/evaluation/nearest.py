@@ -20,7 +20,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from medfcn.evaluation.boundary import BoundaryPoints
-from medfcn.evaluation.masks import edge_lengths
+from medfcn.evaluation.mask_pairs import edge_lengths
 
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]

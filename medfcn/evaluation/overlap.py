@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import LabelError, SettingsError
-from medfcn.evaluation.masks import CHUNK_VOXELS, MaskPair, pair_labels, pair_masks, words_of
-from medfcn.volumes import IGNORED
+from medfcn.evaluation.mask_pairs import MaskPair, pair_labels, pair_masks, words_of
+from medfcn.labels import IGNORED
+from medfcn.labels.values import CHUNK_VOXELS
 
 __all__ = [
     "VoxelCounts",

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, SettingsError
 from medfcn.evaluation.lesions import count_lesions
-from medfcn.evaluation.masks import edge_lengths, is_any_of, places_of, values_of, without_ignored
+from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances, surface_distances
-from medfcn.volumes import LabelMap, Volume, require_same_grid
-from medfcn.volumes.names import printable
+from medfcn.labels import LabelMap
+from medfcn.labels.values import is_any_of, parts_of_labels, places_of, values_of, written_values
+from medfcn.volumes import Volume, require_same_grid
 
 __all__ = ["Definitions", "LabelScores", "Status", "score_case"]
 
@@ -252,31 +253,13 @@ def _with_lesions(row: LabelScores, drawn: NDArray[np.bool_], found: NDArray[np.
     return replace(row, lesions=counts.reference, lesions_found=counts.found, lesions_false=counts.false)
 
 
-def parts_of_labels(labels: LabelMap) -> list[list[int]]:
-    """The places in `labels.parts` of each label's parts."""
-    return [
-        [place for place, part in enumerate(labels.parts, start=1) if label in part.labels]
-        for label in range(1, len(labels.entries) + 1)
-    ]
-
-
-def written_values(labels: LabelMap) -> dict[int, int]:
-    """What the values of a mask that medfcn wrote stand for: places in `labels.parts`, from 1."""
-    return {part.written: place for place, part in enumerate(labels.parts, start=1)}
-
-
-def original_values(labels: LabelMap) -> dict[int, int]:
-    """What the values of a reference stand for: places in `labels.parts`, from 1."""
-    return {value: place for place, part in enumerate(labels.parts, start=1) for value in part.values}
-
-
 def _encoded(mask: Volume, labels: LabelMap, places: Mapping[int, int], case: str) -> NDArray[np.uint8]:
     """A prediction's values as places in the list."""
     if labels.unnamed == "refuse":
         strange = [str(value) for value in sorted(values_of(mask.array) - places.keys())]
         if strange:
             raise LabelError(
-                f"{printable(case)}: the prediction holds the values {', '.join(strange[:8])}; expected "
+                f"{case}: the prediction holds the values {', '.join(strange[:8])}; expected "
                 f"{', '.join(str(value) for value in sorted(places))}; name those that matter with --labels NAME=V"
             )
     return places_of(mask.array, places)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import SettingsError
 from medfcn.evaluation.boundary import Boundary, BoundaryPoints, element_sizes, label_boundaries
-from medfcn.evaluation.masks import MaskPair, grid_of, occupied_box, pair_labels, pair_masks
+from medfcn.evaluation.mask_pairs import MaskPair, grid_of, occupied_box, pair_labels, pair_masks
 from medfcn.evaluation.nearest import nearest_mm
 
 __all__ = [

@@ -11,7 +11,8 @@ from typing import Any
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
-from medfcn.files import csv_field, refuse_existing, write_csv, write_json
+from medfcn.files import csv_field, write_csv, write_json
+from medfcn.outputs import refuse_existing
 
 __all__ = ["COLUMNS", "ScoreTable", "write_scores"]
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from medfcn.config import Settings, settings_from, to_tables
 from medfcn.errors import MedfcnError, ModelError
-from medfcn.inference.unseen import Unseen
+from medfcn.inference.held_out import Unseen
+from medfcn.labels import LabelMap
 from medfcn.networks.fcn import head_of
 from medfcn.slices.plan import Plan
-from medfcn.volumes import LabelMap
-from medfcn.volumes.names import printable
 
 CARD_FILE = "model.json"
 INTENDED_USE = "Research use only; not a medical device."
@@ -90,11 +89,11 @@ class Card:
         if not isinstance(value, dict):
             raise ModelError(f"{source}: holds no JSON object; copy the run folder again")
         if type(value.get("format")) is not int or value["format"] != _FORMAT:
-            found = printable(repr(value.get("format")), limit=40)
+            found = repr(value.get("format"))
             raise ModelError(f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it")
         odd_keys = (set(value) ^ known) - (_OPTIONAL - set(value))
         if odd_keys:
-            odd = printable(", ".join(sorted(odd_keys)))
+            odd = ", ".join(sorted(odd_keys))
             raise ModelError(f"{source}: missing or unknown keys {odd}; copy the run folder again")
         value = dict.fromkeys(_OPTIONAL) | value
         try:
@@ -112,9 +111,9 @@ class Card:
             _require_types(card, value)
             head_of(card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping)
         except MedfcnError as error:
-            raise ModelError(f"{source}: {printable(str(error), limit=400)}") from error
+            raise ModelError(f"{source}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            what = printable(repr(error))
+            what = repr(error)
             raise ModelError(f"{source}: a value does not fit ({what}); copy the run folder again") from error
         if len(card.channels) != len(card.plan.intensities):
             raise ModelError(f"{source}: channels and plan.intensities differ in number; copy the run folder again")
@@ -160,5 +159,5 @@ def read_card(path: Path) -> Card:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path.name}: not JSON ({printable(str(error))}); copy the run folder again") from error
+        raise ModelError(f"{path.name}: not JSON ({error}); copy the run folder again") from error
     return Card.from_json(value, source=path.name)

@@ -28,7 +28,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.inference.unseen import Unseen, UnseenLabel
+from medfcn.inference.held_out import Unseen, UnseenLabel
 
 _LEAST_PROBABILITY = 0.05
 """A lower probability does not count: in a large image the many voxels far away would weigh as much as the organ."""

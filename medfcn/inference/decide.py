@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.networks.fcn import Head
-from medfcn.slices.parts import best_part
+from medfcn.slices.overlaps import best_part
 
 
 def find_positions(

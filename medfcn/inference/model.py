@@ -29,7 +29,6 @@ from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
-from medfcn.volumes.names import printable
 
 READ_STRICTLY = ReadOptions()
 
@@ -76,9 +75,7 @@ class Predictor(ABC):
         views = ", ".join(sorted({view for model in self.models for view in model.card.plan.views}))
         count = f"{len(self.models)} model{'s' if len(self.models) > 1 else ''}"
         labels, channels = (", ".join(names) for names in (self.card.labels.names, self.card.channels))
-        return printable(
-            f"<{type(self).__name__} of {count}: labels {labels}; channels {channels}; {views} slices>", limit=400
-        )
+        return f"<{type(self).__name__} of {count}: labels {labels}; channels {channels}; {views} slices>"
 
     def predict(
         self,

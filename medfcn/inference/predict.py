@@ -16,16 +16,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, MedfcnError, ModelError, OutputExistsError, SettingsError
-from medfcn.files import refuse_existing, sha256_of, write_csv, write_json
+from medfcn.files import sha256_of, write_csv, write_json
 from medfcn.inference.card import Card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble as Ensemble
 from medfcn.inference.ensemble import load as load
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
 from medfcn.inference.review import CONFIDENCE_FILE, Row, rows_of, told_of, write_confidence
+from medfcn.outputs import refuse_existing
 from medfcn.progress import Progress, Silent
-from medfcn.volumes import Case, ReadOptions, Volume, find_inputs
+from medfcn.volumes import ReadOptions, Volume
 
 FAILURES_FILE = "failures.csv"
 _READ_AHEAD = 2

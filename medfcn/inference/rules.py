@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.card import DEFAULT_THRESHOLD, Card
-from medfcn.inference.unseen import Unseen
+from medfcn.inference.held_out import Unseen
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 """Tried instead of the default, which is among them."""

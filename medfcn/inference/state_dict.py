@@ -12,7 +12,7 @@ import torch
 
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.inference.weights import is_safetensors, read_safetensors
-from medfcn.volumes.names import printable, shown
+from medfcn.text import shown
 
 _LARGEST = 2 * 2**30
 """Bytes; VGG-16, the largest that has an encoder here, takes 0.55 GB in float32."""
@@ -79,7 +79,7 @@ def _require_tensors(content: object, name: str) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict):
         raise ModelError(f"{name}: holds a {type(content).__name__}, not a state dict; save the state dict alone")
     for key, value in content.items():
-        where = printable(str(key), limit=60)
+        where = str(key)
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise ModelError(f"{name}: holds {where}, which is no tensor; save the state dict alone")
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:

@@ -13,7 +13,7 @@ from medfcn.errors import ModelError
 from medfcn.files import atomic_write
 from medfcn.inference.card import CARD_FILE, Card
 from medfcn.networks.fcn import FCN, build_network
-from medfcn.volumes.names import printable, shown
+from medfcn.text import shown
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -50,13 +50,13 @@ def read_network(path: Path, card: Card) -> FCN:
     if found != expected:
         odd = min(name for name in set(found) | set(expected) if found.get(name) != expected.get(name))
         raise ModelError(
-            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {printable(odd)}: found "
-            f"{printable(str(found.get(odd)))}, expected {expected.get(odd)}; copy the run folder again"
+            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {odd}: found "
+            f"{found.get(odd)}, expected {expected.get(odd)}; copy the run folder again"
         )
     try:
         tensors = load_tensors(path.read_bytes())
     except SafetensorError as error:
-        raise ModelError(f"{path.name}: {printable(str(error))}; copy the run folder again") from error
+        raise ModelError(f"{path.name}: {error}; copy the run folder again") from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
@@ -80,7 +80,7 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_tensors(path.read_bytes())
     except SafetensorError as error:
-        raise ModelError(f"{shown(path)}: {printable(str(error))}; get the file again") from error
+        raise ModelError(f"{shown(path)}: {error}; get the file again") from error
 
 
 def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

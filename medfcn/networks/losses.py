@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
+from medfcn.labels import IGNORED
 from medfcn.networks.shared_batch import SharedBatch
-from medfcn.volumes import IGNORED
 
 Head = Literal["sigmoid", "softmax"]
 """What the logits are. `sigmoid`: `(N, L, H, W)`, one for each label, and labels may overlap; `softmax`:

@@ -18,7 +18,6 @@ from medfcn.networks.encoders import VGG16_CONVOLUTIONS, Encoder
 from medfcn.networks.fcn import build_encoder
 from medfcn.networks.presets import PRESETS
 from medfcn.networks.resnet import STAGES
-from medfcn.volumes.names import printable
 
 _RGB = 3
 _UNUSED = re.compile(r"(.*\.)?num_batches_tracked|classifier\..*|fc\.(weight|bias)")
@@ -145,7 +144,7 @@ def _architecture(state: Mapping[str, torch.Tensor], source: str) -> _Architectu
         return _vgg(state, source)
     if any(key.startswith("layer1.") for key in state):
         return _resnet(state, source)
-    first = f", its first key is {printable(next(iter(state)), limit=60)}" if state else ", it is empty"
+    first = f", its first key is {next(iter(state))}" if state else ", it is empty"
     raise ModelError(
         f"{source}: neither VGG-16 (features.0.weight …) nor ResNet (layer1.0.conv1.weight …) in torchvision's key "
         f"layout{first}; give a state dict of one of these"
@@ -161,9 +160,7 @@ def _vgg(state: Mapping[str, torch.Tensor], source: str) -> _Architecture:
         if re.fullmatch(r"features\.\d+\.weight", key) and tensor.ndim == 4 and key not in known
     ]
     if others:
-        raise ModelError(
-            f"{source}: not VGG-16, which has no convolution {printable(others[0])}; give a state dict of VGG-16"
-        )
+        raise ModelError(f"{source}: not VGG-16, which has no convolution {others[0]}; give a state dict of VGG-16")
     title = "VGG-16 with batch normalisation" if batch_norm else "VGG-16 without batch normalisation"
     return _Architecture(title, ("vgg16", "vgg16_blocks"), batch_norm)
 
@@ -257,8 +254,7 @@ def _require_keys(state: Mapping[str, torch.Tensor], needed: Mapping[str, object
     odd = [key for key in state if key not in needed and not _UNUSED.fullmatch(key)]
     if odd:
         raise ModelError(
-            f"{source}: {_counted(odd)} not known, first {printable(odd[0])}; give a state dict in torchvision's "
-            "layout"
+            f"{source}: {_counted(odd)} not known, first {odd[0]}; give a state dict in torchvision's layout"
         )
 
 
@@ -277,7 +273,7 @@ def _checked(tensor: torch.Tensor, key: str, shape: tuple[int, ...], source: str
     """The tensor as float32, where it has the shape and is finite; the shape first, which bounds the work."""
     if tuple(tensor.shape) != shape:
         raise ModelError(
-            f"{source}: {key} has the shape {printable(str(tuple(tensor.shape)))}, the encoder takes {shape}; leave "
+            f"{source}: {key} has the shape {tuple(tensor.shape)}, the encoder takes {shape}; leave "
             "network.width, widths and classifier_channels as the preset has them"
         )
     if not tensor.is_floating_point():

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from medfcn.config import AugmentSettings, View
+from medfcn.labels import IGNORED
 from medfcn.slices.slicing import in_plane_axes
-from medfcn.volumes import IGNORED
 
 _CHANNEL = 0x5EED
 """Separates the random numbers of augmentation from those of the sampler, which has the same seed and step."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.labels import IGNORED
 from medfcn.slices.components import largest_share
 from medfcn.slices.grid import GridMap, map_to_network
-from medfcn.volumes import IGNORED, Volume
+from medfcn.volumes import Volume
 
 _FOREGROUND_SAMPLE = 10_000
 """Foreground voxels kept of each case for intensity percentiles; evenly spaced, so nothing is random."""

@@ -1,6 +1,6 @@
 """A case's volumes → the network's input: channels on the network grid, with intensities that compare.
 
-Training and prediction both go through `network_image`. `medfcn.slices.transforms` offers the same steps as MONAI
+Training and prediction both go through `network_image`. `medfcn.monai.transforms` offers the same steps as MONAI
 transforms.
 """
 
@@ -13,7 +13,6 @@ from medfcn.errors import GeometryMismatchError, VolumeError
 from medfcn.slices.grid import GridMap, map_to_network, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.volumes import Volume, require_same_grid
-from medfcn.volumes.names import printable
 
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
@@ -90,6 +89,6 @@ def _as_float32(volume: Volume) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         array = volume.array.astype(np.float32)
     if volume.array.dtype == np.float64 and not np.isfinite(array).all():
-        who = printable(volume.name or "volume")
+        who = volume.name or "volume"
         raise VolumeError(f"{who}: holds intensities beyond 3.4e38, more than any scanner gives; mend the file")
     return array

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.config import View
+from medfcn.labels import IGNORED
 from medfcn.slices.slicing import margin_before, neighbours
 from medfcn.slices.store import SliceStore, StoredCase
-from medfcn.volumes import IGNORED
 
 MARGIN = 1.25
 """Pixels read along each edge, as a multiple of the window and at least: what rotation and shift bring in."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medfcn.config import View
 from medfcn.files import atomic_write
-from medfcn.volumes import IGNORED
+from medfcn.labels import IGNORED
 
 _FORMAT = 1
 """Raised whenever the same content and settings would be prepared differently."""

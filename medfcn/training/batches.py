@@ -5,10 +5,10 @@ import torch
 
 from medfcn.config import Settings
 from medfcn.errors import TrainingError
+from medfcn.labels import IGNORED
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.training.prepare import Prepared
-from medfcn.volumes import IGNORED
 
 
 class Batches:

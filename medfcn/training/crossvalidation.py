@@ -17,15 +17,8 @@ from medfcn.errors import DatasetError, OutputExistsError, TrainingError
 from medfcn.evaluation import ScoreTable, write_scores
 from medfcn.inference.card import CARD_FILE, Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
-from medfcn.progress import Progress, duration
-from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
-from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
-from medfcn.training.identity import read_identity, recorded_length, require_same
-from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
-from medfcn.training.lock import LOCK_FILE
-from medfcn.training.prepare import as_planned, plan_split
-from medfcn.training.record import cpu_seconds
-from medfcn.training.run_folder import (
+from medfcn.progress import Progress
+from medfcn.runs.folder import (
     FOLD_FOLDERS,
     SCORES_FILE,
     STATE_FOLDER,
@@ -36,6 +29,14 @@ from medfcn.training.run_folder import (
     is_finished,
     require_free,
 )
+from medfcn.runs.lock import LOCK_FILE
+from medfcn.text import duration
+from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
+from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
+from medfcn.training.identity import read_identity, recorded_length, require_same
+from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
+from medfcn.training.prepare import as_planned, plan_split
+from medfcn.training.record import cpu_seconds
 from medfcn.training.schedule import Length
 from medfcn.training.validate import never_found
 

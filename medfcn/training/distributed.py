@@ -7,12 +7,15 @@ long as the first process checks, prepares or validates.
 
 import itertools
 import os
+import platform
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import torch
@@ -260,3 +263,28 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (
         type(error) is RuntimeError and any(word in str(error) for word in ("gloo", "onnection"))
     )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a training runs on.
+
+    Attributes:
+        device: Where the network is.
+        seed: Of every random number.
+        started: `time.monotonic()` when the command began; budgets count from here.
+        cpu_started: CPU seconds that the process had used by then, for other things.
+        world: The processes that train together.
+    """
+
+    device: torch.device
+    seed: int
+    started: float
+    cpu_started: float = 0.0
+    world: World = ALONE
+
+
+def versions() -> dict[str, str]:
+    """Of medfcn and what its numbers depend on."""
+    names = ("medfcn", "torch", "monai", "numpy", "nibabel")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medfcn.datasets import Case
 from medfcn.errors import DatasetError, SettingsError
-from medfcn.volumes import Case
-from medfcn.volumes.names import printable
 
 _VALIDATION_MOST = 24
 """Validation cases beyond this change the choice of weights little, and cost training time."""
@@ -156,7 +155,7 @@ def split_into_folds(
                 if not any(label_voxels[case_id][position] for case_id in ids):
                     having = sum(bool(label_voxels[case.id][position]) for case in ordered)
                     raise DatasetError(
-                        f"fold {split.fold}: none of its {len(ids)} {use} cases holds {printable(name, limit=60)} "
+                        f"fold {split.fold}: none of its {len(ids)} {use} cases holds {name} "
                         f"(of all {len(ordered)} cases {having} do); {remedy}"
                     )
     return splits
@@ -175,7 +174,7 @@ def _prescribed(cases: Sequence[Case], count: int) -> list[set[str]]:
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     if len(names) != count:
-        shown = printable(", ".join(names), limit=80)
+        shown = ", ".join(names)
         raise DatasetError(
             f"the table prescribes {len(names)} folds ({shown}), {count} are asked for; ask for as many"
         )

@@ -11,15 +11,15 @@ import torch
 from medfcn.config import Settings
 from medfcn.inference.devices import using_threads
 from medfcn.progress import Silent
+from medfcn.runs.checkpoints import State
+from medfcn.runs.stop import Stop
 from medfcn.slices.plan import Plan
+from medfcn.training.distributed import Machine
 from medfcn.training.folds import Split
-from medfcn.training.machine import Machine
 from medfcn.training.prepare import Survey, reopen
 from medfcn.training.record import Log
-from medfcn.training.resume import State
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
-from medfcn.training.stop import Stop
 from medfcn.training.trainer import Trainer
 
 

@@ -13,11 +13,10 @@ from medfcn.config import Settings, to_tables
 from medfcn.errors import TrainingError
 from medfcn.files import write_json
 from medfcn.slices.plan import Plan
+from medfcn.training.distributed import Machine, versions
 from medfcn.training.folds import Split
-from medfcn.training.machine import Machine, versions
 from medfcn.training.prepare import Survey
 from medfcn.training.schedule import Length
-from medfcn.volumes.names import printable
 
 IDENTITY_FILE = "training.json"
 _FORMAT = 1
@@ -148,4 +147,4 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:
-    return printable(json.dumps(values[name], ensure_ascii=False), limit=60) if name in values else "absent"
+    return json.dumps(values[name], ensure_ascii=False) if name in values else "absent"

@@ -17,8 +17,15 @@ from medfcn.inference.card import CARD_FILE, read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model, Predictor
-from medfcn.progress import Progress, duration
+from medfcn.progress import Progress
+from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
+from medfcn.runs.folder import STATE_FOLDER, VALIDATION_FOLDER, clear, is_finished, remove_half_written
+from medfcn.runs.lock import locked
+from medfcn.runs.stop import Stop
 from medfcn.slices.plan import Plan
+from medfcn.text import duration
+from medfcn.training.distributed import Machine
+from medfcn.training.finishing import write_run
 from medfcn.training.folds import Split
 from medfcn.training.follow import Order
 from medfcn.training.identity import (
@@ -30,22 +37,10 @@ from medfcn.training.identity import (
     weights_key,
     write_identity,
 )
-from medfcn.training.lock import locked
-from medfcn.training.machine import Machine
 from medfcn.training.prepare import Prepared, Survey, as_planned, ceiling_text, prepare
 from medfcn.training.record import Log, write_cases
-from medfcn.training.resume import Checkpoints, has_checkpoints
-from medfcn.training.run_folder import (
-    STATE_FOLDER,
-    VALIDATION_FOLDER,
-    clear,
-    is_finished,
-    remove_half_written,
-    write_run,
-)
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
-from medfcn.training.stop import Stop
 from medfcn.training.trainer import Trainer
 
 DEFAULT_BUDGET = "10m"

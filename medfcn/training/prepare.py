@@ -9,33 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.config import Settings, View, override
+from medfcn.datasets import Case, Dataset
+from medfcn.datasets.check import check_dataset
+from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
+from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.networks.fcn import head_of
 from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
-from medfcn.slices.parts import parts_to_native, parts_to_network
+from medfcn.slices.overlaps import parts_to_native, parts_to_network
 from medfcn.slices.plan import Plan, make_plan
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
-from medfcn.volumes import (
-    IGNORED,
-    Case,
-    Dataset,
-    LabelMap,
-    ReadOptions,
-    Volume,
-    read_mask,
-    read_volume,
-    require_same_grid,
-)
-from medfcn.volumes.check import CheckReport, check_dataset
-from medfcn.volumes.names import printable
+from medfcn.volumes import ReadOptions, Volume, read_volume, require_same_grid
 
 _CEILINGS_FILE = "ceilings.json"
 _SHOWN = 5
@@ -177,7 +169,7 @@ def _judge(
     lines = {case_id: f"{case_id}: no label; add it, or leave the case out" for case_id in unlabelled}
     for problem in report.errors:
         where = f" {problem.file}:" if problem.file else ""
-        lines.setdefault(problem.case, printable(f"{problem.case}:{where} {problem.found}; {problem.remedy}"))
+        lines.setdefault(problem.case, f"{problem.case}:{where} {problem.found}; {problem.remedy}")
     if lines and skip_bad and len(lines) < count:
         for line in lines.values():
             progress.say(f"left out: {line}")

@@ -13,14 +13,14 @@ from medfcn.errors import SettingsError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
+from medfcn.labels import LabelMap
 from medfcn.networks.carry import Carry, choose_carried, label_layers, require_same_parts
 from medfcn.networks.fcn import FCN, build_network, head_of
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import encoder_weights, start_encoder
 from medfcn.progress import Progress
 from medfcn.slices.plan import Plan
-from medfcn.volumes import LabelMap
-from medfcn.volumes.names import printable, shown
+from medfcn.text import shown
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _said(name: str, carry: Carry, before: LabelMap, labels: LabelMap) -> str:
     if carry.zeroed:
         parts.append("the new skips' scores start at zero")
     if carry.relabelled:
-        was, now = (printable(", ".join(each.names), limit=60) for each in (before, labels))
+        was, now = ((", ".join(each.names)) for each in (before, labels))
         parts.append(f"the layers of the labels start at random, because the run has {was} and this one {now}")
     if carry.fresh:
         parts.append("new upsampling starts as linear interpolation")

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.config import Settings, budget_seconds, override, read_settings
+from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError
+from medfcn.labels import LabelMap
 from medfcn.progress import Progress, Silent
+from medfcn.runs.folder import clear_folds, is_finished, require_free, require_free_or_locked, require_stopped
+from medfcn.runs.lock import locked
+from medfcn.runs.stop import Stop
 from medfcn.slices.plan import Plan
 from medfcn.slices.views import parse_views
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
-from medfcn.training.distributed import joined
+from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
 from medfcn.training.folds import Folds, Split
 from medfcn.training.follow import Order, train_along
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
-from medfcn.training.lock import locked
-from medfcn.training.machine import Machine
 from medfcn.training.prepare import (
     as_planned,
     ceiling,
@@ -30,17 +33,9 @@ from medfcn.training.prepare import (
 )
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.record import cpu_seconds
-from medfcn.training.run_folder import (
-    clear_folds,
-    is_finished,
-    require_free,
-    require_free_or_locked,
-    require_stopped,
-)
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start, find_start
-from medfcn.training.stop import Stop
-from medfcn.volumes import LabelMap, ReadOptions, find_dataset
+from medfcn.volumes import ReadOptions
 
 READ_STRICTLY = ReadOptions()
 _AXES = ("R", "A", "S")

@@ -24,16 +24,16 @@ from medfcn.networks.fcn import FCN, channels_last
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
+from medfcn.runs.checkpoints import Checkpoints, State
+from medfcn.runs.stop import Stop
 from medfcn.training.averaging import AveragedWeights
 from medfcn.training.batches import Batches
+from medfcn.training.distributed import Machine, versions
 from medfcn.training.gradients import Gradients
-from medfcn.training.machine import Machine, versions
 from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import Log, cpu_seconds
-from medfcn.training.resume import Checkpoints, State
 from medfcn.training.schedule import Length, StepClock, learning_rate
-from medfcn.training.stop import Stop
 from medfcn.training.validate import mean_dice
 
 _VALIDATIONS_MOST = 6

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.datasets import Case
 from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.model import Model
+from medfcn.labels import LabelMap
+from medfcn.labels.values import positions_of
 from medfcn.slices.components import keep_largest
 from medfcn.training.prepare import Prepared, read_case
-from medfcn.volumes import Case, LabelMap, Volume
-from medfcn.volumes.names import printable
 
 _ONE_PART_SHARE = 0.98
 """A reference counts as one part when its largest part holds this share of it."""
@@ -96,7 +97,7 @@ def never_found(table: ScoreTable) -> tuple[str, ...]:
         held = sum(row.is_miss for row in rows)
         if held and not any(row.true_positives + row.false_positives for row in rows):
             lines.append(
-                f"{printable(label, limit=60)}: found in none of the {len(rows)} validation cases, of which {held} "
+                f"{label}: found in none of the {len(rows)} validation cases, of which {held} "
                 "hold it; train longer, with a larger --budget or more --steps"
             )
     return tuple(lines)
@@ -109,14 +110,6 @@ def _reference_and_prediction(
     labels = prepared.survey.labels
     read = read_case(case, labels, prepared.survey.options)
     return read.labels, positions_of(model.predict(list(read.images)), labels)
-
-
-def positions_of(mask: Volume, labels: LabelMap) -> NDArray[np.uint8]:
-    """A mask of written values as positions of the labels, or parts."""
-    positions = np.zeros(mask.shape, dtype=np.uint8)
-    for position, part in enumerate(labels.parts, start=1):
-        positions[mask.array == part.written] = position
-    return positions
 
 
 def dices_of(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from medfcn.errors import MissingFileError, OutputExistsError
-from medfcn.training.lock import LOCK_FILE
-from medfcn.training.run_folder import remove_half_written, require_free
+from medfcn.runs.folder import remove_half_written, require_free
+from medfcn.runs.lock import LOCK_FILE
 
 STUDY_FILE, TRIALS_FILE, BEST_FILE = "study.db", "trials.csv", "best.toml"
 WORK_FOLDER = "search"

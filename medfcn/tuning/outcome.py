@@ -8,7 +8,7 @@ from pathlib import Path
 from medfcn.config import Settings, to_tables
 from medfcn.errors import TrainingError
 from medfcn.files import atomic_write, write_csv
-from medfcn.progress import duration
+from medfcn.text import duration
 from medfcn.tuning.folder import BEST_FILE
 from medfcn.tuning.space import Value
 from medfcn.tuning.trial import Score, Trial

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.config import Settings, budget_seconds
-from medfcn.progress import Progress, duration
+from medfcn.progress import Progress
 from medfcn.slices.plan import Plan
+from medfcn.text import duration
 from medfcn.training.folds import split_into_folds
 from medfcn.training.identity import identity_of, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET

@@ -16,7 +16,6 @@ import numpy as np
 from medfcn.errors import MedfcnError, MissingFileError, TrainingError
 from medfcn.tuning.space import Between, Searched, Value
 from medfcn.tuning.trial import Score, State, Trial
-from medfcn.volumes.names import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -182,7 +181,7 @@ class Study:
             raise
         except (StorageInternalError, SQLAlchemyError, RuntimeError) as error:
             cause = error.__cause__ or error
-            line = printable(str(getattr(cause, "orig", None) or cause).splitlines()[0], limit=100)
+            line = str(getattr(cause, "orig", None) or cause).splitlines()[0]
             raise TrainingError(
                 f"{self.path.parent}: {self.path.name} cannot be read or written ({line}); look at the disk, or "
                 "start again with --overwrite"

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from medfcn.config import Settings, override, read_settings, read_tables, to_tables
+from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
 from medfcn.slices.plan import Plan
 from medfcn.slices.views import parse_views
@@ -14,7 +15,6 @@ from medfcn.training.optimiser import USUAL_RATE, largest_rate
 from medfcn.training.prepare import as_planned
 from medfcn.training.start import Start
 from medfcn.tuning.space import Searched, Value, centre_space, defaults_of, with_values
-from medfcn.volumes import LabelMap
 
 
 @dataclass(frozen=True)

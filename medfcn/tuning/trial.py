@@ -14,16 +14,16 @@ from medfcn.config import Settings
 from medfcn.errors import SettingsError, TrainingError, TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.progress import Progress
+from medfcn.runs.folder import is_finished
+from medfcn.runs.stop import Stop
 from medfcn.training.crossvalidation import train_folds
+from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds, Split
 from medfcn.training.job import Job, Run, finished_run, train_into
-from medfcn.training.machine import Machine
 from medfcn.training.prepare import Survey, plan_split
 from medfcn.training.record import cpu_seconds
-from medfcn.training.run_folder import is_finished
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
-from medfcn.training.stop import Stop
 from medfcn.tuning.space import Value
 
 State = Literal["done", "failed", "interrupted"]

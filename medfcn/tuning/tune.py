@@ -5,16 +5,18 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from medfcn.config import Settings
+from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError, TrainingStoppedError
 from medfcn.inference.devices import choose_device
+from medfcn.labels import LabelMap
 from medfcn.progress import Progress, Silent
 from medfcn.progress import Task as ProgressTask
+from medfcn.runs.lock import LOCK_FILE, locked
+from medfcn.runs.stop import Stop
 from medfcn.training.folds import Folds
-from medfcn.training.lock import LOCK_FILE, locked
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.prepare import survey
 from medfcn.training.start import Start
-from medfcn.training.stop import Stop
 from medfcn.training.train import READ_STRICTLY, label_map_of, length_of
 from medfcn.tuning.folder import STUDY_FILE, WORK_FOLDER, clear, clear_work, require_place, require_search
 from medfcn.tuning.outcome import Tuned, best_of
@@ -23,7 +25,7 @@ from medfcn.tuning.space import SPACE, Searched, choose_space
 from medfcn.tuning.study import Study, require_optuna
 from medfcn.tuning.task import base_of, task_of
 from medfcn.tuning.trial import Bench
-from medfcn.volumes import LabelMap, ReadOptions, find_dataset
+from medfcn.volumes import ReadOptions
 
 DEFAULT_TRIALS = 20
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import GeometryError, GeometryMismatchError
-from medfcn.volumes.names import printable
+from medfcn.errors import GeometryError
 
 if TYPE_CHECKING:
-    from medfcn.volumes.volume import Volume
+    pass
 
 Affine = NDArray[np.float64]
 Spacing = tuple[float, float, float]
@@ -163,38 +162,6 @@ def corner_displacement_voxels(affine_a: Affine, affine_b: Affine, shape: Shape)
     shift = _corner_shift(affine_a, affine_b, shape)
     edges = np.linalg.solve(np.asarray(affine_a, dtype=np.float64)[:3, :3], shift)
     return float(np.linalg.norm(edges, axis=0).max())
-
-
-def require_same_grid(image: "Volume", label: "Volume") -> float:
-    """Check that a label lies on its image's grid.
-
-    A displacement of the corners below 0.05 voxels is one grid. Below 0.5 voxels the label is accepted and
-    the caller records the number that is returned. From 0.5 voxels on it is refused.
-
-    Returns:
-        The largest displacement of a corner, in voxels of the image.
-
-    Raises:
-        GeometryMismatchError: The shapes differ, or the corners are half a voxel or more apart.
-    """
-    who = printable(image.name or "the image")
-    other = f"label {printable(label.name)}" if label.name and label.name != image.name else "label"
-    if image.shape != label.shape:
-        raise GeometryMismatchError(
-            f"{who}: {other} shape {label.shape} differs from image shape {image.shape}; "
-            "re-export the label on the image's grid"
-        )
-    voxels = corner_displacement_voxels(image.affine, label.affine, image.shape)
-    # Written so that a displacement that is not a number is refused as well.
-    if voxels < NEAR_GRID_VOXELS:
-        return voxels
-    distance = corner_displacement_mm(image.affine, label.affine, image.shape)
-    turned = f", orientation {label.orientation} against {image.orientation}"
-    raise GeometryMismatchError(
-        f"{who}: {other} lies {distance:.3g} mm ({voxels:.3g} voxels) from the image"
-        f"{turned if label.orientation != image.orientation else ''}; resample or re-export the label on the image's "
-        "grid"
-    )
 
 
 def _corner_shift(affine_a: Affine, affine_b: Affine, shape: Shape) -> NDArray[np.float64]:

@@ -5,33 +5,10 @@ import re
 import unicodedata
 from pathlib import PurePath
 
-from medfcn.progress import printable as escaped
-
 NIFTI_EXTENSIONS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 OTHER_EXTENSIONS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 _CHANNEL = re.compile(r"_(\d{4})$")
-
-
-def shown(name: str | os.PathLike[str], *, limit: int = 160) -> str:
-    """A name as it can stand in a one-line message: the last part of a path, control characters escaped.
-
-    Example:
-        >>> shown("folder/case\\n1.nii.gz")
-        'case\\\\n1.nii.gz'
-    """
-    return printable(PurePath(name).name or os.fspath(name), limit=limit)
-
-
-def printable(text: str, *, limit: int = 160) -> str:
-    r"""`text` on one line: what a terminal would act upon is escaped, and what is too long is cut.
-
-    Example:
-        >>> printable("red\x1b[31m")
-        'red\\x1b[31m'
-    """
-    line = escaped(text)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def extension_of(name: str | os.PathLike[str]) -> str:

@@ -10,9 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
 from medfcn.volumes import geometry
-from medfcn.volumes.geometry import Affine, Shape, Spacing, checked_affine
-from medfcn.volumes.header import NiftiGeometry
-from medfcn.volumes.names import printable
+from medfcn.volumes.formats.nifti_header import NiftiGeometry
+from medfcn.volumes.geometry import (
+    NEAR_GRID_VOXELS,
+    Affine,
+    Shape,
+    Spacing,
+    checked_affine,
+    corner_displacement_mm,
+    corner_displacement_voxels,
+)
 from medfcn.volumes.options import ReadOptions
 
 DEFAULT_OPTIONS = ReadOptions()
@@ -50,7 +57,7 @@ class Volume:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        who = printable(self.name or "volume")
+        who = self.name or "volume"
         array = np.asarray(self.array)
         if array.dtype.kind not in "biuf":
             raise VolumeError(f"{who}: voxels of type {array.dtype} are not real numbers; give integers or floats")
@@ -112,7 +119,7 @@ class Volume:
         other = np.asarray(array)
         if other.shape != self.shape:
             raise GeometryMismatchError(
-                f"{printable(self.name or 'volume')}: array shape {other.shape} differs from the grid's {self.shape}"
+                f"{(self.name or 'volume')}: array shape {other.shape} differs from the grid's {self.shape}"
             )
         return replace(self, array=other, sha256="", notes=())
 
@@ -121,7 +128,7 @@ class Volume:
 
         See `medfcn.volumes.write_volume`.
         """
-        from medfcn.volumes.nifti import write_volume
+        from medfcn.volumes.formats.nifti import write_volume
 
         return write_volume(self, path, overwrite=overwrite)
 
@@ -130,40 +137,40 @@ VolumeLike = str | os.PathLike[str] | Volume | tuple[ArrayLike, ArrayLike] | Any
 """What stands for a volume: a path, a `Volume`, a nibabel image, or an array with its affine."""
 
 
-def as_volume(source: VolumeLike, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
-    """A `Volume` from whatever stands for one.
-
-    Args:
-        source: A path, a `Volume` (returned as it is), a nibabel image, or a tuple of array and affine.
-        options: How a file or a nibabel image is read.
-
-    Raises:
-        VolumeError: It cannot be trusted to be a volume.
-        MissingFileError: The file is not there.
-
-    Example:
-        >>> as_volume((np.ones((2, 2, 2, 1)), np.eye(4))).shape
-        (2, 2, 2)
-    """
-    if isinstance(source, Volume):
-        return source
-    if isinstance(source, str | os.PathLike):
-        from medfcn.volumes.nifti import read_volume
-
-        return read_volume(source, options=options)
-    if isinstance(source, tuple | list) and len(source) == 2:
-        return Volume(without_trailing_ones(np.asarray(source[0])), np.asarray(source[1]))
-    if hasattr(source, "dataobj") and hasattr(source, "affine"):
-        from medfcn.volumes.nifti import volume_of_image
-
-        return volume_of_image(source, options=options)
-    raise VolumeError(
-        f"{type(source).__name__} is not a volume; give a path, a Volume, a nibabel image, or (array, affine)"
-    )
-
-
 def without_trailing_ones(array: NDArray[Any]) -> NDArray[Any]:
     """`array` without dimensions of length 1 after the third."""
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     return array
+
+
+def require_same_grid(image: "Volume", label: "Volume") -> float:
+    """Check that a label lies on its image's grid.
+
+    A displacement of the corners below 0.05 voxels is one grid. Below 0.5 voxels the label is accepted and
+    the caller records the number that is returned. From 0.5 voxels on it is refused.
+
+    Returns:
+        The largest displacement of a corner, in voxels of the image.
+
+    Raises:
+        GeometryMismatchError: The shapes differ, or the corners are half a voxel or more apart.
+    """
+    who = image.name or "the image"
+    other = f"label {label.name}" if label.name and label.name != image.name else "label"
+    if image.shape != label.shape:
+        raise GeometryMismatchError(
+            f"{who}: {other} shape {label.shape} differs from image shape {image.shape}; "
+            "re-export the label on the image's grid"
+        )
+    voxels = corner_displacement_voxels(image.affine, label.affine, image.shape)
+    # Written so that a displacement that is not a number is refused as well.
+    if voxels < NEAR_GRID_VOXELS:
+        return voxels
+    distance = corner_displacement_mm(image.affine, label.affine, image.shape)
+    turned = f", orientation {label.orientation} against {image.orientation}"
+    raise GeometryMismatchError(
+        f"{who}: {other} lies {distance:.3g} mm ({voxels:.3g} voxels) from the image"
+        f"{turned if label.orientation != image.orientation else ''}; resample or re-export the label on the image's "
+        "grid"
+    )

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from brute_force import overlap, surface
-from masks_at_random import random_pair
 
 import medfcn.evaluation as evaluation
 from medfcn.evaluation import boundary as boundary_module
-from medfcn.evaluation import masks, nearest
+from medfcn.evaluation import nearest
+from medfcn.labels import values as masks
+from tests.evaluation.brute_force import overlap, surface
+from tests.evaluation.masks_at_random import random_pair
 
 WAYS = {
     "as chosen": {},

@@ -11,8 +11,9 @@ import pytest
 
 from medfcn.errors import DatasetError, LabelError, MissingFileError, SettingsError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
+from medfcn.labels import IGNORED, LabelEntry, LabelMap
 from medfcn.progress import Lines
-from medfcn.volumes import IGNORED, LabelEntry, LabelMap, Volume
+from medfcn.volumes import Volume
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 HIPPOCAMPUS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hippocampus"

@@ -22,9 +22,9 @@ from medfcn.evaluation import (
     recall,
     surface_distances,
 )
-from medfcn.evaluation.masks import places_of, values_of
 from medfcn.evaluation.overlap import count_labels
-from medfcn.volumes import IGNORED
+from medfcn.labels import IGNORED
+from medfcn.labels.values import places_of, values_of
 
 EDGES = st.floats(0.3, 5.0)
 BOUNDARIES = st.sampled_from(["voxels", "elements"])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brute_force import element_size
 from scipy import ndimage
 
 import medfcn.evaluation as evaluation
+from tests.evaluation.brute_force import element_size
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 VECTORS = SHARED / "metric_vectors.json"

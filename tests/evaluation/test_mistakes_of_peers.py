@@ -16,7 +16,8 @@ from medfcn.evaluation import (
     score_case,
     surface_distances,
 )
-from medfcn.volumes import LabelMap, Volume
+from medfcn.labels import LabelMap
+from medfcn.volumes import Volume
 
 LABELS = LabelMap.parse("organ=1")
 

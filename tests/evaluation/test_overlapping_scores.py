@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medfcn.evaluation import Definitions, count_labels, count_voxels, evaluate, score_case
-from medfcn.evaluation.scores import original_values
-from medfcn.report import predict_report, report
-from medfcn.volumes import LabelEntry, LabelMap, Volume
-from tests.evaluation.pages import Page
+from medfcn.labels import LabelEntry, LabelMap
+from medfcn.labels.values import original_values
+from medfcn.reporting.compose import predict_report, report
+from medfcn.volumes import Volume
 from tests.overlapping import NESTED, draw_nested, overlapping_maps
+from tests.reporting.pages import Page
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 

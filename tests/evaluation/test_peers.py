@@ -5,9 +5,9 @@ MONAI is a dependency; MedPy and surface-distance are looked for and skipped whe
 
 import numpy as np
 import pytest
-from masks_at_random import random_pair
 
 from medfcn.evaluation import surface_distances
+from tests.evaluation.masks_at_random import random_pair
 
 # What the peers warn of is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")

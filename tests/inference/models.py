@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from medfcn.config import Settings, override
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
+from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
 from medfcn.slices.plan import Intensity, Plan
-from medfcn.volumes import LabelMap
 
 
 def tiny_plan(**changed: Any) -> Plan:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from medfcn.errors import GeometryMismatchError, MissingFileError, ModelError, OutputExistsError
 from medfcn.inference.model import Model, Predictor
 from medfcn.inference.predict import Ensemble
+from medfcn.labels import read_mask
 from medfcn.slices.plan import Intensity
 from medfcn.slices.views import VIEWS
-from medfcn.volumes import Volume, read_mask, read_volume
+from medfcn.volumes import Volume, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
 from tests.slices.stored_orders import ORDERS, oblique_affine, restored, stored_in
 

@@ -19,7 +19,8 @@ from medfcn.errors import DatasetError, MissingFileError, ModelError, OutputExis
 from medfcn.inference import predict as predict_module
 from medfcn.inference.model import Model
 from medfcn.inference.predict import load, predict
-from medfcn.volumes import ReadOptions, read_mask, read_volume
+from medfcn.labels import read_mask
+from medfcn.volumes import ReadOptions, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
 

@@ -11,8 +11,8 @@ from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
+from medfcn.labels import IGNORED
 from medfcn.networks.auxiliary import AuxiliaryLoss, distance_targets, presence_targets
-from medfcn.volumes import IGNORED
 
 # Target 1 is the organ, 2 a tumour in it, 3 a tumour outside; labels are organ and tumour.
 OVERLAPPING = torch.tensor([[False, False], [True, False], [True, True], [False, True]])

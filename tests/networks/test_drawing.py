@@ -10,9 +10,9 @@ from matplotlib.patches import Circle, Rectangle
 
 from medfcn.config import NetworkSettings
 from medfcn.errors import OutputExistsError, SettingsError
-from medfcn.networks.drawing import draw_network, network_figure
+from medfcn.networks.describe.drawing import draw_network, network_figure
+from medfcn.networks.describe.summary import NetworkSummary, summarise
 from medfcn.networks.presets import PRESETS
-from medfcn.networks.summary import NetworkSummary, summarise
 
 
 def extents(figure: Any) -> list[tuple[str, Any]]:
@@ -70,7 +70,7 @@ def test_nothing_lies_over_anything_else(preset: Any, size: tuple[int, int], lab
 def test_unusual_networks_and_slices_stay_readable(
     settings: NetworkSettings, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medfcn.networks.summary.receptive_field", lambda *_: 9999)
+    monkeypatch.setattr("medfcn.networks.describe.summary.receptive_field", lambda *_: 9999)
     require_readable(summarise(settings, size=size, channels_in=21, label_count=104))
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfcn.config import AugmentSettings, View
+from medfcn.labels import IGNORED
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore
-from medfcn.volumes import IGNORED
 
 STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name != "mirror"]
 OFF: dict[str, Any] = dict.fromkeys(STRENGTHS, 0.0)

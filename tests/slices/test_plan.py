@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from medfcn.config import Settings, View, override
 from medfcn.errors import DatasetError, SettingsError
+from medfcn.labels import IGNORED
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan, make_plan
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.slices.views import VIEWS, parse_views
-from medfcn.volumes import IGNORED, Volume
+from medfcn.volumes import Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, stored_in
 
 

@@ -13,16 +13,16 @@ from monai.transforms import Compose, Flipd, ScaleIntensityd, SpatialPadd
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
-from medfcn.slices.grid import to_network_grid
-from medfcn.slices.plan import Intensity, Plan
-from medfcn.slices.preprocess import grid_of, network_image, normalise
-from medfcn.slices.transforms import (
+from medfcn.monai.transforms import (
     NormaliseIntensityd,
     ToNetworkGridd,
     image_tensor,
     label_tensor,
     network_transforms,
 )
+from medfcn.slices.grid import to_network_grid
+from medfcn.slices.plan import Intensity, Plan
+from medfcn.slices.preprocess import grid_of, network_image, normalise
 from medfcn.volumes import Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, positions, stored_in
 

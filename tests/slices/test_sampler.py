@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medfcn.config import View
+from medfcn.labels import IGNORED
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore, StoredCase
 from medfcn.slices.views import VIEWS
-from medfcn.volumes import IGNORED
 
 
 def _case(

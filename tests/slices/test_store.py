@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medfcn.labels import IGNORED
 from medfcn.slices.store import open_case, store_key, write_case
-from medfcn.volumes import IGNORED
 
 SETTINGS = {"plan": {"view": "axial", "window": (8, 8), "spacing_mm": [1.0, None]}, "labels": ["organ"]}
 

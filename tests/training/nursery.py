@@ -90,7 +90,7 @@ def _tune(order: dict[str, Any]) -> None:
 def _save(order: dict[str, Any]) -> None:
     import torch
 
-    from medfcn.training.resume import Checkpoints
+    from medfcn.runs.checkpoints import Checkpoints
     from tests.training.states import state_at
 
     checkpoints = Checkpoints(Path(order["folder"]), "key", every_seconds=0)

@@ -2,7 +2,7 @@
 
 import torch
 
-from medfcn.training.resume import State
+from medfcn.runs.checkpoints import State
 
 
 def state_at(step: int) -> State:

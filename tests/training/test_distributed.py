@@ -145,7 +145,7 @@ def test_shares_make_up_the_batch(slices: int, size: int) -> None:
 
 def test_another_number_of_processes_does_not_resume(balls: Path, together: Path, tmp_path: Path) -> None:
     """Its last digits would be others'; the refusal says so."""
-    from medfcn.training.stop import Stop
+    from medfcn.runs.stop import Stop
     from tests.training.test_resume import StopAfter
 
     stop: Stop = StopAfter(3)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import medfcn
 from medfcn.cli import main
 from medfcn.config import Settings, override
+from medfcn.datasets import Case
 from medfcn.errors import (
     DatasetError,
     MedfcnError,
@@ -27,7 +28,6 @@ from medfcn.files import sha256_of
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
 from medfcn.training.prepare import ReadCase, read_case
-from medfcn.volumes import Case
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import StopAfter, Told
 
@@ -295,7 +295,7 @@ def test_folds_are_asked_for_in_one_way() -> None:
 
 
 def test_a_job_in_one_fold_is_told_to_a_second(data: Path, tmp_path: Path) -> None:
-    from medfcn.training.lock import locked
+    from medfcn.runs.lock import locked
 
     with locked(tmp_path / "run" / "fold_2", Told()):
         for choices in ({"fold": "2/3"}, {"folds": 3}, {"folds": 3, "overwrite": True}):

@@ -10,15 +10,17 @@ import torch
 
 import medfcn
 from medfcn.config import Settings, override
+from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError
 from medfcn.evaluation import evaluate
 from medfcn.inference.predict import predict
+from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.progress import Silent
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.plan import Plan
 from medfcn.training.prepare import ReadCase, ceiling, plan_training, prepare, survey
 from medfcn.training.train import Run, plan
-from medfcn.volumes import IGNORED, LabelMap, ReadOptions, Volume, find_dataset, read_mask
+from medfcn.volumes import ReadOptions, Volume
 from tests.overlapping import NESTED, draw_nested, write_nested
 
 NAMES = ("whole", "core", "enhancing")

@@ -8,11 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 from medfcn.config import Settings, override
+from medfcn.datasets import find_dataset
 from medfcn.errors import DatasetError
+from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Lines, Silent
 from medfcn.slices.plan import Plan
 from medfcn.training.prepare import ReadCase, Survey, ceiling, plan_training, prepare, survey
-from medfcn.volumes import IGNORED, LabelMap, ReadOptions, Volume, find_dataset
+from medfcn.volumes import ReadOptions, Volume
 from tests.conftest import draw_ball, write_case
 
 IGNORING = LabelMap.parse("ball=1,ignore=255")

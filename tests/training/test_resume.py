@@ -26,15 +26,15 @@ from medfcn.cli import main
 from medfcn.config import Settings, override
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
+from medfcn.labels import LabelMap
 from medfcn.progress import Lines
+from medfcn.runs.checkpoints import Checkpoints, State
+from medfcn.runs.lock import LOCK_FILE, locked
+from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.training.gradients import Gradients
 from medfcn.training.job import Run
-from medfcn.training.lock import LOCK_FILE, locked
-from medfcn.training.resume import Checkpoints, State
 from medfcn.training.start import Start
-from medfcn.training.stop import Stop, stop_on_signals
 from medfcn.training.trainer import Trainer
-from medfcn.volumes import LabelMap
 from tests.conftest import draw_ball, write_case
 from tests.training.nursery import Nursery, nursery
 from tests.training.states import state_at
@@ -694,7 +694,7 @@ def test_only_the_last_two_states_are_kept(tmp_path: Path) -> None:
 
 def test_saving_takes_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("medfcn.training.resume.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("medfcn.runs.checkpoints.time.monotonic", lambda: clock[0])
     checkpoints = Checkpoints(tmp_path, "key", every_seconds=60)
     original = torch.save
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medfcn.datasets import Case
 from medfcn.errors import DatasetError
 from medfcn.training.folds import split_by_group, split_into_folds
-from medfcn.volumes import Case
 
 
 def cases_of(groups: list[int]) -> list[Case]:

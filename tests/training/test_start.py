@@ -16,12 +16,12 @@ from medfcn.config import NetworkSettings, Settings, override
 from medfcn.errors import MedfcnError, MissingFileError, ModelError, SettingsError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
+from medfcn.labels import LabelMap
 from medfcn.networks.fcn import FCN
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
 from medfcn.training.start import Start, find_start
 from medfcn.training.train import plan
-from medfcn.volumes import LabelMap
 from tests.conftest import draw_ball, write_case
 from tests.inference.models import saved, tiny_model, tiny_plan
 from tests.networks.torchvision_layout import ResNet, Vgg16, filled

@@ -109,7 +109,7 @@ def test_an_interrupted_training_leaves_no_model_and_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("medfcn.training.run_folder.write_scores", interrupted)
+        patched.setattr("medfcn.training.finishing.write_scores", interrupted)
         with pytest.raises(KeyboardInterrupt):
             medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
     with pytest.raises(MedfcnError, match=r"no model\.json"):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 import medfcn
 from medfcn.config import NetworkSettings, Settings, TrainingSettings, override
 from medfcn.errors import ProcessError, SettingsError, TrainingError, TrainingStoppedError
+from medfcn.labels import IGNORED
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
@@ -23,7 +24,6 @@ from medfcn.training.distributed import ALONE, World, joined
 from medfcn.training.gradients import Gradients
 from medfcn.training.job import Run
 from medfcn.training.trainer import Trainer
-from medfcn.volumes import IGNORED
 
 SETTINGS = override(
     override(Settings(), "network", widths=(4, 8)),
@@ -118,7 +118,7 @@ def train(data: Path, folder: Path, **choices: Any) -> Run:
 
 
 def main(data: Path, folder: Path) -> None:
-    from medfcn.training.stop import Stop
+    from medfcn.runs.stop import Stop
 
     told: dict[str, Any] = {}
     with joined("cpu") as (world, _):

@@ -18,20 +18,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hostile import GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed
 
+from medfcn.datasets import Dataset, check_dataset, find_dataset, find_inputs, find_masks
 from medfcn.errors import MedfcnError
-from medfcn.volumes import (
-    Dataset,
-    ReadOptions,
-    check_dataset,
-    find_dataset,
-    find_inputs,
-    find_masks,
-    read_mask,
-    read_volume,
-)
-from medfcn.volumes.headertext import personal_text_fields
+from medfcn.labels import read_mask
+from medfcn.volumes import ReadOptions, read_volume
+from medfcn.volumes.privacy import personal_text_fields
+from tests.volumes.hostile import GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed
 
 SEEDS = [
     next(iter(hostile.content.values())) for hostile in corpus() if len(next(iter(hostile.content.values()))) < 5000

@@ -20,8 +20,8 @@ from medfcn.volumes import (
     require_same_grid,
     spacing_mm,
 )
+from medfcn.volumes.formats.nifti_transforms import quaternion_of, rotation_of
 from medfcn.volumes.geometry import axis_assignment, checked_affine
-from medfcn.volumes.transforms import quaternion_of, rotation_of
 
 ORIENTATIONS = [
     np.array(

@@ -14,19 +14,13 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from hostile import ACCEPT, AFFINE, GOOD, SHAPE, Hostile, corpus, good, packed, put, write
 
+from medfcn.datasets import check_dataset, find_dataset
+from medfcn.datasets.problems import problem_of
 from medfcn.errors import GeometryError, GeometryMismatchError, LabelError, MedfcnError, MissingFileError, VolumeError
-from medfcn.volumes import (
-    LabelMap,
-    ReadOptions,
-    check_dataset,
-    find_dataset,
-    read_mask,
-    read_volume,
-    require_same_grid,
-)
-from medfcn.volumes.problems import problem_of
+from medfcn.labels import LabelMap, read_mask
+from medfcn.volumes import ReadOptions, read_volume, require_same_grid
+from tests.volumes.hostile import ACCEPT, AFFINE, GOOD, SHAPE, Hostile, corpus, good, packed, put, write
 
 CORPUS = corpus()
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

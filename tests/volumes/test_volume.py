@@ -12,7 +12,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hostile import ACCEPT, GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed, put, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -20,19 +19,20 @@ from numpy.typing import NDArray
 from test_geometry import ORIENTATIONS, affines, rotation
 
 from medfcn.errors import GeometryError, GeometryMismatchError, OutputExistsError, VolumeError
+from medfcn.labels import read_mask
 from medfcn.volumes import (
     ReadOptions,
     Volume,
     as_volume,
     corner_displacement_voxels,
-    nifti,
-    read_mask,
     read_volume,
     to_nibabel,
     write_volume,
 )
-from medfcn.volumes.header import parse_header
-from medfcn.volumes.intensities import scaled
+from medfcn.volumes.formats import nifti
+from medfcn.volumes.formats.nifti_header import parse_header
+from medfcn.volumes.formats.scaling import scaled
+from tests.volumes.hostile import ACCEPT, GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed, put, write
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern", "qoffset", "srow")

@@ -1,0 +1,80 @@
+"""JSON that comes from outside: decoded into a type, or refused in one line that names file and field.
+
+Anything that medfcn reads from a `.json` file goes through here. The expected shape is a frozen `msgspec.Struct` or a
+dataclass; bounds are `Annotated[int, msgspec.Meta(ge=0)]`.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from medfcn.errors import MedfcnError
+
+_Value = TypeVar("_Value")
+LARGEST_JSON = 64 * 2**20
+"""Bytes; no JSON file of medfcn or of a data set comes near."""
+
+
+def decode_json(
+    content: bytes | str, kind: type[_Value], *, source: str, error: type[MedfcnError], remedy: str, code: str = ""
+) -> _Value:
+    """Decode JSON into a type.
+
+    Args:
+        content: The JSON text.
+        kind: The type of the value.
+        source: The file's name, for the message.
+        error: The class to raise.
+        remedy: What to do, for the message.
+        code: The problem's code, if not that of the class.
+
+    Raises:
+        MedfcnError: As `error`: it is not JSON, or a value has another type than `kind` says.
+
+    Example:
+        >>> from medfcn.errors import ModelError
+        >>> decode_json('{"a": [1, "b"]}', dict[str, list[int]], source="x.json", error=ModelError, remedy="copy it")
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.ModelError: x.json: [...][1]: expected int, found str; copy it
+    """
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as problem:
+        what, _, where = str(problem).partition(" - at `$")
+        field = where.removesuffix("`").removeprefix(".")
+        what = what.replace("`", "").replace("Expected", "expected").replace(", got ", ", found ")
+        place = f"{field}: " if field else ""
+        raise error(f"{source}: {place}{what}; {remedy}", code=code, field=field) from problem
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as problem:
+        raise error(f"{source}: not JSON ({problem}); {remedy}", code=code) from problem
+
+
+def read_json(
+    path: Path,
+    kind: type[_Value],
+    *,
+    error: type[MedfcnError],
+    remedy: str,
+    code: str = "",
+    largest_bytes: int = LARGEST_JSON,
+) -> _Value:
+    """Read a JSON file into a type; see `decode_json`.
+
+    Args:
+        path: The file.
+        kind: As in `decode_json`.
+        error: As in `decode_json`.
+        remedy: As in `decode_json`.
+        code: As in `decode_json`.
+        largest_bytes: A larger file is refused before it is read.
+
+    Raises:
+        MedfcnError: As `error`: the file is too large, is not JSON, or holds another type.
+        OSError: It cannot be read.
+    """
+    size = path.stat().st_size
+    if size > largest_bytes:
+        raise error(f"{path.name}: {size} bytes, expected at most {largest_bytes}; {remedy}", code=code)
+    return decode_json(path.read_bytes(), kind, source=path.name, error=error, remedy=remedy, code=code)

@@ -1,0 +1,284 @@
+"""Which prediction belongs to which reference, and what the values of their voxels mean."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medfcn.datasets import find_masks
+from medfcn.datasets.layouts import ignored_values, label_names, label_regions, volumes_in
+from medfcn.errors import DatasetError, SettingsError
+from medfcn.labels import LabelEntry, LabelMap, read_mask
+from medfcn.labels.values import original_values, values_of, written_values
+from medfcn.volumes import VolumeLike
+
+__all__ = ["Masks", "Meaning", "Pairs", "find_meaning", "pair_cases"]
+
+Masks = str | os.PathLike[str] | Mapping[str, VolumeLike]
+"""A folder of masks, a dataset, one file, or masks by case id."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Masks matched by case id.
+
+    Attributes:
+        references: By case id, in the order of the ids.
+        predictions: By case id; only of cases that have a reference.
+        missing: Ids without a prediction.
+        unmatched: Ids of predictions without a reference.
+    """
+
+    references: Mapping[str, VolumeLike]
+    predictions: Mapping[str, VolumeLike]
+    missing: tuple[str, ...]
+    unmatched: tuple[str, ...]
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know about the matching."""
+        notes = []
+        if self.missing:
+            notes.append(
+                f"no prediction for {len(self.missing)} of {len(self.references)} references; each counts as a miss "
+                f"of every label: {_some(self.missing)}"
+            )
+        if self.unmatched:
+            notes.append(
+                f"no reference for {len(self.unmatched)} of the predictions, left out: {_some(self.unmatched)}"
+            )
+        return tuple(notes)
+
+
+def _some(names: tuple[str, ...], limit: int = 20) -> str:
+    shown = ", ".join(name for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def pair_cases(predictions: Masks, references: Masks) -> Pairs:
+    """Match predictions and references by case id.
+
+    Raises:
+        MissingFileError: A folder is not there.
+        DatasetError: A folder holds no masks, or no prediction has the id of a reference.
+    """
+    drawn = _masks_of(references, are_predictions=False)
+    found = _masks_of(predictions, are_predictions=True)
+    if len(drawn) == len(found) == 1 and all(_is_one_file(masks) for masks in (predictions, references)):
+        found = dict(zip(drawn, found.values(), strict=True))
+    if not drawn.keys() & found.keys():
+        raise DatasetError(
+            f"predictions are named like {(next(iter(found)))!r} and references like "
+            f"{(next(iter(drawn)))!r}, and none are alike; give both the case's id as file name"
+        )
+    ids = sorted(drawn)
+    return Pairs(
+        {case: drawn[case] for case in ids},
+        {case: found[case] for case in ids if case in found},
+        tuple(case for case in ids if case not in found),
+        tuple(sorted(found.keys() - drawn.keys())),
+    )
+
+
+def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:
+    if isinstance(masks, Mapping):
+        if not masks:
+            raise DatasetError(f"{'predictions' if are_predictions else 'references'}: none given")
+        return {str(case): mask for case, mask in masks.items()}
+    folder = Path(masks)
+    # nnU-Net leaves a dataset.json among its predictions; the masks beside it are what is meant.
+    if are_predictions and folder.is_dir():
+        beside = volumes_in(folder)
+        if beside:
+            return dict(beside)
+    return dict(find_masks(folder))
+
+
+def _is_one_file(masks: Masks) -> bool:
+    return not isinstance(masks, Mapping) and Path(masks).is_file()
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the values of voxels mean.
+
+    Attributes:
+        labels: The labels asked for or found in sidecars; `None` to take the values that each case holds.
+        names: Names of values, for `labels=None`.
+        unlabelled: Values of voxels that nobody labelled, for `labels=None`.
+        written: For predictions with a sidecar, by case: the place in `labels.parts` of each value.
+        others: For all other predictions: the place in `labels.parts` of each value.
+        notes: What was decided where it could have been otherwise.
+    """
+
+    labels: LabelMap | None
+    names: Mapping[int, str] = field(default_factory=dict)
+    written: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    others: Mapping[int, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    unlabelled: tuple[int, ...] = ()
+
+    @property
+    def ignored(self) -> frozenset[int]:
+        """The values of a reference that count nowhere."""
+        return frozenset(self.unlabelled if self.labels is None else self.labels.ignored)
+
+    @property
+    def asked(self) -> LabelMap | None:
+        """What is known of the values before a mask is read; `None` where nothing is."""
+        return self.labels or (LabelMap.from_names(self.names, ignored=self.unlabelled) if self.names else None)
+
+    def places(self, case: str) -> Mapping[int, int]:
+        """The place in `labels.parts` of each value of a case's prediction."""
+        return self.written.get(case, self.others)
+
+    def of_values(self, values: set[int]) -> LabelMap:
+        """Labels for values that were found, in their order; what is ignored is no label."""
+        labels = sorted(values - self.ignored)
+        entries = tuple(LabelEntry(self.names.get(value, str(value)), (value,), value) for value in labels)
+        return LabelMap(entries, ignored=tuple(sorted(self.ignored)))
+
+
+def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None) -> Meaning:
+    """Decide which labels are scored and how each mask holds them.
+
+    The labels are those given; else those of the predictions' `<case>.json`; else the regions of a `dataset.json`
+    that lies with the references; else the values found, with names where such a file gives them. What is ignored
+    is what the labels say, else what that `dataset.json` names `ignore`. References always hold the labels' own
+    values. A prediction
+
+    - with a `<case>.json` holds what that says: each value stands for the reference values listed there;
+    - without one may be medfcn's (the values written) or another tool's (the references' values). Where the
+      two readings agree on every value both name, a mask is read by either. Where they contradict each other,
+      the values of all these masks together decide: if all are values that medfcn writes, they are read as
+      such, else as the references' values.
+
+    Raises:
+        SettingsError: The labels given cannot be, or contradict a sidecar.
+        DatasetError: Two sidecars name different labels and none were given, or a mask fits neither reading.
+    """
+    sidecars = {
+        case: found for case, path in pairs.predictions.items() if (found := _sidecar_labels(path)) is not None
+    }
+    swapped = () if sidecars else _swapped(pairs.references)
+    chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    if chosen is None and sidecars:
+        chosen = _common(sidecars)
+    names, regions, unlabelled = _names_beside(references)
+    if chosen is None and regions:
+        chosen = LabelMap.from_regions(regions, ignored=unlabelled)
+    if chosen is None:
+        return Meaning(None, names=names, unlabelled=unlabelled, notes=swapped)
+    chosen = chosen.ignoring(unlabelled)
+    written = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
+    others, notes = _other_values(pairs, chosen, frozenset(sidecars))
+    overlap = (chosen.overlap_text,) if chosen.overlapping else ()
+    return Meaning(chosen, written=written, others=others, notes=(*swapped, *overlap, *notes))
+
+
+def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
+    """A note where only references have what medfcn writes beside a prediction."""
+    for case, path in references.items():
+        try:
+            is_predicted = _sidecar_labels(path) is not None
+        except SettingsError:
+            continue
+        if is_predicted:
+            return (
+                f"the reference of {case} has a .json of medfcn's beside it, and no prediction has: were "
+                "the two folders swapped? precision and recall would be, and the sign of volumes",
+            )
+    return ()
+
+
+def _sidecar_labels(path: VolumeLike) -> LabelMap | None:
+    """The labels that the `.json` beside a mask names; `None` when it names none."""
+    if not isinstance(path, str | os.PathLike):
+        return None
+    path = Path(path)
+    sidecar = path.with_name(_stem(path) + ".json")
+    try:
+        value = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(value, dict) or "labels" not in value:
+        return None
+    try:
+        return LabelMap.from_json(value["labels"])
+    except SettingsError as error:
+        raise SettingsError(f"{sidecar.name}: {error}; mend it, or remove it") from error
+
+
+def _stem(path: Path) -> str:
+    from medfcn.volumes.names import stem_of
+
+    return stem_of(path)
+
+
+def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:
+    first, labels = next(iter(sidecars.items()))
+    for case, other in sidecars.items():
+        if (other.entries, other.ignored) != (labels.entries, labels.ignored):
+            raise DatasetError(
+                f"{case}: its .json names the labels {', '.join(other.names)}, that of "
+                f"{first} {', '.join(labels.names)}; say which to score with --labels"
+            )
+    return labels
+
+
+def _translated(found: LabelMap, chosen: LabelMap, case: str) -> dict[int, int]:
+    """Where the values of a mask with a sidecar belong among the parts of the labels that are scored."""
+    places = {}
+    for part in found.parts:
+        for place, wanted in enumerate(chosen.parts, start=1):
+            shared = set(part.values) & set(wanted.values)
+            if shared == set(part.values):
+                places[part.written] = place
+            elif shared:
+                raise SettingsError(
+                    f"{case}: its .json merges {'+'.join(map(str, part.values))} into "
+                    f"{part.name}, which {wanted.name} takes only in part; "
+                    "give --labels as the model was trained"
+                )
+    return places
+
+
+def _other_values(
+    pairs: Pairs, labels: LabelMap, with_sidecar: frozenset[str]
+) -> tuple[dict[int, int], tuple[str, ...]]:
+    """How predictions without a sidecar are read; see `find_meaning`."""
+    written, original = written_values(labels), original_values(labels)
+    if all(original.get(value, place) == place for value, place in written.items()):
+        return {**original, **written}, ()
+    plain = {case: mask for case, mask in pairs.predictions.items() if case not in with_sidecar}
+    if not plain:
+        return written, ()
+    values = set()
+    for mask in plain.values():
+        values |= values_of(read_mask(mask, labels=labels).array)
+    if values <= written.keys():
+        return written, (
+            "the predictions hold only values that medfcn writes for these labels, and were read as such",
+        )
+    if values <= original.keys():
+        return original, ("the predictions hold values of the references, and were read as such",)
+    raise DatasetError(
+        f"predictions hold the values {', '.join(map(str, sorted(values)[:8]))}; expected those written "
+        f"({', '.join(map(str, sorted(written)))}) or those of the references "
+        f"({', '.join(map(str, sorted(original)))}); name the labels so that the two do not overlap"
+    )
+
+
+def _names_beside(references: Masks) -> tuple[dict[int, str], dict[str, tuple[int, ...]], tuple[int, ...]]:
+    """Names of label values, or regions, and the values to ignore: of a `dataset.json` in or above the references."""
+    if isinstance(references, Mapping):
+        return {}, {}, ()
+    folder = Path(references)
+    for path in (folder / "dataset.json", folder.parent / "dataset.json"):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(value, dict):
+            return label_names(value), label_regions(value), ignored_values(value)
+    return {}, {}, ()

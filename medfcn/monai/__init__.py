@@ -1,0 +1,1 @@
+"""The steps of medfcn as MONAI transforms, and as a MONAI `Inferer`."""

@@ -1,0 +1,5 @@
+"""Scores and runs -> one HTML page, and pictures of masks."""
+
+from medfcn.reporting.pictures import PictureCase, overlay_picture, overlay_sheet
+
+__all__ = ["PictureCase", "overlay_picture", "overlay_sheet"]

@@ -1,0 +1,419 @@
+"""Reports, composed: which files are read for `report.html`, and what is told of the model.
+
+`medfcn.reporting.html` writes the page; here its cases are found and read, one after the other.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medfcn.datasets import find_dataset, find_inputs, find_masks, require_complete
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError
+from medfcn.evaluation import Definitions, ScoreTable, evaluate
+from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, pair_cases
+from medfcn.inference.review import rows_of
+from medfcn.labels import IGNORED, LabelMap, read_mask
+from medfcn.labels.values import is_any_of, original_values, parts_of_labels, values_of, written_values
+from medfcn.outputs import refuse_existing
+from medfcn.progress import Progress, Silent
+from medfcn.reporting.html import About, PredictedCase, write_prediction_report, write_report
+from medfcn.reporting.provenance import (
+    facts_of,
+    failures_beside,
+    folders_of_run,
+    labels_of_run,
+    log_of_run,
+    sidecar_of,
+    validation_table,
+)
+from medfcn.reporting.viewing import CaseVolumes
+from medfcn.volumes import Volume, VolumeLike, as_volume
+from medfcn.volumes.names import stem_of
+
+__all__ = ["REPORT_FILE", "images_beside", "predict_report", "report", "train_report"]
+
+REPORT_FILE = "report.html"
+
+Images = str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]]
+"""A folder of images, a dataset, one file, or images by case id; a list holds a case's channels."""
+
+
+def report(
+    predictions: Masks,
+    references: Masks,
+    output: Path | str,
+    *,
+    images: Images | None = None,
+    labels: LabelMap | str | None = None,
+    definitions: Definitions | None = None,
+    table: ScoreTable | None = None,
+    run: Path | str | None = None,
+    title: str = "Evaluation",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `report.html` of predictions held against references.
+
+    Args:
+        predictions: As in `evaluate`.
+        references: As in `evaluate`.
+        output: The file to write.
+        images: What the masks were drawn on. Unless given, those of `references` where that is a dataset; without
+            any, masks are shown on an empty ground.
+        labels: As in `evaluate`; the same as were given for `table`.
+        definitions: As in `evaluate`.
+        table: The scores, where they are there already; else they are made.
+        run: The run folder of the model, for its training curves and settings.
+        title: In large letters.
+        overwrite: Replace an existing file.
+        progress: Where messages go.
+
+    Returns:
+        `output`.
+
+    Raises:
+        OutputExistsError: `output` exists, and `overwrite` is false.
+        MissingFileError: A folder is not there.
+        DatasetError: No prediction has the id of a reference.
+        SettingsError: The labels cannot be.
+    """
+    refuse_existing(output, overwrite=overwrite)
+    if run is not None and not Path(run).is_dir():
+        raise MissingFileError(f"{run}: no such run folder; check the path")
+    pairs = pair_cases(predictions, references)
+    meaning = find_meaning(pairs, references, labels)
+    if table is None:
+        table = evaluate(predictions, references, labels=labels, definitions=definitions)
+    cases = _ScoredCases(
+        pairs, meaning, table.labels, images_beside(references) if images is None else _images_at(images)
+    )
+    about = About(
+        title=title,
+        facts=facts_of(pairs.predictions.values(), run),
+        log=log_of_run(run),
+        expected_dice=_expected_of_scored(pairs, meaning),
+    )
+    with (progress or Silent()).task("report", len(table.cases)) as task:
+        return write_report(
+            output,
+            table,
+            cases.read,
+            about=about,
+            parts=_part_names(meaning.labels),
+            on_case=lambda _done, _all, case: task.advance(case),
+        )
+
+
+def train_report(
+    run: Path | str,
+    dataset: Path | str,
+    *,
+    output: Path | str | None = None,
+    allow_outside: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of a run's validation cases.
+
+    Args:
+        run: A finished run folder: its `validation/` holds masks and `scores.csv`; or a folder of folds, with the
+            scores of all and the masks in each.
+        dataset: The dataset it was trained on, for images and references.
+        output: The file to write; `report.html` in the run folder unless given.
+        allow_outside: As in `train`.
+        overwrite: Replace an existing file.
+        progress: Where messages go.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputExistsError: The file exists, and `overwrite` is false.
+        MissingFileError: The run has no validation, or the dataset is not there.
+        DatasetError: The dataset does not hold the validation cases, or one of them is not complete any more.
+    """
+    run = Path(run)
+    path = Path(output) if output is not None else run / REPORT_FILE
+    refuse_existing(path, overwrite=overwrite)
+    table = validation_table(run)
+    labels = labels_of_run(run)
+    due = set(table.cases)
+    lies = require_complete(find_dataset(dataset, allow_outside=allow_outside).keep(due))
+    found = {case.id: case for case in lies.cases}
+    references: dict[str, VolumeLike] = {case.id: case.label for case in found.values() if case.label is not None}
+    if not references:
+        raise DatasetError(
+            f"{Path(dataset).name}: holds none of the validation cases of {run.name}; "
+            "give the dataset it was trained on"
+        )
+    found_masks = [find_masks(folder / "validation") for folder in folders_of_run(run)]
+    masks = {case: mask for each in found_masks for case, mask in each.items() if case in due}
+    pairs = Pairs(references, dict(masks), tuple(sorted(due - set(masks))), ())
+    meaning = Meaning(labels, others=written_values(labels))
+    pictures: dict[str, Sequence[VolumeLike]] = {case.id: list(case.images) for case in found.values()}
+    cases = _ScoredCases(pairs, meaning, table.labels, pictures)
+    about = About(
+        title=f"Validation of {run.resolve().name}",
+        subtitle="validation cases",
+        facts=facts_of((), run),
+        log=log_of_run(run),
+    )
+    with (progress or Silent()).task("report", len(table.cases)) as task:
+        return write_report(
+            path,
+            table,
+            cases.read,
+            about=about,
+            parts=_part_names(labels),
+            on_case=lambda _done, _all, case: task.advance(case),
+        )
+
+
+def predict_report(
+    masks: Path | str,
+    images: Images,
+    *,
+    output: Path | str | None = None,
+    title: str = "Predictions",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the lighter report of masks without references: masks over images, and volumes.
+
+    Args:
+        masks: A folder that `medfcn predict` wrote, or one mask of it, each mask with its `.json`.
+        images: What was predicted.
+        output: The file to write; unless given, `report.html` in the folder, or `<case>.html` beside the one mask.
+        title: In large letters.
+        overwrite: Replace an existing file.
+        progress: Where messages go.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputExistsError: The file exists, and `overwrite` is false.
+        MissingFileError: The masks or the images are not there.
+    """
+    masks = Path(masks)
+    if output is None:
+        output = masks / REPORT_FILE if masks.is_dir() else masks.with_name(f"{stem_of(masks)}.html")
+    refuse_existing(output, overwrite=overwrite)
+    paths = find_masks(masks)
+    pictures = _images_at(images)
+    if len(paths) == len(pictures) == 1 and masks.is_file():
+        pictures = dict(zip(paths, pictures.values(), strict=True))
+    sidecars = {case: sidecar_of(path) for case, path in paths.items()}
+    cases = _PredictedCases(paths, sidecars, pictures)
+    expected = {case: _expected_dice(case, sidecar) for case, sidecar in sidecars.items()}
+    about = About(title=title, facts=facts_of(paths.values(), None), expected_dice=expected)
+    with (progress or Silent()).task("report", len(paths)) as task:
+        return write_prediction_report(
+            output,
+            cases.rows(),
+            cases.labels,
+            cases.read,
+            about=about,
+            parts=_part_names(cases.label_map),
+            failures=failures_beside(masks),
+            on_case=lambda _done, _all, case: task.advance(case),
+        )
+
+
+def images_beside(references: Masks | Images) -> dict[str, Sequence[VolumeLike]]:
+    """The images of a dataset by case id, one for each channel; none where the references are no dataset.
+
+    The folder `labels` of a dataset stands for the dataset.
+    """
+    if isinstance(references, Mapping):
+        return {}
+    folder = Path(references)
+    places = [folder] if folder.name != "labels" else [folder, folder.parent]
+    for place in places:
+        try:
+            return {case.id: list(case.images) for case in find_dataset(place).cases}
+        except MedfcnError:
+            continue
+    return {}
+
+
+def _images_at(images: Images) -> dict[str, Sequence[VolumeLike]]:
+    if isinstance(images, Mapping):
+        return {str(case): image if isinstance(image, list) else [image] for case, image in images.items()}
+    found = images_beside(images)
+    return found or {case.id: list(case.images) for case in find_inputs(images)}
+
+
+def _shown_image(
+    images: Mapping[str, Sequence[VolumeLike]], case: str, notes: list[str], hashes: dict[str, str]
+) -> Volume | None:
+    """The first channel of a case; why there is none goes to the notes."""
+    given = images.get(case)
+    if not given:
+        return None
+    try:
+        image = as_volume(given[0])
+    except MedfcnError as error:
+        notes.append(f"the image is not shown: {error}")
+        return None
+    if len(given) > 1:
+        notes.append(f"The first of {len(given)} channels is shown.")
+    _note_hash(hashes, "image", image)
+    return image
+
+
+def _note_hash(hashes: dict[str, str], name: str, volume: Volume) -> None:
+    if volume.sha256:
+        hashes[name] = volume.sha256
+
+
+def _part_names(labels: LabelMap | None) -> tuple[str, ...] | None:
+    """What is drawn of labels that overlap; None for others, which are drawn themselves."""
+    return None if labels is None or not labels.overlapping else tuple(part.name for part in labels.parts)
+
+
+def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:
+    """A mask whose values are places in the list of labels, or parts; values without a place are background."""
+    table = np.zeros(max(int(mask.array.max()), *places, 0) + 1, dtype=np.uint8)
+    for value, place in places.items():
+        table[value] = place
+    return mask.with_array(table[mask.array])
+
+
+def _expected_dice(case: str, sidecar: Mapping[str, Any]) -> dict[str, float]:
+    """By label, what `medfcn predict` expects of a mask; nothing where its `.json` does not say."""
+    try:
+        rows = rows_of(case, sidecar)
+    except ValueError:
+        return {}
+    return {label: math.nan if dice is None or not 0 <= dice <= 1 else dice for _, label, _, dice, _ in rows}
+
+
+def _expected_of_scored(pairs: Pairs, meaning: Meaning) -> dict[str, dict[str, float]]:
+    """What was expected of masks of the very labels that are scored."""
+    if meaning.labels is None:
+        return {}
+    entries = meaning.labels.to_json()["entries"]
+    sidecars = {case: sidecar_of(mask) for case, mask in pairs.predictions.items()}
+    return {
+        case: _expected_dice(case, sidecar)
+        for case, sidecar in sidecars.items()
+        if isinstance(labels := sidecar.get("labels"), dict) and labels.get("entries") == entries
+    }
+
+
+@dataclass(frozen=True)
+class _ScoredCases:
+    """Reads cases of an evaluation when the report asks for them."""
+
+    pairs: Pairs
+    meaning: Meaning
+    labels: tuple[str, ...]
+    images: Mapping[str, Sequence[VolumeLike]]
+
+    def read(self, case: str) -> CaseVolumes:
+        notes: list[str] = []
+        hashes: dict[str, str] = {}
+        masks: dict[str, Volume | None] = {"reference": None, "prediction": None}
+        for kind, given in (("reference", self.pairs.references), ("prediction", self.pairs.predictions)):
+            if case not in given:
+                notes.append(f"There is no {kind} of this case.")
+                continue
+            try:
+                mask = read_mask(given[case], labels=self.meaning.asked)
+                _note_hash(hashes, kind, mask)
+                masks[kind] = _as_places(mask, self._places(case, kind, mask))
+            except MedfcnError as error:
+                notes.append(f"the {kind} is not shown: {error}")
+        drawn = masks["reference"]
+        share = 0.0 if drawn is None else np.mean(drawn.array == IGNORED)
+        if share:
+            notes.append(f"Nobody labelled {100 * share:.3g} % of the voxels: what is found there counts nowhere.")
+        image = _shown_image(self.images, case, notes, hashes)
+        return CaseVolumes(image, drawn, masks["prediction"], tuple(notes), hashes=hashes)
+
+    def _places(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
+        """Where each value of a mask stands in the table's labels, or among the parts of labels that overlap.
+
+        The values of a reference that count nowhere become `IGNORED`.
+        """
+        found = self._labelled(case, kind, mask)
+        return {**found, **dict.fromkeys(self.meaning.ignored, IGNORED)} if kind == "reference" else found
+
+    def _labelled(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
+        if self.meaning.labels is not None:
+            return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
+        places = {name: place for place, name in enumerate(self.labels, start=1)}
+        values = values_of(mask.array) - self.meaning.ignored
+        found = original_values(self.meaning.of_values(values)) if values else {}
+        names = {value: self.meaning.names.get(value, str(value)) for value in found}
+        return {value: places[name] for value, name in names.items() if name in places}
+
+
+@dataclass(frozen=True)
+class _PredictedCases:
+    """Reads masks without references, with what stands in their `.json`."""
+
+    masks: Mapping[str, Path]
+    sidecars: Mapping[str, Mapping[str, Any]]
+    images: Mapping[str, Sequence[VolumeLike]]
+
+    @property
+    def label_map(self) -> LabelMap | None:
+        """The labels of the first sidecar that names any."""
+        for sidecar in self.sidecars.values():
+            if "labels" in sidecar:
+                return LabelMap.from_json(sidecar["labels"])
+        return None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        found = self.label_map
+        return found.names if found is not None else ("mask",)
+
+    def rows(self) -> list[PredictedCase]:
+        """What the `.json` beside each mask says, in the order of the ids."""
+        rows = []
+        for case in sorted(self.masks):
+            sidecar = self.sidecars[case]
+            volumes, flags = sidecar.get("volumes_ml"), sidecar.get("flags")
+            if not isinstance(volumes, dict):
+                volumes, flags = self._measured(case), flags or []
+            numbers = {str(name): float(value) for name, value in volumes.items() if isinstance(value, int | float)}
+            rows.append(PredictedCase(case, numbers, tuple(map(str, flags if isinstance(flags, list) else []))))
+        return rows
+
+    def _measured(self, case: str) -> dict[str, float]:
+        """Volumes of a mask that comes without a `.json`."""
+        try:
+            mask = read_mask(self.masks[case])
+        except MedfcnError:
+            return {}
+        placed, labels = _as_places(mask, self._places(mask)).array, self.label_map
+        held = [[1]] if labels is None else parts_of_labels(labels)
+        return {
+            name: float(np.count_nonzero(is_any_of(placed, parts)) * mask.voxel_ml)
+            for name, parts in zip(self.labels, held, strict=True)
+        }
+
+    def _places(self, mask: Volume) -> Mapping[int, int]:
+        labels = self.label_map
+        return dict.fromkeys(values_of(mask.array), 1) if labels is None else written_values(labels)
+
+    def read(self, case: str) -> CaseVolumes:
+        notes: list[str] = []
+        hashes: dict[str, str] = {}
+        prediction = None
+        try:
+            mask = read_mask(self.masks[case])
+            _note_hash(hashes, "prediction", mask)
+            prediction = _as_places(mask, self._places(mask))
+        except MedfcnError as error:
+            notes.append(f"the prediction is not shown: {error}")
+        image = _shown_image(self.images, case, notes, hashes)
+        return CaseVolumes(image, None, prediction, tuple(notes), has_reference=False, hashes=hashes)

@@ -1,0 +1,166 @@
+"""NRRD and MetaImage files, through SimpleITK.
+
+SimpleITK fills what a cut-off file lacks with zeros and says nothing (2.5.7). So the text header is read here
+first: shape, type and grid must be stated, and the bytes that follow must be exactly as many as that makes.
+SimpleITK then reads the voxels, and must find the same grid.
+"""
+
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import GeometryError, VolumeError
+from medfcn.files import sha256_of
+from medfcn.text import shown
+from medfcn.volumes.formats.metaimage import parse_metaimage
+from medfcn.volumes.formats.nrrd import parse_nrrd
+from medfcn.volumes.formats.scaling import finite
+from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.streams import (
+    CHUNK,
+    LARGEST_RATIO,
+    ByteSource,
+    crc32,
+    gzip_reader,
+    joint_hash,
+    stream_errors,
+)
+from medfcn.volumes.formats.text_header import TextHeader
+from medfcn.volumes.geometry import Affine, checked_affine, corner_displacement_voxels
+from medfcn.volumes.names import extension_of, stem_of
+from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.volume import Volume
+
+LARGEST_HEADER = 1 << 20
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_other(path: str | os.PathLike[str], *, options: ReadOptions) -> Volume:
+    """Read a `.nrrd`, `.nhdr`, `.mha` or `.mhd` file, or refuse it in one line.
+
+    Raises:
+        MissingFileError: It, or the file with its voxels, is not there.
+        VolumeError: It is cut off, too long, not a 3D image of numbers, or of a kind that is not read.
+        GeometryError: Its grid is not stated or broken.
+    """
+    given, name = Path(path), shown(path)
+    with ByteSource(given) as source:
+        raw = source.read(LARGEST_HEADER)
+        if source.is_gzip:
+            raise VolumeError(f"{name}: named {extension_of(given)} but is gzip data; unpack it first")
+    if not raw:
+        raise VolumeError(f"{name}: {describe_bytes(raw)}")
+    parse = parse_nrrd if extension_of(given) in (".nrrd", ".nhdr") else parse_metaimage
+    header = parse(given, raw)
+    checksum = _checksum(header, name, options.max_bytes)
+    affine = header.affine
+    notes: tuple[str, ...] = ()
+    if affine is None:
+        if not options.assume_grid:
+            raise GeometryError(
+                f"{name}: the header does not say how the grid lies in the patient; re-export the file, "
+                "or pass --assume-grid to believe what SimpleITK assumes"
+            )
+        notes = ("grid not stated: the file format's default assumed",)
+    array, found = _read_with_simpleitk(given, name)
+    # SimpleITK 2.5.7 gives noise, without an error, for a zlib stream whose CompressedDataSize is absent.
+    if array.shape != header.shape or _checksum_of(array, header.voxel_type) != checksum:
+        raise VolumeError(
+            f"{name}: SimpleITK reads other voxels ({array.dtype} {array.shape}) than the header "
+            "describes; convert it to .nii.gz"
+        )
+    if affine is None:
+        affine = checked_affine(found, name=name)
+    elif not corner_displacement_voxels(affine, found, header.shape) < 1e-3:
+        raise GeometryError(
+            f"{name}: SimpleITK places the grid elsewhere than the header says; convert it to .nii.gz"
+        )
+    mended, more = finite(array, name, options)
+    digest = sha256_of(given)
+    if header.voxel_path != given:
+        digest = joint_hash(digest, sha256_of(header.voxel_path))
+    return Volume(mended, affine, name=stem_of(given), sha256=digest, notes=notes + more)
+
+
+def _read_with_simpleitk(path: Path, name: str) -> tuple[NDArray[Any], Affine]:
+    """Voxels `(I, J, K)` and the affine to RAS+ that SimpleITK makes of a file."""
+    import SimpleITK
+
+    library: Any = SimpleITK
+    try:
+        image = library.ReadImage(os.fspath(path))
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
+        raise VolumeError(f"{name}: SimpleITK cannot read it ({last}); convert it") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise VolumeError(f"{name}: not a 3D image of single numbers; export it as one")
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return library.GetArrayFromImage(image).T, _LPS_TO_RAS @ affine
+
+
+def _checksum(header: TextHeader, name: str, max_bytes: int) -> int:
+    """The CRC of the voxel bytes, of which there must be exactly as many as the header says."""
+    expected = math.prod(header.shape) * header.voxel_type.itemsize
+    if expected > max_bytes:
+        raise VolumeError(
+            f"{name}: the header describes {expected} bytes, more than the limit of {max_bytes}; "
+            f"pass --max-bytes {expected} if that is right"
+        )
+    with ByteSource(header.voxel_path) as source:
+        stored = source.file_size - header.voxel_offset
+    count, checksum = 0, 0
+    possible = expected <= LARGEST_RATIO * max(stored, 0) + 1024 if header.compression else stored == expected
+    if not possible:
+        count = stored
+    else:
+        try:
+            for part in _voxel_bytes(header):
+                count += len(part)
+                checksum = crc32(part, checksum)
+                if count > expected:
+                    break
+        except stream_errors() as error:
+            raise VolumeError(
+                f"{name}: its compressed voxels are cut off or damaged after {count} bytes; copy or download it again"
+            ) from error
+    if count != expected:
+        raise VolumeError(
+            f"{name}: the header describes {expected} bytes of voxels and {shown(header.voxel_path)} holds "
+            f"{'more' if count > expected else count}; the file is cut off or its sizes are wrong, "
+            "copy or re-export it"
+        )
+    return checksum
+
+
+def _voxel_bytes(header: TextHeader) -> Iterator[bytes]:
+    """The voxel bytes, uncompressed, to their end; surplus after a zlib stream counts."""
+    with header.voxel_path.open("rb") as file:
+        file.seek(header.voxel_offset)
+        if header.compression != "zlib":
+            stream = gzip_reader(file) if header.compression == "gzip" else file
+            while part := stream.read(CHUNK):
+                yield part
+            return
+        unpacker = zlib.decompressobj()
+        while not unpacker.eof:
+            packed = unpacker.unconsumed_tail or file.read(CHUNK)
+            if not packed:
+                raise EOFError
+            yield unpacker.decompress(packed, CHUNK)
+        yield unpacker.unused_data or file.read(1)
+
+
+def _checksum_of(array: NDArray[Any], voxel_type: np.dtype[Any]) -> int:
+    """The CRC of voxels as a file holds them."""
+    checksum = 0
+    for k in range(array.shape[2]):
+        checksum = crc32(array[:, :, k].astype(voxel_type).tobytes(order="F"), checksum)
+    return checksum

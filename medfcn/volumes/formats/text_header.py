@@ -1,0 +1,67 @@
+"""What the text headers of NRRD and MetaImage files have in common."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.errors import GeometryError, VolumeError
+from medfcn.text import shown
+from medfcn.volumes.geometry import Affine, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class TextHeader:
+    """What a NRRD or MetaImage header says."""
+
+    shape: Shape
+    voxel_type: np.dtype[Any]
+    """With the byte order of the file."""
+    affine: Affine | None
+    """To RAS+ millimetres; None where the header does not say."""
+    voxel_path: Path
+    voxel_offset: int
+    """Where the voxels begin in that file."""
+    compression: str
+    """`""`, `"gzip"` or `"zlib"`."""
+
+
+def voxel_file(header: Path, text: str) -> Path:
+    """The file that a detached header names; it must lie beside it.
+
+    Raises:
+        VolumeError: The name leads elsewhere, or stands for several files.
+    """
+    name = text.strip()
+    if not name or "/" in name or "\\" in name or "\0" in name or "%" in name or name.split()[0] in ("LIST", "LOCAL"):
+        raise VolumeError(f"{shown(header)}: its voxels are in {name!r}; expected one file beside it")
+    return header.with_name(name)
+
+
+def three_positive(numbers: list[str], *, name: str, field: str) -> Shape:
+    """Three sizes of a volume.
+
+    Raises:
+        VolumeError: There are more or fewer, or one is not a positive whole number.
+    """
+    if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) < 10 and int(n) > 0 for n in numbers):
+        shown_numbers = " ".join(numbers)
+        raise VolumeError(f"{name}: {field} is {shown_numbers!r}; expected three positive sizes; export it as 3D")
+    return int(numbers[0]), int(numbers[1]), int(numbers[2])
+
+
+def numbers_of(text: str, count: int, *, name: str, field: str) -> NDArray[np.float64]:
+    """Some numbers in a text, separated by blanks.
+
+    Raises:
+        GeometryError: There are not that many, or they are no numbers.
+    """
+    try:
+        numbers = np.array([float(part) for part in text.split()])
+    except ValueError:
+        numbers = np.array([])
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise GeometryError(f"{name}: {field} is {text!r}; expected {count} numbers; re-export it")
+    return numbers

@@ -1,0 +1,260 @@
+"""`check` sees what is wrong with a dataset, says it with a code, and repeats nothing of a header's text."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medfcn.datasets import CheckReport, check_dataset, find_dataset
+from medfcn.files import write_json
+from medfcn.labels import LabelMap
+from medfcn.volumes.privacy import looks_personal, personal_text_fields
+from tests.volumes.hostile import BODY, GOOD, VOXELS, good, put
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+
+
+def image(seed: int = 0) -> bytes:
+    return good(voxels=np.random.default_rng(seed).integers(0, 100, VOXELS.shape).astype(np.int16))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three good cases."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        (tmp_path / "images" / f"case_{number}.nii").write_bytes(image(number))
+        (tmp_path / "labels" / f"case_{number}.nii").write_bytes(GOOD)
+    return tmp_path
+
+
+def codes(report: CheckReport, case: str = "case_1") -> set[str]:
+    return {problem.code for problem in report.problems if problem.case == case}
+
+
+def test_a_good_dataset_has_no_problems(root: Path) -> None:
+    report = check_dataset(find_dataset(root))
+    assert report.problems == ()
+    assert report.bad_cases == frozenset()
+    facts = report.cases[0]
+    assert facts.images[0].shape == (6, 5, 4)
+    assert facts.images[0].file == "images/case_0.nii"
+    assert facts.label is not None
+    expected = {value: int((value == VOXELS).sum()) for value in range(1, 5)}
+    assert facts.label.voxels == expected
+    assert facts.label.ml[1] == pytest.approx(expected[1] * 1.5 * 2 * 3 / 1000)
+    assert "0 errors, 0 warnings" in report.to_text()
+
+
+def test_the_report_is_the_same_for_any_number_of_threads(root: Path) -> None:
+    (root / "images" / "case_1.nii").write_bytes(GOOD[:-1])
+    steps: list[tuple[int, int]] = []
+    first = check_dataset(find_dataset(root), threads=1, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert first == check_dataset(find_dataset(root), threads=3)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "code", "severity"),
+    [
+        ("images", GOOD[:-1], "FILE_CUT_OFF", "error"),
+        ("images", good(voxels=np.full((6, 5, 4), 7, dtype=np.int16)), "IMAGE_CONSTANT", "error"),
+        ("images", put(image(9), "xyzt_units", 0), "READ_NOTE", "warning"),
+        ("images", good(voxels=VOXELS[:, :, :3]), "LABEL_SHAPE_DIFFERS", "error"),
+        ("labels", good(voxels=VOXELS[:, :3]), "LABEL_SHAPE_DIFFERS", "error"),
+        ("labels", put(put(GOOD, "sform_code", 0), "qoffset", -9.0), "LABEL_GRID_DIFFERS", "error"),
+        ("labels", put(put(GOOD, "sform_code", 0), "qoffset", -10.7), "LABEL_GRID_NEAR", "warning"),
+        ("labels", put(put(GOOD, "sform_code", 0), "qoffset", -10.97), "", ""),
+        ("labels", good(code=16, voxels=VOXELS * np.float32(0.9999)), "LABEL_ROUNDED", "warning"),
+        ("labels", good(code=16, voxels=VOXELS * np.float32(0.5)), "LABEL_VALUES", "error"),
+        ("labels", good(voxels=VOXELS * 0), "LABEL_EMPTY", "warning"),
+        ("labels", good(voxels=VOXELS * -1), "LABEL_VALUES", "error"),
+        ("images", put(image(9), "descrip", b"DOE^JANE"), "HEADER_TEXT", "warning"),
+    ],
+)
+def test_each_problem_has_its_code(root: Path, file: str, content: bytes, code: str, severity: str) -> None:
+    (root / file / "case_1.nii").write_bytes(content)
+    report = check_dataset(find_dataset(root))
+    found = [problem for problem in report.problems if problem.case == "case_1"]
+    assert [(problem.code, problem.severity) for problem in found] == ([(code, severity)] if code else [])
+    assert report.bad_cases == (frozenset({"case_1"}) if severity == "error" else frozenset())
+    for problem in found:
+        assert problem.file.startswith(("images/", "labels/"))
+        assert problem.found
+        assert str(root) not in problem.line
+
+
+def test_what_is_missing_stands_beside_all_other_problems(root: Path) -> None:
+    (root / "labels" / "case_0.nii").unlink()
+    (root / "images" / "case_0.nii").write_bytes(GOOD[:-1])
+    (root / "images" / "case_2.nii").write_bytes(GOOD[:-1])
+    steps: list[tuple[int, int]] = []
+    good: list[str] = []
+    report = check_dataset(
+        find_dataset(root),
+        progress=lambda done, total: steps.append((done, total)),
+        each=lambda case, images, mask: good.append(case.id),
+    )
+    assert [(problem.code, problem.case) for problem in report.errors] == [
+        ("LABEL_MISSING", "case_0"),
+        ("FILE_CUT_OFF", "case_0"),
+        ("FILE_CUT_OFF", "case_2"),
+    ]
+    assert report.bad_cases == {"case_0", "case_2"}
+    assert good == ["case_1"]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert [case.id for case in report.cases] == ["case_0", "case_1", "case_2"]
+    line = "error LABEL_MISSING images/case_0.nii: no label of that name in labels/; add labels/case_0.nii.gz"
+    assert line in report.to_text()
+    assert report.to_json()["problems"][0]["code"] == "LABEL_MISSING"
+
+
+def test_a_case_that_lacks_a_file_is_never_called_good(root: Path) -> None:
+    """Its files may all be sound."""
+    (root / "labels" / "case_0.nii").unlink()
+    (root / "images" / "case_2.nii").unlink()
+    good: list[str] = []
+    check_dataset(find_dataset(root), each=lambda case, images, mask: good.append(case.id))
+    assert good == ["case_1"]
+
+
+def test_names_that_no_label_has(root: Path) -> None:
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1,ghost=9"))
+    assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_ABSENT", "warning")]
+    assert report.problems[0].found == "no case has ghost=9; the masks hold 1, 2, 3, 4"
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+9+7,b=2+3"))
+    assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_VALUE_ABSENT", "warning")]
+    assert report.problems[0].found == "no case has values 9, 7 of a=1+9+7; the masks hold 1, 2, 3, 4"
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("ghost=9"))
+    assert [problem.code for problem in report.errors] == ["LABELS_EMPTY"]
+    assert report.errors[0].found == "no case has a voxel of the labels asked for, ghost=9; the masks hold 1, 2, 3, 4"
+    (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2}}')
+    report = check_dataset(find_dataset(root))
+    assert {problem.code for problem in report.errors} == {"LABEL_VALUES"}
+    assert "unexpected label values 3, 4" in report.errors[0].found
+
+
+def test_ignored_voxels_are_counted_apart(root: Path) -> None:
+    """Four labels lie in the good mask; two of them are ignored here."""
+    (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4}}')
+    counts = {value: int((value == VOXELS).sum()) for value in range(1, 5)}
+    for text, ignored in (("", (4,)), ("a=1+2+3", (4,)), ("a=1,ignore=3+4", (3, 4))):
+        report = check_dataset(find_dataset(root), labels=LabelMap.parse(text) if text else None)
+        assert report.problems == ()
+        assert report.ignored == ignored
+        facts = report.cases[0].label
+        assert facts is not None
+        assert facts.voxels == {value: count for value, count in counts.items() if value not in ignored}
+        assert facts.ignored_voxels == sum(counts[value] for value in ignored)
+        assert f"ignored: {facts.ignored_voxels}" in report.to_text()
+        assert f"(ignored: {', '.join(map(str, ignored))})" in report.to_text()
+
+
+def test_a_label_of_nothing_but_ignored_voxels_is_empty(root: Path) -> None:
+    (root / "labels" / "case_1.nii").write_bytes(good(voxels=(VOXELS > 0) * np.int16(4)))
+    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+2+3,ignore=4"))
+    assert [(problem.code, problem.case) for problem in report.problems] == [("LABEL_EMPTY", "case_1")]
+
+
+def test_channels_on_another_grid_are_errors(root: Path) -> None:
+    for number in range(3):
+        old = root / "images" / f"case_{number}.nii"
+        shutil.copy(old, root / "images" / f"case_{number}_0000.nii")
+        old.unlink()
+        moved = put(put(image(10 + number), "sform_code", 0), "qoffset", -11.0 + 3.0 * (number == 1))
+        (root / "images" / f"case_{number}_0001.nii").write_bytes(moved)
+    report = check_dataset(find_dataset(root))
+    assert [(problem.code, problem.case) for problem in report.errors] == [("CHANNEL_GRID_DIFFERS", "case_1")]
+    assert "3 mm" in report.errors[0].found
+
+
+def test_the_same_voxels_twice_are_an_error_between_groups(root: Path) -> None:
+    """Another header and another compression do not hide them."""
+    (root / "images" / "case_2.nii").write_bytes(put(image(0), "descrip", b"another text"))
+    report = check_dataset(find_dataset(root))
+    assert [(problem.code, problem.case) for problem in report.errors] == [("IMAGE_DUPLICATE", "case_2")]
+    assert "images/case_0.nii" in report.errors[0].found
+    (root / "groups.csv").write_text("id,group\ncase_0,P\ncase_1,Q\ncase_2,P\n")
+    report = check_dataset(find_dataset(root, groups=root / "groups.csv"))
+    assert [problem.severity for problem in report.problems] == ["warning"]
+
+
+def test_what_holds_for_many_files_is_said_once(root: Path) -> None:
+    for number in range(3):
+        (root / "images" / f"case_{number}.nii").write_bytes(put(image(number), "xyzt_units", 0))
+    report = check_dataset(find_dataset(root))
+    assert [problem.found for problem in report.problems] == [
+        "unit of length not stated: millimetres assumed (3 files)"
+    ]
+
+
+def test_the_report_is_json(root: Path, tmp_path: Path) -> None:
+    (root / "labels" / "case_1.nii").write_bytes(good(voxels=VOXELS[:, :3]))
+    report = check_dataset(find_dataset(root))
+    write_json(tmp_path / "report.json", report.to_json())
+    value = json.loads((tmp_path / "report.json").read_text())
+    assert value["errors"] == 1
+    assert value["cases"][1]["label"]["displacement_voxels"] is None
+    assert value["problems"][0]["code"] == "LABEL_SHAPE_DIFFERS"
+    assert str(root) not in json.dumps(report.to_json()) + report.to_text()
+
+
+CANARY = b"DOE^JANE 1974-03-02"
+
+
+def test_patient_text_is_named_and_never_printed(root: Path) -> None:
+    extension = struct.pack("<ii", 32, 6) + CANARY.ljust(24, b"\0")
+    raw = good(extension=extension, voxels=np.arange(120, dtype=np.int16).reshape(VOXELS.shape))
+    for name, width in (("descrip", 80), ("aux_file", 24), ("intent_name", 16)):
+        raw = put(raw, name, CANARY[:width].ljust(width, b"\0"))
+    raw = raw[:14] + CANARY[:18] + raw[32:]  # db_name
+    (root / "images" / "case_1.nii").write_bytes(raw)
+    report = check_dataset(find_dataset(root))
+    problem = next(problem for problem in report.problems if problem.code == "HEADER_TEXT")
+    assert problem.field == "descrip, aux_file, intent_name, db_name, extension 6 (comment)"
+    for text in (report.to_text(), json.dumps(report.to_json()), repr(report)):
+        assert "DOE" not in text
+        assert "1974" not in text
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_extensions_are_searched_in_either_byte_order(order: str, tmp_path: Path) -> None:
+    extension = struct.pack(f"{order}ii", 16, 4) + b"harmless" + struct.pack(f"{order}ii", 32, 2) + bytes(24)
+    (tmp_path / "a.nii").write_bytes(good(order=order, extension=extension))
+    assert personal_text_fields(tmp_path / "a.nii") == ("extension 2 (DICOM)",)
+    (tmp_path / "b.nii").write_bytes(b"nothing of the kind")
+    assert personal_text_fields(tmp_path / "b.nii") == ()
+
+
+def test_what_looks_personal() -> None:
+    for text in (b"DOE^JANE", b"PatientName", b"20240131", b"31.01.1950", b"id: 77", b"MRN 5", b"1234567", b"dob=3"):
+        assert looks_personal(text), text
+    for text in (
+        b"",
+        b"FSL5.0",
+        b"6.0.5:9e026117",
+        b"TE=34;Time=140336.150;phase=1;mb=2",
+        b"spm - 3D normalized",
+        b"none",
+    ):
+        assert not looks_personal(text), text
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
+@pytest.mark.parametrize("name", ["sts_mr_t1", "sts_petct"])
+def test_real_datasets_pass(name: str) -> None:
+    report = check_dataset(find_dataset(SHARED / name), threads=2)
+    assert report.errors == ()
+
+
+def test_a_missing_half_of_a_pair_is_missing(root: Path) -> None:
+    (root / "images" / "case_1.nii").unlink()
+    header = put(put(GOOD, "magic", b"ni1\0"), "vox_offset", 0.0)[:348]
+    (root / "images" / "case_1.hdr").write_bytes(header)
+    assert codes(check_dataset(find_dataset(root))) == {"FILE_MISSING"}
+    (root / "images" / "case_1.img").write_bytes(BODY)
+    assert codes(check_dataset(find_dataset(root))) == set()

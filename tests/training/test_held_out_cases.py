@@ -1,0 +1,207 @@
+"""What a training keeps of its validation cases: only of those, and choosing only where they are not to be scored."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+import medfcn
+from medfcn.cli import main
+from medfcn.config import Settings, override
+from medfcn.datasets import Case
+from medfcn.evaluation import ScoreTable
+from medfcn.evaluation.overlap import count_labels
+from medfcn.evaluation.scores import LabelScores, Status
+from medfcn.inference.card import Card, read_card
+from medfcn.inference.decide import find_positions
+from medfcn.inference.model import Model
+from medfcn.labels import IGNORED, LabelMap
+from medfcn.runs import folder as run_folder
+from medfcn.training.crossvalidation import gather
+from medfcn.training.held_out import dices_by_threshold, judge_unseen
+from medfcn.training.prepare import Prepared, ReadCase, read_case
+from medfcn.training.validate import never_found
+from medfcn.volumes import Volume
+from tests.conftest import draw_ball, write_case
+
+COMMON: dict[str, Any] = {"device": "cpu", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def folded(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Two folds, and the cases that were judged, in order."""
+    judged: list[str] = []
+
+    def look(case: Case, *arguments: Any) -> ReadCase:
+        judged.append(case.id)
+        return read_case(case, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medfcn.training.held_out.read_case", look)
+        run = medfcn.train(balls, tmp_path_factory.mktemp("unseen") / "run", folds=2, steps=60, **COMMON)
+    return run.folder, judged
+
+
+def test_a_fold_is_judged_on_the_cases_it_was_not_trained_on_and_on_no_other(folded: tuple[Path, list[str]]) -> None:
+    folder, judged = folded
+    held: list[str] = []
+    for number in (1, 2):
+        run = folder / f"fold_{number}"
+        table = ScoreTable.from_csv(run / "validation" / "scores.csv")
+        held += table.cases
+        card = read_card(run / "model.json")
+        assert card.unseen is not None
+        dices = [dice for _, dice in card.unseen.labels[0].scores]
+        assert dices == pytest.approx([row.dice for row in table.rows], abs=1e-5)
+        assert len(card.unseen.threshold_dices) == len(table.rows)
+        assert card.threshold is None
+        assert card.unseen.labels[0].absent_share == 0
+    assert judged == held
+    assert sorted(held) == [f"ball_{number}" for number in range(8)]
+
+
+def _blurred(number: int, strength: float) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """An unseen ball in more and more noise."""
+    image, mask = draw_ball(number)
+    noise = np.random.default_rng(1000 + number).normal(0, strength, image.shape)
+    return (image + noise).astype(np.int16), mask
+
+
+def test_the_expected_dice_falls_with_the_true_one_and_the_worst_are_to_be_reviewed(
+    folded: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    for place in range(16):
+        write_case(tmp_path / "new", f"ball_{20 + place}", *_blurred(20 + place, 10.0 * place))
+    done = medfcn.predict(folded[0], tmp_path / "new" / "images", tmp_path / "masks", device="cpu")
+    table = medfcn.evaluate(tmp_path / "masks", tmp_path / "new" / "labels")
+    true = {row.case: row.dice for row in table.rows}
+    expected = {
+        case: next(iter(json.loads((tmp_path / "masks" / f"{case}.json").read_text())["expected_dice"].values()))
+        for case in true
+    }
+    assert spearmanr([expected[case] for case in true], list(true.values())).statistic > 0.8
+    assert done.review is not None
+    assert set(sorted(true, key=lambda case: true[case])[:3]) <= set(done.review)
+    assert "ball_20" not in done.review
+
+
+def test_the_command_says_how_many_are_to_be_reviewed(
+    folded: tuple[Path, list[str]], balls: Path, tmp_path: Path
+) -> None:
+    words = ["predict", folded[0], balls / "images", "-o", tmp_path / "masks", "--device", "cpu"]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.stderr
+    lines = (tmp_path / "masks" / "confidence.csv").read_text().splitlines()[1:]
+    due = sum(line.endswith("True") for line in lines)
+    assert f"{due} of 8 cases to review" in result.stdout
+
+
+@pytest.mark.parametrize("labels", ["organ=1", "whole=1+2,core=2"])
+def test_each_threshold_has_the_dice_of_the_mask_it_gives(labels: str) -> None:
+    names, random = LabelMap.parse(labels), np.random.default_rng(0)
+    count, thresholds = len(names.entries), (0.3, 0.5, 0.6)
+    reference = random.integers(0, count + 1, (6, 7, 8)).astype(np.uint8)
+    reference[0] = IGNORED
+    likely = random.uniform(size=(count, 6, 7, 8)).astype(np.float32)
+    likely[-1] = np.minimum(likely[-1], likely[0])  # so that no core lies outside the whole
+    found = dices_by_threshold(reference, likely, names, thresholds)
+    for threshold, dice in zip(thresholds, found, strict=True):
+        mask = find_positions(likely, threshold, "sigmoid", names.members)
+        counts = count_labels(reference, mask, labels=count, members=names.members)
+        assert dice == pytest.approx(np.mean([item.dice for item in counts]), abs=0.02 if count > 1 else 1e-9)
+    nothing = dices_by_threshold(np.zeros((2, 2, 2), np.uint8), np.zeros((count, 2, 2, 2), np.float32), names, (0.5,))
+    assert nothing.tolist() == [1.0]
+
+
+def _timid(model: Model, prepared: Prepared) -> tuple[Card, Any]:
+    """As `judge_unseen`, of a network whose probabilities are all too low."""
+    model.network.head.bias.data.sub_(2.5)
+    return judge_unseen(model, prepared)
+
+
+@pytest.mark.parametrize("threshold", ["auto", 0.5])
+def test_validation_cases_choose_the_threshold_where_it_helps_and_is_not_set(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: Any
+) -> None:
+    monkeypatch.setattr(run_folder, "judge_unseen", _timid)
+    settings = override(Settings(), "training", validation_share=0.7)
+    settings = override(settings, "prediction", threshold=threshold)
+    run = medfcn.train(balls, tmp_path / "run", settings=settings, steps=60, **COMMON)
+    model = Model.load(run.folder, device="cpu")
+    if threshold == 0.5:
+        assert (model.card.threshold, model.rules.threshold) == (None, 0.5)
+        assert not any("threshold" in note for note in run.validation.notes)
+        return
+    assert model.card.threshold is not None
+    assert model.rules.threshold == model.card.threshold < 0.5
+    assert any(
+        f"and the threshold {model.card.threshold:g} were chosen on these cases" in note
+        for note in run.validation.notes
+    )
+    case = run.validation.cases[0]
+    found = model.predict_case(balls / "images" / f"{case}.nii.gz", keep_probabilities=True)
+    assert found.probabilities is not None
+    kept = medfcn.read_volume(run.folder / "validation" / f"{case}.nii.gz")
+    assert np.array_equal(found.mask.array, kept.array)
+    assert found.mask.array.sum() > (found.probabilities >= 0.5).sum()
+
+
+def _too_timid(model: Model, prepared: Prepared) -> tuple[Card, Any]:
+    """As `judge_unseen`, of a network whose probabilities are all below every threshold."""
+    model.network.head.bias.data.sub_(50.0)
+    return judge_unseen(model, prepared)
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_a_label_that_no_mask_holds_is_told_with_what_to_do(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int | None
+) -> None:
+    monkeypatch.setattr(run_folder, "judge_unseen", _too_timid)
+    words = ["train", balls, "-o", tmp_path / "run", "--labels", "ball=1", "--steps", 2, "--device", "cpu"]
+    words += ["--threads", 1, *(() if folds is None else ("--folds", folds))]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.stderr
+    count = 1 if folds is None else 4
+    line = (
+        f"ball: found in none of the {count} validation cases, of which {count} hold it; train longer, with a larger "
+        "--budget or more --steps"
+    )
+    assert result.stderr.splitlines().count(line) == (folds or 1)
+    told = [line] if folds is None else [f"fold_{number}: {line}" for number in (1, 2)]
+    assert all(each in result.stdout for each in told)
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert all(each in report for each in told)
+
+
+def test_a_label_is_missed_only_where_references_hold_it_and_no_mask_does() -> None:
+    def row(label: str, case: str, status: Status, *, found: int = 0) -> LabelScores:
+        return LabelScores(case, label, status, *[0.0] * 12, false_positives=found)
+
+    rows = [row("a", "1", "prediction_empty"), row("a", "2", "ok", found=1)]
+    rows += [row("b", "1", "prediction_empty"), row("b", "2", "reference_empty", found=1)]
+    rows += [row("c", "1", "both_empty"), row("c", "2", "both_empty")]
+    rows += [row("d", "1", "both_empty"), row("d", "2", "prediction_empty")]
+    (line,) = never_found(ScoreTable(tuple(rows)))
+    assert line.startswith("d: found in none of the 2 validation cases, of which 1 hold it")
+
+
+def test_folds_choose_a_threshold_for_their_mean_alone_and_say_so(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "judge_unseen", _timid)
+    run = medfcn.train(balls, tmp_path / "run", folds=2, steps=60, **COMMON)
+    together = run.load(device="cpu")
+    assert together.rules.threshold < 0.5
+    assert [model.rules.threshold for model in together.models] == [0.5, 0.5]
+    (note,) = [note for note in run.validation.notes if "threshold" in note]
+    assert "their scores here are those with 0.5" in note
+    image: Volume = medfcn.read_volume(balls / "images" / "ball_0.nii.gz")
+    assert together.predict(image).array.sum() > together.models[0].predict(image).array.sum()
+    again = gather(run.folder, 2)
+    assert again is not None
+    assert again.notes == run.validation.notes
