@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.evaluation import evaluate
 from medfcn.files import read_ids, write_csv
@@ -31,6 +31,7 @@ from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
+from medfcn.settings import Settings
 from medfcn.training.distributed import Machine
 from medfcn.training.prepare import Survey, as_planned, leave_out, plan_training, prepare, survey
 from medfcn.training.record import Log

@@ -1,9 +1,8 @@
 """Settings from files: read, overridden, and turned into plain values and back.
 
-What there is to set stands in `medfcn.settings`, whose names can be imported from here too. A TOML file gives
-settings by table (`[training]`, `[augment]` …), the command line and library calls override single ones, and an
-unknown key is an error that names the nearest known one. The resolved settings travel with the weights in
-`model.json`.
+The settings themselves are in `medfcn.settings`. A TOML file sets some by table (`[training]`, `[augment]` …);
+the command line and library calls override single ones. An unknown key is an error that names the nearest known key.
+The resolved settings are stored with the weights in `model.json`.
 
 Example:
     >>> Settings().training.batch_size
@@ -27,41 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medfcn.errors import MissingFileError, SettingsError
-from medfcn.settings import (
-    AugmentSettings,
-    EncoderName,
-    LossName,
-    NetworkSettings,
-    PredictionSettings,
-    Preset,
-    Settings,
-    SliceSettings,
-    TrainingSettings,
-    Upsampling,
-    View,
-    Views,
-)
-
-__all__ = [
-    "AugmentSettings",
-    "EncoderName",
-    "LossName",
-    "NetworkSettings",
-    "PredictionSettings",
-    "Preset",
-    "Settings",
-    "SliceSettings",
-    "TrainingSettings",
-    "Upsampling",
-    "View",
-    "Views",
-    "budget_seconds",
-    "override",
-    "read_settings",
-    "read_tables",
-    "settings_from",
-    "to_tables",
-]
+from medfcn.settings import Settings
 
 
 def read_settings(path: Path | str | None) -> Settings:

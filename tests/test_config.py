@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfcn.config import Settings, budget_seconds, override, read_settings, settings_from, to_tables
+from medfcn.config import budget_seconds, override, read_settings, settings_from, to_tables
 from medfcn.errors import MissingFileError, SettingsError
+from medfcn.settings import Settings
 
 
 def test_settings_survive_json() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import medfcn
-from medfcn.config import NetworkSettings, Settings
 from medfcn.errors import MedfcnError
+from medfcn.settings import NetworkSettings, Settings
 
 
 @pytest.fixture(scope="module")

@@ -81,8 +81,9 @@ def _check_views(text: str) -> object:
 
 def check_preset(name: str) -> object:
     """A design by its name; SettingsError where there is none."""
-    from medfcn.config import Settings, override
+    from medfcn.config import override
     from medfcn.networks.presets import with_preset
+    from medfcn.settings import Settings
 
     return with_preset(override(Settings(), "network", preset=name).network)
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medfcn.config import Settings, settings_from, to_tables
+from medfcn.config import settings_from, to_tables
 from medfcn.errors import MedfcnError, ModelError
 from medfcn.inference.held_out import Unseen
 from medfcn.labels import LabelMap
 from medfcn.networks.fcn import head_of
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 
 CARD_FILE = "model.json"

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.config import View
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import CARD_FILE, Card, read_card
@@ -25,6 +24,7 @@ from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.sliding import MirroredNetwork, Precision, sliding_logits
 from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
 from medfcn.networks.fcn import FCN, Head, channels_last, head_of
+from medfcn.settings import View
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, network_image

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.config import View
+from medfcn.settings import View
 from medfcn.slices.slicing import margin_before, neighbours, slice_volume, stack_slices
 
 Precision = Literal["float32", "bfloat16"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from monai.inferers.inferer import Inferer
 
-from medfcn.config import View
 from medfcn.inference.sliding import Precision, sliding_logits
+from medfcn.settings import View
 
 
 class SlidingVolumeInferer(Inferer):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import ModelError
 from medfcn.networks.fcn import FCN, build_network
+from medfcn.settings import NetworkSettings
 
 _SAME = ("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "normalisation", "negative_slope")
 """Parts that must be those of the run: with others, weights of the same name and shape could mean something else."""

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import SettingsError
 from medfcn.networks.encoders import (
     Encoder,
@@ -30,6 +29,7 @@ from medfcn.networks.fusion import SkipFusion
 from medfcn.networks.presets import with_preset
 from medfcn.networks.resnet import calm_residuals
 from medfcn.networks.upsampling import Upsample
+from medfcn.settings import NetworkSettings
 
 EXPECTED_FOREGROUND = 0.1
 """Share of the pixels that the first logits of a training give to all labels together."""

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.networks.blocks import ConvBlock, normalisation
 from medfcn.networks.upsampling import Upsample
+from medfcn.settings import NetworkSettings
 
 
 class SkipFusion(nn.Module):

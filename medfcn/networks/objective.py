@@ -3,13 +3,13 @@
 import torch
 from torch import nn
 
-from medfcn.config import Settings
 from medfcn.errors import SettingsError
 from medfcn.networks.auxiliary import AuxiliaryLoss
 from medfcn.networks.fcn import head_of
 from medfcn.networks.losses import SegmentationLoss
 from medfcn.networks.shared_batch import SharedBatch
 from medfcn.networks.supervision import Outputs
+from medfcn.settings import Settings
 
 
 class Objective(nn.Module):

@@ -8,8 +8,8 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import SettingsError
+from medfcn.settings import NetworkSettings
 
 _VGG16_WIDTHS = (64, 128, 256, 512, 512)
 _RESNET_WIDTHS = (64, 128, 256, 512)

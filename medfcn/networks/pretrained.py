@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import ModelError
 from medfcn.networks.blocks import ConvBlock
 from medfcn.networks.encoders import VGG16_CONVOLUTIONS, Encoder
 from medfcn.networks.fcn import build_encoder
 from medfcn.networks.presets import PRESETS
 from medfcn.networks.resnet import STAGES
+from medfcn.settings import NetworkSettings
 
 _RGB = 3
 _UNUSED = re.compile(r"(.*\.)?num_batches_tracked|classifier\..*|fc\.(weight|bias)")

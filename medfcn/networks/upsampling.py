@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medfcn.config import Upsampling
+from medfcn.settings import Upsampling
 
 
 def bilinear_kernel(stride: int) -> torch.Tensor:

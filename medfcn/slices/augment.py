@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from medfcn.config import AugmentSettings, View
 from medfcn.labels import IGNORED
+from medfcn.settings import AugmentSettings, View
 from medfcn.slices.slicing import in_plane_axes
 
 _CHANNEL = 0x5EED

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from medfcn.config import Settings, View
 from medfcn.errors import DatasetError, SettingsError
+from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint
 from medfcn.slices.mirrors import choose_mirrors
 from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes

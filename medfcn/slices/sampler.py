@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.config import View
 from medfcn.labels import IGNORED
+from medfcn.settings import View
 from medfcn.slices.slicing import margin_before, neighbours
 from medfcn.slices.store import SliceStore, StoredCase
 

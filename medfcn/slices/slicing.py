@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.config import View
+from medfcn.settings import View
 
 VIEW_AXIS: dict[View, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 """The network-grid axis (R, A, S) that the slices of a view are stacked along."""

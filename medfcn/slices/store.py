@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.config import View
 from medfcn.files import atomic_write
 from medfcn.labels import IGNORED
+from medfcn.settings import View
 
 _FORMAT = 1
 """Raised whenever the same content and settings would be prepared differently."""

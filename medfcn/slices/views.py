@@ -5,8 +5,8 @@ from typing import get_args
 
 import numpy as np
 
-from medfcn.config import View, Views
 from medfcn.errors import SettingsError
+from medfcn.settings import View, Views
 from medfcn.slices.fingerprint import CaseFingerprint
 from medfcn.slices.slicing import VIEW_AXIS
 

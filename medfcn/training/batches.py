@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from medfcn.config import Settings
 from medfcn.errors import TrainingError
 from medfcn.labels import IGNORED
+from medfcn.settings import Settings
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.training.prepare import Prepared

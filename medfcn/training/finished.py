@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medfcn.config import Settings, to_tables
+from medfcn.config import to_tables
 from medfcn.datasets import Dataset
 from medfcn.files import csv_field
 from medfcn.inference.card import CARD_FILE, Card, read_card
 from medfcn.labels import LabelMap
+from medfcn.settings import Settings
 from medfcn.training.identity import require_same
 from medfcn.training.prepare import as_planned
 from medfcn.training.schedule import Length

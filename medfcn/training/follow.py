@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from medfcn.config import Settings
 from medfcn.inference.devices import using_threads
 from medfcn.progress import Silent
 from medfcn.runs.checkpoints import State
 from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Split

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from medfcn.config import Settings, to_tables
+from medfcn.config import to_tables
 from medfcn.errors import TrainingError
 from medfcn.files import write_json
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.training.distributed import Machine, versions
 from medfcn.training.folds import Split

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from medfcn.config import Settings, budget_seconds
+from medfcn.config import budget_seconds
 from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.inference.card import CARD_FILE, read_card
@@ -22,6 +22,7 @@ from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
 from medfcn.runs.folder import STATE_FOLDER, VALIDATION_FOLDER, clear, is_finished, remove_half_written
 from medfcn.runs.lock import locked
 from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import duration
 from medfcn.training.distributed import Machine

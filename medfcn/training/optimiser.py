@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings, TrainingSettings
 from medfcn.networks.fcn import FCN
 from medfcn.networks.supervision import SupervisedFCN
+from medfcn.settings import NetworkSettings, TrainingSettings
 
 USUAL_RATE = 4e-3
 _PLAIN_CHANNELS = 512

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.config import Settings, View, override
+from medfcn.config import override
 from medfcn.datasets import Case, Dataset
 from medfcn.datasets.check import check_dataset
 from medfcn.datasets.check_report import CheckReport
@@ -19,6 +19,7 @@ from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.networks.fcn import head_of
 from medfcn.networks.presets import coarsest_stride
 from medfcn.progress import Progress
+from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
 from medfcn.slices.overlaps import parts_to_native, parts_to_network

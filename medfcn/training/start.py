@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from medfcn.config import NetworkSettings, Settings
 from medfcn.errors import SettingsError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
@@ -19,6 +18,7 @@ from medfcn.networks.fcn import FCN, build_network, head_of
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import encoder_weights, start_encoder
 from medfcn.progress import Progress
+from medfcn.settings import NetworkSettings, Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import shown
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.config import Settings, budget_seconds, override, read_settings
+from medfcn.config import budget_seconds, override, read_settings
 from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
@@ -14,6 +14,7 @@ from medfcn.progress import Progress, Silent
 from medfcn.runs.folder import clear_folds, is_finished, require_free, require_free_or_locked, require_stopped
 from medfcn.runs.lock import locked
 from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.views import parse_views
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from medfcn.config import Settings
 from medfcn.errors import TrainingError, TrainingStoppedError
 from medfcn.inference.card import Card
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
@@ -26,6 +25,7 @@ from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
 from medfcn.runs.checkpoints import Checkpoints, State
 from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
 from medfcn.training.averaging import AveragedWeights
 from medfcn.training.batches import Batches
 from medfcn.training.distributed import Machine, versions

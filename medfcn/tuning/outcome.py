@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.config import Settings, to_tables
+from medfcn.config import to_tables
 from medfcn.errors import TrainingError
 from medfcn.files import atomic_write, write_csv
+from medfcn.settings import Settings
 from medfcn.text import duration
 from medfcn.tuning.folder import BEST_FILE
 from medfcn.tuning.space import Value

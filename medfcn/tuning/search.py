@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medfcn.config import Settings, budget_seconds
+from medfcn.config import budget_seconds
 from medfcn.progress import Progress
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import duration
 from medfcn.training.folds import split_into_folds

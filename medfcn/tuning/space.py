@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medfcn.config import AugmentSettings, Settings, override
+from medfcn.config import override
 from medfcn.errors import SettingsError
+from medfcn.settings import AugmentSettings, Settings
 
 Value = float | int | str
 

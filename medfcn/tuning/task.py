@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from medfcn.config import Settings, override, read_settings, read_tables, to_tables
+from medfcn.config import override, read_settings, read_tables, to_tables
 from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.views import parse_views
 from medfcn.training.optimiser import USUAL_RATE, largest_rate

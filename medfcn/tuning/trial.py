@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from medfcn.config import Settings
 from medfcn.errors import SettingsError, TrainingError, TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.progress import Progress
 from medfcn.runs.folder import is_finished
 from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
 from medfcn.training.crossvalidation import train_folds
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds, Split

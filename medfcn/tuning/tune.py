@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from medfcn.config import Settings
 from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError, TrainingStoppedError
 from medfcn.inference.devices import choose_device
@@ -13,6 +12,7 @@ from medfcn.progress import Progress, Silent
 from medfcn.progress import Task as ProgressTask
 from medfcn.runs.lock import LOCK_FILE, locked
 from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
 from medfcn.training.folds import Folds
 from medfcn.training.prepare import leave_out as without
 from medfcn.training.prepare import survey

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
+from medfcn.settings import Settings
 from medfcn.slices.plan import Intensity, Plan
 
 

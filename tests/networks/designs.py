@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import PRESETS, with_preset
+from medfcn.settings import NetworkSettings
 
 ALL = tuple(PRESETS)
 AUTO_WIDTHS = (16, 32, 64, 128, 256)

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import ModelError
 from medfcn.networks.carry import Carry, choose_carried, label_layers, require_same_parts
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import with_preset
+from medfcn.settings import NetworkSettings
 
 SMALL = {"width": 1 / 32}
 

@@ -8,11 +8,11 @@ import matplotlib
 import pytest
 from matplotlib.patches import Circle, Rectangle
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import OutputExistsError, SettingsError
 from medfcn.networks.describe.drawing import draw_network, network_figure
 from medfcn.networks.describe.summary import NetworkSummary, summarise
 from medfcn.networks.presets import PRESETS
+from medfcn.settings import NetworkSettings
 
 
 def extents(figure: Any) -> list[tuple[str, Any]]:

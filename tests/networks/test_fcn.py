@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.networks.fcn import EXPECTED_FOREGROUND, FCN, build_network, channels_last
 from medfcn.networks.losses import SegmentationLoss
 from medfcn.networks.presets import PRESETS
 from medfcn.networks.upsampling import Upsample, Upsampling, bilinear_kernel
+from medfcn.settings import NetworkSettings
 from tests.networks.designs import lived_in
 
 BOTH: tuple[Upsampling, Upsampling] = ("transposed", "bilinear")

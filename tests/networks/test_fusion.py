@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfcn.config import NetworkSettings, Upsampling
 from medfcn.networks.fusion import SkipFusion
 from medfcn.networks.presets import with_preset
+from medfcn.settings import NetworkSettings, Upsampling
 from tests.networks.designs import noise
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from medfcn.config import NetworkSettings, Settings
 from medfcn.errors import SettingsError
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
@@ -19,6 +18,7 @@ from medfcn.labels import LabelMap
 from medfcn.networks.encoders import FlatLevel
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import PRESETS, coarsest_stride, with_preset
+from medfcn.settings import NetworkSettings, Settings
 from tests.inference.models import tiny_plan
 from tests.networks.designs import ALL, AUTO_WIDTHS, STRIDES, build, lived_in, noise
 

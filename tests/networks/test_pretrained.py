@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import ModelError
 from medfcn.networks.encoders import Encoder
 from medfcn.networks.fcn import build_encoder, build_network
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import convolutional_kernel, encoder_weights, start_encoder
+from medfcn.settings import NetworkSettings
 from tests.networks.torchvision_layout import ResNet, Vgg16, filled
 
 State = dict[str, torch.Tensor]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import SettingsError
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import coarsest_stride, with_preset
+from medfcn.settings import NetworkSettings
 
 
 def _network(stem: int) -> FCN:

@@ -11,13 +11,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import nn
 
-from medfcn.config import NetworkSettings, Upsampling
 from medfcn.errors import SettingsError
 from medfcn.networks.describe.receptive import receptive_field
 from medfcn.networks.describe.summary import NetworkSummary, slice_size, summarise, summarise_presets
 from medfcn.networks.describe.table import network_text, overview_text, short_number
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS
+from medfcn.settings import NetworkSettings, Upsampling
 from medfcn.slices.plan import widths_for
 
 VGG16 = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from medfcn.config import Settings, TrainingSettings
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import Outputs, SupervisedFCN
+from medfcn.settings import Settings, TrainingSettings
 from tests.networks.designs import ALL, STRIDES, build, noise
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from medfcn.config import Upsampling
 from medfcn.networks.upsampling import Upsample, bilinear_kernel
+from medfcn.settings import Upsampling
 from tests.networks.designs import noise
 
 LEARNED: tuple[Upsampling, ...] = ("transposed", "transposed_3x3", "nearest_conv", "dilated")

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfcn.config import AugmentSettings, View
 from medfcn.labels import IGNORED
+from medfcn.settings import AugmentSettings, View
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore

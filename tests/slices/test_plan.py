@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medfcn.config import Settings, View, override
+from medfcn.config import override
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
+from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan, make_plan
 from medfcn.slices.slicing import VIEW_AXIS

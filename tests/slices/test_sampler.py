@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfcn.config import View
 from medfcn.labels import IGNORED
+from medfcn.settings import View
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.store import SliceStore, StoredCase
 from medfcn.slices.views import VIEWS

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medfcn.config import AugmentSettings
 from medfcn.labels import IGNORED, LabelMap
+from medfcn.settings import AugmentSettings
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.components import largest_share
 from medfcn.slices.fingerprint import fingerprint_case

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medfcn.config import View
+from medfcn.settings import View
 from medfcn.slices.slicing import VIEW_AXIS, neighbours, slice_volume, stack_slices
 
 VIEWS = st.sampled_from(sorted(VIEW_AXIS))

@@ -69,7 +69,8 @@ def _say(text: str) -> None:
 
 def _train(order: dict[str, Any]) -> None:
     import medfcn
-    from medfcn.config import Settings, override
+    from medfcn.config import override
+    from medfcn.settings import Settings
 
     settings = override(Settings(), "training", epoch_steps=10, checkpoint_seconds=order.pop("checkpoint_seconds"))
     folder = Path(order["output"])
@@ -79,7 +80,8 @@ def _train(order: dict[str, Any]) -> None:
 
 def _tune(order: dict[str, Any]) -> None:
     import medfcn
-    from medfcn.config import Settings, override
+    from medfcn.config import override
+    from medfcn.settings import Settings
 
     settings = override(Settings(), "training", epoch_steps=10, checkpoint_seconds=0.0)
     resume = Path(order["output"]).exists()

@@ -18,13 +18,13 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from medfcn.cli import main
-from medfcn.config import NetworkSettings, Settings, TrainingSettings
 from medfcn.errors import ProcessError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.supervision import SupervisedFCN
+from medfcn.settings import NetworkSettings, Settings, TrainingSettings
 from medfcn.training.distributed import World, _said
 from tests.training.test_gradients import batch, gradients_of
 from tests.training.together import STEPS, gradient_cases, gradient_of, key_of, train

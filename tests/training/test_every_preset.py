@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import medfcn
-from medfcn.config import NetworkSettings, Settings
 from medfcn.demo import sample_data
 from medfcn.networks.presets import PRESETS
+from medfcn.settings import NetworkSettings, Settings
 
 IN_EVERY_RUN = ("fcn8s", "compact", "resnet18_8s")
 

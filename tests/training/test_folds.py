@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import medfcn
 from medfcn.cli import main
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.datasets import Case
 from medfcn.errors import (
     DatasetError,
@@ -25,6 +25,7 @@ from medfcn.errors import (
     TrainingStoppedError,
 )
 from medfcn.files import sha256_of
+from medfcn.settings import Settings
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
 from medfcn.training.prepare import ReadCase, read_case

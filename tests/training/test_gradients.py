@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import medfcn
-from medfcn.config import NetworkSettings, Settings, TrainingSettings, override
+from medfcn.config import override
 from medfcn.errors import TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import Outputs, SupervisedFCN
+from medfcn.settings import NetworkSettings, Settings, TrainingSettings
 from medfcn.training.gradients import Gradients
 from medfcn.training.trainer import Trainer
 from tests.training.test_resume import StopAfter, Told, last_state

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 
 import medfcn
 from medfcn.cli import main
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.datasets import Case
 from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
@@ -22,6 +22,7 @@ from medfcn.inference.decide import find_positions
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.runs import folder as run_folder
+from medfcn.settings import Settings
 from medfcn.training.crossvalidation import gather
 from medfcn.training.held_out import dices_by_threshold, judge_unseen
 from medfcn.training.prepare import Prepared, ReadCase, read_case

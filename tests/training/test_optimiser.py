@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from medfcn.config import NetworkSettings, TrainingSettings
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.supervision import SupervisedFCN
+from medfcn.settings import NetworkSettings, TrainingSettings
 from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 
 

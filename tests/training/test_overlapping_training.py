@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import medfcn
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError
 from medfcn.evaluation import evaluate
 from medfcn.inference.predict import predict
 from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.progress import Silent
+from medfcn.settings import Settings
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.plan import Plan
 from medfcn.training.prepare import ReadCase, ceiling, plan_training, prepare, survey

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.errors import DatasetError
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Lines, Silent
+from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.training.prepare import ReadCase, Survey, ceiling, plan_training, prepare, survey
 from medfcn.volumes import ReadOptions, Volume

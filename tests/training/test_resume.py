@@ -23,7 +23,7 @@ from click.testing import CliRunner
 
 import medfcn
 from medfcn.cli import main
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.labels import LabelMap
@@ -31,6 +31,7 @@ from medfcn.progress import Lines
 from medfcn.runs.checkpoints import Checkpoints, State
 from medfcn.runs.lock import LOCK_FILE, locked
 from medfcn.runs.stop import Stop, stop_on_signals
+from medfcn.settings import Settings
 from medfcn.training.gradients import Gradients
 from medfcn.training.job import Run
 from medfcn.training.start import Start

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import medfcn
-from medfcn.config import NetworkSettings, Settings, override
+from medfcn.config import override
 from medfcn.errors import MedfcnError, MissingFileError, ModelError, SettingsError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
@@ -20,6 +20,7 @@ from medfcn.labels import LabelMap
 from medfcn.networks.fcn import FCN
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
+from medfcn.settings import NetworkSettings, Settings
 from medfcn.training.start import Start, find_start
 from medfcn.training.train import plan
 from tests.conftest import draw_ball, write_case

@@ -10,10 +10,11 @@ import torch
 from safetensors.numpy import load_file
 
 import medfcn
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.errors import DatasetError, MedfcnError, TrainingError
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import Outputs
+from medfcn.settings import Settings
 from medfcn.training.averaging import AveragedWeights
 from tests.conftest import draw_ball, write_case
 
@@ -132,8 +133,8 @@ def test_a_training_interrupted_before_its_first_step_leaves_nothing(
 
 
 def test_averaged_weights_follow_the_network_and_lag_behind() -> None:
-    from medfcn.config import NetworkSettings
     from medfcn.networks.fcn import build_network
+    from medfcn.settings import NetworkSettings
 
     network = build_network(NetworkSettings(score_channels=2), widths=(2, 4), channels_in=1, label_count=1)
     averaged = AveragedWeights(network, decay=0.9)

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import medfcn
-from medfcn.config import Settings, override
+from medfcn.config import override
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED
+from medfcn.settings import Settings
 from medfcn.slices.views import VIEWS
 from medfcn.training.prepare import ReadCase
 from medfcn.training.view_weights import best_weights, dices_by_weights, simplex

@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 import medfcn
-from medfcn.config import NetworkSettings, Settings, TrainingSettings, override
+from medfcn.config import override
 from medfcn.errors import ProcessError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.labels import IGNORED
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Silent
+from medfcn.settings import NetworkSettings, Settings, TrainingSettings
 from medfcn.training.distributed import ALONE, World, joined
 from medfcn.training.gradients import Gradients
 from medfcn.training.job import Run

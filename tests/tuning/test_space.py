@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from medfcn.config import AugmentSettings, Settings, override, settings_from, to_tables
+from medfcn.config import override, settings_from, to_tables
 from medfcn.errors import SettingsError
+from medfcn.settings import AugmentSettings, Settings
 from medfcn.training.train import plan
 from medfcn.tuning.outcome import settings_toml
 from medfcn.tuning.space import (

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 import medfcn
 from medfcn.cli import main
-from medfcn.config import Settings, override, read_settings, to_tables
+from medfcn.config import override, read_settings, to_tables
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
+from medfcn.settings import Settings
 from medfcn.training.trainer import Trainer
 from medfcn.tuning.outcome import Tuned
 from medfcn.tuning.space import OneOf, Searched

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import with_preset
+from medfcn.settings import NetworkSettings
 
 _THINNEST = 1 / 1024
 """Factor on the channels of the copy: the field does not depend on them."""

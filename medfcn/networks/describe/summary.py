@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from medfcn.config import NetworkSettings
 from medfcn.errors import SettingsError
 from medfcn.networks.describe.receptive import receptive_field
 from medfcn.networks.encoders import FlatLevel
@@ -21,6 +20,7 @@ from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.resnet import BasicBlock, Bottleneck
 from medfcn.networks.upsampling import Upsample
+from medfcn.settings import NetworkSettings
 from medfcn.slices.plan import stem_for, widths_for
 
 Part = Literal["encoder", "score", "fusion", "head", "restore"]
