@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+# A shared machine may take a second for what usually takes a millisecond.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

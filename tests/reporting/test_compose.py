@@ -278,7 +278,7 @@ def test_a_run_whose_card_is_odd_still_has_its_report(dataset, tmp_path, card):
 
 
 def test_the_sample_volumes_have_a_report(tmp_path):
-    sample = Path(__file__).resolve().parents[1] / "sample_data" / "test"
+    sample = Path(__file__).resolve().parents[2] / "sample_data" / "test"
     page = Page(report(sample / "labels", sample, tmp_path / "report.html").read_text("utf-8"))
     assert len(held(page)["page-data"]["cases"]) == 4
     assert active_parts(page) == []
