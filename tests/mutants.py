@@ -25,9 +25,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 GRID = ("tests/slices/test_grid.py", "tests/slices/test_preprocess.py")
-SLICING = ("tests/slices/test_slicing.py", "tests/inference/test_inferer.py")
+SLICING = ("tests/slices/test_slicing.py", "tests/networks/test_sliding.py")
 PREPROCESS = ("tests/slices/test_preprocess.py", "tests/inference/test_model.py")
-INFERER = ("tests/inference/test_inferer.py",)
+INFERER = ("tests/networks/test_sliding.py",)
 MODEL = ("tests/inference/test_model.py",)
 VOLUMES = (
     *("tests/volumes/test_geometry.py", "tests/volumes/test_volume.py", "tests/slices/test_grid.py"),
@@ -199,7 +199,7 @@ MUTANTS = [
         ("every channel is the first", "result[channel] = normalise(values", "result[channel] = normalise(image[0]"),
     ),
     *_in(
-        "inference/sliding.py",
+        "networks/sliding.py",
         INFERER,
         (
             "tile's corner transposed",
@@ -220,19 +220,19 @@ MUTANTS = [
         ),
         (
             "neighbours of the slice before",
-            "neighbours(numbers, count, context)",
-            "neighbours(np.maximum(numbers - 1, 0), count, context)",
+            "neighbours(numbers, count, sliding.context)",
+            "neighbours(np.maximum(numbers - 1, 0), count, sliding.context)",
         ),
         (
             "channels and neighbours mixed",
-            "batch = part[neighbours(numbers, count, context)]",
-            "batch = part[neighbours(numbers, count, context)].swapaxes(1, 2)",
+            "batch = part[neighbours(numbers, count, sliding.context)]",
+            "batch = part[neighbours(numbers, count, sliding.context)].swapaxes(1, 2)",
         ),
         ("tile weights transposed", "edges[0][:, None] * edges[1][None, :]", "edges[1][:, None] * edges[0][None, :]"),
         ("tile weights off centre", "np.arange(size) - (size - 1) / 2", "np.arange(size) - size / 2"),
     ),
     *_in(
-        "inference/sliding.py",
+        "networks/sliding.py",
         MODEL,
         (
             "logits of mirror images not mirrored back",

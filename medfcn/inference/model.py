@@ -21,9 +21,9 @@ from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_ma
 from medfcn.inference.decide import find_positions
 from medfcn.inference.devices import choose_device
 from medfcn.inference.rules import Rules, rules_of
-from medfcn.inference.sliding import MirroredNetwork, Precision, sliding_logits
 from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
 from medfcn.networks.fcn import FCN, Head, channels_last, head_of
+from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.settings import View
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
@@ -232,19 +232,17 @@ class Model(Predictor):
         if use_tta:
             for axis in plan.mirrored(view):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
+        sliding = Sliding(
+            plan.window,
+            context=plan.context,
+            batch_size=prediction.batch_size,
+            tile_overlap=prediction.tile_overlap,
+            device=self.device,
+            precision=self.precision,
+        )
         total: NDArray[np.float32] | None = None
         for axes in mirrors:
-            logits = sliding_logits(
-                image,
-                MirroredNetwork(self.network, axes),
-                view,
-                window=plan.window,
-                context=plan.context,
-                batch_size=prediction.batch_size,
-                tile_overlap=prediction.tile_overlap,
-                device=self.device,
-                precision=self.precision,
-            )
+            logits = sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding)
             part = _foreground(torch.from_numpy(logits), self.head).numpy()
             if not np.isfinite(part).all():
                 raise ModelError("the network gives NaN for this volume; look at its intensities, or train again")

@@ -1,22 +1,20 @@
-"""The sliding-volume inferer as MONAI knows inferers, for networks and loops of one's own.
-
-medfcn itself calls `medfcn.inference.sliding`, because importing MONAI takes longer than the masks of thirty small
-volumes.
-"""
+"""The sliding of a 2D network through volumes as a MONAI `Inferer`, for MONAI training and prediction loops."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from monai.inferers.inferer import Inferer
+from monai.utils import convert_to_dst_type
 
-from medfcn.inference.sliding import Precision, sliding_logits
+from medfcn.networks.sliding import Precision, Sliding, sliding_logits
 from medfcn.settings import View
 
 
 class SlidingVolumeInferer(Inferer):
-    """Slides a 2D network through volumes; see `sliding_logits`.
+    """Slides a 2D network through volumes; see `medfcn.networks.sliding.sliding_logits`.
 
     Args:
         view: The plane of the slices.
@@ -24,8 +22,13 @@ class SlidingVolumeInferer(Inferer):
         context: Slices the network sees at once, odd.
         batch_size: Slices or tiles at once.
         tile_overlap: Share of a tile that its neighbour covers too.
-        device: Where the network is.
+        device: Where the network is; `None` takes the device of the volumes.
         precision: Arithmetic of the network.
+
+    Example:
+        >>> inferer = SlidingVolumeInferer("axial", window=(8, 8))
+        >>> inferer(torch.ones(1, 1, 5, 6, 7), lambda slices: 3 * slices).shape
+        torch.Size([1, 1, 5, 6, 7])
     """
 
     def __init__(
@@ -36,17 +39,13 @@ class SlidingVolumeInferer(Inferer):
         context: int = 1,
         batch_size: int = 32,
         tile_overlap: float = 0.5,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
         self.view = view
-        self.window = window
-        self.context = context
-        self.batch_size = batch_size
-        self.tile_overlap = tile_overlap
-        self.device = torch.device(device)
-        self.precision = precision
+        self.device = device
+        self.sliding = Sliding(window, context, batch_size, tile_overlap, "cpu", precision)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -60,20 +59,12 @@ class SlidingVolumeInferer(Inferer):
             **kwargs: Passed to `network`.
 
         Returns:
-            `(B, K, R, A, S)` float32 logits, on the CPU.
+            `(B, K, R, A, S)` float32 logits on the device of `inputs`, a `MetaTensor` where `inputs` is one.
         """
+        sliding = replace(self.sliding, device=self.device or inputs.device)
         logits = [
-            sliding_logits(
-                volume,
-                lambda slices: network(slices, *args, **kwargs),
-                self.view,
-                window=self.window,
-                context=self.context,
-                batch_size=self.batch_size,
-                tile_overlap=self.tile_overlap,
-                device=self.device,
-                precision=self.precision,
-            )
+            sliding_logits(volume, lambda slices: network(slices, *args, **kwargs), self.view, sliding)
             for volume in inputs.detach().cpu().numpy()
         ]
-        return torch.from_numpy(np.stack(logits))
+        result: torch.Tensor = convert_to_dst_type(torch.from_numpy(np.stack(logits)), inputs, dtype=torch.float32)[0]
+        return result

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.inferers.inferer import Inferer
 
-from medfcn.inference.sliding import gaussian_weights, tile_starts
 from medfcn.monai.inferer import SlidingVolumeInferer
+from medfcn.networks.sliding import gaussian_weights, tile_starts
 from medfcn.settings import View
 from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
 from medfcn.slices.sampler import SliceSampler

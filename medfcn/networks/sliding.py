@@ -1,6 +1,7 @@
 """A volume on the network grid → logits on the same grid, slice by slice."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,39 +15,47 @@ Precision = Literal["float32", "bfloat16"]
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 _WHOLE = 1.25
-"""A slice up to this many times the window goes through in one piece: the network takes any size."""
+"""A slice up to this many times the window goes through in one piece, because the network takes any size."""
 _GAUSSIAN = 8.0
-"""A tile's edge over the standard deviation of its weights, as in nnU-Net (Isensee et al., Nature Methods 2021)."""
+"""Edge of a tile divided by the standard deviation of its weights, as in nnU-Net (Isensee et al., Nature Methods
+2021)."""
 
 
-def sliding_logits(
-    volume: NDArray[np.float32],
-    network: Network,
-    view: View,
-    *,
-    window: tuple[int, int],
-    context: int = 1,
-    batch_size: int = 32,
-    tile_overlap: float = 0.5,
-    device: torch.device | str = "cpu",
-    precision: Precision = "float32",
-) -> NDArray[np.float32]:
-    """Slide a 2D network through a volume.
+@dataclass(frozen=True)
+class Sliding:
+    """How a network is slid through a volume.
 
-    Slices go through in batches. A slice smaller than the training window is laid in the middle of one, as in
-    training: the network knows its border by the zeros around it. One much larger is cut into overlapping tiles,
-    whose logits are blended with Gaussian weights.
-
-    Args:
-        volume: `(C, R, A, S)` on the network grid.
-        network: Maps `(N, C·context, H, W)` slices to `(N, K, H, W)` logits.
-        view: The plane of the slices.
+    Attributes:
         window: `(H, W)` pixels the network was trained on.
         context: Slices the network sees at once, odd.
         batch_size: Slices or tiles at once.
         tile_overlap: Share of a tile that its neighbour covers too.
         device: Where the network is.
         precision: Arithmetic of the network.
+    """
+
+    window: tuple[int, int]
+    context: int = 1
+    batch_size: int = 32
+    tile_overlap: float = 0.5
+    device: torch.device | str = "cpu"
+    precision: Precision = "float32"
+
+
+def sliding_logits(
+    volume: NDArray[np.float32], network: Network, view: View, sliding: Sliding
+) -> NDArray[np.float32]:
+    """Slide a 2D network through a volume.
+
+    Slices go through in batches. A slice that is smaller than the training window is put in the middle of one, as in
+    training: the network recognises the slice's border by the zeros around it. A slice that is much larger is cut
+    into overlapping tiles, whose logits are blended with Gaussian weights.
+
+    Args:
+        volume: `(C, R, A, S)` on the network grid.
+        network: Maps `(N, C·context, H, W)` slices to `(N, K, H, W)` logits.
+        view: The plane of the slices.
+        sliding: Window, batch size, device and so on.
 
     Returns:
         `(K, R, A, S)` logits.
@@ -54,10 +63,13 @@ def sliding_logits(
     Raises:
         ValueError: The volume has no voxels.
     """
+    window, batch_size = sliding.window, sliding.batch_size
     slices, inside = _padded(slice_volume(volume, view), window)
     count, channels, height, width = slices.shape
     tile = tuple(size if size <= _WHOLE * edge else edge for size, edge in zip((height, width), window, strict=True))
-    rows, columns = (tile_starts(size, edge, tile_overlap) for size, edge in zip((height, width), tile, strict=True))
+    rows, columns = (
+        tile_starts(size, edge, sliding.tile_overlap) for size, edge in zip((height, width), tile, strict=True)
+    )
     is_tiled = len(rows) * len(columns) > 1
     weight = gaussian_weights((tile[0], tile[1])) if is_tiled else None
     total: NDArray[np.float32] | None = None
@@ -68,9 +80,9 @@ def sliding_logits(
             part = np.ascontiguousarray(slices[:, :, here[0], here[1]])
             for start in range(0, count, batch_size):
                 numbers = np.arange(start, min(start + batch_size, count))
-                batch = part[neighbours(numbers, count, context)]
-                batch = batch.reshape(len(numbers), context * channels, tile[0], tile[1])
-                logits = _run(batch, network, torch.device(device), precision)
+                batch = part[neighbours(numbers, count, sliding.context)]
+                batch = batch.reshape(len(numbers), sliding.context * channels, tile[0], tile[1])
+                logits = _run(batch, network, sliding)
                 if total is None:
                     total = np.zeros((count, logits.shape[1], height, width), dtype=np.float32)
                 if weight is None:
@@ -88,7 +100,7 @@ def sliding_logits(
 
 
 def _padded(slices: NDArray[np.float32], window: tuple[int, int]) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
-    """`(N, C, H, W)` slices with zeros around them up to the window, and where in it they are."""
+    """`(N, C, H, W)` slices with zeros around them up to the window, and their place in it."""
     size = slices.shape[2:]
     before = [margin_before(length, edge) for length, edge in zip(size, window, strict=True)]
     inside = (slice(before[0], before[0] + size[0]), slice(before[1], before[1] + size[1]))
@@ -100,22 +112,21 @@ def _padded(slices: NDArray[np.float32], window: tuple[int, int]) -> tuple[NDArr
     return padded, inside
 
 
-def _run(
-    batch: NDArray[np.float32], network: Network, device: torch.device, precision: Precision
-) -> NDArray[np.float32]:
+def _run(batch: NDArray[np.float32], network: Network, sliding: Sliding) -> NDArray[np.float32]:
+    device = torch.device(sliding.device)
     tensor = torch.from_numpy(batch).to(device).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=sliding.precision == "bfloat16"):
         logits = network(tensor)
     result: NDArray[np.float32] = logits.float().cpu().numpy()
     return result
 
 
 class MirroredNetwork:
-    """A network that sees its slices mirrored; its logits are mirrored back.
+    """A network that sees mirrored slices, and whose logits are mirrored back.
 
     Args:
         network: Maps `(N, C, H, W)` slices to `(N, K, H, W)` logits.
-        axes: Of the slices' dimensions, those that are mirrored.
+        axes: Dimensions of the slices to mirror.
     """
 
     def __init__(self, network: Network, axes: tuple[int, ...]) -> None:
@@ -130,7 +141,7 @@ class MirroredNetwork:
 
 
 def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
-    """Where tiles begin along one edge: evenly spaced, overlapping at least as wanted, the ends covered.
+    """Start of each tile along one edge: evenly spaced, with at least the wanted overlap, up to both ends.
 
     Example:
         >>> tile_starts(100, 40, 0.5), tile_starts(40, 40, 0.5)
@@ -144,7 +155,7 @@ def tile_starts(size: int, tile: int, overlap: float) -> list[int]:
 
 
 def gaussian_weights(tile: tuple[int, int]) -> NDArray[np.float32]:
-    """`tile`-shaped weights that fall off from the middle, largest 1 and never 0."""
+    """Weights of shape `tile` that fall off from the middle; the largest is 1, and none is 0."""
     edges = []
     for size in tile:
         distance = np.arange(size) - (size - 1) / 2
