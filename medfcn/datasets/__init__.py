@@ -1,7 +1,7 @@
 """Folders, tables and `dataset.json` -> cases; `check` looks at every one of them."""
 
 from medfcn.datasets.cases import Case, Dataset
-from medfcn.datasets.check import check_dataset
+from medfcn.datasets.check import check_cases
 from medfcn.datasets.check_report import CheckReport
 from medfcn.datasets.find import find_dataset, find_inputs, find_masks, require_complete
 from medfcn.datasets.problems import Problem
@@ -11,7 +11,7 @@ __all__ = [
     "CheckReport",
     "Dataset",
     "Problem",
-    "check_dataset",
+    "check_cases",
     "find_dataset",
     "find_inputs",
     "find_masks",

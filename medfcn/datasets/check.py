@@ -5,6 +5,7 @@ look for it, and names the case, the file, the field, what was found and what to
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
+from medfcn.datasets.find import find_dataset
 from medfcn.datasets.problems import Problem, problem_of
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
 from medfcn.labels.label_map import LabelEntry, LabelMap, read_mask
 from medfcn.labels.whole_numbers import label_counts
+from medfcn.progress import Progress, Silent
 from medfcn.volumes.geometry import SAME_GRID_VOXELS
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import ReadOptions
@@ -27,46 +30,97 @@ from medfcn.volumes.privacy import personal_text_fields
 from medfcn.volumes.reading import read_volume
 from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, require_same_grid
 
-Progress = Callable[[int, int], None]
-Visitor = Callable[[Case, tuple[Volume, ...], Volume | None], None]
+Visit = Callable[[Case, tuple[Volume, ...], Volume | None], None]
+"""Called with a case, its images (one a channel) and its mask, while they are in memory; see `check_cases`."""
 
 
-def check_dataset(
+def check(
+    dataset: str | os.PathLike[str],
+    *,
+    labels: str | LabelMap | None = None,
+    groups: str | os.PathLike[str] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    allow_outside: bool = False,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Read every case of a data set as training would, and name every problem.
+
+    Nothing is written. `medfcn check` shows `report.to_text()`, and with `--json` `report.to_json()`.
+
+    Args:
+        dataset: A folder, a `dataset.json` or a table, as `find_dataset` reads it.
+        labels: The labels to look for, such as `hippocampus=1+2`; without them those that the data set names, else
+            every value in the masks.
+        groups: A CSV with the columns `id` and `group`.
+        options: What to opt in to when reading volumes that are otherwise refused.
+        allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
+        progress: Where progress is reported.
+
+    Raises:
+        MissingFileError: The data set is not there.
+        DatasetError: It cannot be read as a data set, or no case is complete.
+        SettingsError: The labels contradict each other.
+    """
+    chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
+    return check_cases(found, labels=chosen, options=options, progress=progress, threads=2)
+
+
+def check_cases(
     dataset: Dataset,
     *,
     labels: LabelMap | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
-    threads: int = 1,
     progress: Progress | None = None,
-    each: Visitor | None = None,
+    visit: Visit | None = None,
+    threads: int = 1,
 ) -> CheckReport:
-    """Read every case and name every problem: what `find_dataset` found missing, then what is in the files.
+    """Read each case once, and name every problem: what `find_dataset` misses, then what is wrong in the files.
 
-    Of an incomplete case the files that are there are read too, so that one look names all there is to mend.
+    The files of an incomplete case are read too, so that one run names everything there is to fix.
+
+    A caller that needs the voxels takes them from this pass instead of reading the files again: `visit` gets each
+    case that has no error of its own, with its images and its mask. The volumes are dropped when `visit` returns, so
+    at most `threads` cases are in memory. The SHA-256 of every file is in the report (`report.cases`). Problems
+    between cases (such as the same image twice) are known only at the end: look at `report.bad_cases` before you use
+    what `visit` collected.
 
     Args:
         dataset: From `find_dataset`.
-        labels: The labels asked for; without it those that the dataset names, else whatever values are found.
-        options: What has been opted in to.
-        threads: How many cases are read at a time.
-        progress: Called with the number of cases done and of all cases.
-        each: Called with every case that has no error, its images and its label (None where it has none), while
-            they are in memory, by whichever thread read them: nothing need be read twice.
+        labels: The labels to look for; without them those that the data set names, else every value in the masks:
+            `visit` then gets masks with any whole numbers, and `report.cases` has the values of each mask.
+        options: What to opt in to when reading.
+        progress: Where progress is reported.
+        visit: See above. Called by the thread that read the case: in the order of the ids with one thread, by
+            several threads at once with more.
+        threads: Number of cases that are read at a time.
 
     Returns:
-        The same report, whatever the number of threads.
+        The same report for any number of threads.
+
+    Example:
+        The largest intensity of each case, with every file read once::
+
+            highest = {}
+
+            def visit(case, images, mask):
+                highest[case.id] = max(image.array.max() for image in images)
+
+            report = check_cases(find_dataset("dataset"), visit=visit)
     """
     labels = dataset.labels if labels is None else labels.ignoring(dataset.ignored)
     ignored = labels.ignored if labels else dataset.ignored
     incomplete = frozenset(case.id for case in dataset.incomplete)
-    checker = _Checker(dataset, labels, options, each, incomplete, ignored)
+    checker = _Checker(dataset, labels, options, visit, incomplete, ignored)
     cases = dataset.all_cases
     results: list[tuple[CaseFacts, list[Problem]]] = []
-    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+    with (
+        (progress or Silent()).task("check", len(cases)) as task,
+        ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
+    ):
         for result in pool.map(checker.case, cases):
             results.append(result)
-            if progress is not None:
-                progress(len(results), len(cases))
+            task.advance()
     facts = tuple(result[0] for result in results)
     problems = [*dataset.problems, *(problem for result in results for problem in result[1])]
     problems += _duplicates(facts) + _across_cases(facts, labels)
@@ -83,7 +137,7 @@ class _Checker:
     dataset: Dataset
     labels: LabelMap | None
     options: ReadOptions
-    each: Visitor | None
+    visit: Visit | None
     incomplete: frozenset[str]
     ignored: tuple[int, ...]
 
@@ -107,8 +161,8 @@ class _Checker:
             if mask is not None:
                 label = self._label_facts(case, case.label, mask, volumes[0] if volumes else None, problems)
         is_good = case.id not in self.incomplete and all(problem.severity != "error" for problem in problems)
-        if self.each is not None and is_good:
-            self.each(case, tuple(volumes), mask)
+        if self.visit is not None and is_good:
+            self.visit(case, tuple(volumes), mask)
         return CaseFacts(case.id, case.group, case.fold, tuple(images), label), problems
 
     def _read(self, case: Case, file: Path, role: str, problems: list[Problem]) -> Volume | None:

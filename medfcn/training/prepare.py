@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.config import override
-from medfcn.datasets import Case, Dataset
-from medfcn.datasets.check import check_dataset
+from medfcn.datasets import Case, Dataset, check_cases
 from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
@@ -140,10 +139,7 @@ def survey(
             )
             hashes[case.id] = (*(image.sha256 for image in images), mask.sha256)
 
-    with progress.task("check", len(dataset.all_cases)) as task:
-        report = check_dataset(
-            dataset, labels=chosen, options=options, progress=lambda done, total: task.advance(), each=note
-        )
+    report = check_cases(dataset, labels=chosen, options=options, progress=progress, visit=note)
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
     bad = {case_id for case_id, _ in problems}

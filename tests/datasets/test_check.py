@@ -1,16 +1,21 @@
 """`check` sees what is wrong with a dataset, says it with a code, and repeats nothing of a header's text."""
 
+import importlib
 import json
 import shutil
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medfcn.datasets import CheckReport, check_dataset, find_dataset
+from medfcn.datasets import Case, CheckReport, check_cases, find_dataset
+from medfcn.datasets.check import check
 from medfcn.files import write_json
-from medfcn.labels import LabelMap
+from medfcn.progress import Silent
+from medfcn.volumes import ReadOptions, Volume, read_volume
 from medfcn.volumes.privacy import looks_personal, personal_text_fields
 from tests.volumes.hostile import BODY, GOOD, VOXELS, good, put
 
@@ -36,8 +41,22 @@ def codes(report: CheckReport, case: str = "case_1") -> set[str]:
     return {problem.code for problem in report.problems if problem.case == case}
 
 
+class Counted(Silent):
+    """Progress that remembers how many of how many cases are done."""
+
+    total = done = 0
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator["Counted"]:
+        self.total = total
+        yield self
+
+    def advance(self, note: str = "") -> None:
+        self.done += 1
+
+
 def test_a_good_dataset_has_no_problems(root: Path) -> None:
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     assert report.problems == ()
     assert report.bad_cases == frozenset()
     facts = report.cases[0]
@@ -52,10 +71,8 @@ def test_a_good_dataset_has_no_problems(root: Path) -> None:
 
 def test_the_report_is_the_same_for_any_number_of_threads(root: Path) -> None:
     (root / "images" / "case_1.nii").write_bytes(GOOD[:-1])
-    steps: list[tuple[int, int]] = []
-    first = check_dataset(find_dataset(root), threads=1, progress=lambda done, total: steps.append((done, total)))
-    assert steps == [(1, 3), (2, 3), (3, 3)]
-    assert first == check_dataset(find_dataset(root), threads=3)
+    first = check_cases(find_dataset(root), threads=1)
+    assert first == check(root) == check_cases(find_dataset(root), threads=3)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_the_report_is_the_same_for_any_number_of_threads(root: Path) -> None:
 )
 def test_each_problem_has_its_code(root: Path, file: str, content: bytes, code: str, severity: str) -> None:
     (root / file / "case_1.nii").write_bytes(content)
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     found = [problem for problem in report.problems if problem.case == "case_1"]
     assert [(problem.code, problem.severity) for problem in found] == ([(code, severity)] if code else [])
     assert report.bad_cases == (frozenset({"case_1"}) if severity == "error" else frozenset())
@@ -92,13 +109,9 @@ def test_what_is_missing_stands_beside_all_other_problems(root: Path) -> None:
     (root / "labels" / "case_0.nii").unlink()
     (root / "images" / "case_0.nii").write_bytes(GOOD[:-1])
     (root / "images" / "case_2.nii").write_bytes(GOOD[:-1])
-    steps: list[tuple[int, int]] = []
+    progress = Counted()
     good: list[str] = []
-    report = check_dataset(
-        find_dataset(root),
-        progress=lambda done, total: steps.append((done, total)),
-        each=lambda case, images, mask: good.append(case.id),
-    )
+    report = check_cases(find_dataset(root), progress=progress, visit=lambda case, images, mask: good.append(case.id))
     assert [(problem.code, problem.case) for problem in report.errors] == [
         ("LABEL_MISSING", "case_0"),
         ("FILE_CUT_OFF", "case_0"),
@@ -106,7 +119,7 @@ def test_what_is_missing_stands_beside_all_other_problems(root: Path) -> None:
     ]
     assert report.bad_cases == {"case_0", "case_2"}
     assert good == ["case_1"]
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert (progress.total, progress.done) == (3, 3)
     assert [case.id for case in report.cases] == ["case_0", "case_1", "case_2"]
     line = "error LABEL_MISSING images/case_0.nii: no label of that name in labels/; add labels/case_0.nii.gz"
     assert line in report.to_text()
@@ -118,22 +131,45 @@ def test_a_case_that_lacks_a_file_is_never_called_good(root: Path) -> None:
     (root / "labels" / "case_0.nii").unlink()
     (root / "images" / "case_2.nii").unlink()
     good: list[str] = []
-    check_dataset(find_dataset(root), each=lambda case, images, mask: good.append(case.id))
+    check_cases(find_dataset(root), visit=lambda case, images, mask: good.append(case.id))
     assert good == ["case_1"]
 
 
+def test_a_visitor_gets_every_good_case_and_no_file_is_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: Path, *, options: ReadOptions) -> Volume:
+        read.append(path.name)
+        return read_volume(path, options=options)
+
+    monkeypatch.setattr(importlib.import_module("medfcn.datasets.check"), "read_volume", counted)
+    seen = {}
+
+    def visit(case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
+        assert mask is not None
+        seen[case.id] = (float(images[0].array.max()), images[0].sha256, mask.sha256)
+
+    report = check_cases(find_dataset(root), visit=visit)
+    assert sorted(read) == ["case_0.nii", "case_1.nii", "case_2.nii"]
+    for case in report.cases:
+        assert case.label is not None
+        assert seen[case.id] == (case.images[0].highest, case.images[0].sha256, case.label.sha256)
+
+
 def test_names_that_no_label_has(root: Path) -> None:
-    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1,ghost=9"))
+    report = check(root, labels="a=1,ghost=9")
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_ABSENT", "warning")]
     assert report.problems[0].found == "no case has ghost=9; the masks hold 1, 2, 3, 4"
-    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+9+7,b=2+3"))
+    report = check(root, labels="a=1+9+7,b=2+3")
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_VALUE_ABSENT", "warning")]
     assert report.problems[0].found == "no case has values 9, 7 of a=1+9+7; the masks hold 1, 2, 3, 4"
-    report = check_dataset(find_dataset(root), labels=LabelMap.parse("ghost=9"))
+    report = check(root, labels="ghost=9")
     assert [problem.code for problem in report.errors] == ["LABELS_EMPTY"]
     assert report.errors[0].found == "no case has a voxel of the labels asked for, ghost=9; the masks hold 1, 2, 3, 4"
     (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2}}')
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     assert {problem.code for problem in report.errors} == {"LABEL_VALUES"}
     assert "unexpected label values 3, 4" in report.errors[0].found
 
@@ -143,7 +179,7 @@ def test_ignored_voxels_are_counted_apart(root: Path) -> None:
     (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2, "c": 3, "ignore": 4}}')
     counts = {value: int((value == VOXELS).sum()) for value in range(1, 5)}
     for text, ignored in (("", (4,)), ("a=1+2+3", (4,)), ("a=1,ignore=3+4", (3, 4))):
-        report = check_dataset(find_dataset(root), labels=LabelMap.parse(text) if text else None)
+        report = check(root, labels=text or None)
         assert report.problems == ()
         assert report.ignored == ignored
         facts = report.cases[0].label
@@ -156,7 +192,7 @@ def test_ignored_voxels_are_counted_apart(root: Path) -> None:
 
 def test_a_label_of_nothing_but_ignored_voxels_is_empty(root: Path) -> None:
     (root / "labels" / "case_1.nii").write_bytes(good(voxels=(VOXELS > 0) * np.int16(4)))
-    report = check_dataset(find_dataset(root), labels=LabelMap.parse("a=1+2+3,ignore=4"))
+    report = check(root, labels="a=1+2+3,ignore=4")
     assert [(problem.code, problem.case) for problem in report.problems] == [("LABEL_EMPTY", "case_1")]
 
 
@@ -167,7 +203,7 @@ def test_channels_on_another_grid_are_errors(root: Path) -> None:
         old.unlink()
         moved = put(put(image(10 + number), "sform_code", 0), "qoffset", -11.0 + 3.0 * (number == 1))
         (root / "images" / f"case_{number}_0001.nii").write_bytes(moved)
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     assert [(problem.code, problem.case) for problem in report.errors] == [("CHANNEL_GRID_DIFFERS", "case_1")]
     assert "3 mm" in report.errors[0].found
 
@@ -175,18 +211,18 @@ def test_channels_on_another_grid_are_errors(root: Path) -> None:
 def test_the_same_voxels_twice_are_an_error_between_groups(root: Path) -> None:
     """Another header and another compression do not hide them."""
     (root / "images" / "case_2.nii").write_bytes(put(image(0), "descrip", b"another text"))
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     assert [(problem.code, problem.case) for problem in report.errors] == [("IMAGE_DUPLICATE", "case_2")]
     assert "images/case_0.nii" in report.errors[0].found
     (root / "groups.csv").write_text("id,group\ncase_0,P\ncase_1,Q\ncase_2,P\n")
-    report = check_dataset(find_dataset(root, groups=root / "groups.csv"))
+    report = check(root, groups=root / "groups.csv")
     assert [problem.severity for problem in report.problems] == ["warning"]
 
 
 def test_what_holds_for_many_files_is_said_once(root: Path) -> None:
     for number in range(3):
         (root / "images" / f"case_{number}.nii").write_bytes(put(image(number), "xyzt_units", 0))
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     assert [problem.found for problem in report.problems] == [
         "unit of length not stated: millimetres assumed (3 files)"
     ]
@@ -194,7 +230,7 @@ def test_what_holds_for_many_files_is_said_once(root: Path) -> None:
 
 def test_the_report_is_json(root: Path, tmp_path: Path) -> None:
     (root / "labels" / "case_1.nii").write_bytes(good(voxels=VOXELS[:, :3]))
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     write_json(tmp_path / "report.json", report.to_json())
     value = json.loads((tmp_path / "report.json").read_text())
     assert value["errors"] == 1
@@ -213,7 +249,7 @@ def test_patient_text_is_named_and_never_printed(root: Path) -> None:
         raw = put(raw, name, CANARY[:width].ljust(width, b"\0"))
     raw = raw[:14] + CANARY[:18] + raw[32:]  # db_name
     (root / "images" / "case_1.nii").write_bytes(raw)
-    report = check_dataset(find_dataset(root))
+    report = check(root)
     problem = next(problem for problem in report.problems if problem.code == "HEADER_TEXT")
     assert problem.field == "descrip, aux_file, intent_name, db_name, extension 6 (comment)"
     for text in (report.to_text(), json.dumps(report.to_json()), repr(report)):
@@ -247,7 +283,7 @@ def test_what_looks_personal() -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
 @pytest.mark.parametrize("name", ["sts_mr_t1", "sts_petct"])
 def test_real_datasets_pass(name: str) -> None:
-    report = check_dataset(find_dataset(SHARED / name), threads=2)
+    report = check(SHARED / name)
     assert report.errors == ()
 
 
@@ -255,6 +291,6 @@ def test_a_missing_half_of_a_pair_is_missing(root: Path) -> None:
     (root / "images" / "case_1.nii").unlink()
     header = put(put(GOOD, "magic", b"ni1\0"), "vox_offset", 0.0)[:348]
     (root / "images" / "case_1.hdr").write_bytes(header)
-    assert codes(check_dataset(find_dataset(root))) == {"FILE_MISSING"}
+    assert codes(check(root)) == {"FILE_MISSING"}
     (root / "images" / "case_1.img").write_bytes(BODY)
-    assert codes(check_dataset(find_dataset(root))) == set()
+    assert codes(check(root)) == set()

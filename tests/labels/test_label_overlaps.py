@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from medfcn.datasets import check_dataset, find_dataset
+from medfcn.datasets import check_cases, find_dataset
 from medfcn.datasets.layouts import label_regions
 from medfcn.errors import DatasetError, LabelError, SettingsError
 from medfcn.labels import IGNORED, LabelMap
@@ -108,7 +108,7 @@ def test_regions_of_nnunet_are_labels_that_overlap(tmp_path: Path) -> None:
     labels = dataset.labels
     assert labels is not None
     assert labels.entries == LabelMap.parse(NESTED).entries
-    assert check_dataset(dataset).label_names == ("whole", "core", "enhancing")
+    assert check_cases(dataset).label_names == ("whole", "core", "enhancing")
     with pytest.raises(LabelError, match="unexpected label values 4"):
         labels.encode(draw_nested(0)[1] + 1, name="case")
 

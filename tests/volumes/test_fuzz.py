@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from medfcn.datasets import Dataset, check_dataset, find_dataset, find_inputs, find_masks
+from medfcn.datasets import Dataset, check_cases, find_dataset, find_inputs, find_masks
 from medfcn.errors import MedfcnError
 from medfcn.labels import read_mask
 from medfcn.volumes import ReadOptions, read_volume
@@ -74,7 +74,7 @@ def require_told(dataset: Dataset) -> None:
     assert dataset.cases
     assert {case.id for case in dataset.incomplete} == {problem.case for problem in dataset.problems}
     assert not {case.id for case in dataset.cases} & {case.id for case in dataset.incomplete}
-    report = check_dataset(dataset)
+    report = check_cases(dataset)
     assert set(dataset.problems) <= set(report.errors)
     for problem in report.problems:
         assert problem.line.isprintable(), repr(problem.line)

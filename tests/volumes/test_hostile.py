@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from medfcn.datasets import check_dataset, find_dataset
+from medfcn.datasets import check_cases, find_dataset
 from medfcn.datasets.problems import problem_of
 from medfcn.errors import GeometryError, GeometryMismatchError, LabelError, MedfcnError, MissingFileError, VolumeError
 from medfcn.labels import LabelMap, read_mask
@@ -134,7 +134,7 @@ def test_hostile_dataset_is_checked_to_its_end(tmp_path: Path) -> None:
             (tmp_path / mine / f"{name}{extension}").write_bytes(content)
             (tmp_path / partner / f"{name}.nii").write_bytes(GOOD)
             expected[name] = hostile.expected if role == "image" else hostile.as_label or hostile.expected
-    report = check_dataset(find_dataset(tmp_path), labels=LabelMap.parse("a=1+2,b=3+4"), threads=2)
+    report = check_cases(find_dataset(tmp_path), labels=LabelMap.parse("a=1+2,b=3+4"), threads=2)
     codes = {name: {problem.code for problem in report.errors if problem.case == name} for name in expected}
     for name, code in expected.items():
         if code not in (ACCEPT, "LABEL_VALUES"):
