@@ -266,6 +266,10 @@ MUTANTS = [
             "np.linalg.solve(np.asarray(affine_a, dtype=np.float64)[:3, :3], shift)",
             "shift",
         ),
+    ),
+    *_in(
+        "volumes/volume.py",
+        VOLUMES,
         ("any label is near enough", "if voxels < NEAR_GRID_VOXELS:", "if voxels < 50 * NEAR_GRID_VOXELS:"),
     ),
     *_in(
@@ -301,20 +305,20 @@ MUTANTS = [
             'array.reshape(header.shape, order="F")',
             'array.reshape(header.shape, order="C")',
         ),
-        ("voxels written in C order", 'slab.ravel(order="F")', 'slab.ravel(order="C")'),
     ),
     *_in(
         "volumes/formats/nifti_writing.py",
         VOLUMES,
+        ("voxels written in C order", 'slab.ravel(order="F")', 'slab.ravel(order="C")'),
         (
             "inverse written",
-            'record["srow"] = volume.affine[:3]',
-            'record["srow"] = np.linalg.inv(volume.affine)[:3]',
+            'record["srow"] = affine[:3]',
+            'record["srow"] = np.linalg.inv(affine)[:3]',
         ),
         (
             "offset of the qform negated",
-            'with_qform["qoffset"] = volume.affine[:3, 3]',
-            'with_qform["qoffset"] = -volume.affine[:3, 3]',
+            'with_qform["qoffset"] = affine[:3, 3]',
+            'with_qform["qoffset"] = -affine[:3, 3]',
         ),
         (
             "spacing written in reverse",
@@ -322,7 +326,11 @@ MUTANTS = [
             "[handedness, *spacing[::-1], 1, 1, 1, 1]",
         ),
         ("handedness not written", "[handedness, *spacing, 1, 1, 1, 1]", "[1.0, *spacing, 1, 1, 1, 1]"),
-        ("the file's own geometry dropped", "return volume.header.record if", "return None if"),
+        (
+            "the file's own geometry dropped",
+            "geometry is not None and geometry.describes",
+            "False and geometry.describes",
+        ),
     ),
 ]
 

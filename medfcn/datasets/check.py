@@ -25,10 +25,10 @@ from medfcn.labels.whole_numbers import label_counts
 from medfcn.progress import Progress, Silent
 from medfcn.volumes.geometry import SAME_GRID_VOXELS
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
-from medfcn.volumes.options import ReadOptions
+from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.privacy import personal_text_fields
 from medfcn.volumes.reading import read_volume
-from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, require_same_grid
+from medfcn.volumes.volume import Volume, require_same_grid
 
 Visit = Callable[[Case, tuple[Volume, ...], Volume | None], None]
 """Called with a case, its images (one a channel) and its mask, while they are in memory; see `check_cases`."""

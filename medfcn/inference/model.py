@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -265,7 +266,7 @@ def as_channels(
     Raises:
         ModelError: There are more or fewer than the model was trained on.
     """
-    sources = list(source) if isinstance(source, list) else [source]
+    sources = list(source) if isinstance(source, list) else [cast(VolumeLike, source)]
     if len(sources) != len(channels):
         raise ModelError(
             f"the model takes {len(channels)} channels ({', '.join(channels)}), the case has {len(sources)}; "

@@ -18,9 +18,9 @@ from medfcn.errors import LabelError, SettingsError
 from medfcn.labels.overlaps import LabelPart, is_overlapping, members_of, overlap_parts
 from medfcn.labels.whole_numbers import LARGEST_LABEL, ROUNDING, label_counts, listed, pieces, whole_numbers
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
-from medfcn.volumes.options import ReadOptions
-from medfcn.volumes.reading import as_volume
-from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, VolumeLike
+from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
+from medfcn.volumes.reading import as_volume, read_stored, volume_of
+from medfcn.volumes.volume import Volume, VolumeLike
 
 IGNORED = 255
 """What `LabelMap.encode` writes for a voxel that nobody labelled: neither foreground nor background."""
@@ -386,13 +386,10 @@ def read_mask(
 
 def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions) -> Volume:
     """Read a mask whose header may scale it, such as 255 by 1/255, where both readings look like labels."""
-    from medfcn.volumes.formats.nifti import intensities_of, read_stored, volume_of_stored
-
     stored = read_stored(source, options=options)
-    header = stored.header
-    raw = stored.array.copy() if header.is_scaled else stored.array
-    scaled = intensities_of(stored, options)
-    if not header.is_scaled or raw.dtype.kind not in "iu" or int(raw.min()) < 0 or int(raw.max()) > LARGEST_LABEL:
+    raw = stored.array.copy() if stored.is_scaled else stored.array
+    scaled = volume_of(stored, options=options)
+    if not stored.is_scaled or raw.dtype.kind not in "iu" or int(raw.min()) < 0 or int(raw.max()) > LARGEST_LABEL:
         return scaled
     as_stored = [int(value) for value in np.unique(raw)]
     as_scaled = [float(value) for value in np.unique(scaled.array)]
@@ -400,13 +397,13 @@ def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions
     names_scaled = any(abs(value - round(value)) <= ROUNDING and round(value) in named for value in as_scaled)
     if names_stored == names_scaled:
         raise LabelError(
-            f"{stored.name}: stores the values {listed(as_stored)} and scl_slope "
-            f"{header.slope:.6g} makes "
+            f"{stored.name}: stores the values {listed(as_stored)} and scl_slope {stored.slope:.6g} makes "
             f"them {listed(as_scaled)}; say which is meant, such as --labels organ={as_stored[-1]}"
         )
     if not names_stored:
         return scaled
-    return volume_of_stored(stored, raw, ("scl_slope ignored: the labels named are the stored values",))
+    note = "scl_slope ignored: the labels named are the stored values"
+    return volume_of(replace(stored, array=raw, slope=1.0, inter=0.0, notes=(*stored.notes, note)), options=options)
 
 
 def _check_255(whole: NDArray[Any], named: set[int], name: str) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -244,7 +244,10 @@ def images_beside(references: Masks | Images) -> dict[str, Sequence[VolumeLike]]
 
 def _images_at(images: Images) -> dict[str, Sequence[VolumeLike]]:
     if isinstance(images, Mapping):
-        return {str(case): image if isinstance(image, list) else [image] for case, image in images.items()}
+        return {
+            str(case): image if isinstance(image, list) else [cast(VolumeLike, image)]
+            for case, image in images.items()
+        }
     found = images_beside(images)
     return found or {case.id: list(case.images) for case in find_inputs(images)}
 

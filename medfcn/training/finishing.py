@@ -37,7 +37,7 @@ def write_run(
     model.card, masks = judge_unseen(model, prepared)
     for case_id, mask in masks.items():
         mask.save(validation / f"{case_id}.nii.gz", overwrite=True)
-    references = {case.id: case.label for case in prepared.cases(prepared.split.validation)}
+    references = {case.id: case.label for case in prepared.cases(prepared.split.validation) if case.label}
     table = evaluate(masks, references, labels=prepared.survey.labels)
     if table.rows and not prepared.split.fold:
         threshold = "" if model.card.threshold is None else f" and the threshold {model.card.threshold:g}"

@@ -1,6 +1,5 @@
 """A file on disk and a `Volume` that can be trusted: read right, or refused in one line."""
 
-from medfcn.volumes.formats.nifti import to_nibabel, write_volume
 from medfcn.volumes.formats.nifti_header import NiftiGeometry
 from medfcn.volumes.geometry import (
     corner_displacement_mm,
@@ -28,6 +27,4 @@ __all__ = [
     "read_volume",
     "require_same_grid",
     "spacing_mm",
-    "to_nibabel",
-    "write_volume",
 ]

@@ -5,15 +5,11 @@ opens a file.
 """
 
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError
-
-if TYPE_CHECKING:
-    pass
 
 Affine = NDArray[np.float64]
 Spacing = tuple[float, float, float]
@@ -135,7 +131,7 @@ def is_sheared(affine: Affine, *, tolerance: float = 1e-4) -> bool:
     return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > tolerance)
 
 
-def corner_displacement_mm(affine_a: Affine, affine_b: Affine, shape: Shape) -> float:
+def corner_displacement_mm(affine_a: Affine, affine_b: Affine, shape: tuple[int, ...]) -> float:
     """The farthest that one of a grid's eight corner voxels moves between two affines, in millimetres.
 
     The map between two affines is affine, so no voxel inside moves farther than the farthest corner.
@@ -149,7 +145,7 @@ def corner_displacement_mm(affine_a: Affine, affine_b: Affine, shape: Shape) -> 
     return float(np.linalg.norm(_corner_shift(affine_a, affine_b, shape), axis=0).max())
 
 
-def corner_displacement_voxels(affine_a: Affine, affine_b: Affine, shape: Shape) -> float:
+def corner_displacement_voxels(affine_a: Affine, affine_b: Affine, shape: tuple[int, ...]) -> float:
     """The same in voxels of `affine_a`: the length of the displacement along its axes, in voxel edges.
 
     Example:
@@ -164,7 +160,7 @@ def corner_displacement_voxels(affine_a: Affine, affine_b: Affine, shape: Shape)
     return float(np.linalg.norm(edges, axis=0).max())
 
 
-def _corner_shift(affine_a: Affine, affine_b: Affine, shape: Shape) -> NDArray[np.float64]:
+def _corner_shift(affine_a: Affine, affine_b: Affine, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """How far the eight corner voxels move, `(3, 8)`, in millimetres."""
     corners = np.array([[*corner, 1.0] for corner in product(*((0.0, max(size - 1.0, 0.0)) for size in shape))]).T
     difference = np.asarray(affine_b, dtype=np.float64) - np.asarray(affine_a, dtype=np.float64)

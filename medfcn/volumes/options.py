@@ -43,3 +43,6 @@ class ReadOptions:
             )
         if self.max_bytes <= 0:
             raise SettingsError(f"max_bytes {self.max_bytes} is not positive; give a number of bytes")
+
+
+DEFAULT_OPTIONS = ReadOptions()

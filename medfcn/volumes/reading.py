@@ -5,11 +5,12 @@ import os
 import numpy as np
 
 from medfcn.errors import VolumeError
-from medfcn.volumes.formats.itk import read_other
-from medfcn.volumes.formats.nifti import intensities_of, read_stored, volume_of_image
-from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of
-from medfcn.volumes.options import ReadOptions
-from medfcn.volumes.volume import DEFAULT_OPTIONS, Volume, VolumeLike, without_trailing_ones
+from medfcn.volumes.formats.itk import read_itk
+from medfcn.volumes.formats.nifti import read_nifti, stored_of_image
+from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
+from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, stem_of
+from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
+from medfcn.volumes.volume import Volume, VolumeLike
 
 
 def as_volume(source: VolumeLike, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
@@ -34,7 +35,7 @@ def as_volume(source: VolumeLike, *, options: ReadOptions = DEFAULT_OPTIONS) -> 
     if isinstance(source, tuple | list) and len(source) == 2:
         return Volume(without_trailing_ones(np.asarray(source[0])), np.asarray(source[1]))
     if hasattr(source, "dataobj") and hasattr(source, "affine"):
-        return volume_of_image(source, options=options)
+        return volume_of(stored_of_image(source, options=options), options=options)
     raise VolumeError(
         f"{type(source).__name__} is not a volume; give a path, a Volume, a nibabel image, or (array, affine)"
     )
@@ -58,7 +59,20 @@ def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
             holds NaN or infinity.
         GeometryError: Its transforms are absent, broken or contradict each other.
     """
-    if extension_of(path) in OTHER_EXTENSIONS:
-        return read_other(path, options=options)
-    stored = read_stored(path, options=options)
-    return intensities_of(stored, options)
+    return volume_of(read_stored(path, options=options), options=options)
+
+
+def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> StoredVolume:
+    """Read the numbers that a file stores, without the scaling of its header; errors as in `read_volume`."""
+    read = read_itk if extension_of(path) in OTHER_EXTENSIONS else read_nifti
+    return read(path, options=options)
+
+
+def volume_of(stored: StoredVolume, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
+    """The volume that a file's stored numbers stand for, in their memory where possible.
+
+    Raises:
+        VolumeError: A voxel is NaN or infinite.
+    """
+    array, notes = stored.intensities(options)
+    return Volume(array, stored.affine, stem_of(stored.name), stored.geometry, stored.sha256, notes)

@@ -3,14 +3,16 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
 from medfcn.volumes import geometry
+from medfcn.volumes.formats.nifti import nibabel_image
 from medfcn.volumes.formats.nifti_header import NiftiGeometry
+from medfcn.volumes.formats.nifti_writing import write_nifti
 from medfcn.volumes.geometry import (
     NEAR_GRID_VOXELS,
     Affine,
@@ -20,9 +22,6 @@ from medfcn.volumes.geometry import (
     corner_displacement_mm,
     corner_displacement_voxels,
 )
-from medfcn.volumes.options import ReadOptions
-
-DEFAULT_OPTIONS = ReadOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,25 +122,52 @@ class Volume:
             )
         return replace(self, array=other, sha256="", notes=())
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        """The voxels, for `numpy.asarray(volume)`; read-only unless `copy` is true."""
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+    def to_nibabel(self) -> Any:
+        """The same volume as a nibabel image: its voxels, and a header with its geometry and nothing else."""
+        return nibabel_image(self.array, self.affine, self.header)
+
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write it as `.nii.gz` or `.nii`, whole or not at all, and check what was written.
+        """Write the volume as `.nii.gz` or `.nii`, whole or not at all.
 
-        See `medfcn.volumes.write_volume`.
+        A volume on the grid of the file it was read from gets that file's dim, pixdim, qform, sform, codes and
+        units byte for byte, in the same byte order, and no text or extension. A volume made from an array and an
+        affine gets an sform with code 2, and a qform where there is no shear. Integers are stored in the smallest
+        unsigned type that holds them (signed if any is negative), floats as float32 or float64. Equal volumes
+        give equal bytes. The file is read back and compared before it takes its final name.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputExistsError: The file exists, and `overwrite` is false.
+            VolumeError: The name does not end in `.nii` or `.nii.gz`.
+            OSError: The disk is full, may not be written to, or returned other bytes.
         """
-        from medfcn.volumes.formats.nifti import write_volume
-
-        return write_volume(self, path, overwrite=overwrite)
+        return write_nifti(path, self.array, self.affine, self.header, overwrite=overwrite)
 
 
-VolumeLike = str | os.PathLike[str] | Volume | tuple[ArrayLike, ArrayLike] | Any
+class NibabelImage(Protocol):
+    """Any image of nibabel, as far as medfcn looks at it."""
+
+    @property
+    def dataobj(self) -> Any:
+        """The voxels, or a proxy that reads them."""
+
+    @property
+    def affine(self) -> Any:
+        """`(4, 4)`, or None."""
+
+    @property
+    def header(self) -> Any:
+        """The header of its format."""
+
+
+VolumeLike = str | os.PathLike[str] | Volume | NibabelImage | tuple[ArrayLike, ArrayLike]
 """What stands for a volume: a path, a `Volume`, a nibabel image, or an array with its affine."""
-
-
-def without_trailing_ones(array: NDArray[Any]) -> NDArray[Any]:
-    """`array` without dimensions of length 1 after the third."""
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    return array
 
 
 def require_same_grid(image: "Volume", label: "Volume") -> float:

@@ -336,7 +336,8 @@ BOMB = """
 import sys, time
 from pathlib import Path
 from medfcn.errors import VolumeError
-from medfcn.volumes import read_volume, read_mask
+from medfcn.labels import read_mask
+from medfcn.volumes import read_volume
 
 def peak():
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

@@ -26,12 +26,10 @@ from medfcn.volumes import (
     as_volume,
     corner_displacement_voxels,
     read_volume,
-    to_nibabel,
-    write_volume,
 )
-from medfcn.volumes.formats import nifti
+from medfcn.volumes.formats import nifti_writing
 from medfcn.volumes.formats.nifti_header import parse_header
-from medfcn.volumes.formats.scaling import scaled
+from medfcn.volumes.formats.stored import scaled
 from tests.volumes.hostile import ACCEPT, GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed, put, write
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -127,8 +125,8 @@ def test_no_text_of_a_header_reaches_a_mask(version: int, tmp_path: Path) -> Non
             for canary in (b"DOE", b"JANE", b"1974", b"1234567"):
                 assert canary not in text
     assert "DOE" not in repr(image) + str(image.notes) + image.name
-    assert not to_nibabel(image).header.extensions
-    assert CANARY[:8].encode() not in to_nibabel(image).header.binaryblock
+    assert not image.to_nibabel().header.extensions
+    assert CANARY[:8].encode() not in image.to_nibabel().header.binaryblock
 
 
 def test_masks_are_equal_to_the_byte(tmp_path: Path) -> None:
@@ -222,7 +220,7 @@ def test_what_stands_for_a_volume_becomes_the_same_volume(tmp_path: Path) -> Non
         as_volume(str(tmp_path / "a.nii")),
         as_volume(image),
         as_volume(from_path),
-        as_volume(to_nibabel(from_path)),
+        as_volume(from_path.to_nibabel()),
     ):
         np.testing.assert_array_equal(other.array, from_path.array)
         np.testing.assert_array_equal(other.affine, from_path.affine)
@@ -317,7 +315,7 @@ def test_a_cropped_big_endian_volume_is_written_in_one_byte_order(tmp_path: Path
 def test_a_nibabel_image_holds_the_same_voxels(dtype: str, order: str, tmp_path: Path) -> None:
     (tmp_path / "a.nii").write_bytes(good(order=order))
     volume = read_volume(tmp_path / "a.nii").with_array(VOXELS.astype(dtype))
-    image = to_nibabel(volume)
+    image = volume.to_nibabel()
     np.testing.assert_array_equal(np.asarray(image.dataobj), VOXELS.astype(dtype))
     np.testing.assert_array_equal(image.affine, volume.affine)
     nibabel.save(image, tmp_path / "b.nii")
@@ -344,7 +342,7 @@ def test_a_disk_that_gives_other_bytes_back_is_noticed(tmp_path: Path, monkeypat
     Volume(np.zeros((2, 2, 2)), np.eye(4)).save(path)
     before = path.read_bytes()
     volume = Volume(np.ones((20, 20, 20), dtype=np.uint8), np.eye(4))
-    original = nifti._verify
+    original = nifti_writing._verify
 
     def damage(part: Path, *rest: object) -> None:
         raw = bytearray(part.read_bytes())
@@ -352,11 +350,11 @@ def test_a_disk_that_gives_other_bytes_back_is_noticed(tmp_path: Path, monkeypat
         part.write_bytes(raw)
         original(part, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(nifti, "_verify", damage)
+    monkeypatch.setattr(nifti_writing, "_verify", damage)
     with pytest.raises(OSError, match=r"a\.nii\.gz"):
-        write_volume(volume, path, overwrite=True)
+        volume.save(path, overwrite=True)
     with pytest.raises(OSError, match=r"b\.nii"):
-        write_volume(volume, tmp_path / "b.nii")
+        volume.save(tmp_path / "b.nii")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.nii.gz"]
 
@@ -459,6 +457,18 @@ def test_ct_stored_from_zero_stays_int16(tmp_path: Path) -> None:
     volume = read_volume(tmp_path / "a.nii")
     assert volume.array.dtype == np.int16
     np.testing.assert_array_equal(volume.array, VOXELS - 1024)
+
+
+def test_numpy_gets_the_voxels() -> None:
+    volume = Volume(VOXELS, np.eye(4))
+    assert np.asarray(volume) is volume.array
+    assert np.asarray(volume, dtype=np.float32).dtype == np.float32
+    np.testing.assert_array_equal(np.mean(volume), VOXELS.mean())
+    mine = np.array(volume)
+    mine[0, 0, 0] = 9  # a copy, so the volume stays as it was
+    np.testing.assert_array_equal(volume.array, VOXELS)
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(volume, dtype=np.float64, copy=False)
 
 
 def test_a_volume_survives_pickling(tmp_path: Path) -> None:

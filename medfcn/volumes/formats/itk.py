@@ -20,8 +20,8 @@ from medfcn.files import sha256_of
 from medfcn.text import shown
 from medfcn.volumes.formats.metaimage import parse_metaimage
 from medfcn.volumes.formats.nrrd import parse_nrrd
-from medfcn.volumes.formats.scaling import finite
 from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.formats.streams import (
     CHUNK,
     LARGEST_RATIO,
@@ -33,15 +33,14 @@ from medfcn.volumes.formats.streams import (
 )
 from medfcn.volumes.formats.text_header import TextHeader
 from medfcn.volumes.geometry import Affine, checked_affine, corner_displacement_voxels
-from medfcn.volumes.names import extension_of, stem_of
+from medfcn.volumes.names import extension_of
 from medfcn.volumes.options import ReadOptions
-from medfcn.volumes.volume import Volume
 
 LARGEST_HEADER = 1 << 20
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_other(path: str | os.PathLike[str], *, options: ReadOptions) -> Volume:
+def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVolume:
     """Read a `.nrrd`, `.nhdr`, `.mha` or `.mhd` file, or refuse it in one line.
 
     Raises:
@@ -81,11 +80,10 @@ def read_other(path: str | os.PathLike[str], *, options: ReadOptions) -> Volume:
         raise GeometryError(
             f"{name}: SimpleITK places the grid elsewhere than the header says; convert it to .nii.gz"
         )
-    mended, more = finite(array, name, options)
     digest = sha256_of(given)
     if header.voxel_path != given:
         digest = joint_hash(digest, sha256_of(header.voxel_path))
-    return Volume(mended, affine, name=stem_of(given), sha256=digest, notes=notes + more)
+    return StoredVolume(array, affine, name, digest, notes=notes)
 
 
 def _read_with_simpleitk(path: Path, name: str) -> tuple[NDArray[Any], Affine]:

@@ -164,11 +164,6 @@ class NiftiHeader:
         """How long the file that holds the voxels must be."""
         return self.vox_offset + self.voxel_bytes
 
-    @property
-    def is_scaled(self) -> bool:
-        """Whether stored numbers are not yet intensities."""
-        return (self.slope, self.inter) != (1.0, 0.0)
-
 
 def header_length(start: bytes) -> int | None:
     """348 or 540, told from a file's first four bytes; None when they are no NIfTI header's."""

@@ -1,27 +1,44 @@
-"""The header of a file medfcn writes: geometry, and nothing else."""
+"""NIfTI files as medfcn writes them: whole or not at all, with geometry in the header and nothing else."""
 
-from typing import Any
+import io
+import os
+from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.errors import VolumeError
+from medfcn.files import atomic_write
+from medfcn.outputs import refuse_existing
+from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
     HEADER_BYTES,
     HEADER_FIELDS,
     MAGIC,
     VOXEL_TYPES,
     ByteOrder,
+    NiftiGeometry,
     transforms_of,
 )
 from medfcn.volumes.formats.nifti_transforms import ROUNDING, quaternion_of
-from medfcn.volumes.geometry import SAME_GRID_VOXELS, corner_displacement_voxels, is_sheared, spacing_mm
-from medfcn.volumes.volume import Volume
+from medfcn.volumes.formats.streams import CHUNK, crc32, gzip_writer
+from medfcn.volumes.geometry import (
+    SAME_GRID_VOXELS,
+    Affine,
+    corner_displacement_voxels,
+    is_sheared,
+    spacing_mm,
+)
+from medfcn.volumes.names import extension_of
 
 _CODES = {numpy_name: code for code, numpy_name in VOXEL_TYPES.items()}
 _ALIGNED = 2
 """The transform code "aligned": the affine is known, the scanner it came from is not."""
 _MILLIMETRES = 2
 _LONGEST_1 = 32767
+IMAGE_LEVEL, MASK_LEVEL = 3, 1
+"""igzip's levels: little is gained above."""
 
 
 def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[Any]:
@@ -44,12 +61,19 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
     return np.dtype(np.int64).newbyteorder(byte_order)
 
 
-def header_bytes(volume: Volume) -> tuple[bytes, np.dtype[Any]]:
-    """The header of a single-file NIfTI that holds `volume`, with the four bytes after it, and its voxels' type."""
-    record, byte_order = _geometry_of_file(volume), volume.header.byte_order if volume.header else "<"
-    if record is None:
-        record, byte_order = _geometry_of_affine(volume), "<"
-    dtype = stored_type(volume.array, byte_order)
+def header_bytes(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | None) -> tuple[bytes, np.dtype[Any]]:
+    """The header of a single-file NIfTI, with the four bytes after it, and the type in which it stores its voxels.
+
+    Args:
+        array: `(I, J, K)`, the voxels.
+        affine: Their grid.
+        geometry: The fields of a file, written back as they were if they still describe this grid.
+    """
+    if geometry is not None and geometry.describes(array.shape, affine):
+        record, byte_order = geometry.record, geometry.byte_order
+    else:
+        record, byte_order = _geometry_of_affine(array.shape, affine), "<"
+    dtype = stored_type(array, byte_order)
     version = 1 if record.dtype.itemsize == HEADER_BYTES[1] else 2
     record["sizeof_hdr"] = HEADER_BYTES[version]
     record["magic"] = np.void(MAGIC[version][0])
@@ -62,34 +86,27 @@ def header_bytes(volume: Volume) -> tuple[bytes, np.dtype[Any]]:
     return record.tobytes() + bytes(4), dtype
 
 
-def _geometry_of_file(volume: Volume) -> NDArray[np.void] | None:
-    """The geometry fields of the file the grid was read from, if they still describe it."""
-    if volume.header is None:
-        return None
-    return volume.header.record if volume.header.describes(volume.shape, volume.affine) else None
-
-
-def _geometry_of_affine(volume: Volume) -> NDArray[np.void]:
+def _geometry_of_affine(shape: tuple[int, ...], affine: Affine) -> NDArray[np.void]:
     """New geometry fields for a volume made from an array and an affine."""
-    version = 1 if max(volume.shape) <= _LONGEST_1 else 2
+    version = 1 if max(shape) <= _LONGEST_1 else 2
     record = np.zeros((), dtype=HEADER_FIELDS[version].newbyteorder("<"))
-    record["dim"] = [3, *volume.shape, 1, 1, 1, 1]
+    record["dim"] = [3, *shape, 1, 1, 1, 1]
     record["xyzt_units"] = _MILLIMETRES
     record["sform_code"] = _ALIGNED
-    record["srow"] = volume.affine[:3]
-    spacing = np.array(spacing_mm(volume.affine))
-    handedness = -1.0 if np.linalg.det(volume.affine[:3, :3]) < 0 else 1.0
+    record["srow"] = affine[:3]
+    spacing = np.array(spacing_mm(affine))
+    handedness = -1.0 if np.linalg.det(affine[:3, :3]) < 0 else 1.0
     record["pixdim"] = [handedness, *spacing, 1, 1, 1, 1]
-    if is_sheared(volume.affine):
+    if is_sheared(affine):
         return record
     with_qform = record.copy()
     with_qform["qform_code"] = _ALIGNED
-    with_qform["quatern"] = quaternion_of(volume.affine[:3, :3] / (spacing * [1.0, 1.0, handedness]))
-    with_qform["qoffset"] = volume.affine[:3, 3]
-    return with_qform if _says_the_same(with_qform, volume) else record
+    with_qform["quatern"] = quaternion_of(affine[:3, :3] / (spacing * [1.0, 1.0, handedness]))
+    with_qform["qoffset"] = affine[:3, 3]
+    return with_qform if _says_the_same(with_qform, shape, affine) else record
 
 
-def _says_the_same(record: NDArray[np.void], volume: Volume) -> bool:
+def _says_the_same(record: NDArray[np.void], shape: tuple[int, ...], affine: Affine) -> bool:
     """Whether the qform of a header is the affine, for every reader.
 
     Near half a turn a float32 quaternion is too coarse, and readers differ in what they make of it: nifti1.h
@@ -99,6 +116,89 @@ def _says_the_same(record: NDArray[np.void], volume: Volume) -> bool:
     readings = [transforms.qform("header")]
     if 1.0 - float(transforms.quaternion @ transforms.quaternion) < ROUNDING:
         readings.append(transforms.qform("header", a=0.0))
-    return all(
-        corner_displacement_voxels(volume.affine, qform, volume.shape) < SAME_GRID_VOXELS for qform in readings
-    )
+    return all(corner_displacement_voxels(affine, qform, shape) < SAME_GRID_VOXELS for qform in readings)
+
+
+def write_nifti(
+    path: str | os.PathLike[str],
+    array: NDArray[Any],
+    affine: Affine,
+    geometry: NiftiGeometry | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write voxels as `.nii.gz` or `.nii`; see `Volume.save`, which is the way to it."""
+    target = Path(path)
+    extension = extension_of(target)
+    if extension not in (".nii", ".nii.gz"):
+        raise VolumeError(f"{shown(target)}: medfcn writes NIfTI; choose a name that ends in .nii.gz or .nii")
+    refuse_existing(target, overwrite=overwrite)
+    head, dtype = header_bytes(array, affine, geometry)
+    length = len(head) + array.size * dtype.itemsize
+    try:
+        with atomic_write(target) as file:
+            sent = _Checksummed(file)
+            onto = cast(IO[bytes], sent)
+            if extension == ".nii":
+                _write_content(onto, head, array, dtype)
+            else:
+                with gzip_writer(onto, level=MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL) as stream:
+                    _write_content(stream, head, array, dtype)
+            file.flush()
+            _verify(Path(file.name), shown(target), sent)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The file that could not be written has a temporary name; the user knows another.
+        reason = f"{error.strerror} while writing a volume of {length} bytes"
+        raise OSError(error.errno, reason, os.fspath(target)) from error
+    return target
+
+
+def _slabs(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
+    """The voxels in file order, a few slices at a time."""
+    step = max(1, CHUNK // max(1, array.shape[0] * array.shape[1] * dtype.itemsize))
+    for k in range(0, array.shape[2], step):
+        slab = array[:, :, k : k + step].astype(dtype, copy=False)
+        yield slab.ravel(order="F").view(np.uint8)
+
+
+def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Write a header and voxels."""
+    file.write(head)
+    for slab in _slabs(array, dtype):
+        file.write(slab.data)
+
+
+class _Checksummed(io.RawIOBase):
+    """A file that remembers the length and the CRC of all that was written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.length = 0
+        self.checksum = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        self.file.write(view)
+        self.length += len(view)
+        self.checksum = crc32(view, self.checksum)
+        return len(view)
+
+
+def _verify(part: Path, name: str, sent: _Checksummed) -> None:
+    """Read back the bytes that lie on the disk, and compare their length and CRC with those that were sent.
+
+    A mask is compared as it lies there, compressed: that costs a hundredth of what decompressing it would, and the
+    compressed bytes carry the CRC of the voxels, which every reading verifies.
+    """
+    found, length = 0, 0
+    with part.open("rb", buffering=0) as file:
+        while piece := file.read(CHUNK):
+            found = crc32(piece, found)
+            length += len(piece)
+    if (length, found) != (sent.length, sent.checksum):
+        raise OSError(f"{name}: the disk gave other bytes back than were written; check it")

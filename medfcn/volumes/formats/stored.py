@@ -1,12 +1,51 @@
-"""From stored numbers to intensities: scaling, and the rule that every voxel is finite."""
+"""The numbers that a file stores, and the intensities they stand for: scaled, and every voxel finite."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
+from medfcn.volumes.formats.nifti_header import NiftiGeometry
+from medfcn.volumes.geometry import Affine
 from medfcn.volumes.options import ReadOptions
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVolume:
+    """A file's numbers before the scaling of its header, and where they are. Every format's reader returns one."""
+
+    array: NDArray[Any]
+    """`(I, J, K)`, native byte order, writeable."""
+    affine: Affine
+    """To RAS+ millimetres."""
+    name: str
+    """The file's name with its extension; empty for an image that was made in memory."""
+    sha256: str = ""
+    geometry: NiftiGeometry | None = None
+    """The NIfTI header fields to write back; None for other formats."""
+    slope: float = 1.0
+    inter: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What was assumed or chosen while reading."""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether stored numbers are not yet intensities."""
+        return (self.slope, self.inter) != (1.0, 0.0)
+
+    def intensities(self, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
+        """The numbers scaled and checked to be finite, in the memory of `array` where possible, and all notes."""
+        array, more = finite(scaled(self.array, self.slope, self.inter), self.name or "image", options)
+        return array, self.notes + more
+
+
+def without_trailing_ones(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` without dimensions of length 1 after the third."""
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    return array
 
 
 def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
