@@ -25,8 +25,9 @@ import torch
 
 from medfcn.config import override
 from medfcn.datasets import find_dataset
+from medfcn.datasets.tables import read_ids
 from medfcn.evaluation import evaluate
-from medfcn.files import read_ids, write_csv
+from medfcn.files import write_csv
 from medfcn.labels import LabelMap
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import with_preset

@@ -31,8 +31,9 @@ from accuracy_for_cost_picture import draw_picture, table_of
 from measured import Used, processor, run_measured, trained, versions
 from nnunet import NNUNet
 
+from medfcn.datasets.tables import read_ids
 from medfcn.evaluation import evaluate
-from medfcn.files import read_ids, write_csv
+from medfcn.files import write_csv
 
 HERE = Path(__file__).resolve().parent
 TEST_FILE = HERE / "hippocampus_test.txt"

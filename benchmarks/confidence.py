@@ -19,8 +19,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 import medfcn
+from medfcn.datasets.tables import read_ids
 from medfcn.evaluation import ScoreTable
-from medfcn.files import read_ids, write_csv, write_json
+from medfcn.files import write_csv, write_json
 from medfcn.inference.confidence import DoubtMeter
 
 HELD_OUT = Path(__file__).with_name("hippocampus_test.txt")

@@ -15,8 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medfcn.errors import DatasetError, MissingFileError
-
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
@@ -116,26 +114,6 @@ def csv_field(value: object) -> str:
         return str(value)
     text = "".join(character if character.isprintable() else " " for character in value)
     return f"'{text}" if text[:1] in set("=+-@'") else text
-
-
-def read_ids(path: Path | str) -> tuple[str, ...]:
-    """The lines of a text file, one id on each; empty lines are passed over.
-
-    Raises:
-        MissingFileError: `path` is not a file.
-        DatasetError: It is not text, or holds no id.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: file of case ids not found; check the path")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path.name}: not UTF-8 text; write one case id on each line") from error
-    ids = tuple(line.strip() for line in lines if line.strip())
-    if not ids:
-        raise DatasetError(f"{path.name}: holds no case id; write one on each line")
-    return ids
 
 
 def sha256_of(path: Path | str) -> str:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
-from medfcn.files import atomic_write, csv_field, read_ids, write_csv, write_json
+from medfcn.errors import OutputExistsError
+from medfcn.files import atomic_write, csv_field, write_csv, write_json
 from medfcn.outputs import refuse_existing
 
 
@@ -98,17 +98,6 @@ def test_an_output_in_the_way_is_refused_unless_asked_for(tmp_path: Path) -> Non
         OutputExistsError, match=r"choose another output, or replace it \(--overwrite, overwrite=True\)"
     ):
         refuse_existing(tmp_path / "full", overwrite=False)
-
-
-def test_ids_are_read_one_a_line(tmp_path: Path) -> None:
-    path = tmp_path / "test.txt"
-    path.write_text("case_1\n\n case 2 \n")
-    assert read_ids(path) == ("case_1", "case 2")
-    path.write_text("\n")
-    with pytest.raises(DatasetError, match="holds no case id"):
-        read_ids(path)
-    with pytest.raises(MissingFileError):
-        read_ids(tmp_path / "none.txt")
 
 
 SIDECAR = '{"mask_sha256": "0"}'

@@ -10,7 +10,6 @@ import click
 from medfcn.commands.exits import FAILED, SOME_FAILED
 from medfcn.commands.options import cases_option, labels_option, overwrite_option
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
-from medfcn.files import read_ids
 from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
 
@@ -40,6 +39,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
 
     REFERENCES is a folder of masks or a data set. Every reference is due: one without a mask counts as a miss.
     """
+    from medfcn.datasets.tables import read_ids
     from medfcn.evaluation import Definitions, write_scores
     from medfcn.evaluation import evaluate as run_evaluation
 

@@ -13,7 +13,6 @@ from medfcn.commands.options import (
     reading_options,
     slice_views_option,
 )
-from medfcn.files import read_ids
 from medfcn.progress import for_terminal
 
 
@@ -33,6 +32,7 @@ from medfcn.progress import for_terminal
 @reading_options
 def plan(dataset: str, config: str | None, leave_out: str | None, **choices: Any) -> None:
     """Say what training would do with DATASET, and why."""
+    from medfcn.datasets.tables import read_ids
     from medfcn.training.train import plan as run_plan
 
     ids = read_ids(leave_out) if leave_out else ()

@@ -13,7 +13,6 @@ from medfcn.commands.options import (
     predict_views_option,
     reading_options,
 )
-from medfcn.files import read_ids
 from medfcn.progress import for_terminal
 from medfcn.text import printable
 
@@ -39,6 +38,7 @@ def predict(
 
     Several RUNs are averaged. Masks lie on the volumes' own grids.
     """
+    from medfcn.datasets.tables import read_ids
     from medfcn.inference.predict import predict as run_prediction
 
     progress = for_terminal()

@@ -19,7 +19,6 @@ from medfcn.commands.options import (
     slice_views_option,
     threads_option,
 )
-from medfcn.files import read_ids
 from medfcn.progress import for_terminal, process_rank
 
 
@@ -74,6 +73,7 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
 
     On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """
+    from medfcn.datasets.tables import read_ids
     from medfcn.reporting.compose import REPORT_FILE, train_report
     from medfcn.runs.stop import stop_on_signals
     from medfcn.training.train import train as run_training

@@ -18,7 +18,6 @@ from medfcn.commands.options import (
     slice_views_option,
     threads_option,
 )
-from medfcn.files import read_ids
 from medfcn.progress import for_terminal
 
 
@@ -61,6 +60,7 @@ def tune(dataset: str, output: str, config: str | None, leave_out: str | None, *
     The first trial has the defaults; what you set is not searched. FOLDER/best.toml is for `medfcn train --config`.
     Needs medfcn[tune].
     """
+    from medfcn.datasets.tables import read_ids
     from medfcn.runs.stop import stop_on_signals
     from medfcn.tuning.tune import tune as run_search
 

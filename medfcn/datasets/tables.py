@@ -106,6 +106,19 @@ def read_table(path: Path) -> Table:
     return Table(name, columns, tuple(rows))
 
 
+def read_ids(path: Path | str) -> tuple[str, ...]:
+    """The case ids in a text file: one per line; empty lines are skipped.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DatasetError: It is not a text file, or contains no id.
+    """
+    ids = tuple(line.strip() for line in read_text(Path(path)).splitlines() if line.strip())
+    if not ids:
+        raise DatasetError(f"{shown(path)}: contains no case id; write one per line")
+    return ids
+
+
 def inside_root(root: Path, text: object, *, where: str, allow_outside: bool) -> Path:
     """The file that a table or `dataset.json` names, if it lies inside the dataset's root.
 

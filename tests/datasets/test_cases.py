@@ -9,6 +9,7 @@ import pytest
 
 from medfcn.datasets import Dataset, find_dataset, find_inputs, find_masks, require_complete
 from medfcn.datasets.layouts import label_names
+from medfcn.datasets.tables import read_ids
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from tests.volumes.hostile import GOOD
 
@@ -503,3 +504,16 @@ def test_a_message_of_the_csv_reader_stays_on_one_line(tmp_path: Path) -> None:
         with pytest.raises(DatasetError) as caught:
             find_dataset(tmp_path / name)
         line_of(caught)
+
+
+def test_ids_are_read_one_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "test.txt"
+    path.write_text("case_1\n\n case 2 \n")
+    assert read_ids(path) == ("case_1", "case 2")
+    path.write_text("\n")
+    with pytest.raises(DatasetError, match="contains no case id"):
+        read_ids(path)
+    with pytest.raises(MissingFileError):
+        read_ids(tmp_path / "none.txt")
+    with pytest.raises(DatasetError, match="not a file"):
+        read_ids(tmp_path)
