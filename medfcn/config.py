@@ -16,31 +16,33 @@ Example:
 """
 
 import dataclasses
-import difflib
 import math
 import re
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import msgspec
+
 from medfcn.errors import MissingFileError, SettingsError
 from medfcn.settings import Settings
+from medfcn.text import did_you_mean
 
 
 def read_settings(path: Path | str | None) -> Settings:
-    """The settings of a TOML file, defaults where it is silent; without a file, the defaults.
+    """Read the settings of a TOML file. Settings that it does not name, or all without a file, have their defaults.
 
     Raises:
         MissingFileError: `path` is not a file.
-        SettingsError: It is not TOML, or holds an unknown table, an unknown key or a value of another type.
+        SettingsError: It is not TOML, or contains an unknown table, an unknown key or a value of another type.
     """
     return Settings() if path is None else settings_from(read_tables(path), source=Path(path).name)
 
 
 def read_tables(path: Path | str) -> dict[str, Any]:
-    """The tables of a TOML file as they stand there, not looked at yet.
+    """Read the tables of a TOML file, unchecked.
 
     Raises:
         MissingFileError: `path` is not a file.
@@ -48,31 +50,36 @@ def read_tables(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path}: settings file not found; check the path given to --config")
+        raise MissingFileError(f"{path}: settings file not found; check the path given to --config", field="config")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path.name}: not a TOML file ({error}); correct it") from error
+        raise SettingsError(f"{path.name}: not a TOML file ({error}); correct it", code="NOT_TOML") from error
 
 
 def settings_from(tables: Mapping[str, Any], *, source: str) -> Settings:
-    """Settings from nested mappings such as a TOML file's or `model.json`'s.
+    """Make settings from nested mappings such as a TOML file's or `model.json`'s.
 
     Args:
-        tables: Table name to mapping of key to value.
-        source: What the tables came from, for messages.
+        tables: For each table, its values by key.
+        source: The file they are from, for messages.
 
     Raises:
         SettingsError: An unknown table or key, or a value of another type or out of range.
     """
-    parts = {part.name: part.default_factory for part in dataclasses.fields(Settings)}
+    kinds = {part.name: type(getattr(Settings(), part.name)) for part in dataclasses.fields(Settings)}
     chosen: dict[str, Any] = {}
     for name, table in tables.items():
-        if name not in parts:
-            raise SettingsError(f"{source}: unknown table [{name}]{_nearest(name, parts)}")
+        if name not in kinds:
+            hint = did_you_mean(name, kinds)
+            raise SettingsError(f"{source}: unknown table [{name}]{hint}", code="SETTING_UNKNOWN", field=name)
         if not isinstance(table, Mapping):
-            raise SettingsError(f"{source}: {name} = {table!r} stands outside a table; put keys under [{name}]")
-        chosen[name] = _build(type(getattr(Settings(), name)), table, source=source, table_name=name)
+            raise SettingsError(
+                f"{source}: {name} = {table!r} is outside of a table; put keys under [{name}]", field=name
+            )
+        hints = get_type_hints(kinds[name])
+        values = {key: _converted(value, key, hints, table=name, source=source) for key, value in table.items()}
+        chosen[name] = kinds[name](**values)
     return Settings(**chosen)
 
 
@@ -93,76 +100,43 @@ def to_tables(settings: Settings) -> dict[str, dict[str, Any]]:
     return dataclasses.asdict(settings)
 
 
-def _build(kind: Any, table: Mapping[str, Any], *, source: str, table_name: str) -> Any:
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in hints:
-            raise SettingsError(f"{source}: unknown key {key!r} in [{table_name}]{_nearest(key, hints)}")
-        try:
-            values[key] = _convert(value, hints[key])
-        except TypeError as error:
-            raise SettingsError(f"{source}: [{table_name}] {key} = {value!r} is not {error}; correct it") from None
-    return kind(**values)
+def _converted(value: Any, key: str, hints: Mapping[str, Any], *, table: str, source: str) -> Any:
+    """`value` as the type of its setting."""
+    field = f"{table}.{key}"
+    if key not in hints:
+        hint = did_you_mean(key, hints)
+        raise SettingsError(f"{source}: unknown key {key!r} in [{table}]{hint}", code="SETTING_UNKNOWN", field=field)
+    items = value if isinstance(value, list | tuple) else [value]
+    try:
+        if all(math.isfinite(item) for item in items if isinstance(item, float)):
+            return msgspec.convert(value, hints[key])
+        expected = "a finite number"
+    except msgspec.ValidationError:
+        expected = _expected(hints[key])
+    raise SettingsError(f"{source}: [{table}] {key} = {value!r} is not {expected}; correct it", field=field)
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
-
-
-def _convert(value: Any, hint: Any) -> Any:
-    """`value` as the type a field is annotated with; TypeError says what was expected."""
-    origin, choices = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert_to_one_of(value, [choice for choice in choices if choice is not type(None)])
-    if origin is Literal:
-        if value not in choices:
-            raise TypeError("one of " + ", ".join(map(str, choices)))
-        return value
-    if origin is tuple:
-        return _convert_tuple(value, choices)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise TypeError("a finite number")
-        return float(value)
-    if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if hint is bool and isinstance(value, bool):
-        return value
-    raise TypeError({float: "a number", int: "a whole number", bool: "true or false"}.get(hint, "of a known type"))
-
-
-def _convert_to_one_of(value: Any, choices: Sequence[Any]) -> Any:
-    expected = []
-    for choice in choices:
-        try:
-            return _convert(value, choice)
-        except TypeError as error:
-            expected.append(str(error))
-    raise TypeError(", or ".join(expected))
-
-
-def _convert_tuple(value: Any, choices: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise TypeError("a list")
-    if len(choices) == 2 and choices[1] is Ellipsis:
-        return tuple(_convert(item, choices[0]) for item in value)
-    if len(value) != len(choices):
-        raise TypeError(f"a list of {len(choices)}")
-    return tuple(_convert(item, choice) for item, choice in zip(value, choices, strict=True))
+def _expected(hint: Any) -> str:
+    """The values that a type allows, in words."""
+    kinds = get_args(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        return ", or ".join(_expected(kind) for kind in kinds if kind is not types.NoneType)
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, kinds))
+    if get_origin(hint) is tuple:
+        count = "" if Ellipsis in kinds else f" of {len(kinds)}"
+        return f"a list{count}, each {_expected(kinds[0])}"
+    return {float: "a number", int: "a whole number", bool: "true or false"}[hint]
 
 
 _UNITS_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def budget_seconds(text: str | float) -> float:
-    """A length of time such as `90s`, `10m` or `1.5h`, in seconds; a bare number is seconds.
+    """Seconds of a duration such as `90s`, `10m` or `1.5h`; a bare number is seconds.
 
     Raises:
-        SettingsError: It is not a positive length of time.
+        SettingsError: It is not a positive duration.
 
     Example:
         >>> budget_seconds("10m"), budget_seconds("1.5h"), budget_seconds(30)
@@ -171,5 +145,5 @@ def budget_seconds(text: str | float) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|m|min|h|d)?\s*", str(text))
     seconds = float(match[1]) * _UNITS_SECONDS[match[2] or ""] if match else 0.0
     if seconds <= 0:
-        raise SettingsError(f"budget {text!r} is not a length of time; write for example 90s, 10m or 1.5h")
+        raise SettingsError(f"budget {text!r} is not a duration; write for example 90s, 10m or 1.5h", field="budget")
     return seconds

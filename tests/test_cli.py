@@ -260,7 +260,7 @@ def test_the_help_says_how_many_slices_are_seen_as_the_plan_has_it(command: str)
     ("arguments", "said"),
     [
         (["--labels", "ball"], "ball"),
-        (["--budget", "soon"], "not a length of time"),
+        (["--budget", "soon"], "not a duration"),
         (["--epochs", 0], "0"),
         (["--view", "oblique"], "oblique"),
         (["--views", "axial,axial"], "axial,axial"),

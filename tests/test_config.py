@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,17 @@ def test_settings_survive_json() -> None:
         ("[training]\nbatch_size = 1.5", "run.toml: [training] batch_size = 1.5 is not a whole number"),
         ("[training]\nbatch_size = true", "run.toml: [training] batch_size = True is not a whole number"),
         ("[slices]\nviews = 'axial'", "run.toml: [slices] views = 'axial' is not one of auto, all, or a list"),
-        ("[slices]\nviews = ['oblique']", "views = ['oblique'] is not one of auto, all, or one of axial, coronal"),
+        (
+            "[slices]\nviews = ['oblique']",
+            "['oblique'] is not one of auto, all, or a list, each one of axial, coronal",
+        ),
         ("[slices]\nviews = ['axial', 'axial']", "is not auto, all, or a list of one to three different views"),
         ("[slices]\nviews = []", "is not auto, all, or a list of one to three different views"),
         ("[slices]\nwindow = [64]", "run.toml: [slices] window = [64] is not a list of 2"),
         ("[slices]\ncontext = 2", "setting slices.context: 2 is not an odd number from 1"),
         ("[training]\nlearning_rate = nan", "learning_rate = nan is not a finite number"),
         ("[training", "run.toml: not a TOML file"),
-        ("slices = 3", "run.toml: slices = 3 stands outside a table"),
+        ("slices = 3", "run.toml: slices = 3 is outside of a table"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(text: str, message: str, tmp_path: Path) -> None:
@@ -44,6 +48,33 @@ def test_a_wrong_setting_is_named_in_one_line(text: str, message: str, tmp_path:
         read_settings(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("[training]\nbach_size = 3", "training.bach_size"),
+        ("[training]\nbatch_size = true", "training.batch_size"),
+        ("[training]\nclass_weights = [inf]", "training.class_weights"),
+        ("[training]\nbatch_size = 0", "training.batch_size"),
+        ("[prediction]\nthreshold = 1.5", "prediction.threshold"),
+        ("[network]\nwidths = []", "network.widths"),
+        ("[trainin]\nseed = 3", "trainin"),
+    ],
+)
+def test_the_error_of_a_setting_names_it_to_a_program(text: str, field: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings_from(tomllib.loads(text), source="run.toml")
+    assert caught.value.field == field
+    assert caught.value.code in ("SETTING_INVALID", "SETTING_UNKNOWN")
+
+
+def test_every_rule_allows_its_default_and_none() -> None:
+    for part in dataclasses.fields(Settings):
+        kind = part.default_factory
+        assert kind() == dataclasses.replace(kind())
+        optional = [setting.name for setting in dataclasses.fields(kind) if setting.default is None]
+        assert kind(**dict.fromkeys(optional)) == kind()
 
 
 def test_a_missing_settings_file_is_named() -> None:
@@ -68,5 +99,5 @@ def test_budgets_scale_with_their_unit(number: float, unit: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-5m", "ten", "5 weeks", "1e3", "nan", "5mm"])
 def test_what_is_not_a_time_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="not a length of time"):
+    with pytest.raises(SettingsError, match="not a duration"):
         budget_seconds(text)

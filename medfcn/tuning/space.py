@@ -20,7 +20,7 @@ _STRENGTH = "augment.strength"
 _AMOUNTS = tuple(
     part.name
     for part in dataclasses.fields(AugmentSettings)
-    if part.type is float and part.default and part.name != "still_share"
+    if isinstance(part.default, float) and part.default and part.name != "still_share"
 )
 """The settings of `[augment]` that a strength is a factor on: those that are not off by default, shares apart."""
 
