@@ -9,10 +9,11 @@ from medfcn.errors import MissingFileError, SettingsError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.inference.predict import predict
 from medfcn.labels import read_mask
-from medfcn.outputs import refuse_existing
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.compose import report
 from medfcn.reporting.pictures import PictureCase, overlay_sheet
+from medfcn.runs.folder import RunFolder
+from medfcn.runs.outputs import refuse_existing
 from medfcn.training.train import train
 from medfcn.volumes import read_volume
 
@@ -118,6 +119,6 @@ def demo(
         picture,
     )
     page = report(
-        masks, data / "test", folder / "report.html", run=run, table=table, overwrite=overwrite, progress=say
+        masks, data / "test", folder / RunFolder.report, run=run, table=table, overwrite=overwrite, progress=say
     )
     return Demo(folder=folder, run=run, masks=masks, scores=table, picture=picture, report=page)

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medfcn.errors import OutputExistsError
+
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
@@ -65,6 +67,19 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def refuse_existing_file(path: Path | str, *, overwrite: bool) -> None:
+    """Refuse an output file that already exists, unless it may be overwritten; a folder may never be.
+
+    Raises:
+        OutputExistsError: It exists, and `overwrite` is false or `path` is a folder.
+    """
+    path = Path(path)
+    if path.exists() and not (overwrite and path.is_file()):
+        raise OutputExistsError(
+            f"{path}: already exists; choose another output, or replace it (--overwrite, overwrite=True)"
+        )
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -18,8 +18,8 @@ import medfcn
 from medfcn.datasets import find_dataset
 from medfcn.evaluation import write_scores
 from medfcn.files import write_csv
-from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
+from medfcn.runs.outputs import refuse_existing
 
 TASK = "Task04_Hippocampus"
 

@@ -15,8 +15,8 @@ import medfcn
 from medfcn.config import override, read_settings
 from medfcn.errors import MedfcnError
 from medfcn.files import write_csv
-from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
+from medfcn.runs.outputs import refuse_existing
 
 STAGES = ("fcn32s", "fcn16s", "fcn8s")
 

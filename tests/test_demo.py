@@ -23,7 +23,7 @@ def test_a_short_demo_makes_masks_scores_and_a_picture(tmp_path: Path) -> None:
 
 
 def test_a_stopped_demo_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingFileError, match="holds no stopped training"):
+    with pytest.raises(MissingFileError, match="contains no stopped training"):
         demo(tmp_path / "demo", resume=True)
     assert not (tmp_path / "demo").exists()
     whole = demo(tmp_path / "whole", steps=6, device="cpu", threads=1)

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfcn.errors import OutputExistsError
 from medfcn.files import atomic_write, csv_field, write_csv, write_json
-from medfcn.outputs import refuse_existing
 
 
 def test_a_writer_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -85,50 +83,3 @@ def test_no_text_in_a_table_is_a_formula_or_breaks_its_line(text: str) -> None:
 def test_tables_are_whole_lines(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ("case", "dice"), [("a,b", 0.5), ("c", math.nan), ("d", math.inf)])
     assert (tmp_path / "a.csv").read_text() == 'case,dice\n"a,b",0.5\nc,\nd,inf\n'
-
-
-def test_an_output_in_the_way_is_refused_unless_asked_for(tmp_path: Path) -> None:
-    refuse_existing(tmp_path / "new", overwrite=False)
-    (tmp_path / "empty").mkdir()
-    refuse_existing(tmp_path / "empty", overwrite=False)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "scan.nii").touch()
-    refuse_existing(tmp_path / "full" / "scan.nii", overwrite=True)
-    with pytest.raises(
-        OutputExistsError, match=r"choose another output, or replace it \(--overwrite, overwrite=True\)"
-    ):
-        refuse_existing(tmp_path / "full", overwrite=False)
-
-
-SIDECAR = '{"mask_sha256": "0"}'
-
-
-@pytest.mark.parametrize(
-    ("files", "is_ours"),
-    [
-        (["notes.txt"], False),
-        (["images/a.nii.gz", "labels/a.nii.gz", "cases.csv", "dataset.json"], False),
-        (["sub-01_T1w.nii.gz", "sub-01_T1w.json"], False),
-        (["model.json"], False),
-        (["state/notes.txt"], False),
-        (["run"], False),
-        (["model.json", "model.safetensors", "notes.txt"], True),
-        (["scores.csv", "summary.json"], True),
-        (["state/1f.labels.npy"], True),
-        (["a.nii.gz", "a.json=" + SIDECAR], True),
-        (["fold_1/model.json", "fold_1/model.safetensors"], True),
-        (["run/model.json", "run/model.safetensors"], True),
-        (["masks/a.json=" + SIDECAR], True),
-    ],
-    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else str(value),
-)
-def test_only_outputs_of_medfcn_are_overwritten(files: list[str], is_ours: bool, tmp_path: Path) -> None:
-    for text in files:
-        name, _, content = text.partition("=")
-        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "out" / name).write_text(content or "{}")
-    if is_ours:
-        refuse_existing(tmp_path / "out", overwrite=True)
-    else:
-        with pytest.raises(OutputExistsError, match="holds files, and none that medfcn wrote; overwriting"):
-            refuse_existing(tmp_path / "out", overwrite=True)

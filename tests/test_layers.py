@@ -8,14 +8,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 
 # The rooms from the bottom of the house to its top. A room may import those before it, less those it must not know.
-BOTTOM = ("text", "errors", "settings", "config", "files", "decoding", "outputs", "progress")
-ROOMS = ("volumes", "labels", "datasets", "slices", "networks", "monai", "runs", "inference", "evaluation")
+BOTTOM = ("text", "errors", "settings", "config", "files", "decoding", "progress")
+ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai", "inference", "evaluation")
 ROOMS += ("training", "reporting", "tuning", "commands")
 KNOWS_NOTHING_OF = {
-    "slices": ("datasets",),
-    "networks": ("datasets",),
-    "runs": ("volumes", "labels", "datasets", "slices", "networks", "monai"),
-    "evaluation": ("slices", "networks", "monai", "runs", "inference"),
+    "runs": ("volumes",),
+    "datasets": ("runs",),
+    "slices": ("datasets", "runs"),
+    "networks": ("datasets", "runs"),
+    "evaluation": ("slices", "networks", "monai", "inference"),
     "tuning": ("reporting",),
 }
 ALLOWED = {

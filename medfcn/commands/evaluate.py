@@ -10,8 +10,9 @@ import click
 from medfcn.commands.exits import FAILED, SOME_FAILED
 from medfcn.commands.options import cases_option, labels_option, overwrite_option
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
-from medfcn.outputs import refuse_existing
 from medfcn.progress import for_terminal
+from medfcn.runs.folder import SCORES_FILE, RunFolder
+from medfcn.runs.outputs import refuse_existing
 
 
 @click.command()
@@ -67,7 +68,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         from medfcn.reporting.compose import images_beside, report
 
         images = choices["images"] or images_beside(references) or None
-        page = Path(output) / "report.html"
+        page = Path(output) / RunFolder.report
         report(
             predictions, due, page, images=images, labels=labels, definitions=definitions, table=table,
             overwrite=overwrite, progress=progress,
@@ -85,7 +86,7 @@ def _compare(table: Any, other: str, due: Any, labels: str | None, output: str) 
     from medfcn.evaluation.compare import compare_tables
     from medfcn.files import write_json
 
-    scores = Path(other) / "scores.csv"
+    scores = Path(other) / SCORES_FILE
     try:
         masks = find_masks(other)
     except DatasetError:

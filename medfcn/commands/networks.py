@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from medfcn.commands.options import check_preset, checked, overwrite_option
-from medfcn.outputs import refuse_existing
+from medfcn.files import refuse_existing_file
 
 
 def _check_size(text: str) -> object:
@@ -63,7 +63,7 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
         "label_count": choices["label_count"],
     }
     if picture:
-        refuse_existing(picture, overwrite=overwrite)
+        refuse_existing_file(picture, overwrite=overwrite)
     one = summarise(settings.network, **slices) if picture or preset or config else None
     shown = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
     if as_json:

@@ -74,7 +74,8 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """
     from medfcn.datasets.tables import read_ids
-    from medfcn.reporting.compose import REPORT_FILE, train_report
+    from medfcn.reporting.compose import train_report
+    from medfcn.runs.folder import RunFolder
     from medfcn.runs.stop import stop_on_signals
     from medfcn.training.train import train as run_training
 
@@ -87,7 +88,7 @@ def train(dataset: str, output: str, config: str | None, leave_out: str | None, 
     if process_rank():
         return
     for folder in run.scored:
-        if not (folder / REPORT_FILE).is_file():
+        if not RunFolder(folder).report.is_file():
             train_report(folder, dataset, allow_outside=choices["allow_outside"], progress=progress)
     click.echo(f"Validation, {run.folder} (see report.html in it):")
     click.echo(run.validation.to_text())

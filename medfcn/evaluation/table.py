@@ -11,8 +11,8 @@ from typing import Any
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
-from medfcn.files import csv_field, write_csv, write_json
-from medfcn.outputs import refuse_existing
+from medfcn.files import csv_field, refuse_existing_file, write_csv, write_json
+from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
 
 __all__ = ["COLUMNS", "ScoreTable", "write_scores"]
 
@@ -130,7 +130,7 @@ def _parsed(row: dict[str, Any], where: str) -> LabelScores:
 
 def _definitions_beside(path: Path) -> Definitions:
     try:
-        value = json.loads(path.with_name("summary.json").read_text(encoding="utf-8"))
+        value = json.loads(path.with_name(SUMMARY_FILE).read_text(encoding="utf-8"))
         return Definitions.from_json(value["definitions"])
     except (OSError, ValueError, KeyError, TypeError):
         return Definitions()
@@ -151,9 +151,9 @@ def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = Fal
         OutputExistsError: One of them is there already, and `overwrite` is false.
     """
     folder = Path(folder)
-    scores, summary, failures = (folder / name for name in ("scores.csv", "summary.json", "failures.csv"))
+    scores, summary, failures = (folder / name for name in (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
     for path in (scores, summary):
-        refuse_existing(path, overwrite=overwrite)
+        refuse_existing_file(path, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(scores)
     write_json(summary, table.summary(penalty_mm="diagonal").to_json())

@@ -15,7 +15,6 @@ from medfcn.networks.fcn import head_of
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 
-CARD_FILE = "model.json"
 INTENDED_USE = "Research use only; not a medical device."
 DEFAULT_THRESHOLD = 0.5
 """Probability from which a voxel is foreground, unless set or chosen."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.inference.model import Model, Predictor
+from medfcn.runs.folder import RunFolder
 from medfcn.slices.views import parse_views
 
 
@@ -48,8 +49,7 @@ def load(
     chosen = "all" if views is None else parse_views(views)
     folders: list[Path] = []
     for run in [runs] if isinstance(runs, str | Path) else runs:
-        inside = sorted(path for path in Path(run).glob("fold_*") if path.is_dir())
-        folders += inside or [Path(run)]
+        folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
     if not folders:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
     asked = None if isinstance(chosen, str) else chosen

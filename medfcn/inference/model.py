@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
-from medfcn.inference.card import CARD_FILE, Card, read_card
+from medfcn.inference.card import Card, read_card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
 from medfcn.inference.decide import find_positions
 from medfcn.inference.devices import choose_device
 from medfcn.inference.rules import Rules, rules_of
-from medfcn.inference.weights import WEIGHTS_FILE, read_network, write_weights
+from medfcn.inference.weights import read_network, write_weights
 from medfcn.networks.fcn import FCN, Head, channels_last, head_of
 from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
+from medfcn.runs.folder import RunFolder
 from medfcn.settings import View
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
@@ -157,23 +158,25 @@ class Model(Predictor):
             ModelError: They cannot be read, contradict each other, or come from another version.
             SettingsError: The device is not there.
         """
-        folder = Path(run)
-        for name in (CARD_FILE, WEIGHTS_FILE):
-            if not (folder / name).is_file():
-                raise MissingFileError(f"{folder}: no {name} in it; give a folder that `medfcn train` finished")
-        card = read_card(folder / CARD_FILE)
-        path = folder / WEIGHTS_FILE
+        folder = RunFolder(Path(run))
+        for path in (folder.card, folder.weights):
+            if not path.is_file():
+                raise MissingFileError(f"{run}: no {path.name} in it; give a folder that `medfcn train` finished")
+        card = read_card(folder.card)
+        path = folder.weights
         if sha256_of(path) != card.weights_sha256:
-            raise ModelError(f"{path.name}: its SHA-256 is not the one in {CARD_FILE}; copy the run folder again")
+            raise ModelError(
+                f"{path.name}: its SHA-256 is not the one in {RunFolder.card}; copy the run folder again"
+            )
         network = read_network(path, card)
         return cls(network, card, device=choose_device(device))
 
     def save(self, run: Path | str) -> None:
         """Write `model.safetensors` and `model.json` into a folder, each whole or not at all."""
-        folder = Path(run)
-        write_weights(folder / WEIGHTS_FILE, self.network)
-        self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder / WEIGHTS_FILE))
-        write_json(folder / CARD_FILE, self.card.to_json())
+        folder = RunFolder(Path(run))
+        write_weights(folder.weights, self.network)
+        self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder.weights))
+        write_json(folder.card, self.card.to_json())
 
     def with_views(self, views: Sequence[View] | None) -> "Model":
         """The same network, asked along some of its views only; None keeps all.

@@ -24,12 +24,12 @@ from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble as Ensemble
 from medfcn.inference.ensemble import load as load
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
-from medfcn.inference.review import CONFIDENCE_FILE, Row, rows_of, told_of, write_confidence
-from medfcn.outputs import refuse_existing
+from medfcn.inference.review import Row, rows_of, told_of, write_confidence
 from medfcn.progress import Progress, Silent
+from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE
+from medfcn.runs.outputs import refuse_existing
 from medfcn.volumes import ReadOptions, Volume
 
-FAILURES_FILE = "failures.csv"
 _READ_AHEAD = 2
 _MASK_ENDINGS = (".nii", ".nii.gz")
 _NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".dcm", ".npy", ".npz", ".zip")

@@ -8,7 +8,6 @@ from typing import Any
 from medfcn.files import write_csv
 from medfcn.inference.confidence import Assessment
 
-CONFIDENCE_FILE = "confidence.csv"
 _COLUMNS = ("case", "label", "volume_ml", "expected_dice", "review")
 
 Row = tuple[str, str, float, float | None, bool | None]

@@ -11,11 +11,10 @@ from safetensors.torch import save as save_tensors
 
 from medfcn.errors import ModelError
 from medfcn.files import atomic_write
-from medfcn.inference.card import CARD_FILE, Card
+from medfcn.inference.card import Card
 from medfcn.networks.fcn import FCN, build_network
+from medfcn.runs.folder import RunFolder
 from medfcn.text import shown
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 def write_weights(path: Path, network: FCN) -> None:
@@ -34,7 +33,9 @@ def read_network(path: Path, card: Card) -> FCN:
     """
     found = _declared_tensors(path)
     if sum(card.plan.widths) * card.settings.network.width > sum(shape[0] for _, shape in found.values() if shape):
-        raise ModelError(f"{path.name}: holds fewer channels than plan.widths in {CARD_FILE}; copy the run again")
+        raise ModelError(
+            f"{path.name}: holds fewer channels than plan.widths in {RunFolder.card}; copy the run again"
+        )
     with torch.device("meta"):
         network = build_network(
             card.settings.network,
@@ -50,7 +51,7 @@ def read_network(path: Path, card: Card) -> FCN:
     if found != expected:
         odd = min(name for name in set(found) | set(expected) if found.get(name) != expected.get(name))
         raise ModelError(
-            f"{path.name}: weights do not fit the network in {CARD_FILE}, first at {odd}: found "
+            f"{path.name}: weights do not fit the network in {RunFolder.card}, first at {odd}: found "
             f"{found.get(odd)}, expected {expected.get(odd)}; copy the run folder again"
         )
     try:

@@ -16,28 +16,26 @@ from medfcn.datasets import find_dataset, find_inputs, find_masks, require_compl
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, pair_cases
+from medfcn.files import refuse_existing_file
 from medfcn.inference.review import rows_of
 from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.labels.values import is_any_of, original_values, parts_of_labels, values_of, written_values
-from medfcn.outputs import refuse_existing
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.html import About, PredictedCase, write_prediction_report, write_report
 from medfcn.reporting.provenance import (
     facts_of,
     failures_beside,
-    folders_of_run,
     labels_of_run,
     log_of_run,
     sidecar_of,
     validation_table,
 )
 from medfcn.reporting.viewing import CaseVolumes
+from medfcn.runs.folder import RunFolder
 from medfcn.volumes import Volume, VolumeLike, as_volume
 from medfcn.volumes.names import stem_of
 
-__all__ = ["REPORT_FILE", "images_beside", "predict_report", "report", "train_report"]
-
-REPORT_FILE = "report.html"
+__all__ = ["images_beside", "predict_report", "report", "train_report"]
 
 Images = str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]]
 """A folder of images, a dataset, one file, or images by case id; a list holds a case's channels."""
@@ -82,7 +80,7 @@ def report(
         DatasetError: No prediction has the id of a reference.
         SettingsError: The labels cannot be.
     """
-    refuse_existing(output, overwrite=overwrite)
+    refuse_existing_file(output, overwrite=overwrite)
     if run is not None and not Path(run).is_dir():
         raise MissingFileError(f"{run}: no such run folder; check the path")
     pairs = pair_cases(predictions, references)
@@ -138,8 +136,8 @@ def train_report(
         DatasetError: The dataset does not hold the validation cases, or one of them is not complete any more.
     """
     run = Path(run)
-    path = Path(output) if output is not None else run / REPORT_FILE
-    refuse_existing(path, overwrite=overwrite)
+    path = Path(output) if output is not None else RunFolder(run).report
+    refuse_existing_file(path, overwrite=overwrite)
     table = validation_table(run)
     labels = labels_of_run(run)
     due = set(table.cases)
@@ -151,7 +149,7 @@ def train_report(
             f"{Path(dataset).name}: holds none of the validation cases of {run.name}; "
             "give the dataset it was trained on"
         )
-    found_masks = [find_masks(folder / "validation") for folder in folders_of_run(run)]
+    found_masks = [find_masks(model.validation) for model in RunFolder(run).models()]
     masks = {case: mask for each in found_masks for case, mask in each.items() if case in due}
     pairs = Pairs(references, dict(masks), tuple(sorted(due - set(masks))), ())
     meaning = Meaning(labels, others=written_values(labels))
@@ -202,8 +200,8 @@ def predict_report(
     """
     masks = Path(masks)
     if output is None:
-        output = masks / REPORT_FILE if masks.is_dir() else masks.with_name(f"{stem_of(masks)}.html")
-    refuse_existing(output, overwrite=overwrite)
+        output = masks / RunFolder.report if masks.is_dir() else masks.with_name(f"{stem_of(masks)}.html")
+    refuse_existing_file(output, overwrite=overwrite)
     paths = find_masks(masks)
     pictures = _images_at(images)
     if len(paths) == len(pictures) == 1 and masks.is_file():

@@ -15,13 +15,13 @@ from typing import Any
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable
 from medfcn.labels import LabelMap
+from medfcn.runs.folder import FAILURES_FILE, RunFolder
 from medfcn.volumes import VolumeLike
 from medfcn.volumes.names import stem_of
 
 __all__ = [
     "facts_of",
     "failures_beside",
-    "folders_of_run",
     "labels_of_run",
     "log_of_run",
     "sidecar_of",
@@ -50,17 +50,11 @@ def _read_json(path: Path) -> Any:
 def failures_beside(masks: Path) -> tuple[tuple[str, str], ...]:
     """The cases that `medfcn predict` could not predict."""
     try:
-        with (masks / "failures.csv").open(newline="", encoding="utf-8") as file:
+        with (masks / FAILURES_FILE).open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))[1:]
     except (OSError, UnicodeDecodeError, csv.Error):
         return ()
     return tuple((row[0], row[1]) for row in rows if len(row) >= 2)
-
-
-def folders_of_run(run: Path) -> tuple[Path, ...]:
-    """The folders of a run's models: its folds, where it has any, else itself."""
-    folds = sorted(path for path in run.glob("fold_*") if path.is_dir())
-    return (run,) if (run / "model.json").is_file() or not folds else tuple(folds)
 
 
 def labels_of_run(run: Path) -> LabelMap:
@@ -69,10 +63,10 @@ def labels_of_run(run: Path) -> LabelMap:
     Raises:
         MissingFileError: There is no such card.
     """
-    card = _read_json(folders_of_run(run)[0] / "model.json")
+    card = _read_json(RunFolder(run).models()[0].card)
     if not isinstance(card, dict) or "labels" not in card:
         raise MissingFileError(
-            f"{run.name}: no model.json that names labels; give a folder that `medfcn train` finished"
+            f"{run.name}: no {RunFolder.card} that names labels; give a folder that `medfcn train` finished"
         )
     return LabelMap.from_json(card["labels"])
 
@@ -83,8 +77,8 @@ def validation_table(run: Path) -> ScoreTable:
     Raises:
         MissingFileError: The run has no `validation/scores.csv`.
     """
-    table = ScoreTable.from_csv(run / "validation" / "scores.csv")
-    value = _read_json(run / "validation" / "summary.json")
+    table = ScoreTable.from_csv(RunFolder(run).scores)
+    value = _read_json(RunFolder(run).summary)
     notes = value.get("notes", []) if isinstance(value, dict) else []
     return ScoreTable(table.rows, table.definitions, tuple(map(str, notes if isinstance(notes, list) else [])))
 
@@ -100,7 +94,7 @@ def facts_of(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, d
                 if text not in made_by.setdefault(name, []):
                     made_by[name].append(text)
     facts["Predictions were made by"] = {name: "; ".join(values[:8]) for name, values in made_by.items()}
-    card = None if run is None else _read_json(folders_of_run(Path(run))[0] / "model.json")
+    card = None if run is None else _read_json(RunFolder(Path(run)).models()[0].card)
     if isinstance(card, dict):
         facts["Model"] = {name: card[name] for name in ("weights_sha256", "intended_use", "channels") if name in card}
         facts["Model"] = dict(islice(_flat(facts["Model"]), _MOST_FACTS))
@@ -134,7 +128,7 @@ def log_of_run(run: Path | str | None) -> dict[str, list[float]]:
         return {}
     columns: dict[str, list[float]] = {}
     try:
-        with (Path(run) / "log.csv").open(newline="", encoding="utf-8") as file:
+        with RunFolder(Path(run)).log.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 for name, text in row.items():
                     if isinstance(name, str):

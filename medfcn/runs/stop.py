@@ -1,4 +1,4 @@
-"""Asking a training to stop: it does so between two steps, and saves where it stands."""
+"""The request that a training stops: it does so between two steps, and saves its state."""
 
 import signal
 import threading
@@ -8,15 +8,15 @@ from types import FrameType
 
 
 class Stop:
-    """A wish to stop, made by a signal or by another thread.
+    """A request to stop, made by a signal or by another thread.
 
-    A training that was given one looks at it after every step and every validated case, saves its state, and raises
+    A training looks at it after every step and every validation case, saves its state, and raises
     `TrainingStoppedError`.
 
     Attributes:
-        signal_number: The signal that asked; that of Ctrl-C when something else did.
-        is_asked: Whether anything did.
-        is_looked_at: Whether a training is in its loop, and will come to look.
+        signal_number: The signal that made the request; that of Ctrl-C if something else did.
+        is_asked: True once the request is made.
+        is_looked_at: True while a training is in its loop, and will look.
 
     Example:
         >>> stop = Stop()
@@ -31,13 +31,13 @@ class Stop:
         self.is_looked_at = False
 
     def ask(self, signal_number: int = signal.SIGINT) -> None:
-        """Ask to stop."""
+        """Make the request."""
         self.signal_number = int(signal_number)
         self.is_asked = True
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """While a training looks at it."""
+        """Surrounds the loop of a training."""
         self.is_looked_at = True
         try:
             yield
@@ -47,10 +47,11 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Let SIGTERM and Ctrl-C ask to stop, until the end of the block.
+    """Let SIGTERM and Ctrl-C make the request, until the end of the block.
 
-    Where no training looks, and at a second Ctrl-C, `KeyboardInterrupt` is raised at once. Signals that are ignored
-    (as under `nohup … &`) stay so. Outside the main thread, which alone may handle signals, nothing is changed.
+    Outside of a training's loop, and at a second Ctrl-C, `KeyboardInterrupt` is raised at once. Signals that are
+    ignored (as under `nohup … &`) stay ignored. In a thread other than the main one, which alone may handle signals,
+    nothing is changed.
     """
     stop = Stop()
 

@@ -15,21 +15,11 @@ from pathlib import Path
 from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError, OutputExistsError, TrainingError
 from medfcn.evaluation import ScoreTable, write_scores
-from medfcn.inference.card import CARD_FILE, Card, read_card
+from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress
-from medfcn.runs.folder import (
-    FOLD_FOLDERS,
-    SCORES_FILE,
-    STATE_FOLDER,
-    VALIDATION_FOLDER,
-    clear,
-    clear_folds,
-    clear_scores,
-    is_finished,
-    require_free,
-)
-from medfcn.runs.lock import LOCK_FILE
+from medfcn.runs.folder import RunFolder
+from medfcn.runs.outputs import clear, clear_folds, clear_scores, require_free
 from medfcn.text import duration
 from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
 from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
@@ -55,18 +45,18 @@ def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> 
     """
     if overwrite:
         return
-    if is_finished(run) or (run / STATE_FOLDER).is_dir():
+    if RunFolder(run).is_finished or RunFolder(run).state.is_dir():
         raise OutputExistsError(f"{run}: holds a training without folds; choose another output")
-    others = [path.name for path in run.glob(FOLD_FOLDERS) if path.name[5:].isdecimal()]
-    strange = sorted(name for name in others if not 1 <= int(name[5:]) <= folds.count)
+    others = [number for number in RunFolder(run).folds() if number.isdecimal()]
+    strange = sorted(number for number in others if not 1 <= int(number) <= folds.count)
     if strange:
-        raise OutputExistsError(f"{run}: holds {strange[0]}, beyond the {folds.count} folds; choose another output")
+        raise OutputExistsError(f"{run}: contains fold {strange[0]} of {folds.count}; choose another output")
     if resume:
         return
     for folder in folds.folders(run):
         require_free(folder)
     if folds.is_all:
-        held = {path.name for path in run.iterdir()} - {LOCK_FILE} - {path.name for path in folds.folders(run)}
+        held = {path.name for path in run.iterdir()} - {RunFolder.lock} - {path.name for path in folds.folders(run)}
         if held:
             raise OutputExistsError(
                 f"{run}: already exists; choose another output, replace it (--overwrite, overwrite=True), or train "
@@ -99,7 +89,7 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     redone = () if job.resume else folds.numbers
     job = replace(job, length=_length_of_one(run, folds, job))
     for number in set(range(1, folds.count + 1)) - set(redone):
-        if is_finished(fold_folder(run, number)):
+        if RunFolder(fold_folder(run, number)).is_finished:
             _require_sibling(fold_folder(run, number), splits[number - 1], job)
     if overwrite and folds.is_all:
         clear(run)
@@ -108,7 +98,7 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         clear_scores(run)
     runs = []
     for number, folder in zip(folds.numbers, folds.folders(run), strict=True):
-        if job.resume and is_finished(folder):
+        if job.resume and RunFolder(folder).is_finished:
             runs.append(finished_run(folder, job.progress))
             continue
         job.progress.say(f"fold {number} of {folds.count}")
@@ -135,7 +125,7 @@ def _together(run: Path, folds: Folds, runs: Sequence[Run], progress: Progress) 
     table = gather(run, folds.count)
     if table is not None:
         progress.say(
-            f"all {folds.count} folds are trained: {run / VALIDATION_FOLDER / SCORES_FILE} scores every case by the "
+            f"all {folds.count} folds are trained: {RunFolder(run).scores} scores every case by the "
             "fold that had not seen it"
         )
     scored = (*folds.folders(run), *(() if table is None else (run,)))
@@ -156,11 +146,11 @@ def gather(run: Path, count: int) -> ScoreTable | None:
         TrainingError: The folds are not of one cross-validation.
     """
     folders = [fold_folder(run, number) for number in range(1, count + 1)]
-    if not all(is_finished(folder) for folder in folders):
+    if not all(RunFolder(folder).is_finished for folder in folders):
         return None
-    cards = [read_card(folder / CARD_FILE) for folder in folders]
+    cards = [read_card(RunFolder(folder).card) for folder in folders]
     owners: dict[str, str] = {}
-    tables = [ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE) for folder in folders]
+    tables = [ScoreTable.from_csv(RunFolder(folder).scores) for folder in folders]
     for number, (folder, card, table) in enumerate(zip(folders, cards, tables, strict=True), start=1):
         if card.training.get("fold") != f"{number} of {count}":
             raise TrainingError(f"{folder}: is not fold {number} of {count}; train it again with --overwrite")
@@ -178,8 +168,8 @@ def gather(run: Path, count: int) -> ScoreTable | None:
     gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note, *_threshold_note(cards), *missing))
     if _is_written(run, gathered):
         return gathered
-    (run / VALIDATION_FOLDER).mkdir(exist_ok=True)
-    write_scores(gathered, run / VALIDATION_FOLDER, overwrite=True)
+    RunFolder(run).validation.mkdir(exist_ok=True)
+    write_scores(gathered, RunFolder(run).validation, overwrite=True)
     return gathered
 
 
@@ -198,7 +188,7 @@ def _threshold_note(cards: Sequence[Card]) -> tuple[str, ...]:
 
 def _is_written(run: Path, table: ScoreTable) -> bool:
     """Whether the scores lie there already, so that a finished run is left as it is."""
-    scores = run / VALIDATION_FOLDER / SCORES_FILE
+    scores = RunFolder(run).scores
     return scores.is_file() and repr(ScoreTable.from_csv(scores).rows) == repr(table.rows)
 
 
@@ -206,9 +196,9 @@ def _length_of_one(run: Path, folds: Folds, job: Job) -> Length:
     """The length of one fold: as asked for, else that of a fold that is finished or was stopped, else the default."""
     for number in range(1, folds.count + 1) if job.length is None and job.resume else ():
         folder = fold_folder(run, number)
-        if is_finished(folder):
-            return length_of(read_card(folder / CARD_FILE))
-        length = recorded_length(read_identity(folder / STATE_FOLDER))
+        if RunFolder(folder).is_finished:
+            return length_of(read_card(RunFolder(folder).card))
+        length = recorded_length(read_identity(folder))
         if length is not None:
             return length
     default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
@@ -229,7 +219,7 @@ def _require_sibling(folder: Path, split: Split, job: Job) -> None:
         TrainingError: Its number, settings, seed, length, first weights or labels are others.
         DatasetError: It kept other cases for validation.
     """
-    card = read_card(folder / CARD_FILE)
+    card = read_card(RunFolder(folder).card)
     here = facts(
         replace(card, settings=settings_of(job.settings, card), labels=job.found.labels),
         fold=split.fold,
@@ -238,7 +228,7 @@ def _require_sibling(folder: Path, split: Split, job: Job) -> None:
         start=job.start.record,
     )
     require_same(facts_of(card), here, folder)
-    kept = set(ScoreTable.from_csv(folder / VALIDATION_FOLDER / SCORES_FILE).cases)
+    kept = set(ScoreTable.from_csv(RunFolder(folder).scores).cases)
     if kept != set(split.validation):
         odd = sorted(kept ^ set(split.validation))[0]
         raise DatasetError(

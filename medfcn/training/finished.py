@@ -9,8 +9,9 @@ from typing import Any
 from medfcn.config import to_tables
 from medfcn.datasets import Dataset
 from medfcn.files import csv_field
-from medfcn.inference.card import CARD_FILE, Card, read_card
+from medfcn.inference.card import Card, read_card
 from medfcn.labels import LabelMap
+from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import require_same
 from medfcn.training.prepare import as_planned
@@ -48,7 +49,7 @@ class Asked:
         Raises:
             TrainingError: Labels, settings, length, seed, first weights, cases or fold are others.
         """
-        card = read_card(folder / CARD_FILE)
+        card = read_card(RunFolder(folder).card)
         labels = (self.labels or self.dataset.labels or _labels_of_values(card)).ignoring(self.dataset.ignored)
         here = facts(
             replace(card, settings=settings_of(self.settings, card), labels=labels),
@@ -113,5 +114,5 @@ def _labels_of_values(card: Card) -> LabelMap:
 
 def _cases_of(folder: Path) -> dict[str, str]:
     """The groups by case that a finished run wrote down."""
-    with (folder / "cases.csv").open(newline="", encoding="utf-8") as file:
+    with RunFolder(folder).cases.open(newline="", encoding="utf-8") as file:
         return {row["case"]: row["group"] for row in csv.DictReader(file)}

@@ -9,7 +9,7 @@ import torch
 
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.progress import Progress
-from medfcn.runs.folder import VALIDATION_FOLDER
+from medfcn.runs.folder import RunFolder
 from medfcn.training.held_out import judge_unseen
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.trainer import Outcome
@@ -29,7 +29,7 @@ def write_run(
         record: What else the card keeps of the training.
         progress: Is told of labels that no mask holds.
     """
-    validation = folder / VALIDATION_FOLDER
+    validation = RunFolder(folder).validation
     validation.mkdir(exist_ok=True)
     model = outcome.model
     model.card = dataclasses.replace(model.card, view_weights=choose_view_weights(model, prepared))

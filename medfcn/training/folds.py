@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, SettingsError
+from medfcn.runs.folder import RunFolder
 
 _VALIDATION_MOST = 24
 """Validation cases beyond this change the choice of weights little, and cost training time."""
@@ -101,7 +102,7 @@ class Folds:
 
 def fold_folder(run: Path, number: int) -> Path:
     """Where a fold's run lies."""
-    return run / f"fold_{number}"
+    return RunFolder(run).fold(number).path
 
 
 def split_into_folds(

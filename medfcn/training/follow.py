@@ -10,7 +10,7 @@ import torch
 
 from medfcn.inference.devices import using_threads
 from medfcn.progress import Silent
-from medfcn.runs.checkpoints import State
+from medfcn.runs.folder import RunFolder
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -20,6 +20,7 @@ from medfcn.training.prepare import Survey, reopen
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
+from medfcn.training.state import State
 from medfcn.training.trainer import Trainer
 
 
@@ -55,7 +56,7 @@ def train_along(order: Order, machine: Machine, stop: Stop) -> None:
     with using_threads(order.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         # The weights are those of the first process as soon as they meet.
         network = Start().network(order.settings, order.plan, order.found.labels, progress=Silent())
-        log = Log(order.folder.parent / "log.csv", started=machine.started)
+        log = Log(RunFolder(order.folder.parent).log, started=machine.started)
         trainer = Trainer(prepared, order.settings, machine, network, log=log, progress=Silent())
         if order.saved is not None:
             trainer.restore(order.saved)

@@ -12,6 +12,7 @@ import torch
 from medfcn.config import to_tables
 from medfcn.errors import TrainingError
 from medfcn.files import write_json
+from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.training.distributed import Machine, versions
@@ -19,7 +20,6 @@ from medfcn.training.folds import Split
 from medfcn.training.prepare import Survey
 from medfcn.training.schedule import Length
 
-IDENTITY_FILE = "training.json"
 _FORMAT = 1
 _SHOWN = 3
 """Differences named in one message."""
@@ -70,8 +70,8 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 
 def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Keep an identity in `state/`."""
-    write_json(folder / IDENTITY_FILE, identity)
+    """Keep an identity in a run folder's `state/`."""
+    write_json(RunFolder(folder).identity, identity)
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
@@ -81,14 +81,14 @@ def read_identity(folder: Path) -> dict[str, Any]:
         TrainingError: The file is broken.
     """
     try:
-        value = json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
+        value = json.loads(RunFolder(folder).identity.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise TrainingError(
-            f"{folder.parent}: state/{IDENTITY_FILE} is broken, so it cannot be resumed; start again "
+            f"{folder}: {RunFolder.identity} is broken, so it cannot be resumed; start again "
             "(--overwrite, overwrite=True)"
         )
     return value

@@ -13,14 +13,15 @@ import torch
 from medfcn.config import budget_seconds
 from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
-from medfcn.inference.card import CARD_FILE, read_card
+from medfcn.inference.card import read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model, Predictor
 from medfcn.progress import Progress
 from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
-from medfcn.runs.folder import STATE_FOLDER, VALIDATION_FOLDER, clear, is_finished, remove_half_written
+from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
+from medfcn.runs.outputs import clear, remove_half_written
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -42,6 +43,7 @@ from medfcn.training.prepare import Prepared, Survey, as_planned, ceiling_text, 
 from medfcn.training.record import Log, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
+from medfcn.training.state import State
 from medfcn.training.trainer import Trainer
 
 DEFAULT_BUDGET = "10m"
@@ -70,7 +72,9 @@ class Run:
     def load(self, *, device: str = "auto") -> Predictor:
         """The trained model; of folds, the mean of theirs."""
         return (
-            Model.load(self.folder, device=device) if is_finished(self.folder) else load(self.folder, device=device)
+            Model.load(self.folder, device=device)
+            if RunFolder(self.folder).is_finished
+            else load(self.folder, device=device)
         )
 
 
@@ -107,9 +111,10 @@ class Job:
 def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
     """Fill a run folder that is locked."""
     job = dataclasses.replace(job, settings=as_planned(job.settings, made))
-    state, recorded, threads, length = folder / STATE_FOLDER, {}, job.threads, job.length
+    run_folder, recorded, threads, length = RunFolder(folder), {}, job.threads, job.length
+    state = run_folder.state
     if job.resume:
-        recorded = read_identity(state)
+        recorded = read_identity(folder)
         threads, length = threads or recorded.get("threads"), length or recorded_length(recorded)
     length = length or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
     identity = identity_of(job.found, split, made, job.settings, job.machine, length)
@@ -123,10 +128,10 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
     if job.resume and not recorded:
         job.progress.say(f"{folder}: was stopped before anything was recorded; it starts over, {length.text}")
     if not recorded:  # a kill while slices are prepared must not let the next start be of another length
-        write_identity(state, identity)
+        write_identity(folder, identity)
     try:
         prepared = prepare(job.found, split, made, job.slices or state, job.progress)
-        write_cases(folder / "cases.csv", prepared)
+        write_cases(run_folder.cases, prepared)
         _tell(prepared, job)
         with using_threads(threads):
             run = _train_prepared(folder, job, prepared, length, (recorded, identity))
@@ -147,10 +152,10 @@ def _train_prepared(
     folder: Path, job: Job, prepared: Prepared, length: Length, identities: tuple[dict[str, Any], dict[str, Any]]
 ) -> Run:
     """Train from the start or from the last checkpoint, and write what comes of it."""
-    machine, state, (recorded, identity) = job.machine, folder / STATE_FOLDER, identities
+    machine, state, (recorded, identity) = job.machine, RunFolder(folder).state, identities
     with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
         torch.manual_seed(machine.seed)
-        log = Log(folder / "log.csv", started=machine.started, cpu_before=-machine.cpu_started)
+        log = Log(RunFolder(folder).log, started=machine.started, cpu_before=-machine.cpu_started)
         network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=job.progress)
         identity["first_weights"] = weights_key(network.state_dict())
         trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
@@ -158,10 +163,10 @@ def _train_prepared(
             torch.set_num_threads(trainer.fastest_threads())
             identity["threads"] = torch.get_num_threads()
         require_same(recorded, identity, folder)
-        write_identity(state, identity)
+        write_identity(folder, identity)
         every = job.settings.training.checkpoint_seconds
         checkpoints = Checkpoints(state, key_of(identity), every_seconds=every)
-        saved = checkpoints.latest(job.progress) if job.resume else None
+        saved = checkpoints.latest(State.load, job.progress) if job.resume else None
         if saved is not None:
             trainer.restore(saved)
             job.progress.say(f"going on after step {saved.step}")
@@ -217,12 +222,12 @@ def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
     except KeyboardInterrupt:
         if not stop.is_asked:
             raise
-        unfinished = [folder for folder in folders if not is_finished(folder)]
+        unfinished = [folder for folder in folders if not RunFolder(folder).is_finished]
         if not unfinished:
             raise TrainingStoppedError(
                 "stopped; what was there is as it was", signal_number=stop.signal_number
             ) from None
-        (unfinished[0] / STATE_FOLDER).mkdir(exist_ok=True)
+        RunFolder(unfinished[0]).state.mkdir(exist_ok=True)
         raise TrainingStoppedError(
             "stopped; go on with the same command and --resume", signal_number=stop.signal_number
         ) from None
@@ -230,10 +235,11 @@ def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
 
 def finished_run(folder: Path, progress: Progress) -> Run:
     """The run of a folder that needs no resuming."""
-    if (folder / STATE_FOLDER).is_dir():  # killed after the last file was written, and before the slices were removed
+    run = RunFolder(folder)
+    if run.state.is_dir():  # killed after the last file was written, and before the slices were removed
         with locked(folder, progress):
-            shutil.rmtree(folder / STATE_FOLDER)
+            shutil.rmtree(run.state)
     progress.say(f"{folder}: is finished; nothing is left to do")
-    training = read_card(folder / CARD_FILE).training
-    table = ScoreTable.from_csv(folder / VALIDATION_FOLDER / "scores.csv")
+    training = read_card(run.card).training
+    table = ScoreTable.from_csv(run.scores)
     return Run(folder, training["steps"], table, training["seconds"], training["cpu_seconds"], scored=(folder,))

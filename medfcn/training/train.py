@@ -11,8 +11,9 @@ from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
 from medfcn.progress import Progress, Silent
-from medfcn.runs.folder import clear_folds, is_finished, require_free, require_free_or_locked, require_stopped
+from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
+from medfcn.runs.outputs import clear_folds, require_free, require_free_or_locked, require_stopped
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -136,7 +137,7 @@ def train(
             return _follow(machine, stop)
         chosen_folds = Folds.of(fold, folds)
         targets = (folder,) if chosen_folds is None else chosen_folds.folders(folder)
-        todo = [target for target in targets if not (resume and is_finished(target))]
+        todo = [target for target in targets if not (resume and RunFolder(target).is_finished)]
         if resume:
             require_stopped(folder, targets)
         elif overwrite or chosen_folds is None:

@@ -23,7 +23,7 @@ from medfcn.networks.fcn import FCN, channels_last
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
-from medfcn.runs.checkpoints import Checkpoints, State
+from medfcn.runs.checkpoints import Checkpoints
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.training.averaging import AveragedWeights
@@ -34,6 +34,7 @@ from medfcn.training.optimiser import build_optimiser, largest_rate, set_trainin
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import Log, cpu_seconds
 from medfcn.training.schedule import Length, StepClock, learning_rate
+from medfcn.training.state import State
 from medfcn.training.validate import mean_dice
 
 _VALIDATIONS_MOST = 6
@@ -279,7 +280,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self._checkpoints is not None:
-            self._checkpoints.write(self.state())
+            self._checkpoints.write(self.step, self.state().save)
 
     def _leave_if_asked(self) -> None:
         """Save and leave after a step, when any process was asked to."""

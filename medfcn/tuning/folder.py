@@ -4,10 +4,9 @@ import shutil
 from pathlib import Path
 
 from medfcn.errors import MissingFileError, OutputExistsError
-from medfcn.runs.folder import remove_half_written, require_free
-from medfcn.runs.lock import LOCK_FILE
+from medfcn.runs.folder import BEST_FILE, STUDY_FILE, TRIALS_FILE, RunFolder
+from medfcn.runs.outputs import remove_half_written, require_free
 
-STUDY_FILE, TRIALS_FILE, BEST_FILE = "study.db", "trials.csv", "best.toml"
 WORK_FOLDER = "search"
 """Holds the slices that all trials share and the trial that is being trained, until the search is finished."""
 
@@ -36,7 +35,7 @@ def require_search(folder: Path) -> None:
     Raises:
         MissingFileError: There is neither a study nor the lock of a search that was killed.
     """
-    if not (folder / STUDY_FILE).is_file() and not (folder / LOCK_FILE).is_file():
+    if not (folder / STUDY_FILE).is_file() and not RunFolder(folder).lock.is_file():
         raise MissingFileError(
             f"{folder}: holds no search to go on with; check the path, or start one without resuming"
         )

@@ -8,9 +8,9 @@ from pathlib import Path
 from medfcn.config import to_tables
 from medfcn.errors import TrainingError
 from medfcn.files import atomic_write, write_csv
+from medfcn.runs.folder import BEST_FILE
 from medfcn.settings import Settings
 from medfcn.text import duration
-from medfcn.tuning.folder import BEST_FILE
 from medfcn.tuning.space import Value
 from medfcn.tuning.trial import Score, Trial
 

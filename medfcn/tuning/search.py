@@ -8,6 +8,7 @@ from typing import Any
 
 from medfcn.config import budget_seconds
 from medfcn.progress import Progress
+from medfcn.runs.folder import BEST_FILE, TRIALS_FILE
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import duration
@@ -17,7 +18,6 @@ from medfcn.training.job import DEFAULT_BUDGET
 from medfcn.training.prepare import plan_split, plan_training, prepare
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
-from medfcn.tuning.folder import BEST_FILE, TRIALS_FILE
 from medfcn.tuning.outcome import best_of, values_text, write_best, write_trials
 from medfcn.tuning.study import Asked, Study
 from medfcn.tuning.task import Task

@@ -13,7 +13,7 @@ import torch
 from medfcn.errors import SettingsError, TrainingError, TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.progress import Progress
-from medfcn.runs.folder import is_finished
+from medfcn.runs.folder import RunFolder
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.training.crossvalidation import train_folds
@@ -129,7 +129,7 @@ def _run(folder: Path, bench: Bench, job: Job) -> Run:
         for place in bench.folds.folders(folder):
             place.mkdir(exist_ok=True)
         return train_folds(folder, bench.folds, job, overwrite=False)
-    if is_finished(folder):
+    if RunFolder(folder).is_finished:
         return finished_run(folder, bench.progress)
     split = bench.splits[0]
     return train_into(folder, job, split, plan_split(bench.found, split, job.settings))

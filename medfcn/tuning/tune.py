@@ -10,7 +10,8 @@ from medfcn.inference.devices import choose_device
 from medfcn.labels import LabelMap
 from medfcn.progress import Progress, Silent
 from medfcn.progress import Task as ProgressTask
-from medfcn.runs.lock import LOCK_FILE, locked
+from medfcn.runs.folder import STUDY_FILE, RunFolder
+from medfcn.runs.lock import locked
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.training.folds import Folds
@@ -18,7 +19,7 @@ from medfcn.training.prepare import leave_out as without
 from medfcn.training.prepare import survey
 from medfcn.training.start import Start
 from medfcn.training.train import READ_STRICTLY, label_map_of, length_of
-from medfcn.tuning.folder import STUDY_FILE, WORK_FOLDER, clear, clear_work, require_place, require_search
+from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, require_place, require_search
 from medfcn.tuning.outcome import Tuned, best_of
 from medfcn.tuning.search import enter, run_trials, split_and_plan
 from medfcn.tuning.space import SPACE, Searched, choose_space
@@ -111,7 +112,7 @@ def tune(
     say, folder, stop = progress or Silent(), Path(output), stop or Stop()
     if resume:
         require_search(folder)
-    elif not (folder / LOCK_FILE).is_file():
+    elif not RunFolder(folder).lock.is_file():
         require_place(folder, overwrite=overwrite)
     with locked(folder, say), _stopping(stop, folder):
         if not resume and not overwrite:

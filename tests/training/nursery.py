@@ -98,7 +98,7 @@ def _save(order: dict[str, Any]) -> None:
     checkpoints = Checkpoints(Path(order["folder"]), "key", every_seconds=0)
     torch.manual_seed(0)
     for step in range(order["first"], order["first"] + 1000):
-        checkpoints.write(state_at(step))
+        checkpoints.write(step, state_at(step).save)
         _say(f"saved {step}")
 
 

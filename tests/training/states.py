@@ -2,7 +2,7 @@
 
 import torch
 
-from medfcn.runs.checkpoints import State
+from medfcn.training.state import State
 
 
 def state_at(step: int) -> State:

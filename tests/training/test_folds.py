@@ -195,9 +195,9 @@ def test_a_fold_of_another_cross_validation_is_refused_before_any_training(
         with pytest.raises(MedfcnError, match=named):
             train(data, run, **{"fold": "2/3"} | choices)
         assert not (run / "fold_2").exists()
-    with pytest.raises(OutputExistsError, match="holds fold_3, beyond the 2 folds"):
+    with pytest.raises(OutputExistsError, match="contains fold 3 of 2"):
         train(data, run, fold="2/2")
-    with pytest.raises(MissingFileError, match="holds no stopped training"):
+    with pytest.raises(MissingFileError, match="contains no stopped training"):
         train(data, run, fold="2/3", resume=True)
     assert train(data, run, folds=3, resume=True).validation.cases == tuple(f"ball_{n}" for n in range(6))
 

@@ -1,7 +1,6 @@
 """Kill it, stop it, start it twice, damage what it left: a training ends as it would have ended, or says why not."""
 
 import csv
-import fcntl
 import json
 import os
 import pickle
@@ -11,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,17 +26,17 @@ from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, Tr
 from medfcn.files import sha256_of
 from medfcn.labels import LabelMap
 from medfcn.progress import Lines
-from medfcn.runs.checkpoints import Checkpoints, State
-from medfcn.runs.lock import LOCK_FILE, locked
+from medfcn.runs.checkpoints import Checkpoints
+from medfcn.runs.folder import RunFolder
 from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.settings import Settings
 from medfcn.training.gradients import Gradients
 from medfcn.training.job import Run
 from medfcn.training.start import Start
+from medfcn.training.state import State
 from medfcn.training.trainer import Trainer
 from tests.conftest import draw_ball, write_case
 from tests.training.nursery import Nursery, nursery
-from tests.training.states import state_at
 
 EVERY_STEP = override(Settings(), "training", checkpoint_seconds=0.0, epoch_steps=10)
 
@@ -176,7 +174,7 @@ def saves_killed(forks: Nursery, folder: Path, kills: int) -> None:
         said = forks.kill(child)
         assert not any(line.startswith("failed") for line in said), said
         announced = max([announced, *(int(line.removeprefix("saved ")) for line in said)])
-        found = checkpoints.latest(Lines(every_seconds=0))
+        found = checkpoints.latest(State.load, Lines(every_seconds=0))
         assert found is not None or announced == 0
         if found is not None:
             assert found.step in (announced, announced + 1)
@@ -290,7 +288,7 @@ def marks(run: Path) -> list[Path]:
 
 
 def last_state(run: Path) -> State:
-    return State.from_plain(torch.load(marks(run)[-1].with_suffix(".pt"), weights_only=True))
+    return State.load(marks(run)[-1].with_suffix(".pt"))
 
 
 @pytest.fixture
@@ -469,7 +467,7 @@ def test_nothing_to_resume_is_said_in_one_line(balls: Path, tmp_path: Path) -> N
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
     for folder in (tmp_path / "nowhere", tmp_path / "other"):
-        with pytest.raises(MissingFileError, match="holds no stopped training"):
+        with pytest.raises(MissingFileError, match="contains no stopped training"):
             train(balls, folder, resume=True)
     assert not (tmp_path / "nowhere").exists()
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
@@ -478,7 +476,7 @@ def test_nothing_to_resume_is_said_in_one_line(balls: Path, tmp_path: Path) -> N
 
 
 def test_a_stopped_training_is_named_when_it_is_in_the_way(stopped: Path, balls: Path, whole: Path) -> None:
-    with pytest.raises(OutputExistsError, match=r"holds a stopped training; go on with it \(--resume, resume=True\)"):
+    with pytest.raises(OutputExistsError, match=r"contains a stopped training; continue it \(--resume"):
         train(balls, stopped)
     run = train(balls, stopped, overwrite=True)
     assert_same_run(run.folder, whole)
@@ -543,7 +541,7 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 from pathlib import Path
 from medfcn.progress import Silent
-from medfcn.training.lock import locked
+from medfcn.runs.lock import locked
 with locked(Path({str(tmp_path / "run")!r}), Silent()):
     print("held", flush=True)
     time.sleep(600)
@@ -557,56 +555,9 @@ with locked(Path({str(tmp_path / "run")!r}), Silent()):
                     train(balls, tmp_path / "run", **choices)
         finally:
             child.kill()
-    assert (tmp_path / "run" / LOCK_FILE).is_file()
+    assert (tmp_path / "run" / RunFolder.lock).is_file()
     run = train(balls, tmp_path / "run", resume=True)  # the lock ended with its process
     assert_same_run(run.folder, whole)
-
-
-def test_a_lock_leaves_nothing(tmp_path: Path) -> None:
-    with locked(tmp_path / "a" / "run", Told()):
-        assert (tmp_path / "a" / "run" / LOCK_FILE).is_file()
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputExistsError, match="is a file"), locked(tmp_path / "file", Told()):
-        pass
-
-
-def test_a_lock_that_another_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = fcntl.flock, []
-
-    def flock(descriptor: int, operation: int) -> None:
-        calls.append(descriptor)
-        if len(calls) == 1:
-            (tmp_path / "run" / LOCK_FILE).unlink()  # its holder ended between our opening and locking it
-        original(descriptor, operation)
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    with locked(tmp_path / "run", Told()):
-        assert len(calls) == 2
-        assert (tmp_path / "run" / LOCK_FILE).is_file()
-
-
-def test_a_lock_has_one_holder_at_a_time(tmp_path: Path) -> None:
-    inside, most = [0], [0]
-    told: list[TrainingError] = []
-
-    def visit() -> None:
-        for _ in range(100):
-            try:
-                with locked(tmp_path / "a" / "run", Told()):
-                    inside[0] += 1
-                    most[0] = max(most[0], inside[0])
-                    inside[0] -= 1
-            except TrainingError as error:
-                told.append(error)
-
-    threads = [threading.Thread(target=visit) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most[0] == 1
-    assert list(tmp_path.rglob(LOCK_FILE)) == []
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -658,57 +609,3 @@ def test_a_signal_before_the_first_step_leaves_what_can_be_resumed(
     say = Told()
     assert_same_run(train(balls, tmp_path / "run", resume=True, progress=say).folder, whole)
     assert any(line.endswith("before anything was recorded; it starts over, 24 steps long") for line in say.lines)
-
-
-def test_ignored_signals_stay_ignored_and_other_threads_change_none() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stop_on_signals():
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-    handlers: list[Any] = []
-
-    def look() -> None:
-        with stop_on_signals():
-            handlers.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    assert handlers == [signal.getsignal(signal.SIGTERM)]
-
-
-def test_only_the_last_two_states_are_kept(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "key", every_seconds=0)
-    for step in range(1, 6):
-        checkpoints.write(state_at(step))
-    assert len(list(tmp_path.glob("*.json"))) == len(list(tmp_path.glob("*.pt"))) == 2
-    found = checkpoints.latest(Told())
-    assert found is not None
-    assert vars(found).keys() == vars(state_at(5)).keys()
-    assert found.step == 5
-    assert Checkpoints(tmp_path / "none", "key", every_seconds=0).latest(Told()) is None
-    with pytest.raises(TrainingError, match="belongs to another training"):
-        Checkpoints(tmp_path, "other", every_seconds=0).latest(Told())
-
-
-def test_saving_takes_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("medfcn.runs.checkpoints.time.monotonic", lambda: clock[0])
-    checkpoints = Checkpoints(tmp_path, "key", every_seconds=60)
-    original = torch.save
-
-    def slow(*arguments: Any) -> None:
-        clock[0] += 10
-        original(*arguments)
-
-    monkeypatch.setattr("torch.save", slow)
-    assert not checkpoints.is_due
-    clock[0] = 60
-    assert checkpoints.is_due
-    checkpoints.write(state_at(1))
-    clock[0] += 199
-    assert not checkpoints.is_due
-    clock[0] += 1
-    assert checkpoints.is_due

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medfcn.errors import SettingsError
-from medfcn.files import atomic_write
+from medfcn.files import atomic_write, refuse_existing_file
 from medfcn.networks.describe.summary import NetworkSummary, Stage
 from medfcn.networks.describe.table import shape_text, short_number, size_text
-from medfcn.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +68,7 @@ def draw_network(summary: NetworkSummary, path: Path | str, *, overwrite: bool =
 
     path = Path(path)
     ending = picture_format(path)
-    refuse_existing(path, overwrite=overwrite)
+    refuse_existing_file(path, overwrite=overwrite)
     figure = network_figure(summary)
     # The same network gives the same bytes: no dates, and names inside an SVG that do not change.
     metadata: dict[str, Any] = {

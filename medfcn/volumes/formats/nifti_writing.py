@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
-from medfcn.files import atomic_write
-from medfcn.outputs import refuse_existing
+from medfcn.files import atomic_write, refuse_existing_file
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
     HEADER_BYTES,
@@ -132,7 +131,7 @@ def write_nifti(
     extension = extension_of(target)
     if extension not in (".nii", ".nii.gz"):
         raise VolumeError(f"{shown(target)}: medfcn writes NIfTI; choose a name that ends in .nii.gz or .nii")
-    refuse_existing(target, overwrite=overwrite)
+    refuse_existing_file(target, overwrite=overwrite)
     head, dtype = header_bytes(array, affine, geometry)
     length = len(head) + array.size * dtype.itemsize
     try:

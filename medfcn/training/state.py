@@ -1,0 +1,82 @@
+"""The state of a training between two steps: the content of a checkpoint.
+
+It is a file of tensors and plain numbers, read with `torch.load(weights_only=True)`, which runs no code.
+"""
+
+import dataclasses
+import pickle
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, BinaryIO, get_origin
+
+import torch
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a training between two steps.
+
+    Attributes:
+        step: Number of steps made.
+        total: Number of all steps; None while it is not yet fixed.
+        is_judged: True if the validation and the log row that are due after this step are done.
+        supervised: `state_dict` of the network with the heads of its training.
+        averaged: `state_dict` of the averaged weights.
+        updates: Number of steps in the average.
+        optimiser: `state_dict` of the optimiser.
+        best_dice: Validation Dice of the best weights so far; -1 without any.
+        best_step: The step of the best weights.
+        best: The best weights; empty without any.
+        losses: Loss of each of the last steps, as many as a log row averages.
+        step_seconds: Duration of each of the first steps, from which the number of steps is fixed.
+        rows: The rows of `log.csv`.
+        micro_batch: Number of slices that go through the network at once.
+        seconds: Wall time used.
+        cpu_seconds: User and system time used.
+    """
+
+    step: int
+    total: int | None
+    is_judged: bool
+    supervised: dict[str, torch.Tensor]
+    averaged: dict[str, torch.Tensor]
+    updates: int
+    optimiser: dict[str, Any]
+    best_dice: float
+    best_step: int
+    best: dict[str, torch.Tensor]
+    losses: list[float]
+    step_seconds: list[float]
+    rows: list[tuple[float | None, ...]]
+    micro_batch: int
+    seconds: float
+    cpu_seconds: float
+
+    def save(self, file: BinaryIO) -> None:
+        """Write the state into a file."""
+        torch.save(vars(self), file)
+
+    @classmethod
+    def load(cls, path: Path) -> "State":
+        """Read the state from a file.
+
+        Raises:
+            ValueError: The file is broken, or contains something other than a state.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns about files that are no checkpoints
+                value = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError("it contains something other than tensors and numbers, which is not loaded") from error
+        except (TypeError, KeyError, RuntimeError, EOFError) as error:
+            raise ValueError(str(error) or type(error).__name__) from error
+        if not isinstance(value, dict) or value.keys() != {item.name for item in dataclasses.fields(cls)}:
+            raise ValueError("its keys are not those of a checkpoint")
+        for item in dataclasses.fields(cls):
+            kind: Any = item.type if isinstance(item.type, type | UnionType) else get_origin(item.type)
+            if not isinstance(value[item.name], kind):
+                raise ValueError(f"{item.name} cannot be a {type(value[item.name]).__name__}")
+        return cls(**value)
