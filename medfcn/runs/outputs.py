@@ -1,0 +1,163 @@
+"""Output folders: which of them medfcn wrote, where a training may start, and how its files are removed again."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from medfcn.errors import MissingFileError, OutputExistsError
+from medfcn.files import refuse_existing_file
+from medfcn.progress import Progress
+from medfcn.runs.folder import SCORES_FILE, STUDY_FILE, SUMMARY_FILE, TRIALS_FILE, RunFolder
+from medfcn.runs.lock import locked
+
+_RECOGNISED_BY = (
+    (RunFolder.card, RunFolder.weights),
+    (SCORES_FILE, SUMMARY_FILE),
+    (f"{RunFolder.state}/*.npy",),
+    (STUDY_FILE, TRIALS_FILE),
+    (RunFolder.lock,),
+)
+"""Files that are together in a run, in scores, in a stopped training, in a search, and after a kill."""
+_INSIDE = ("run", "masks", "fold_*")
+"""Folders within an output that are outputs themselves."""
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+
+
+def _is_output(folder: Path) -> bool:
+    """True if medfcn has written into a folder: a run, masks, scores, or a folder of these."""
+    if any(all(any(folder.glob(name)) for name in names) for names in _RECOGNISED_BY):
+        return True
+    if any(_is_mask_record(path) for path in folder.glob("*.json")):
+        return True
+    return any(_is_output(path) for name in _INSIDE for path in folder.glob(name) if path.is_dir())
+
+
+def _is_mask_record(path: Path) -> bool:
+    """True if medfcn wrote a file beside a mask; other tools have `.json` files of that name too."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "mask_sha256" in value
+
+
+def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
+    """Refuse an output that already exists, unless it may be overwritten.
+
+    An empty folder does not count as existing. A folder in which medfcn wrote nothing is never overwritten: the name
+    is most likely mistyped.
+
+    Raises:
+        OutputExistsError: `path` is a file or a folder with something in it, and `overwrite` is false; or a folder
+            without any output of medfcn.
+    """
+    path = Path(path)
+    if not path.is_dir() or (not overwrite and any(path.iterdir())):
+        refuse_existing_file(path, overwrite=overwrite)
+    elif overwrite and any(path.iterdir()) and not _is_output(path):
+        raise OutputExistsError(
+            f"{path}: contains files, none of them written by medfcn; only outputs of medfcn are overwritten, so "
+            "choose another output",
+            code="OUTPUT_NOT_OURS",
+        )
+
+
+def require_stopped(run: Path, folders: Iterable[Path]) -> None:
+    """Refuse to resume if no training was stopped.
+
+    Args:
+        run: The folder to resume, for the message.
+        folders: The same, or its folds.
+
+    Raises:
+        MissingFileError: No folder contains a state, the lock of a job that was killed, or a finished run.
+    """
+    each = [RunFolder(folder) for folder in folders]
+    if not any(one.is_finished or one.state.is_dir() or one.lock.is_file() for one in each):
+        raise MissingFileError(
+            f"{run}: contains no stopped training; check the path, or start one without --resume", code="NOT_STOPPED"
+        )
+
+
+def require_free(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuse to start a training where there is anything except the lock.
+
+    Args:
+        folder: The run folder, if it exists.
+        overwrite: Its content may be replaced, if some of it is medfcn's.
+
+    Raises:
+        OutputExistsError: The folder is in use.
+    """
+    run = RunFolder(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"{folder}: is a file; choose another output")
+    names = {path.name for path in folder.iterdir()} - {RunFolder.lock} if folder.is_dir() else set()
+    if overwrite:
+        if names != {RunFolder.state} or any(run.state.iterdir()):
+            refuse_existing(folder, overwrite=True)
+    elif RunFolder.state in names and not run.is_finished:
+        raise OutputExistsError(
+            f"{folder}: already exists and contains a stopped training; continue it (--resume, resume=True), or "
+            "start again (--overwrite, overwrite=True)",
+            code="RUN_STOPPED",
+        )
+    elif names:
+        refuse_existing(folder, overwrite=False)
+
+
+def require_free_or_locked(folder: Path, *, overwrite: bool) -> None:
+    """As `require_free`, before a folder is locked: if there is a lock already, its message says more."""
+    if not RunFolder(folder).lock.is_file():
+        require_free(folder, overwrite=overwrite)
+
+
+def clear(folder: Path) -> None:
+    """Remove the files of an earlier training from a run folder, and nothing else."""
+    run = RunFolder(folder)
+    for path in (run.weights, run.card, run.cases, run.log, run.report):
+        path.unlink(missing_ok=True)
+    for path in (run.validation, run.state):
+        if path.is_dir():
+            shutil.rmtree(path)
+    remove_half_written(folder)
+
+
+def clear_folds(run: Path, progress: Progress, *, held: Sequence[Path] = ()) -> None:
+    """Remove the folds of an earlier training.
+
+    Args:
+        run: The folder of all folds.
+        progress: As in `locked`.
+        held: The folds that are locked already.
+
+    Raises:
+        TrainingError: A training is running in one.
+    """
+    for fold in RunFolder(run).folds().values():
+        if fold.path in held:
+            clear(fold.path)
+        else:
+            with locked(fold.path, progress):
+                clear(fold.path)
+            with suppress(OSError):
+                fold.path.rmdir()
+
+
+def clear_scores(folder: Path) -> None:
+    """Remove the scores and the report of all folds, which are wrong once a fold is trained again."""
+    run = RunFolder(folder)
+    for path in (run.scores, run.summary, run.report):
+        path.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove the temporary files of a killed training from a run folder in which nothing else is running."""
+    run = RunFolder(folder)
+    for place in (run.path, run.state, run.validation):
+        for path in place.glob(".*.part"):
+            if _HALF_WRITTEN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
