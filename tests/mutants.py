@@ -26,7 +26,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 GRID = ("tests/slices/test_grid.py", "tests/slices/test_preprocess.py")
 SLICING = ("tests/slices/test_slicing.py", "tests/networks/test_sliding.py")
-PREPROCESS = ("tests/slices/test_preprocess.py", "tests/inference/test_model.py")
+PREPROCESS = ("tests/slices/test_preprocess.py", "tests/monai/test_transforms.py", "tests/inference/test_model.py")
+TRANSFORMS = ("tests/monai/test_transforms.py",)
 INFERER = ("tests/networks/test_sliding.py",)
 MODEL = ("tests/inference/test_model.py",)
 VOLUMES = (
@@ -159,22 +160,10 @@ MUTANTS = [
     ),
     *_in(
         "monai/transforms.py",
-        PREPROCESS,
-        (
-            "affine of the native grid kept",
-            "torch.from_numpy(affine @ grid.native_voxel)",
-            "torch.from_numpy(affine.copy())",
-        ),
-        (
-            "matrices the wrong way round",
-            "torch.from_numpy(affine @ grid.native_voxel)",
-            "torch.from_numpy(grid.native_voxel @ affine)",
-        ),
-        (
-            "matrix inverted",
-            "torch.from_numpy(affine @ grid.native_voxel)",
-            "torch.from_numpy(affine @ np.linalg.inv(grid.native_voxel))",
-        ),
+        TRANSFORMS,
+        ("affine of the native grid kept", "affine @ grid.native_voxel)", "affine.copy())"),
+        ("matrices the wrong way round", "affine @ grid.native_voxel)", "grid.native_voxel @ affine)"),
+        ("matrix inverted", "affine @ grid.native_voxel)", "affine @ np.linalg.inv(grid.native_voxel))"),
         ("spacing in reverse", "spacing_mm(affine), self.spacing_mm", "spacing_mm(affine)[::-1], self.spacing_mm"),
         (
             "spacing taken from the rows",
@@ -183,14 +172,23 @@ MUTANTS = [
         ),
         (
             "affine transposed on return",
-            'torch.tensor(record["affine"], dtype=torch.float64)',
-            'torch.tensor(record["affine"], dtype=torch.float64).T',
+            'np.array(trace["affine"], dtype=np.float64)',
+            'np.array(trace["affine"], dtype=np.float64).T',
         ),
-        (
-            "affine of the image transposed",
-            "torch.from_numpy(np.array(volumes[0].affine))",
-            "torch.from_numpy(np.array(volumes[0].affine).T)",
-        ),
+        ("mode of the trace ignored", '_mode(trace["mode"])', '"bilinear"'),
+        ("nearest only for whole numbers", 'if mode != "nearest":', 'if array.dtype.kind == "f":'),
+        ("neighbours in reverse", "around.reshape(count, ", "around[:, ::-1].reshape(count, "),
+        ("first neighbour taken on return", "context // 2 * channels :]", "0 * channels :]"),
+        ("prediction taken for the input", "and np.array_equal(slices, with_neighbours(middle, context))", ""),
+        ("nearest voxel one off", "np.floor(from_centre + size / 2))", "np.floor(from_centre + size / 2 + 1))"),
+        ("nearest forgets the direction", "ratios = 1 / ratios", "ratios = +ratios"),
+    ),
+    *_in(
+        "monai/loading.py",
+        ("tests/monai/test_loading.py", "tests/monai/test_transforms.py"),
+        ("affine transposed", "torch.from_numpy(np.array(affine))", "torch.from_numpy(np.array(affine).T)"),
+        ("grids not compared", "require_same_grid(first, volume)", "require_same_grid(volume, volume)"),
+        ("label keeps its own affine", "_tensor(array, first.affine,", "_tensor(array, volumes[0].affine,"),
     ),
     *_in(
         "slices/preprocess.py",
