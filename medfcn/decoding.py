@@ -4,6 +4,8 @@ Anything that medfcn reads from a `.json` file goes through here. The expected s
 dataclass; bounds are `Annotated[int, msgspec.Meta(ge=0)]`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +32,8 @@ def decode_json(
         code: The problem's code, if not that of the class.
 
     Raises:
-        MedfcnError: As `error`: it is not JSON, or a value has another type than `kind` says.
+        MedfcnError: As `error`: it is not JSON, or a value has another type than `kind` says. An error of that class
+            which `kind` itself raises (in `__post_init__`) is passed on as it is.
 
     Example:
         >>> from medfcn.errors import ModelError
@@ -39,9 +42,33 @@ def decode_json(
             ...
         medfcn.errors.ModelError: x.json: [...][1]: expected int, found str; copy it
     """
-    try:
+    with _refusing(source, error, remedy, code):
         return msgspec.json.decode(content, type=kind)
+
+
+def convert(
+    value: object, kind: type[_Value], *, source: str, error: type[MedfcnError], remedy: str, code: str = ""
+) -> _Value:
+    """Turn a value of dictionaries, lists, text and numbers into a type; the rest is as in `decode_json`.
+
+    Example:
+        >>> from medfcn.errors import ModelError
+        >>> convert({"a": True}, dict[str, int], source="x.json", error=ModelError, remedy="copy it")
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.ModelError: x.json: [...]: expected int, found bool; copy it
+    """
+    with _refusing(source, error, remedy, code):
+        return msgspec.convert(value, kind)
+
+
+@contextmanager
+def _refusing(source: str, error: type[MedfcnError], remedy: str, code: str) -> Iterator[None]:
+    try:
+        yield
     except msgspec.ValidationError as problem:
+        if isinstance(problem.__cause__, error):
+            raise problem.__cause__ from problem
         what, _, where = str(problem).partition(" - at `$")
         field = where.removesuffix("`").removeprefix(".")
         what = what.replace("`", "").replace("Expected", "expected").replace(", got ", ", found ")

@@ -10,6 +10,7 @@ from medfcn.datasets import find_masks
 from medfcn.datasets.layouts import ignored_values, label_names, label_regions, volumes_in
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import LabelEntry, LabelMap, read_mask
+from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.values import original_values, values_of, written_values
 from medfcn.volumes import VolumeLike
 
@@ -158,7 +159,9 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
         DatasetError: Two sidecars name different labels and none were given, or a mask fits neither reading.
     """
     sidecars = {
-        case: found for case, path in pairs.predictions.items() if (found := _sidecar_labels(path)) is not None
+        case: record.labels
+        for case, path in pairs.predictions.items()
+        if (record := MaskRecord.beside(path)) and record.labels
     }
     swapped = () if sidecars else _swapped(pairs.references)
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
@@ -180,7 +183,7 @@ def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
     """A note where only references have what medfcn writes beside a prediction."""
     for case, path in references.items():
         try:
-            is_predicted = _sidecar_labels(path) is not None
+            is_predicted = MaskRecord.beside(path) is not None
         except SettingsError:
             continue
         if is_predicted:
@@ -189,30 +192,6 @@ def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
                 "the two folders swapped? precision and recall would be, and the sign of volumes",
             )
     return ()
-
-
-def _sidecar_labels(path: VolumeLike) -> LabelMap | None:
-    """The labels that the `.json` beside a mask names; `None` when it names none."""
-    if not isinstance(path, str | os.PathLike):
-        return None
-    path = Path(path)
-    sidecar = path.with_name(_stem(path) + ".json")
-    try:
-        value = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(value, dict) or "labels" not in value:
-        return None
-    try:
-        return LabelMap.from_json(value["labels"])
-    except SettingsError as error:
-        raise SettingsError(f"{sidecar.name}: {error}; mend it, or remove it") from error
-
-
-def _stem(path: Path) -> str:
-    from medfcn.volumes.names import stem_of
-
-    return stem_of(path)
 
 
 def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:

@@ -14,21 +14,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, MedfcnError, ModelError, OutputExistsError, SettingsError
-from medfcn.files import sha256_of, write_csv, write_json
+from medfcn.files import refuse_existing_file, sha256_of, write_csv
 from medfcn.inference.card import Card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble as Ensemble
 from medfcn.inference.ensemble import load as load
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
-from medfcn.inference.review import Row, rows_of, told_of, write_confidence
+from medfcn.inference.review import Row, rows_of, write_confidence
+from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE
 from medfcn.runs.outputs import refuse_existing
 from medfcn.volumes import ReadOptions, Volume
+from medfcn.volumes.names import stem_of
 
 _READ_AHEAD = 2
 _MASK_ENDINGS = (".nii", ".nii.gz")
@@ -125,7 +128,7 @@ def predict(
         threads=threads,
     )
     if is_file and not resume:
-        refuse_existing(job.sidecar_path(found[0]), overwrite=overwrite)
+        refuse_existing_file(record_path(target), overwrite=overwrite)
     _refuse_inputs(found, job)
     folder.mkdir(parents=True, exist_ok=True)
     predicted, skipped, failures, flags = [], [], [], []
@@ -213,51 +216,51 @@ class _Job:
     def mask_path(self, case: Case) -> Path:
         return self.mask or self.folder / f"{case.id}.nii.gz"
 
-    def sidecar_path(self, case: Case) -> Path:
-        path = self.mask_path(case)
-        return path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-
     def probability_paths(self, case: Case) -> tuple[Path, ...]:
         """Where each label's probabilities go, if they were asked for."""
         if not self.probabilities:
             return ()
         entries = self.models.card.labels.entries
-        stem = self.sidecar_path(case).name.removesuffix(".json")
+        stem = stem_of(self.mask_path(case))
         # Named by value: a label's name comes from a file and may not be fit for a path.
         endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
         return tuple(self.folder / "probabilities" / f"{stem}{ending}.nii.gz" for ending in endings)
 
     @cached_property
-    def card_sha256(self) -> list[str]:
+    def card_sha256(self) -> tuple[str, ...]:
         """Of each model; see `_card_sha256`."""
-        return [_card_sha256(model.card) for model in self.models.models]
+        return tuple(_card_sha256(model.card) for model in self.models.models)
 
-    def identity(self, hashes: Sequence[str]) -> dict[str, Any]:
-        """What decides a mask: the same identity gives the same mask."""
+    def record(self, case: Case, input_sha256: Sequence[str]) -> MaskRecord:
+        """The part of a mask's record that is known before it is predicted."""
         card = self.models.card
-        return {
-            "input_sha256": list(hashes),
-            "model_sha256": [model.card.weights_sha256 for model in self.models.models],
-            "card_sha256": self.card_sha256,
-            "medfcn": version("medfcn"),
-            "threads": self.threads,
-            "reading": dataclasses.asdict(self.options),
-            "threshold": self.models.rules.threshold,
-            "tta": card.settings.prediction.tta if self.tta is None else self.tta,
-        }
+        return MaskRecord(
+            input_sha256=tuple(input_sha256),
+            model_sha256=tuple(model.card.weights_sha256 for model in self.models.models),
+            card_sha256=self.card_sha256,
+            medfcn=version("medfcn"),
+            threads=self.threads,
+            reading=dataclasses.asdict(self.options),
+            threshold=self.models.rules.threshold,
+            tta=card.settings.prediction.tta if self.tta is None else self.tta,
+            case=case.id,
+            labels=card.labels,
+            intended_use=card.intended_use,
+        )
 
     def is_done(self, case: Case) -> bool:
         """Whether the case's mask is what would be made now."""
+        mask = self.mask_path(case)
         try:
-            sidecar = json.loads(self.sidecar_path(case).read_text(encoding="utf-8"))
-            made_from = self.identity([sha256_of(path) for path in case.images])
-            kept = {key: sidecar.get(key) for key in made_from}
-            if kept != made_from or sidecar.get("mask_sha256") != sha256_of(self.mask_path(case)):
+            record = MaskRecord.beside(mask)
+            if record is None or record.by_label is None:
                 return False
-            rows_of(case.id, sidecar)
-            hashes = [sha256_of(path) for path in self.probability_paths(case)]
-            return not hashes or sidecar.get("probabilities_sha256") == hashes
-        except (OSError, ValueError, AttributeError):
+            made_now = self.record(case, [sha256_of(path) for path in case.images])
+            if record.origin != made_now.origin or record.mask_sha256 != sha256_of(mask):
+                return False
+            hashes = tuple(sha256_of(path) for path in self.probability_paths(case))
+            return not hashes or record.probabilities_sha256 == hashes
+        except (OSError, SettingsError):
             return False
 
     def write(self, case: Case, volumes: Sequence[Volume]) -> Prediction:
@@ -270,27 +273,23 @@ class _Job:
             for file, array in zip(probability_paths, prediction.probabilities, strict=True):
                 file.parent.mkdir(exist_ok=True)
                 volumes[0].with_array(array).save(file, overwrite=True)
-        hashes = {"probabilities_sha256": [sha256_of(file) for file in probability_paths]}
-        write_json(
-            self.sidecar_path(case),
-            self.identity([volume.sha256 for volume in volumes])
-            | {
-                "case": case.id,
-                "mask_sha256": sha256_of(path),
-                **(hashes if probability_paths else {}),
-                "labels": self.models.card.labels.to_json(),
-                "volumes_ml": prediction.volumes_ml,
-                **told_of(prediction.assessments),
-                "flags": list(prediction.flags),
-                "notes": [note for volume in volumes for note in volume.notes],
-                "intended_use": self.models.card.intended_use,
-            },
+        record = msgspec.structs.replace(
+            self.record(case, [volume.sha256 for volume in volumes]),
+            mask_sha256=sha256_of(path),
+            probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
+            volumes_ml=prediction.volumes_ml,
+            expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
+            review={name: item.review for name, item in prediction.assessments.items()},
+            flags=prediction.flags,
+            notes=tuple(note for volume in volumes for note in volume.notes),
         )
+        record.write(path)
         return prediction
 
     def judged(self, case: Case) -> list[Row]:
-        """What is expected of a case's mask, as it stands beside it."""
-        return rows_of(case.id, json.loads(self.sidecar_path(case).read_text(encoding="utf-8")))
+        """Rows of `confidence.csv` from the record beside a case's mask."""
+        record = MaskRecord.beside(self.mask_path(case))
+        return rows_of(case.id, record) if record else []
 
 
 def _card_sha256(card: Card) -> str:

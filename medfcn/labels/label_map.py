@@ -7,13 +7,14 @@ one merged from several is written as its place in the list. Where labels overla
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.decoding import convert
 from medfcn.errors import LabelError, SettingsError
 from medfcn.labels.overlaps import LabelPart, is_overlapping, members_of, overlap_parts
 from medfcn.labels.whole_numbers import LARGEST_LABEL, ROUNDING, label_counts, listed, pieces, whole_numbers
@@ -301,13 +302,7 @@ class LabelMap:
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""
-        return {
-            "entries": [
-                {"name": entry.name, "values": list(entry.values), "written": entry.written} for entry in self.entries
-            ],
-            "unnamed": self.unnamed,
-            "ignored": list(self.ignored),
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> "LabelMap":
@@ -321,21 +316,7 @@ class LabelMap:
             >>> LabelMap.from_json(labels.to_json()) == labels
             True
         """
-        try:
-            unnamed, ignored = value.get("unnamed", "background"), value.get("ignored", [])
-            rows = [(row["name"], row["values"], row["written"]) for row in value["entries"]]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise SettingsError(f"labels: not a label map ({type(error).__name__}); expected entries") from error
-        if unnamed not in ("background", "refuse"):
-            raise SettingsError(f"labels: unnamed is {unnamed!r}; expected background or refuse")
-        if not isinstance(ignored, list) or not all(type(number) is int for number in ignored):
-            raise SettingsError("labels: ignored is not a list of whole numbers; give the values to ignore")
-        for name, values, written in rows:
-            numbers = [*values, written] if isinstance(values, list) else [None]
-            if not isinstance(name, str) or not all(type(number) is int for number in numbers):
-                raise SettingsError("labels: an entry is not a name, a list of whole numbers and a whole number")
-        entries = tuple(LabelEntry(name, tuple(values), written) for name, values, written in rows)
-        return cls(entries, unnamed=unnamed, ignored=tuple(ignored))
+        return convert(value, cls, source="labels", error=SettingsError, remedy="expected what medfcn writes")
 
 
 def _entries(named: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[LabelEntry, ...]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -17,8 +17,8 @@ from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, pair_cases
 from medfcn.files import refuse_existing_file
-from medfcn.inference.review import rows_of
 from medfcn.labels import IGNORED, LabelMap, read_mask
+from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.values import is_any_of, original_values, parts_of_labels, values_of, written_values
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.html import About, PredictedCase, write_prediction_report, write_report
@@ -27,7 +27,6 @@ from medfcn.reporting.provenance import (
     failures_beside,
     labels_of_run,
     log_of_run,
-    sidecar_of,
     validation_table,
 )
 from medfcn.reporting.viewing import CaseVolumes
@@ -206,9 +205,9 @@ def predict_report(
     pictures = _images_at(images)
     if len(paths) == len(pictures) == 1 and masks.is_file():
         pictures = dict(zip(paths, pictures.values(), strict=True))
-    sidecars = {case: sidecar_of(path) for case, path in paths.items()}
-    cases = _PredictedCases(paths, sidecars, pictures)
-    expected = {case: _expected_dice(case, sidecar) for case, sidecar in sidecars.items()}
+    records = {case: MaskRecord.beside(path) for case, path in paths.items()}
+    cases = _PredictedCases(paths, records, pictures)
+    expected = {case: _expected_dice(record) for case, record in records.items()}
     about = About(title=title, facts=facts_of(paths.values(), None), expected_dice=expected)
     with (progress or Silent()).task("report", len(paths)) as task:
         return write_prediction_report(
@@ -286,25 +285,23 @@ def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:
     return mask.with_array(table[mask.array])
 
 
-def _expected_dice(case: str, sidecar: Mapping[str, Any]) -> dict[str, float]:
-    """By label, what `medfcn predict` expects of a mask; nothing where its `.json` does not say."""
-    try:
-        rows = rows_of(case, sidecar)
-    except ValueError:
-        return {}
-    return {label: math.nan if dice is None or not 0 <= dice <= 1 else dice for _, label, _, dice, _ in rows}
+def _expected_dice(record: MaskRecord | None) -> dict[str, float]:
+    """The expected Dice of a mask by label; empty where its record does not say it."""
+    return {
+        label: math.nan if dice is None or not 0 <= dice <= 1 else dice
+        for label, _, dice, _ in (record and record.by_label) or ()
+    }
 
 
 def _expected_of_scored(pairs: Pairs, meaning: Meaning) -> dict[str, dict[str, float]]:
     """What was expected of masks of the very labels that are scored."""
     if meaning.labels is None:
         return {}
-    entries = meaning.labels.to_json()["entries"]
-    sidecars = {case: sidecar_of(mask) for case, mask in pairs.predictions.items()}
+    records = {case: MaskRecord.beside(mask) for case, mask in pairs.predictions.items()}
     return {
-        case: _expected_dice(case, sidecar)
-        for case, sidecar in sidecars.items()
-        if isinstance(labels := sidecar.get("labels"), dict) and labels.get("entries") == entries
+        case: _expected_dice(record)
+        for case, record in records.items()
+        if record and record.labels and record.labels.entries == meaning.labels.entries
     }
 
 
@@ -358,19 +355,16 @@ class _ScoredCases:
 
 @dataclass(frozen=True)
 class _PredictedCases:
-    """Reads masks without references, with what stands in their `.json`."""
+    """Reads masks without references, with the records beside them."""
 
     masks: Mapping[str, Path]
-    sidecars: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, MaskRecord | None]
     images: Mapping[str, Sequence[VolumeLike]]
 
     @property
     def label_map(self) -> LabelMap | None:
-        """The labels of the first sidecar that names any."""
-        for sidecar in self.sidecars.values():
-            if "labels" in sidecar:
-                return LabelMap.from_json(sidecar["labels"])
-        return None
+        """The labels of the first record that names any."""
+        return next((record.labels for record in self.records.values() if record and record.labels), None)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -378,19 +372,16 @@ class _PredictedCases:
         return found.names if found is not None else ("mask",)
 
     def rows(self) -> list[PredictedCase]:
-        """What the `.json` beside each mask says, in the order of the ids."""
+        """Volumes and flags of each mask, in the order of the ids."""
         rows = []
         for case in sorted(self.masks):
-            sidecar = self.sidecars[case]
-            volumes, flags = sidecar.get("volumes_ml"), sidecar.get("flags")
-            if not isinstance(volumes, dict):
-                volumes, flags = self._measured(case), flags or []
-            numbers = {str(name): float(value) for name, value in volumes.items() if isinstance(value, int | float)}
-            rows.append(PredictedCase(case, numbers, tuple(map(str, flags if isinstance(flags, list) else []))))
+            record = self.records[case] or MaskRecord()
+            volumes = self._measured(case) if record.volumes_ml is None else record.volumes_ml
+            rows.append(PredictedCase(case, dict(volumes), record.flags))
         return rows
 
     def _measured(self, case: str) -> dict[str, float]:
-        """Volumes of a mask that comes without a `.json`."""
+        """Volumes of a mask whose record does not say them."""
         try:
             mask = read_mask(self.masks[case])
         except MedfcnError:

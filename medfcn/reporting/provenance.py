@@ -6,7 +6,6 @@ All of it is read from the files that lie beside masks and in run folders; nothi
 import csv
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,29 +14,19 @@ from typing import Any
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable
 from medfcn.labels import LabelMap
+from medfcn.labels.sidecar import MaskRecord
 from medfcn.runs.folder import FAILURES_FILE, RunFolder
 from medfcn.volumes import VolumeLike
-from medfcn.volumes.names import stem_of
 
 __all__ = [
     "facts_of",
     "failures_beside",
     "labels_of_run",
     "log_of_run",
-    "sidecar_of",
     "validation_table",
 ]
 
 _MOST_FACTS = 400
-
-
-def sidecar_of(mask: VolumeLike) -> dict[str, Any]:
-    """What stands in the `.json` beside a mask; nothing when there is none."""
-    if not isinstance(mask, str | os.PathLike):
-        return {}
-    path = Path(mask)
-    value = _read_json(path.with_name(stem_of(path) + ".json"))
-    return value if isinstance(value, dict) else {}
 
 
 def _read_json(path: Path) -> Any:
@@ -88,11 +77,11 @@ def facts_of(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, d
     facts: dict[str, dict[str, object]] = {}
     made_by: dict[str, list[str]] = {}
     for mask in masks:
-        for name, value in sidecar_of(mask).items():
-            if name in ("medfcn", "model_sha256", "card_sha256", "threshold", "tta", "largest_part"):
-                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-                if text not in made_by.setdefault(name, []):
-                    made_by[name].append(text)
+        record = MaskRecord.beside(mask)
+        for name, value in (record.maker if record else {}).items():
+            text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            if text not in made_by.setdefault(name, []):
+                made_by[name].append(text)
     facts["Predictions were made by"] = {name: "; ".join(values[:8]) for name, values in made_by.items()}
     card = None if run is None else _read_json(RunFolder(Path(run)).models()[0].card)
     if isinstance(card, dict):

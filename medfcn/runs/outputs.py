@@ -1,6 +1,5 @@
 """Output folders: which of them medfcn wrote, where a training may start, and how its files are removed again."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from medfcn.errors import MissingFileError, OutputExistsError
 from medfcn.files import refuse_existing_file
+from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
 from medfcn.runs.folder import SCORES_FILE, STUDY_FILE, SUMMARY_FILE, TRIALS_FILE, RunFolder
 from medfcn.runs.lock import locked
@@ -30,18 +30,9 @@ def _is_output(folder: Path) -> bool:
     """True if medfcn has written into a folder: a run, masks, scores, or a folder of these."""
     if any(all(any(folder.glob(name)) for name in names) for names in _RECOGNISED_BY):
         return True
-    if any(_is_mask_record(path) for path in folder.glob("*.json")):
+    if any(MaskRecord.is_in(path) for path in folder.glob("*.json")):
         return True
     return any(_is_output(path) for name in _INSIDE for path in folder.glob(name) if path.is_dir())
-
-
-def _is_mask_record(path: Path) -> bool:
-    """True if medfcn wrote a file beside a mask; other tools have `.json` files of that name too."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and "mask_sha256" in value
 
 
 def refuse_existing(path: Path | str, *, overwrite: bool) -> None:

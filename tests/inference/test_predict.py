@@ -445,7 +445,7 @@ def test_a_full_disk_stops_the_run(run: Path, images: Path, tmp_path: Path, monk
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medfcn.inference.predict.write_json", full)
+    monkeypatch.setattr("medfcn.labels.sidecar.write_json", full)
     with pytest.raises(OSError, match="No space left"):
         predict(run, images, tmp_path / "masks", device="cpu")
     monkeypatch.undo()

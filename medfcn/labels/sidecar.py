@@ -1,0 +1,179 @@
+"""The record beside a mask, `<case>.json`: how the mask was made, what its values mean, which Dice to expect.
+
+The keys of that file are the fields of `MaskRecord`, in their order. No other module spells them.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from medfcn.decoding import read_json
+from medfcn.errors import LabelError, SettingsError
+from medfcn.files import write_json
+from medfcn.labels.label_map import LabelMap
+from medfcn.volumes.names import stem_of
+
+_ORIGIN = ("input_sha256", "model_sha256", "card_sha256", "medfcn", "threads", "reading", "threshold", "tta")
+_MAKER = ("model_sha256", "card_sha256", "medfcn", "threshold", "tta")
+
+
+class LabelRecord(NamedTuple):
+    """One label of a recorded mask.
+
+    Attributes:
+        label: Its name.
+        volume_ml: Its volume in millilitres.
+        expected_dice: The Dice to expect; None where too little is known.
+        review: True if a reader should look at it; None where too little is known.
+    """
+
+    label: str
+    volume_ml: float
+    expected_dice: float | None
+    review: bool | None
+
+
+class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of `<case>.json`.
+
+    A field has its default where the file has no such key, or a value of another type. Keys that a newer medfcn adds
+    are passed over.
+
+    Attributes:
+        input_sha256: Hashes of the image files, one for each channel.
+        model_sha256: Hashes of the weights, one for each model.
+        card_sha256: Hashes of what else decides a mask in each model's card.
+        medfcn: The version.
+        threads: CPU threads of torch.
+        reading: The options with which the images were read.
+        threshold: The probability from which a voxel is foreground.
+        tta: True if mirror images were averaged.
+        case: The case's id.
+        mask_sha256: Hash of the mask's file.
+        probabilities_sha256: Hashes of the probability files, one for each label, where they were asked for.
+        labels: The meaning of the mask's values.
+        volumes_ml: Millilitres by label.
+        expected_dice: By label, the Dice to expect without a reference; None where too little is known.
+        review: By label, whether a reader should look at it; None where too little is known.
+        flags: Lines that a reader should know.
+        notes: Lines on how the images were read.
+        intended_use: Research only.
+    """
+
+    input_sha256: tuple[str, ...] = ()
+    model_sha256: tuple[str, ...] = ()
+    card_sha256: tuple[str, ...] = ()
+    medfcn: str | None = None
+    threads: int | None = None
+    reading: Mapping[str, Any] | None = None
+    threshold: float | None = None
+    tta: bool | None = None
+    case: str = ""
+    mask_sha256: str = ""
+    probabilities_sha256: tuple[str, ...] = ()
+    labels: LabelMap | None = None
+    volumes_ml: Mapping[str, float] | None = None
+    expected_dice: Mapping[str, float | None] | None = None
+    review: Mapping[str, bool | None] | None = None
+    flags: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    intended_use: str = ""
+
+    @classmethod
+    def beside(cls, mask: object) -> "MaskRecord | None":
+        """The record of a mask; None where the mask is no path, or what is beside it is no record of medfcn's.
+
+        Raises:
+            SettingsError: The record's labels cannot be.
+        """
+        return cls.read(record_path(mask)) if isinstance(mask, str | os.PathLike) else None
+
+    @classmethod
+    def read(cls, path: Path) -> "MaskRecord | None":
+        """The record in a file; None where the file is none, such as the `.json` of another tool.
+
+        A record names the mask's hash, or labels as medfcn writes them.
+
+        Raises:
+            SettingsError: The record's labels cannot be.
+        """
+        content = _content(path)
+        if content is None:
+            return None
+        fields: dict[str, Any] = {}
+        for field in msgspec.structs.fields(cls):
+            value = _decoded(content.get(field.encode_name), field.type)
+            if value is not None:
+                fields[field.name] = value
+        if "labels" in content:
+            try:
+                fields["labels"] = LabelMap.from_json(_decoded(content["labels"], Any))
+            except SettingsError as error:
+                raise SettingsError(f"{path.name}: {error}; fix it, or remove the file", field="labels") from error
+        return cls(**fields)
+
+    @staticmethod
+    def is_in(path: Path) -> bool:
+        """True if a file is the record of a mask, sound or not."""
+        return _content(path) is not None
+
+    def write(self, mask: str | os.PathLike[str]) -> None:
+        """Write the record beside a mask, whole or not at all."""
+        content = {name: getattr(self, name) for name in self.__struct_fields__}
+        if not self.probabilities_sha256:
+            del content["probabilities_sha256"]
+        write_json(record_path(mask), content | {"labels": None if self.labels is None else self.labels.to_json()})
+
+    @property
+    def origin(self) -> tuple[object, ...]:
+        """All that decides a mask: two masks of one origin are the same."""
+        return tuple(getattr(self, name) for name in _ORIGIN)
+
+    @property
+    def maker(self) -> dict[str, object]:
+        """By name, as far as known: the models and settings that made the mask."""
+        values = {name: getattr(self, name) for name in _MAKER}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+    @property
+    def by_label(self) -> tuple[LabelRecord, ...] | None:
+        """The labels with what is expected of them; None where the record does not say it of each."""
+        if self.volumes_ml is None or self.expected_dice is None or self.review is None:
+            return None
+        if not self.volumes_ml.keys() >= self.expected_dice.keys():
+            return None
+        return tuple(
+            LabelRecord(name, self.volumes_ml[name], dice, self.review.get(name))
+            for name, dice in self.expected_dice.items()
+        )
+
+
+def record_path(mask: str | os.PathLike[str]) -> Path:
+    """The file of a mask's record.
+
+    Example:
+        >>> record_path("masks/case_017.nii.gz").as_posix()
+        'masks/case_017.json'
+    """
+    return Path(mask).with_name(f"{stem_of(mask)}.json")
+
+
+def _content(path: Path) -> dict[str, msgspec.Raw] | None:
+    """The undecoded fields of a record; None where a file is none."""
+    try:
+        content = read_json(path, dict[str, msgspec.Raw], error=LabelError, remedy="remove it")
+    except (OSError, LabelError):
+        return None
+    names_labels = "entries" in (_decoded(content.get("labels"), dict[str, Any]) or {})
+    return content if names_labels or "mask_sha256" in content else None
+
+
+def _decoded(text: msgspec.Raw | None, kind: Any) -> Any:
+    """A value of this type; None where it has another."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
