@@ -26,6 +26,8 @@ Example:
     case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3) GRID_DIFFERS
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from medfcn.text import one_line
@@ -143,3 +145,24 @@ class ProcessError(TrainingError):
     def __init__(self, message: str, *, is_told: bool = False) -> None:
         super().__init__(message)
         self.is_told = is_told
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put a name, such as a file's, in front of the message of any error of medfcn that is raised inside.
+
+    A message that begins with the name stays as it is.
+
+    Example:
+        >>> with naming("case_1.nii"):
+        ...     raise VolumeError("dim[1] is 0; re-export the file", code="SHAPE")
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.VolumeError: case_1.nii: dim[1] is 0; re-export the file
+    """
+    try:
+        yield
+    except MedfcnError as error:
+        if not str(error).startswith(one_line(f"{name}: ")):
+            error.args = (one_line(f"{name}: {error}"),)
+        raise

@@ -3,38 +3,12 @@
 The codes are an interface: scripts look for them, so they stay when the words of a message change.
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError, MissingFileError
+from medfcn.errors import GeometryMismatchError, MedfcnError
 
 Severity = Literal["error", "warning"]
-
-_BY_MESSAGE: tuple[tuple[str, str], ...] = (
-    ("VOXELS_CONTRADICTED", r"reads other voxels"),
-    ("FILE_EMPTY", r"an empty file"),
-    ("FILE_NOT_REGULAR", r"a folder, not a file|pipe|socket|a device|not a regular file"),
-    ("FILE_NAME", r"not named as a volume|named \.\w|magic says"),
-    ("FILE_CUT_OFF", r"is cut off"),
-    ("FILE_DAMAGED", r"is damaged near|compressed voxels"),
-    ("FILE_SIZE", r"header describes"),
-    ("FILE_UNREADABLE", r"cannot be (read|opened)"),
-    ("FILE_KIND", r"not NIfTI|ANALYZE|CIFTI|nothing but zero"),
-    ("HEADER_DAMAGED", r"given twice"),
-    ("VOXELS_NOT_FINITE", r"NaN or infinite"),
-    ("VOXELS_TYPE", r"datatype|bitpix|ElementType|: type is|ElementNumberOfChannels|BinaryData|kinds is"),
-    ("VOXELS_SCALING", r"scl_(slope|inter) is"),
-    ("SHAPE_4D", r"dim says 4D|has no volume"),
-    ("SHAPE", r"\bdim\b|dimension is|NDims|sizes is|DimSize"),
-    ("GRID_UNKNOWN", r"are both 0|does not say how the grid"),
-    ("GRID_QFORM_SFORM", r"qform and sform disagree"),
-    ("GRID_PIXDIM", r"pixdim"),
-    ("GRID_UNITS", r"xyzt_units|space units"),
-    ("GRID_BROKEN", r"srow|quatern|qform|sform|affine|space|TransformMatrix|Offset|ElementSpacing"),
-    ("HEADER_OFFSET", r"vox_offset|byte skip|HeaderSize"),
-    ("HEADER_DAMAGED", r"magic|header|encoding|voxels are in|endian"),
-)
 
 
 @dataclass(frozen=True)
@@ -68,48 +42,23 @@ class Problem:
 
 
 def problem_of(error: MedfcnError, *, case: str, file: str, role: str) -> Problem:
-    """What an error says, as a problem.
+    """The problem that an error reports.
 
     Args:
-        error: One line: file, what was found, what to do.
+        error: Its message is one line: file, what was found, what to do.
         case: The case's id.
         file: The file, relative to the dataset's root.
-        role: `"image"` or `"label"`.
+        role: `"image"`, `"label"` or `"channel"`; goes in front of the code of two grids that differ, and stands
+            for the field where the error names none.
 
     Example:
         >>> from medfcn.errors import GeometryError
-        >>> error = GeometryError("a.nii: pixdim[1] is 0; re-export the file")
-        >>> problem_of(error, case="a", file="a.nii", role="image").code
-        'GRID_PIXDIM'
+        >>> error = GeometryError("a.nii: pixdim[1] is 0; re-export it", code="GRID_PIXDIM", field="pixdim[1]")
+        >>> problem_of(error, case="a", file="a.nii", role="image").line
+        'error GRID_PIXDIM a.nii: pixdim[1] is 0; re-export it'
     """
-    text = " ".join(str(error).split())
-    _, colon, rest = text.partition(": ")
-    found, _, remedy = (rest if colon else text).rpartition("; ")
-    named = re.search(
-        r"\b(dim(\[\d\])?|datatype|bitpix|vox_offset|xyzt_units|pixdim\[\d\]|[qs]form_code|srow|"
-        r"quatern\w*|scl_slope|scl_inter|magic|intent_code|qform and sform)",
-        text,
-    )
-    return Problem(
-        code=_code_of(error, text, role),
-        severity="error",
-        case=case,
-        file=file,
-        field=named.group(1) if named else role,
-        found=found or rest or text,
-        remedy=remedy,
-    )
-
-
-def _code_of(error: MedfcnError, text: str, role: str) -> str:
-    if isinstance(error, MissingFileError):
-        return "FILE_MISSING"
-    if isinstance(error, GeometryMismatchError):
-        what = "SHAPE" if "shape" in text and "lies" not in text else "GRID"
-        return f"{role.upper()}_{what}_DIFFERS"
-    if isinstance(error, LabelError):
-        return "LABEL_VALUES"
-    for code, pattern in _BY_MESSAGE:
-        if re.search(pattern, text):
-            return code
-    return "VOLUME_REFUSED"
+    _, colon, rest = str(error).partition(": ")
+    text = rest if colon else str(error)
+    found, _, remedy = text.rpartition("; ")
+    code = f"{role.upper()}_{error.code}" if isinstance(error, GeometryMismatchError) else error.code
+    return Problem(code, "error", case, file, error.field or role, found or text, remedy if found else "")

@@ -26,8 +26,12 @@ FARTHEST_MM, SHORTEST_MM = 1e8, 1e-9
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
-def checked_affine(affine: object, *, name: str = "affine") -> Affine:
+def checked_affine(affine: object, *, field: str = "affine") -> Affine:
     """A `(4, 4)` float64 copy of `affine`, if it can be a grid's.
+
+    Args:
+        affine: Anything that numpy can turn into a matrix.
+        field: Its name in a message, such as the header field it was read from.
 
     Raises:
         GeometryError: Its shape is not `(4, 4)`, it is not finite, its last row is not `0 0 0 1`, or its
@@ -36,26 +40,22 @@ def checked_affine(affine: object, *, name: str = "affine") -> Affine:
     try:
         matrix = np.array(affine, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise GeometryError(f"{name}: the affine is not a matrix of numbers; give a (4, 4) array") from error
+        raise GeometryError(f"{field} is not a matrix of numbers; give a (4, 4) array", field=field) from error
     if matrix.shape != (4, 4):
-        raise GeometryError(f"{name}: the affine has shape {matrix.shape}; expected (4, 4)")
-    if not np.isfinite(matrix).all():
-        raise GeometryError(f"{name}: the affine holds NaN or infinity; re-export the volume")
-    if np.abs(matrix).max() > FARTHEST_MM:
-        raise GeometryError(
-            f"{name}: the affine holds {np.abs(matrix).max():.3g}, more than {FARTHEST_MM:g}; re-export the volume"
-        )
-    if not np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]):
-        raise GeometryError(f"{name}: the affine's last row is {matrix[3].tolist()}; expected [0, 0, 0, 1]")
-    spacing = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
-    # The volume of a voxel whose edges had length 1: zero when two axes run along each other.
-    unit = matrix[:3, :3] / np.where(spacing > 0, spacing, 1.0)
-    flatness = abs(float(unit[:, 0] @ np.cross(unit[:, 1], unit[:, 2])))
-    if not np.isfinite(spacing).all() or spacing.min() < SHORTEST_MM or not flatness > 1e-4:
-        raise GeometryError(
-            f"{name}: the affine's axes have lengths {_three(spacing)} mm and span no volume; re-export the volume"
-        )
-    return matrix
+        found = f"has shape {matrix.shape}; expected (4, 4)"
+    elif not np.isfinite(matrix).all():
+        found = "contains NaN or infinity; re-export the volume"
+    elif np.abs(matrix).max() > FARTHEST_MM:
+        found = f"contains {np.abs(matrix).max():.3g}, more than {FARTHEST_MM:g}; re-export the volume"
+    elif not np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]):
+        found = f"has the last row {matrix[3].tolist()}; expected [0, 0, 0, 1]"
+    elif min(edges := spacing_mm(matrix)) < SHORTEST_MM or abs(np.linalg.det(matrix[:3, :3] / edges)) <= 1e-4:
+        # The determinant of the three directions is the volume of a voxel with edges of length 1: 0 for a flat one.
+        lengths = ", ".join(f"{edge:.4g}" for edge in edges)
+        found = f"has axes of lengths ({lengths}) mm that span no volume; re-export the volume"
+    else:
+        return matrix
+    raise GeometryError(f"{field} {found}", field=field)
 
 
 def spacing_mm(affine: Affine) -> Spacing:
@@ -166,8 +166,3 @@ def _corner_shift(affine_a: Affine, affine_b: Affine, shape: tuple[int, ...]) ->
     difference = np.asarray(affine_b, dtype=np.float64) - np.asarray(affine_a, dtype=np.float64)
     shift: NDArray[np.float64] = (difference @ corners)[:3]
     return shift
-
-
-def _three(numbers: NDArray[np.float64]) -> str:
-    """Three numbers, short."""
-    return "(" + ", ".join(f"{number:.4g}" for number in numbers) + ")"

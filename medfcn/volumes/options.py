@@ -34,15 +34,17 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         if self.xform not in ("auto", "sform", "qform"):
-            raise SettingsError(f"xform {self.xform!r} is not known; choose auto, sform or qform")
+            raise SettingsError(f"xform {self.xform!r} is not known; choose auto, sform or qform", field="xform")
         if self.nonfinite is not None and not math.isfinite(self.nonfinite):
-            raise SettingsError(f"nonfinite {self.nonfinite} is itself not finite; give a number such as fill:0")
+            message = f"nonfinite {self.nonfinite} is itself not finite; give a number such as fill:0"
+            raise SettingsError(message, field="nonfinite")
         if self.volume_index is not None and self.volume_index < 0:
-            raise SettingsError(
-                f"volume_index {self.volume_index} is negative; volumes of a 4D file are numbered from 0"
-            )
+            message = f"volume_index {self.volume_index} is negative; volumes of a 4D file are numbered from 0"
+            raise SettingsError(message, field="volume_index")
         if self.max_bytes <= 0:
-            raise SettingsError(f"max_bytes {self.max_bytes} is not positive; give a number of bytes")
+            raise SettingsError(
+                f"max_bytes {self.max_bytes} is not positive; give a number of bytes", field="max_bytes"
+            )
 
 
 DEFAULT_OPTIONS = ReadOptions()

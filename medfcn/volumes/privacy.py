@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
 from medfcn.volumes.formats.nifti_header import HEADER_BYTES, ByteOrder, header_length, header_record
-from medfcn.volumes.formats.streams import ByteSource
+from medfcn.volumes.formats.streams import opened
 
 _TEXT_FIELDS = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
 _MOST_EXTENSION = 1 << 20
@@ -43,13 +43,13 @@ def personal_text_fields(path: str | os.PathLike[str]) -> tuple[str, ...]:
         (False, True, True)
     """
     try:
-        with ByteSource(path) as source:
+        with opened(path) as source:
             raw = source.read(4)
             length = header_length(raw)
             if length is None:
                 return ()
             raw += source.read(length - len(raw))
-            record, version, order = header_record(raw, source.name)
+            record, version, order = header_record(raw)
             offset = float(record["vox_offset"])
             extensions = b""
             if offset == 0 or offset > HEADER_BYTES[version] + 4:

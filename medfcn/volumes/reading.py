@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from medfcn.errors import VolumeError
+from medfcn.errors import VolumeError, naming
 from medfcn.volumes.formats.itk import read_itk
 from medfcn.volumes.formats.nifti import read_nifti, stored_of_image
 from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
@@ -74,5 +74,6 @@ def volume_of(stored: StoredVolume, *, options: ReadOptions = DEFAULT_OPTIONS) -
     Raises:
         VolumeError: A voxel is NaN or infinite.
     """
-    array, notes = stored.intensities(options)
+    with naming(stored.name or "image"):
+        array, notes = stored.intensities(options)
     return Volume(array, stored.affine, stem_of(stored.name), stored.geometry, stored.sha256, notes)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from medfcn.errors import GeometryMismatchError, VolumeError
+from medfcn.errors import GeometryMismatchError, VolumeError, naming
 from medfcn.volumes import geometry
 from medfcn.volumes.formats.nifti import nibabel_image
 from medfcn.volumes.formats.nifti_header import NiftiGeometry
@@ -56,17 +56,19 @@ class Volume:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        who = self.name or "volume"
         array = np.asarray(self.array)
-        if array.dtype.kind not in "biuf":
-            raise VolumeError(f"{who}: voxels of type {array.dtype} are not real numbers; give integers or floats")
-        if array.ndim != 3 or array.size == 0:
-            raise VolumeError(f"{who}: array shape {array.shape} is not that of a volume; expected (I, J, K)")
+        with naming(self.name or "volume"):
+            if array.dtype.kind not in "biuf":
+                found = f"voxels of type {array.dtype} are not real numbers; give integers or floats"
+                raise VolumeError(found, code="VOXELS_TYPE")
+            if array.ndim != 3 or array.size == 0:
+                found = f"array shape {array.shape} is not that of a volume; expected (I, J, K)"
+                raise VolumeError(found, code="SHAPE")
+            affine = checked_affine(self.affine)
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         array = array.view()
         array.flags.writeable = False
-        affine = checked_affine(self.affine, name=who)
         affine.flags.writeable = False
         object.__setattr__(self, "array", array)
         object.__setattr__(self, "affine", affine)
@@ -117,9 +119,8 @@ class Volume:
         """
         other = np.asarray(array)
         if other.shape != self.shape:
-            raise GeometryMismatchError(
-                f"{(self.name or 'volume')}: array shape {other.shape} differs from the grid's {self.shape}"
-            )
+            found = f"{self.name or 'volume'}: array shape {other.shape} differs from the grid's {self.shape}"
+            raise GeometryMismatchError(found, code="SHAPE_DIFFERS")
         return replace(self, array=other, sha256="", notes=())
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
@@ -187,7 +188,8 @@ def require_same_grid(image: "Volume", label: "Volume") -> float:
     if image.shape != label.shape:
         raise GeometryMismatchError(
             f"{who}: {other} shape {label.shape} differs from image shape {image.shape}; "
-            "re-export the label on the image's grid"
+            "re-export the label on the image's grid",
+            code="SHAPE_DIFFERS",
         )
     voxels = corner_displacement_voxels(image.affine, label.affine, image.shape)
     # Written so that a displacement that is not a number is refused as well.
@@ -196,7 +198,7 @@ def require_same_grid(image: "Volume", label: "Volume") -> float:
     distance = corner_displacement_mm(image.affine, label.affine, image.shape)
     turned = f", orientation {label.orientation} against {image.orientation}"
     raise GeometryMismatchError(
-        f"{who}: {other} lies {distance:.3g} mm ({voxels:.3g} voxels) from the image"
-        f"{turned if label.orientation != image.orientation else ''}; resample or re-export the label on the image's "
-        "grid"
+        f"{who}: {other} is {distance:.3g} mm ({voxels:.3g} voxels) away from the image"
+        f"{turned if label.orientation != image.orientation else ''}; "
+        "resample or re-export the label on the image's grid"
     )

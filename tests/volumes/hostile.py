@@ -546,7 +546,7 @@ def text_headers() -> list[Hostile]:
         ("ndims", "NDims = 3", "NDims = 2", "", "SHAPE"),
         ("sizes", "6 5 4", "6 5 0", "SHAPE", "SHAPE"),
         ("sizes_more", "6 5 4", "6 5 5", "FILE_CUT_OFF", "FILE_CUT_OFF"),
-        ("sizes_less", "6 5 4", "6 5 3", "FILE_CUT_OFF", "FILE_CUT_OFF"),
+        ("sizes_less", "6 5 4", "6 5 3", "FILE_SIZE", "FILE_SIZE"),
         ("sizes_lie", "6 5 4", "60000 50000 40000", "FILE_SIZE", "FILE_SIZE"),
         ("no_space", "space: left-posterior-superior\n", "", "GRID_UNKNOWN", ""),
         ("no_matrix", "TransformMatrix", "Something", "", "GRID_UNKNOWN"),
@@ -576,7 +576,7 @@ def text_headers() -> list[Hostile]:
         files.append(Hostile(f"{name}_empty", "no bytes", {f"{name}_empty.{name}": b""}, "FILE_EMPTY"))
     packed_nrrd = nrrd.replace("raw", "gzip").encode() + packed(BODY)
     files.append(Hostile("nrrd_gzip", "encoding: gzip", {"nrrd_gzip.nrrd": packed_nrrd}, ACCEPT))
-    files.append(Hostile("nrrd_gzip_cut", "the same, cut", {"nrrd_gzip_cut.nrrd": packed_nrrd[:-9]}, "FILE_DAMAGED"))
+    files.append(Hostile("nrrd_gzip_cut", "the same, cut", {"nrrd_gzip_cut.nrrd": packed_nrrd[:-9]}, "FILE_CUT_OFF"))
     packed_meta = meta.replace("CompressedData = False", "CompressedData = True").encode() + zlib.compress(BODY)
     # Without CompressedDataSize SimpleITK gives noise and no error.
     files.append(Hostile("mha_zlib", "CompressedData = True", {"mha_zlib.mha": packed_meta}, "VOXELS_CONTRADICTED"))
@@ -584,7 +584,7 @@ def text_headers() -> list[Hostile]:
         b"ElementDataFile", b"CompressedDataSize = %d\nElementDataFile" % len(zlib.compress(BODY))
     )
     files.append(Hostile("mha_zlib_sized", "the same with its size", {"mha_zlib_sized.mha": sized}, ACCEPT))
-    files.append(Hostile("mha_zlib_cut", "the same, cut", {"mha_zlib_cut.mha": packed_meta[:-9]}, "FILE_DAMAGED"))
+    files.append(Hostile("mha_zlib_cut", "the same, cut", {"mha_zlib_cut.mha": packed_meta[:-9]}, "FILE_CUT_OFF"))
     return files
 
 

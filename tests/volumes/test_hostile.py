@@ -215,7 +215,7 @@ def test_each_volume_of_a_4d_file_is_read_whole(tmp_path: Path) -> None:
         written = volume.save(tmp_path / f"{index}.nii")
         assert read_volume(written).shape == (2, 3, 4)
         assert nibabel.load(written).header["dim"].tolist() == [3, 2, 3, 4, 1, 1, 1, 1]
-    with pytest.raises(VolumeError, match="holds 3, numbered from 0"):
+    with pytest.raises(VolumeError, match="contains 3, numbered from 0"):
         read_volume(tmp_path / "a.nii.gz", options=ReadOptions(volume_index=3))
 
 
@@ -429,7 +429,7 @@ def test_messages_name_field_and_both_values(tmp_path: Path) -> None:
         ("no_codes", GeometryError, ("qform_code and sform_code", "--assume-grid")),
         ("four_dimensions", VolumeError, ("4D", "6 x 5 x 4 x 2", "--volume 0 to 1")),
         ("nan_at_5", VolumeError, ("1 voxels", "(5, 4, 3)", "--nonfinite fill:VALUE")),
-        ("cut_352", VolumeError, ("592 bytes", "holds 352")),
+        ("cut_352", VolumeError, ("592 bytes", "contains 352")),
     ):
         hostile = next(item for item in CORPUS if item.name == name)
         with pytest.raises(error) as caught:

@@ -422,11 +422,11 @@ def test_a_slightly_tilted_scan_is_not_refused_for_float32(
     header.set_qform(affine, 1)
     header.set_sform(affine, 1)
     header["magic"], header["vox_offset"] = b"n+1", 352
-    parsed = parse_header(header.binaryblock, name="a", options=ReadOptions())
+    parsed = parse_header(header.binaryblock, options=ReadOptions())
     np.testing.assert_allclose(parsed.affine, affine, atol=1e-6)
     header["qoffset_x"] += 0.5
     with pytest.raises(GeometryError, match="disagree"):
-        parse_header(header.binaryblock, name="a", options=ReadOptions())
+        parse_header(header.binaryblock, options=ReadOptions())
 
 
 @settings(max_examples=300, deadline=None)

@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import GeometryError, VolumeError
+from medfcn.errors import VolumeError
 from medfcn.files import sha256_of
 from medfcn.text import shown
 from medfcn.volumes.formats.metaimage import parse_metaimage
 from medfcn.volumes.formats.nrrd import parse_nrrd
-from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.refusals import bad_field, broken_stream, require_allowed, wrong_size
 from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.formats.streams import (
     CHUNK,
     LARGEST_RATIO,
-    ByteSource,
     crc32,
     gzip_reader,
     joint_hash,
+    opened,
     stream_errors,
 )
 from medfcn.volumes.formats.text_header import TextHeader
@@ -48,46 +48,40 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
         VolumeError: It is cut off, too long, not a 3D image of numbers, or of a kind that is not read.
         GeometryError: Its grid is not stated or broken.
     """
-    given, name = Path(path), shown(path)
-    with ByteSource(given) as source:
-        raw = source.read(LARGEST_HEADER)
+    given = Path(path)
+    with opened(given) as source:
         if source.is_gzip:
-            raise VolumeError(f"{name}: named {extension_of(given)} but is gzip data; unpack it first")
-    if not raw:
-        raise VolumeError(f"{name}: {describe_bytes(raw)}")
-    parse = parse_nrrd if extension_of(given) in (".nrrd", ".nhdr") else parse_metaimage
-    header = parse(given, raw)
-    checksum = _checksum(header, name, options.max_bytes)
-    affine = header.affine
-    notes: tuple[str, ...] = ()
-    if affine is None:
-        if not options.assume_grid:
-            raise GeometryError(
-                f"{name}: the header does not say how the grid lies in the patient; re-export the file, "
-                "or pass --assume-grid to believe what SimpleITK assumes"
+            found = f"named {extension_of(given)} but is gzip data; unpack it first"
+            raise VolumeError(found, code="FILE_NAME")
+        parse = parse_nrrd if extension_of(given) in (".nrrd", ".nhdr") else parse_metaimage
+        header = parse(given, source.read(LARGEST_HEADER))
+        checksum = _checksum(header, options.max_bytes)
+        if header.affine is None and not options.assume_grid:
+            remedy = "re-export the file, or pass --assume-grid to believe what SimpleITK assumes"
+            found = "does not say how the grid is placed in the patient"
+            raise bad_field("GRID_UNKNOWN", "the header", found, remedy)
+        array, affine = _read_with_simpleitk(given)
+        # SimpleITK 2.5.7 gives noise, without an error, for a zlib stream whose CompressedDataSize is absent.
+        if array.shape != header.shape or _checksum_of(array, header.voxel_type) != checksum:
+            raise VolumeError(
+                f"SimpleITK reads other voxels ({array.dtype} {array.shape}) than the header describes; "
+                "convert it to .nii.gz",
+                code="VOXELS_CONTRADICTED",
             )
-        notes = ("grid not stated: the file format's default assumed",)
-    array, found = _read_with_simpleitk(given, name)
-    # SimpleITK 2.5.7 gives noise, without an error, for a zlib stream whose CompressedDataSize is absent.
-    if array.shape != header.shape or _checksum_of(array, header.voxel_type) != checksum:
-        raise VolumeError(
-            f"{name}: SimpleITK reads other voxels ({array.dtype} {array.shape}) than the header "
-            "describes; convert it to .nii.gz"
-        )
-    if affine is None:
-        affine = checked_affine(found, name=name)
-    elif not corner_displacement_voxels(affine, found, header.shape) < 1e-3:
-        raise GeometryError(
-            f"{name}: SimpleITK places the grid elsewhere than the header says; convert it to .nii.gz"
-        )
+        if header.affine is not None:
+            if not corner_displacement_voxels(header.affine, affine, header.shape) < 1e-3:
+                found = "places the grid elsewhere than the header"
+                raise bad_field("GRID_BROKEN", "SimpleITK", found, "convert it to .nii.gz")
+            affine = header.affine
     digest = sha256_of(given)
     if header.voxel_path != given:
         digest = joint_hash(digest, sha256_of(header.voxel_path))
-    return StoredVolume(array, affine, name, digest, notes=notes)
+    notes = ("grid not stated: the file format's default assumed",) if header.affine is None else ()
+    return StoredVolume(array, affine, shown(given), digest, notes=notes)
 
 
-def _read_with_simpleitk(path: Path, name: str) -> tuple[NDArray[Any], Affine]:
-    """Voxels `(I, J, K)` and the affine to RAS+ that SimpleITK makes of a file."""
+def _read_with_simpleitk(path: Path) -> tuple[NDArray[Any], Affine]:
+    """Voxels `(I, J, K)` and the affine to RAS+ that SimpleITK reads from a file."""
     import SimpleITK
 
     library: Any = SimpleITK
@@ -95,30 +89,25 @@ def _read_with_simpleitk(path: Path, name: str) -> tuple[NDArray[Any], Affine]:
         image = library.ReadImage(os.fspath(path))
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
-        raise VolumeError(f"{name}: SimpleITK cannot read it ({last}); convert it") from error
+        raise VolumeError(f"SimpleITK cannot read it ({last}); convert it to .nii.gz") from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise VolumeError(f"{name}: not a 3D image of single numbers; export it as one")
+        raise VolumeError("not a 3D image of single numbers; export it as one", code="SHAPE")
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return library.GetArrayFromImage(image).T, _LPS_TO_RAS @ affine
+    return library.GetArrayFromImage(image).T, checked_affine(_LPS_TO_RAS @ affine)
 
 
-def _checksum(header: TextHeader, name: str, max_bytes: int) -> int:
+def _checksum(header: TextHeader, max_bytes: int) -> int:
     """The CRC of the voxel bytes, of which there must be exactly as many as the header says."""
     expected = math.prod(header.shape) * header.voxel_type.itemsize
-    if expected > max_bytes:
-        raise VolumeError(
-            f"{name}: the header describes {expected} bytes, more than the limit of {max_bytes}; "
-            f"pass --max-bytes {expected} if that is right"
-        )
-    with ByteSource(header.voxel_path) as source:
-        stored = source.file_size - header.voxel_offset
+    require_allowed(expected, max_bytes)
     count, checksum = 0, 0
-    possible = expected <= LARGEST_RATIO * max(stored, 0) + 1024 if header.compression else stored == expected
-    if not possible:
-        count = stored
-    else:
+    with opened(header.voxel_path) as source:
+        stored = max(source.file_size - header.voxel_offset, 0)
+        possible = LARGEST_RATIO * stored + 1024 if header.compression else stored
+        if possible < expected or (not header.compression and stored != expected):
+            raise wrong_size(expected, stored)
         try:
             for part in _voxel_bytes(header):
                 count += len(part)
@@ -126,15 +115,9 @@ def _checksum(header: TextHeader, name: str, max_bytes: int) -> int:
                 if count > expected:
                     break
         except stream_errors() as error:
-            raise VolumeError(
-                f"{name}: its compressed voxels are cut off or damaged after {count} bytes; copy or download it again"
-            ) from error
-    if count != expected:
-        raise VolumeError(
-            f"{name}: the header describes {expected} bytes of voxels and {shown(header.voxel_path)} holds "
-            f"{'more' if count > expected else count}; the file is cut off or its sizes are wrong, "
-            "copy or re-export it"
-        )
+            raise broken_stream(error, count) from error
+        if count != expected:
+            raise wrong_size(expected, count, at_least=count > expected)
     return checksum
 
 

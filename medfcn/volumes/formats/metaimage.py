@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medfcn.errors import VolumeError
-from medfcn.text import shown
-from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.refusals import bad_field, other_kind
 from medfcn.volumes.formats.text_header import TextHeader, numbers_of, three_positive, voxel_file
 from medfcn.volumes.geometry import Affine, checked_affine
 from medfcn.volumes.names import extension_of
@@ -37,70 +35,70 @@ def parse_metaimage(path: Path, raw: bytes) -> TextHeader:
         path: The `.mha` or `.mhd` file.
         raw: Its first bytes.
     """
-    name = shown(path)
-    fields, end = _fields(raw, name)
+    fields, end = _fields(raw)
     if "NDims" not in fields:
-        raise VolumeError(f"{name}: named {extension_of(path)} but is {describe_bytes(raw)}")
+        raise other_kind(raw, f"named {extension_of(path)} but is ", code="FILE_NAME")
     if fields["NDims"] != "3":
-        raise VolumeError(f"{name}: NDims is {fields['NDims']}; a volume has three; export it as 3D")
-    if fields.get("ElementNumberOfChannels", "1") != "1":
-        raise VolumeError(f"{name}: ElementNumberOfChannels is not 1; export one channel")
+        raise bad_field("SHAPE", "NDims", f"is {fields['NDims']}; a volume has three", "export it as 3D")
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if channels != "1":
+        raise bad_field("VOXELS_TYPE", "ElementNumberOfChannels", f"is {channels}; expected 1", "export one channel")
     if fields.get("ElementType", "") not in _TYPES:
-        raise VolumeError(
-            f"{name}: ElementType is {fields.get('ElementType', 'absent')!r}; "
-            "expected one of numbers, such as MET_SHORT"
-        )
-    for field in ("BinaryData", "CompressedData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
-        if fields.get(field, "True").lower() not in _YES_NO:
-            raise VolumeError(f"{name}: {field} is {fields[field]!r}; expected True or False")
-    if not _YES_NO[fields.get("BinaryData", "True").lower()]:
-        raise VolumeError(f"{name}: BinaryData is False (voxels as text); save it as binary")
+        found = f"is {fields.get('ElementType', 'absent')!r}; expected one of numbers, such as MET_SHORT"
+        raise bad_field("VOXELS_TYPE", "ElementType", found)
+    if not _is_true(fields, "BinaryData", "True"):
+        raise bad_field("VOXELS_TYPE", "BinaryData", "is False (voxels as text)", "save it as binary")
     if fields.get("HeaderSize", "0") != "0":
-        raise VolumeError(f"{name}: HeaderSize is not 0; save it without")
-    source = fields.get("ElementDataFile")
-    if source is None:
-        raise VolumeError(f"{name}: the header has no end (ElementDataFile); the file is cut off, copy it again")
-    local = source == "LOCAL"
-    is_big = _YES_NO[fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower()]
+        raise bad_field("HEADER_OFFSET", "HeaderSize", f"is {fields['HeaderSize']}; expected 0", "save it without")
+    if "ElementDataFile" not in fields:
+        found = "is absent: the header has no end"
+        raise bad_field("FILE_CUT_OFF", "ElementDataFile", found, "the file is cut off, copy it again")
+    local = fields["ElementDataFile"] == "LOCAL"
+    is_big = _is_true(fields, "ElementByteOrderMSB", "False")
+    is_big = _is_true(fields, "BinaryDataByteOrderMSB", str(is_big))
     return TextHeader(
-        shape=three_positive(fields.get("DimSize", "").split(), name=name, field="DimSize"),
+        shape=three_positive(fields.get("DimSize", ""), field="DimSize"),
         voxel_type=np.dtype(_TYPES[fields["ElementType"]]).newbyteorder(">" if is_big else "<"),
-        affine=_affine(fields, name),
-        voxel_path=path if local else voxel_file(path, source),
+        affine=_affine(fields),
+        voxel_path=path if local else voxel_file(path, fields["ElementDataFile"], field="ElementDataFile"),
         voxel_offset=end if local else 0,
-        compression="zlib" if _YES_NO[fields.get("CompressedData", "False").lower()] else "",
+        compression="zlib" if _is_true(fields, "CompressedData", "False") else "",
     )
 
 
-def _fields(raw: bytes, name: str) -> tuple[dict[str, str], int]:
+def _is_true(fields: dict[str, str], field: str, default: str) -> bool:
+    value = _YES_NO.get(fields.get(field, default).lower())
+    if value is None:
+        raise bad_field("HEADER_DAMAGED", field, f"is {fields[field]!r}; expected True or False")
+    return value
+
+
+def _fields(raw: bytes) -> tuple[dict[str, str], int]:
     """The `field = value` lines up to ElementDataFile, and where they end."""
     fields: dict[str, str] = {}
     position = 0
-    while position < len(raw):
-        newline = raw.find(b"\n", position)
-        if newline < 0:
-            break
+    while (newline := raw.find(b"\n", position)) >= 0:
         line = raw[position:newline].decode("latin-1")
         position = newline + 1
         field, equals, value = (part.strip() for part in line.partition("="))
         if not equals:
             break
         if field in fields:
-            raise VolumeError(f"{name}: the field {field!r} is given twice; re-export the file")
+            raise bad_field("HEADER_DAMAGED", field, "is given twice")
         fields[field] = value
         if field == "ElementDataFile":
             break
     return fields, position
 
 
-def _affine(fields: dict[str, str], name: str) -> Affine | None:
+def _affine(fields: dict[str, str]) -> Affine | None:
     matrix = next((f for f in ("TransformMatrix", "Orientation", "Rotation") if f in fields), None)
     origin = next((f for f in ("Offset", "Position", "Origin") if f in fields), None)
     if matrix is None or origin is None or "ElementSpacing" not in fields:
         return None
     # Each row of TransformMatrix is the direction of one voxel axis.
-    directions = numbers_of(fields[matrix], 9, name=name, field=matrix).reshape(3, 3).T
+    directions = numbers_of(fields[matrix], 9, field=matrix).reshape(3, 3).T
     affine = np.eye(4)
-    affine[:3, :3] = directions * numbers_of(fields["ElementSpacing"], 3, name=name, field="ElementSpacing")
-    affine[:3, 3] = numbers_of(fields[origin], 3, name=name, field=origin)
-    return checked_affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, name=name)
+    affine[:3, :3] = directions * numbers_of(fields["ElementSpacing"], 3, field="ElementSpacing")
+    affine[:3, 3] = numbers_of(fields[origin], 3, field=origin)
+    return checked_affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)

@@ -11,64 +11,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import GeometryError, MissingFileError, VolumeError
+from medfcn.errors import GeometryError, MissingFileError, VolumeError, naming
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
     HEADER_BYTES,
     LARGEST_EXTENSION,
+    MAGIC,
     NiftiGeometry,
     NiftiHeader,
     header_length,
     parse_header,
 )
 from medfcn.volumes.formats.nifti_writing import header_bytes
-from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.refusals import other_kind, wrong_size
 from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
-from medfcn.volumes.formats.streams import ByteSource, joint_hash, refuse_compression_mismatch
+from medfcn.volumes.formats.streams import ByteSource, joint_hash, opened
 from medfcn.volumes.geometry import Affine
-from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of
+from medfcn.volumes.names import extension_of
 from medfcn.volumes.options import ReadOptions
 
 
 def read_nifti(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVolume:
     """Read the numbers a NIfTI file stores; checks and errors as in `medfcn.volumes.reading.read_volume`."""
     extension = extension_of(path)
-    if extension in ("", *OTHER_EXTENSIONS):
-        raise VolumeError(_unknown_extension(path))
     if extension.startswith((".hdr", ".img")):
         return _read_pair(Path(path), options)
-    with ByteSource(path) as source:
-        refuse_compression_mismatch(source, extension)
+    with opened(path) as source:
+        if extension not in (".nii", ".nii.gz"):
+            raise _unknown_extension(source.head)
+        _require_compression(source, extension)
         header = _header_of(source, options, is_pair=False)
         source.require_length(header.end, max_bytes=options.max_bytes)
         source.skip(header.vox_offset - source.position)
         array = _voxels_of(source, header)
-        return _stored(array, header, source.name, source.sha256)
+    return _stored(array, header, shown(path), source.sha256)
 
 
-def _unknown_extension(path: str | os.PathLike[str]) -> str:
-    with ByteSource(path) as source:
-        known = header_length(source.head) is not None
-        found = "a NIfTI header under another name; rename it to .nii" if known else describe_bytes(source.head)
-        return f"{source.name}: not named as a volume (.nii, .nii.gz, .nrrd, .mha); it is {found}"
+def _unknown_extension(head: bytes) -> VolumeError:
+    before = "not named as a volume (.nii, .nii.gz, .nrrd, .mha); it is "
+    if header_length(head) is None:
+        return other_kind(head, before, code="FILE_NAME")
+    return VolumeError(f"{before}a NIfTI header under another name; rename it to .nii", code="FILE_NAME")
 
 
 def _read_pair(path: Path, options: ReadOptions) -> StoredVolume:
     """Read a `.hdr` and its `.img`, given either."""
     header_path, voxel_path = _pair_of(path)
-    with ByteSource(header_path) as source:
-        refuse_compression_mismatch(source, extension_of(header_path))
+    with opened(header_path) as source:
+        _require_compression(source, extension_of(header_path))
         header = _header_of(source, options, is_pair=True)
         # Extensions may follow the header; they are read for the hash and the CRC, and dropped.
         source.skip(LARGEST_EXTENSION)
         source.require_end(source.position)
         header_hash = source.sha256
-    with ByteSource(voxel_path) as source:
-        refuse_compression_mismatch(source, extension_of(voxel_path))
+    with opened(voxel_path) as source:
+        _require_compression(source, extension_of(voxel_path))
         source.require_length(header.end, max_bytes=options.max_bytes)
         source.skip(header.vox_offset)
         array = _voxels_of(source, header)
-        return _stored(array, header, shown(path), joint_hash(header_hash, source.sha256))
+    return _stored(array, header, shown(path), joint_hash(header_hash, source.sha256))
 
 
 def _pair_of(path: Path) -> tuple[Path, Path]:
@@ -81,8 +82,21 @@ def _pair_of(path: Path) -> tuple[Path, Path]:
         if other.exists():
             return (path, other) if wanted == ".img" else (other, path)
     raise MissingFileError(
-        f"{shown(path)}: one file of a .hdr/.img pair, and {shown(base + wanted)} is not beside it; restore it"
+        f"{shown(path)}: one file of a .hdr/.img pair, and {base + wanted} is not beside it; restore it"
     )
+
+
+def _require_compression(source: ByteSource, extension: str) -> None:
+    """Refuse an empty file, gzip data under a plain name, and plain data under a gzip name."""
+    if not source.head:
+        raise other_kind(b"")
+    before = f"named {extension} but is "
+    if source.is_gzip and not extension.endswith(".gz"):
+        raise VolumeError(f"{before}gzip data; rename it to {extension}.gz", code="FILE_NAME")
+    if extension.endswith(".gz") and not source.is_gzip:
+        if header_length(source.head) is None:
+            raise other_kind(source.head, before, code="FILE_NAME")
+        raise VolumeError(f"{before}uncompressed NIfTI; rename it to {extension[:-3]}", code="FILE_NAME")
 
 
 def _header_of(source: ByteSource, options: ReadOptions, *, is_pair: bool) -> NiftiHeader:
@@ -90,9 +104,9 @@ def _header_of(source: ByteSource, options: ReadOptions, *, is_pair: bool) -> Ni
     length = header_length(raw)
     raw += source.read((length or 512) - len(raw))
     if length is None:
-        inner = "gzip data that holds " if source.is_gzip else ""
-        raise VolumeError(f"{source.name}: not NIfTI; it is {inner}{describe_bytes(raw)}")
-    return parse_header(raw, name=source.name, options=options, is_pair=is_pair)
+        inner = "gzip data that contains " if source.is_gzip else ""
+        raise other_kind(raw, f"not NIfTI; it is {inner}")
+    return parse_header(raw, options=options, is_pair=is_pair)
 
 
 def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
@@ -103,10 +117,7 @@ def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
     source.read_into(buffer.data)
     source.skip(volume_bytes * (header.volumes - 1 - header.volume_index))
     if source.position != header.end:
-        raise VolumeError(
-            f"{source.name}: the header describes {header.end} bytes and the file holds {source.position}; "
-            "the file is cut off, copy it again"
-        )
+        raise wrong_size(header.end, source.position)
     source.require_end(header.end)
     array = buffer.view(header.voxel_type)
     if not header.voxel_type.isnative:
@@ -127,34 +138,35 @@ def stored_of_image(image: Any, *, options: ReadOptions) -> StoredVolume:
     filename = image.get_filename() if hasattr(image, "get_filename") else None
     name = shown(filename) if filename else ""
     array = without_trailing_ones(np.asanyarray(image.dataobj))
-    raw = bytes(getattr(image.header, "binaryblock", b""))
-    header = _header_of_image(raw, image, name, options) if header_length(raw) is not None else None
+    with naming(name or "image"):
+        header = _header_of_image(image, options)
+        if header is None and image.affine is None:
+            raise GeometryError("the image has no affine; give it one", code="GRID_UNKNOWN", field="affine")
     if header is not None:
         if header.volumes > 1:
             array = array.reshape((*header.shape, -1), order="F")[..., header.volume_index]
         return _stored(np.array(array, order="K"), header, name)
-    if image.affine is None:
-        raise GeometryError(f"{name or 'image'}: the image has no affine; give it one")
     return StoredVolume(np.array(array, order="K"), np.asarray(image.affine, dtype=np.float64), name)
 
 
-def _header_of_image(raw: bytes, image: Any, name: str, options: ReadOptions) -> NiftiHeader | None:
-    """The checked header of a nibabel image; None where the image was moved or cropped since it was read."""
+def _header_of_image(image: Any, options: ReadOptions) -> NiftiHeader | None:
+    """The checked header of a nibabel image; None if it is not NIfTI, or was moved or cropped since it was read."""
     import nibabel
 
     if not isinstance(image.header, nibabel.Nifti1Header):
         return None
     header: Any = image.header
-    fresh = header.copy()
+    header = header.copy()
     # In memory nibabel keeps NaN for "no scaling", and gives the voxels already scaled.
-    fresh["scl_slope"], fresh["scl_inter"] = 1.0, 0.0
-    if tuple(fresh.get_data_shape()) != tuple(image.shape):
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    if tuple(header.get_data_shape()) != tuple(image.shape):
         return None
-    if image.affine is not None and not np.allclose(fresh.get_best_affine(), image.affine, atol=1e-4):
+    if image.affine is not None and not np.allclose(header.get_best_affine(), image.affine, atol=1e-4):
         return None
-    fresh["magic"] = b"n+1" if header_length(raw) == HEADER_BYTES[1] else b"n+2"
-    fresh["vox_offset"] = max(int(fresh["vox_offset"]), HEADER_BYTES[1 if len(raw) == 348 else 2] + 4)
-    return parse_header(fresh.binaryblock, name=name or "image", options=options)
+    version = 1 if header.sizeof_hdr == HEADER_BYTES[1] else 2
+    header["magic"] = MAGIC[version][0]
+    header["vox_offset"] = max(int(header["vox_offset"]), HEADER_BYTES[version] + 4)
+    return parse_header(header.binaryblock, options=options)
 
 
 def nibabel_image(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | None) -> Any:
@@ -163,8 +175,5 @@ def nibabel_image(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry |
 
     raw, dtype = header_bytes(array, affine, geometry)
     library: Any = nibabel
-    is_second = header_length(raw) == HEADER_BYTES[2]
-    kind = library.Nifti2Header if is_second else library.Nifti1Header
-    image_type = library.Nifti2Image if is_second else library.Nifti1Image
-    header = kind(raw[: header_length(raw)])
-    return image_type(array.astype(dtype, copy=False), affine, header)
+    kind = library.Nifti1Image if header_length(raw) == HEADER_BYTES[1] else library.Nifti2Image
+    return kind(array.astype(dtype, copy=False), affine, kind.header_class(raw[: header_length(raw)]))

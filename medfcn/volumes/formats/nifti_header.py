@@ -11,40 +11,39 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import VolumeError
 from medfcn.volumes.formats.nifti_transforms import RawTransforms, choose_affine
-from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.refusals import bad_field, other_kind
 from medfcn.volumes.geometry import Affine, Shape
 from medfcn.volumes.options import ReadOptions
 
 ByteOrder = Literal["<", ">"]
 
-_FIELDS_1: list[Any] = [
-    *[
-        ("sizeof_hdr", "i4"),
-        ("data_type", "S10"),
-        ("db_name", "S18"),
-        ("extents", "i4"),
-        ("session_error", "i2"),
-    ],
-    *[("regular", "S1"), ("dim_info", "u1"), ("dim", "i2", (8,)), ("intent_p", "f4", (3,))],
-    *[("intent_code", "i2"), ("datatype", "i2"), ("bitpix", "i2"), ("slice_start", "i2")],
-    *[("pixdim", "f4", (8,)), ("vox_offset", "f4"), ("scl_slope", "f4"), ("scl_inter", "f4")],
-    *[("slice_end", "i2"), ("slice_code", "u1"), ("xyzt_units", "u1"), ("cal_max", "f4"), ("cal_min", "f4")],
-    *[("slice_duration", "f4"), ("toffset", "f4"), ("glmax", "i4"), ("glmin", "i4"), ("descrip", "S80")],
-    *[("aux_file", "S24"), ("qform_code", "i2"), ("sform_code", "i2"), ("quatern", "f4", (3,))],
-    *[("qoffset", "f4", (3,)), ("srow", "f4", (3, 4)), ("intent_name", "S16"), ("magic", "V4")],
-]
-_FIELDS_2: list[Any] = [
-    *[("sizeof_hdr", "i4"), ("magic", "V8"), ("datatype", "i2"), ("bitpix", "i2"), ("dim", "i8", (8,))],
-    *[("intent_p", "f8", (3,)), ("pixdim", "f8", (8,)), ("vox_offset", "i8"), ("scl_slope", "f8")],
-    *[("scl_inter", "f8"), ("cal_max", "f8"), ("cal_min", "f8"), ("slice_duration", "f8"), ("toffset", "f8")],
-    *[("slice_start", "i8"), ("slice_end", "i8"), ("descrip", "S80"), ("aux_file", "S24")],
-    *[("qform_code", "i4"), ("sform_code", "i4"), ("quatern", "f8", (3,)), ("qoffset", "f8", (3,))],
-    *[("srow", "f8", (3, 4)), ("slice_code", "i4"), ("xyzt_units", "i4"), ("intent_code", "i4")],
-    *[("intent_name", "S16"), ("dim_info", "u1"), ("unused_str", "S15")],
-]
-HEADER_FIELDS = {1: np.dtype(_FIELDS_1), 2: np.dtype(_FIELDS_2)}
+
+def _layout(fields: str) -> np.dtype[Any]:
+    """A record type from alternating names and numpy formats, in the order of their bytes."""
+    words = fields.split()
+    return np.dtype(list(zip(words[::2], words[1::2], strict=True)))
+
+
+HEADER_FIELDS = {
+    1: _layout(
+        """
+        sizeof_hdr i4  data_type S10  db_name S18  extents i4  session_error i2  regular S1  dim_info u1  dim 8i2
+        intent_p 3f4  intent_code i2  datatype i2  bitpix i2  slice_start i2  pixdim 8f4  vox_offset f4
+        scl_slope f4  scl_inter f4  slice_end i2  slice_code u1  xyzt_units u1  cal_max f4  cal_min f4
+        slice_duration f4  toffset f4  glmax i4  glmin i4  descrip S80  aux_file S24  qform_code i2  sform_code i2
+        quatern 3f4  qoffset 3f4  srow (3,4)f4  intent_name S16  magic V4
+        """
+    ),
+    2: _layout(
+        """
+        sizeof_hdr i4  magic V8  datatype i2  bitpix i2  dim 8i8  intent_p 3f8  pixdim 8f8  vox_offset i8
+        scl_slope f8  scl_inter f8  cal_max f8  cal_min f8  slice_duration f8  toffset f8  slice_start i8
+        slice_end i8  descrip S80  aux_file S24  qform_code i4  sform_code i4  quatern 3f8  qoffset 3f8
+        srow (3,4)f8  slice_code i4  xyzt_units i4  intent_code i4  intent_name S16  dim_info u1  unused_str S15
+        """
+    ),
+}
 """The layout of the NIfTI-1 and NIfTI-2 headers. Source: nifti1.h and nifti2.h, nifti.nimh.nih.gov."""
 
 HEADER_BYTES = {1: 348, 2: 540}
@@ -52,18 +51,7 @@ LARGEST_EXTENSION = 64 << 20
 """More than this between a header and its voxels is no extension."""
 MAGIC = {1: (b"n+1\0", b"ni1\0"), 2: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 
-VOXEL_TYPES = {
-    2: "u1",
-    4: "i2",
-    8: "i4",
-    16: "f4",
-    64: "f8",
-    256: "i1",
-    512: "u2",
-    768: "u4",
-    1024: "i8",
-    1280: "u8",
-}
+VOXEL_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 """Datatype codes that are read, and numpy's names for them."""
 _REFUSED_TYPES = {
     0: "unknown",
@@ -147,7 +135,6 @@ class NiftiHeader:
     """As stored, with its byte order."""
     vox_offset: int
     """Where the voxels begin, in the `.nii` or the `.img` file."""
-    is_pair: bool
     slope: float
     """1 when the voxels are stored as they are meant."""
     inter: float
@@ -173,12 +160,11 @@ def header_length(start: bytes) -> int | None:
     return None
 
 
-def parse_header(raw: bytes, *, name: str, options: ReadOptions, is_pair: bool = False) -> NiftiHeader:
+def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> NiftiHeader:
     """Read a header, or say which of its fields cannot be trusted.
 
     Args:
         raw: The first bytes of the file: 540, or all there are.
-        name: The file's name, for messages.
         options: What has been opted in to.
         is_pair: Whether the file is the `.hdr` of a pair.
 
@@ -186,16 +172,14 @@ def parse_header(raw: bytes, *, name: str, options: ReadOptions, is_pair: bool =
         VolumeError: A field is absent, contradicts another or is not supported.
         GeometryError: The transforms are absent, broken or contradict each other.
     """
-    record, version, order = header_record(raw, name)
-    _check_magic(record, version, name=name, is_pair=is_pair)
-    voxel_type = _voxel_type_of(record, name).newbyteorder(order)
-    shape, volumes, index = _shape_of(record, name, options)
-    slope, inter = _scaling_of(record, name)
+    record, version, order = header_record(raw)
+    _check_magic(record, version, is_pair)
+    voxel_type = _voxel_type_of(record).newbyteorder(order)
+    shape, volumes, index = _shape_of(record, options)
+    slope, inter = _scaling_of(record)
     geometry = NiftiGeometry(version, order, _raw_fields(record))
-    millimetres, notes = _millimetres_of(record, name)
-    affine, more_notes = choose_affine(
-        transforms_of(record), shape, name=name, options=options, millimetres=millimetres
-    )
+    millimetres, notes = _millimetres_of(record)
+    affine, more_notes = choose_affine(transforms_of(record), shape, options=options, millimetres=millimetres)
     return NiftiHeader(
         geometry=geometry if volumes == 1 else geometry.as_three_dimensional(),
         affine=affine,
@@ -203,15 +187,14 @@ def parse_header(raw: bytes, *, name: str, options: ReadOptions, is_pair: bool =
         volumes=volumes,
         volume_index=index,
         voxel_type=voxel_type,
-        vox_offset=_offset_of(record, version, name=name, is_pair=is_pair),
-        is_pair=is_pair,
+        vox_offset=_offset_of(record, 0 if is_pair else HEADER_BYTES[version] + 4),
         slope=slope,
         inter=inter,
         notes=notes + more_notes,
     )
 
 
-def header_record(raw: bytes, name: str) -> tuple[NDArray[np.void], Literal[1, 2], ByteOrder]:
+def header_record(raw: bytes) -> tuple[NDArray[np.void], Literal[1, 2], ByteOrder]:
     """The fields of a header, its version and its byte order.
 
     Raises:
@@ -219,99 +202,89 @@ def header_record(raw: bytes, name: str) -> tuple[NDArray[np.void], Literal[1, 2
     """
     length = header_length(raw)
     if length is None:
-        raise VolumeError(f"{name}: {describe_bytes(raw)}")
-    version: Literal[1, 2] = 1 if length == HEADER_BYTES[1] else 2
+        raise other_kind(raw)
     if len(raw) < length:
-        raise VolumeError(
-            f"{name}: the header is cut off after {len(raw)} of {length} bytes; copy or download the file again"
-        )
+        found = f"is cut off after {len(raw)} of {length} bytes"
+        raise bad_field("FILE_CUT_OFF", "the header", found, "copy or download the file again")
+    version: Literal[1, 2] = 1 if length == HEADER_BYTES[1] else 2
     order: ByteOrder = "<" if int.from_bytes(raw[:4], "little") == length else ">"
     dtype = HEADER_FIELDS[version].newbyteorder(order)
     return np.frombuffer(raw[:length], dtype=dtype)[0:1].reshape(()), version, order
 
 
-def _check_magic(record: NDArray[np.void], version: Literal[1, 2], *, name: str, is_pair: bool) -> None:
+def _check_magic(record: NDArray[np.void], version: Literal[1, 2], is_pair: bool) -> None:
     magic = bytes(record["magic"].tobytes())
     single, paired = MAGIC[version]
     if magic == (paired if is_pair else single):
         return
     if magic == (single if is_pair else paired):
         kind = "a single .nii file" if is_pair else "the .hdr of a .hdr/.img pair"
-        raise VolumeError(f"{name}: magic says this is {kind}; rename it, or re-export it as .nii.gz")
+        raise bad_field("FILE_NAME", "magic", f"says this is {kind}", "rename it, or re-export it as .nii.gz")
     if version == 1 and magic[:1] in (b"\0", b"\x20"):
-        raise VolumeError(
-            f"{name}: an ANALYZE 7.5 header (magic is empty), which does not say left from right; "
-            "convert it to NIfTI with the tool that wrote it"
-        )
-    raise VolumeError(f"{name}: magic is {magic!r}; expected {single!r}; the header is damaged, re-export the file")
+        found = "is empty: an ANALYZE 7.5 header, which does not say left from right"
+        raise bad_field("FILE_KIND", "magic", found, "convert it to NIfTI with the tool that wrote it")
+    raise bad_field("HEADER_DAMAGED", "magic", f"is {magic!r}; expected {single!r}; the header is damaged")
 
 
-def _voxel_type_of(record: NDArray[np.void], name: str) -> np.dtype[Any]:
+def _voxel_type_of(record: NDArray[np.void]) -> np.dtype[Any]:
     intent, code, bits = int(record["intent_code"]), int(record["datatype"]), int(record["bitpix"])
     if 3000 <= intent <= 3099:
-        raise VolumeError(f"{name}: intent_code {intent}: a CIFTI file, not a volume; export a NIfTI volume")
+        found = f"is {intent}: a CIFTI file, not a volume"
+        raise bad_field("FILE_KIND", "intent_code", found, "export a NIfTI volume")
     if code not in VOXEL_TYPES:
-        kind = _REFUSED_TYPES.get(code, "no NIfTI type")
-        raise VolumeError(f"{name}: datatype {code} ({kind}) is not a scalar image; export it as int16 or float32")
+        found = f"is {code} ({_REFUSED_TYPES.get(code, 'no NIfTI type')}), not a scalar image"
+        raise bad_field("VOXELS_TYPE", "datatype", found, "export it as int16 or float32")
     voxel_type = np.dtype(VOXEL_TYPES[code])
     if bits != 8 * voxel_type.itemsize:
-        raise VolumeError(
-            f"{name}: bitpix {bits} contradicts datatype {code} ({voxel_type.name}); the header is damaged, "
-            "re-export the file"
-        )
+        found = f"is {bits}, which contradicts datatype {code} ({voxel_type.name}); the header is damaged"
+        raise bad_field("VOXELS_TYPE", "bitpix", found)
     return voxel_type
 
 
-def _shape_of(record: NDArray[np.void], name: str, options: ReadOptions) -> tuple[Shape, int, int]:
+def _shape_of(record: NDArray[np.void], options: ReadOptions) -> tuple[Shape, int, int]:
     """The shape of one volume, how many volumes there are, and which is wanted."""
     dim = [int(size) for size in record["dim"]]
     if not 1 <= dim[0] <= 7:
-        raise VolumeError(f"{name}: dim[0] is {dim[0]}; expected 3; the header is damaged, re-export the file")
+        raise bad_field("SHAPE", "dim[0]", f"is {dim[0]}; expected 3; the header is damaged")
     sizes = dim[1 : dim[0] + 1]
     for axis, size in enumerate(sizes, start=1):
         if size <= 0:
-            raise VolumeError(f"{name}: dim[{axis}] is {size}; expected at least 1; re-export the file")
-    shown_shape = " x ".join(str(size) for size in sizes)
-    if len(sizes) < 3:
-        raise VolumeError(f"{name}: dim says {len(sizes)}D ({shown_shape}); a volume has three; export it as 3D")
-    volumes = math.prod(sizes[3:])
-    wanted = options.volume_index
-    if math.prod(sizes[4:]) > 1:
-        raise VolumeError(f"{name}: dim says {len(sizes)}D ({shown_shape}); a volume has three; export it as 3D")
+            raise bad_field("SHAPE", f"dim[{axis}]", f"is {size}; expected at least 1")
+    says = f"says {len(sizes)}D ({' x '.join(map(str, sizes))})"
+    volumes, wanted = math.prod(sizes[3:]), options.volume_index
+    if len(sizes) < 3 or math.prod(sizes[4:]) > 1:
+        raise bad_field("SHAPE", "dim", f"{says}; a volume has three dimensions", "export it as 3D")
     if volumes > 1 and wanted is None:
-        raise VolumeError(
-            f"{name}: dim says 4D ({shown_shape}): {volumes} volumes; choose one with --volume 0 to {volumes - 1}"
-        )
+        found = f"says 4D ({' x '.join(map(str, sizes))}): {volumes} volumes"
+        raise bad_field("SHAPE_4D", "dim", found, f"choose one with --volume 0 to {volumes - 1}")
     if wanted is not None and wanted >= volumes:
-        raise VolumeError(f"{name}: has no volume {wanted}; it holds {volumes}, numbered from 0")
+        found = f"says that the file contains {volumes}, numbered from 0; there is no volume {wanted}"
+        raise bad_field("SHAPE_4D", "dim", found, "choose another with --volume")
     return (sizes[0], sizes[1], sizes[2]), volumes, wanted or 0
 
 
-def _scaling_of(record: NDArray[np.void], name: str) -> tuple[float, float]:
+def _scaling_of(record: NDArray[np.void]) -> tuple[float, float]:
     """Slope and intercept; NIfTI's rule is that a slope of 0 means no scaling at all."""
     slope, inter = float(record["scl_slope"]), float(record["scl_inter"])
     for field, number in (("scl_slope", slope), ("scl_inter", inter)):
         if not math.isfinite(number):
-            raise VolumeError(f"{name}: {field} is {number}; expected a number; re-export the file")
+            raise bad_field("VOXELS_SCALING", field, f"is {number}; expected a number")
     return (slope, inter) if slope != 0.0 else (1.0, 0.0)
 
 
-def _offset_of(record: NDArray[np.void], version: Literal[1, 2], *, name: str, is_pair: bool) -> int:
+def _offset_of(record: NDArray[np.void], least: int) -> int:
     offset = float(record["vox_offset"])
-    least = 0 if is_pair else HEADER_BYTES[version] + 4
     if not (math.isfinite(offset) and offset == int(offset) and least <= offset <= LARGEST_EXTENSION):
-        raise VolumeError(
-            f"{name}: vox_offset is {offset:g}; expected a whole number from {least} to {LARGEST_EXTENSION}; "
-            "re-export the file"
-        )
+        found = f"is {offset:g}; expected a whole number from {least} to {LARGEST_EXTENSION}"
+        raise bad_field("HEADER_OFFSET", "vox_offset", found)
     return int(record["vox_offset"])
 
 
-def _millimetres_of(record: NDArray[np.void], name: str) -> tuple[float, tuple[str, ...]]:
-    """Millimetres in the file's unit of length."""
+def _millimetres_of(record: NDArray[np.void]) -> tuple[float, tuple[str, ...]]:
+    """Millimetres in the file's unit of length, and a note if that is not stated or not 1."""
     code = int(record["xyzt_units"]) & 7
     if code not in _UNITS_MM:
-        raise VolumeError(f"{name}: xyzt_units names no unit of length ({code}); expected 2 (mm); re-export the file")
+        raise bad_field("GRID_UNITS", "xyzt_units", f"names no unit of length ({code}); expected 2 (mm)")
     if code == 0:
         return 1.0, ("unit of length not stated: millimetres assumed",)
     return _UNITS_MM[code], () if code == 2 else (f"lengths converted from {'metres' if code == 1 else 'microns'}",)

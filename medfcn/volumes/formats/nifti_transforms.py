@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError
+from medfcn.volumes.formats.refusals import bad_field
 from medfcn.volumes.geometry import (
     FARTHEST_MM,
     SHORTEST_MM,
@@ -44,38 +45,32 @@ class RawTransforms:
     rows: NDArray[np.float64]
     """`(3, 4)`: srow_x, srow_y, srow_z."""
 
-    def sform(self, name: str) -> Affine:
+    def sform(self) -> Affine:
         """The sform's affine, checked."""
         if not np.isfinite(self.rows).all():
-            raise GeometryError(
-                f"{name}: srow holds NaN or infinity (sform_code {self.sform_code}); re-export the file"
-            )
-        return checked_affine(np.vstack([self.rows, [0.0, 0.0, 0.0, 1.0]]), name=f"{name}: srow")
+            raise bad_field("GRID_BROKEN", "srow", f"contains NaN or infinity (sform_code {self.sform_code})")
+        return checked_affine(np.vstack([self.rows, [0.0, 0.0, 0.0, 1.0]]), field="srow")
 
-    def qform(self, name: str, *, a: float | None = None) -> Affine:
+    def qform(self, *, a: float | None = None) -> Affine:
         """The qform's affine, checked; with `a` in place of what b, c, d leave to length 1.
 
         Source:
             nifti1.h, "METHOD 2"; a norm of the quaternion up to 3 float32 roundings above 1 is taken as 1.
         """
-        if not (np.isfinite(self.quaternion).all() and np.isfinite(self.offset).all()):
-            raise GeometryError(
-                f"{name}: quatern or qoffset holds NaN or infinity (qform_code {self.qform_code}); re-export the file"
-            )
+        for field, numbers in (("quatern", self.quaternion), ("qoffset", self.offset)):
+            if not np.isfinite(numbers).all():
+                raise bad_field("GRID_BROKEN", field, f"contains NaN or infinity (qform_code {self.qform_code})")
         handedness = float(self.pixdim[0])
         if handedness not in (-1.0, 0.0, 1.0):
-            raise GeometryError(f"{name}: pixdim[0] is {handedness:g}; expected 1 or -1 (qfac); re-export the file")
+            raise bad_field("GRID_PIXDIM", "pixdim[0]", f"is {handedness:g}; expected 1 or -1 (qfac)")
         length = float(np.square(np.clip(self.quaternion, -9.0, 9.0)).sum())
         if not length <= 1.0 + 3.0 * np.finfo(np.float32).eps:
-            raise GeometryError(
-                f"{name}: quatern_b, c, d have the squared length {length:.6g}; expected at most 1; "
-                "re-export the file"
-            )
+            raise bad_field("GRID_BROKEN", "quatern", f"has the squared length {length:.6g}; expected at most 1")
         affine = np.eye(4)
         edges = self.pixdim[1:4] * [1.0, 1.0, -1.0 if handedness < 0 else 1.0]
         affine[:3, :3] = rotation_of(self.quaternion, a) * edges
         affine[:3, 3] = self.offset
-        return checked_affine(affine, name=f"{name}: qform")
+        return checked_affine(affine, field="qform")
 
     def assumed(self) -> Affine:
         """The grid of a file without transforms: spacing from pixdim, nothing turned.
@@ -91,7 +86,7 @@ class RawTransforms:
         for code, transform in ((self.sform_code, self.sform), (self.qform_code, self.qform)):
             if code != 0:
                 with suppress(GeometryError):
-                    found.append(transform("header"))
+                    found.append(transform())
         return found or [self.assumed()]
 
 
@@ -140,74 +135,80 @@ def quaternion_of(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def choose_affine(
-    transforms: RawTransforms, shape: Shape, *, name: str, options: ReadOptions, millimetres: float
+    transforms: RawTransforms, shape: Shape, *, options: ReadOptions, millimetres: float
 ) -> tuple[Affine, tuple[str, ...]]:
     """The one affine, in millimetres, that a header's transforms agree on, and notes on what was chosen.
+
+    Args:
+        transforms: Both transforms of the header.
+        shape: Of one volume.
+        options: Which transform to believe, and whether a grid may be assumed.
+        millimetres: Length of the file's unit.
 
     Raises:
         GeometryError: There is none, it is broken, pixdim contradicts it, or qform and sform disagree by more
             than a tenth of a voxel and none was chosen.
     """
-    _check_pixdim(transforms, name)
+    for axis, edge in enumerate(transforms.pixdim[1:4].tolist(), start=1):
+        if not SHORTEST_MM <= edge <= FARTHEST_MM:
+            raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", f"is {edge:g}; expected a positive length")
     for field, code in (("qform_code", transforms.qform_code), ("sform_code", transforms.sform_code)):
         if code not in _CODES:
-            raise GeometryError(
-                f"{name}: {field} is {code}; expected 0 to 5; the header is damaged, re-export the file"
-            )
+            raise bad_field("GRID_BROKEN", field, f"is {code}; expected 0 to 5; the header is damaged")
     notes: tuple[str, ...] = ()
     if transforms.qform_code == 0 and transforms.sform_code == 0:
         if not options.assume_grid:
-            raise GeometryError(
-                f"{name}: qform_code and sform_code are both 0, so left and right are not known; "
-                "re-export the file, or pass --assume-grid to take voxels along x, y, z"
+            raise bad_field(
+                "GRID_UNKNOWN",
+                "qform_code",
+                "and sform_code are both 0, so left and right are not known",
+                "re-export the file, or pass --assume-grid to take voxels along x, y, z",
             )
         affine, notes = transforms.assumed(), ("both transform codes 0: grid assumed along x, y, z",)
     elif transforms.sform_code == 0:
-        affine = transforms.qform(name)
+        affine = transforms.qform()
     elif transforms.qform_code == 0:
-        affine = transforms.sform(name)
-        _check_spacing(transforms, affine, name)
+        affine = _sform_like_pixdim(transforms)
     elif options.xform != "auto":
-        affine, notes = _chosen(transforms, shape, name, options)
+        affine, notes = _chosen(transforms, shape, options)
     else:
-        affine = _agreed(transforms, shape, name, millimetres)
+        affine = _agreed(transforms, shape, millimetres)
     scaled = affine.copy()
     scaled[:3] *= millimetres
-    return checked_affine(scaled, name=name), notes
+    return checked_affine(scaled), notes
 
 
-def _chosen(
-    transforms: RawTransforms, shape: Shape, name: str, options: ReadOptions
-) -> tuple[Affine, tuple[str, ...]]:
+def _chosen(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
     """The transform that was asked for, and a note if the other one says something else."""
     if options.xform == "qform":
-        chosen, other_form = transforms.qform(name), transforms.sform
+        chosen, other_form = transforms.qform(), transforms.sform
     else:
-        chosen, other_form = transforms.sform(name), transforms.qform
-        _check_spacing(transforms, chosen, name)
+        chosen, other_form = _sform_like_pixdim(transforms), transforms.qform
     try:
-        voxels = corner_displacement_voxels(chosen, other_form(name), shape)
+        voxels = corner_displacement_voxels(chosen, other_form(), shape)
     except GeometryError:
         return chosen, (f"{options.xform} chosen, the other transform is broken",)
     if voxels <= DISAGREEMENT_VOXELS:
         return chosen, ()
-    return chosen, (f"{options.xform} chosen, the other transform lies {voxels:.3g} voxels away",)
+    return chosen, (f"{options.xform} chosen, the other transform is {voxels:.3g} voxels away",)
 
 
-def _agreed(transforms: RawTransforms, shape: Shape, name: str, millimetres: float) -> Affine:
+def _agreed(transforms: RawTransforms, shape: Shape, millimetres: float) -> Affine:
     """The sform, if the qform says the same."""
-    sform, qform = transforms.sform(name), transforms.qform(name)
-    _check_spacing(transforms, sform, name)
+    qform = transforms.qform()
+    sform = _sform_like_pixdim(transforms)
     voxels = corner_displacement_voxels(sform, qform, shape)
     a = _lost_to_rounding(transforms.quaternion, sform)
     if voxels > DISAGREEMENT_VOXELS and a is not None:
-        voxels = min(voxels, corner_displacement_voxels(sform, transforms.qform(name, a=a), shape))
+        voxels = min(voxels, corner_displacement_voxels(sform, transforms.qform(a=a), shape))
     if not voxels <= DISAGREEMENT_VOXELS:
         distance = corner_displacement_mm(sform, qform, shape) * millimetres
         cause = "; the sform is sheared" if is_sheared(sform) else ""
-        raise GeometryError(
-            f"{name}: qform and sform disagree by {distance:.3g} mm ({voxels:.3g} voxels){cause}; "
-            "choose one with --xform sform or --xform qform, or re-export the file"
+        raise bad_field(
+            "GRID_QFORM_SFORM",
+            "qform and sform",
+            f"disagree by {distance:.3g} mm ({voxels:.3g} voxels){cause}",
+            "choose one with --xform sform or --xform qform, or re-export the file",
         )
     return sform
 
@@ -230,19 +231,16 @@ def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float |
     return float(np.sqrt(squared)) * (-1.0 if float(best @ quaternion) < 0 else 1.0)
 
 
-def _check_pixdim(transforms: RawTransforms, name: str) -> None:
-    for axis in (1, 2, 3):
-        edge = float(transforms.pixdim[axis])
-        if not SHORTEST_MM <= edge <= FARTHEST_MM:
-            raise GeometryError(f"{name}: pixdim[{axis}] is {edge:g}; expected a positive length; re-export the file")
-
-
-def _check_spacing(transforms: RawTransforms, affine: Affine, name: str) -> None:
-    for axis, found in enumerate(spacing_mm(affine), start=1):
+def _sform_like_pixdim(transforms: RawTransforms) -> Affine:
+    """The sform, if its voxels are as long as pixdim says."""
+    sform = transforms.sform()
+    for axis, found in enumerate(spacing_mm(sform), start=1):
         claimed = float(transforms.pixdim[axis])
         if not abs(claimed - found) <= SPACING_TOLERANCE * found:
-            remedy = ", or pass --xform qform to believe pixdim" if transforms.qform_code else ""
-            raise GeometryError(
-                f"{name}: pixdim[{axis}] is {claimed:.6g} but the sform's voxels are {found:.6g} long; "
-                f"re-export the file{remedy}"
+            raise bad_field(
+                "GRID_PIXDIM",
+                f"pixdim[{axis}]",
+                f"is {claimed:.6g} but the sform's voxels are {found:.6g} long",
+                f"re-export the file{', or pass --xform qform to believe pixdim' if transforms.qform_code else ''}",
             )
+    return sform

@@ -112,9 +112,9 @@ def _says_the_same(record: NDArray[np.void], shape: tuple[int, ...], affine: Aff
     takes a for 0 where its square is below 1e-7, nibabel 5.4.2 below 3.6e-7.
     """
     transforms = transforms_of(record)
-    readings = [transforms.qform("header")]
+    readings = [transforms.qform()]
     if 1.0 - float(transforms.quaternion @ transforms.quaternion) < ROUNDING:
-        readings.append(transforms.qform("header", a=0.0))
+        readings.append(transforms.qform(a=0.0))
     return all(corner_displacement_voxels(affine, qform, shape) < SAME_GRID_VOXELS for qform in readings)
 
 

@@ -37,7 +37,7 @@ class StoredVolume:
 
     def intensities(self, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
         """The numbers scaled and checked to be finite, in the memory of `array` where possible, and all notes."""
-        array, more = finite(scaled(self.array, self.slope, self.inter), self.name or "image", options)
+        array, more = finite(scaled(self.array, self.slope, self.inter), options)
         return array, self.notes + more
 
 
@@ -89,11 +89,11 @@ def _shifted(raw: NDArray[Any], inter: float) -> NDArray[Any] | None:
     return None
 
 
-def finite(array: NDArray[Any], name: str, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """`array` if every voxel is finite; otherwise mended in place where that was opted in to, or refused.
+def finite(array: NDArray[Any], options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """`array` if every voxel is finite; otherwise filled in place where that was opted in to, or refused.
 
     Returns:
-        The array, and a note if something was mended.
+        The array, and a note if voxels were filled.
 
     Raises:
         VolumeError: Naming how many voxels are not finite, and the first.
@@ -118,7 +118,7 @@ def finite(array: NDArray[Any], name: str, options: ReadOptions) -> tuple[NDArra
         return array, ()
     if options.nonfinite is None:
         raise VolumeError(
-            f"{name}: {count} voxels are NaN or infinite, the first at {first}; mend the file, "
-            "or pass --nonfinite fill:VALUE"
+            f"{count} voxels are NaN or infinite, the first at {first}; fix the file, or pass --nonfinite fill:VALUE",
+            code="VOXELS_NOT_FINITE",
         )
     return array, (f"{count} voxels that were NaN or infinite set to {options.nonfinite:g}",)

@@ -10,14 +10,14 @@ import io
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 
-from medfcn.errors import MissingFileError, VolumeError
+from medfcn.errors import MissingFileError, VolumeError, naming
 from medfcn.text import shown
-from medfcn.volumes.formats.sniff import describe_bytes
+from medfcn.volumes.formats.refusals import broken_stream, require_allowed, unreadable, wrong_size
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
@@ -25,38 +25,19 @@ CHUNK = 1 << 20
 LARGEST_RATIO = 1032
 """Deflate cannot do better than this: 258 bytes for two bits."""
 
-T = TypeVar("T")
 
-
-def gzip_reader(file: IO[bytes]) -> IO[bytes]:
-    """Uncompress a gzip stream with igzip where it is installed, with the standard library elsewhere."""
+def _fast(standard: Any) -> Any:
+    """The module of isal that replaces `gzip` or `zlib`; the standard one where isal has no wheel."""
     try:
-        from isal import igzip
-    except ImportError:  # platforms without a wheel of isal
-        return cast(IO[bytes], gzip.GzipFile(fileobj=file, mode="rb"))
-    opener: Any = igzip.IGzipFile
-    return cast(IO[bytes], opener(fileobj=file, mode="rb"))
+        from isal import igzip, isal_zlib
+    except ImportError:
+        return standard
+    return igzip if standard is gzip else isal_zlib
 
 
-def crc32(content: bytes | memoryview, start: int = 0) -> int:
-    """The CRC of some bytes, going on from that of the bytes before them."""
-    try:
-        from isal import isal_zlib
-    except ImportError:  # platforms without a wheel of isal
-        return zlib.crc32(content, start)
-    checksum: int = isal_zlib.crc32(content, start)
-    return checksum
-
-
-def stream_errors() -> tuple[type[Exception], ...]:
-    """What `gzip_reader` raises for a stream that is cut off or damaged."""
-    known = (OSError, EOFError, zlib.error, ValueError)
-    try:
-        from isal import isal_zlib
-    except ImportError:  # platforms without a wheel of isal
-        return known
-    error: Any = isal_zlib.error
-    return (*known, error)
+def gzip_reader(file: IO[bytes]) -> io.BufferedIOBase:
+    """Uncompress a gzip stream."""
+    return cast(io.BufferedIOBase, _fast(gzip).GzipFile(fileobj=file, mode="rb"))
 
 
 def gzip_writer(file: IO[bytes], *, level: int) -> IO[bytes]:
@@ -66,12 +47,19 @@ def gzip_writer(file: IO[bytes], *, level: int) -> IO[bytes]:
         file: Receives the compressed bytes; it is not closed.
         level: 0 to 3, igzip's scale; the standard library gets a level of about the same size.
     """
-    try:
-        from isal import igzip
-    except ImportError:  # platforms without a wheel of isal
-        return cast(IO[bytes], gzip.GzipFile("", "wb", (1, 2, 4, 6)[level], fileobj=file, mtime=0))
-    opener: Any = igzip.IGzipFile
-    return cast(IO[bytes], opener("", "wb", level, fileobj=file, mtime=0))
+    library = _fast(gzip)
+    own_level = (1, 2, 4, 6)[level] if library is gzip else level
+    return cast(IO[bytes], library.GzipFile("", "wb", own_level, fileobj=file, mtime=0))
+
+
+def crc32(content: bytes | memoryview, start: int = 0) -> int:
+    """The CRC of some bytes, going on from that of the bytes before them."""
+    return int(_fast(zlib).crc32(content, start))
+
+
+def stream_errors() -> tuple[type[Exception], ...]:
+    """The errors that `gzip_reader` raises for a stream that is cut off or damaged."""
+    return OSError, EOFError, zlib.error, ValueError, _fast(zlib).error
 
 
 class _Hashed(io.RawIOBase):
@@ -91,119 +79,59 @@ class _Hashed(io.RawIOBase):
 
 
 class ByteSource:
-    """A regular file, opened, whose content (uncompressed if it is gzip) is read from start to end.
+    """The content of an open file (uncompressed if it is gzip), read from start to end. See `opened`."""
 
-    Args:
-        path: The file.
-
-    Raises:
-        MissingFileError: It is not there.
-        VolumeError: It is a folder, a pipe, a device or a dangling link, or it may not be read.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.name = shown(path)
-        self._file = _open_regular(Path(path), self.name)
-        try:
-            self.file_size = os.fstat(self._file.fileno()).st_size
-            self.head = self._raw(lambda: self._file.read(512))
-            self.is_gzip = self.head.startswith(GZIP_MAGIC)
-            self._rewind()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> "ByteSource":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.is_gzip = False
+        with self._guarded():
+            self.file_size = os.fstat(file.fileno()).st_size
+            self.head = file.read(512)
+        self.is_gzip = self.head.startswith(GZIP_MAGIC)
+        self._rewind()
 
     def _rewind(self) -> None:
-        self._raw(lambda: self._file.seek(0))
+        with self._guarded():
+            self._file.seek(0)
         self._hashed = _Hashed(self._file)
-        self._content: IO[bytes] = (
-            gzip_reader(cast(IO[bytes], self._hashed)) if self.is_gzip else cast(IO[bytes], self._hashed)
-        )
+        self._content = gzip_reader(cast(IO[bytes], self._hashed)) if self.is_gzip else self._hashed
         self.position = 0
 
-    def _raw(self, action: Callable[[], T]) -> T:
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn a library's error into one that says what to do."""
         try:
-            return action()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise VolumeError(f"{self.name}: cannot be read ({reason}); check the disk") from error
+            yield
+        except stream_errors() as error:
+            raise (broken_stream(error, self.position) if self.is_gzip else unreadable(error)) from error
 
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes of content; fewer only at its end.
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill `buffer` with content; returns how many bytes there were.
 
         Raises:
-            VolumeError: The gzip stream is cut off or damaged.
+            VolumeError: The gzip stream is cut off or damaged, or the disk cannot be read.
         """
-        parts: list[bytes] = []
-        missing = count
-        while missing > 0:
-            part = self._some(min(missing, CHUNK))
-            if not part:
+        filled = 0
+        while filled < len(buffer):
+            with self._guarded():
+                count = self._content.readinto(buffer[filled : filled + CHUNK])
+            if not count:
                 break
-            parts.append(part)
-            missing -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            filled += count
+            self.position += count
+        return filled
 
-    def _some(self, count: int) -> bytes:
-        try:
-            part = self._content.read(count)
-        except stream_errors() as error:
-            raise self._broken(error) from error
-        self.position += len(part)
-        return part
-
-    def _broken(self, error: Exception) -> VolumeError:
-        if not self.is_gzip:
-            return VolumeError(f"{self.name}: cannot be read ({_reason(error)}); check the disk")
-        if isinstance(error, EOFError):
-            return VolumeError(
-                f"{self.name}: the gzip stream is cut off, or other bytes follow it ({self.file_size} bytes, "
-                f"{self.position} uncompressed); copy or download the file again"
-            )
-        return VolumeError(
-            f"{self.name}: the gzip stream is damaged near byte {self.position} of its content "
-            f"({_reason(error)}); copy or download the file again"
-        )
+    def read(self, count: int) -> bytes:
+        """Up to `count` bytes of content; fewer only at its end."""
+        buffer = bytearray(count)
+        return bytes(buffer[: self.read_into(memoryview(buffer))])
 
     def skip(self, count: int) -> int:
         """Read and drop `count` bytes; returns how many there were."""
-        left = count
-        while left > 0:
-            part = self._some(min(left, CHUNK))
-            if not part:
-                break
-            left -= len(part)
-        return count - left
-
-    def read_into(self, buffer: memoryview) -> int:
-        """Fill `buffer` with content; returns how many bytes there were."""
-        filled = 0
-        while filled < len(buffer):
-            if not self.is_gzip:
-                count = self._straight_into(buffer[filled : filled + CHUNK])
-                if not count:
-                    break
-                filled += count
-                continue
-            part = self._some(min(len(buffer) - filled, CHUNK))
-            if not part:
-                break
-            buffer[filled : filled + len(part)] = part
-            filled += len(part)
-        return filled
-
-    def _straight_into(self, buffer: memoryview) -> int:
-        count = self._raw(lambda: self._hashed.readinto(buffer))
-        self.position += count
-        return count
+        scratch, done = memoryview(bytearray(min(count, CHUNK))), 0
+        while part := self.read_into(scratch[: count - done]):
+            done += part
+        return done
 
     def require_end(self, expected: int) -> None:
         """Check that the content ends here; a gzip stream's CRC and length are verified by this.
@@ -211,12 +139,8 @@ class ByteSource:
         Raises:
             VolumeError: There is at least one byte more, or the stream is damaged.
         """
-        if self._some(1):
-            surplus = "more" if self.is_gzip else f"{self.file_size}"
-            raise VolumeError(
-                f"{self.name}: the header describes {expected} bytes and the file holds {surplus}; "
-                "its dim or datatype is wrong, re-export it"
-            )
+        if self.read(1):
+            raise wrong_size(expected, self.position, at_least=True)
 
     def require_length(self, expected: int, *, max_bytes: int) -> None:
         """Check, before anything is allocated, that the content can be exactly `expected` bytes long.
@@ -227,42 +151,32 @@ class ByteSource:
         Raises:
             VolumeError: It is shorter or longer, cannot be that long, or is longer than `max_bytes`.
         """
-        if expected > max_bytes:
-            raise VolumeError(
-                f"{self.name}: the header describes {expected} bytes, more than the limit of {max_bytes}; "
-                f"pass --max-bytes {expected} if that is right"
-            )
+        require_allowed(expected, max_bytes)
         if not self.is_gzip:
             if self.file_size != expected:
-                self._refuse_size(expected, self.file_size)
+                raise wrong_size(expected, self.file_size)
             return
         if expected > LARGEST_RATIO * self.file_size + 1024:
             raise VolumeError(
-                f"{self.name}: the header describes {expected} bytes, more than {self.file_size} bytes of "
-                "gzip "
-                "data can hold; the file is cut off or its dim is wrong, copy or re-export it"
+                f"the header describes {expected} bytes, more than {self.file_size} bytes of gzip data can contain; "
+                "the file is cut off or its dim is wrong, copy or re-export it",
+                code="FILE_CUT_OFF",
             )
         if self._noted_length() != expected % (1 << 32):
             position = self.position
             found = position + self.skip(expected - position)
             if found < expected:
-                self._refuse_size(expected, found)
+                raise wrong_size(expected, found)
             self.require_end(expected)
             self._rewind()
             self.skip(position)
-
-    def _refuse_size(self, expected: int, found: int) -> None:
-        hint = (
-            "the file is cut off, copy it again" if found < expected else "its dim or datatype is wrong, re-export it"
-        )
-        raise VolumeError(f"{self.name}: the header describes {expected} bytes and the file holds {found}; {hint}")
 
     def _noted_length(self) -> int:
         """The uncompressed length modulo 2^32 that a gzip file ends with."""
         try:
             return int.from_bytes(os.pread(self._file.fileno(), 4, max(self.file_size - 4, 0)), "little")
         except OSError as error:
-            raise VolumeError(f"{self.name}: cannot be read ({_reason(error)}); check the disk") from error
+            raise unreadable(error) from error
 
     @property
     def sha256(self) -> str:
@@ -270,27 +184,39 @@ class ByteSource:
         return self._hashed.digest.hexdigest()
 
 
-def _open_regular(path: Path, name: str) -> IO[bytes]:
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[ByteSource]:
+    """Open a regular file; errors that are raised while it is open get its name in front.
+
+    Raises:
+        MissingFileError: It is not there.
+        VolumeError: It is a folder, a pipe, a device or a dangling link, or it may not be read.
+    """
+    with naming(shown(path)), _open_regular(Path(path)) as file:
+        yield ByteSource(file)
+
+
+def _open_regular(path: Path) -> IO[bytes]:
     """Open a regular file; anything else is refused without being opened."""
     try:
-        kind = path.stat().st_mode
+        mode = path.stat().st_mode
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise MissingFileError(f"{name}: a link to a file that is not there; restore the file") from error
-        raise MissingFileError(f"{name}: no such file; check the path") from error
+            raise MissingFileError("a link to a file that is not there; restore the file") from error
+        raise MissingFileError("no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise VolumeError(f"{name}: cannot be opened ({_reason(error)}); check the path") from error
-    if not stat.S_ISREG(kind):
-        raise VolumeError(f"{name}: {_kind_of(kind)}, not a file; give a volume file")
+        raise unreadable(error, "opened", "check the path") from error
+    if not stat.S_ISREG(mode):
+        raise VolumeError(f"{_kind_of(mode)}, not a file; give a volume file", code="FILE_NOT_REGULAR")
     try:
         # Not blocking, in case a pipe takes the file's place between the two calls.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise VolumeError(f"{name}: cannot be opened ({_reason(error)}); check its permissions") from error
+        raise unreadable(error, "opened", "check its permissions") from error
     file = os.fdopen(descriptor, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise VolumeError(f"{name}: not a regular file; give a volume file")
+        raise VolumeError("not a regular file; give a volume file", code="FILE_NOT_REGULAR")
     return cast(IO[bytes], file)
 
 
@@ -300,30 +226,6 @@ def _kind_of(mode: int) -> str:
     if stat.S_ISFIFO(mode):
         return "a pipe (FIFO)"
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
-
-
-def _reason(error: BaseException) -> str:
-    """A library's words for what went wrong, on one line and without a path."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-def refuse_compression_mismatch(source: ByteSource, extension: str) -> None:
-    """Refuse gzip data under a plain name, and plain data under a gzip name, saying what the file is.
-
-    Raises:
-        VolumeError: The name and the first bytes disagree, or the file is empty.
-    """
-    if not source.head:
-        raise VolumeError(f"{source.name}: {describe_bytes(b'')}")
-    wants_gzip = extension.endswith(".gz")
-    if wants_gzip and not source.is_gzip:
-        plain = source.head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")
-        found = f"uncompressed NIfTI; rename it to {extension[:-3]}" if plain else describe_bytes(source.head)
-        raise VolumeError(f"{source.name}: named {extension} but is {found}")
-    if source.is_gzip and not wants_gzip:
-        raise VolumeError(f"{source.name}: named {extension} but is gzip data; rename it to {extension}.gz")
 
 
 def joint_hash(first: str, second: str) -> str:

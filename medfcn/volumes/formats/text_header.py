@@ -1,4 +1,4 @@
-"""What the text headers of NRRD and MetaImage files have in common."""
+"""Parts that the text headers of NRRD and MetaImage files have in common."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import GeometryError, VolumeError
-from medfcn.text import shown
+from medfcn.volumes.formats.refusals import bad_field
 from medfcn.volumes.geometry import Affine, Shape
 
 
 @dataclass(frozen=True, eq=False)
 class TextHeader:
-    """What a NRRD or MetaImage header says."""
+    """The content of an NRRD or MetaImage header."""
 
     shape: Shape
     voxel_type: np.dtype[Any]
@@ -28,31 +27,30 @@ class TextHeader:
     """`""`, `"gzip"` or `"zlib"`."""
 
 
-def voxel_file(header: Path, text: str) -> Path:
-    """The file that a detached header names; it must lie beside it.
+def voxel_file(header: Path, name: str, *, field: str) -> Path:
+    """The file that a detached header names; it must be beside the header.
 
     Raises:
         VolumeError: The name leads elsewhere, or stands for several files.
     """
-    name = text.strip()
-    if not name or "/" in name or "\\" in name or "\0" in name or "%" in name or name.split()[0] in ("LIST", "LOCAL"):
-        raise VolumeError(f"{shown(header)}: its voxels are in {name!r}; expected one file beside it")
+    if not name or any(mark in name for mark in "/\\\0%") or name.split()[0] in ("LIST", "LOCAL"):
+        raise bad_field("HEADER_DAMAGED", field, f"is {name!r}; expected one file beside the header")
     return header.with_name(name)
 
 
-def three_positive(numbers: list[str], *, name: str, field: str) -> Shape:
+def three_positive(text: str, *, field: str) -> Shape:
     """Three sizes of a volume.
 
     Raises:
         VolumeError: There are more or fewer, or one is not a positive whole number.
     """
+    numbers = text.split()
     if len(numbers) != 3 or not all(n.isascii() and n.isdigit() and len(n) < 10 and int(n) > 0 for n in numbers):
-        shown_numbers = " ".join(numbers)
-        raise VolumeError(f"{name}: {field} is {shown_numbers!r}; expected three positive sizes; export it as 3D")
+        raise bad_field("SHAPE", field, f"is {text!r}; expected three positive sizes", "export it as 3D")
     return int(numbers[0]), int(numbers[1]), int(numbers[2])
 
 
-def numbers_of(text: str, count: int, *, name: str, field: str) -> NDArray[np.float64]:
+def numbers_of(text: str, count: int, *, field: str) -> NDArray[np.float64]:
     """Some numbers in a text, separated by blanks.
 
     Raises:
@@ -63,5 +61,5 @@ def numbers_of(text: str, count: int, *, name: str, field: str) -> NDArray[np.fl
     except ValueError:
         numbers = np.array([])
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise GeometryError(f"{name}: {field} is {text!r}; expected {count} numbers; re-export it")
+        raise bad_field("GRID_BROKEN", field, f"is {text!r}; expected {count} numbers")
     return numbers
