@@ -84,19 +84,19 @@ def refuse_existing_file(path: Path | str, *, overwrite: bool) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; NaN becomes `null` and infinity `"inf"`."""
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain_json(value), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text.encode() + b"\n")
 
 
-def _plain(value: Any) -> Any:
-    """Turn numbers JSON cannot hold into ones it can, tuples into lists, and keys into text."""
+def plain_json(value: Any) -> Any:
+    """A value that JSON can hold: NaN becomes `None` and infinity `"inf"`, tuples become lists, and keys text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     return value
 
 

@@ -1,11 +1,17 @@
-"""A mask and its reference -> scores -> summary -> tables and pictures.
+"""A mask and its reference -> scores -> summary: numbers only.
 
-Metrics are pure functions on arrays with the spacing in millimetres, on numpy and scipy alone. `evaluate`
-runs them over folders.
+Metrics are pure functions on arrays with the spacing in millimetres; they need only numpy and scipy. `evaluate` and
+`compare` apply them to folders.
 """
 
-from medfcn.evaluation.compare import Comparison, MovedCase, PairedDifference, compare_tables
+from medfcn.evaluation.compare import Comparison, MovedCase, PairedDifference, compare, compare_tables
 from medfcn.evaluation.evaluate import evaluate
+from medfcn.evaluation.label_summary import (
+    DistanceSummary,
+    LabelSummary,
+    ShareSummary,
+    VolumeSummary,
+)
 from medfcn.evaluation.lesions import LesionCounts, count_lesions
 from medfcn.evaluation.overlap import (
     VoxelCounts,
@@ -18,15 +24,9 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
+from medfcn.evaluation.score_table import ScoreTable, write_scores
 from medfcn.evaluation.scores import Definitions, LabelScores, score_case
-from medfcn.evaluation.summary import (
-    DistanceSummary,
-    LabelSummary,
-    ShareSummary,
-    Summary,
-    VolumeSummary,
-    summarise,
-)
+from medfcn.evaluation.summary import Summary, summarise
 from medfcn.evaluation.surface import (
     SurfaceDistances,
     assd_mm,
@@ -36,7 +36,6 @@ from medfcn.evaluation.surface import (
     nsd,
     surface_distances,
 )
-from medfcn.evaluation.table import ScoreTable, write_scores
 
 __all__ = [
     "Comparison",
@@ -54,6 +53,7 @@ __all__ = [
     "VolumeSummary",
     "VoxelCounts",
     "assd_mm",
+    "compare",
     "compare_tables",
     "confusion_matrix",
     "count_labels",

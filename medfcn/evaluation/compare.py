@@ -1,26 +1,36 @@
-"""Two evaluations of the same cases, case against case: how much changed, how surely, and where."""
+"""Two evaluations of the same cases, case by case: size, certainty and place of the differences."""
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import DatasetError
+from medfcn.datasets import find_masks
+from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_statistic
-from medfcn.evaluation.scores import LabelScores
-from medfcn.evaluation.summary import SHARES, plain_values
-from medfcn.evaluation.table import ScoreTable
-from medfcn.evaluation.text import shown_number
-from medfcn.text import aligned, page
+from medfcn.evaluation.evaluate import evaluate
+from medfcn.evaluation.label_summary import SHARES
+from medfcn.evaluation.matching import Masks
+from medfcn.evaluation.score_table import ScoreTable
+from medfcn.evaluation.scores import Definitions, LabelScores
+from medfcn.evaluation.summary_text import shown_number
+from medfcn.files import plain_json
+from medfcn.labels import LabelMap
+from medfcn.progress import Progress
+from medfcn.runs.folder import SCORES_FILE
+from medfcn.text import aligned, listed, page
 
-__all__ = ["Comparison", "MovedCase", "PairedDifference", "compare_tables"]
+__all__ = ["Comparison", "MovedCase", "PairedDifference", "compare", "compare_tables", "masks_or_scores"]
 
 METRICS = ("dice", "nsd", "hd95_mm", "assd_mm")
+_HEADINGS = ("label", "metric", "difference", "95 % interval", "median", "p", "better", "worse", "equal", "cases")
 
-# Up to how many cases the test is exact, without ties and with them; as scipy decides.
+# Number of cases up to which the test is exact, without ties and with ties; the same numbers as in scipy.
 _EXACT, _EXACT_TIED = 50, 13
 
 
@@ -41,21 +51,21 @@ class MovedCase:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """One metric of one label, first table minus second, over the cases that both have.
+    """One metric of one label, first table minus second, over the cases in both tables.
 
     Attributes:
         label: The label's name.
         metric: The column of `scores.csv`.
-        cases: How many cases both tables score.
+        cases: Number of cases with a score in both tables.
         mean: Mean difference; `nan` where a distance is infinite in one table only.
         mean_low: Lower end of its 95 % bootstrap interval.
-        mean_high: Its upper end.
+        mean_high: Upper end of that interval.
         median: Median difference; two misses differ by 0, a miss and a distance by infinity.
-        p_value: Of the two-sided Wilcoxon signed-rank test; 1 when no case differs.
+        p_value: From the two-sided Wilcoxon signed-rank test; 1 when no case differs.
         better: Cases in which the first table is better.
         worse: Cases in which it is worse.
         equal: Cases in which both are equal.
-        moved: The cases that moved most, largest difference first.
+        moved: The cases with the largest differences, largest first.
     """
 
     label: str
@@ -85,35 +95,21 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file: NaN is `None` and infinity `"inf"`."""
+        """Values for a JSON file: NaN is `None` and infinity `"inf"`."""
         return {
             "difference": "first minus second, over cases scored in both",
             "interval": "95 % percentile bootstrap over cases",
             "test": "two-sided Wilcoxon signed-rank",
-            "differences": [plain_values(asdict(difference)) for difference in self.differences],
+            "differences": [plain_json(asdict(difference)) for difference in self.differences],
             "notes": list(self.notes),
         }
 
     def to_text(self) -> str:
-        """A table for a terminal, with the cases that moved most under it."""
-        headings = (
-            "label",
-            "metric",
-            "difference",
-            "95 % interval",
-            "median",
-            "p",
-            "better",
-            "worse",
-            "equal",
-            "cases",
-        )
+        """A table for a terminal, with the cases that changed most below it."""
         rows = [_fields(difference) for difference in self.differences]
-        lines = (
-            aligned([headings, *rows], right=range(2, len(headings)), widest=24)
-            if rows
-            else ["the tables share no case"]
-        )
+        lines = ["the tables share no case"]
+        if rows:
+            lines = aligned([_HEADINGS, *rows], right=range(2, len(_HEADINGS)), widest=24)
         for difference in self.differences:
             if difference.metric == "dice" and difference.moved:
                 moved = (
@@ -128,32 +124,115 @@ class Comparison:
 
 def _fields(difference: PairedDifference) -> tuple[str, ...]:
     digits = 3 if difference.metric in SHARES else 2
-    interval = (
-        "–"
-        if math.isnan(difference.mean_low)
-        else f"{difference.mean_low:+.{digits}f} – {difference.mean_high:+.{digits}f}"
-    )
+    low, high = difference.mean_low, difference.mean_high
     return (
         difference.label,
         difference.metric,
         shown_number(difference.mean, digits),
-        interval,
+        "–" if math.isnan(low) else f"{low:+.{digits}f} – {high:+.{digits}f}",
         shown_number(difference.median, digits),
         f"{difference.p_value:.3g}" if not math.isnan(difference.p_value) else "–",
         *(str(count) for count in (difference.better, difference.worse, difference.equal, difference.cases)),
     )
 
 
+def compare(
+    first: Masks | ScoreTable,
+    second: Masks | ScoreTable,
+    references: Masks,
+    *,
+    labels: LabelMap | str | None = None,
+    definitions: Definitions | None = None,
+    cases: Iterable[str] | None = None,
+    metrics: Sequence[str] = METRICS,
+    most: int = 5,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare two sets of predictions, case by case.
+
+    `medfcn evaluate FIRST REFERENCES --compare SECOND` does the same.
+
+    Args:
+        first: The predictions in question: masks as in `evaluate`, a folder of their scores, or a table of scores.
+        second: The predictions that they are compared with: the same kinds.
+        references: As in `evaluate`.
+        labels: As in `evaluate`.
+        definitions: As in `evaluate`; by default those of the first table of scores that is given, if there is one.
+        cases: As in `evaluate`.
+        metrics: As in `compare_tables`.
+        most: As in `compare_tables`.
+        threads: As in `evaluate`.
+        progress: Where progress is reported.
+
+    Returns:
+        First minus second for each label and metric, over the cases that have a value in both.
+
+    Raises:
+        MissingFileError: A folder does not exist.
+        DatasetError: The two share no case and label, or as in `evaluate`.
+        SettingsError: As in `evaluate`.
+
+    Example:
+        >>> reference, right, wrong = np.zeros((3, 4, 4, 4), dtype=np.uint8)
+        >>> reference[1:3, 1:3, 1:3] = right[1:3, 1:3, 1:3] = wrong[1:3, 1:3, 1] = 1
+        >>> new, old, references = ({"case_1": (mask, np.eye(4))} for mask in (right, wrong, reference))
+        >>> change = compare(new, old, references, labels="organ=1", metrics=["dice"]).differences[0]
+        >>> round(change.mean, 3), change.better
+        (0.333, 1)
+    """
+    sides = [side if isinstance(side, ScoreTable) else masks_or_scores(side) for side in (first, second)]
+    if definitions is None:
+        scored = (side.definitions for side in sides if isinstance(side, ScoreTable))
+        definitions = next(scored, None)
+    cases = None if cases is None else tuple(cases)
+    ours, theirs = (
+        side
+        if isinstance(side, ScoreTable)
+        else evaluate(
+            side,
+            references,
+            labels=labels,
+            definitions=definitions,
+            cases=cases,
+            threads=threads,
+            progress=progress,
+        )
+        for side in sides
+    )
+    return compare_tables(ours, theirs, metrics=metrics, most=most)
+
+
+def masks_or_scores(source: Masks) -> Masks | ScoreTable:
+    """The masks themselves; or, if a folder contains no mask but `scores.csv`, that table.
+
+    Raises:
+        MissingFileError: The folder does not exist.
+        DatasetError: Its `scores.csv` is not a table of scores.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return source
+    if not Path(source).exists():
+        raise MissingFileError(f"{source}: does not exist; give a folder of masks, or of their scores")
+    scores = Path(source) / SCORES_FILE
+    if scores.is_file():
+        try:
+            find_masks(source)
+        except DatasetError:
+            return ScoreTable.from_csv(scores)
+    return source
+
+
 def compare_tables(
     first: ScoreTable, second: ScoreTable, *, metrics: Sequence[str] = METRICS, most: int = 5
 ) -> Comparison:
-    """Compare two tables, case against case.
+    """Compare two tables of scores, case by case.
 
     Args:
         first: The table in question.
-        second: The one it is held against.
-        metrics: Columns of `scores.csv`; of columns in millimetres the smaller is the better.
-        most: How many of the most moved cases to name.
+        second: The table that it is compared with.
+        metrics: Columns of `scores.csv`. In columns in millimetres the smaller number is the better.
+        most: Number of the most changed cases to name.
 
     Returns:
         First minus second for each label and metric, over the cases that have a value in both.
@@ -176,7 +255,10 @@ def compare_tables(
     ours, theirs = ({(row.label, row.case): row for row in table.rows} for table in (first, second))
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
-        raise DatasetError("the two tables share no case and label; compare evaluations of the same references")
+        raise DatasetError(
+            "the two tables share no case and label; compare evaluations of the same references",
+            code="CASES_UNMATCHED",
+        )
     labels = [label for label in first.labels if any(label == other for other, _ in shared)]
     differences = tuple(
         _difference(label, metric, [(ours[key], theirs[key]) for key in shared if key[0] == label], most)
@@ -191,9 +273,7 @@ def _notes(first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]]) 
     for name, table in (("first", first), ("second", second)):
         alone = sorted({row.case for row in table.rows if (row.label, row.case) not in shared})
         if alone:
-            some = ", ".join(case for case in alone[:20])
-            more = f" and {len(alone) - 20} more" if len(alone) > 20 else ""
-            notes.append(f"only in the {name} table, and left out: {some}{more}")
+            notes.append(f"only in the {name} table, and left out: {listed(alone, limit=20)}")
     if first.definitions != second.definitions:
         notes.append(
             f"the tables differ in their definitions: first {first.definitions.short()}; "
@@ -205,7 +285,7 @@ def _notes(first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]]) 
 def _difference(label: str, metric: str, pairs: list[tuple[LabelScores, LabelScores]], most: int) -> PairedDifference:
     cases = [MovedCase(a.case, float(getattr(a, metric)), float(getattr(b, metric))) for a, b in pairs]
     cases = [case for case in cases if not (math.isnan(case.first) or math.isnan(case.second))]
-    # A table read from a CSV file holds ten digits: what differs beyond them is one number.
+    # A table read from a CSV file has ten digits; numbers that agree to nine are taken as equal.
     changes = np.array(
         [0.0 if math.isclose(case.first, case.second, rel_tol=1e-9) else case.first - case.second for case in cases]
     )
@@ -233,7 +313,7 @@ def _difference(label: str, metric: str, pairs: list[tuple[LabelScores, LabelSco
 
 
 def _median(changes: NDArray[np.float64]) -> float:
-    """The middle change; between minus and plus infinity there is none."""
+    """The middle change; `nan` halfway between minus and plus infinity."""
     ordered = np.sort(changes)
     if ordered.size and math.isinf(ordered[0]) and ordered[(ordered.size - 1) // 2] == -math.inf:
         return math.nan if ordered[ordered.size // 2] == math.inf else -math.inf
@@ -241,12 +321,9 @@ def _median(changes: NDArray[np.float64]) -> float:
 
 
 def _signed_rank_p(changes: NDArray[np.float64]) -> float:
-    """Wilcoxon's p-value; only ranks count, so an infinite change is the largest."""
+    """Wilcoxon's p-value. Only ranks count, so an infinite change is simply the largest."""
     if not changes.size:
         return math.nan
-    changes = changes[changes != 0]
-    if not changes.size:
-        return 1.0
     finite = np.abs(changes[np.isfinite(changes)])
     largest = 2 * float(finite.max()) + 1 if finite.size else 1.0
     # 13 digits: differences that are equal on paper must tie.
@@ -263,10 +340,10 @@ def _signed_rank_p(changes: NDArray[np.float64]) -> float:
 
 
 def _exact_signed_rank_p(changes: NDArray[np.float64]) -> float:
-    """The share of all ways to give the ranks a sign that are at least as far from even, ties included."""
+    """Share of all ways to give the ranks a sign whose sum is at least as far from even; ties included."""
     from scipy.stats import rankdata
 
-    # Tied ranks may be halves; twice the rank is whole.
+    # Tied ranks may be halves; twice the rank is a whole number. `ways[s]` is the number of ways to reach the sum s.
     ranks = np.rint(2 * rankdata(np.abs(changes))).astype(int)
     ways: NDArray[np.float64] = np.ones(1)
     for rank in ranks:

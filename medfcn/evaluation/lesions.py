@@ -1,4 +1,4 @@
-"""Scattered targets: which lesions were found, which were missed, and what was found where there is none."""
+"""Scattered targets: lesions found, lesions missed, and lesions predicted where there is none."""
 
 import math
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class LesionCounts:
     """Lesions of one label of one case, or of many cases together.
 
     Attributes:
-        reference: Lesions drawn.
-        found: How many of them the prediction overlaps.
-        false: Predicted components that overlap no drawn lesion.
+        reference: Lesions of the reference.
+        found: Lesions of the reference that the prediction overlaps.
+        false: Predicted components that overlap no lesion of the reference.
 
     Example:
         >>> counts = LesionCounts(reference=4, found=3, false=1)
@@ -34,12 +34,12 @@ class LesionCounts:
 
     @property
     def missed(self) -> int:
-        """Lesions drawn that the prediction does not overlap."""
+        """Lesions of the reference that the prediction does not overlap."""
         return self.reference - self.found
 
     @property
     def recall(self) -> float:
-        """The share of lesions found; `nan` without any."""
+        """Share of lesions found; `nan` without any."""
         return self.found / self.reference if self.reference else math.nan
 
     @property
@@ -55,28 +55,28 @@ class LesionCounts:
 
 
 def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap: float = 0.0) -> LesionCounts:
-    """Count lesions found, missed and invented.
+    """Count lesions found, missed and predicted falsely.
 
-    A lesion is a component whose voxels touch by a face, an edge or a corner. It is found when more than
-    `least_overlap` of its voxels, and at least one, are in the prediction. A predicted component is false when it
-    overlaps no drawn lesion at all.
+    A lesion is a component whose voxels touch by a face, an edge or a corner. It is found when the prediction contains
+    at least one of its voxels, and more than `least_overlap` of them. A predicted component is false when it overlaps
+    no lesion of the reference.
 
     Args:
-        reference: Mask drawn by the reader: booleans, or 0 and 1.
-        prediction: Mask from the network, on the same grid.
+        reference: The reader's mask: booleans, or 0 and 1.
+        prediction: The network's mask, on the same grid.
         least_overlap: In `[0, 1)`.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask holds other values than 0 and 1.
-        SettingsError: `least_overlap` is not a share.
+        LabelError: A mask contains other values than 0 and 1.
+        SettingsError: `least_overlap` is outside `[0, 1)`.
 
     Example:
         >>> count_lesions([1, 0, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0, 1])
         LesionCounts(reference=2, found=1, false=1)
     """
     if not 0 <= least_overlap < 1:
-        raise SettingsError(f"least_overlap: found {least_overlap}; expected 0 to below 1")
+        raise SettingsError(f"least_overlap: found {least_overlap}; expected 0 to below 1", field="least_overlap")
     pair = pair_masks(reference, prediction)
     box = occupied_box(pair)
     if box is None:
@@ -84,10 +84,11 @@ def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap:
     drawn, found = pair.reference[box], pair.prediction[box]
     touching = np.ones((3,) * drawn.ndim, dtype=bool)
     lesions, lesion_count = ndimage.label(drawn, structure=touching)
-    parts, part_count = ndimage.label(found, structure=touching)
+    components, component_count = ndimage.label(found, structure=touching)
+    # Voxels of each lesion, voxels of each lesion in the prediction, voxels of each component in the reference.
     sizes = np.bincount(lesions.reshape(-1), minlength=lesion_count + 1)[1:]
     shared = np.bincount(lesions[found != 0], minlength=lesion_count + 1)[1:]
-    touched = np.bincount(parts[drawn != 0], minlength=part_count + 1)[1:]
+    touched = np.bincount(components[drawn != 0], minlength=component_count + 1)[1:]
     return LesionCounts(
         reference=int(lesion_count),
         found=int(np.count_nonzero((shared > 0) & (shared > least_overlap * sizes))),

@@ -1,8 +1,8 @@
-"""Which prediction belongs to which reference, and what the values of their voxels mean."""
+"""Pairs of a prediction and its reference, and the meaning of the values of their voxels."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import LabelEntry, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.values import original_values, values_of, written_values
+from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
-__all__ = ["Masks", "Meaning", "Pairs", "find_meaning", "pair_cases"]
+__all__ = ["Masks", "Meaning", "Pairs", "chosen_references", "find_meaning", "pair_cases"]
 
 Masks = str | os.PathLike[str] | Mapping[str, VolumeLike]
-"""A folder of masks, a dataset, one file, or masks by case id."""
+"""A folder of masks, a data set, one file, or masks by case id."""
 
 
 @dataclass(frozen=True)
@@ -37,31 +38,46 @@ class Pairs:
     unmatched: tuple[str, ...]
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the scores must know about the matching."""
+        """Facts about the matching that a reader of the scores needs."""
         notes = []
         if self.missing:
             notes.append(
                 f"no prediction for {len(self.missing)} of {len(self.references)} references; each counts as a miss "
-                f"of every label: {_some(self.missing)}"
+                f"of every label: {listed(self.missing, limit=20)}"
             )
         if self.unmatched:
             notes.append(
-                f"no reference for {len(self.unmatched)} of the predictions, left out: {_some(self.unmatched)}"
+                f"no reference for {len(self.unmatched)} of the predictions, left out: "
+                f"{listed(self.unmatched, limit=20)}"
             )
         return tuple(notes)
 
 
-def _some(names: tuple[str, ...], limit: int = 20) -> str:
-    shown = ", ".join(name for name in names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def chosen_references(references: Masks, cases: Iterable[str] | None) -> Masks:
+    """The references of some cases, by case id; with `None` all of them, as they are.
+
+    Raises:
+        MissingFileError: The folder does not exist.
+        DatasetError: A case has no reference.
+    """
+    if cases is None:
+        return references
+    chosen, found = set(cases), _masks_of(references, are_predictions=False)
+    unknown = sorted(chosen - found.keys())
+    if unknown:
+        raise DatasetError(
+            f"{len(unknown)} of the requested cases have no reference: {listed(unknown)}; correct the ids",
+            code="CASES_UNKNOWN",
+        )
+    return {case: mask for case, mask in found.items() if case in chosen}
 
 
 def pair_cases(predictions: Masks, references: Masks) -> Pairs:
     """Match predictions and references by case id.
 
     Raises:
-        MissingFileError: A folder is not there.
-        DatasetError: A folder holds no masks, or no prediction has the id of a reference.
+        MissingFileError: A folder does not exist.
+        DatasetError: A folder contains no masks, or no prediction has the id of a reference.
     """
     drawn = _masks_of(references, are_predictions=False)
     found = _masks_of(predictions, are_predictions=True)
@@ -69,8 +85,9 @@ def pair_cases(predictions: Masks, references: Masks) -> Pairs:
         found = dict(zip(drawn, found.values(), strict=True))
     if not drawn.keys() & found.keys():
         raise DatasetError(
-            f"predictions are named like {(next(iter(found)))!r} and references like "
-            f"{(next(iter(drawn)))!r}, and none are alike; give both the case's id as file name"
+            f"predictions are named like {next(iter(found))!r} and references like {next(iter(drawn))!r}, and no "
+            "name is the same; give both the case's id as file name",
+            code="CASES_UNMATCHED",
         )
     ids = sorted(drawn)
     return Pairs(
@@ -84,10 +101,13 @@ def pair_cases(predictions: Masks, references: Masks) -> Pairs:
 def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:
     if isinstance(masks, Mapping):
         if not masks:
-            raise DatasetError(f"{'predictions' if are_predictions else 'references'}: none given")
+            raise DatasetError(
+                f"{'predictions' if are_predictions else 'references'}: none given; give at least one",
+                code="MASKS_MISSING",
+            )
         return {str(case): mask for case, mask in masks.items()}
     folder = Path(masks)
-    # nnU-Net leaves a dataset.json among its predictions; the masks beside it are what is meant.
+    # nnU-Net leaves a dataset.json among its predictions; the masks beside it are meant, not a data set.
     if are_predictions and folder.is_dir():
         beside = volumes_in(folder)
         if beside:

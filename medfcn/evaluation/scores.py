@@ -1,12 +1,12 @@
-"""The scores of one case: a prediction and its reference, label by label.
+"""Scores of one case: a prediction and its reference, label by label.
 
-What every number means is a `Definitions`, which travels with the numbers.
+`Definitions` says how each number is defined; it is kept with the numbers.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,13 @@ from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances, surface_distances
 from medfcn.labels import LabelMap
 from medfcn.labels.values import is_any_of, parts_of_labels, places_of, values_of, written_values
+from medfcn.text import listed
 from medfcn.volumes import Volume, require_same_grid
 
 __all__ = ["Definitions", "LabelScores", "Status", "score_case"]
 
 Status = Literal["ok", "both_empty", "prediction_empty", "reference_empty", "prediction_missing"]
-"""What was there to compare; `prediction_empty` and `prediction_missing` are misses."""
+"""Which of the two masks contain a label; `prediction_empty` and `prediction_missing` are misses."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 MISSES: tuple[Status, ...] = ("prediction_empty", "prediction_missing")
@@ -37,17 +38,17 @@ _BOUNDARY_WORDS: dict[Boundary, str] = {
 
 @dataclass(frozen=True)
 class Definitions:
-    """What the distances mean; stamped on everything that shows them.
+    """Definitions of the scores; they are shown wherever scores are shown.
 
     Attributes:
-        tolerance_mm: How far apart two surfaces may be and still count as together in `nsd`.
-        boundary: What `hd_mm`, `hd95_mm`, `assd_mm` and `masd_mm` are measured between.
-        nsd_boundary: What `nsd` is measured between.
-        pooled_hd95: One 95th percentile over both directions together, instead of the larger of the two.
-        lesions: Also count lesions (components): for scattered targets.
+        tolerance_mm: Distance up to which two surfaces agree in `nsd`.
+        boundary: Boundary between which `hd_mm`, `hd95_mm`, `assd_mm` and `masd_mm` are measured.
+        nsd_boundary: Boundary between which `nsd` is measured.
+        pooled_hd95: Take one 95th percentile of both directions together, instead of the larger of the two.
+        lesions: Also count lesions (components), for scattered targets.
 
     Raises:
-        SettingsError: The tolerance is not a length.
+        SettingsError: The tolerance is not a length, or there is no such boundary.
 
     Example:
         >>> Definitions(tolerance_mm=2.0, boundary="elements", pooled_hd95=True).short()
@@ -62,10 +63,14 @@ class Definitions:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance_mm) and self.tolerance_mm >= 0):
-            raise SettingsError(f"tolerance_mm: found {self.tolerance_mm}; expected 0 or a positive length")
+            raise SettingsError(
+                f"tolerance_mm: found {self.tolerance_mm}; expected 0 or a positive length", field="tolerance_mm"
+            )
         for name in ("boundary", "nsd_boundary"):
             if getattr(self, name) not in get_args(Boundary):
-                raise SettingsError(f"{name}: found {getattr(self, name)!r}; expected 'voxels' or 'elements'")
+                raise SettingsError(
+                    f"{name}: found {getattr(self, name)!r}; expected 'voxels' or 'elements'", field=name
+                )
 
     def short(self) -> str:
         """One line for the foot of a table."""
@@ -116,7 +121,7 @@ class Definitions:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> "Definitions":
-        """The settings that `to_json` wrote; what it lacks takes its default."""
+        """The settings that `to_json` wrote; missing ones take their default."""
         known = {field.name for field in fields(cls)}
         return cls(**{key: item for key, item in value.items() if key in known})  # type: ignore[arg-type]
 
@@ -128,28 +133,29 @@ class LabelScores:
     Attributes:
         case: The case's id.
         label: The label's name.
-        status: What was there to compare.
+        status: Which of the two masks contain the label.
         dice: 0 to 1; `nan` when both masks are empty, 0 when one is.
         iou: As `dice`.
         precision: 0 to 1; `nan` without a prediction.
         recall: 0 to 1; `nan` without a reference.
         specificity: 0 to 1; `nan` without a prediction file.
-        reference_ml: Volume drawn, in millilitres.
-        prediction_ml: Volume found; `nan` without a prediction file.
-        hd_mm: Hausdorff distance; `nan` when both masks are empty, `inf` when one is; so are the next three.
-        hd95_mm: Its 95th percentile.
+        reference_ml: Volume of the reference, in millilitres.
+        prediction_ml: Volume of the prediction; `nan` without a prediction file.
+        hd_mm: Hausdorff distance; `nan` when both masks are empty, `inf` when one is. The same holds for the next
+            three.
+        hd95_mm: 95th percentile of the Hausdorff distance.
         assd_mm: Average symmetric surface distance.
         masd_mm: Mean average surface distance.
         nsd: Normalised surface distance at the tolerance; 0 to 1, empty masks as in `dice`.
         volume_difference_ml: Prediction minus reference.
-        volume_difference_percent: The same, of the reference; `nan` without one.
-        true_positives: Voxels in both.
+        volume_difference_percent: The same in percent of the reference; `nan` without one.
+        true_positives: Voxels in both masks.
         false_positives: Voxels in the prediction only.
         false_negatives: Voxels in the reference only.
-        diagonal_mm: From corner to corner of the volume: what a miss costs in a penalised mean.
-        lesions: Lesions drawn; `nan` unless they were counted, as are the next two.
-        lesions_found: How many of them the prediction overlaps.
-        lesions_false: Predicted components that overlap none.
+        diagonal_mm: Distance from corner to corner of the volume: the penalty of a miss in a penalised mean.
+        lesions: Lesions of the reference. `nan` unless lesions were counted; the same holds for the next two.
+        lesions_found: Lesions that the prediction overlaps.
+        lesions_false: Predicted components that overlap no lesion.
     """
 
     case: str
@@ -179,12 +185,12 @@ class LabelScores:
 
     @property
     def is_scored(self) -> bool:
-        """Whether the row enters averages: all but `both_empty`."""
+        """True if the row enters averages: always, except for `both_empty`."""
         return self.status != "both_empty"
 
     @property
     def is_miss(self) -> bool:
-        """Whether there was no prediction where one was due."""
+        """True if there is no prediction where one was needed."""
         return self.status in MISSES
 
 
@@ -200,31 +206,31 @@ def score_case(
 ) -> tuple[LabelScores, ...]:
     """Score one case.
 
-    Voxels that the reference ignores (`labels.ignored`) are in no count, neither right nor wrong; for distances,
-    volumes and lesions both masks are background there. A label that overlaps others is the union of its parts.
+    Voxels that the reference ignores (`labels.ignored`) are neither right nor wrong and are not counted. For
+    distances, volumes and lesions they are background in both masks. A label that overlaps others is scored whole.
 
     Args:
-        prediction: The mask, of whole numbers, holding the `written` value of each label, or part where labels
-            overlap; `None` when there is none, which is a miss of every label.
-        reference: The reader's mask, of whole numbers, holding the `values` of each label, and those ignored.
-        labels: Which labels there are.
-        case: The case's id; the reference's name unless given.
+        prediction: The mask, in whole numbers: the `written` value of each label, or of each overlap. `None` when
+            there is no mask, which is a miss of every label.
+        reference: The reader's mask, in whole numbers: the `values` of each label, and the ignored values.
+        labels: The labels to score.
+        case: The case's id; the reference's name by default.
         tolerance_mm: For `nsd`.
-        definitions: All settings at once, in place of `tolerance_mm`.
-        prediction_values: For a mask that medfcn did not write: the place in `labels.parts`, from 1, of each value.
+        definitions: All settings at once, instead of `tolerance_mm`.
+        prediction_values: For a mask that medfcn did not write: the index in `labels.parts`, from 1, of each value.
 
     Returns:
-        One row a label, in the order of `labels`.
+        One row for each label, in the order of `labels`.
 
     Raises:
         GeometryMismatchError: The masks are not on one grid.
-        LabelError: A mask holds values that it should not.
+        LabelError: A mask contains unexpected values.
     """
-    definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
     case = case if case is not None else reference.name
+    about = _AboutCase(
+        case, reference.voxel_ml, _diagonal_mm(reference), definitions or Definitions(tolerance_mm=tolerance_mm)
+    )
     drawn = labels.encode(reference.array, name=f"{case} reference")
-    diagonal_mm = _diagonal_mm(reference)
-    measured: Sequence[tuple[SurfaceDistances, SurfaceDistances] | None]
     found = np.zeros_like(drawn)
     if prediction is not None:
         require_same_grid(reference, prediction)
@@ -232,37 +238,43 @@ def score_case(
     counts = count_labels(drawn, found, labels=len(labels.entries), members=labels.members)
     if labels.ignored:
         drawn, found = without_ignored(drawn, found)
-    if prediction is None:
-        measured = [None] * len(labels.entries)
-    else:
-        measured = _measured(drawn, found, reference, labels, definitions)
+    measured: Sequence[_Measured | None] = [None] * len(labels.entries)
+    if prediction is not None:
+        measured = _measured(drawn, found, reference, labels, about.definitions)
     rows = []
     for name, of_label, distances, held in zip(labels.names, counts, measured, parts_of_labels(labels), strict=True):
-        if distances is None:
-            row = _missing_row(case, name, of_label, reference.voxel_ml, diagonal_mm)
-        else:
-            row = _row(case, name, of_label, distances, reference.voxel_ml, diagonal_mm, definitions)
-        if definitions.lesions:
-            row = _with_lesions(row, is_any_of(drawn, held), is_any_of(found, held))
+        row = about.row(name, of_label, distances)
+        if about.definitions.lesions:
+            lesions = count_lesions(is_any_of(drawn, held), is_any_of(found, held))
+            row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
     return tuple(rows)
 
 
-def _with_lesions(row: LabelScores, drawn: NDArray[np.bool_], found: NDArray[np.bool_]) -> LabelScores:
-    counts = count_lesions(drawn, found)
-    return replace(row, lesions=counts.reference, lesions_found=counts.found, lesions_false=counts.false)
+def absent_row(row: LabelScores, label: str, definitions: Definitions) -> LabelScores:
+    """The row of a label that neither mask of a case contains, from any other row of that case."""
+    nothing = VoxelCounts(0, 0, 0, true_negatives=1)
+    empty = SurfaceDistances(*(np.empty(0),) * 4, definitions.boundary)
+    measured = None if row.status == "prediction_missing" else (empty, empty)
+    absent = _AboutCase(row.case, 0.0, row.diagonal_mm, definitions).row(label, nothing, measured)
+    return replace(absent, lesions=row.lesions * 0, lesions_found=row.lesions * 0, lesions_false=row.lesions * 0)
 
 
 def _encoded(mask: Volume, labels: LabelMap, places: Mapping[int, int], case: str) -> NDArray[np.uint8]:
-    """A prediction's values as places in the list."""
+    """The values of a prediction as indices in `labels.parts`."""
     if labels.unnamed == "refuse":
-        strange = [str(value) for value in sorted(values_of(mask.array) - places.keys())]
+        strange = sorted(values_of(mask.array) - places.keys())
         if strange:
             raise LabelError(
-                f"{case}: the prediction holds the values {', '.join(strange[:8])}; expected "
-                f"{', '.join(str(value) for value in sorted(places))}; name those that matter with --labels NAME=V"
+                f"{case}: the prediction contains the values {listed(strange)}; expected "
+                f"{listed(sorted(places), limit=20)}; name those that matter with --labels NAME=V",
+                field="labels",
             )
     return places_of(mask.array, places)
+
+
+_Measured = tuple[SurfaceDistances, SurfaceDistances]
+"""The distances of a label for the metrics in millimetres, and those for `nsd`."""
 
 
 def _measured(
@@ -271,15 +283,14 @@ def _measured(
     reference: Volume,
     labels: LabelMap,
     definitions: Definitions,
-) -> list[tuple[SurfaceDistances, SurfaceDistances]]:
-    """Of each label the distances for the metrics in millimetres, and those for `nsd`."""
+) -> list[_Measured]:
+    """Measure every label of two encoded masks."""
     grid = _grid_mm(reference)
 
     def distances(boundary: Boundary) -> Sequence[SurfaceDistances]:
         if not labels.overlapping:
-            count = len(labels.entries)
-            return label_surface_distances(drawn, found, grid, labels=count, boundary=boundary)
-        # The border of a label is not that of its parts.
+            return label_surface_distances(drawn, found, grid, labels=len(labels.entries), boundary=boundary)
+        # The border of a label is not the border of its overlaps, so each label is measured as a whole.
         return [
             surface_distances(is_any_of(drawn, held), is_any_of(found, held), grid, boundary=boundary)
             for held in parts_of_labels(labels)
@@ -290,110 +301,71 @@ def _measured(
 
 
 def _grid_mm(volume: Volume) -> NDArray[np.float64]:
-    """What distances are measured with: the spacing, or the full linear part of a sheared affine."""
+    """The grid for distances: the spacing, or the full linear part of a sheared affine."""
     linear = np.asarray(volume.affine[:3, :3], dtype=np.float64)
     return linear if edge_lengths(linear) is None else np.asarray(volume.spacing_mm)
 
 
 def _diagonal_mm(volume: Volume) -> float:
-    """The longest distance there can be between two voxels of the volume."""
+    """The longest distance between two voxels of the volume."""
     linear = np.asarray(volume.affine[:3, :3], dtype=np.float64)
     extent = np.asarray(volume.shape) - 1
     signs = np.array([(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)])
     return float(np.linalg.norm((signs * extent) @ linear.T, axis=1).max())
 
 
-def _status(counts: VoxelCounts) -> Status:
-    if counts.reference:
-        return "ok" if counts.prediction else "prediction_empty"
-    return "reference_empty" if counts.prediction else "both_empty"
+@dataclass(frozen=True)
+class _AboutCase:
+    """Facts of a case that all its rows share."""
+
+    case: str
+    voxel_ml: float
+    diagonal_mm: float
+    definitions: Definitions
+
+    def row(self, label: str, counts: VoxelCounts, measured: _Measured | None) -> LabelScores:
+        """The row of one label; without distances the case has no prediction file, which is a miss."""
+        is_missing = measured is None
+        distances, surfaces = measured or (_INFINITE, _INFINITE)
+        status: Status = "ok" if counts.prediction else "prediction_empty"
+        if not counts.reference:
+            status = "reference_empty" if counts.prediction else "both_empty"
+        more = counts.prediction - counts.reference
+        row = LabelScores(
+            case=self.case,
+            label=label,
+            status=status,
+            dice=counts.dice,
+            iou=counts.iou,
+            precision=counts.precision,
+            recall=counts.recall,
+            specificity=counts.specificity,
+            reference_ml=counts.reference * self.voxel_ml,
+            prediction_ml=counts.prediction * self.voxel_ml,
+            hd_mm=distances.hausdorff_mm(),
+            hd95_mm=distances.hausdorff_mm(percentile=95.0, pooled=self.definitions.pooled_hd95),
+            assd_mm=distances.assd_mm(),
+            masd_mm=distances.masd_mm(),
+            nsd=surfaces.nsd(tolerance_mm=self.definitions.tolerance_mm),
+            volume_difference_ml=counts.prediction * self.voxel_ml - counts.reference * self.voxel_ml,
+            volume_difference_percent=100 * more / counts.reference if counts.reference else math.nan,
+            true_positives=counts.true_positives,
+            false_positives=counts.false_positives,
+            false_negatives=counts.false_negatives,
+            diagonal_mm=self.diagonal_mm,
+        )
+        return replace(row, **_MISSING) if is_missing else row
 
 
-def _row(
-    case: str,
-    label: str,
-    counts: VoxelCounts,
-    measured: tuple[SurfaceDistances, SurfaceDistances],
-    voxel_ml: float,
-    diagonal_mm: float,
-    definitions: Definitions,
-) -> LabelScores:
-    distances, surfaces = measured
-    reference_ml, prediction_ml = counts.reference * voxel_ml, counts.prediction * voxel_ml
-    return LabelScores(
-        case=case,
-        label=label,
-        status=_status(counts),
-        dice=counts.dice,
-        iou=counts.iou,
-        precision=counts.precision,
-        recall=counts.recall,
-        specificity=counts.specificity,
-        reference_ml=reference_ml,
-        prediction_ml=prediction_ml,
-        hd_mm=distances.hausdorff_mm(),
-        hd95_mm=distances.hausdorff_mm(percentile=95.0, pooled=definitions.pooled_hd95),
-        assd_mm=distances.assd_mm(),
-        masd_mm=distances.masd_mm(),
-        nsd=surfaces.nsd(tolerance_mm=definitions.tolerance_mm),
-        volume_difference_ml=prediction_ml - reference_ml,
-        volume_difference_percent=_percent(counts.prediction - counts.reference, counts.reference),
-        true_positives=counts.true_positives,
-        false_positives=counts.false_positives,
-        false_negatives=counts.false_negatives,
-        diagonal_mm=diagonal_mm,
-    )
-
-
-def _percent(part: int, whole: int) -> float:
-    return 100 * part / whole if whole else math.nan
-
-
-def absent_row(row: LabelScores, label: str) -> LabelScores:
-    """The row of a label that a case has in neither mask, from any row of that case."""
-    missing = row.status == "prediction_missing"
-    return LabelScores(
-        case=row.case,
-        label=label,
-        status=row.status if missing else "both_empty",
-        dice=0.0 if missing else math.nan,
-        iou=0.0 if missing else math.nan,
-        precision=math.nan,
-        recall=math.nan,
-        specificity=math.nan if missing else 1.0,
-        reference_ml=0.0,
-        prediction_ml=math.nan if missing else 0.0,
-        hd_mm=math.inf if missing else math.nan,
-        hd95_mm=math.inf if missing else math.nan,
-        assd_mm=math.inf if missing else math.nan,
-        masd_mm=math.inf if missing else math.nan,
-        nsd=0.0 if missing else math.nan,
-        volume_difference_ml=math.nan if missing else 0.0,
-        diagonal_mm=row.diagonal_mm,
-        lesions=row.lesions * 0,
-        lesions_found=row.lesions * 0,
-        lesions_false=row.lesions * 0,
-    )
-
-
-def _missing_row(case: str, label: str, counts: VoxelCounts, voxel_ml: float, diagonal_mm: float) -> LabelScores:
-    """A case without a prediction file is a miss, whatever the reference."""
-    return LabelScores(
-        case=case,
-        label=label,
-        status="prediction_missing",
-        dice=0.0,
-        iou=0.0,
-        precision=math.nan,
-        recall=counts.recall,
-        specificity=math.nan,
-        reference_ml=counts.reference * voxel_ml,
-        prediction_ml=math.nan,
-        hd_mm=math.inf,
-        hd95_mm=math.inf,
-        assd_mm=math.inf,
-        masd_mm=math.inf,
-        nsd=0.0,
-        false_negatives=counts.false_negatives,
-        diagonal_mm=diagonal_mm,
-    )
+# One boundary element without a counterpart: all its distances are infinite.
+_INFINITE = SurfaceDistances(np.array([math.inf]), np.empty(0), np.ones(1), np.empty(0), "voxels")
+_MISSING: dict[str, Any] = {
+    "status": "prediction_missing",
+    "dice": 0.0,
+    "iou": 0.0,
+    "specificity": math.nan,
+    "prediction_ml": math.nan,
+    "volume_difference_ml": math.nan,
+    "volume_difference_percent": math.nan,
+}
+"""The values of a row without a prediction file, whatever its reference contains."""

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from medfcn.evaluation.summary import order_statistic
+from medfcn.evaluation.estimates import order_statistic
 
 __all__ = ["Curve", "Mark", "agreement_chart", "curve_chart", "identity_chart", "strip_chart"]
 

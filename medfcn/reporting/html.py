@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medfcn.evaluation.table import ScoreTable
+from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import atomic_write
 from medfcn.reporting.sections import (
     EXPECTED_DICE,

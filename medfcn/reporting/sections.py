@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from medfcn.evaluation.label_summary import DistanceSummary, LabelSummary, ShareSummary
+from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, Status
-from medfcn.evaluation.summary import DistanceSummary, LabelSummary, ShareSummary, Summary
-from medfcn.evaluation.table import ScoreTable
-from medfcn.evaluation.text import shown_number
+from medfcn.evaluation.summary import Summary
+from medfcn.evaluation.summary_text import shown_number
 from medfcn.reporting.charts import Curve, Mark, agreement_chart, curve_chart, identity_chart, strip_chart
 
 __all__ = [
@@ -264,7 +265,7 @@ def _metric_rows(label: LabelSummary, links: Mapping[str, str], tolerance_mm: fl
     """Every metric of a label: a line of the full table."""
     rows = []
     for name, title in {**_SHARES, **_DISTANCES}.items():
-        found: ShareSummary | DistanceSummary = label.shares[name] if name in _SHARES else label.distances[name]
+        found = label[name]
         digits = 3 if name in _SHARES else 2
         row = {
             "metric": f"NSD within {tolerance_mm:g} mm" if name == "nsd" else title,

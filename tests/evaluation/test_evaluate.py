@@ -106,7 +106,10 @@ def test_another_grid_is_a_failure_that_is_named_and_the_folder_goes_on(tmp_path
         f"a was not scored, and no average counts it: the prediction {places[0]}, shape {shapes[0]}, is on another "
         f"grid than the reference {places[1]}, shape {shapes[1]}; resample it to the reference's grid"
     ) in said
-    assert "1: 1 of 2 cases scored, 0 missed, 0 found where there is none, 0 empty in both, 1 could not be" in said
+    assert (
+        "1: 1 of 2 cases scored, 0 missed, 0 predicted where the reference is empty, 0 empty in both, "
+        "1 could not be scored"
+    ) in said
     assert table.summary()["1"].shares["dice"].mean == 1.0
     write_scores(table, tmp_path / "out")
     with (tmp_path / "out" / "failures.csv").open() as file:

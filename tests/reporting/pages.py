@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import score_case
-from medfcn.evaluation.table import ScoreTable
 from medfcn.labels import LabelEntry, LabelMap
 from medfcn.reporting.viewing import CaseVolumes
 from medfcn.volumes import Volume

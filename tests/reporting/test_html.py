@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medfcn.evaluation.table import ScoreTable
+from medfcn.evaluation.score_table import ScoreTable
 from medfcn.labels import IGNORED
 from medfcn.reporting.charts import Mark, agreement_chart, nice_ticks, strip_chart
 from medfcn.reporting.html import About, PredictedCase, safe_json, write_prediction_report, write_report

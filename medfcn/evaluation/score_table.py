@@ -1,26 +1,29 @@
-"""All rows of an evaluation, and the files they are kept in."""
+"""All rows of an evaluation, and the files that store them."""
 
 import csv
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
-from medfcn.files import csv_field, refuse_existing_file, write_csv, write_json
-from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
+from medfcn.files import csv_field, write_csv, write_json
+from medfcn.outputs import refuse_existing
 
-__all__ = ["COLUMNS", "ScoreTable", "write_scores"]
+__all__ = ["COLUMNS", "SCORES_FILE", "ScoreTable", "read_scores", "write_scores"]
+
+SCORES_FILE, _SUMMARY_FILE, _FAILURES_FILE = "scores.csv", "summary.json", "failures.csv"
 
 COLUMNS = tuple(column.name for column in fields(LabelScores))
 """The columns of `scores.csv`, in order."""
 
 _TEXT = ("case", "label", "status")
 _WHOLE = tuple(column.name for column in fields(LabelScores) if column.type is int)
+_EXPECTED = "expected a scores.csv of medfcn evaluate"
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class ScoreTable:
 
     Attributes:
         rows: One for each case and label.
-        definitions: What the numbers mean.
-        notes: What a reader must know besides: predictions that are missing, masks that were left out.
+        definitions: Definitions of the scores.
+        notes: Further facts that a reader needs: predictions that are missing, masks that were left out.
         failures: Cases that could not be scored, with the reason.
 
     Example:
@@ -58,17 +61,17 @@ class ScoreTable:
         """Means, medians, worst cases and intervals of each label.
 
         Args:
-            penalty_mm: What a miss counts in the penalised mean of distances: millimetres, or `"diagonal"`.
+            penalty_mm: Distance of a miss in the penalised mean: millimetres, or `"diagonal"`.
         """
         left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.failures)
         notes, failed = (*self.notes, *left_out), len(self.failures)
         return summarise(self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes, failed=failed)
 
     def worst_first(self, metric: str = "dice") -> tuple[LabelScores, ...]:
-        """The scored rows, the one a reader should look at first in front.
+        """The scored rows, the worst first.
 
         Args:
-            metric: A column of numbers; of columns in millimetres the largest is the worst.
+            metric: A column of numbers. In columns in millimetres the largest number is the worst.
         """
         sign = -1.0 if metric.endswith("_mm") else 1.0
         scored = [row for row in self.rows if row.is_scored and not math.isnan(getattr(row, metric))]
@@ -80,11 +83,11 @@ class ScoreTable:
 
     @classmethod
     def from_csv(cls, path: Path | str, *, definitions: Definitions | None = None) -> "ScoreTable":
-        """Read what `to_csv` wrote; columns that are not known are passed over.
+        """Read a file of `to_csv`; unknown columns are ignored.
 
         Args:
             path: `scores.csv`.
-            definitions: What the numbers mean; unless given, what the `summary.json` beside it says.
+            definitions: Definitions of the scores; by default those in the `summary.json` beside the file.
 
         Raises:
             MissingFileError: There is no such file.
@@ -96,15 +99,13 @@ class ScoreTable:
                 reader = csv.DictReader(file)
                 missing = [name for name in _TEXT if name not in (reader.fieldnames or ())]
                 if missing:
-                    raise DatasetError(
-                        f"{path.name}: has no column {missing[0]!r}; expected a scores.csv of medfcn evaluate"
-                    )
+                    raise DatasetError(f"{path.name}: has no column {missing[0]!r}; {_EXPECTED}", field=missing[0])
                 rows = tuple(_parsed(row, f"{path.name} line {reader.line_num}") for row in reader)
         except FileNotFoundError:
-            raise MissingFileError(f"{path}: not there; expected a scores.csv of medfcn evaluate") from None
+            raise MissingFileError(f"{path}: does not exist; {_EXPECTED}") from None
         except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{path.name}: is not a table ({error}); expected a scores.csv") from error
-        return cls(rows, definitions or _definitions_beside(path))
+            raise DatasetError(f"{path.name}: is not a table ({error}); {_EXPECTED}") from error
+        return cls(rows, definitions or _summary_beside(path).definitions)
 
     def to_text(self) -> str:
         """The summary as a table for a terminal, with definitions at its foot."""
@@ -122,38 +123,60 @@ def _parsed(row: dict[str, Any], where: str) -> LabelScores:
         try:
             values[column] = int(text or 0) if column in _WHOLE else float(text or math.nan)
         except ValueError as error:
-            raise DatasetError(f"{where}: {column} is {text[:40]!r}; expected a number") from error
+            raise DatasetError(f"{where}: {column} is {text[:40]!r}; expected a number", field=column) from error
     if values["status"] not in STATUSES:
-        raise DatasetError(f"{where}: status is {values['status'][:40]!r}; expected one of {', '.join(STATUSES)}")
+        raise DatasetError(
+            f"{where}: status is {values['status'][:40]!r}; expected one of {', '.join(STATUSES)}", field="status"
+        )
     return LabelScores(**values)
 
 
-def _definitions_beside(path: Path) -> Definitions:
+@dataclass(frozen=True)
+class _SummaryFile:
+    """The parts of a `summary.json` that medfcn reads."""
+
+    definitions: Definitions = field(default_factory=Definitions)
+    notes: tuple[str, ...] = ()
+
+
+def _summary_beside(scores: Path) -> _SummaryFile:
+    """The summary beside a table of scores; empty if there is none, or if another tool wrote it."""
     try:
-        value = json.loads(path.with_name(SUMMARY_FILE).read_text(encoding="utf-8"))
-        return Definitions.from_json(value["definitions"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return Definitions()
+        return read_json(scores.with_name(_SUMMARY_FILE), _SummaryFile, error=DatasetError, remedy="write it again")
+    except (OSError, DatasetError):
+        return _SummaryFile()
+
+
+def read_scores(folder: Path | str) -> ScoreTable:
+    """The table in a folder of `write_scores`, with the notes of its summary.
+
+    Raises:
+        MissingFileError: There is no `scores.csv` in it.
+        DatasetError: It is not a table of scores.
+    """
+    path = Path(folder) / SCORES_FILE
+    summary = _summary_beside(path)
+    return replace(ScoreTable.from_csv(path, definitions=summary.definitions), notes=summary.notes)
 
 
 def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = False) -> tuple[Path, ...]:
-    """Write `scores.csv` and `summary.json`, and `failures.csv` when there are any.
+    """Write `scores.csv` and `summary.json`, and `failures.csv` if there are any failures.
 
     Args:
-        table: What to write.
-        folder: Where; it is made when it does not exist.
+        table: The scores.
+        folder: The folder; it is created if needed.
         overwrite: Replace files of these names.
 
     Returns:
         The files.
 
     Raises:
-        OutputExistsError: One of them is there already, and `overwrite` is false.
+        OutputExistsError: One of them exists, and `overwrite` is false.
     """
     folder = Path(folder)
-    scores, summary, failures = (folder / name for name in (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
+    scores, summary, failures = (folder / name for name in (SCORES_FILE, _SUMMARY_FILE, _FAILURES_FILE))
     for path in (scores, summary):
-        refuse_existing_file(path, overwrite=overwrite)
+        refuse_existing(path, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(scores)
     write_json(summary, table.summary(penalty_mm="diagonal").to_json())

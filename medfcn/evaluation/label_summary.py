@@ -1,0 +1,258 @@
+"""Summary of one label over all cases: means, medians, worst cases, intervals, and which cases were missed.
+
+Every summary here keeps one law: a further miss never improves it. So an infinite distance stays in the mean. The
+quartiles are order statistics with infinity as the largest number. Each figure carries its number of cases, so that a
+case without a value cannot drop out unseen. (Precision has no value without a prediction. Specificity and the signed
+volume may rise with a miss.)
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_statistic
+from medfcn.evaluation.lesions import LesionCounts
+from medfcn.evaluation.overlap import VoxelCounts
+from medfcn.evaluation.scores import LabelScores
+from medfcn.files import plain_json
+
+__all__ = ["DISTANCES", "SHARES", "DistanceSummary", "LabelSummary", "ShareSummary", "VolumeSummary"]
+
+SHARES = ("dice", "iou", "precision", "recall", "specificity", "nsd")
+DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "masd_mm")
+
+
+@dataclass(frozen=True)
+class ShareSummary:
+    """A score between 0 and 1 over all cases.
+
+    Attributes:
+        cases: Number of cases with a value.
+        mean: Their mean; `nan` without cases, as are all attributes below.
+        mean_low: Lower end of the 95 % bootstrap interval of the mean.
+        mean_high: Upper end of that interval.
+        median: Their median.
+        median_low: Lower end of the 95 % bootstrap interval of the median.
+        median_high: Upper end of that interval.
+        worst: The smallest value.
+        worst_case: The case with that value; the first by name among equals.
+    """
+
+    cases: int
+    mean: float
+    mean_low: float
+    mean_high: float
+    median: float
+    median_low: float
+    median_high: float
+    worst: float
+    worst_case: str
+
+
+@dataclass(frozen=True)
+class DistanceSummary:
+    """A distance over all cases; it is infinite for a miss.
+
+    Attributes:
+        cases: Number of cases with a value.
+        mean: Infinite after any miss; `nan` without cases, as are all attributes below.
+        median: The middle value, with infinity as the largest number.
+        lower_quartile: A quarter of the values are at most this.
+        upper_quartile: Three quarters of the values are at most this.
+        worst: The largest value.
+        worst_case: The case with that value; the first by name among equals.
+        penalised_mean: The mean with a penalty in place of infinity; `nan` unless a penalty was requested.
+    """
+
+    cases: int
+    mean: float
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    worst: float
+    worst_case: str
+    penalised_mean: float = math.nan
+
+
+@dataclass(frozen=True)
+class VolumeSummary:
+    """Predicted minus reference volume over the cases that have a prediction file.
+
+    Attributes:
+        cases: Number of cases with a difference.
+        mean_ml: The bias.
+        lower_limit_ml: Bias minus 1.96 standard deviations.
+        upper_limit_ml: Bias plus 1.96 standard deviations.
+
+    Source:
+        Bland and Altman, Lancet 327, 1986.
+    """
+
+    cases: int
+    mean_ml: float
+    lower_limit_ml: float
+    upper_limit_ml: float
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """All cases of one label.
+
+    Attributes:
+        label: The label's name.
+        cases: Number of references.
+        scored: Cases in the averages: all but those with both masks empty.
+        missed: Cases without a prediction where one was needed: the mask is empty, or its file is missing.
+        missing: Missed cases whose file is missing.
+        false: Cases with a prediction where the reference is empty.
+        both_empty: Cases left out of all averages.
+        reference_voxels: Voxels of all references together (the support).
+        shares: By metric: `dice`, `iou`, `precision`, `recall`, `specificity`, `nsd`.
+        distances: By metric: `hd_mm`, `hd95_mm`, `assd_mm`, `masd_mm`.
+        volume: Predicted minus reference volume.
+        micro: Overlap with the voxels of all cases counted together, as if they were one case.
+        lesions: Lesions of all cases together; `None` unless they were counted.
+        failed: Cases that could not be scored; only `cases` counts them.
+    """
+
+    label: str
+    cases: int
+    scored: int
+    missed: int
+    missing: int
+    false: int
+    both_empty: int
+    reference_voxels: int
+    shares: Mapping[str, ShareSummary]
+    distances: Mapping[str, DistanceSummary]
+    volume: VolumeSummary
+    micro: Mapping[str, float]
+    lesions: LesionCounts | None = None
+    failed: int = 0
+
+    def __getitem__(self, metric: str) -> ShareSummary | DistanceSummary:
+        """The summary of one metric."""
+        return self.shares[metric] if metric in self.shares else self.distances[metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for a JSON file: NaN is `None` and infinity `"inf"`."""
+        values = asdict(self)
+        if self.lesions is not None:
+            values["lesions"] |= {
+                name: getattr(self.lesions, name) for name in ("missed", "recall", "precision", "f1")
+            }
+        plain: dict[str, Any] = plain_json(values)
+        return plain
+
+
+def summarise_label(
+    label: str, rows: Sequence[LabelScores], *, penalty_mm: float | str | None, failed: int
+) -> LabelSummary:
+    """Summarise the rows of one label; see `medfcn.evaluation.summary.summarise`."""
+    rows = sorted(rows, key=lambda row: row.case)
+    scored = [row for row in rows if row.is_scored]
+    return LabelSummary(
+        label=label,
+        cases=len(rows) + failed,
+        scored=len(scored),
+        missed=sum(row.is_miss for row in rows),
+        missing=sum(row.status == "prediction_missing" for row in rows),
+        false=sum(row.status == "reference_empty" for row in rows),
+        both_empty=len(rows) - len(scored),
+        reference_voxels=sum(row.true_positives + row.false_negatives for row in rows),
+        shares={metric: _shares(metric, scored) for metric in SHARES},
+        distances={metric: _distances(metric, scored, penalty_mm) for metric in DISTANCES},
+        volume=_volumes(scored),
+        micro=micro_scores(rows),
+        lesions=_lesions(rows),
+        failed=failed,
+    )
+
+
+def micro_scores(rows: Sequence[LabelScores]) -> dict[str, float]:
+    """Overlap with the voxels of all rows counted together."""
+    counts = VoxelCounts(
+        sum(row.true_positives for row in rows),
+        sum(row.false_positives for row in rows),
+        sum(row.false_negatives for row in rows),
+        0,
+    )
+    scores = {name: getattr(counts, name) for name in ("dice", "iou", "precision", "recall")}
+    return {**scores, "f1": counts.dice}
+
+
+def _lesions(rows: Sequence[LabelScores]) -> LesionCounts | None:
+    counted = [row for row in rows if not math.isnan(row.lesions)]
+    if not counted:
+        return None
+    return LesionCounts(
+        int(sum(row.lesions for row in counted)),
+        int(sum(row.lesions_found for row in counted)),
+        int(sum(row.lesions_false for row in counted)),
+    )
+
+
+def _with_values(metric: str, rows: Sequence[LabelScores]) -> list[tuple[float, LabelScores]]:
+    """Values and rows, smallest value first, so that sums do not depend on the order of cases."""
+    pairs = [(float(getattr(row, metric)), row) for row in rows]
+    return sorted((pair for pair in pairs if not math.isnan(pair[0])), key=lambda pair: (pair[0], pair[1].case))
+
+
+def _shares(metric: str, rows: Sequence[LabelScores]) -> ShareSummary:
+    pairs = _with_values(metric, rows)
+    if not pairs:
+        return ShareSummary(0, *(math.nan,) * 7, "")
+    values = np.array([value for value, _ in pairs])
+    mean_low, mean_high, median_low, median_high = bootstrap_intervals(values)
+    return ShareSummary(
+        cases=len(pairs),
+        mean=mean_of(values),
+        mean_low=mean_low,
+        mean_high=mean_high,
+        median=order_statistic(values, 0.5),
+        median_low=median_low,
+        median_high=median_high,
+        worst=float(values[0]),
+        worst_case=pairs[0][1].case,
+    )
+
+
+def _distances(metric: str, rows: Sequence[LabelScores], penalty_mm: float | str | None) -> DistanceSummary:
+    pairs = _with_values(metric, rows)
+    if not pairs:
+        return DistanceSummary(0, *(math.nan,) * 5, "")
+    values = np.array([value for value, _ in pairs])
+    worst = float(values[-1])
+    return DistanceSummary(
+        cases=len(pairs),
+        mean=mean_of(values),
+        median=order_statistic(values, 0.5),
+        lower_quartile=order_statistic(values, 0.25),
+        upper_quartile=order_statistic(values, 0.75),
+        worst=worst,
+        worst_case=min(row.case for value, row in pairs if value == worst),
+        penalised_mean=_penalised_mean(pairs, penalty_mm),
+    )
+
+
+def _penalised_mean(pairs: Sequence[tuple[float, LabelScores]], penalty_mm: float | str | None) -> float:
+    if penalty_mm is None:
+        return math.nan
+    # A penalty below the distance of another case would make a miss the better result.
+    floor = max((value for value, _ in pairs if math.isfinite(value)), default=0.0)
+    return math.fsum(
+        max(floor, row.diagonal_mm if penalty_mm == "diagonal" else float(penalty_mm)) if math.isinf(value) else value
+        for value, row in pairs
+    ) / len(pairs)
+
+
+def _volumes(rows: Sequence[LabelScores]) -> VolumeSummary:
+    values = np.array([value for value, _ in _with_values("volume_difference_ml", rows)])
+    if not values.size:
+        return VolumeSummary(0, math.nan, math.nan, math.nan)
+    mean = mean_of(values)
+    spread = 1.96 * float(values.std(ddof=1)) if values.size > 1 else math.nan
+    return VolumeSummary(values.size, mean, mean - spread, mean + spread)

@@ -1,0 +1,69 @@
+"""Summaries as plain text for a terminal or a log."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from medfcn.evaluation.label_summary import DistanceSummary, LabelSummary, ShareSummary
+from medfcn.evaluation.scores import Definitions
+from medfcn.text import aligned, one_line
+
+_SHARES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}
+_DISTANCES = {"hd_mm": "HD mm", "hd95_mm": "HD95 mm", "assd_mm": "ASSD mm"}
+_HEADINGS = ("label", "metric", "mean", "95 % interval", "median", "quartiles", "worst", "in case", "cases")
+_NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in ("label", "metric", "in case")]
+
+
+def summary_lines(labels: Sequence[LabelSummary], definitions: Definitions, notes: Sequence[str]) -> list[str]:
+    """A row for each label and metric, the counts of each label, the notes, and the definitions at the foot."""
+    rows = [row for label in labels for row in _label_rows(label, definitions.tolerance_mm)]
+    return [
+        *(aligned([_HEADINGS, *rows], right=_NUMBERS, widest=24) if rows else ["no case was scored"]),
+        "",
+        *(line for label in labels for line in _counts_lines(label)),
+        *(("", *notes) if notes else ()),
+        "",
+        f"{definitions.short()}.",
+        "A miss has overlap and NSD 0 and infinite distances; cases empty in both masks are left out of averages.",
+    ]
+
+
+def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str, ...]]:
+    for metric, title in _SHARES.items():
+        title = f"{title} {tolerance_mm:g} mm" if metric == "nsd" else title
+        yield (label.label if metric == "dice" else "", title, *_share_fields(label.shares[metric]))
+    for metric, title in _DISTANCES.items():
+        yield ("", title, *_distance_fields(label.distances[metric]))
+
+
+def _share_fields(share: ShareSummary) -> tuple[str, ...]:
+    interval = "–" if math.isnan(share.mean_low) else f"{share.mean_low:.3f} – {share.mean_high:.3f}"
+    mean, median, worst = (shown_number(value, 3) for value in (share.mean, share.median, share.worst))
+    return mean, interval, median, "", worst, share.worst_case, str(share.cases)
+
+
+def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
+    values = (distance.mean, distance.median, distance.worst, distance.lower_quartile, distance.upper_quartile)
+    mean, median, worst, lower, upper = (shown_number(value, 2) for value in values)
+    quartiles = f"{lower} – {upper}" if distance.cases else "–"
+    return mean, "", median, quartiles, worst, distance.worst_case, str(distance.cases)
+
+
+def _counts_lines(label: LabelSummary) -> Iterator[str]:
+    missing = f" ({label.missing} without a file)" if label.missing else ""
+    failed = f", {label.failed} could not be scored" if label.failed else ""
+    name = one_line(label.label, limit=24)
+    yield (
+        f"{name}: {label.scored} of {label.cases} cases scored, {label.missed} missed{missing}, "
+        f"{label.false} predicted where the reference is empty, {label.both_empty} empty in both{failed}"
+    )
+    lesions = label.lesions
+    if lesions is not None:
+        yield (
+            f"{name}: {lesions.found} of {lesions.reference} lesions found, {lesions.false} false; "
+            f"recall {shown_number(lesions.recall, 3)}, precision {shown_number(lesions.precision, 3)}"
+        )
+
+
+def shown_number(value: float, digits: int) -> str:
+    """A number for a table; a dash for `nan`."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
