@@ -4,7 +4,14 @@ Metrics are pure functions on arrays with the spacing in millimetres; they need 
 `compare` apply them to folders.
 """
 
-from medfcn.evaluation.compare import Comparison, MovedCase, PairedDifference, compare, compare_tables
+from medfcn.evaluation.compare import (
+    Comparison,
+    MovedCase,
+    PairedDifference,
+    compare,
+    compare_tables,
+    masks_or_scores,
+)
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import (
     DistanceSummary,
@@ -24,7 +31,7 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
-from medfcn.evaluation.score_table import ScoreTable, write_scores
+from medfcn.evaluation.score_table import ScoreTable, read_scores, write_scores
 from medfcn.evaluation.scores import Definitions, LabelScores, score_case
 from medfcn.evaluation.summary import Summary, summarise
 from medfcn.evaluation.surface import (
@@ -65,8 +72,10 @@ __all__ = [
     "iou",
     "label_surface_distances",
     "masd_mm",
+    "masks_or_scores",
     "nsd",
     "precision",
+    "read_scores",
     "recall",
     "score_case",
     "specificity",

@@ -57,9 +57,9 @@ class LesionCounts:
 def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap: float = 0.0) -> LesionCounts:
     """Count lesions found, missed and predicted falsely.
 
-    A lesion is a component whose voxels touch by a face, an edge or a corner. It is found when the prediction contains
-    at least one of its voxels, and more than `least_overlap` of them. A predicted component is false when it overlaps
-    no lesion of the reference.
+    A lesion is a component whose voxels touch by a face, an edge or a corner. It is found when the prediction
+    contains at least one of its voxels, and more than `least_overlap` of them. A predicted component is false when it
+    overlaps no lesion of the reference.
 
     Args:
         reference: The reader's mask: booleans, or 0 and 1.

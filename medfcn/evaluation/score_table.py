@@ -11,12 +11,10 @@ from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
-from medfcn.files import csv_field, write_csv, write_json
-from medfcn.outputs import refuse_existing
+from medfcn.files import csv_field, refuse_existing_file, write_csv, write_json
+from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
 
-__all__ = ["COLUMNS", "SCORES_FILE", "ScoreTable", "read_scores", "write_scores"]
-
-SCORES_FILE, _SUMMARY_FILE, _FAILURES_FILE = "scores.csv", "summary.json", "failures.csv"
+__all__ = ["COLUMNS", "ScoreTable", "read_scores", "write_scores"]
 
 COLUMNS = tuple(column.name for column in fields(LabelScores))
 """The columns of `scores.csv`, in order."""
@@ -142,7 +140,7 @@ class _SummaryFile:
 def _summary_beside(scores: Path) -> _SummaryFile:
     """The summary beside a table of scores; empty if there is none, or if another tool wrote it."""
     try:
-        return read_json(scores.with_name(_SUMMARY_FILE), _SummaryFile, error=DatasetError, remedy="write it again")
+        return read_json(scores.with_name(SUMMARY_FILE), _SummaryFile, error=DatasetError, remedy="write it again")
     except (OSError, DatasetError):
         return _SummaryFile()
 
@@ -174,9 +172,9 @@ def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = Fal
         OutputExistsError: One of them exists, and `overwrite` is false.
     """
     folder = Path(folder)
-    scores, summary, failures = (folder / name for name in (SCORES_FILE, _SUMMARY_FILE, _FAILURES_FILE))
+    scores, summary, failures = (folder / name for name in (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
     for path in (scores, summary):
-        refuse_existing(path, overwrite=overwrite)
+        refuse_existing_file(path, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(scores)
     write_json(summary, table.summary(penalty_mm="diagonal").to_json())

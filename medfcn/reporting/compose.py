@@ -5,7 +5,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ import numpy as np
 from medfcn.datasets import find_dataset, find_inputs, find_masks, require_complete
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
-from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, pair_cases
+from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.files import refuse_existing_file
 from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
@@ -48,6 +48,7 @@ def report(
     images: Images | None = None,
     labels: LabelMap | str | None = None,
     definitions: Definitions | None = None,
+    cases: Iterable[str] | None = None,
     table: ScoreTable | None = None,
     run: Path | str | None = None,
     title: str = "Evaluation",
@@ -64,6 +65,7 @@ def report(
             any, masks are shown on an empty ground.
         labels: As in `evaluate`; the same as were given for `table`.
         definitions: As in `evaluate`.
+        cases: As in `evaluate`.
         table: The scores, where they are there already; else they are made.
         run: The run folder of the model, for its training curves and settings.
         title: In large letters.
@@ -82,13 +84,13 @@ def report(
     refuse_existing_file(output, overwrite=overwrite)
     if run is not None and not Path(run).is_dir():
         raise MissingFileError(f"{run}: no such run folder; check the path")
+    pictures = images_beside(references) if images is None else _images_at(images)
+    references = chosen_references(references, cases)
     pairs = pair_cases(predictions, references)
     meaning = find_meaning(pairs, references, labels)
     if table is None:
         table = evaluate(predictions, references, labels=labels, definitions=definitions)
-    cases = _ScoredCases(
-        pairs, meaning, table.labels, images_beside(references) if images is None else _images_at(images)
-    )
+    shown = _ScoredCases(pairs, meaning, table.labels, pictures)
     about = About(
         title=title,
         facts=facts_of(pairs.predictions.values(), run),
@@ -99,7 +101,7 @@ def report(
         return write_report(
             output,
             table,
-            cases.read,
+            shown.read,
             about=about,
             parts=_part_names(meaning.labels),
             on_case=lambda _done, _all, case: task.advance(case),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-SCORES_FILE, SUMMARY_FILE = "scores.csv", "summary.json"
-"""The scores of a folder of masks."""
+SCORES_FILE, SUMMARY_FILE, COMPARISON_FILE = "scores.csv", "summary.json", "comparison.json"
+"""The scores of a folder of masks, and their differences from other scores."""
 FAILURES_FILE, CONFIDENCE_FILE = "failures.csv", "confidence.csv"
 """In a folder of predictions: the cases without a mask, and the Dice to expect of the others."""
 STUDY_FILE, TRIALS_FILE, BEST_FILE = "study.db", "trials.csv", "best.toml"

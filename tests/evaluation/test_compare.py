@@ -1,4 +1,4 @@
-"""Two tables held against each other, and lesions counted one by one."""
+"""Comparing two tables of scores, and counting lesions one by one."""
 
 import itertools
 import json
@@ -11,17 +11,20 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import rankdata, wilcoxon
 
-from medfcn.errors import DatasetError, SettingsError
+from medfcn.errors import DatasetError, MissingFileError, SettingsError
 from medfcn.evaluation import (
     Definitions,
     LabelScores,
     LesionCounts,
     ScoreTable,
+    compare,
     compare_tables,
     count_lesions,
     evaluate,
+    masks_or_scores,
     write_scores,
 )
+from medfcn.volumes import Volume
 
 
 def table(dice, distances=None, definitions=None):
@@ -107,6 +110,42 @@ def test_cases_and_definitions_that_are_not_shared_are_said():
 def test_text_names_the_cases_that_moved():
     text = compare_tables(table([0.9, 0.5]), table([0.4, 0.5])).to_text()
     assert "moved most in Dice: case_00 0.400 → 0.900" in text
+
+
+def test_masks_are_compared_with_masks_with_a_folder_of_scores_or_with_a_table(tmp_path):
+    reference, right, wrong = np.zeros((3, 6, 6, 6), dtype=np.uint8)
+    reference[1:4, 1:4, 1:4] = right[1:4, 1:4, 1:4] = wrong[1:4, 1:4, 1:3] = 1
+    ours, theirs, references = (
+        {case: (mask, np.eye(4)) for case in ("a", "b")} for mask in (right, wrong, reference)
+    )
+    definitions = Definitions(tolerance_mm=2.0)
+    table = evaluate(theirs, references, labels="organ=1", definitions=definitions)
+    write_scores(table, tmp_path / "scores")
+    options = {"labels": "organ=1", "definitions": definitions}
+    change = compare(ours, theirs, references, **options)
+    assert change.differences[0].mean == pytest.approx(0.2)
+    assert change.notes == ()
+    for scored in (table, tmp_path / "scores"):  # its definitions are the defaults
+        assert compare(ours, scored, references, labels="organ=1").to_text() == change.to_text()
+    assert compare(ours, theirs, references, cases=["b"], **options).differences[0].cases == 1
+
+
+def test_masks_beside_scores_are_what_is_compared(tmp_path):
+    mask = np.zeros((4, 4, 4), dtype=np.uint8)
+    mask[1:3] = 1
+    for folder in ("masks", "references"):
+        (tmp_path / folder).mkdir()
+        Volume(mask, np.eye(4)).save(tmp_path / folder / "a.nii.gz")
+    stored = table([0.5])
+    write_scores(stored, tmp_path / "masks")
+    assert masks_or_scores(tmp_path / "masks") == tmp_path / "masks"
+    right = evaluate(tmp_path / "masks", tmp_path / "references", labels="organ=1")
+    change = compare(tmp_path / "masks", right, tmp_path / "references", labels="organ=1")
+    assert change.differences[0].equal == 1
+    (tmp_path / "masks" / "a.nii.gz").unlink()
+    assert masks_or_scores(tmp_path / "masks").rows == stored.rows
+    with pytest.raises(MissingFileError, match="nowhere"):
+        compare(tmp_path / "nowhere", table([1.0]), tmp_path / "references")
 
 
 def flood(mask):
