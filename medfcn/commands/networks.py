@@ -10,7 +10,7 @@ from medfcn.files import refuse_existing_file
 
 
 def _check_size(text: str) -> object:
-    from medfcn.networks.describe.summary import slice_size
+    from medfcn.networks.describe.stages import slice_size
 
     return slice_size(text)
 
@@ -52,8 +52,8 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
     """List the designs of networks, or show one: parameters, multiply-adds, strides, receptive field."""
     from medfcn.config import override, read_settings
     from medfcn.networks.describe.drawing import draw_network
-    from medfcn.networks.describe.summary import slice_size, summarise, summarise_presets
-    from medfcn.networks.describe.table import network_text, overview_text
+    from medfcn.networks.describe.listing import network_text, overview_text
+    from medfcn.networks.describe.stages import slice_size, summarise_network, summarise_presets
 
     picture, overwrite, width = choices["picture"], choices["overwrite"], choices["width"]
     settings = override(read_settings(config), "network", preset=preset, width=width)
@@ -64,7 +64,7 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
     }
     if picture:
         refuse_existing_file(picture, overwrite=overwrite)
-    one = summarise(settings.network, **slices) if picture or preset or config else None
+    one = summarise_network(settings.network, **slices) if picture or preset or config else None
     shown = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
     if as_json:
         click.echo(json.dumps([summary.to_json() for summary in shown], indent=2))

@@ -11,7 +11,7 @@ from medfcn.config import settings_from, to_tables
 from medfcn.errors import MedfcnError, ModelError
 from medfcn.inference.held_out import Unseen
 from medfcn.labels import LabelMap
-from medfcn.networks.fcn import head_of
+from medfcn.networks.design import head_of
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.networks.fcn import Head
+from medfcn.networks.design import Head
 from medfcn.slices.overlaps import best_part
 
 

@@ -23,7 +23,8 @@ from medfcn.inference.decide import find_positions
 from medfcn.inference.devices import choose_device
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
-from medfcn.networks.fcn import FCN, Head, channels_last, head_of
+from medfcn.networks.design import Head, head_of
+from medfcn.networks.fcn import FCN, channels_last
 from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import View

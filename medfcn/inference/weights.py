@@ -12,6 +12,7 @@ from safetensors.torch import save as save_tensors
 from medfcn.errors import ModelError
 from medfcn.files import atomic_write
 from medfcn.inference.card import Card
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.runs.folder import RunFolder
 from medfcn.text import shown
@@ -37,13 +38,7 @@ def read_network(path: Path, card: Card) -> FCN:
             f"{path.name}: holds fewer channels than plan.widths in {RunFolder.card}; copy the run again"
         )
     with torch.device("meta"):
-        network = build_network(
-            card.settings.network,
-            widths=card.plan.widths,
-            channels_in=card.plan.channels_in,
-            label_count=len(card.labels.entries),
-            overlapping=card.labels.overlapping,
-        )
+        network = build_network(Design.planned(card.settings.network, card.plan, card.labels))
     expected = {
         name: ("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
         for name, tensor in network.state_dict().items()

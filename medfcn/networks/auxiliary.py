@@ -1,6 +1,6 @@
-"""Auxiliary tasks: what else a network may be asked of a slice, so that its features know more of the labels' shape.
+"""Auxiliary tasks: other questions about a slice, so that the network's features know more of the labels' shape.
 
-Their targets follow from the segmentation's own; nobody draws anything more.
+Their targets follow from those of the segmentation; nobody needs to draw more.
 """
 
 import math
@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfcn.errors import SettingsError
-from medfcn.networks.losses import known_voxels, label_masks, weighted_mean
+from medfcn.networks.losses import known_voxels, label_masks, require_setting, weighted_mean
 from medfcn.networks.shared_batch import SharedBatch
 
 
 def presence_targets(targets: Tensor, label_count: int, *, members: Tensor | None = None) -> Tensor:
-    """Whether each slice holds each label.
+    """For each slice and label, 1 if the slice contains the label.
 
     Args:
         targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`.
         label_count: Labels L.
-        members: Which labels hold for each target, as in `label_masks`.
+        members: For labels that overlap, as in `label_masks`.
 
     Returns:
         `(N, L)` float32, 1 or 0.
@@ -38,14 +37,14 @@ def distance_targets(
     """Signed distance of each pixel to each label's border, in units of `clip_pixels`.
 
     The border runs half a pixel from the centres on either side of it: a pixel whose nearest pixel across is d away
-    (centre to centre, Euclidean) is d − ½ from it, so that two neighbours across a straight border are at +½ and −½.
-    The edge of the slice is no border. Ignored pixels count as outside of every label.
+    (centre to centre, Euclidean) is d − ½ from it: two neighbours across a straight border are at +½ and −½. The edge
+    of the slice is no border. Ignored pixels count as outside of every label.
 
     Args:
         targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`.
         label_count: Labels L.
-        clip_pixels: Distances beyond this say no more, in pixels, above 0.
-        members: Which labels hold for each target, as in `label_masks`.
+        clip_pixels: Larger distances become this one, in pixels, above 0.
+        members: For labels that overlap, as in `label_masks`.
 
     Returns:
         `(N, L, H, W)` float32 in `[−1, 1]`, positive inside; −1 throughout in a slice without the label, 1 where the
@@ -55,9 +54,8 @@ def distance_targets(
         SettingsError: `clip_pixels` is not positive.
 
     Source:
-        Dangi, Linte, Yaniv, Medical Physics 46(12), 2019, regress such maps beside the segmentation. Exact by
-        separating rows from columns: Felzenszwalb, Huttenlocher, Theory of Computing 8, 2012; clipping bounds how
-        far either needs to look.
+        Dangi, Linte, Yaniv, Medical Physics 46(12), 2019, regress such maps beside the segmentation. Rows and columns
+        one after the other give exact distances: Felzenszwalb, Huttenlocher, Theory of Computing 8, 2012.
 
     Example:
         >>> distance_targets(torch.tensor([[[0, 0, 0, 1, 1]]]), 1, clip_pixels=2.0).tolist()
@@ -67,13 +65,17 @@ def distance_targets(
 
 
 def _signed_distances(inside: Tensor, clip_pixels: float) -> Tensor:
-    """`distance_targets` of `(N, L, H, W)` bool masks."""
-    if not clip_pixels > 0:
-        raise SettingsError(f"setting clip_pixels: {clip_pixels!r} is not a positive number of pixels; change it")
-    # A pixel across that is `beyond` or more away is clipped; nearer ones are fewer than that many rows, columns off.
+    """`distance_targets` of `(N, L, H, W)` bool masks.
+
+    The squared distance to the nearest pixel of a set is the minimum over rows of (rows off)² + (the distance along
+    that row)². So one pass along the rows and one along the columns give it exactly. Distances of `beyond` pixels or
+    more are clipped in the end, so neither pass looks further than that.
+    """
+    require_setting("clip_pixels", clip_pixels, clip_pixels > 0, "a positive number of pixels")
     beyond = math.ceil(clip_pixels + 0.5)
+    # Whole numbers are exact; the largest sum is that of two squares.
     dtype = torch.int16 if 2 * beyond**2 < torch.iinfo(torch.int16).max else torch.int64
-    # Both at once: how far it is to the nearest pixel outside (0 there), and to the nearest inside.
+    # (2, N, L, H, W): the distance to the nearest pixel outside (0 there), and to the nearest inside.
     distances = torch.stack([inside, ~inside]).to(dtype) * beyond
     across = _nearest_in_rows(distances, beyond)
     squares = _nearest_in_columns(across * across, beyond)
@@ -82,7 +84,10 @@ def _signed_distances(inside: Tensor, clip_pixels: float) -> Tensor:
 
 
 def _nearest_in_rows(distances: Tensor, beyond: int) -> Tensor:
-    """Min over j of distances[..., i + j] + |j|, up to `beyond`: in strides of 1, 2, 4 …, which add up to any j."""
+    """The minimum over j of distances[..., i + j] + |j|, up to `beyond`.
+
+    Strides of 1, 2, 4 … add up to any j, so that log₂(beyond) steps are enough.
+    """
     stride = 1
     while stride < min(beyond, distances.shape[-1]):
         nearest = distances.clone()
@@ -94,7 +99,7 @@ def _nearest_in_rows(distances: Tensor, beyond: int) -> Tensor:
 
 
 def _nearest_in_columns(squares: Tensor, beyond: int) -> Tensor:
-    """Min over j of squares[..., i + j, :] + j², for |j| < `beyond`."""
+    """The minimum over j of squares[..., i + j, :] + j², for |j| < `beyond`."""
     nearest = squares.clone()
     for offset in range(1, min(beyond, squares.shape[-2])):
         raised = squares + offset**2
@@ -111,19 +116,18 @@ def _lower(values: Tensor, bounds: Tensor) -> None:
 class AuxiliaryLoss(nn.Module):
     """The loss of a network's auxiliary heads, a weighted sum.
 
-    - Presence: binary cross-entropy of "this slice holds the label". Where a slice holds ignored voxels and none of
-      the label, the label may be under them: that pair of slice and label is left out.
+    - Presence: binary cross-entropy of "this slice contains the label". A pair of slice and label is left out if the
+      slice contains ignored voxels and no voxel of the label, because the ignored ones may be of the label.
     - Distances: smooth L1 of the signed distance to the label's border. Ignored voxels are left out, and so is every
-      voxel whose distance would be another if the ignored ones around it were the label instead of outside.
+      voxel whose distance would change if the ignored ones around it were the label instead of outside.
 
     Args:
         presence_weight: Weight of the presence loss, from 0.
         distance_weight: Weight of the distance loss, from 0.
         label_count: Labels L.
         clip_pixels: As in `distance_targets`.
-        members: Which labels hold for each target, as in `label_masks`.
-        may_ignore: False promises that no target is ever `IGNORED`, which spares a GPU the masks.
-        shared: Other processes that have the batch's other slices, as in `SegmentationLoss`.
+        members: For labels that overlap, as in `label_masks`.
+        shared: The other processes that have the batch's other slices, as in `SegmentationLoss`.
 
     Raises:
         SettingsError: A weight is negative.
@@ -140,18 +144,15 @@ class AuxiliaryLoss(nn.Module):
         label_count: int,
         clip_pixels: float = 10.0,
         members: Tensor | None = None,
-        may_ignore: bool = True,
         shared: SharedBatch | None = None,
     ) -> None:
         super().__init__()
         for name, weight in (("presence_weight", presence_weight), ("distance_weight", distance_weight)):
-            if not weight >= 0:
-                raise SettingsError(f"setting {name}: {weight!r} is not a number from 0; change it")
+            require_setting(name, weight, weight >= 0, "a number from 0")
         self.presence_weight = presence_weight
         self.distance_weight = distance_weight
         self.label_count = label_count
         self.clip_pixels = clip_pixels
-        self.may_ignore = may_ignore
         self.shared = shared
         self.members: Tensor | None
         self.register_buffer("members", members, persistent=False)
@@ -171,7 +172,7 @@ class AuxiliaryLoss(nn.Module):
         if targets.numel() == 0:
             return loss + sum(head[:0].float().sum() for head in (presence_logits, distances) if head is not None)
         masks = label_masks(targets, self.label_count, self.members)
-        known = known_voxels(targets, may_ignore=self.may_ignore)
+        known = known_voxels(targets)
         if presence_logits is not None and self.presence_weight > 0:
             loss = loss + self.presence_weight * self._presence_loss(presence_logits.float(), masks, known)
         if distances is not None and self.distance_weight > 0:
@@ -180,22 +181,20 @@ class AuxiliaryLoss(nn.Module):
 
     def _distance_loss(self, distances: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
         wanted = _signed_distances(masks, self.clip_pixels)
-        if known is None and self.shared is None:
-            return functional.smooth_l1_loss(distances, wanted)
-        losses = functional.smooth_l1_loss(distances, wanted, reduction="none")
-        if known is None:
-            return weighted_mean(losses, None, self.shared)
-        # Adding pixels to a label never lowers a signed distance, so what is the same with all and with none of the
-        # ignored ones is the same with any of them. At an ignored voxel itself the two differ in sign.
-        certain = _signed_distances(masks | ~known, self.clip_pixels) == wanted
+        # Adding pixels to a label never lowers a signed distance. So a distance that is the same with all and with
+        # none of the ignored pixels is the same with any of them; at an ignored pixel itself the two differ in sign.
+        certain = None if known is None else _signed_distances(masks | ~known, self.clip_pixels) == wanted
+        losses = functional.smooth_l1_loss(distances, wanted, reduction=self._reduction(known))
         return weighted_mean(losses, certain, self.shared)
 
     def _presence_loss(self, logits: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
         present = masks.flatten(2).any(dim=2)
-        if known is None and self.shared is None:
-            return functional.binary_cross_entropy_with_logits(logits, present.float())
-        losses = functional.binary_cross_entropy_with_logits(logits, present.float(), reduction="none")
-        if known is None:
-            return weighted_mean(losses, None, self.shared)
-        certain = present | known.flatten(1).all(dim=1, keepdim=True)
+        certain = None if known is None else present | known.flatten(1).all(dim=1, keepdim=True)
+        losses = functional.binary_cross_entropy_with_logits(
+            logits, present.float(), reduction=self._reduction(known)
+        )
         return weighted_mean(losses, certain, self.shared)
+
+    def _reduction(self, known: Tensor | None) -> str:
+        """`mean`, in one step, where a plain mean is all that is needed."""
+        return "mean" if known is None and self.shared is None else "none"

@@ -5,13 +5,15 @@ Source:
     CVPR 2015, section 4.2.
 """
 
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from medfcn.errors import ModelError
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.settings import NetworkSettings
 
@@ -21,13 +23,15 @@ _SAME = ("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "n
 
 @dataclass(frozen=True)
 class Carry:
-    """What becomes of each tensor of a network that starts from a trained one.
+    """How a network starts from a trained one, tensor by tensor.
 
     Attributes:
-        taken: As they were trained.
-        zeroed: Scores of skips that the trained network did not have.
-        relabelled: What gives scores or logits for labels that the trained network did not have; starts anew.
-        fresh: What else comes with finer skips; starts anew: upsampling as linear interpolation, the rest at random.
+        taken: Tensors that take the trained values.
+        zeroed: Scores of skips that the trained network did not have; they start at zero.
+        relabelled: Layers that give scores or logits for labels that the trained network did not have; they start at
+            random.
+        fresh: Other tensors that come with finer skips: upsampling starts as linear interpolation, the rest at
+            random.
     """
 
     taken: tuple[str, ...]
@@ -36,7 +40,7 @@ class Carry:
     fresh: tuple[str, ...]
 
     def start(self, network: FCN, trained: FCN) -> None:
-        """Put the trained weights into `network`, which has been started anew; `trained` stays as it is."""
+        """Put the trained weights into `network`, which is initialised already; `trained` stays as it is."""
         state, given = network.state_dict(), trained.state_dict()
         state |= {name: given[name] for name in self.taken}
         state |= {name: torch.zeros_like(state[name]) for name in self.zeroed}
@@ -44,60 +48,58 @@ class Carry:
 
 
 def require_same_parts(settings: NetworkSettings, trained: NetworkSettings, *, source: str) -> None:
-    """Refuse a network that is built otherwise than the trained one, or that ends coarser.
+    """Refuse a network that is built differently from the trained one, or that ends coarser.
 
     Args:
-        settings: Of the new network, with nothing left open.
+        settings: Of the new network, from `with_preset`.
         trained: Of the trained one, likewise.
-        source: What messages call the trained one.
+        source: The name of the trained one, for messages.
 
     Raises:
         ModelError: A part differs that weights depend on.
     """
+    here, there = vars(settings), vars(trained)
     for part in _SAME:
-        wanted, found = getattr(settings, part), getattr(trained, part)
-        if wanted != found:
+        if here[part] != there[part]:
             raise ModelError(
-                f"{source}: network.{part} is {found!r} there and {wanted!r} here, its weights do not fit; leave the "
-                "network as the run has it, or start from another run"
+                f"{source}: network.{part} is {there[part]!r} there and {here[part]!r} here, its weights do not fit; "
+                "leave the network as the run has it, or start from another run",
+                code="WEIGHTS_MISFIT",
+                field=f"network.{part}",
             )
-    if (settings.finest_stride or 1) > (trained.finest_stride or 1):
+    if here["finest_stride"] > there["finest_stride"]:
         raise ModelError(
-            f"{source}: network.finest_stride is {trained.finest_stride} there and {settings.finest_stride} here; "
-            "skips can be added to a run and not taken away: take at most that, or start from another run"
+            f"{source}: network.finest_stride is {there['finest_stride']} there and {here['finest_stride']} here; "
+            "skips can be added to a run and not taken away: take at most that, or start from another run",
+            code="WEIGHTS_MISFIT",
+            field="network.finest_stride",
         )
 
 
-def label_layers(
-    settings: NetworkSettings, *, widths: tuple[int, ...], channels_in: int, label_count: int
-) -> frozenset[str]:
-    """The tensors whose shape follows from the number of labels: the head, or the score maps where these are logits.
-
-    The arguments are those of `build_network`.
-    """
+def label_layers(design: Design) -> frozenset[str]:
+    """The tensors whose shape follows from the number of labels: the head, or score maps that are logits."""
     with torch.device("meta"):
         here, more = (
-            _shapes(build_network(settings, widths=widths, channels_in=channels_in, label_count=count))
-            for count in (label_count, label_count + 1)
+            _shapes(build_network(dataclasses.replace(design, label_count=count)))
+            for count in (design.label_count, design.label_count + 1)
         )
     return frozenset(name for name, shape in here.items() if more[name] != shape)
 
 
-def choose_carried(
-    network: FCN, trained: FCN, *, label_layers: Collection[str], same_labels: bool, source: str
-) -> Carry:
-    """Decide for every tensor of a network whether it is a trained one, and refuse a network that does not fit.
+def choose_carried(network: FCN, trained: FCN, *, same_labels: bool, source: str) -> Carry:
+    """Decide how each tensor of a network starts, and refuse a network that does not fit.
 
     Args:
-        network: The new one; its shapes alone are looked at.
+        network: The new one; only its design and shapes are looked at.
         trained: With the same parts; see `require_same_parts`. Its maps may end coarser.
-        label_layers: Of the new one; they are taken only with `same_labels`.
-        same_labels: Whether both networks give logits for the same labels in the same order.
-        source: What messages call the trained one.
+        same_labels: True if both networks segment the same labels in the same order.
+        source: The name of the trained one, for messages.
 
     Raises:
-        ModelError: A tensor that may not is missing, left over, or of another shape; the first is named.
+        ModelError: A tensor is missing, left over, or of another shape, and may not be; the first is named.
     """
+    same_logits = same_labels and network.design.head == trained.design.head
+    of_labels = () if same_logits else label_layers(network.design)
     shapes, given = _shapes(network), _shapes(trained)
     is_finer = network.fused_strides[-1] < trained.fused_strides[-1]
     new_scores = tuple(f"scores.{step}." for step in range(len(trained.scores), len(network.scores)))
@@ -109,7 +111,7 @@ def choose_carried(
             kind = "zeroed"
         elif name.startswith(new):
             kind = "fresh"
-        elif name in label_layers and not same_labels:
+        elif name in of_labels:
             kind = "relabelled"
         elif given.get(name) == shape:
             kind = "taken"
@@ -127,7 +129,9 @@ def choose_carried(
 def _misfit(name: str, found: tuple[int, ...] | None, wanted: tuple[int, ...] | None, source: str) -> ModelError:
     return ModelError(
         f"{source}: its weights do not fit this network, first at {name}: {found or 'nothing'} there, "
-        f"{wanted or 'nothing'} here; leave network, context and channels as the run has them, or start from another"
+        f"{wanted or 'nothing'} here; leave network, context and channels as the run has them, or start from another",
+        code="WEIGHTS_MISFIT",
+        field=name,
     )
 
 

@@ -2,49 +2,37 @@
 
 Source:
     Long, Shelhamer, Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015. The preset `auto`
-    carries the fusion on to stride 1, because an organ in a slice may be a few pixels wide.
+    continues the fusion to stride 1, because an organ in a slice may be a few pixels wide.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
-from medfcn.networks.encoders import (
-    Encoder,
-    flat_encoder,
-    pooled_encoder,
-    resnet_encoder,
-    strided_encoder,
-    vgg16_blocks_encoder,
-    vgg16_encoder,
-)
+from medfcn.networks.design import Design
+from medfcn.networks.encoders import Encoder, build_encoder
 from medfcn.networks.fusion import SkipFusion
 from medfcn.networks.presets import with_preset
 from medfcn.networks.resnet import calm_residuals
 from medfcn.networks.upsampling import Upsample
 from medfcn.settings import NetworkSettings
+from medfcn.text import counted, listed
 
 EXPECTED_FOREGROUND = 0.1
 """Share of the pixels that the first logits of a training give to all labels together."""
 
-Head = Literal["sigmoid", "softmax"]
-"""Whether logits are each label's own, or shared out between the labels and the background."""
-
 
 @dataclass(frozen=True)
 class Maps:
-    """What a network makes of a batch on the way to its logits.
+    """The maps of a batch on the way to its logits.
 
     Attributes:
         deepest: The encoder's coarsest map.
-        fused: Score maps (or decoder features), coarsest first; the last is what the logits come from.
+        fused: Score maps (or decoder features), coarsest first; the logits come from the last.
     """
 
     deepest: torch.Tensor
@@ -52,14 +40,14 @@ class Maps:
 
 
 class FCN(nn.Module):
-    """A 2D fully convolutional network with skip fusion.
+    """A 2D fully convolutional network with skip fusion, not initialised yet; see `build_network`.
 
     Args:
-        encoder: Gives feature maps, finest first, and tells their `channels` and `strides`.
-        channels_out: Logits a pixel; see `channels_of_logits`.
-        settings: Of a preset, with nothing left open.
+        design: Its parts.
 
     Attributes:
+        design: See above.
+        channels_out: Logits of a pixel.
         fused_channels: Channels of each fused map, coarsest first.
         fused_strides: Input pixels per pixel of each.
 
@@ -67,48 +55,44 @@ class FCN(nn.Module):
         SettingsError: The decoder does not fit the encoder.
     """
 
-    def __init__(self, encoder: Encoder, *, channels_out: int, settings: NetworkSettings) -> None:
+    def __init__(self, design: Design) -> None:
         super().__init__()
+        self.design = design
+        self.channels_out = design.channels_out
+        self.encoder = encoder = build_encoder(design)
         # Fusion that goes on to full size ends where the encoder begins.
-        coarsest, finest = encoder.strides[-1], max(settings.finest_stride or 1, settings.stem_stride or 1)
-        count = _step_count(encoder, finest, settings)
-        skips = [encoder.strides.index(coarsest >> (step + 1)) for step in range(count)] if settings.skips else []
-        score = _scaled(settings.score_channels, settings.width) if settings.score_channels else channels_out
-        widths = _decoder_widths(encoder, skips, count, score, settings)
-        self.encoder = encoder
-        self.channels_out = channels_out
+        coarsest, finest = encoder.strides[-1], max(design.finest_stride, design.stem_stride)
+        count = _step_count(encoder, finest, design)
+        skips = [encoder.strides.index(coarsest >> (step + 1)) for step in range(count)] if design.skips else []
+        score = design.score_channels if design.score_channels else self.channels_out
+        widths = _decoder_widths(encoder, skips, count, score, design)
         self._finest = finest
         self._skips = tuple(skips)
+        # The channels that the decoder sees of each encoder map.
+        given = [score if design.scores else channels for channels in encoder.channels]
         levels = [len(encoder.strides) - 1, *skips]  # the deepest first
         self.scores = nn.ModuleList(
-            nn.Conv2d(encoder.channels[level], score, 1) if settings.scores else nn.Identity() for level in levels
+            nn.Conv2d(encoder.channels[level], score, 1) if design.scores else nn.Identity() for level in levels
         )
-        channels = [score if settings.scores else encoder.channels[-1]]
+        channels = [given[-1]]
         self.fusions = nn.ModuleList()
         for step, width in enumerate(widths):
-            skip = (score if settings.scores else encoder.channels[skips[step]]) if skips else None
-            fusion = SkipFusion(
-                channels[-1],
-                width,
-                skip_channels=skip,
-                activated=bool(settings.decoder_widths),
-                settings=settings,
-            )
+            skip = given[skips[step]] if skips else None
+            fusion = SkipFusion(channels[-1], width, skip_channels=skip, design=design)
             self.fusions.append(fusion)
             channels.append(fusion.channels)
         self.fused_channels = tuple(channels)
         self.fused_strides = tuple(coarsest >> step for step in range(count + 1))
         # Score maps of one channel for each class are the logits themselves.
-        self.scores_are_logits = bool(settings.scores) and not settings.score_channels
-        self.scores_are_logits &= not settings.refinements and all(width == channels_out for width in channels)
-        kernel = settings.head_kernel or 1
+        self.scores_are_logits = design.scores and not design.score_channels and not design.refinements
+        self.scores_are_logits &= all(width == self.channels_out for width in channels)
         self.head: nn.Module = nn.Identity()
         if not self.scores_are_logits:
-            self.head = nn.Conv2d(channels[-1], channels_out, kernel, padding=kernel // 2)
+            kernel = design.head_kernel
+            self.head = nn.Conv2d(channels[-1], self.channels_out, kernel, padding=kernel // 2)
         self.restore: Upsample | None = None
         if finest > 1:
-            method = settings.upsampling or "transposed"
-            self.restore = Upsample(channels_out, channels_out, method=method, factor=finest)
+            self.restore = Upsample(self.channels_out, self.channels_out, method=design.upsampling, factor=finest)
 
     def maps(self, slices: torch.Tensor) -> Maps:
         """The encoder's coarsest map and every fused one, of `(N, C, H, W)` slices.
@@ -144,44 +128,43 @@ class FCN(nn.Module):
         return self.logits(self.maps(slices), (slices.shape[-2], slices.shape[-1]))
 
 
-def _step_count(encoder: Encoder, finest: int, settings: NetworkSettings) -> int:
+def _step_count(encoder: Encoder, finest: int, design: Design) -> int:
     """How often the decoder doubles the resolution."""
-    strides = [stride for stride in encoder.strides[:-1] if stride >= finest]
     coarsest = encoder.strides[-1]
-    if finest > coarsest or (settings.skips and finest not in encoder.strides):
+    if finest > coarsest or (design.skips and finest not in encoder.strides):
         raise SettingsError(
             f"setting network.finest_stride: {finest} is not a stride of the encoder's maps, which are "
-            f"{', '.join(map(str, encoder.strides))}; take one of these"
+            f"{listed(encoder.strides)}; take one of these",
+            field="network.finest_stride",
         )
-    count = len(strides) if settings.skips else (coarsest // finest).bit_length() - 1
-    wanted = len(settings.decoder_widths or ())
-    if wanted and wanted != count:
+    count = (coarsest // finest).bit_length() - 1
+    if design.decoder_widths and len(design.decoder_widths) != count:
         raise SettingsError(
-            f"setting network.decoder_widths: {settings.decoder_widths!r} has {wanted} numbers, from stride "
-            f"{coarsest} to {finest} there are {count} steps; give as many"
+            f"setting network.decoder_widths: has {counted(len(design.decoder_widths), 'number')}, and from stride "
+            f"{coarsest} to {finest} there are {counted(count, 'step')}; give one number for each",
+            field="network.decoder_widths",
         )
     return count
 
 
-def _decoder_widths(
-    encoder: Encoder, skips: list[int], count: int, score: int, settings: NetworkSettings
-) -> list[int]:
+def _decoder_widths(encoder: Encoder, skips: list[int], count: int, score: int, design: Design) -> list[int]:
     """Channels after each upsampling."""
-    widths = [_scaled(width, settings.width) for width in settings.decoder_widths or ()]
-    if not widths and settings.scores:
+    widths = list(design.decoder_widths)
+    if not widths and design.scores:
         return [score] * count
     if not widths:  # those of the map that each is fused with
         return [encoder.channels[level] for level in skips] or [encoder.channels[-1]] * count
-    if skips and settings.fusion == "add" and set(widths) != {score}:
+    if skips and design.fusion == "add" and set(widths) != {score}:
         raise SettingsError(
-            f"setting network.decoder_widths: {settings.decoder_widths!r} make maps of {widths} channels, to which "
-            f'score maps of {score} cannot be added; take () or network.fusion = "concat"'
+            f"setting network.decoder_widths: maps of {listed(widths)} channels cannot be added to score maps of "
+            f'{score}; take () or network.fusion = "concat"',
+            field="network.decoder_widths",
         )
     return widths
 
 
 def channels_last(network: FCN) -> FCN:
-    """`network` with its weights laid out as convolutions like them best, on CPUs and GPUs alike."""
+    """`network` with its weights in the memory layout that convolutions like best, on CPUs and GPUs alike."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.13 leaves it out of its types
     return network
 
@@ -201,61 +184,33 @@ def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
     return functional.pad(slices, (0, target_width - width, 0, target_height - height))
 
 
-def channels_of_logits(settings: NetworkSettings, label_count: int, *, overlapping: bool = False) -> int:
-    """Logits a pixel: one for each label with the head `sigmoid`, one more, for the background, with `softmax`.
+def build_network(design: Design) -> FCN:
+    """The network of a design, initialised at random (He).
 
-    Example:
-        >>> [channels_of_logits(NetworkSettings(), count) for count in (1, 2)]
-        [1, 3]
-    """
-    return label_count + (head_of(settings, label_count, overlapping=overlapping) == "softmax")
-
-
-def head_of(settings: NetworkSettings, label_count: int, *, overlapping: bool = False) -> Head:
-    """`sigmoid` or `softmax`; `auto` takes sigmoid for a single label or labels that overlap, softmax for several.
-
-    Raises:
-        SettingsError: Softmax is set for labels that overlap.
-    """
-    if overlapping and settings.head == "softmax":
-        raise SettingsError(
-            "setting network.head: 'softmax' lets one label hold at a time, and these labels overlap; take sigmoid "
-            "or auto"
-        )
-    if settings.head != "auto":
-        return settings.head
-    return "sigmoid" if label_count == 1 or overlapping else "softmax"
-
-
-def build_network(
-    settings: NetworkSettings,
-    *,
-    widths: tuple[int, ...],
-    channels_in: int,
-    label_count: int,
-    overlapping: bool = False,
-) -> FCN:
-    """The network of some settings, started at random (He) for a number of labels.
-
-    Args:
-        settings: Its parts; those left open are the preset's.
-        widths: Channels of each encoder level, as the plan has them.
-        channels_in: Image channels times slices seen at once.
-        label_count: Foreground labels: one gives a single logit, several give one each and one for the background.
-        overlapping: Whether several labels can hold at once: one logit each, and none for the background.
+    On the device `meta` its weights have shapes and no values: those come from a file.
 
     Raises:
         SettingsError: The parts do not fit each other.
     """
-    chosen = with_preset(dataclasses.replace(settings, widths=widths))
-    encoder = build_encoder(chosen, widths=widths, channels_in=channels_in)
-    channels_out = channels_of_logits(chosen, label_count, overlapping=overlapping)
-    network = FCN(encoder, channels_out=channels_out, settings=chosen)
-    if chosen.negative_slope:
-        _let_negatives_through(network, chosen.negative_slope)
-    if not next(network.parameters()).is_meta:  # an outline's come from a file; drawing them would load a compiler
-        start_at_random(network, label_count=label_count)
+    network = FCN(design)
+    if design.negative_slope:
+        _let_negatives_through(network, design.negative_slope)
+    if not next(network.parameters()).is_meta:  # on `meta`, drawing random numbers would load a compiler
+        start_at_random(network)
     return network
+
+
+def coarsest_stride(settings: NetworkSettings) -> int | None:
+    """Input pixels per pixel of the coarsest map; None where the plan's widths decide it.
+
+    Example:
+        >>> coarsest_stride(NetworkSettings(preset="fcn8s")), coarsest_stride(NetworkSettings())
+        (32, None)
+    """
+    if with_preset(settings).widths is None:
+        return None
+    with torch.device("meta"):
+        return build_encoder(Design.of(settings)).strides[-1]
 
 
 def _let_negatives_through(network: nn.Module, slope: float) -> None:
@@ -270,41 +225,15 @@ def _let_negatives_through(network: nn.Module, slope: float) -> None:
                 setattr(module, name, nn.LeakyReLU(slope, inplace=True))
 
 
-def build_encoder(settings: NetworkSettings, *, widths: tuple[int, ...], channels_in: int) -> Encoder:
-    """The encoder of complete settings, with the plan's widths times `settings.width`."""
-    norm = settings.normalisation or "none"
-    scaled = [_scaled(width, settings.width) for width in widths]
-    dropout = settings.dropout or 0.0
-    stem = settings.stem_stride or 1
-    classifier = settings.classifier_channels or 0
-    classifier = _scaled(classifier, settings.width) if classifier else 0
-    builders: Mapping[str, Callable[[], Encoder]] = {
-        "strided": lambda: strided_encoder(channels_in, scaled, norm, stem_stride=stem, dropout=dropout),
-        "pooled": lambda: pooled_encoder(channels_in, scaled, norm, dropout=dropout),
-        "flat": lambda: flat_encoder(channels_in, scaled, norm, dropout=dropout),
-        "vgg16": lambda: vgg16_encoder(channels_in, scaled, norm, classifier=classifier, dropout=dropout),
-        "vgg16_blocks": lambda: vgg16_blocks_encoder(channels_in, scaled, norm, dropout=dropout),
-        "resnet18": lambda: resnet_encoder(channels_in, scaled, norm, depth=18, dropout=dropout),
-        "resnet34": lambda: resnet_encoder(channels_in, scaled, norm, depth=34, dropout=dropout),
-        "resnet50": lambda: resnet_encoder(channels_in, scaled, norm, depth=50, dropout=dropout),
-    }
-    return builders[str(settings.encoder)]()
-
-
-def _scaled(channels: int | None, width: float) -> int:
-    return max(1, round((channels or 0) * width))
-
-
-def start_at_random(network: FCN, *, label_count: int) -> None:
+def start_at_random(network: FCN) -> None:
     """He's initialisation of every convolution; upsampling starts as linear, and the first logits say background.
 
     Where the first logits are even, the features learn to tell the background from all labels alike, and ReLU may
-    leave nothing of them where labels are: these are then never told apart. A bias that expects little foreground
-    leaves them nothing of the kind to learn.
+    leave nothing of them where labels are: the labels are then never told apart. A bias that expects little
+    foreground leaves the features nothing of the kind to learn.
 
     Args:
-        network: Whose last layer gives a logit for each label, or one more, first, for the background.
-        label_count: Foreground labels.
+        network: Its last layer gives a logit for each label, or one more, first, for the background.
 
     Source:
         He, Zhang, Ren, Sun, ICCV 2015. The bias: Lin, Goyal, Girshick, He, Dollár, Focal loss for dense object
@@ -325,7 +254,7 @@ def start_at_random(network: FCN, *, label_count: int) -> None:
                 part.weight.mul_(0.1)
         coarsest = last[0]
         if isinstance(coarsest, nn.Conv2d) and coarsest.bias is not None:
-            coarsest.bias.copy_(_first_logits(network.channels_out, label_count))
+            coarsest.bias.copy_(_first_logits(network.channels_out, network.design.label_count))
 
 
 def _first_logits(channels_out: int, label_count: int) -> torch.Tensor:

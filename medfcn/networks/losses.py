@@ -1,7 +1,7 @@
-"""Losses on logits: how far scores are from targets, as one number to be made small.
+"""Losses on logits: the distance between scores and targets, as one number that training makes small.
 
-Every loss leaves out voxels whose target is `IGNORED`: they change neither its value nor any gradient. Arithmetic is
-float32 at least, whatever precision the network works in.
+Voxels whose target is `IGNORED` change neither the value of a loss nor any gradient. Arithmetic is at least float32,
+whatever precision the network works in.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,18 @@ from torch.nn import functional
 
 from medfcn.errors import SettingsError
 from medfcn.labels import IGNORED
+from medfcn.networks.design import Head
 from medfcn.networks.shared_batch import SharedBatch
-
-Head = Literal["sigmoid", "softmax"]
-"""What the logits are. `sigmoid`: `(N, L, H, W)`, one for each label, and labels may overlap; `softmax`:
-`(N, L + 1, H, W)`, background first, of which one holds."""
-
-LossName = Literal["ce_dice", "ce", "dice", "focal", "tversky", "mse", "hinge"]
+from medfcn.settings import LossName
 
 
 def label_masks(targets: Tensor, label_count: int, members: Tensor | None = None) -> Tensor:
-    """Which labels hold where.
+    """For each label, the mask of the pixels that have it.
 
     Args:
         targets: `(N, H, W)` integers: 0 for background, k for the k-th label or the k-th row of `members`, `IGNORED`.
         label_count: Labels L.
-        members: `(A + 1, L)` bool, for labels that overlap: which labels hold where a target is 0 … A. The first
+        members: `(A + 1, L)` bool, for labels that overlap: the labels that a target of 0 … A stands for. The first
             row, the background's, is all false. Without it, target k is label k and nothing else.
 
     Returns:
@@ -54,14 +50,11 @@ def label_masks(targets: Tensor, label_count: int, members: Tensor | None = None
     return members.to(targets.device)[rows].movedim(-1, 1)
 
 
-def known_voxels(targets: Tensor, *, may_ignore: bool = True) -> Tensor | None:
-    """Where targets say something: `(N, 1, H, W)` bool, or None for everywhere.
+def known_voxels(targets: Tensor) -> Tensor | None:
+    """`(N, 1, H, W)` bool, true where targets are not `IGNORED`; None if no target is.
 
-    On a CPU, None comes back whenever no target is `IGNORED`. Asking a GPU would make the CPU wait for it, so there
-    the mask comes back unasked unless the caller knows better (`may_ignore=False`).
+    On a GPU the answer is always a mask: to ask whether any target is ignored would make the CPU wait for the GPU.
     """
-    if not may_ignore:
-        return None
     # No label's target is larger, and the maximum costs a fortieth of a comparison (torch 2.13, uint8).
     if targets.device.type == "cpu" and (targets.numel() == 0 or int(targets.max()) < IGNORED):
         return None
@@ -72,9 +65,9 @@ def weighted_mean(values: Tensor, weights: Tensor | None, shared: SharedBatch | 
     """Mean of `values`, each counting as much as its weight (broadcast to them); 0 where all weights are 0.
 
     Args:
-        values: Of any shape.
-        weights: None for all alike.
-        shared: Other processes whose values belong to the same mean; None without any.
+        values: Any shape.
+        weights: None if all values count alike.
+        shared: The other processes whose values belong to the same mean; None without any.
     """
     if weights is None and shared is None:
         return values.mean()
@@ -90,16 +83,16 @@ def weighted_mean(values: Tensor, weights: Tensor | None, shared: SharedBatch | 
 
 @dataclass(frozen=True)
 class _Reference:
-    """A batch's targets as the losses want them, each form made when it is first asked for.
+    """A batch's targets in the forms that the losses need, each computed when it is first used.
 
     Attributes:
         targets: `(N, H, W)` integers.
         label_count: Labels L.
-        members: Which labels hold for each target, as in `label_masks`.
-        known: `(N, 1, H, W)` bool, where targets are not ignored; None for everywhere.
-        class_weights: `(L + 1,)`, background first; None for all alike.
-        head: What the logits are.
-        dtype: Of the logits.
+        members: See `label_masks`.
+        known: `(N, 1, H, W)` bool, false where targets are ignored; None if none is.
+        class_weights: `(L + 1,)`, background first; None for equal weights.
+        head: The meaning of the logits.
+        dtype: That of the logits.
     """
 
     targets: Tensor
@@ -118,14 +111,14 @@ class _Reference:
 
     @cached_property
     def wanted(self) -> Tensor:
-        """`(N, L, H, W)`: 1 where a label holds, else 0."""
+        """`(N, L, H, W)`: 1 where a pixel has the label, else 0."""
         if self.label_count == 1 and self.members is None and self.known is None:
             return self.targets[:, None].to(self.dtype)  # already 0 and 1; a comparison would cost ten times as much
         return label_masks(self.targets, self.label_count, self.members).to(self.dtype)
 
     @cached_property
     def weights(self) -> Tensor | None:
-        """What each voxel counts, `(N, L or 1, H, W)`; None for all alike."""
+        """The weight of each voxel, `(N, L or 1, H, W)`; None for equal weights."""
         counts = self.class_weights
         if counts is None:
             return self.known
@@ -136,13 +129,14 @@ class _Reference:
         return weights if self.known is None else weights * self.known
 
 
-class SegmentationLoss(nn.Module):
-    """The loss of a batch of slices, by name.
+@dataclass(frozen=True)
+class LossOptions:
+    """Which loss, and its numbers.
 
     - `ce`: cross-entropy, averaged over voxels; binary for each label with the sigmoid head.
     - `dice`: 1 − the mean over labels of (2 Σpy + s) / (Σp + Σy + s), for probabilities p, targets y and `smooth` s.
     - `ce_dice`: `ce` + `dice_weight` · `dice`.
-    - `focal`: cross-entropy with each voxel's term times (1 − the probability of what is right)^γ.
+    - `focal`: cross-entropy with each voxel's term times (1 − the probability of the right class)^γ.
     - `tversky`: as `dice`, of (TP + s) / (TP + α·FP + β·FN + s), where TP = Σpy, FP = Σp(1 − y), FN = Σ(1 − p)y. With
       α = β = ½ it is Dice with twice the `smooth`.
     - `mse`: squared error of the probabilities, averaged over voxels and channels.
@@ -151,93 +145,93 @@ class SegmentationLoss(nn.Module):
       score − the right one), after Crammer and Singer. Both decide at the same place as the other losses do, but the
       probabilities that follow from such scores are not calibrated.
 
-    Dice and Tversky leave the background out. Over the batch, slices without a label do not each count as a perfect
-    or a lost score. Over each slice, such a slice does count: s / (Σp + s), which is 1 where it was rightly left
-    empty; more `smooth` makes that term gentler. Slices that are ignored throughout are left out of the mean.
+    Dice and Tversky leave the background out. With sums over the batch, a slice without a label counts neither as a
+    perfect nor as a lost score. With sums over each slice it does count: s / (Σp + s), which is 1 where the slice was
+    rightly left empty; more `smooth` makes that term gentler. Slices that are ignored throughout are left out of the
+    mean.
 
-    Args:
-        name: Which loss.
-        head: What the logits are.
+    Attributes:
+        name: The loss.
         dice_weight: Weight of Dice beside the cross-entropy in `ce_dice`.
-        dice_over: Take the sums of `dice` and `tversky` over the whole batch, or over each slice, and average.
-        smooth: Added to numerator and denominator of Dice and Tversky, in voxels, more than 0; keeps labels that are
-            nowhere from dividing by zero.
-        class_weights: What a voxel counts, by what it is: background first, then each label. A loss over voxels is
-            their weighted mean, so that only ratios matter; with the sigmoid head a voxel counts for each label as
-            that label or as background. Dice and Tversky weigh the labels' scores. None weighs all alike.
+        dice_over: Take the sums of `dice` and `tversky` over the whole batch, or over each slice and average.
+        smooth: Added to numerator and denominator of Dice and Tversky, in voxels, more than 0; a label that is absent
+            does not divide by zero.
+        class_weights: Weights of the background and of each label. A loss over voxels is their weighted mean, so only
+            ratios matter; with the sigmoid head a voxel counts for each label as that label or as background. Dice
+            and Tversky weigh the labels' scores. None weighs all alike.
         label_smoothing: Share of a voxel's target that is spread evenly over all classes, in `[0, 1)`; with the
             sigmoid head, over yes and no. Cross-entropy only (`ce`, and the one in `ce_dice`).
         focal_gamma: γ of `focal`; 0 makes it cross-entropy.
-        tversky_alpha: What a false positive costs in `tversky`.
-        tversky_beta: What a false negative costs in `tversky`.
-        members: Which labels hold for each target, as in `label_masks`; only for the sigmoid head.
-        may_ignore: False promises that no target is ever `IGNORED`, which spares a GPU the masks.
-        shared: Other processes that have the batch's other slices: the loss is then that of the whole batch, the same
-            in every process. None without any.
+        tversky_alpha: α of `tversky`, the cost of a false positive.
+        tversky_beta: β of `tversky`, the cost of a false negative.
 
     Raises:
-        SettingsError: A number is out of its range, or an option does not belong to the head or the loss.
+        SettingsError: A number is out of its range, or an option does not belong to the loss.
 
     Source:
         Dice: Milletari, Navab, Ahmadi, V-Net, 3DV 2016, with the plain instead of the squared denominator. Over
-        the batch: Kodym, Španěl, Herout, GCPR 2018. What `smooth` and the sums' extent do to empty references:
+        the batch: Kodym, Španěl, Herout, GCPR 2018. Effect of `smooth` and of the sums' extent on empty references:
         Tilborghs et al., MICCAI 2022. Focal: Lin et al., ICCV 2017. Tversky: Salehi, Erdogmus, Gholipour, MLMI 2017.
         Squared error: Brier, Monthly Weather Review 78(1), 1950. Hinge: Cortes, Vapnik, Machine Learning 20, 1995;
         Crammer, Singer, JMLR 2, 2001. Label smoothing: Szegedy et al., CVPR 2016.
+    """
+
+    name: LossName = "ce_dice"
+    dice_weight: float = 1.0
+    dice_over: Literal["batch", "slice"] = "batch"
+    smooth: float = 1.0
+    class_weights: Sequence[float] | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 2.0
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name in ("dice_weight", "focal_gamma", "tversky_alpha", "tversky_beta"):
+            require_setting(name, getattr(self, name), getattr(self, name) >= 0, "a number from 0")
+        require_setting("smooth", self.smooth, self.smooth > 0, "a number of voxels above 0")
+        smoothing, weights = self.label_smoothing, self.class_weights
+        require_setting("label_smoothing", smoothing, 0 <= smoothing < 1, "a share in [0, 1)")
+        fits = not smoothing or self.name in ("ce", "ce_dice")
+        require_setting("label_smoothing", smoothing, fits, f"0, the only one for the loss {self.name}")
+        fits = weights is None or (len(weights) > 1 and min(weights) >= 0 and max(weights[1:]) > 0)
+        require_setting(
+            "class_weights", weights, fits, "numbers from 0, the background's first, that of a label above 0"
+        )
+
+
+class SegmentationLoss(nn.Module):
+    """The loss of a batch of slices.
+
+    Args:
+        options: Which loss; see there.
+        head: The meaning of the logits.
+        members: For labels that overlap, as in `label_masks`; only for the sigmoid head.
+        shared: The other processes that have the batch's other slices: the loss is then that of the whole batch, the
+            same in every process. None without any.
+
+    Raises:
+        SettingsError: Labels overlap, and the head is softmax.
 
     Example:
         >>> logits, targets = torch.zeros(1, 1, 2, 2), torch.tensor([[[0, 1], [1, IGNORED]]])
-        >>> round(float(SegmentationLoss("ce", head="sigmoid")(logits, targets)), 4)  # ln 2
+        >>> round(float(SegmentationLoss(LossOptions("ce"), head="sigmoid")(logits, targets)), 4)  # ln 2
         0.6931
     """
 
     def __init__(
-        self,
-        name: LossName = "ce_dice",
-        *,
-        head: Head,
-        dice_weight: float = 1.0,
-        dice_over: Literal["batch", "slice"] = "batch",
-        smooth: float = 1.0,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        tversky_alpha: float = 0.3,
-        tversky_beta: float = 0.7,
-        members: Tensor | None = None,
-        may_ignore: bool = True,
-        shared: SharedBatch | None = None,
+        self, options: LossOptions, *, head: Head, members: Tensor | None = None, shared: SharedBatch | None = None
     ) -> None:
         super().__init__()
-        _require("dice_weight", dice_weight, dice_weight >= 0, "a number from 0")
-        _require("smooth", smooth, smooth > 0, "a number of voxels above 0")
-        _require("label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "a share in [0, 1)")
-        unsmoothed = label_smoothing > 0 and name not in ("ce", "ce_dice")
-        _require("label_smoothing", label_smoothing, not unsmoothed, f"0, the only one for the loss {name}")
-        _require("focal_gamma", focal_gamma, focal_gamma >= 0, "a number from 0")
-        _require("tversky_alpha", tversky_alpha, tversky_alpha >= 0, "a number from 0")
-        _require("tversky_beta", tversky_beta, tversky_beta >= 0, "a number from 0")
-        if class_weights is not None:
-            fits = len(class_weights) > 1 and min(class_weights) >= 0 and max(class_weights[1:]) > 0
-            _require(
-                "class_weights", class_weights, fits, "numbers from 0, the background's first, a label's above 0"
-            )
         if members is not None and head == "softmax":
-            raise SettingsError("labels that overlap need the sigmoid head, because softmax lets one hold at a time")
-        self.name = name
-        self.head = head
-        self.dice_weight = dice_weight
-        self.dice_over = dice_over
-        self.smooth = smooth
-        self.label_smoothing = label_smoothing
-        self.focal_gamma = focal_gamma
-        self.tversky_alpha = tversky_alpha
-        self.tversky_beta = tversky_beta
-        self.may_ignore = may_ignore
-        self.shared = shared
+            raise SettingsError(
+                "labels that overlap need the sigmoid head, because softmax lets one hold at a time",
+                field="network.head",
+            )
+        self.options, self.head, self.shared = options, head, shared
         self.class_weights: Tensor | None
         self.members: Tensor | None
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        weights = None if options.class_weights is None else torch.tensor(options.class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("members", members, persistent=False)
 
@@ -250,9 +244,6 @@ class SegmentationLoss(nn.Module):
 
         Returns:
             A scalar, float32 (float64 for such logits); 0, with gradient 0, where every voxel is ignored.
-
-        Raises:
-            SettingsError: There are not as many class weights as labels and the background.
         """
         return self.deep([logits], targets)
 
@@ -281,19 +272,16 @@ class SegmentationLoss(nn.Module):
 
     def _reference(self, targets: Tensor, logits: Tensor) -> _Reference:
         label_count = logits.shape[1] - (self.head == "softmax")
-        counts = None if self.class_weights is None else self.class_weights.to(logits)
-        if counts is not None and len(counts) != label_count + 1:
-            raise SettingsError(
-                f"setting class_weights: {len(counts)} numbers for {label_count} labels; give {label_count + 1}, the "
-                "background's first"
-            )
-        known = known_voxels(targets, may_ignore=self.may_ignore)
-        return _Reference(targets, label_count, self.members, known, counts, self.head, logits.dtype)
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        known = known_voxels(targets)
+        return _Reference(targets, label_count, self.members, known, weights, self.head, logits.dtype)
 
     def _loss(self, logits: Tensor, reference: _Reference) -> Tensor:
-        match self.name:
+        match self.options.name:
             case "ce_dice":
-                return self._cross_entropy(logits, reference) + self.dice_weight * self._overlap(logits, reference)
+                return self._cross_entropy(logits, reference) + self.options.dice_weight * self._overlap(
+                    logits, reference
+                )
             case "ce":
                 return self._cross_entropy(logits, reference)
             case "dice" | "tversky":
@@ -305,10 +293,10 @@ class SegmentationLoss(nn.Module):
             case "hinge":
                 return self._hinge(logits, reference)
             case _:
-                assert_never(self.name)
+                assert_never(self.options.name)
 
     def _cross_entropy(self, logits: Tensor, reference: _Reference) -> Tensor:
-        weights, smoothing = reference.weights, self.label_smoothing
+        weights, smoothing = reference.weights, self.options.label_smoothing
         # All at once where nothing but the mean is needed.
         is_mean = weights is None and self.shared is None
         reduction = "mean" if is_mean else "none"
@@ -324,35 +312,33 @@ class SegmentationLoss(nn.Module):
 
     def _overlap(self, logits: Tensor, reference: _Reference) -> Tensor:
         """Dice or Tversky loss: 1 − the mean score of the labels."""
+        options = self.options
         probability = torch.softmax(logits, dim=1)[:, 1:] if self.head == "softmax" else torch.sigmoid(logits)
         wanted, known = reference.wanted, reference.known
         if known is not None:
             probability = probability * known
-        over = (0, 2, 3) if self.dice_over == "batch" else (2, 3)
+        # Sums are (L,) over the batch, (N, L) over each slice.
+        over = (0, 2, 3) if options.dice_over == "batch" else (2, 3)
         both = (probability * wanted).sum(dim=over)
-        if self.name == "tversky":
+        if options.name == "tversky":
             both, predicted, present = self._totals(both, probability.sum(dim=over), wanted.sum(dim=over))
-            extra = predicted - both
-            missed = present - both
-            scores = (both + self.smooth) / (
-                both + self.tversky_alpha * extra + self.tversky_beta * missed + self.smooth
-            )
+            extra, missed = options.tversky_alpha * (predicted - both), options.tversky_beta * (present - both)
+            scores = (both + options.smooth) / (both + extra + missed + options.smooth)
         else:
             both, total = self._totals(both, (probability + wanted).sum(dim=over))
-            scores = (2 * both + self.smooth) / (total + self.smooth)
+            scores = (2 * both + options.smooth) / (total + options.smooth)
         weights = None if reference.class_weights is None else reference.class_weights[1:]
-        if known is not None and self.dice_over == "slice":
+        if known is not None and options.dice_over == "slice":
             seen = known.flatten(1).any(dim=1, keepdim=True)
             weights = seen if weights is None else seen * weights
-        if self.shared is not None and self.dice_over == "slice":
-            return weighted_mean(1 - scores, weights, self.shared)
-        if weights is None:
+        shared = self.shared if options.dice_over == "slice" else None
+        if weights is None and shared is None:
             return 1 - scores.mean()
-        return weighted_mean(1 - scores, weights)
+        return weighted_mean(1 - scores, weights, shared)
 
     def _totals(self, *sums: Tensor) -> tuple[Tensor, ...]:
         """Sums of a batch, with those of its other slices where these count."""
-        if self.shared is None or self.dice_over == "slice":
+        if self.shared is None or self.options.dice_over == "slice":
             return sums
         return self.shared.total(torch.stack(sums)).unbind()
 
@@ -361,9 +347,9 @@ class SegmentationLoss(nn.Module):
             likelihood = functional.log_softmax(logits, dim=1).gather(1, reference.classes)
             # Bounded from below, because a power under 1 is infinitely steep at 0.
             doubt = (1 - likelihood.exp()).clamp(min=torch.finfo(logits.dtype).eps / 2)
-            return weighted_mean(-(doubt**self.focal_gamma) * likelihood, reference.weights, self.shared)
+            return weighted_mean(-(doubt**self.options.focal_gamma) * likelihood, reference.weights, self.shared)
         right = (2 * reference.wanted - 1) * logits
-        doubt = (self.focal_gamma * functional.logsigmoid(-right)).exp()
+        doubt = (self.options.focal_gamma * functional.logsigmoid(-right)).exp()
         return weighted_mean(-doubt * functional.logsigmoid(right), reference.weights, self.shared)
 
     def _squared_error(self, logits: Tensor, reference: _Reference) -> Tensor:
@@ -383,6 +369,7 @@ class SegmentationLoss(nn.Module):
         return weighted_mean(losses, reference.weights, self.shared)
 
 
-def _require(name: str, value: object, holds: bool, expected: str) -> None:
+def require_setting(name: str, value: object, holds: bool, expected: str) -> None:
+    """Raise SettingsError unless `holds`."""
     if not holds:
-        raise SettingsError(f"setting {name}: {value!r} is not {expected}; change it")
+        raise SettingsError(f"setting {name}: {value!r} is not {expected}; change it", field=name)

@@ -1,12 +1,12 @@
-"""Everything a training makes small, as one number: the loss of every prediction, and those of the other tasks."""
+"""The number that a training makes small: the loss of every prediction, and those of the auxiliary tasks."""
 
 import torch
 from torch import nn
 
 from medfcn.errors import SettingsError
 from medfcn.networks.auxiliary import AuxiliaryLoss
-from medfcn.networks.fcn import head_of
-from medfcn.networks.losses import SegmentationLoss
+from medfcn.networks.design import head_of
+from medfcn.networks.losses import LossOptions, SegmentationLoss
 from medfcn.networks.shared_batch import SharedBatch
 from medfcn.networks.supervision import Outputs
 from medfcn.settings import Settings
@@ -16,8 +16,8 @@ class Objective(nn.Module):
     """The loss of a network's outputs in training.
 
     Args:
-        segmentation: Of the logits, coarser ones with half the weight of the finer.
-        auxiliary: Of the other tasks; None without any.
+        segmentation: The loss of the logits; coarser ones have half the weight of the finer.
+        auxiliary: The loss of the auxiliary tasks; None without any.
     """
 
     def __init__(self, segmentation: SegmentationLoss, auxiliary: AuxiliaryLoss | None) -> None:
@@ -34,34 +34,34 @@ class Objective(nn.Module):
         members: torch.Tensor | None = None,
         shared: SharedBatch | None = None,
     ) -> "Objective":
-        """The objective that settings ask for.
+        """The objective of some settings.
 
         Args:
-            settings: Of the training.
+            settings: Those of the training.
             label_count: Foreground labels.
-            members: For labels that overlap, which hold for each target; see `losses.label_masks`.
-            shared: Other processes that have the batch's other slices.
+            members: For labels that overlap; see `losses.label_masks`.
+            shared: The other processes that have the batch's other slices.
 
         Raises:
-            SettingsError: `training.class_weights` has another number than background and labels together.
+            SettingsError: `training.class_weights` does not have one number for the background and each label.
         """
         training = settings.training
         weights = training.class_weights
         if weights is not None and len(weights) != label_count + 1:
             raise SettingsError(
                 f"setting training.class_weights: {weights!r} has {len(weights)} numbers, the background and "
-                f"{label_count} labels take {label_count + 1}; give as many"
+                f"{label_count} labels take {label_count + 1}; give as many",
+                field="training.class_weights",
             )
-        segmentation = SegmentationLoss(
+        options = LossOptions(
             training.loss,
-            head=head_of(settings.network, label_count, overlapping=members is not None),
             dice_weight=training.dice_weight,
             dice_over=training.dice_over,
             class_weights=weights,
             label_smoothing=training.label_smoothing,
-            members=members,
-            shared=shared,
         )
+        head = head_of(settings.network, label_count, overlapping=members is not None)
+        segmentation = SegmentationLoss(options, head=head, members=members, shared=shared)
         if not training.presence_weight and not training.distance_weight:
             return cls(segmentation, None)
         auxiliary = AuxiliaryLoss(
@@ -77,7 +77,7 @@ class Objective(nn.Module):
         """The loss of a batch, a scalar.
 
         Args:
-            outputs: Of `SupervisedFCN`.
+            outputs: From `SupervisedFCN`.
             targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), 255 for
                 voxels to ignore.
         """

@@ -1,15 +1,16 @@
-"""The fully convolutional designs of the literature by name, each a choice of the same parts.
+"""The fully convolutional networks of the literature by name, each a choice of the same parts.
 
-A preset is complete: every part is set. Settings that name a preset and other parts start from it and change these.
-The width of `auto`'s levels is the plan's; all else follows from the ablation in `benchmarks/README.md`.
+A preset sets every part. Settings that name a preset and other parts start from the preset and change these parts.
+The plan chooses the widths and the stem of `auto`; its other parts follow from the ablation in
+`benchmarks/README.md`.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 
 from medfcn.errors import SettingsError
 from medfcn.settings import NetworkSettings
+from medfcn.text import counted, did_you_mean
 
 _VGG16_WIDTHS = (64, 128, 256, 512, 512)
 _RESNET_WIDTHS = (64, 128, 256, 512)
@@ -58,17 +59,17 @@ _RESNET18 = dataclasses.replace(
     dropout=0.0,
 )
 
-PRESETS: Mapping[str, NetworkSettings] = {
-    "auto": _AUTO,
-    # Long, Shelhamer, Darrell, CVPR 2015; 4s, 2s and 1s carry the same fusion on to finer strides.
-    "fcn32s": _FCN32S,
-    "fcn16s": dataclasses.replace(_FCN32S, preset="fcn16s", finest_stride=16),
-    "fcn8s": dataclasses.replace(_FCN32S, preset="fcn8s", finest_stride=8),
-    "fcn4s": dataclasses.replace(_FCN32S, preset="fcn4s", finest_stride=4),
-    "fcn2s": dataclasses.replace(_FCN32S, preset="fcn2s", finest_stride=2),
-    "fcn1s": dataclasses.replace(_FCN32S, preset="fcn1s", finest_stride=1),
+_ALL = (
+    _AUTO,
+    # Long, Shelhamer, Darrell, CVPR 2015; 4s, 2s and 1s continue the same fusion to finer strides.
+    _FCN32S,
+    dataclasses.replace(_FCN32S, preset="fcn16s", finest_stride=16),
+    dataclasses.replace(_FCN32S, preset="fcn8s", finest_stride=8),
+    dataclasses.replace(_FCN32S, preset="fcn4s", finest_stride=4),
+    dataclasses.replace(_FCN32S, preset="fcn2s", finest_stride=2),
+    dataclasses.replace(_FCN32S, preset="fcn1s", finest_stride=1),
     # VGG-16's blocks with batch normalisation; steps repeat pixels, convolve, concatenate the finer block's map.
-    "vgg_concat": dataclasses.replace(
+    dataclasses.replace(
         _AUTO,
         preset="vgg_concat",
         stem_stride=1,
@@ -82,7 +83,7 @@ PRESETS: Mapping[str, NetworkSettings] = {
         finest_stride=4,
         decoder_dropout=0.5,
     ),
-    "compact": dataclasses.replace(
+    dataclasses.replace(
         _AUTO,
         preset="compact",
         stem_stride=1,
@@ -94,7 +95,7 @@ PRESETS: Mapping[str, NetworkSettings] = {
         upsampling="transposed_3x3",
         refinements=0,
     ),
-    "plain": dataclasses.replace(
+    dataclasses.replace(
         _AUTO,
         preset="plain",
         stem_stride=1,
@@ -104,7 +105,7 @@ PRESETS: Mapping[str, NetworkSettings] = {
         refinements=0,
         head_kernel=3,
     ),
-    "score_decoder": dataclasses.replace(
+    dataclasses.replace(
         _AUTO,
         preset="score_decoder",
         stem_stride=1,
@@ -116,16 +117,15 @@ PRESETS: Mapping[str, NetworkSettings] = {
         refinements=0,
         finest_stride=4,
     ),
-    "resnet18_8s": _RESNET18,
-    "resnet34_8s": dataclasses.replace(_RESNET18, preset="resnet34_8s", encoder="resnet34"),
-    "resnet50_8s": dataclasses.replace(_RESNET18, preset="resnet50_8s", encoder="resnet50"),
-}
-
-_COARSEST_STRIDE = {"vgg16": 32, "vgg16_blocks": 16, "resnet18": 32, "resnet34": 32, "resnet50": 32}
+    _RESNET18,
+    dataclasses.replace(_RESNET18, preset="resnet34_8s", encoder="resnet34"),
+    dataclasses.replace(_RESNET18, preset="resnet50_8s", encoder="resnet50"),
+)
+PRESETS: Mapping[str, NetworkSettings] = {preset.preset: preset for preset in _ALL}
 
 
 def with_preset(settings: NetworkSettings) -> NetworkSettings:
-    """`settings` with every part that was left open as the preset has it; `auto` leaves widths and stem to the plan.
+    """`settings` with every open part as in the preset; the preset `auto` leaves widths and stem to the plan.
 
     Raises:
         SettingsError: There is no such preset, or the parts do not fit each other.
@@ -135,26 +135,22 @@ def with_preset(settings: NetworkSettings) -> NetworkSettings:
         8
     """
     if settings.preset not in PRESETS:
-        close = difflib.get_close_matches(str(settings.preset), PRESETS, n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(PRESETS)}"
-        raise SettingsError(f"setting network.preset: there is no {settings.preset!r}; {hint}")
+        raise SettingsError(
+            f"setting network.preset: there is no {settings.preset!r}{did_you_mean(settings.preset, PRESETS)}",
+            code="SETTING_UNKNOWN",
+            field="network.preset",
+        )
     preset = PRESETS[settings.preset]
-    given = {
-        part.name: value
-        for part in dataclasses.fields(settings)
-        if (value := getattr(settings, part.name)) is not None
-    }
+    given = {name: value for name, value in vars(settings).items() if value is not None}
     if settings.encoder is not None and settings.encoder != preset.encoder and settings.widths is None:
         given["widths"] = _usual_widths(settings.encoder)
-    chosen = NetworkSettings(
-        **({part.name: getattr(preset, part.name) for part in dataclasses.fields(preset)} | given)
-    )
+    chosen = NetworkSettings(**(vars(preset) | given))
     _require_fit(chosen)
     return chosen
 
 
 def _usual_widths(encoder: str) -> tuple[int, ...] | None:
-    """The widths an encoder has in the preset that is named after it; None leaves them to the plan."""
+    """The widths of an encoder in the first preset that has it; None leaves them to the plan."""
     if encoder == "strided":
         return None
     return next(preset.widths for preset in PRESETS.values() if preset.encoder == encoder)
@@ -165,35 +161,19 @@ def _require_fit(settings: NetworkSettings) -> None:
     wanted = {"vgg16": 5, "vgg16_blocks": 5, "resnet18": 4, "resnet34": 4, "resnet50": 4}.get(str(settings.encoder))
     if wanted and settings.widths is not None and len(settings.widths) != wanted:
         raise SettingsError(
-            f"setting network.widths: {settings.widths!r} has {len(settings.widths)} numbers, the encoder "
-            f"{settings.encoder} takes {wanted}; give as many"
+            f"setting network.widths: {settings.widths!r} has {counted(len(settings.widths), 'number')}, the encoder "
+            f"{settings.encoder} takes {wanted}; give as many",
+            field="network.widths",
         )
     if settings.encoder != "strided" and settings.stem_stride not in (None, 1):
         raise SettingsError(
             f"setting network.stem_stride: {settings.stem_stride} is for the encoder 'strided', not for "
-            f"{settings.encoder!r}; leave it out"
+            f"{settings.encoder!r}; leave it out",
+            field="network.stem_stride",
         )
     if not settings.scores and settings.fusion == "add" and settings.skips and not settings.encoder == "flat":
         raise SettingsError(
             "setting network.fusion: 'add' needs score maps, because the encoder's maps differ in channels; set "
-            'network.scores = true, or network.fusion = "concat"'
+            'network.scores = true, or network.fusion = "concat"',
+            field="network.fusion",
         )
-
-
-def coarsest_stride(settings: NetworkSettings) -> int | None:
-    """Input pixels per pixel of the coarsest map; None where the plan's widths decide it.
-
-    Example:
-        >>> coarsest_stride(NetworkSettings(preset="fcn8s")), coarsest_stride(NetworkSettings())
-        (32, None)
-    """
-    chosen = with_preset(settings)
-    if chosen.encoder == "flat":
-        return 1
-    if chosen.encoder in _COARSEST_STRIDE:
-        return _COARSEST_STRIDE[chosen.encoder]
-    if chosen.widths is None:
-        return None
-    if chosen.encoder == "strided":
-        return int((chosen.stem_stride or 1) * 2 ** (len(chosen.widths) - 1))
-    return int(2 ** len(chosen.widths))

@@ -1,8 +1,8 @@
 """A state dict of VGG-16 or ResNet in torchvision's key layout → the encoder of a preset.
 
 Fully connected layers become convolutions, and the kernels of red, green and blue are folded into the image channels
-that the network has. Such weights were trained on images of mean 0 and standard deviation 1 (ImageNet's, channel by
-channel); medfcn feeds its networks volumes of mean 0 and standard deviation 1, so nothing is rescaled.
+that the network has. Such weights were trained on images with mean 0 and standard deviation 1 (ImageNet's, channel by
+channel). medfcn feeds its networks volumes with mean 0 and standard deviation 1, so nothing is rescaled.
 """
 
 import re
@@ -13,11 +13,12 @@ import torch
 
 from medfcn.errors import ModelError
 from medfcn.networks.blocks import ConvBlock
-from medfcn.networks.encoders import VGG16_CONVOLUTIONS, Encoder
-from medfcn.networks.fcn import build_encoder
+from medfcn.networks.design import Design
+from medfcn.networks.encoders import VGG16_CONVOLUTIONS, Encoder, build_encoder
 from medfcn.networks.presets import PRESETS
 from medfcn.networks.resnet import STAGES
 from medfcn.settings import NetworkSettings
+from medfcn.text import counted, listed
 
 _RGB = 3
 _UNUSED = re.compile(r"(.*\.)?num_batches_tracked|classifier\..*|fc\.(weight|bias)")
@@ -26,10 +27,10 @@ _UNUSED = re.compile(r"(.*\.)?num_batches_tracked|classifier\..*|fc\.(weight|bia
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """Weights by the encoder's own names and in its shapes; only the first kernel still has three channels.
+    """Weights with the encoder's own names and shapes; only the first kernel still has three channels.
 
     Attributes:
-        tensors: float32.
+        tensors: Name to float32 tensor.
         first: The name of the kernel that sees the slices.
     """
 
@@ -39,7 +40,13 @@ class EncoderWeights:
 
 @dataclass(frozen=True)
 class _Architecture:
-    """What a state dict holds, as its keys tell."""
+    """The network that the keys of a state dict belong to.
+
+    Attributes:
+        title: Its name, for messages.
+        encoders: Names of the encoders that can take its weights.
+        batch_norm: True if it has batch normalisation.
+    """
 
     title: str
     encoders: tuple[str, ...]
@@ -47,11 +54,11 @@ class _Architecture:
 
 
 def convolutional_kernel(weight: torch.Tensor, *, channels: int) -> torch.Tensor:
-    """The convolution kernel that does to a whole square map what a fully connected layer does to it flattened.
+    """The convolution kernel that gives for a square map what a fully connected layer gives for the flattened map.
 
     Args:
         weight: `(O, channels · E · E)` of a layer that sees a `(channels, E, E)` map.
-        channels: Of that map.
+        channels: Channels of that map.
 
     Returns:
         `(O, channels, E, E)`.
@@ -70,13 +77,13 @@ def convolutional_kernel(weight: torch.Tensor, *, channels: int) -> torch.Tensor
 def fold_rgb(kernel: torch.Tensor, *, image_channels: int, context: int) -> torch.Tensor:
     """The first kernel for slices of `image_channels` channels, instead of red, green and blue.
 
-    Three image channels take the place of red, green and blue. Any other number share the sum of the three kernels
-    evenly, so that equal channels (a single one is that) give what their grey RGB copy would. Neighbouring slices
-    share what one slice would get, so that a stack of equal slices gives what the slice alone would.
+    Three image channels take the place of red, green and blue. Any other number of channels share the sum of the
+    three kernels evenly: equal channels give what a grey RGB image gives. Neighbouring slices share the kernel of one
+    slice: a stack of equal slices gives what the slice alone gives.
 
     Args:
         kernel: `(O, 3, E, E)`.
-        image_channels: Of a volume.
+        image_channels: Channels of a volume.
         context: Slices seen at once.
 
     Returns:
@@ -92,12 +99,12 @@ def fold_rgb(kernel: torch.Tensor, *, image_channels: int, context: int) -> torc
 
 
 def start_encoder(encoder: Encoder, weights: EncoderWeights, *, image_channels: int, context: int) -> None:
-    """Put weights into the encoder of the settings that they were made for.
+    """Put weights into the encoder that they were converted for.
 
     Args:
         encoder: Its parameters and statistics are replaced.
         weights: From `encoder_weights`.
-        image_channels: Of a volume; see `fold_rgb`.
+        image_channels: Channels of a volume; see `fold_rgb`.
         context: Slices seen at once.
     """
     kernel = fold_rgb(weights.tensors[weights.first], image_channels=image_channels, context=context)
@@ -105,16 +112,16 @@ def start_encoder(encoder: Encoder, weights: EncoderWeights, *, image_channels: 
 
 
 def encoder_weights(state: Mapping[str, torch.Tensor], settings: NetworkSettings, *, source: str) -> EncoderWeights:
-    """What a state dict in torchvision's layout holds for the encoder of some settings.
+    """Convert a state dict in torchvision's layout for the encoder of some settings.
 
-    The classifier is left out, except VGG-16's first two layers where the encoder has them as fc6 and fc7. The biases
-    that VGG-16 has before its batch normalisations, and medfcn has not, are taken from the running means, which is
-    the same.
+    The classifier is left out, except VGG-16's first two layers where the encoder has them as fc6 and fc7. VGG-16 has
+    biases before its batch normalisations, and medfcn has none there: they are subtracted from the running means,
+    which is the same.
 
     Args:
         state: Key to tensor: VGG-16 without or with batch normalisation, or ResNet-18, 34 or 50.
-        settings: Of a preset, with nothing left open.
-        source: What messages call the state dict.
+        settings: From `with_preset`.
+        source: The name of the state dict, for messages.
 
     Raises:
         ModelError: It is of another network, its keys or shapes are not those of the encoder, or a weight is NaN.
@@ -122,7 +129,7 @@ def encoder_weights(state: Mapping[str, torch.Tensor], settings: NetworkSettings
     found = _architecture(state, source)
     _require_encoder(found, settings, source)
     with torch.device("meta"):
-        encoder = build_encoder(settings, widths=settings.widths or (), channels_in=_RGB)
+        encoder = build_encoder(Design.of(settings, channels_in=_RGB))
     shapes = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
     keys = dict(_vgg16_keys(encoder, found) if "vgg16" in found.encoders else _resnet_keys(shapes))
     biases = {name: _bias_before(key) for name, key in keys.items() if key.startswith("features.")}
@@ -139,7 +146,7 @@ def encoder_weights(state: Mapping[str, torch.Tensor], settings: NetworkSettings
 
 
 def _architecture(state: Mapping[str, torch.Tensor], source: str) -> _Architecture:
-    """Which network the keys are of; a key that is missing is left to be named later."""
+    """The network that the keys belong to; missing keys are found later."""
     if any(re.fullmatch(r"features\.\d+\.(weight|bias)", key) for key in state):
         return _vgg(state, source)
     if any(key.startswith("layer1.") for key in state):
@@ -147,7 +154,8 @@ def _architecture(state: Mapping[str, torch.Tensor], source: str) -> _Architectu
     first = f", its first key is {next(iter(state))}" if state else ", it is empty"
     raise ModelError(
         f"{source}: neither VGG-16 (features.0.weight …) nor ResNet (layer1.0.conv1.weight …) in torchvision's key "
-        f"layout{first}; give a state dict of one of these"
+        f"layout{first}; give a state dict of one of these",
+        code="WEIGHTS_UNKNOWN",
     )
 
 
@@ -160,7 +168,11 @@ def _vgg(state: Mapping[str, torch.Tensor], source: str) -> _Architecture:
         if re.fullmatch(r"features\.\d+\.weight", key) and tensor.ndim == 4 and key not in known
     ]
     if others:
-        raise ModelError(f"{source}: not VGG-16, which has no convolution {others[0]}; give a state dict of VGG-16")
+        raise ModelError(
+            f"{source}: not VGG-16, which has no convolution {others[0]}; give a state dict of VGG-16",
+            code="WEIGHTS_UNKNOWN",
+            field=others[0],
+        )
     title = "VGG-16 with batch normalisation" if batch_norm else "VGG-16 without batch normalisation"
     return _Architecture(title, ("vgg16", "vgg16_blocks"), batch_norm)
 
@@ -176,20 +188,23 @@ def _resnet(state: Mapping[str, torch.Tensor], source: str) -> _Architecture:
         if stages == counts and is_bottleneck == (depth == 50):
             return _Architecture(f"ResNet-{depth}", (f"resnet{depth}",), True)
     raise ModelError(
-        f"{source}: a ResNet of {', '.join(map(str, stages))} {'bottleneck' if is_bottleneck else 'basic'} blocks, "
-        "which is none of ResNet-18, 34 and 50; give a state dict of one of these"
+        f"{source}: a ResNet of {listed(stages)} {'bottleneck' if is_bottleneck else 'basic'} blocks, "
+        "which is none of ResNet-18, 34 and 50; give a state dict of one of these",
+        code="WEIGHTS_UNKNOWN",
     )
 
 
 def _require_encoder(found: _Architecture, settings: NetworkSettings, source: str) -> None:
-    """ModelError that says which preset fits, or which normalisation, where the settings' encoder does not."""
+    """Raise ModelError if the weights are of another encoder; it names the preset or normalisation that fits."""
     wanted = "batch" if found.batch_norm else "none"
-    fits = [name for name, preset in PRESETS.items() if preset.encoder in found.encoders]
-    fits.sort(key=lambda name: PRESETS[name].normalisation != wanted)
     if settings.encoder not in found.encoders:
+        fits = [name for name, preset in PRESETS.items() if preset.encoder in found.encoders]
+        fits.sort(key=lambda name: PRESETS[name].normalisation != wanted)
         raise ModelError(
-            f"{source}: holds {found.title}, the preset {settings.preset} has the encoder {settings.encoder}; take "
-            f"one of the presets {', '.join(fits)}"
+            f"{source}: contains {found.title}, the preset {settings.preset} has the encoder {settings.encoder}; "
+            f"take one of the presets {listed(fits, limit=20)}",
+            code="WEIGHTS_MISFIT",
+            field="network.preset",
         )
     if settings.normalisation == wanted:
         return
@@ -197,12 +212,15 @@ def _require_encoder(found: _Architecture, settings: NetworkSettings, source: st
     if settings.normalisation == "batch":
         advice = f"give a file of VGG-16 with batch normalisation, or {advice}"
     raise ModelError(
-        f'{source}: holds {found.title}, the network has network.normalisation = "{settings.normalisation}"; {advice}'
+        f'{source}: contains {found.title}, the network has network.normalisation = "{settings.normalisation}"; '
+        f"{advice}",
+        code="WEIGHTS_MISFIT",
+        field="network.normalisation",
     )
 
 
 def _positions(*, batch_norm: bool) -> Iterator[int]:
-    """Where the convolutions stand among VGG-16's `features`: each has a ReLU, perhaps a normalisation, after it."""
+    """The indices of the convolutions in VGG-16's `features`; a ReLU, perhaps a normalisation, follows each."""
     position = 0
     for count in VGG16_CONVOLUTIONS:
         for _ in range(count):
@@ -228,7 +246,7 @@ def _vgg16_keys(encoder: Encoder, found: _Architecture) -> Iterator[tuple[str, s
 
 
 def _bias_before(key: str) -> str:
-    """The key of the bias of the convolution that stands before a batch normalisation."""
+    """The key of the bias of the convolution before a batch normalisation."""
     return f"features.{int(key.split('.')[1]) - 1}.bias"
 
 
@@ -246,20 +264,19 @@ def _resnet_keys(names: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 def _require_keys(state: Mapping[str, torch.Tensor], needed: Mapping[str, object], source: str) -> None:
     missing = [key for key in needed if key not in state]
-    if missing:
-        advice = "give the whole state dict"
-        if all(key.startswith("classifier.") for key in missing):
-            advice += ", or set network.classifier_channels = 0 to do without fc6 and fc7"
-        raise ModelError(f"{source}: {_counted(missing)} missing, first {missing[0]}; {advice}")
     odd = [key for key in state if key not in needed and not _UNUSED.fullmatch(key)]
-    if odd:
+    wrong, what, advice = missing, "missing", "give the whole state dict"
+    if not missing:
+        wrong, what, advice = odd, "not known", "give a state dict in torchvision's layout"
+    elif all(key.startswith("classifier.") for key in missing):
+        advice += ", or set network.classifier_channels = 0 to do without fc6 and fc7"
+    if wrong:
+        verb = "is" if len(wrong) == 1 else "are"
         raise ModelError(
-            f"{source}: {_counted(odd)} not known, first {odd[0]}; give a state dict in torchvision's layout"
+            f"{source}: {counted(len(wrong), 'key')} {verb} {what}, first {wrong[0]}; {advice}",
+            code="WEIGHTS_KEYS",
+            field=wrong[0],
         )
-
-
-def _counted(keys: list[str]) -> str:
-    return f"{len(keys)} key{' is' if len(keys) == 1 else 's are'}"
 
 
 def _shape_in_file(shape: tuple[int, ...], key: str) -> tuple[int, ...]:
@@ -274,11 +291,21 @@ def _checked(tensor: torch.Tensor, key: str, shape: tuple[int, ...], source: str
     if tuple(tensor.shape) != shape:
         raise ModelError(
             f"{source}: {key} has the shape {tuple(tensor.shape)}, the encoder takes {shape}; leave "
-            "network.width, widths and classifier_channels as the preset has them"
+            "network.width, widths and classifier_channels as the preset has them",
+            code="WEIGHTS_MISFIT",
+            field=key,
         )
     if not tensor.is_floating_point():
-        raise ModelError(f"{source}: {key} is of {tensor.dtype}, weights are floating point; save them as these")
+        raise ModelError(
+            f"{source}: {key} has the type {tensor.dtype}, expected floating point; save the weights as these",
+            code="WEIGHTS_TYPE",
+            field=key,
+        )
     tensor = tensor.detach().float()
     if not torch.isfinite(tensor).all():
-        raise ModelError(f"{source}: {key} holds NaN or infinite weights; get the file again")
+        raise ModelError(
+            f"{source}: {key} contains NaN or infinite weights; get the file again",
+            code="WEIGHTS_NOT_FINITE",
+            field=key,
+        )
     return tensor

@@ -15,8 +15,8 @@ from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap, read_mask
-from medfcn.networks.fcn import head_of
-from medfcn.networks.presets import coarsest_stride
+from medfcn.networks.design import head_of
+from medfcn.networks.fcn import coarsest_stride
 from medfcn.progress import Progress
 from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case

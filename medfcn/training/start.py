@@ -13,8 +13,9 @@ from medfcn.files import sha256_of
 from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
 from medfcn.labels import LabelMap
-from medfcn.networks.carry import Carry, choose_carried, label_layers, require_same_parts
-from medfcn.networks.fcn import FCN, build_network, head_of
+from medfcn.networks.carry import Carry, choose_carried, require_same_parts
+from medfcn.networks.design import Design
+from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import encoder_weights, start_encoder
 from medfcn.progress import Progress
@@ -76,8 +77,8 @@ class Start:
         """
         if self.run is not None:
             with torch.device("meta"):
-                network = _build(settings, plan, labels)
-            self._carry(self.run, network, settings, plan, labels)
+                network = build_network(Design.planned(settings.network, plan, labels))
+            self._carry(self.run, network, labels)
 
     def network(self, settings: Settings, plan: Plan, labels: LabelMap, *, progress: Progress) -> FCN:
         """The network as its training starts.
@@ -91,9 +92,9 @@ class Start:
         Raises:
             ModelError: The weights do not fit.
         """
-        network = _build(settings, plan, labels)
+        network = build_network(Design.planned(settings.network, plan, labels))
         if self.run is not None:
-            carry = self._carry(self.run, network, settings, plan, labels)
+            carry = self._carry(self.run, network, labels)
             carry.start(network, self.run.network)
             progress.say(_said(self.name, carry, self.run.card.labels, labels))
         if self.encoder is not None:
@@ -102,12 +103,9 @@ class Start:
             progress.say(f"the encoder starts from {self.name}, the other layers at random")
         return network
 
-    def _carry(self, run: Model, network: FCN, settings: Settings, plan: Plan, labels: LabelMap) -> Carry:
-        count = len(labels.entries)
-        head = head_of(settings.network, count, overlapping=labels.overlapping)
-        same_labels = labels.names == run.card.labels.names and head == run.head
-        layers = label_layers(settings.network, widths=plan.widths, channels_in=plan.channels_in, label_count=count)
-        return choose_carried(network, run.network, label_layers=layers, same_labels=same_labels, source=self.name)
+    def _carry(self, run: Model, network: FCN, labels: LabelMap) -> Carry:
+        same_labels = labels.names == run.card.labels.names
+        return choose_carried(network, run.network, same_labels=same_labels, source=self.name)
 
 
 def find_start(init: Path | str | None, encoder: Path | str | None, *, output: Path | str | None = None) -> Start:
@@ -150,16 +148,6 @@ def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str 
     if with_preset(dataclasses.replace(given, stem_stride=None)).encoder == "strided":  # the plan of the run chose it
         kept["stem_stride"] = run.stem_stride
     return dataclasses.replace(given, **(kept | chosen))
-
-
-def _build(settings: Settings, plan: Plan, labels: LabelMap) -> FCN:
-    return build_network(
-        settings.network,
-        widths=plan.widths,
-        channels_in=plan.channels_in,
-        label_count=len(labels.entries),
-        overlapping=labels.overlapping,
-    )
 
 
 def _said(name: str, carry: Carry, before: LabelMap, labels: LabelMap) -> str:

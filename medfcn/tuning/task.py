@@ -8,6 +8,7 @@ import torch
 
 from medfcn.config import override, read_settings, read_tables, to_tables
 from medfcn.labels import LabelMap
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -57,13 +58,7 @@ def task_of(
     """
     settings = as_planned(Start().settle(base, preset=None), plan)
     with torch.device("meta"):
-        network = build_network(
-            settings.network,
-            widths=plan.widths,
-            channels_in=plan.channels_in,
-            label_count=len(labels.entries),
-            overlapping=labels.overlapping,
-        )
+        network = build_network(Design.planned(settings.network, plan, labels))
     rate = largest_rate(network, settings.network, settings.training)
     centred = centre_space(space, rate=rate, usual=USUAL_RATE)
     settings = override(settings, "slices", context=plan.context)

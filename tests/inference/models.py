@@ -12,6 +12,7 @@ from medfcn.config import override
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.settings import Settings
 from medfcn.slices.plan import Intensity, Plan
@@ -51,11 +52,13 @@ def tiny_model(
     random = torch.random.get_rng_state()
     torch.manual_seed(seed)
     network = build_network(
-        chosen.network,
-        widths=how.widths,
-        channels_in=how.channels_in,
-        label_count=len(names.entries),
-        overlapping=names.overlapping,
+        Design.of(
+            chosen.network,
+            widths=how.widths,
+            channels_in=how.channels_in,
+            label_count=len(names.entries),
+            overlapping=names.overlapping,
+        )
     ).eval()
     torch.random.set_rng_state(random)
     network.head.weight.data.mul_(20)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.settings import NetworkSettings
@@ -39,7 +40,7 @@ def build(
     before = torch.random.get_rng_state()
     torch.manual_seed(seed)
     network = build_network(
-        chosen, widths=chosen.widths or AUTO_WIDTHS, channels_in=channels, label_count=labels
+        Design.of(chosen, widths=chosen.widths or AUTO_WIDTHS, channels_in=channels, label_count=labels)
     ).train()
     torch.random.set_rng_state(before)
     return network

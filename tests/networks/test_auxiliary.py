@@ -211,14 +211,6 @@ def test_half_precision_heads_are_worked_on_in_single(autocast: bool) -> None:
     assert torch.equal(torch.stack(found), torch.stack(expected))
 
 
-def test_to_promise_that_nothing_is_ignored_changes_nothing() -> None:
-    targets = _slices(7, (12, 13), 2)
-    heads = _heads(targets, 2)
-    options = {"presence_weight": 0.5, "distance_weight": 0.5, "label_count": 2}
-    careful, promised = AuxiliaryLoss(**options), AuxiliaryLoss(**options, may_ignore=False)
-    assert torch.equal(careful(*heads, targets), promised(*heads, targets))
-
-
 def test_labels_that_overlap_are_the_loss_of_each() -> None:
     targets = _slices(8, (14, 15), 3)
     presence, distances = _heads(targets, 2)

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from medfcn.errors import ModelError
 from medfcn.networks.carry import Carry, choose_carried, label_layers, require_same_parts
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import with_preset
 from medfcn.settings import NetworkSettings
@@ -17,7 +18,9 @@ SMALL = {"width": 1 / 32}
 def built(*, labels: int = 1, widths: tuple[int, ...] = (4, 6, 8), channels: int = 1, **parts: object) -> FCN:
     settings = with_preset(NetworkSettings(**parts))  # type: ignore[arg-type]
     torch.manual_seed(0)
-    return build_network(settings, widths=settings.widths or widths, channels_in=channels, label_count=labels).eval()
+    return build_network(
+        Design.of(settings, widths=settings.widths or widths, channels_in=channels, label_count=labels)
+    ).eval()
 
 
 def lived_in(network: FCN, *, seed: int = 0, upsampling: bool = True) -> FCN:
@@ -32,10 +35,8 @@ def lived_in(network: FCN, *, seed: int = 0, upsampling: bool = True) -> FCN:
     return network
 
 
-def carried(trained: FCN, network: FCN, *, labels: int = 1, same_labels: bool = True, **parts: object) -> Carry:
-    settings = with_preset(NetworkSettings(**parts))  # type: ignore[arg-type]
-    layers = label_layers(settings, widths=settings.widths or (4, 6, 8), channels_in=1, label_count=labels)
-    carry = choose_carried(network, trained, label_layers=layers, same_labels=same_labels, source="runs/old")
+def carried(trained: FCN, network: FCN, *, same_labels: bool = True) -> Carry:
+    carry = choose_carried(network, trained, same_labels=same_labels, source="runs/old")
     carry.start(network, trained)
     return carry
 
@@ -60,7 +61,7 @@ def test_a_stage_starts_as_the_coarser_network_up_to_the_interpolations(
 ) -> None:
     coarse = lived_in(built(preset=before, labels=labels, **SMALL))
     fine = built(preset=after, labels=labels, **SMALL)
-    carry = carried(coarse, fine, labels=labels, preset=after, **SMALL)
+    carry = carried(coarse, fine)
     fused = coarse.maps(slices()).fused[-1]
     assert fused.std() > 0.01
     # The coarser network's last scores, doubled by interpolation and brought to full size by interpolation.
@@ -81,7 +82,7 @@ def test_two_interpolations_are_nearly_one() -> None:
     stages = [lived_in(built(preset="fcn32s", **SMALL), upsampling=False)]
     for preset in ("fcn16s", "fcn8s"):
         stages.append(built(preset=preset, **SMALL))
-        carried(stages[-2], stages[-1], preset=preset, **SMALL)
+        carried(stages[-2], stages[-1])
     first, second, third = (inside(stage(slices()), 64) for stage in stages)
     assert 0 < (second - first).std() < 0.2 * first.std()
     assert 0 < (third - second).std() < 0.06 * second.std()
@@ -91,7 +92,7 @@ def test_two_interpolations_are_nearly_one() -> None:
 def test_trained_upsampling_inside_is_kept() -> None:
     coarse = lived_in(built(preset="fcn16s", **SMALL))
     fine = built(preset="fcn8s", **SMALL)
-    carried(coarse, fine, preset="fcn8s", **SMALL)
+    carried(coarse, fine)
     assert torch.equal(fine.fusions[0].upsample.learned.weight, coarse.fusions[0].upsample.learned.weight)
     assert torch.equal(fine.maps(slices()).fused[1], coarse.maps(slices()).fused[1])
 
@@ -104,7 +105,7 @@ def test_the_same_network_and_labels_give_the_same_logits(preset: str) -> None:
     parts = {"preset": preset, "width": 1 / 16}
     trained = lived_in(built(labels=2, **parts))
     network = built(labels=2, **parts)
-    carry = carried(trained, network, labels=2, **parts)
+    carry = carried(trained, network)
     assert len(carry.taken) == len(trained.state_dict())
     assert torch.equal(network(slices(70, 50)), trained(slices(70, 50)))
     next(iter(network.parameters())).zero_()  # a copy: the trained network does not change
@@ -118,7 +119,7 @@ def test_with_other_labels_only_their_layers_start_anew(preset: str, count: int)
     parts = {"preset": preset, "width": 1 / 16}
     trained, network = lived_in(built(labels=2, **parts)), built(labels=count, **parts)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    carry = carried(trained, network, labels=count, same_labels=False, **parts)
+    carry = carried(trained, network, same_labels=False)
     assert carry.relabelled
     assert not carry.zeroed
     assert not carry.fresh
@@ -131,11 +132,8 @@ def test_with_other_labels_only_their_layers_start_anew(preset: str, count: int)
 
 def test_the_layers_of_the_labels_are_the_head_or_the_scores() -> None:
     def of(**parts: object) -> set[str]:
-        settings = with_preset(NetworkSettings(**parts))  # type: ignore[arg-type]
-        return {
-            name.split(".weight")[0].split(".bias")[0]
-            for name in label_layers(settings, widths=settings.widths or (4, 6, 8), channels_in=1, label_count=2)
-        }
+        names = label_layers(built(labels=2, **parts, **SMALL).design)
+        return {name.split(".weight")[0].split(".bias")[0] for name in names}
 
     assert of() == {"head"}
     assert of(score_channels=3) == {"head"}  # as many as the logits, and not theirs
@@ -172,7 +170,7 @@ def test_a_new_skip_of_features_starts_at_zero_and_its_refinement_at_random() ->
 def test_what_does_not_fit_is_told_with_its_first_tensor(changed: dict[str, object], first: str) -> None:
     trained, network = built(), built(**changed)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=first) as caught:
-        choose_carried(network, trained, label_layers=(), same_labels=True, source="runs/old")
+        choose_carried(network, trained, same_labels=True, source="runs/old")
     assert str(caught.value).startswith("runs/old: its weights do not fit this network, first at ")
     assert str(caught.value).isprintable()
 
@@ -213,14 +211,12 @@ def test_a_skip_is_never_taken_away() -> None:
 def test_a_tensor_that_would_be_left_behind_is_told() -> None:
     trained, network = (built(preset=preset, upsampling="bilinear", **SMALL) for preset in ("fcn8s", "fcn16s"))
     with pytest.raises(ModelError, match=r"first at scores\.2\.weight: \(1, 8, 1, 1\) there, nothing here"):
-        choose_carried(network, trained, label_layers=(), same_labels=True, source="runs/old")
+        choose_carried(network, trained, same_labels=True, source="runs/old")
 
 
 def test_a_network_that_has_no_memory_yet_can_be_asked() -> None:
     with torch.device("meta"):
         network = built(preset="fcn8s")
-    carry = choose_carried(
-        network, built(preset="fcn16s", width=1.0), label_layers=(), same_labels=True, source="runs/old"
-    )
+    carry = choose_carried(network, built(preset="fcn16s", width=1.0), same_labels=True, source="runs/old")
     assert carry.zeroed
     assert all(isinstance(part, nn.Module) for part in network.modules())

@@ -10,7 +10,7 @@ from matplotlib.patches import Circle, Rectangle
 
 from medfcn.errors import OutputExistsError, SettingsError
 from medfcn.networks.describe.drawing import draw_network, network_figure
-from medfcn.networks.describe.summary import NetworkSummary, summarise
+from medfcn.networks.describe.stages import NetworkSummary, summarise_network
 from medfcn.networks.presets import PRESETS
 from medfcn.settings import NetworkSettings
 
@@ -51,7 +51,7 @@ def require_readable(summary: NetworkSummary) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(("size", "label_count"), [((256, 256), 1), ((512, 37), 20)])
 def test_nothing_lies_over_anything_else(preset: Any, size: tuple[int, int], label_count: int) -> None:
-    require_readable(summarise(NetworkSettings(preset=preset), size=size, label_count=label_count))
+    require_readable(summarise_network(NetworkSettings(preset=preset), size=size, label_count=label_count))
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_nothing_lies_over_anything_else(preset: Any, size: tuple[int, int], lab
 def test_unusual_networks_and_slices_stay_readable(
     settings: NetworkSettings, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medfcn.networks.describe.summary.receptive_field", lambda *_: 9999)
-    require_readable(summarise(settings, size=size, channels_in=21, label_count=104))
+    monkeypatch.setattr("medfcn.networks.describe.stages.receptive_field", lambda *_: 9999)
+    require_readable(summarise_network(settings, size=size, channels_in=21, label_count=104))
 
 
 @pytest.mark.parametrize("preset", ["auto", "fcn8s", "vgg_concat", "plain", "score_decoder"])
 def test_every_map_and_every_join_is_drawn(preset: Any) -> None:
-    summary = summarise(NetworkSettings(preset=preset), size=(128, 96))
+    summary = summarise_network(NetworkSettings(preset=preset), size=(128, 96))
     axes = network_figure(summary).axes[0]
     texts = [text.get_text() for text in axes.texts]
     maps = [stage for stage in summary.stages if stage.part == "encoder"] + list(summary.part("fusion"))
@@ -96,7 +96,7 @@ def test_every_map_and_every_join_is_drawn(preset: Any) -> None:
 
 
 def test_boxes_grow_with_rows_and_channels() -> None:
-    axes = network_figure(summarise(NetworkSettings(preset="fcn8s"))).axes[0]
+    axes = network_figure(summarise_network(NetworkSettings(preset="fcn8s"))).axes[0]
     blue = [patch for patch in axes.patches if isinstance(patch, Rectangle) and patch.get_zorder() == 2][1:7]
     heights, widths = [box.get_height() for box in blue], [box.get_width() for box in blue]
     assert heights == sorted(heights, reverse=True)
@@ -110,21 +110,21 @@ def test_boxes_grow_with_rows_and_channels() -> None:
 def test_the_ending_says_the_format_and_the_same_network_gives_the_same_bytes(
     ending: str, start: bytes, tmp_path: Path
 ) -> None:
-    summary = summarise(NetworkSettings(preset="plain"), size=(64, 64))
+    summary = summarise_network(NetworkSettings(preset="plain"), size=(64, 64))
     first, second = (draw_network(summary, tmp_path / f"{name}.{ending}").read_bytes() for name in "ab")
     assert first.startswith(start)
     assert first == second
 
 
 def test_another_ending_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    summary = summarise(NetworkSettings(preset="plain"), size=(64, 64))
+    summary = summarise_network(NetworkSettings(preset="plain"), size=(64, 64))
     with pytest.raises(SettingsError, match=r"does not end in \.png, \.svg or \.pdf"):
         draw_network(summary, tmp_path / "plain.jpeg")
     assert not list(tmp_path.iterdir())
 
 
 def test_an_existing_picture_is_kept_unless_overwriting_is_asked_for(tmp_path: Path) -> None:
-    summary = summarise(NetworkSettings(preset="plain"), size=(64, 64))
+    summary = summarise_network(NetworkSettings(preset="plain"), size=(64, 64))
     path = tmp_path / "plain.png"
     path.write_text("precious")
     with pytest.raises(OutputExistsError, match="already exists"):
@@ -136,5 +136,5 @@ def test_an_existing_picture_is_kept_unless_overwriting_is_asked_for(tmp_path: P
 
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
     before = dict.copy(matplotlib.rcParams)  # as it stands, without matplotlib choosing a backend for the asking
-    draw_network(summarise(NetworkSettings(preset="plain"), size=(64, 64)), tmp_path / "plain.svg")
+    draw_network(summarise_network(NetworkSettings(preset="plain"), size=(64, 64)), tmp_path / "plain.svg")
     assert dict.copy(matplotlib.rcParams) == before

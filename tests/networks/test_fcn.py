@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import EXPECTED_FOREGROUND, FCN, build_network, channels_last
-from medfcn.networks.losses import SegmentationLoss
+from medfcn.networks.losses import LossOptions, SegmentationLoss
 from medfcn.networks.presets import PRESETS
 from medfcn.networks.upsampling import Upsample, Upsampling, bilinear_kernel
 from medfcn.settings import NetworkSettings
@@ -23,7 +24,7 @@ def _network(
 ) -> FCN:
     torch.manual_seed(0)
     chosen = NetworkSettings(score_channels=5, upsampling=upsampling)
-    return build_network(chosen, widths=widths, channels_in=channels, label_count=labels)
+    return build_network(Design.of(chosen, widths=widths, channels_in=channels, label_count=labels))
 
 
 def _outspoken(network: FCN) -> FCN:
@@ -54,7 +55,7 @@ def test_every_parameter_gets_a_gradient(upsampling: Upsampling, labels: int) ->
     network = _network(channels=3, labels=labels, upsampling=upsampling)
     slices = torch.randn(4, 3, 21, 26, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(4 * 21 * 26).reshape(4, 21, 26) % (labels + 1)
-    SegmentationLoss(head="sigmoid" if labels == 1 else "softmax")(network(slices), targets).backward()
+    SegmentationLoss(LossOptions(), head="sigmoid" if labels == 1 else "softmax")(network(slices), targets).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
@@ -129,7 +130,7 @@ def test_channels_last_gives_the_same_logits() -> None:
 
 def test_dropout_is_for_training_only() -> None:
     chosen = NetworkSettings(score_channels=5, dropout=0.5)
-    network = build_network(chosen, widths=(4, 8), channels_in=1, label_count=1)
+    network = build_network(Design.of(chosen, widths=(4, 8), channels_in=1, label_count=1))
     slices = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     network.eval()
     assert torch.equal(network(slices), network(slices))
@@ -143,7 +144,7 @@ def test_the_network_overfits_two_slices() -> None:
         [((rows - 15) ** 2 + (columns - 20) ** 2 < 80).long(), ((rows - 25) ** 2 + (columns - 12) ** 2 < 50).long()]
     )
     slices = targets[:, None] + 0.7 * torch.randn(2, 1, 40, 44, generator=torch.Generator().manual_seed(0))
-    network, loss = _network(widths=(8, 16, 16)), SegmentationLoss(head="sigmoid")
+    network, loss = _network(widths=(8, 16, 16)), SegmentationLoss(LossOptions(), head="sigmoid")
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.02)
     for _ in range(60):
         optimiser.zero_grad()
@@ -157,7 +158,9 @@ def test_the_network_overfits_two_slices() -> None:
 
 def test_a_slope_lets_negatives_through() -> None:
     leaky, plain = (
-        build_network(NetworkSettings(negative_slope=slope), widths=(4, 6, 8), channels_in=1, label_count=2)
+        build_network(
+            Design.of(NetworkSettings(negative_slope=slope), widths=(4, 6, 8), channels_in=1, label_count=2)
+        )
         for slope in (0.1, None)
     )
     kinds = [{type(part) for part in network.modules()} & {nn.ReLU, nn.LeakyReLU} for network in (leaky, plain)]
@@ -179,11 +182,13 @@ def test_a_slope_lets_negatives_through() -> None:
 def test_the_first_logits_expect_little_foreground(preset: str, labels: int, *, overlapping: bool) -> None:
     torch.manual_seed(0)
     network = build_network(
-        NetworkSettings(preset=preset, width=1 / 8),  # type: ignore[arg-type]
-        widths=PRESETS[preset].widths or (8, 16, 32),
-        channels_in=1,
-        label_count=labels,
-        overlapping=overlapping,
+        Design.of(
+            NetworkSettings(preset=preset, width=1 / 8),  # type: ignore[arg-type]
+            widths=PRESETS[preset].widths or (8, 16, 32),
+            channels_in=1,
+            label_count=labels,
+            overlapping=overlapping,
+        )
     )
     for last in network.scores if network.scores_are_logits else [network.head]:
         assert isinstance(last, nn.Conv2d)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medfcn.networks.design import Design
 from medfcn.networks.fusion import SkipFusion
-from medfcn.networks.presets import with_preset
 from medfcn.settings import NetworkSettings, Upsampling
 from tests.networks.designs import noise
 
@@ -15,8 +15,8 @@ def fusion(
     channels_in: int, channels_out: int, skip: int | None, *, activated: bool = False, **parts: object
 ) -> SkipFusion:
     torch.manual_seed(0)
-    chosen = with_preset(NetworkSettings(refinements=0, **parts))  # type: ignore[arg-type]
-    return SkipFusion(channels_in, channels_out, skip_channels=skip, activated=activated, settings=chosen)
+    chosen = NetworkSettings(refinements=0, decoder_widths=(4,) if activated else (), **parts)  # type: ignore[arg-type]
+    return SkipFusion(channels_in, channels_out, skip_channels=skip, design=Design.of(chosen, widths=(4, 4)))
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["add", "concat"]))
@@ -55,8 +55,8 @@ def test_without_a_finer_map_the_coarse_one_is_only_raised() -> None:
 @pytest.mark.parametrize("how", ["add", "concat"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_refining_brings_the_fused_map_to_the_channels_of_the_step(how: str, count: int) -> None:
-    chosen = with_preset(NetworkSettings(fusion=how, refinements=count, decoder_dropout=0.5))  # type: ignore[arg-type]
-    part = SkipFusion(4, 5, skip_channels=5, activated=False, settings=chosen)
+    chosen = NetworkSettings(fusion=how, refinements=count, decoder_dropout=0.5)  # type: ignore[arg-type]
+    part = SkipFusion(4, 5, skip_channels=5, design=Design.of(chosen, widths=(4, 4)))
     assert part.channels == 5
     assert part(noise(1, 4, 4, 4), noise(1, 5, 8, 8), (8, 8)).shape == (1, 5, 8, 8)
     kinds = [type(module).__name__ for module in part.refine]

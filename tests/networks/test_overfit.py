@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter, label
 from torch import nn
 from torch.nn import functional
 
-from medfcn.networks.losses import SegmentationLoss
+from medfcn.networks.losses import LossOptions, SegmentationLoss
 from medfcn.training.schedule import learning_rate
 from tests.networks.designs import ALL, STRIDES, build
 
@@ -55,7 +55,7 @@ def best_dice(stride: int) -> float:
     """
     _, targets = two_slices()
     coarse = torch.zeros(2, 1, EDGE // stride, EDGE // stride, requires_grad=True)
-    optimiser, loss = torch.optim.Adam([coarse], lr=0.3), SegmentationLoss("dice", head="sigmoid")
+    optimiser, loss = torch.optim.Adam([coarse], lr=0.3), SegmentationLoss(LossOptions("dice"), head="sigmoid")
     best, steps = 0.0, 300
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 0.3 * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -88,7 +88,7 @@ def overfit(preset: str, recipe: Recipe) -> float:
     """The Dice in evaluation mode, as a user gets it, after training on the two slices."""
     slices, targets = two_slices()
     network = build(preset, width=recipe.width, **dict(recipe.parts))
-    loss = SegmentationLoss("ce_dice", head="sigmoid")
+    loss = SegmentationLoss(LossOptions("ce_dice"), head="sigmoid")
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=0.02)
     torch.manual_seed(0)  # of the dropout
     for step in range(recipe.steps):

@@ -15,9 +15,10 @@ from medfcn.errors import SettingsError
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
+from medfcn.networks.design import Design
 from medfcn.networks.encoders import FlatLevel
-from medfcn.networks.fcn import FCN, build_network
-from medfcn.networks.presets import PRESETS, coarsest_stride, with_preset
+from medfcn.networks.fcn import FCN, build_network, coarsest_stride
+from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.settings import NetworkSettings, Settings
 from tests.inference.models import tiny_plan
 from tests.networks.designs import ALL, AUTO_WIDTHS, STRIDES, build, lived_in, noise
@@ -390,7 +391,9 @@ def test_a_network_comes_back_from_its_run_folder(preset: str, labels: str, tmp_
     chosen, names = with_preset(NetworkSettings(preset=preset, width=1 / 32)), LabelMap.parse(labels)  # type: ignore[arg-type]
     plan = tiny_plan(widths=chosen.widths or AUTO_WIDTHS)
     torch.manual_seed(1)
-    network = lived_in(build_network(chosen, widths=plan.widths, channels_in=1, label_count=len(names.entries)))
+    network = lived_in(
+        build_network(Design.of(chosen, widths=plan.widths, channels_in=1, label_count=len(names.entries)))
+    )
     card = Card(
         labels=names,
         channels=("t1",),
@@ -516,7 +519,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "five widths for a ResNet": (lambda: build("resnet18_8s", widths=(8,) * 5), r"encoder resnet18 takes 4"),
     "the plan's widths for VGG-16": (
-        lambda: build_network(PRESETS["fcn8s"], widths=(4, 6), channels_in=1, label_count=1),
+        lambda: build_network(Design.of(PRESETS["fcn8s"], widths=(4, 6), channels_in=1, label_count=1)),
         r"network.widths: \(4, 6\) has 2 numbers, the encoder vgg16 takes 5",
     ),
     "a ResNet has no map at stride 1": (
@@ -530,7 +533,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a stride that is no power of two": (lambda: build("fcn8s", finest_stride=3), r"network.finest_stride: 3 is not"),
     "one decoder width for two steps": (
         lambda: build("vgg_concat", decoder_widths=(64,)),
-        r"network.decoder_widths: \(64,\) has 1 numbers, from stride 16 to 4 there are 2 steps",
+        r"network.decoder_widths: has 1 number, and from stride 16 to 4 there are 2 steps",
     ),
     "addition of maps as they are": (
         lambda: build("vgg_concat", fusion="add"),
@@ -538,7 +541,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "addition of other channels": (
         lambda: build("fcn8s", width=1.0, decoder_widths=(8, 8), widths=(4,) * 5, classifier_channels=4),
-        r"network.decoder_widths: \(8, 8\) make maps of \[8, 8\] channels, to which score maps of 1 cannot be added",
+        r"network.decoder_widths: maps of 8, 8 channels cannot be added to score maps of 1",
     ),
 }
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from medfcn.errors import ModelError
-from medfcn.networks.encoders import Encoder
-from medfcn.networks.fcn import build_encoder, build_network
+from medfcn.networks.design import Design
+from medfcn.networks.encoders import Encoder, build_encoder
+from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import convolutional_kernel, encoder_weights, start_encoder
 from medfcn.settings import NetworkSettings
@@ -36,7 +37,7 @@ def images(height: int, width: int, *, channels: int = 3, count: int = 1) -> tor
 def started(state: State, *, image_channels: int = 3, context: int = 1, **parts: object) -> Encoder:
     """The encoder of some settings with a state dict's weights."""
     settings = with_preset(NetworkSettings(**parts))  # type: ignore[arg-type]
-    encoder = build_encoder(settings, widths=settings.widths or (), channels_in=image_channels * context)
+    encoder = build_encoder(Design.of(settings, channels_in=image_channels * context))
     weights = encoder_weights(state, settings, source="weights.pth")
     start_encoder(encoder, weights, image_channels=image_channels, context=context)
     return encoder.eval()
@@ -179,7 +180,7 @@ def test_a_resnets_last_map_is_the_classifiers(depth: int) -> None:
 @torch.inference_mode()
 def test_the_whole_network_starts_from_the_encoder_and_trains(vgg16_bn: Vgg16) -> None:
     settings = with_preset(NetworkSettings(preset="vgg_concat", width=0.125))
-    network = build_network(settings, widths=settings.widths or (), channels_in=1, label_count=2)
+    network = build_network(Design.of(settings, label_count=2))
     weights = encoder_weights(vgg16_bn.state_dict(), settings, source="weights.pth")
     start_encoder(network.encoder, weights, image_channels=1, context=1)
     assert network.eval()(images(50, 70, channels=1)).shape == (1, 3, 50, 70)
@@ -250,32 +251,32 @@ def test_weights_that_are_not_finite_are_refused(vgg16: Vgg16, key: str, value: 
     broken = vgg16.state_dict()
     broken[key] = broken[key].clone()
     broken[key].view(-1)[-1] = value
-    refused(broken, f"{key} holds NaN or infinite weights", preset="fcn8s", **EIGHTH)
+    refused(broken, f"{key} contains NaN or infinite weights", preset="fcn8s", **EIGHTH)
 
 
 def test_whole_numbers_are_no_weights(vgg16: Vgg16) -> None:
     state = vgg16.state_dict() | {"features.2.bias": torch.zeros(8, dtype=torch.int64)}
-    refused(state, "features.2.bias is of torch.int64", preset="fcn8s", **EIGHTH)
+    refused(state, "features.2.bias has the type torch.int64", preset="fcn8s", **EIGHTH)
 
 
 def test_another_encoder_is_told_with_the_presets_that_fit(vgg16: Vgg16, vgg16_bn: Vgg16) -> None:
     text = refused(vgg16.state_dict(), "the preset auto has the encoder strided")
     assert "take one of the presets fcn32s, fcn16s, fcn8s" in text
-    text = refused(vgg16_bn.state_dict(), "holds VGG-16 with batch norm", preset="resnet18_8s")
+    text = refused(vgg16_bn.state_dict(), "contains VGG-16 with batch norm", preset="resnet18_8s")
     assert "take one of the presets vgg_concat, score_decoder" in text
     resnet = filled(ResNet(34, divisor=8)).state_dict()
-    assert refused(resnet, "holds ResNet-34", preset="resnet18_8s").endswith("presets resnet34_8s")
+    assert refused(resnet, "contains ResNet-34", preset="resnet18_8s").endswith("presets resnet34_8s")
 
 
 def test_normalisation_must_be_that_of_the_file(vgg16: Vgg16, vgg16_bn: Vgg16) -> None:
-    text = refused(vgg16.state_dict(), "holds VGG-16 without batch normalisation", preset="vgg_concat", **EIGHTH)
+    text = refused(vgg16.state_dict(), "contains VGG-16 without batch normalisation", preset="vgg_concat", **EIGHTH)
     assert "give a file of VGG-16 with batch normalisation" in text
-    text = refused(vgg16_bn.state_dict(), "holds VGG-16 with batch normalisation", preset="fcn8s", **EIGHTH)
+    text = refused(vgg16_bn.state_dict(), "contains VGG-16 with batch normalisation", preset="fcn8s", **EIGHTH)
     assert text.endswith('set network.normalisation = "batch"')
     text = refused(vgg16.state_dict(), '"group"', preset="vgg_concat", normalisation="group", **EIGHTH)
     assert text.endswith('; set network.normalisation = "none"')
     resnet = filled(ResNet(18, divisor=8)).state_dict()
-    text = refused(resnet, "holds ResNet-18", preset="resnet18_8s", normalisation="instance", **EIGHTH)
+    text = refused(resnet, "contains ResNet-18", preset="resnet18_8s", normalisation="instance", **EIGHTH)
     assert text.endswith('set network.normalisation = "batch"')
 
 

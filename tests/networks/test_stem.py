@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from medfcn.errors import SettingsError
-from medfcn.networks.fcn import FCN, build_network
-from medfcn.networks.presets import coarsest_stride, with_preset
+from medfcn.networks.design import Design
+from medfcn.networks.fcn import FCN, build_network, coarsest_stride
+from medfcn.networks.presets import with_preset
 from medfcn.settings import NetworkSettings
 
 
 def _network(stem: int) -> FCN:
     torch.manual_seed(0)
     settings = NetworkSettings(stem_stride=stem, score_channels=5)  # type: ignore[arg-type]
-    return build_network(settings, widths=(4, 6, 8), channels_in=1, label_count=1)
+    return build_network(Design.of(settings, widths=(4, 6, 8), channels_in=1, label_count=1))
 
 
 @pytest.mark.parametrize(("stem", "strides"), [(1, (4, 2, 1)), (2, (8, 4, 2)), (4, (16, 8, 4))])

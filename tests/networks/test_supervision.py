@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from medfcn.errors import SettingsError
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import Outputs, SupervisedFCN
 from medfcn.settings import Settings, TrainingSettings
@@ -121,3 +122,11 @@ def test_supervision_of_other_choices_of_parts_works_too() -> None:
         outputs = taught(noise(2, 2, 33, 29))
         assert len(outputs.logits) == 5
         assert all(logits.shape == (2, 3, 33, 29) for logits in outputs.logits)
+
+
+@pytest.mark.parametrize(("labels", "count"), [(1, 1), (1, 3), (3, 3), (3, 5)])
+def test_class_weights_that_are_too_few_or_too_many_are_refused(labels: int, count: int) -> None:
+    training = TrainingSettings(class_weights=(1.0,) * count)
+    with pytest.raises(SettingsError, match=f"has {count} numbers, .* take {labels + 1}; give as many") as caught:
+        Objective.of(Settings(training=training), labels)
+    assert caught.value.field == "training.class_weights"

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from medfcn.cli import main
 from medfcn.errors import ProcessError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.presets import PRESETS, with_preset
@@ -257,7 +258,7 @@ def test_every_weight_of_every_preset_gets_a_gradient(preset: str) -> None:
     """The processes wait for the gradient of each; one that never came would be an error of torch's."""
     settings = NetworkSettings(preset=preset, width=1 / 32)
     widths = with_preset(settings).widths or (16, 32)
-    network = build_network(settings, widths=widths, channels_in=1, label_count=2)
+    network = build_network(Design.of(settings, widths=widths, channels_in=1, label_count=2))
     supervised = SupervisedFCN(network, label_count=2, deep=True, presence=True, distances=True).train()
     training = TrainingSettings(presence_weight=1.0, distance_weight=1.0, deep_supervision=True)
     objective = Objective.of(Settings(network=settings, training=training), 2)

@@ -12,6 +12,7 @@ import medfcn
 from medfcn.config import override
 from medfcn.errors import TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import Outputs, SupervisedFCN
@@ -25,7 +26,7 @@ def gradients_of(normalisation: Any, *, micro_batch: int, training: TrainingSett
     """For a small network, on a device in whose memory so many slices fit."""
     network_settings = NetworkSettings(normalisation=normalisation, head="sigmoid")
     torch.manual_seed(0)
-    network = build_network(network_settings, widths=(4, 8), channels_in=1, label_count=1)
+    network = build_network(Design.of(network_settings, widths=(4, 8), channels_in=1, label_count=1))
     supervised = SupervisedFCN(network, label_count=1, deep=True, presence=False, distances=False).train()
     objective = Objective.of(Settings(network=network_settings, training=training), 1)
     limit_memory(supervised, fits)

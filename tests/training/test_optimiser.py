@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.supervision import SupervisedFCN
@@ -13,7 +14,7 @@ from medfcn.training.optimiser import build_optimiser, largest_rate, set_trainin
 def _supervised(**parts: object) -> SupervisedFCN:
     torch.manual_seed(0)
     settings = NetworkSettings(**({"widths": (4, 6, 8), "score_channels": 5} | parts))  # type: ignore[arg-type]
-    network = build_network(settings, widths=settings.widths or (4, 6, 8), channels_in=1, label_count=1)
+    network = build_network(Design.of(settings, widths=settings.widths or (4, 6, 8), channels_in=1, label_count=1))
     return SupervisedFCN(network, label_count=1, deep=True, presence=True, distances=True)
 
 
@@ -74,6 +75,8 @@ def test_each_encoder_level_moves_less_than_the_one_after_it() -> None:
 def test_wide_networks_without_normalisation_start_slower(width: float, rate: float) -> None:
     settings = with_preset(NetworkSettings(preset="fcn8s", width=width))
     with torch.device("meta"):
-        network = build_network(settings, widths=PRESETS["fcn8s"].widths or (), channels_in=1, label_count=1)
+        network = build_network(
+            Design.of(settings, widths=PRESETS["fcn8s"].widths or (), channels_in=1, label_count=1)
+        )
     assert largest_rate(network, settings, TrainingSettings()) == pytest.approx(rate)
     assert largest_rate(network, settings, TrainingSettings(learning_rate=0.1)) == 0.1

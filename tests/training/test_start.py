@@ -240,7 +240,7 @@ def test_a_file_of_another_network_is_told_before_the_cases_are_read(
 
     monkeypatch.setattr("medfcn.training.train.survey", survey)
     with refused(
-        ModelError, r"vgg16\.pth: holds VGG-16 .*, the preset auto has the encoder strided; take one of the"
+        ModelError, r"vgg16\.pth: contains VGG-16 .*, the preset auto has the encoder strided; take one of the"
     ):
         train(balls, tmp_path / "run", encoder_weights=narrow_vgg16)
     with refused(
@@ -249,7 +249,7 @@ def test_a_file_of_another_network_is_told_before_the_cases_are_read(
         train(balls, tmp_path / "run", encoder_weights=narrow_vgg16, preset="fcn8s")
     resnet = tmp_path / "resnet.pth"
     torch.save(filled(ResNet(18, divisor=8)).state_dict(), resnet)
-    with refused(ModelError, r"resnet\.pth: holds ResNet-18, .* take one of the presets resnet18_8s"):
+    with refused(ModelError, r"resnet\.pth: contains ResNet-18, .* take one of the presets resnet18_8s"):
         train(balls, tmp_path / "run", encoder_weights=resnet, preset="fcn8s")
     assert not (tmp_path / "run").exists()
 

@@ -133,10 +133,11 @@ def test_a_training_interrupted_before_its_first_step_leaves_nothing(
 
 
 def test_averaged_weights_follow_the_network_and_lag_behind() -> None:
+    from medfcn.networks.design import Design
     from medfcn.networks.fcn import build_network
     from medfcn.settings import NetworkSettings
 
-    network = build_network(NetworkSettings(score_channels=2), widths=(2, 4), channels_in=1, label_count=1)
+    network = build_network(Design.of(NetworkSettings(score_channels=2), widths=(2, 4), channels_in=1, label_count=1))
     averaged = AveragedWeights(network, decay=0.9)
     start = averaged.network.head.weight.clone()
     with torch.no_grad():

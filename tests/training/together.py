@@ -16,6 +16,7 @@ import medfcn
 from medfcn.config import override
 from medfcn.errors import ProcessError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.labels import IGNORED
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
@@ -52,7 +53,7 @@ def gradient_of(name: str, *, ignores: bool, normalisation: str, world: World = 
     training = TrainingSettings(**LOSSES[name])
     network_settings = NetworkSettings(normalisation=normalisation)  # type: ignore[arg-type]
     torch.manual_seed(0 if world.is_first else 99)  # others start as the first does
-    network = build_network(network_settings, widths=(4, 8), channels_in=1, label_count=2).double()
+    network = build_network(Design.of(network_settings, widths=(4, 8), channels_in=1, label_count=2)).double()
     supervised = SupervisedFCN(
         network, label_count=2, deep=training.deep_supervision, presence=name == "tasks", distances=name == "tasks"
     )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from medfcn.errors import SettingsError
 from medfcn.files import atomic_write, refuse_existing_file
-from medfcn.networks.describe.summary import NetworkSummary, Stage
-from medfcn.networks.describe.table import shape_text, short_number, size_text
+from medfcn.networks.describe.listing import shape_text, short_number, size_text
+from medfcn.networks.describe.stages import NetworkSummary, Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

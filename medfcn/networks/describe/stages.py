@@ -1,11 +1,10 @@
-"""What a network is made of and what it costs: parameters, multiply-adds, strides, receptive field.
+"""The stages of a network and their cost: parameters, multiply-adds, strides, receptive field.
 
 The figures are counted in the network itself, built from its settings without memory for its weights.
 """
 
 import dataclasses
 import re
-from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from torch import nn
 
 from medfcn.errors import SettingsError
 from medfcn.networks.describe.receptive import receptive_field
+from medfcn.networks.design import Design
 from medfcn.networks.encoders import FlatLevel
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import PRESETS, with_preset
@@ -24,7 +24,7 @@ from medfcn.settings import NetworkSettings
 from medfcn.slices.plan import stem_for, widths_for
 
 Part = Literal["encoder", "score", "fusion", "head", "restore"]
-"""Where in the network a stage stands; see `FCN`."""
+"""The part of the network that a stage belongs to; see `FCN`."""
 
 _LARGEST_EDGE = 16384
 
@@ -34,16 +34,16 @@ class Stage:
     """A piece of a network, and the map that it gives.
 
     Attributes:
-        part: Where in the network it stands.
-        name: In the words of the design's paper, such as `pool3`.
+        part: The part of the network.
+        name: The name in the paper of the design, such as `pool3`.
         made_of: Its operations in order; normalisation, ReLU and dropout are not listed.
         stride: Pixels of the slice per pixel of the map.
-        channels: Of the map.
+        channels: Channels of the map.
         size: Rows and columns of the map.
         parameters: Numbers that are learned.
         multiply_adds: Multiplications, each with an addition, for one slice.
         level: For a score or a fusion with a skip, the index of the encoder's map that goes in; else None.
-        join: How a fusion meets the skip; None where there is none, and for other parts.
+        join: How a fusion meets the skip; None without a skip, and for other parts.
     """
 
     part: Part
@@ -63,14 +63,14 @@ class NetworkSummary:
     """A network for slices of one size.
 
     Attributes:
-        name: Of its preset.
-        channels_in: Of the slices.
+        name: The name of its preset.
+        channels_in: Channels of the slices.
         size: Rows and columns of the slices.
-        padded: Those after the padding that the network does inside, to whole pixels of its coarsest map.
-        channels_out: Logits a pixel.
-        stages: In the order in which they are run; a score stands before the fusion it goes into.
-        encoder_strides: Of the encoder's maps, finest first.
-        fused_strides: Of the fused maps, coarsest first; the last is what the logits come from.
+        padded: The size after the padding inside the network, to whole pixels of its coarsest map.
+        channels_out: Logits of a pixel.
+        stages: In the order in which they run; a score comes before its fusion.
+        encoder_strides: Strides of the encoder's maps, finest first.
+        fused_strides: Strides of the fused maps, coarsest first; the logits come from the last.
         receptive_field: Pixels along an edge of the square that can change one logit, however large the slice is.
     """
 
@@ -91,7 +91,7 @@ class NetworkSummary:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiplications, each with an addition, for one slice; see `summarise`."""
+        """Multiplications, each with an addition, for one slice; see `summarise_network`."""
         return sum(stage.multiply_adds for stage in self.stages)
 
     @property
@@ -116,17 +116,17 @@ class NetworkSummary:
         return {**value, **totals, "stages": stages}
 
 
-def summarise(
+def summarise_network(
     settings: NetworkSettings, *, size: tuple[int, int] = (256, 256), channels_in: int = 1, label_count: int = 1
 ) -> NetworkSummary:
-    """Count what the network of some settings is made of and what one slice costs it.
+    """Count the stages of the network of some settings, and the cost of one slice.
 
     Multiply-adds are those of convolutions, transposed convolutions and linear layers; taps that fall on padding
     count like others. Interpolation, pooling, normalisation and additions count nothing: they are few beside these.
 
     Args:
         settings: The network's parts; those left open are the preset's.
-        size: Rows and columns of a slice. The widths of the preset `auto` are those the plan gives such slices.
+        size: Rows and columns of a slice. The preset `auto` has the widths and the stem of the plan for such slices.
         channels_in: Image channels times slices seen at once.
         label_count: Foreground labels.
 
@@ -134,18 +134,18 @@ def summarise(
         SettingsError: The parts do not fit each other.
 
     Example:
-        >>> fcn8s = summarise(NetworkSettings(preset="fcn8s"), channels_in=3, label_count=20)
+        >>> fcn8s = summarise_network(NetworkSettings(preset="fcn8s"), channels_in=3, label_count=20)
         >>> fcn8s.parameters, fcn8s.fused_strides, fcn8s.receptive_field
         (134489759, (32, 16, 8), 468)
     """
     chosen = with_preset(settings)
-    if chosen.widths is None and chosen.stem_stride is None:
-        chosen = dataclasses.replace(chosen, stem_stride=stem_for(min(size)))
-    widths = chosen.widths or widths_for(min(size), chosen.stem_stride or 1)
+    if chosen.widths is None:
+        stem = stem_for(min(size)) if chosen.stem_stride is None else chosen.stem_stride
+        chosen = dataclasses.replace(chosen, stem_stride=stem, widths=widths_for(min(size), stem))
+    design = Design.of(chosen, channels_in=channels_in, label_count=label_count)
     with torch.device("meta"):
-        network = build_network(chosen, widths=widths, channels_in=channels_in, label_count=label_count).eval()
-        counted = _Counted(network, torch.empty(1, channels_in, *size))
-    stages = _stages(network, chosen, counted)
+        network = build_network(design).eval()
+        stages = _stages(network, torch.empty(1, channels_in, *size))
     first = stages[0]
     return NetworkSummary(
         name=chosen.preset,
@@ -156,24 +156,17 @@ def summarise(
         stages=stages,
         encoder_strides=network.encoder.strides,
         fused_strides=network.fused_strides,
-        receptive_field=receptive_field(chosen, widths),
+        receptive_field=receptive_field(chosen),
     )
 
 
-def summarise_presets(
-    *, size: tuple[int, int] = (256, 256), channels_in: int = 1, label_count: int = 1, width: float = 1.0
-) -> tuple[NetworkSummary, ...]:
-    """`summarise` for every preset, with `width` as the factor on its channels."""
-    return tuple(
-        summarise(
-            dataclasses.replace(preset, width=width), size=size, channels_in=channels_in, label_count=label_count
-        )
-        for preset in PRESETS.values()
-    )
+def summarise_presets(*, width: float = 1.0, **slices: Any) -> tuple[NetworkSummary, ...]:
+    """`summarise_network` for every preset, with `width` as the factor on its channels."""
+    return tuple(summarise_network(dataclasses.replace(preset, width=width), **slices) for preset in PRESETS.values())
 
 
 def slice_size(text: str) -> tuple[int, int]:
-    """Rows and columns of a slice from such a text as `256x192`; one number is both.
+    """Rows and columns of a slice from a text such as `256x192`; one number is both.
 
     Raises:
         SettingsError: It is not one or two numbers from 1 to 16384.
@@ -186,52 +179,14 @@ def slice_size(text: str) -> tuple[int, int]:
     height, width = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if min(height, width) < 1 or max(height, width) > _LARGEST_EDGE:
         raise SettingsError(
-            f"slice size {text[:40]!r} is not one or two numbers from 1 to {_LARGEST_EDGE}; write for example 256x192"
+            f"size {text[:40]!r} is not one or two numbers from 1 to {_LARGEST_EDGE}; write for example 256x192",
+            field="size",
         )
     return height, width
 
 
-class _Counted:
-    """What hooks see while a network runs on a slice that holds no numbers.
-
-    Attributes:
-        shapes: Channels, rows and columns of what each module gave, by its name in the network.
-    """
-
-    def __init__(self, network: FCN, slices: torch.Tensor) -> None:
-        self.shapes: dict[str, tuple[int, int, int]] = {}
-        self._multiply_adds: Counter[str] = Counter()
-        self._parameters = Counter({name: weights.numel() for name, weights in network.named_parameters()})
-        hooks = [module.register_forward_hook(self._hook(name)) for name, module in network.named_modules() if name]
-        with torch.inference_mode():
-            network(slices)
-        for hook in hooks:
-            hook.remove()
-
-    def _hook(self, name: str) -> Any:
-        def count(module: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
-            if not isinstance(result, torch.Tensor):  # the encoder gives a list of maps
-                return
-            self.shapes[name] = (result.shape[1], result.shape[2], result.shape[3])
-            self._multiply_adds[name] += multiply_adds_of(module, given[0], result)
-
-        return count
-
-    def parameters(self, *modules: str) -> int:
-        """Of modules and all they hold."""
-        return _total(self._parameters, modules)
-
-    def multiply_adds(self, *modules: str) -> int:
-        """Of modules and all they hold."""
-        return _total(self._multiply_adds, modules)
-
-
-def _total(counts: Counter[str], modules: tuple[str, ...]) -> int:
-    return sum(count for name, count in counts.items() if f"{name}.".startswith(tuple(f"{m}." for m in modules)))
-
-
 def multiply_adds_of(module: nn.Module, given: torch.Tensor, result: torch.Tensor) -> int:
-    """Multiplications, each with an addition, with which a layer made `result` of `given`; 0 for other layers.
+    """Multiplications, each with an addition, of a layer that makes `result` from `given`; 0 for other layers.
 
     Example:
         >>> layer, given = nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 10, 10)
@@ -245,71 +200,93 @@ def multiply_adds_of(module: nn.Module, given: torch.Tensor, result: torch.Tenso
     return 0
 
 
-def _stages(network: FCN, settings: NetworkSettings, counted: _Counted) -> tuple[Stage, ...]:
-    names = _map_names(settings, len(network.encoder.strides))
-    strides, fused_strides = network.encoder.strides, network.fused_strides
+def _stages(network: FCN, slices: torch.Tensor) -> tuple[Stage, ...]:
+    """The stages of a network, counted while it runs on slices that hold no numbers."""
+    design, strides = network.design, network.encoder.strides
+    names = _map_names(design, len(strides))
+    shapes, multiply_adds = _counted(network, slices)
 
     def stage(part: Part, name: str, module: str, *, stride: int, **more: Any) -> Stage:
-        channels, rows, columns = counted.shapes[module]
-        made_of = more.pop("made_of", None) or operations(network.get_submodule(module))
+        found = network.get_submodule(module)
+        channels, rows, columns = shapes[module]
         return Stage(
             part=part,
             name=name,
-            made_of=made_of,
             stride=stride,
             channels=channels,
             size=(rows, columns),
-            parameters=counted.parameters(module),
-            multiply_adds=counted.multiply_adds(module),
-            **more,
+            parameters=sum(weights.numel() for weights in found.parameters()),
+            multiply_adds=sum(n for inner, n in multiply_adds.items() if f"{inner}.".startswith(f"{module}.")),
+            **({"made_of": operations(found)} | more),
         )
-
-    def score(step: int, level: int) -> list[Stage]:
-        if not settings.scores:
-            return []
-        return [stage("score", f"score of {names[level]}", f"scores.{step}", stride=strides[level], level=level)]
 
     stages = [
         stage("encoder", name, f"encoder.levels.{level}", stride=strides[level]) for level, name in enumerate(names)
     ]
-    stages += score(0, len(strides) - 1)
-    for step, stride in enumerate(fused_strides[1:]):
-        level = strides.index(stride) if settings.skips else None
-        join: Literal["+", "concat"] | None = None
-        if level is not None:
-            stages += score(step + 1, level)
-            join = "concat" if settings.fusion == "concat" else "+"
-        name = "upsampling" if level is None else f"fusion with {names[level]}"
-        fusion = network.get_submodule(f"fusions.{step}")
+    # The map that each fusion joins, after the deepest one, which starts the fusion.
+    levels = [len(strides) - 1]
+    levels += [strides.index(stride) for stride in network.fused_strides[1:]] if design.skips else []
+    scores = [
+        stage("score", f"score of {names[level]}", f"scores.{step}", stride=strides[level], level=level)
+        for step, level in enumerate(levels)
+        if design.scores
+    ]
+    stages += scores[:1]
+    join = "concat" if design.fusion == "concat" else "+"
+    for step, stride in enumerate(network.fused_strides[1:]):
+        fusion, module = network.fusions[step], f"fusions.{step}"
         raised, refined = (operations(fusion.get_submodule(part)) for part in ("upsample", "refine"))
-        made_of = (*raised, *([join] if join else []), *refined)
-        stages.append(
-            stage("fusion", name, f"fusions.{step}", stride=stride, level=level, join=join, made_of=made_of)
-        )
+        if not design.skips:
+            stages.append(stage("fusion", "upsampling", module, stride=stride, made_of=(*raised, *refined)))
+            continue
+        level = levels[step + 1]
+        stages += scores[step + 1 : step + 2]
+        made_of = (*raised, join, *refined)
+        name = f"fusion with {names[level]}"
+        stages.append(stage("fusion", name, module, stride=stride, level=level, join=join, made_of=made_of))
     if not isinstance(network.head, nn.Identity):
-        stages.append(stage("head", "head", "head", stride=fused_strides[-1]))
+        stages.append(stage("head", "head", "head", stride=network.fused_strides[-1]))
     if network.restore is not None:
         stages.append(stage("restore", "restore", "restore", stride=1))
     return tuple(stages)
 
 
-def _map_names(settings: NetworkSettings, count: int) -> tuple[str, ...]:
-    """What the papers call the encoder's maps."""
+def _counted(network: FCN, slices: torch.Tensor) -> tuple[dict[str, tuple[int, int, int]], dict[str, int]]:
+    """Channels, rows and columns of the map of each module, and its own multiply-adds, by its name in the network."""
+    shapes: dict[str, tuple[int, int, int]] = {}
+    multiply_adds: dict[str, int] = {}
+
+    def hook(name: str) -> Any:
+        def count(module: nn.Module, given: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
+            if isinstance(result, torch.Tensor):  # the encoder gives a list of maps
+                shapes[name] = (result.shape[1], result.shape[2], result.shape[3])
+                multiply_adds[name] = multiply_adds_of(module, given[0], result)
+
+        return count
+
+    hooks = [module.register_forward_hook(hook(name)) for name, module in network.named_modules() if name]
+    with torch.inference_mode():
+        network(slices)
+    for each in hooks:
+        each.remove()
+    return shapes, multiply_adds
+
+
+def _map_names(design: Design, count: int) -> tuple[str, ...]:
+    """The names of the encoder's maps in the papers."""
     numbers = range(1, count + 1)
-    if settings.encoder == "vgg16":
-        last = "fc7" if settings.classifier_channels else "pool5"
+    if design.encoder == "vgg16":
+        last = "fc7" if design.classifier_channels else "pool5"
         return ("conv1", *(f"pool{number}" for number in range(1, count - 1)), last)
-    if settings.encoder == "vgg16_blocks":
+    if design.encoder == "vgg16_blocks" or design.encoder.startswith("resnet"):
         return tuple(f"conv{number}" for number in numbers)
-    if str(settings.encoder).startswith("resnet"):
-        return tuple(f"conv{number}" for number in numbers)
-    if settings.encoder == "pooled":
+    if design.encoder == "pooled":
         return (*(f"level {number}" for number in range(1, count)), "pool")
     return tuple(f"level {number}" for number in numbers)
 
 
 def operations(module: nn.Module) -> tuple[str, ...]:
-    """What a module does, in order, with repetitions drawn together; normalisation, ReLU and dropout are left out.
+    """The operations of a module in order, equal ones together; normalisation, ReLU and dropout are left out.
 
     Example:
         >>> operations(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.MaxPool2d(2)))

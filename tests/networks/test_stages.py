@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medfcn.errors import SettingsError
+from medfcn.networks.describe.listing import network_text, overview_text, short_number
 from medfcn.networks.describe.receptive import receptive_field
-from medfcn.networks.describe.summary import NetworkSummary, slice_size, summarise, summarise_presets
-from medfcn.networks.describe.table import network_text, overview_text, short_number
+from medfcn.networks.describe.stages import NetworkSummary, slice_size, summarise_network, summarise_presets
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS
 from medfcn.settings import NetworkSettings, Upsampling
@@ -29,7 +30,8 @@ def preset(name: Any, **parts: Any) -> NetworkSettings:
 
 
 def field_of(settings: NetworkSettings, levels: int = 1) -> int:
-    return receptive_field(settings, settings.widths or PRESETS[settings.preset].widths or (1,) * levels)
+    widths = settings.widths or PRESETS[settings.preset].widths or (1,) * levels
+    return receptive_field(dataclasses.replace(settings, widths=widths))
 
 
 # Receptive fields by hand: an interval of pixels of a map is walked back to the interval of the map before it.
@@ -142,9 +144,14 @@ def test_the_field_is_what_the_gradient_of_a_logit_reaches(
 ) -> None:
     """The other way round, and in full width: back from single logits, positive weights, average-pooling."""
     settings = NetworkSettings(
-        encoder=encoder, upsampling=upsampling, refinements=refinements, fusion=fusion, normalisation="none"
+        encoder=encoder,
+        widths=widths,
+        upsampling=upsampling,
+        refinements=refinements,
+        fusion=fusion,
+        normalisation="none",
     )
-    network = build_network(settings, widths=widths, channels_in=1, label_count=1).double().eval()
+    network = build_network(Design.of(settings)).double().eval()
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool2d):
@@ -160,7 +167,7 @@ def test_the_field_is_what_the_gradient_of_a_logit_reaches(
         rows, columns = gradient[0, 0].nonzero(as_tuple=True)
         fields += [int(rows.max() - rows.min()) + 1, int(columns.max() - columns.min()) + 1]
         assert 0 < rows.min() <= rows.max() < 24 * stride - 1
-    assert receptive_field(settings, widths) == max(fields)
+    assert receptive_field(settings) == max(fields)
 
 
 def test_the_field_does_not_depend_on_widths_normalisation_or_labels() -> None:
@@ -178,13 +185,13 @@ def test_the_field_does_not_depend_on_widths_normalisation_or_labels() -> None:
 def test_measuring_the_field_leaves_random_numbers_and_threads_alone() -> None:
     torch.manual_seed(0)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    summarise(NetworkSettings(widths=(4, 6)), size=(32, 32))
+    summarise_network(NetworkSettings(widths=(4, 6)), size=(32, 32))
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
 
 
 def test_a_field_larger_than_the_slice_is_capped_in_what_is_seen() -> None:
-    summary = summarise(preset("fcn8s"), size=(96, 500))
+    summary = summarise_network(preset("fcn8s"), size=(96, 500))
     assert (summary.receptive_field, summary.seen) == (468, (96, 468))
 
 
@@ -197,7 +204,7 @@ def test_fcn8s_has_the_parameters_of_the_paper() -> None:
     scores = sum(channels * 21 + 21 for channels in (4096, 512, 256))
     upsamplings = 21 * 21 * (4 * 4 + 4 * 4 + 16 * 16)
     assert vgg16 + fully_connected + scores + upsamplings == 134_489_759
-    assert summarise(preset("fcn8s"), channels_in=3, label_count=20).parameters == 134_489_759
+    assert summarise_network(preset("fcn8s"), channels_in=3, label_count=20).parameters == 134_489_759
 
 
 def test_the_convolutions_of_vgg16_cost_15_3_thousand_million_multiply_adds_at_224_pixels() -> None:
@@ -207,25 +214,27 @@ def test_the_convolutions_of_vgg16_cost_15_3_thousand_million_multiply_adds_at_2
             by_hand, before = by_hand + before * width * 9 * edge**2, width
         edge //= 2
     assert by_hand == 15_346_630_656
-    summary = summarise(preset("fcn32s", classifier_channels=0), size=(224, 224), channels_in=3)
+    summary = summarise_network(preset("fcn32s", classifier_channels=0), size=(224, 224), channels_in=3)
     assert sum(stage.multiply_adds for stage in summary.part("encoder")) == by_hand
 
 
 def test_transposed_convolutions_count_every_tap_of_every_pixel_they_are_given() -> None:
-    summary = summarise(preset("fcn8s"), size=(64, 96), label_count=20)
+    summary = summarise_network(preset("fcn8s"), size=(64, 96), label_count=20)
     fusions, (restore,) = summary.part("fusion"), summary.part("restore")
     assert [stage.multiply_adds for stage in fusions] == [2 * 3 * 21 * 21 * 16, 4 * 6 * 21 * 21 * 16]
     assert restore.multiply_adds == 8 * 12 * 21 * 21 * 16**2
-    assert summarise(preset("fcn8s", upsampling="bilinear"), size=(64, 96)).part("restore")[0].multiply_adds == 0
+    assert (
+        summarise_network(preset("fcn8s", upsampling="bilinear"), size=(64, 96)).part("restore")[0].multiply_adds == 0
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_stages_are_the_network(name: Any) -> None:
     """Parameters of all stages are the network's own; sizes are those of its real maps."""
     settings = preset(name, width=1 / 64)
-    summary = summarise(settings, size=(70, 45), channels_in=2, label_count=2)
+    summary = summarise_network(settings, size=(70, 45), channels_in=2, label_count=2)
     network = build_network(
-        settings, widths=PRESETS[name].widths or widths_for(45), channels_in=2, label_count=2
+        Design.of(settings, widths=PRESETS[name].widths or widths_for(45), channels_in=2, label_count=2)
     ).eval()
     assert summary.parameters == sum(weights.numel() for weights in network.parameters())
     with torch.inference_mode():
@@ -241,40 +250,40 @@ def test_the_stages_are_the_network(name: Any) -> None:
 
 
 def test_padding_is_counted() -> None:
-    exact, padded = (summarise(preset("fcn8s"), size=size) for size in [(64, 96), (33, 65)])
+    exact, padded = (summarise_network(preset("fcn8s"), size=size) for size in [(64, 96), (33, 65)])
     assert padded.padded == (64, 96)
     assert padded.multiply_adds == exact.multiply_adds
-    assert summarise(preset("fcn8s"), size=(1, 1)).padded == (64, 64)
+    assert summarise_network(preset("fcn8s"), size=(1, 1)).padded == (64, 64)
 
 
 def test_auto_has_the_widths_that_the_plan_gives_slices_of_that_size() -> None:
-    assert [stage.channels for stage in summarise(NetworkSettings(), size=(300, 35)).part("encoder")] == [
+    assert [stage.channels for stage in summarise_network(NetworkSettings(), size=(300, 35)).part("encoder")] == [
         16,
         32,
         64,
         128,
     ]
-    assert summarise(NetworkSettings(), size=(95, 256)).encoder_strides == (1, 2, 4, 8, 16)
-    assert summarise(NetworkSettings(), size=(250, 250)).encoder_strides == (2, 4, 8, 16, 32)
-    assert summarise(NetworkSettings(), size=(384, 384)).encoder_strides == (2, 4, 8, 16, 32, 64)
-    assert summarise(NetworkSettings(), size=(385, 385)).encoder_strides == (4, 8, 16, 32, 64)
+    assert summarise_network(NetworkSettings(), size=(95, 256)).encoder_strides == (1, 2, 4, 8, 16)
+    assert summarise_network(NetworkSettings(), size=(250, 250)).encoder_strides == (2, 4, 8, 16, 32)
+    assert summarise_network(NetworkSettings(), size=(384, 384)).encoder_strides == (2, 4, 8, 16, 32, 64)
+    assert summarise_network(NetworkSettings(), size=(385, 385)).encoder_strides == (4, 8, 16, 32, 64)
 
 
 def test_all_presets_are_summarised_in_the_width_asked_for() -> None:
     thin = summarise_presets(size=(64, 64), width=1 / 64)
     assert [summary.name for summary in thin] == list(PRESETS)
-    assert thin[3] == summarise(preset("fcn8s", width=1 / 64), size=(64, 64))
+    assert thin[3] == summarise_network(preset("fcn8s", width=1 / 64), size=(64, 64))
     assert all(summary.parameters < 40_000 for summary in thin)
 
 
 def test_what_a_stage_is_made_of_is_said_in_order() -> None:
-    stages = {stage.name: stage.made_of for stage in summarise(preset("fcn8s", refinements=2)).stages}
+    stages = {stage.name: stage.made_of for stage in summarise_network(preset("fcn8s", refinements=2)).stages}
     assert stages["fc7"] == ("3 × conv 3×3", "max-pool 2×2", "conv 7×7", "conv 1×1")
     assert stages["fusion with pool4"] == ("×2 transposed conv 4×4", "+", "2 × conv 3×3")
     assert stages["restore"] == ("×8 transposed conv 16×16",)
-    resnet = [stage.made_of for stage in summarise(preset("resnet50_8s")).part("encoder")]
+    resnet = [stage.made_of for stage in summarise_network(preset("resnet50_8s")).part("encoder")]
     assert resnet[:3] == [("conv 7×7 /2",), ("max-pool 3×3", "3 × bottleneck"), ("4 × bottleneck",)]
-    assert summarise(preset("plain")).stages[0].made_of == ("4 × conv 3×3", "3 × skip conv 3×3")
+    assert summarise_network(preset("plain")).stages[0].made_of == ("4 × conv 3×3", "3 × skip conv 3×3")
 
 
 @pytest.mark.parametrize("text", ["", "0", "256x", "x256", "256x256x3", "-5", "2.5", "16385", "big", "1" * 5000])
@@ -297,12 +306,12 @@ def test_a_short_number_is_within_half_a_percent_and_has_three_digits(count: int
 
 
 def test_tables_are_aligned_and_hold_every_row() -> None:
-    summary: NetworkSummary = summarise(preset("fcn8s"), size=(250, 180))
+    summary: NetworkSummary = summarise_network(preset("fcn8s"), size=(250, 180))
     detail = network_text(summary).splitlines()
     assert len(detail) == 1 + len(summary.stages) + 1 + 4
     ends = {len(line) for line in detail[: 2 + len(summary.stages)]}
     assert len(ends) == 1
     assert "A slice of 1 × 250 × 180, padded to 256 × 192; 1 logit a pixel" in detail[-3]
-    overview = overview_text([summary, summarise(preset("plain"), size=(250, 180))]).splitlines()
+    overview = overview_text([summary, summarise_network(preset("plain"), size=(250, 180))]).splitlines()
     assert len({len(line) for line in overview[:3]}) == 1
     assert overview[1].split()[:3] == ["fcn8s", "134,264,547", "20.7"]

@@ -1,8 +1,8 @@
-"""Networks as tables for a terminal."""
+"""Networks as text for a terminal."""
 
 from collections.abc import Sequence
 
-from medfcn.networks.describe.summary import NetworkSummary
+from medfcn.networks.describe.stages import NetworkSummary
 from medfcn.text import aligned, counted
 
 _COUNTING = (
@@ -12,7 +12,7 @@ _COUNTING = (
 
 
 def overview_text(summaries: Sequence[NetworkSummary]) -> str:
-    """A row for each network, and at the foot what the figures mean."""
+    """A row for each network, and the meaning of the figures below."""
     rows = [("preset", "parameters", "multiply-adds", "encoder strides", "fused strides", "receptive field")]
     rows += [
         (
@@ -31,7 +31,7 @@ def overview_text(summaries: Sequence[NetworkSummary]) -> str:
 
 
 def network_text(summary: NetworkSummary) -> str:
-    """A row for each stage of a network, the totals, and at the foot what the figures mean."""
+    """A row for each stage of a network, the totals, and the meaning of the figures below."""
     rows = [("stage", "made of", "stride", "map", "parameters", "multiply-adds")]
     rows += [
         (
