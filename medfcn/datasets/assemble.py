@@ -1,36 +1,38 @@
-"""From what a layout names to cases: those that are complete, and what is missing of the others.
+"""From the files that a layout names to a data set: complete cases, and what the others lack.
 
-What one case lacks is a problem of that case and stops nothing here; whoever needs every case asks
-`cases.require_complete`.
+What one case lacks is a problem of that case and stops nothing here; a caller that needs every case uses
+`find.require_complete`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.datasets.cases import Case, relative_to
+from medfcn.datasets.cases import Case, Dataset, NamedLabels, relative_to
 from medfcn.datasets.problems import Problem
+from medfcn.errors import DatasetError
+from medfcn.volumes.names import twin_key
 
 
 @dataclass(frozen=True)
 class Draft:
-    """One case as its layout names it, before anyone has looked whether its files are there.
+    """One case as its layout names it, before anyone has looked whether its files exist.
 
     Args:
         id: The case's id.
-        channels: Image files by the number of their channel, from 0.
-        label: The reference; None where none is named.
-        group: What must stay on one side of a split.
-        fold: A fold that the dataset's table prescribes.
-        where: The entry that names the files, such as `dataset.json: training[3]`; empty where they were
-            found in folders.
+        channels: Image files by channel number, from 0.
+        label: The reference mask; None where none is named.
+        group: As in `Case`; empty for the id.
+        fold: As in `Case`.
+        where: The entry that names the files, such as `dataset.json: training[3]`; empty where they were found in
+            folders.
     """
 
     id: str
     channels: Mapping[int, Path]
     label: Path | None
-    group: str
+    group: str = ""
     fold: str | None = None
     where: str = ""
 
@@ -39,133 +41,134 @@ class Draft:
         """All files that are named, the images first."""
         return (*self.channels.values(), *([self.label] if self.label else []))
 
+    def without(self, absent: Sequence[Path]) -> Case:
+        """The case, without some of its files."""
+        images = tuple(file for _, file in sorted(self.channels.items()) if file not in absent)
+        label = None if self.label in absent else self.label
+        return Case(self.id, images, label, self.group or self.id, self.fold)
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where a dataset lies, and how it speaks of its files.
+    """A data set's folder, and the words for its parts.
 
     Args:
-        root: The folder that paths are told relative to.
-        images: The folder in which images were looked for; empty where entries name them.
-        labels: The folder in which labels were looked for; empty where entries name them.
-        channel: How a channel is called, with its number to fill in.
-        columns: The columns that name images, of a table.
+        root: The folder that paths are shown relative to.
+        layout: As in `Dataset`.
+        images: Name of the folder of the images; empty where entries name the files.
+        labels: Name of the folder of the labels, likewise.
+        channel: The name of a channel, from its number.
+        rename: How a user gives two cases of one id ids of their own.
     """
 
     root: Path
+    layout: str
     images: str = ""
     labels: str = ""
-    channel: str = "channel _{:04d}"
-    columns: tuple[str, ...] = ()
-
-    def channel_called(self, number: int) -> str:
-        """A channel as the dataset calls it."""
-        return self.columns[number] if number < len(self.columns) else self.channel.format(number)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """The cases of a dataset.
-
-    Args:
-        cases: The complete ones, in the order of their ids.
-        incomplete: The others, with those of their files that are there.
-        problems: What the others lack; at least one for each of them.
-    """
-
-    cases: tuple[Case, ...]
-    incomplete: tuple[Case, ...]
-    problems: tuple[Problem, ...]
+    channel: Callable[[int], str] = "channel _{:04d}".format
+    rename: str = "rename one"
 
 
 def usual_channel_count(drafts: Sequence[Draft], *, named: int) -> int:
-    """How many channels a case should have: as many as are named if any case has as many, else as most have.
+    """Number of channels that a case should have.
+
+    It is the number that are named if any case has as many, else that of most cases.
 
     Example:
-        >>> drafts = [Draft("a", {0: Path("a")}, None, "a"), Draft("b", {0: Path("b"), 1: Path("c")}, None, "b")]
+        >>> drafts = [Draft("a", {0: Path("a")}, None), Draft("b", {0: Path("b"), 1: Path("c")}, None)]
         >>> usual_channel_count(drafts, named=1), usual_channel_count(drafts, named=0)
         (1, 2)
     """
     counts = Counter(max(draft.channels) + 1 for draft in drafts if draft.channels)
     if named in counts or not counts:
         return max(named, 1)
-    most = max(counts.values())
-    return max(count for count, cases in counts.items() if cases == most)
+    return max(counts, key=lambda count: (counts[count], count))
 
 
-def pair(place: Place, drafts: Sequence[Draft], *, channel_count: int) -> Paired:
-    """Tell the complete cases from the others, and say what each of those lacks.
+def assemble(place: Place, drafts: Sequence[Draft], channel_names: tuple[str, ...], named: NamedLabels) -> Dataset:
+    """Separate the complete cases from the others, and say what each of those lacks.
 
     Args:
-        place: For the words of the problems.
-        drafts: Every case, with ids that are unique.
-        channel_count: How many channels a case should have.
+        place: The data set's folder and words.
+        drafts: Every case.
+        channel_names: One name for each channel that a case should have.
+        named: The labels that the data set names.
+
+    Raises:
+        DatasetError: Two cases have one id.
     """
+    check_unique([(draft.id, draft.files[0]) for draft in drafts], remedy=place.rename)
     cases: list[Case] = []
     incomplete: list[Case] = []
     problems: list[Problem] = []
     for draft in sorted(drafts, key=lambda draft: draft.id):
         absent = [file for file in draft.files if draft.where and not is_there(file)]
-        found = [*_absent_parts(place, draft, channel_count), *(_absent_file(place, draft, file) for file in absent)]
-        images = tuple(draft.channels[number] for number in sorted(draft.channels))
-        if found:
-            images = tuple(file for file in images if file not in absent)
-            label = None if draft.label in absent else draft.label
-            incomplete.append(Case(draft.id, images, label, draft.group, draft.fold))
-            problems += found
-        else:
-            cases.append(Case(draft.id, images, draft.label, draft.group, draft.fold))
-    return Paired(tuple(cases), tuple(incomplete), tuple(problems))
+        found = _problems_of(place, draft, len(channel_names), absent)
+        (incomplete if found else cases).append(draft.without(absent))
+        problems += found
+    return Dataset(place.root, place.layout, tuple(cases), channel_names, tuple(incomplete), tuple(problems), named)
 
 
-def _absent_parts(place: Place, draft: Draft, channel_count: int) -> list[Problem]:
-    """What the layout does not name."""
+def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequence[Path]) -> list[Problem]:
+    """Everything that a case lacks, or has too many of."""
     problems = []
-    if draft.label is None:
-        found, remedy = f"no label is named in {draft.where}", "name it, or take the entry out"
+
+    def add(code: str, field: str, found: str, remedy: str, file: Path = draft.files[0]) -> None:
+        name = relative_to(place.root, file)
+        problems.append(Problem(code, "error", draft.id, name, field, found, remedy))
+
+    for kind, other, folder, files in (
+        ("label", "image", place.labels, draft.label),
+        ("image", "label", place.images, draft.channels),
+    ):
+        found, remedy = f"no {kind} is named in {draft.where}", "name it, or take the entry out"
         if not draft.where:
-            found = f"no label of that name in {place.labels}/"
-            remedy = f"add {place.labels}/{draft.id}.nii.gz, or take the image out"
-        problems.append(_error(place, draft, "LABEL_MISSING", "label", found, remedy))
-    if not draft.channels:
-        found, remedy = f"no image is named in {draft.where}", "name it, or take the entry out"
-        if not draft.where:
-            found = f"no image of that name in {place.images}/"
-            remedy = f"add {place.images}/{draft.id}.nii.gz, or take the label out"
-        problems.append(_error(place, draft, "IMAGE_MISSING", "image", found, remedy))
-        return problems
-    lacking = [number for number in range(channel_count) if number not in draft.channels]
-    if lacking:
-        called = place.channel_called(lacking[0])
-        more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-        found = f"{called} is missing{more}; {channel_count} channels are expected of every case"
-        problems.append(_error(place, draft, "CHANNEL_MISSING", called, found, "add the file, or take the case out"))
-    for number in sorted(draft.channels):
-        if number >= channel_count:
-            called = place.channel_called(number)
-            found = f"{called} is one more than the {channel_count} of other cases"
-            remedy = "take it out, or add that channel to every case"
-            file = draft.channels[number]
-            problems.append(_error(place, draft, "CHANNEL_UNEXPECTED", called, found, remedy, file))
+            found = f"no {kind} of that name in {folder}/"
+            remedy = f"add {folder}/{draft.id}.nii.gz, or take the {other} out"
+        if not files:
+            add(f"{kind.upper()}_MISSING", kind, found, remedy)
+    missing = [number for number in range(channel_count) if number not in draft.channels]
+    if missing and draft.channels:
+        name = place.channel(missing[0])
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        found = f"{name} is missing{more}; {channel_count} channels are expected of every case"
+        add("CHANNEL_MISSING", name, found, "add the file, or take the case out")
+    for number in sorted(number for number in draft.channels if number >= channel_count):
+        name = place.channel(number)
+        found = f"{name} is one more than the {channel_count} of other cases"
+        remedy = "take it out, or add that channel to every case"
+        add("CHANNEL_UNEXPECTED", name, found, remedy, draft.channels[number])
+    for file in absent:
+        field = "label" if file == draft.label else "image"
+        found = f"named in {draft.where} but does not exist"
+        add("FILE_MISSING", field, found, "restore the file, or take the entry out", file)
     return problems
 
 
-def _absent_file(place: Place, draft: Draft, file: Path) -> Problem:
-    field = "label" if file == draft.label else "image"
-    found = f"named in {draft.where} but not there"
-    return _error(place, draft, "FILE_MISSING", field, found, "restore the file, or take the entry out", file)
+def check_unique(ids: Sequence[tuple[str, Path]], *, remedy: str) -> None:
+    """Refuse ids that are equal, or look equal.
 
-
-def _error(
-    place: Place, draft: Draft, code: str, field: str, found: str, remedy: str, file: Path | None = None
-) -> Problem:
-    """A problem of a case, told with a file of it where no other is given."""
-    of = file or next(iter(draft.files), None)
-    return Problem(code, "error", draft.id, relative_to(place.root, of) if of else "", field, found, remedy)
+    Raises:
+        DatasetError: Naming both files.
+    """
+    seen: dict[str, tuple[str, Path]] = {}
+    for name, path in ids:
+        other, other_path = seen.setdefault(twin_key(name), (name, path))
+        if other_path is path:
+            continue
+        where = " and ".join("/".join(file.parts[-2:]) for file in (other_path, path))
+        if other == name:
+            raise DatasetError(f"{name}: two cases have this id ({where}); {remedy}", code="ID_DUPLICATE", field="id")
+        raise DatasetError(
+            f"{name}: two ids look alike but are spelled with different Unicode characters ({where}: {other!a} and "
+            f"{name!a}); rename one",
+            code="ID_LOOKS_ALIKE",
+            field="id",
+        )
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is anything at a path, whatever it is."""
+    """True if anything exists at a path."""
     try:
         return path.exists()
     except (OSError, ValueError):

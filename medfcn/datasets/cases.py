@@ -1,7 +1,6 @@
-"""Cases: which files of a folder or table belong together.
+"""The types of this folder: a case is the files that belong together, a data set is its cases.
 
-A case is one or more images (channels) on one grid, perhaps a label, and the group (usually the patient) that
-must not straddle a fold. Nothing here opens a volume.
+Nothing here opens a file.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,21 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medfcn.datasets.problems import Problem
-from medfcn.errors import DatasetError
 from medfcn.labels.label_map import LabelMap
-from medfcn.volumes.names import twin_key
 
 
 @dataclass(frozen=True)
 class Case:
-    """Files that belong together.
+    """Files that belong together: images on one grid, and perhaps their label.
 
     Args:
-        id: The file name without extension and channel, or what the table says.
+        id: The file name without extension and channel, or the id in the table.
         images: One file per channel.
-        label: The reference; None where only a prediction is wanted.
-        group: What must stay on one side of a split, usually the patient; the id if nothing else is known.
-        fold: A fold that the dataset's table prescribes.
+        label: The reference mask; None where only a prediction is wanted.
+        group: Cases of one group, usually of one patient, are never split across training and validation; the id if
+            no groups are known.
+        fold: The fold that the data set's table prescribes.
     """
 
     id: str
@@ -32,43 +30,69 @@ class Case:
     group: str
     fold: str | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, the images first."""
+        return (*self.images, self.label) if self.label else self.images
+
+
+@dataclass(frozen=True)
+class NamedLabels:
+    """The labels that a `dataset.json` names.
+
+    Args:
+        names: Name of each value, without 0 and the ignored values.
+        regions: Values of each label, instead of `names`, where a label has several values.
+        ignored: Values of voxels that nobody labelled.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
+
+    @property
+    def label_map(self) -> LabelMap | None:
+        """The labels; None where none are named.
+
+        Raises:
+            SettingsError: They contradict each other.
+        """
+        if self.regions:
+            return LabelMap.from_regions(self.regions, ignored=self.ignored)
+        return LabelMap.from_names(self.names, ignored=self.ignored) if self.names else None
+
 
 @dataclass(frozen=True)
 class Dataset:
     """The cases of a folder or table, in the order of their ids.
 
     Args:
-        root: The folder that paths are told relative to.
+        root: The folder that paths are shown relative to.
         layout: `"folders"`, `"decathlon"`, `"nnunet"` or `"table"`.
-        cases: Those with all their files; at least one.
+        cases: The complete cases; at least one.
         channel_names: One name per channel.
-        label_names: Names of label values, where the dataset gives them; without 0 and what is ignored.
-        incomplete: Cases that lack a file, or have one too many, with those of their files that are there.
-        problems: What these cases lack; `require_complete` stops on them.
-        ignored: The label values of voxels that nobody labelled, where the dataset names them.
-        label_regions: Values of labels by name, in place of `label_names`, where the dataset gives a label several.
+        incomplete: Cases that lack a file, or have one too many, with those of their files that exist.
+        problems: The reasons why these are incomplete; at least one for each.
+        named: The labels that the data set names.
     """
 
     root: Path
     layout: str
     cases: tuple[Case, ...]
     channel_names: tuple[str, ...]
-    label_names: dict[int, str]
     incomplete: tuple[Case, ...] = ()
     problems: tuple[Problem, ...] = ()
-    ignored: tuple[int, ...] = ()
-    label_regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    named: NamedLabels = NamedLabels()
 
     @property
     def labels(self) -> LabelMap | None:
-        """The labels that the dataset names; None where it names none.
+        """The labels that the data set names; see `NamedLabels.label_map`."""
+        return self.named.label_map
 
-        Raises:
-            SettingsError: Its regions cannot be labels together.
-        """
-        if self.label_regions:
-            return LabelMap.from_regions(self.label_regions, ignored=self.ignored)
-        return LabelMap.from_names(self.label_names, ignored=self.ignored) if self.label_names else None
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """Values of voxels that nobody labelled, where the data set names them."""
+        return self.named.ignored
 
     @property
     def all_cases(self) -> tuple[Case, ...]:
@@ -80,7 +104,7 @@ class Dataset:
         return relative_to(self.root, path)
 
     def keep(self, ids: Collection[str]) -> "Dataset":
-        """The same dataset with some of its cases only, and the problems of these."""
+        """The same data set with some of its cases only, and the problems of these."""
         return replace(
             self,
             cases=tuple(case for case in self.cases if case.id in ids),
@@ -91,33 +115,4 @@ class Dataset:
 
 def relative_to(root: Path, path: Path) -> str:
     """A path as it may be written down: relative to a root, or the bare name of a file outside it."""
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.name
-
-
-def check_unique(ids: list[tuple[str, Path]], *, remedy: str) -> None:
-    """Refuse ids that are equal, or equal to the eye.
-
-    Raises:
-        DatasetError: Naming both files.
-    """
-    seen: dict[str, tuple[str, Path]] = {}
-    for name, path in ids:
-        other = seen.get(twin_key(name))
-        if other is None:
-            seen[twin_key(name)] = name, path
-            continue
-        where = f"{_tail(other[1])} and {_tail(path)}"
-        if other[0] == name:
-            raise DatasetError(f"{name}: two cases have this id ({where}); {remedy}")
-        raise DatasetError(
-            f"{name}: two ids look alike but are spelled with different Unicode characters "
-            f"({where}: "
-            f"{other[0]!a} and {name!a}); rename one"
-        )
-
-
-def _tail(path: Path) -> str:
-    return "/".join(path.parts[-2:])
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

@@ -1,44 +1,41 @@
-"""Finds the cases of a data set, the inputs of a prediction, and the masks of an evaluation."""
+"""The door: finds the cases of a data set, the inputs of a prediction, and the masks of an evaluation."""
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from medfcn.datasets.cases import Case, Dataset
-from medfcn.datasets.tables import first_few, read_table
-from medfcn.errors import DatasetError, MissingFileError
-from medfcn.text import shown
+from medfcn.datasets.layouts import dataset_at, exists_as_folder, inputs_in, volumes_in
+from medfcn.datasets.tables import read_table
+from medfcn.errors import DatasetError
+from medfcn.text import listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of
-
-_TOLD = 3
-"""Incomplete cases spelled out in one error message."""
 
 
 def find_dataset(
     path: str | os.PathLike[str], *, groups: str | os.PathLike[str] | None = None, allow_outside: bool = False
 ) -> Dataset:
-    """The cases of a dataset, as it lies.
+    """The cases of a data set.
 
-    Layouts: `images/` with `labels/`; a Medical Segmentation Decathlon `dataset.json`; nnU-Net raw
-    (`imagesTr/`, `labelsTr/`); a CSV or TSV with columns `image` (or `image_<channel>`), `label` and perhaps
-    `id`, `group`, `fold`. Hidden files are ignored.
+    Layouts: `images/` with `labels/`; a `dataset.json` with a training list (Medical Segmentation Decathlon, MONAI);
+    nnU-Net raw (`imagesTr/`, `labelsTr/`); a CSV or TSV with columns `image` (or `image_<channel>`), `label` and
+    perhaps `id`, `group`, `fold`. Hidden files are ignored.
 
     Args:
         path: The folder, its `dataset.json`, or the table.
-        groups: A CSV with columns `id, group`, for layouts that do not tell groups.
+        groups: A CSV with columns `id, group`, for layouts that do not name groups.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
 
     Returns:
-        The cases with all their files; what others lack (an image, a label, a channel, a file that is named) is
-        in `problems`.
+        The cases with all their files; `problems` says what the others lack (an image, a label, a channel, a file
+        that is named).
 
     Raises:
-        MissingFileError: The dataset is not there.
+        MissingFileError: The data set is not there.
         DatasetError: No case is complete, two cases share an id, a path leads outside, or the layout is not known.
     """
-    from medfcn.datasets import layouts
-
-    dataset = layouts.dataset_at(Path(path), allow_outside=allow_outside)
+    dataset = dataset_at(Path(path), allow_outside=allow_outside)
     if groups is not None:
         dataset = _grouped(dataset, Path(groups))
     _check_cases(dataset)
@@ -46,23 +43,20 @@ def find_dataset(
 
 
 def require_complete(dataset: Dataset) -> Dataset:
-    """The dataset, where every case has all its files.
+    """The data set, if every case has all its files.
 
     Raises:
-        DatasetError: A case has not; the line counts them and names the first few.
+        DatasetError: A case lacks one; the line counts them and names the first few.
     """
-    if dataset.incomplete:
-        raise DatasetError(_incomplete_text(dataset))
-    return dataset
-
-
-def _incomplete_text(dataset: Dataset) -> str:
-    """How many cases are incomplete, and what the first of them lack."""
+    if not dataset.incomplete:
+        return dataset
     lines = {problem.case: f"{problem.case}: {problem.found}" for problem in reversed(dataset.problems)}
-    first = "; ".join(lines[case.id] for case in dataset.incomplete[:_TOLD])
-    more = f"; and {len(dataset.incomplete) - _TOLD} more" if len(dataset.incomplete) > _TOLD else ""
+    first = listed((lines[case.id] for case in dataset.incomplete), limit=3, separator="; ")
     count = f"{len(dataset.incomplete)} of {len(dataset.all_cases)} cases are not complete"
-    return f"{shown(dataset.root)}: {count}: {first}{more}; add what is missing, or take those cases out"
+    raise DatasetError(
+        f"{shown(dataset.root)}: {count}: {first}; add what is missing, or take those cases out",
+        code="CASES_INCOMPLETE",
+    )
 
 
 def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
@@ -72,98 +66,88 @@ def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
 
     Raises:
         MissingFileError: There is nothing at `path`.
-        DatasetError: The folder holds no volumes, or two that share an id.
+        DatasetError: The folder contains no volumes, or two that share an id.
     """
-    from medfcn.datasets import layouts
-
     given = Path(path)
-    if not _is_folder(given):
+    if not exists_as_folder(given):
         name, channel = case_id_of(given)
         return (Case(name if channel == 0 else stem_of(given), (given,), None, name),)
     folder = given / "images" if (given / "images").is_dir() else given
-    channels = layouts.inputs_in(folder)
-    if not channels:
-        raise DatasetError(f"{folder}: no volumes (.nii.gz, .nii, ...) in it; give their folder")
+    channels = inputs_in(folder)
+    _require_files(channels, folder, "volumes")
     return tuple(Case(name, images, None, name) for name, images in sorted(channels.items()))
 
 
 def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
-    """Masks by case id: one file, a folder of masks, or a dataset (its labels).
+    """Masks by case id: one file, a folder of masks, or a data set (its labels).
 
     Raises:
         MissingFileError: There is nothing at `path`.
-        DatasetError: The folder holds no masks, or two that share an id, or a case of the dataset is incomplete.
+        DatasetError: The folder contains no masks, or two that share an id, or a case of the data set is incomplete.
     """
-    from medfcn.datasets import layouts
-
     given = Path(path)
-    if not _is_folder(given):
-        if extension_of(given) or given.suffix.lower() not in (".csv", ".tsv", ".json"):
-            return {stem_of(given): given}
-        return _labels_of(given)
-    if (given / "dataset.json").is_file():
-        return _labels_of(given)
+    is_folder = exists_as_folder(given)
+    if is_folder:
+        is_dataset = (given / "dataset.json").is_file()
+    else:
+        is_dataset = not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json")
+    if is_dataset:
+        cases = require_complete(find_dataset(given)).cases
+        return {case.id: case.label for case in cases if case.label is not None}
+    if not is_folder:
+        return {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
-    masks = layouts.volumes_in(folder)
-    if not masks:
-        raise DatasetError(f"{folder}: no masks (.nii.gz, .nii, ...) in it; give their folder")
+    masks = volumes_in(folder)
+    _require_files(masks, folder, "masks")
     return masks
 
 
-def _labels_of(dataset: Path) -> dict[str, Path]:
-    """The labels of a dataset whose cases are all complete."""
-    cases = require_complete(find_dataset(dataset)).cases
-    return {case.id: case.label for case in cases if case.label is not None}
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether `path` is a folder; it must be something."""
-    try:
-        if not path.exists() and not path.is_symlink():
-            raise MissingFileError(f"{path}: no such file or folder; check the path")
-        return path.is_dir()
-    except (OSError, ValueError) as error:
-        if isinstance(error, MissingFileError):
-            raise
-        raise MissingFileError(f"{path}: not a path that can be opened; check it") from error
+def _require_files(found: Collection[str], folder: Path, kind: str) -> None:
+    if not found:
+        raise DatasetError(f"{folder}: no {kind} (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
 
 
 def _grouped(dataset: Dataset, path: Path) -> Dataset:
-    """The dataset with the groups of a table; incomplete cases need none."""
-    table = read_table(path)
-    if not {"id", "group"} <= set(table.columns):
-        raise DatasetError(f"{table.name}: columns {first_few(table.columns)}; expected id and group")
+    """The data set with the groups of a table; incomplete cases need none."""
+    table = read_table(path, "id", "group")
     groups: dict[str, str] = {}
     for line, row in table.rows:
         name, group = row["id"], row["group"].strip()
         if not group or groups.setdefault(name, group) != group:
-            raise DatasetError(f"{table.name}: line {line}: {name} has no group or two; give it one")
+            raise DatasetError(
+                f"{table.name}: line {line}: {name} has no group or two; give it one", code="GROUPS", field="group"
+            )
     missing = [case.id for case in dataset.cases if case.id not in groups]
     if missing:
-        raise DatasetError(f"{table.name}: no group for {first_few(missing)}; add a line for each case")
-    return replace(
-        dataset,
-        cases=tuple(replace(case, group=groups[case.id]) for case in dataset.cases),
-        incomplete=tuple(replace(case, group=groups.get(case.id, case.group)) for case in dataset.incomplete),
-    )
+        raise DatasetError(
+            f"{table.name}: no group for {listed(missing, limit=3)}; add a line for each case",
+            code="GROUPS",
+            field="group",
+        )
+
+    def grouped(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+        return tuple(replace(case, group=groups.get(case.id, case.group)) for case in cases)
+
+    return replace(dataset, cases=grouped(dataset.cases), incomplete=grouped(dataset.incomplete))
 
 
 def _check_cases(dataset: Dataset) -> None:
-    """What must hold for every layout, or its cases cannot be told apart."""
+    """What must hold in every layout: no file is named twice, a group is in one fold, a case is complete."""
     owners: dict[Path, str] = {}
-    for case in dataset.all_cases:
-        for file in (*case.images, *([case.label] if case.label else [])):
-            if owners.setdefault(file, case.id) != case.id or (*case.images, case.label).count(file) > 1:
-                raise DatasetError(f"{shown(file)}: is named more than once ({case.id}); mend the entries")
     folds: dict[str, Case] = {}
     for case in dataset.all_cases:
+        for file in case.files:
+            if owners.setdefault(file, case.id) != case.id or case.files.count(file) > 1:
+                raise DatasetError(
+                    f"{shown(file)}: is named more than once ({case.id}); fix the entries", code="FILE_NAMED_TWICE"
+                )
         other = folds.setdefault(case.group, case)
         if other.fold != case.fold:
             raise DatasetError(
-                f"{case.id}: its group {case.group} is in fold "
-                f"{case.fold} and, "
-                f"with {other.id}, in fold {other.fold}; a group belongs to one "
-                "fold"
+                f"{case.id}: its group {case.group} is in fold {case.fold} and, with {other.id}, in fold "
+                f"{other.fold}; a group belongs to one fold",
+                code="FOLDS",
+                field="fold",
             )
     if not dataset.cases:
-        raise DatasetError(_incomplete_text(dataset))
+        require_complete(dataset)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medfcn.errors import GeometryMismatchError, MedfcnError
+from medfcn.text import one_line
 
 Severity = Literal["error", "warning"]
 
@@ -35,10 +36,10 @@ class Problem:
 
     @property
     def line(self) -> str:
-        """The problem on one line."""
+        """The problem on one line that is safe to print, as the message of an error is."""
         where = self.file or self.case or "dataset"
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.severity} {self.code} {where}: {self.found}{remedy}"
+        return one_line(f"{self.severity} {self.code} {where}: {self.found}{remedy}")
 
 
 def problem_of(error: MedfcnError, *, case: str, file: str, role: str) -> Problem:

@@ -1,82 +1,74 @@
-"""Tables and `dataset.json`: text that others wrote, read strictly, its paths kept inside a root."""
+"""Tables, lists of ids and paths in them: text that others wrote, read strictly."""
 
 import csv
 import io
-import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medfcn.errors import DatasetError, MissingFileError
-from medfcn.text import shown
+from medfcn.text import listed, shown
 
 LARGEST_TEXT = 64 << 20
-"""A table or `dataset.json` longer than this is not one."""
+"""Bytes; a longer file is no table and no `dataset.json`."""
 _LONGEST_ID = 200
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a CSV or TSV file, as text."""
+    """The rows of a CSV or TSV file, as text.
+
+    Attributes:
+        name: The file's name.
+        columns: Names of the columns.
+        rows: Line numbers, and values by column.
+    """
 
     name: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[int, dict[str, str]], ...]
-    """Line numbers, and values by column."""
+    rows: tuple[tuple[int, Mapping[str, str]], ...]
 
 
 def read_text(path: Path) -> str:
     """The text of a small regular UTF-8 file.
 
     Raises:
-        MissingFileError: It is not there.
+        MissingFileError: There is no such file.
         DatasetError: It is no regular file, too long, or not UTF-8.
     """
     name = shown(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DatasetError(f"{name}: not a file; give a text file")
+            raise DatasetError(f"{name}: not a file; give a text file", code="FILE_NOT_REGULAR")
         if status.st_size > LARGEST_TEXT:
-            raise DatasetError(f"{name}: {status.st_size} bytes are too many for a table; is it the right file?")
+            raise DatasetError(
+                f"{name}: {status.st_size} bytes are too many for a table; is it the right file?", code="FILE_SIZE"
+            )
         return path.read_bytes().decode("utf-8-sig")
-    except DatasetError:
-        raise
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file; check the path") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a valid path"
-        raise DatasetError(f"{name}: cannot be read ({reason}); check the path and its permissions") from error
+        raise DatasetError(
+            f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8", code="TEXT_NOT_UTF8"
+        ) from error
+    except OSError as error:
+        raise DatasetError(
+            f"{name}: cannot be read ({error.strerror}); check the path and its permissions", code="FILE_UNREADABLE"
+        ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        DatasetError: It is not JSON, or not an object.
-    """
-    text, name = read_text(path), shown(path)
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{name}: not JSON at line {error.lineno}: {error.msg}; mend the file") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{name}: not usable JSON ({type(error).__name__}); mend the file") from error
-    if not isinstance(value, dict):
-        raise DatasetError(f"{name}: holds a {type(value).__name__}; expected an object with keys")
-    return value
-
-
-def read_table(path: Path) -> Table:
+def read_table(path: Path, *needed: str) -> Table:
     """The rows of a CSV (comma or semicolon) or TSV file with a header line.
 
+    Args:
+        path: The file.
+        needed: Columns that it must have.
+
     Raises:
-        DatasetError: A row has another number of fields than the header, a column is given twice, or the
+        DatasetError: A row has another number of fields than the header, a column is missing or given twice, or the
             text is no table.
     """
     text, name = read_text(path), shown(path)
@@ -87,23 +79,41 @@ def read_table(path: Path) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = tuple(column.strip() for column in next(reader, []))
-        if not any(columns):
-            raise DatasetError(f"{name}: an empty table; expected a header line such as id,image,label")
-        for column in columns:
-            if columns.count(column) > 1:
-                raise DatasetError(f"{name}: the column {column!r} is given twice; rename one")
+        _check_columns(name, columns, needed)
         for fields in reader:
             if not any(field.strip() for field in fields):
                 continue
             if len(fields) != len(columns):
                 raise DatasetError(
-                    f"{name}: line {reader.line_num} has {len(fields)} fields; expected {len(columns)}; "
-                    "quote fields that hold the separator"
+                    f"{name}: line {reader.line_num} has {len(fields)} fields, expected {len(columns)}; quote fields "
+                    "that contain the separator",
+                    code="TABLE_BROKEN",
                 )
             rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
     except csv.Error as error:
-        raise DatasetError(f"{name}: no table at line {reader.line_num}: {error}; mend the file") from error
+        raise DatasetError(
+            f"{name}: no table at line {reader.line_num}: {error}; fix the file", code="TABLE_BROKEN"
+        ) from error
     return Table(name, columns, tuple(rows))
+
+
+def _check_columns(name: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    if not any(columns):
+        raise DatasetError(
+            f"{name}: an empty table; expected a header line such as id,image,label", code="TABLE_EMPTY"
+        )
+    for column in columns:
+        if columns.count(column) > 1:
+            raise DatasetError(
+                f"{name}: the column {column!r} is given twice; rename one", code="TABLE_COLUMNS", field=column
+            )
+    for column in needed:
+        if column not in columns:
+            raise DatasetError(
+                f"{name}: columns {listed(columns, limit=6)}; expected {listed(needed)}",
+                code="TABLE_COLUMNS",
+                field=column,
+            )
 
 
 def read_ids(path: Path | str) -> tuple[str, ...]:
@@ -115,37 +125,42 @@ def read_ids(path: Path | str) -> tuple[str, ...]:
     """
     ids = tuple(line.strip() for line in read_text(Path(path)).splitlines() if line.strip())
     if not ids:
-        raise DatasetError(f"{shown(path)}: contains no case id; write one per line")
+        raise DatasetError(f"{shown(path)}: contains no case id; write one per line", code="TABLE_EMPTY")
     return ids
 
 
-def inside_root(root: Path, text: object, *, where: str, allow_outside: bool) -> Path:
-    """The file that a table or `dataset.json` names, if it lies inside the dataset's root.
+def inside_root(root: Path, text: str, *, where: str, field: str, allow_outside: bool) -> Path:
+    """The file that a table or `dataset.json` names, if it is inside the data set's root.
 
     Links are followed, so that one inside the root cannot lead out of it unnoticed.
 
     Args:
         root: The folder that relative paths start from.
-        text: What was written.
+        text: The path as written.
         where: The file and the place in it, for messages.
-        allow_outside: Whether the root may be left.
+        field: The column or key, likewise.
+        allow_outside: True if the path may leave the root.
 
     Raises:
         DatasetError: It is not a path, or leads outside.
     """
-    if not isinstance(text, str) or not text.strip():
-        raise DatasetError(f"{where}: {text!r} is not a path; give one relative to the dataset")
     try:
         path = root / text.strip()
         real, real_root = os.path.realpath(path), os.path.realpath(root)
-        encoded = os.fsencode(path)
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{where}: {text!r} is not a valid path; mend the entry") from error
-    if b"\0" in encoded:
-        raise DatasetError(f"{where}: {text!r} is not a valid path; mend the entry")
+        valid = bool(text.strip()) and b"\0" not in os.fsencode(path)
+    except (ValueError, OSError):
+        valid = False
+    if not valid:
+        raise DatasetError(
+            f"{where}: {text!r} is not a valid path; give one in the data set",
+            code="PATH_INVALID",
+            field=field,
+        )
     if not allow_outside and os.path.commonpath([real, real_root]) != real_root:
         raise DatasetError(
-            f"{where}: {text} leads outside the dataset's folder; move the file, or pass --allow-outside"
+            f"{where}: {text} leads out of the data set's folder; move the file, or pass --allow-outside",
+            code="PATH_OUTSIDE",
+            field=field,
         )
     return path
 
@@ -154,27 +169,17 @@ def checked_id(text: str, *, where: str) -> str:
     """An id that can name a file: masks are written as `<id>.nii.gz`.
 
     Raises:
-        DatasetError: It is empty, too long, starts with a dot, or holds a slash or NUL.
+        DatasetError: It is empty, too long, starts with a dot, or contains a slash or NUL.
     """
     try:
         length = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise DatasetError(f"{where}: the id {text!r} is not valid text; rename it") from error
-    if not text or text.startswith(".") or "/" in text or "\0" in text or length > _LONGEST_ID:
+    except UnicodeEncodeError:
+        length = 0
+    if not 0 < length <= _LONGEST_ID or text.startswith(".") or "/" in text or "\0" in text:
         raise DatasetError(
-            f"{where}: the id {text!r} cannot name a file; use one of at most "
-            f"{_LONGEST_ID} "
-            "bytes without / and without a leading dot"
+            f"{where}: the id {text!r} cannot name a file; use one of at most {_LONGEST_ID} bytes without / and "
+            "without a leading dot",
+            code="ID_INVALID",
+            field="id",
         )
     return text
-
-
-def first_few(names: Sequence[str], *, limit: int = 3) -> str:
-    """The first few of some ids, and how many there are.
-
-    Example:
-        >>> first_few(["a", "b", "c", "d"])
-        'a, b, c and 1 more'
-    """
-    text = ", ".join(name for name in names[:limit])
-    return text + (f" and {len(names) - limit} more" if len(names) > limit else "")

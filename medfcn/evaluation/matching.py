@@ -1,13 +1,14 @@
 """Pairs of a prediction and its reference, and the meaning of the values of their voxels."""
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medfcn.datasets import find_masks
-from medfcn.datasets.layouts import ignored_values, label_names, label_regions, volumes_in
+from medfcn.datasets.cases import NamedLabels
+from medfcn.datasets.dataset_json import read_description
+from medfcn.datasets.layouts import volumes_in
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import LabelEntry, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
@@ -187,12 +188,12 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
     if chosen is None and sidecars:
         chosen = _common(sidecars)
-    names, regions, unlabelled = _names_beside(references)
-    if chosen is None and regions:
-        chosen = LabelMap.from_regions(regions, ignored=unlabelled)
+    beside = _named_beside(references)
+    if chosen is None and beside.regions:
+        chosen = beside.label_map
     if chosen is None:
-        return Meaning(None, names=names, unlabelled=unlabelled, notes=swapped)
-    chosen = chosen.ignoring(unlabelled)
+        return Meaning(None, names=beside.names, unlabelled=beside.ignored, notes=swapped)
+    chosen = chosen.ignoring(beside.ignored)
     written = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
     others, notes = _other_values(pairs, chosen, frozenset(sidecars))
     overlap = (chosen.overlap_text,) if chosen.overlapping else ()
@@ -268,16 +269,11 @@ def _other_values(
     )
 
 
-def _names_beside(references: Masks) -> tuple[dict[int, str], dict[str, tuple[int, ...]], tuple[int, ...]]:
-    """Names of label values, or regions, and the values to ignore: of a `dataset.json` in or above the references."""
-    if isinstance(references, Mapping):
-        return {}, {}, ()
-    folder = Path(references)
-    for path in (folder / "dataset.json", folder.parent / "dataset.json"):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(value, dict):
-            return label_names(value), label_regions(value), ignored_values(value)
-    return {}, {}, ()
+def _named_beside(references: Masks) -> NamedLabels:
+    """The labels that a `dataset.json` in or above the references names, if there is one."""
+    if not isinstance(references, Mapping):
+        folder = Path(references)
+        for path in (folder / "dataset.json", folder.parent / "dataset.json"):
+            if path.is_file():
+                return read_description(path).named_labels()
+    return NamedLabels()

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from medfcn.datasets import Dataset, find_dataset, find_inputs, find_masks, require_complete
-from medfcn.datasets.layouts import label_names
+from medfcn.datasets.dataset_json import Description, read_description
 from medfcn.datasets.tables import read_ids
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from tests.volumes.hostile import GOOD
@@ -130,7 +131,7 @@ def test_a_dataset_without_a_complete_case_is_refused_in_one_line(tmp_path: Path
     lay(tmp_path, *(f"images/case_{number}.nii" for number in range(6)), "labels/other.nii")
     with pytest.raises(DatasetError, match="7 of 7 cases are not complete: case_0: no label of that name") as caught:
         find_dataset(tmp_path)
-    assert "; and 4 more; " in line_of(caught)
+    assert " and 4 more; " in line_of(caught)
 
 
 def test_who_needs_every_case_stops_on_an_incomplete_one(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_decathlon(tmp_path: Path) -> None:
         dataset = find_dataset(given)
         assert dataset.layout == "decathlon"
         assert dataset.cases[0].id == "a"
-        assert dataset.label_names == {1: "Anterior"}
+        assert dataset.named.names == {1: "Anterior"}
         assert dataset.channel_names == ("MRI",)
     assert find_masks(root)["a"].name == "a.nii.gz"
 
@@ -240,7 +241,7 @@ def test_nnunet(tmp_path: Path) -> None:
     assert dataset.layout == "nnunet"
     assert dataset.cases[0].id == "a"
     assert dataset.channel_names == ("CT", "PET")
-    assert dataset.label_names == {1: "tumour"}
+    assert dataset.named.names == {1: "tumour"}
 
 
 def test_the_label_that_nnunet_ignores_is_no_label(tmp_path: Path) -> None:
@@ -253,17 +254,60 @@ def test_the_label_that_nnunet_ignores_is_no_label(tmp_path: Path) -> None:
     ):
         (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
         dataset = find_dataset(tmp_path)
-        assert (dataset.label_names, dataset.ignored) == (names, ignored)
+        assert (dataset.named.names, dataset.ignored) == (names, ignored)
 
 
-def test_label_names_of_every_kind() -> None:
-    assert label_names({"labels": {"0": "background", "2": "b", "1": "a"}}) == {1: "a", 2: "b"}
-    assert label_names({"labels": {"background": 0, "whole": [1, 2], "core": 2}}) == {}
-    assert label_names({"labels": {"1": 1, "2": 2}}) == {1: "1", 2: "2"}
-    assert label_names({}) == {}
-    for labels in ([], {"a": 1.5}, {"a": None}, {"a": 1, "b": 1}, {"a": True}, {"a": -1}, {"a": "x"}, {"1": {}}):
-        with pytest.raises(DatasetError):
-            label_names({"labels": labels})
+def test_label_names_of_every_kind(tmp_path: Path) -> None:
+    for labels, names in (
+        ({"0": "background", "2": "b", "1": "a"}, {1: "a", 2: "b"}),
+        ({"background": 0, "whole": [1, 2], "core": 2}, {}),
+        ({"1": 1, "2": 2}, {1: "1", 2: "2"}),
+        ({"organ": "3"}, {3: "organ"}),
+        ({}, {}),
+    ):
+        assert Description(labels=labels).named_labels().names == names
+
+
+@pytest.mark.parametrize(
+    ("about", "key"),
+    [
+        *(
+            ({"labels": {"a": 1, "b": item}}, "labels.b")
+            for item in (1.5, None, True, -1, "x", {}, [], [1, "x"], [0, 1], 65536)
+        ),
+        ({"labels": {"1": {}}}, "labels.1"),
+        ({"labels": {"a": 1, "b": 1}}, "labels"),
+        ({"labels": {"a": 1, "ignore": 1}}, "labels"),
+        ({"labels": []}, "labels"),
+        ({"training": []}, "training"),
+        ({"training": [{"image": "i/a.nii", "label": ["l/a.nii"]}]}, "training[0].label"),
+        ({"training": [{"image": ["i/a.nii", 3], "label": "l/a.nii"}]}, "training[0].image[1]"),
+        ({"training": [{"image": "i/a.nii", "label": "l/a.nii"}, {}]}, "training[1]"),
+        ({"training": [{"image": "../a.nii", "label": "l/a.nii"}]}, "training[0]"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_an_error_in_dataset_json_names_file_and_key(about: object, key: str, tmp_path: Path) -> None:
+    lay(tmp_path, "i/a.nii", "l/a.nii", "imagesTr/a.nii", "labelsTr/a.nii")
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(DatasetError, match=f"^dataset.json: {re.escape(key)}[: ]") as caught:
+        find_dataset(tmp_path)
+    line_of(caught)
+    assert caught.value.field == key
+    assert caught.value.code == ("PATH_OUTSIDE" if ".." in str(about) else "DATASET_JSON")
+
+
+def test_keys_that_medfcn_does_not_use_may_hold_anything(tmp_path: Path) -> None:
+    about = {
+        "name": 3,
+        "modality": "MRI",
+        "channel_names": None,
+        "test": [[]],
+        "regions_class_order": {},
+        "labels": {},
+    }
+    (tmp_path / "dataset.json").write_text("\ufeff" + json.dumps(about))
+    assert read_description(tmp_path / "dataset.json").channels == ()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +390,7 @@ def test_a_row_that_lacks_something_is_a_problem_of_its_case(tmp_path: Path) -> 
         ("IMAGE_MISSING", "e", "seg/e.nii", "image"),
         ("FILE_MISSING", "e", "seg/e.nii", "label"),
     ]
-    assert dataset.problems[2].found == "named in t.csv: line 5 but not there"
+    assert dataset.problems[2].found == "named in t.csv: line 5 but does not exist"
     assert [case.group for case in dataset.incomplete] == ["Q", "R", "S", "T"]
 
 
@@ -411,7 +455,7 @@ def test_groups_come_from_a_file(tmp_path: Path) -> None:
     for text, words in (
         ("id,group\na,P1\nb,P1\n", "no group for c"),
         ("id,group\na,P1\na,P2\nb,P\nc,P\n", "no group or two"),
-        ("id,patient\na,P1\n", "expected id and group"),
+        ("id,patient\na,P1\n", "expected id, group"),
         ("id,group\na,\nb,P\nc,P\n", "no group or two"),
     ):
         groups.write_text(text)
@@ -422,9 +466,9 @@ def test_groups_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="no such dataset"):
+    with pytest.raises(MissingFileError, match="no such file or folder"):
         find_dataset(tmp_path / "absent")
-    with pytest.raises(DatasetError, match="no dataset in this folder"):
+    with pytest.raises(DatasetError, match="no data set in this folder"):
         find_dataset(tmp_path)
     (tmp_path / "cases.csv").write_text("image,label\n")
     with pytest.raises(DatasetError, match=r"if cases\.csv lists the cases, give that file"):
@@ -436,7 +480,7 @@ def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="a: no label"):
         find_dataset(tmp_path)
     (tmp_path / "images" / "a.nii").unlink()
-    with pytest.raises(DatasetError, match="holds no volumes"):
+    with pytest.raises(DatasetError, match="contains no volumes"):
         find_dataset(tmp_path)
     for path in (tmp_path / "images", "x\0y", "y" * 5000):
         with pytest.raises(MedfcnError):

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from medfcn.datasets import check_cases, find_dataset
-from medfcn.datasets.layouts import label_regions
+from medfcn.datasets.dataset_json import Description
 from medfcn.errors import DatasetError, LabelError, SettingsError
 from medfcn.labels import IGNORED, LabelMap
 from tests.overlapping import CROSSED, NESTED, draw_nested, overlapping_maps, write_nested
@@ -114,13 +114,11 @@ def test_regions_of_nnunet_are_labels_that_overlap(tmp_path: Path) -> None:
 
 
 def test_regions_of_every_kind() -> None:
-    assert label_regions({"labels": {**REGIONS, "background": [0], "ignore": 4}}) == {
-        "whole": (1, 2, 3),
-        "core": (2, 3),
-        "enhancing": (3,),
-    }
-    for labels in ({"background": 0, "organ": 1}, {"1": "organ"}, [], None):
-        assert label_regions({"labels": labels}) == {}
+    named = Description(labels={**REGIONS, "background": [0], "ignore": 4}).named_labels()
+    assert named.regions == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    assert named.ignored == (4,)
+    for labels in ({"background": 0, "organ": 1}, {"1": "organ"}):
+        assert Description(labels=labels).named_labels().regions == {}
     for item in ([], [1.5], ["x"], [[1]], [0, 1], [True], [-1]):
-        with pytest.raises(DatasetError, match="mend the entry"):
-            label_regions({"labels": {"a": item}})
+        with pytest.raises(DatasetError, match=r"labels\.a: .*; fix the entry"):
+            Description(labels={"a": item}).named_labels()

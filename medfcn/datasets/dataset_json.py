@@ -1,0 +1,112 @@
+"""`dataset.json` as the Medical Segmentation Decathlon, nnU-Net and MONAI write it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from medfcn.datasets.cases import NamedLabels
+from medfcn.datasets.tables import read_text
+from medfcn.decoding import decode_json
+from medfcn.errors import DatasetError
+from medfcn.labels.label_map import IGNORE_NAME
+from medfcn.labels.whole_numbers import LARGEST_LABEL
+
+_CODE, _REMEDY = "DATASET_JSON", "fix the entry"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One case of a training list; an empty text, an empty list or null names no file."""
+
+    image: str | list[str] | None = None
+    label: str | None = None
+
+    @property
+    def images(self) -> list[str]:
+        """The images, one per channel."""
+        return self.image if isinstance(self.image, list) else [self.image] if self.image else []
+
+
+class Description(msgspec.Struct, frozen=True):
+    """The keys of a `dataset.json` that medfcn uses; there may be others.
+
+    Attributes:
+        training: The cases; empty where the file lists none, as nnU-Net's.
+        labels: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` or `{"whole": [1, 2]}` as nnU-Net does.
+        channel_names: Names by number, as nnU-Net writes them.
+        modality: The same, as the Decathlon writes them.
+    """
+
+    training: Annotated[list[Entry], msgspec.Meta(min_length=1)] = []
+    labels: dict[str, Any] = {}
+    channel_names: Any = None
+    modality: Any = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels; empty unless the file names 0, 1 and so on without a gap."""
+        named = self.modality if self.channel_names is None else self.channel_names
+        if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))}:
+            return ()
+        return tuple(str(named[str(number)]) for number in range(len(named)))
+
+    def named_labels(self) -> NamedLabels:
+        """The labels that the file names.
+
+        The name `ignore` is no label: its values are voxels that nobody labelled. nnU-Net's `regions_class_order`
+        is not used: it says how nnU-Net writes regions into one mask.
+
+        Raises:
+            DatasetError: A value is not a whole number, has two names, or is the background's 0 beside others.
+
+        Example:
+            >>> Description(labels={"0": "background", "2": "b", "1": "a"}).named_labels().names
+            {1: 'a', 2: 'b'}
+            >>> named = Description(labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}).named_labels()
+            >>> named.regions, named.ignored
+            ({'whole': (1, 2), 'core': (2,)}, (3,))
+        """
+        pairs = [pair for pair in map(_named, self.labels.items()) if pair[1] != (0,)]
+        ignored = tuple(value for name, values in pairs if name == IGNORE_NAME for value in values)
+        if any(isinstance(item, list) for item in self.labels.values()):
+            return NamedLabels(
+                regions={name: values for name, values in pairs if name != IGNORE_NAME}, ignored=ignored
+            )
+        names: dict[int, str] = {}
+        for name, (value, *_) in pairs:
+            if names.setdefault(value, name) != name:
+                raise _refused("labels", f"value {value} has two names")
+        return NamedLabels({value: names[value] for value in sorted(names) if value not in ignored}, ignored=ignored)
+
+
+def read_description(path: Path) -> Description:
+    """Read a `dataset.json`.
+
+    Raises:
+        MissingFileError: It is not there.
+        DatasetError: It is not JSON, or a key has a value of another type.
+    """
+    return decode_json(read_text(path), Description, source=path.name, error=DatasetError, remedy=_REMEDY, code=_CODE)
+
+
+def _named(item: tuple[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """Name and values of an entry of `labels`, whichever way round it is written."""
+    key, stored = item
+    name, stored = (stored, key) if isinstance(stored, str) and _is_whole(key) else (key, stored)
+    values = stored if isinstance(stored, list) else [stored]
+    if not values or not all(map(_is_whole, values)):
+        raise _refused(f"labels.{key}", f"expected whole numbers from 0 to {LARGEST_LABEL}, found {stored!r}")
+    numbers = tuple(map(int, values))
+    if 0 in numbers and len(numbers) > 1:
+        raise _refused(f"labels.{key}", "contains the background's 0 beside other values")
+    return name, numbers
+
+
+def _is_whole(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= LARGEST_LABEL
+    return type(value) is int and 0 <= value <= LARGEST_LABEL
+
+
+def _refused(field: str, found: str) -> DatasetError:
+    return DatasetError(f"dataset.json: {field}: {found}; {_REMEDY}", code=_CODE, field=field)
