@@ -20,7 +20,7 @@ from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, Lab
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.problems import Problem, problem_of
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
-from medfcn.labels.label_map import LabelEntry, LabelMap, read_mask
+from medfcn.labels import LabelEntry, LabelMap, read_mask
 from medfcn.labels.whole_numbers import label_counts
 from medfcn.progress import Progress, Silent
 from medfcn.volumes.geometry import SAME_GRID_VOXELS

@@ -229,8 +229,8 @@ def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:
 def _translated(found: LabelMap, chosen: LabelMap, case: str) -> dict[int, int]:
     """Where the values of a mask with a sidecar belong among the parts of the labels that are scored."""
     places = {}
-    for part in found.parts:
-        for place, wanted in enumerate(chosen.parts, start=1):
+    for part in found.overlaps:
+        for place, wanted in enumerate(chosen.overlaps, start=1):
             shared = set(part.values) & set(wanted.values)
             if shared == set(part.values):
                 places[part.written] = place

@@ -1,11 +1,10 @@
-"""Labels: which values of a mask mean what, and masks read as such.
+"""The labels of a task: their names, their values in a reference, and their values in a mask that medfcn writes.
 
-A `LabelMap` is an ordered list of foreground labels. A label of one value is written to masks as that value;
-one merged from several is written as its place in the list. Where labels overlap, the mask holds their parts (see
-`medfcn.labels.overlaps`), each as its smallest value: a voxel of a value is of every label that has that value.
+A `LabelMap` is an ordered list of foreground labels. A label of one value is written to masks as that value, one
+merged from several as its index in the list. Where labels overlap, a mask stores their overlaps (see
+`medfcn.labels.overlaps`), each as its smallest value: a voxel belongs to every label that has its value.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,18 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.decoding import convert
-from medfcn.errors import LabelError, SettingsError
-from medfcn.labels.overlaps import LabelPart, is_overlapping, members_of, overlap_parts
-from medfcn.labels.whole_numbers import LARGEST_LABEL, ROUNDING, label_counts, listed, pieces, whole_numbers
-from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
-from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
-from medfcn.volumes.reading import as_volume, read_stored, volume_of
-from medfcn.volumes.volume import Volume, VolumeLike
+from medfcn.errors import SettingsError
+from medfcn.labels.codec import IGNORED, LabelCodec
+from medfcn.labels.overlaps import Overlap, find_overlaps, is_overlapping, membership
+from medfcn.labels.whole_numbers import LARGEST_LABEL, whole_numbers
 
-IGNORED = 255
-"""What `LabelMap.encode` writes for a voxel that nobody labelled: neither foreground nor background."""
 IGNORE_NAME = "ignore"
-"""The name that is reserved for such voxels, as nnU-Net reserves it."""
+"""The name that is reserved for voxels that nobody labelled, as nnU-Net reserves it."""
 _MOST_LABELS = IGNORED - 1
 
 
@@ -35,9 +29,9 @@ class LabelEntry:
     """One foreground label.
 
     Args:
-        name: What it is called in reports.
+        name: Its name in reports.
         values: The values of a reference that belong to it.
-        written: The value it has in a mask that medfcn writes; where labels overlap, its place in the list.
+        written: The value it has in a mask that medfcn writes; where labels overlap, its index in the list.
     """
 
     name: str
@@ -47,15 +41,15 @@ class LabelEntry:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """The foreground labels, in their order; the network's channel `k` is the `k`-th, 0 is background.
+    """The foreground labels, in their order; the network's channel `k` is the `k`-th, 0 is the background.
 
-    Labels overlap when a value belongs to several of them.
+    Labels overlap if a value belongs to several of them.
 
     Args:
-        entries: The labels, 1 to 254, cut into at most 254 parts.
-        unnamed: What a value that no entry names is: background, or a reason to refuse the mask.
-        ignored: The values of voxels that nobody labelled (around scribbles, in slices left out), which are
-            neither trained on nor scored.
+        entries: The labels, 1 to 254, with at most 254 overlaps.
+        unnamed: The meaning of a value that no entry names: background, or a reason to refuse the mask.
+        ignored: The values of voxels that nobody labelled (around scribbles, in slices left out). They are neither
+            trained on nor scored.
 
     Raises:
         SettingsError: Two entries share a name, all their values or what they are written as; or a value is no
@@ -70,10 +64,10 @@ class LabelMap:
         >>> LabelMap.parse("organ=1,ignore=9").encode(np.array([[[0, 1, 9]]]), name="case").tolist()
         [[[0, 1, 255]]]
 
-        A tumour whose value 3, its core, is also of the whole:
+        A tumour whose value 3, its core, also belongs to the whole:
 
         >>> labels = LabelMap.parse("whole=1+2+3,core=3")
-        >>> [(part.name, part.values, part.written) for part in labels.parts]
+        >>> [(overlap.name, overlap.values, overlap.written) for overlap in labels.overlaps]
         [('whole', (1, 2), 1), ('whole + core', (3,), 3)]
         >>> labels.decode(labels.encode(np.array([[[0, 1, 2, 3]]]), name="case")).tolist()
         [[[0, 1, 1, 3]]]
@@ -85,65 +79,56 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.entries) <= _MOST_LABELS:
-            raise SettingsError(
-                f"labels: {len(self.entries)} labels; expected 1 to {_MOST_LABELS}, as NAME=V[+V...],..."
-            )
+            raise _refusal(f"{len(self.entries)} labels; expected 1 to {_MOST_LABELS}, as NAME=V[+V...],...")
         names: set[str] = set()
         owners: dict[int, str] = {}
         alike: dict[frozenset[int], str] = {}
         for entry in self.entries:
-            shown_name = entry.name
             if not entry.name or entry.name in names:
-                raise SettingsError(f"labels: the name {shown_name!r} is empty or given twice; give each its own")
+                raise _refusal(f"the name {entry.name!r} is empty or given twice; give each its own")
             names.add(entry.name)
-            for value in entry.values:
-                if not 1 <= value <= LARGEST_LABEL:
-                    raise SettingsError(
-                        f"labels: {shown_name}={value}; values are 1 to {LARGEST_LABEL}, 0 is the background"
-                    )
-                owners[value] = entry.name
+            _require_labels(entry.name, entry.values, "0 is the background")
+            owners |= dict.fromkeys(entry.values, entry.name)
             values = frozenset(entry.values)
             if len(values) < len(entry.values):
-                raise SettingsError(f"labels: {shown_name} has a value twice; name it once")
+                raise _refusal(f"{entry.name} has a value twice; name it once")
             other = alike.setdefault(values, entry.name)
             if other != entry.name:
-                raise SettingsError(f"labels: {other} and {shown_name} have the same values; name one")
+                raise _refusal(f"{other} and {entry.name} have the same values; name one")
+        _require_labels(IGNORE_NAME, self.ignored, "those of labels excepted")
         for value in self.ignored:
-            if not 1 <= value <= LARGEST_LABEL:
-                raise SettingsError(f"labels: {IGNORE_NAME}={value}; values are 1 to {LARGEST_LABEL}")
             if value in owners or self.ignored.count(value) > 1:
                 other = owners.get(value, IGNORE_NAME)
-                raise SettingsError(f"labels: the value {value} belongs to {other} and to ignore; name it once")
+                raise _refusal(f"the value {value} belongs to {other} and to ignore; name it once")
         self._check_written()
-        if len(self.parts) > _MOST_LABELS:
-            raise SettingsError(
-                f"labels: they overlap in {len(self.parts)} combinations, of which a mask can tell {_MOST_LABELS} "
-                "apart; name fewer labels"
+        if len(self.overlaps) > _MOST_LABELS:
+            raise _refusal(
+                f"they overlap in {len(self.overlaps)} combinations, of which a mask can store {_MOST_LABELS}; name "
+                "fewer labels"
             )
 
     def _check_written(self) -> None:
         written: dict[int, LabelEntry] = {}
-        for place, entry in enumerate(self.entries, start=1):
-            if not entry.values or entry.written != _written(entry.values, place, self.overlapping):
-                raise SettingsError(
-                    f"labels: {entry.name} cannot be written as {entry.written}; a single value is "
-                    "written as itself, a merged one, or any where labels overlap, as its place in the list"
+        for index, entry in enumerate(self.entries, start=1):
+            if not entry.values or entry.written != _written(entry.values, index, self.overlapping):
+                raise _refusal(
+                    f"{entry.name} cannot be written as {entry.written}; a single value is written as itself, a "
+                    "merged one, or any where labels overlap, as its place in the list"
                 )
             other = written.setdefault(entry.written, entry)
             if other is not entry:
                 merged, single = (entry, other) if len(entry.values) > 1 else (other, entry)
-                raise SettingsError(
-                    f"labels: {merged.name} (merged, so written as its place in the list) and "
-                    f"{single.name} would both be written as {entry.written}; put "
-                    f"{merged.name} at a place that is no other label's value"
+                raise _refusal(
+                    f"{merged.name} (merged, so written as its place in the list) and {single.name} would both be "
+                    f"written as {entry.written}; put {merged.name} at a place that is no other label's value"
                 )
 
     @classmethod
     def parse(cls, text: str) -> "LabelMap":
         """Read `NAME=V[+V...],...`; values that no entry names are background.
 
-        Labels overlap where they name the same value. The name `ignore` is no label: its values are voxels that
-        nobody labelled.
+        Labels overlap if they name the same value. The name `ignore` is no label: its values are voxels that nobody
+        labelled.
 
         Raises:
             SettingsError: The text is not of that form, or the labels contradict each other.
@@ -160,8 +145,8 @@ class LabelMap:
             name, equals, numbers = (piece.strip() for piece in part.partition("="))
             digits = [number.strip() for number in numbers.split("+")]
             if not (name and equals) or not all(number.isascii() and number.isdigit() for number in digits):
-                raise SettingsError(
-                    f"labels: {part.strip()!r} is not NAME=V[+V...]; write for example organ=1 or left=1+3,right=2+4"
+                raise _refusal(
+                    f"{part.strip()!r} is not NAME=V[+V...]; write for example organ=1 or left=1+3,right=2+4"
                 )
             # A number of more digits than a label can have is refused before it is converted.
             values = tuple(int(number[:12]) for number in digits)
@@ -173,7 +158,7 @@ class LabelMap:
 
     @classmethod
     def from_names(cls, names: Mapping[int, str], *, ignored: Iterable[int] = ()) -> "LabelMap":
-        """One label for each value, in the order of the values, without 0; others are refused in masks.
+        """One label for each value, in the order of the values, without 0; masks with other values are refused.
 
         Args:
             names: The names by value; values named `ignore` are no label.
@@ -190,7 +175,7 @@ class LabelMap:
 
     @classmethod
     def from_regions(cls, regions: Mapping[str, Sequence[int]], *, ignored: Iterable[int] = ()) -> "LabelMap":
-        """Labels that may have several values and overlap, in their order; values of none are refused in masks.
+        """Labels that may have several values and overlap, in their order; masks with other values are refused.
 
         Args:
             regions: The values by name.
@@ -204,9 +189,9 @@ class LabelMap:
         return cls(entries, unnamed="refuse", ignored=tuple(sorted(ignored)))
 
     def ignoring(self, values: Iterable[int]) -> "LabelMap":
-        """The same labels on a dataset that calls these values ignored: as far as no label names them.
+        """The same labels for a dataset that ignores these values, except those that a label names.
 
-        Labels that already say what they ignore stay as they are.
+        Labels that already name ignored values stay as they are.
 
         Example:
             >>> LabelMap.parse("organ=1").ignoring([1, 2]).ignored
@@ -223,82 +208,101 @@ class LabelMap:
 
     @cached_property
     def overlapping(self) -> bool:
-        """Whether a value belongs to several labels."""
+        """True if a value belongs to several labels."""
         return is_overlapping([entry.values for entry in self.entries])
 
     @cached_property
-    def parts(self) -> tuple[LabelPart, ...]:
-        """What a mask tells apart: the labels, or where they overlap, their combinations by smallest value."""
+    def overlaps(self) -> tuple[Overlap, ...]:
+        """The combinations of labels that a mask stores, by smallest value; each label alone where none overlap."""
         if self.overlapping:
-            return overlap_parts(self.names, [entry.values for entry in self.entries])
+            return find_overlaps(self.names, [entry.values for entry in self.entries])
         return tuple(
-            LabelPart(entry.name, entry.values, (place,), entry.written)
-            for place, entry in enumerate(self.entries, start=1)
+            Overlap(entry.name, entry.values, (index,), entry.written)
+            for index, entry in enumerate(self.entries, start=1)
         )
 
     @cached_property
+    def membership(self) -> NDArray[np.bool_]:
+        """`(A + 1, L)`: True where a label is in the background (row 0, never) or in one of the A overlaps."""
+        return membership(self.overlaps, len(self.entries))
+
+    @property
     def members(self) -> NDArray[np.bool_] | None:
-        """`(A + 1, L)`: which labels hold in the background and in each part; None unless labels overlap."""
-        return members_of(self.parts, len(self.entries)) if self.overlapping else None
+        """As `membership`; None unless labels overlap."""
+        return self.membership if self.overlapping else None
 
     @property
     def overlap_text(self) -> str:
-        """For people, which labels hold together: a slip of the pen would make labels overlap too.
+        """For people, which labels occur together: a slip of the pen would make labels overlap too.
 
         Example:
             >>> LabelMap.parse("whole=1+2+3,core=3").overlap_text
             'labels overlap: 1+2 is whole; 3 is whole + core'
         """
-        parts = "; ".join(f"{'+'.join(map(str, part.values))} is {part.name}" for part in self.parts)
-        return f"labels overlap: {parts}"
+        each = "; ".join(f"{'+'.join(map(str, overlap.values))} is {overlap.name}" for overlap in self.overlaps)
+        return f"labels overlap: {each}"
 
     @property
     def named_values(self) -> frozenset[int]:
         """The values of a reference that belong to a label."""
         return frozenset(value for entry in self.entries for value in entry.values)
 
-    def encode(self, array: NDArray[Any], *, name: str) -> NDArray[np.uint8]:
-        """The values of a mask as places in the list: 0 for background, `k` for the `k`-th entry, from 1.
+    @cached_property
+    def reference_codec(self) -> LabelCodec:
+        """The meaning of the values of a reference; an index is that of an overlap, or `IGNORED`."""
+        indices = {value: index for index, one in enumerate(self.overlaps, start=1) for value in one.values}
+        return LabelCodec(indices | dict.fromkeys(self.ignored, IGNORED))
 
-        Where labels overlap, `k` is the `k`-th of `parts`. Ignored values become `IGNORED` (255).
+    @cached_property
+    def written_codec(self) -> LabelCodec:
+        """The meaning of the values of a mask that medfcn writes."""
+        return LabelCodec({overlap.written: index for index, overlap in enumerate(self.overlaps, start=1)})
+
+    def encode(self, array: NDArray[Any], *, name: str) -> NDArray[np.uint8]:
+        """The values of a reference as indices: 0 for background, `k` for the `k`-th label, from 1.
+
+        Where labels overlap, `k` is the `k`-th of `overlaps`. Ignored values become `IGNORED` (255).
 
         Args:
             array: Whole numbers, any shape.
             name: The case, for messages.
 
         Returns:
-            uint8, the same shape, contiguous as `array` is.
+            uint8, the same shape, in the same memory order.
 
         Raises:
             LabelError: A value is negative, not whole, or neither named nor ignored while `unnamed` is "refuse".
         """
         whole, _ = whole_numbers(array, name=name)
-        most = int(whole.max()) if whole.size else 0
-        table = np.zeros(max(most, *self.named_values, *self.ignored) + 1, dtype=np.uint8)
-        for place, part in enumerate(self.parts, start=1):
-            table[list(part.values)] = place
-        table[list(self.ignored)] = IGNORED
-        if self.unnamed == "refuse":
-            strange = [value for value in label_counts(whole) if value != 0 and table[value] == 0]
-            if strange:
-                raise LabelError(
-                    f"{name}: unexpected label values {listed(strange)}; expected "
-                    f"{listed(sorted(self.named_values.union(self.ignored)))}; name those that matter with "
-                    "--labels NAME=V"
-                )
-        encoded = np.empty_like(whole, dtype=np.uint8)
-        for target, source in pieces(encoded, whole):
-            target[...] = table[source]
-        return encoded
+        self.refuse_unnamed(whole, self.reference_codec, name=name)
+        return self.reference_codec.encode(whole)
 
-    def decode(self, index_array: NDArray[Any]) -> NDArray[Any]:
-        """The inverse for masks that are written: from places in the list to the values written.
+    def refuse_unnamed(self, mask: NDArray[Any], codec: LabelCodec, *, name: str) -> None:
+        """Refuse a mask with a value that `codec` gives no index, if that is what `unnamed` says.
 
-        Places are 0 to the number of labels, or parts; a mask that is written ignores no voxel.
+        Raises:
+            LabelError: It has one.
         """
-        written = np.array([0, *(part.written for part in self.parts)])
-        values: NDArray[Any] = written.astype(np.min_scalar_type(int(written.max())))[index_array]
-        return values
+        if self.unnamed == "refuse":
+            codec.refuse_other_values(mask, name=name)
+
+    def decode(self, indices: NDArray[Any]) -> NDArray[Any]:
+        """The values of a mask that is written: the inverse of `encode`, for masks that ignore no voxel.
+
+        Args:
+            indices: 0 to the number of labels, or overlaps.
+        """
+        return self.written_codec.decode(indices)
+
+    def mask_of(self, indices: NDArray[np.uint8], label: int) -> NDArray[np.bool_]:
+        """The voxels of one label, by its index in the list, from 1.
+
+        Example:
+            >>> LabelMap.parse("whole=1+2,core=2").mask_of(np.array([0, 1, 2], dtype=np.uint8), 1)
+            array([False,  True,  True])
+        """
+        within = [index for index, overlap in enumerate(self.overlaps, start=1) if label in overlap.labels]
+        return LabelCodec(dict.fromkeys(within, 1)).encode(indices).view(np.bool_)
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""
@@ -306,7 +310,7 @@ class LabelMap:
 
     @classmethod
     def from_json(cls, value: Any) -> "LabelMap":
-        """The inverse of `to_json`; what was written before values could be ignored ignores none.
+        """The inverse of `to_json`; a map from before values could be ignored ignores none.
 
         Raises:
             SettingsError: `value` is not what `to_json` gives.
@@ -319,82 +323,24 @@ class LabelMap:
         return convert(value, cls, source="labels", error=SettingsError, remedy="expected what medfcn writes")
 
 
+def _refusal(message: str) -> SettingsError:
+    return SettingsError(f"labels: {message}", field="labels")
+
+
+def _require_labels(name: str, values: Iterable[int], remark: str) -> None:
+    for value in values:
+        if not 1 <= value <= LARGEST_LABEL:
+            raise _refusal(f"{name}={value}; values are 1 to {LARGEST_LABEL}, {remark}")
+
+
 def _entries(named: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[LabelEntry, ...]:
     """Labels of these names and values, with what they are written as."""
     overlapping = is_overlapping([values for _, values in named])
     return tuple(
-        LabelEntry(name, values, _written(values, place, overlapping))
-        for place, (name, values) in enumerate(named, start=1)
+        LabelEntry(name, values, _written(values, index, overlapping))
+        for index, (name, values) in enumerate(named, start=1)
     )
 
 
-def _written(values: tuple[int, ...], place: int, overlapping: bool) -> int:
-    return values[0] if len(values) == 1 and not overlapping else place
-
-
-def read_mask(
-    source: VolumeLike, *, labels: LabelMap | None = None, options: ReadOptions = DEFAULT_OPTIONS
-) -> Volume:
-    """Read a mask: a volume whose voxels are whole numbers from 0 up.
-
-    Values within 1e-3 of a whole number are rounded, and the volume's `notes` say so. The values are those of
-    the file; `labels` is only asked what 255 means.
-
-    Args:
-        source: What `as_volume` accepts.
-        labels: Naming 255 (`--labels organ=255`, `ignore=255`) opts in to masks drawn with 255, and to files
-            that scale 255 down to 1.
-        options: How a file is read.
-
-    Returns:
-        A volume of the smallest unsigned integers.
-
-    Raises:
-        LabelError: A value is negative, not whole, above 65535, or a 255 that nobody named.
-        VolumeError: As in `read_volume`.
-    """
-    named = set(labels.named_values.union(labels.ignored)) if labels else set()
-    if isinstance(source, str | os.PathLike) and extension_of(source) in NIFTI_EXTENSIONS:
-        volume = _unscaled_where_ambiguous(source, named, options)
-    else:
-        volume = as_volume(source, options=options)
-    who = volume.name or "mask"
-    whole, off = whole_numbers(volume.array, name=who)
-    _check_255(whole, named, who)
-    notes = volume.notes + ((f"voxels rounded to whole labels (by up to {off:.1g})",) if off else ())
-    return Volume(whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes)
-
-
-def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions) -> Volume:
-    """Read a mask whose header may scale it, such as 255 by 1/255, where both readings look like labels."""
-    stored = read_stored(source, options=options)
-    raw = stored.array.copy() if stored.is_scaled else stored.array
-    scaled = volume_of(stored, options=options)
-    if not stored.is_scaled or raw.dtype.kind not in "iu" or int(raw.min()) < 0 or int(raw.max()) > LARGEST_LABEL:
-        return scaled
-    as_stored = [int(value) for value in np.unique(raw)]
-    as_scaled = [float(value) for value in np.unique(scaled.array)]
-    names_stored = bool(named.intersection(as_stored))
-    names_scaled = any(abs(value - round(value)) <= ROUNDING and round(value) in named for value in as_scaled)
-    if names_stored == names_scaled:
-        raise LabelError(
-            f"{stored.name}: stores the values {listed(as_stored)} and scl_slope {stored.slope:.6g} makes "
-            f"them {listed(as_scaled)}; say which is meant, such as --labels organ={as_stored[-1]}"
-        )
-    if not names_stored:
-        return scaled
-    note = "scl_slope ignored: the labels named are the stored values"
-    return volume_of(replace(stored, array=raw, slope=1.0, inter=0.0, notes=(*stored.notes, note)), options=options)
-
-
-def _check_255(whole: NDArray[Any], named: set[int], name: str) -> None:
-    """Refuse a 255 that nobody named: as often "yes" in a picture of a mask as a label."""
-    if 255 in named or int(whole.max()) < 255 or not (whole == 255).any():
-        return
-    values = list(label_counts(whole))
-    if named and any(value in named for value in values):
-        return
-    raise LabelError(
-        f"{name}: label values {listed(values)}; if 255 is the foreground, say so with --labels "
-        "organ=255, if nobody labelled those voxels, with ignore=255"
-    )
+def _written(values: tuple[int, ...], index: int, overlapping: bool) -> int:
+    return values[0] if len(values) == 1 and not overlapping else index

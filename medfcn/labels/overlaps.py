@@ -1,6 +1,6 @@
-"""Labels that overlap, such as a tumour's core inside the whole tumour, and the parts they cut each other into.
+"""Labels that overlap, such as a tumour's core inside the whole tumour.
 
-A voxel of a mask has one value, so what a mask holds is the parts: the combinations of labels that can hold together.
+A voxel of a mask stores one value, so a mask stores overlaps: the combinations of labels that occur together.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class LabelPart:
-    """The voxels of one value of a written mask.
+class Overlap:
+    """A combination of labels that one value of a written mask stands for; a single label where none overlap.
 
     Args:
-        name: The label's, or the names of all labels that hold there.
-        values: The values of a reference that belong to it.
-        labels: Places in the list, from 1, of the labels that hold there.
+        name: The names of its labels.
+        values: The values of a reference that belong to exactly these labels.
+        labels: The indices of its labels, from 1.
         written: The value it has in a mask that medfcn writes.
     """
 
@@ -28,7 +28,7 @@ class LabelPart:
 
 
 def is_overlapping(values: Sequence[Sequence[int]]) -> bool:
-    """Whether some value belongs to more than one label, given the values of each.
+    """True if some value belongs to more than one label, given the values of each label.
 
     Example:
         >>> is_overlapping([(1, 2), (2,)]), is_overlapping([(1, 2), (3,)])
@@ -37,34 +37,34 @@ def is_overlapping(values: Sequence[Sequence[int]]) -> bool:
     return sum(len(set(of_label)) for of_label in values) > len(set().union(*values))
 
 
-def overlap_parts(names: Sequence[str], values: Sequence[Sequence[int]]) -> tuple[LabelPart, ...]:
+def find_overlaps(names: Sequence[str], values: Sequence[Sequence[int]]) -> tuple[Overlap, ...]:
     """The combinations of labels that occur, in the order of their smallest values, which they are written as.
 
     Args:
-        names: Of the labels.
-        values: Of a reference, for each label.
+        names: The name of each label.
+        values: The values of a reference that belong to each label.
 
     Example:
-        >>> [(part.name, part.values) for part in overlap_parts(["whole", "core"], [(1, 2, 3, 4), (1, 4)])]
+        >>> [(one.name, one.values) for one in find_overlaps(["whole", "core"], [(1, 2, 3, 4), (1, 4)])]
         [('whole + core', (1, 4)), ('whole', (2, 3))]
     """
     owners: dict[int, list[int]] = {}
-    for place, of_label in enumerate(values, start=1):
+    for index, of_label in enumerate(values, start=1):
         for value in of_label:
-            owners.setdefault(value, []).append(place)
-    held: dict[tuple[int, ...], list[int]] = {}
+            owners.setdefault(value, []).append(index)
+    values_by_labels: dict[tuple[int, ...], list[int]] = {}
     for value in sorted(owners):
-        held.setdefault(tuple(owners[value]), []).append(value)
+        values_by_labels.setdefault(tuple(owners[value]), []).append(value)
     return tuple(
-        LabelPart(" + ".join(names[place - 1] for place in labels), tuple(found), labels, found[0])
-        for labels, found in held.items()
+        Overlap(" + ".join(names[index - 1] for index in labels), tuple(shared), labels, shared[0])
+        for labels, shared in values_by_labels.items()
     )
 
 
-def members_of(parts: Sequence[LabelPart], label_count: int) -> NDArray[np.bool_]:
-    """`(A + 1, L)`: which labels hold in the background (row 0, none) and in each of A parts."""
-    members = np.zeros((len(parts) + 1, label_count), dtype=bool)
-    for row, part in enumerate(parts, start=1):
-        members[row, [place - 1 for place in part.labels]] = True
-    members.setflags(write=False)
-    return members
+def membership(overlaps: Sequence[Overlap], label_count: int) -> NDArray[np.bool_]:
+    """`(A + 1, L)`: True where a label is in the background (row 0, never) or in one of A overlaps."""
+    table = np.zeros((len(overlaps) + 1, label_count), dtype=bool)
+    for row, overlap in enumerate(overlaps, start=1):
+        table[row, [index - 1 for index in overlap.labels]] = True
+    table.setflags(write=False)
+    return table

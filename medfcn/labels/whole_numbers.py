@@ -1,22 +1,24 @@
-"""Arrays whose voxels are whole numbers: masks, before anyone asks what their values mean."""
+"""Arrays of whole numbers: the voxels of masks, before their meaning is known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
+from medfcn.text import listed
 
 LARGEST_LABEL = 65535
 
 ROUNDING = 1e-3
-"""How far a voxel may be from a whole number and still be that label."""
-_PIECE = 1 << 20
+"""The farthest that a voxel may be from a whole number and still be that label."""
+CHUNK_VOXELS = 1 << 19
+"""Voxels of one step of a pass over a volume: small enough to stay in a second-level cache."""
 
 
 def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], float]:
-    """A mask's voxels as the smallest unsigned integers, and by how much they had to be rounded at most.
+    """The voxels of a mask as the smallest unsigned integers, and the largest rounding that this needed.
 
     Raises:
         LabelError: A voxel is negative, above 65535, or more than 1e-3 from a whole number.
@@ -27,12 +29,12 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     """
     off = 0.0
     if array.dtype.kind == "f":
-        for (part,) in pieces(array):  # so that no second volume of floats is made
-            here = float(np.abs(part - np.rint(part)).max()) if part.size else 0.0
+        for (part,) in chunks(array):  # so that no second volume of floats is made
+            here = float(np.abs(part - np.rint(part)).max())
             if not here <= ROUNDING:  # NaN too
                 raise LabelError(
-                    f"{name}: values that are no labels: {listed(_not_whole(array))}; "
-                    "a mask holds whole numbers (was an image or a probability given?)"
+                    f"{name}: values that are no labels: {numbers_text(_not_whole(array))}; "
+                    "a mask contains whole numbers (is this an image or a probability?)"
                 )
             off = max(off, here)
     elif array.dtype.kind not in "biu":
@@ -43,58 +45,63 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     if least < -ROUNDING or most > LARGEST_LABEL + ROUNDING:
         outside = np.unique(array[(array < -ROUNDING) | (array > LARGEST_LABEL)])
         raise LabelError(
-            f"{name}: label values {listed(outside.tolist())} are outside 0 to {LARGEST_LABEL}; "
-            "re-export the mask, or give one that holds labels"
+            f"{name}: label values {numbers_text(outside)} are outside 0 to {LARGEST_LABEL}; "
+            "re-export the mask, or give one that contains labels"
         )
     smallest = np.min_scalar_type(round(most))
     if array.dtype == smallest:
         return array, off
     whole = np.empty_like(array, dtype=smallest)
-    for target, part in pieces(whole, array):
+    for target, part in chunks(whole, array):
         target[...] = np.rint(part) if off else part
     return whole, off
 
 
-def pieces(first: NDArray[Any], *others: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Views of arrays of one shape, some voxels at a time, in the order in which the first lies in memory.
+def chunks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Arrays of one shape, some voxels of each at a time: `(V,)`, in the order in which the first lies in memory.
 
-    numpy widens what it uses as an index to 8 bytes a voxel, so whole volumes are not worked on at once.
+    Numpy widens an index to 8 bytes a voxel; in chunks these copies stay small. If the first was made by
+    `np.empty_like`, its chunks are views, which can be written to.
     """
-    turned = tuple(array.T if first.flags.f_contiguous else array for array in (first, *others))
-    if first.ndim == 0 or first.size <= _PIECE:
-        yield turned
-        return
-    length = turned[0].shape[0]
-    step = max(1, _PIECE * length // first.size)
-    for start in range(0, length, step):
-        yield tuple(array[start : start + step] for array in turned)
+    slowest_first = sorted(range(arrays[0].ndim), key=lambda axis: -abs(arrays[0].strides[axis]))
+    flat = [array.transpose(slowest_first).ravel() for array in arrays]
+    for start in range(0, flat[0].size, CHUNK_VOXELS):
+        yield tuple(one[start : start + CHUNK_VOXELS] for one in flat)
 
 
 def label_counts(array: NDArray[Any]) -> dict[int, int]:
-    """How many voxels have each value, for unsigned integers up to 65535, in the order of the values.
+    """The number of voxels of each value, for unsigned integers up to 65535, in the order of the values.
 
     Example:
         >>> label_counts(np.array([[[0, 2, 2]]], dtype=np.uint8))
         {0: 1, 2: 2}
     """
-    counts = np.zeros(int(array.max()) + 1 if array.size else 1, dtype=np.int64)
-    for (part,) in pieces(array):
-        counts += np.bincount(part.ravel(order="K"), minlength=len(counts))
+    counts = np.zeros(int(array.max(initial=0)) + 1, dtype=np.int64)
+    for (part,) in chunks(array):
+        counts += np.bincount(part, minlength=len(counts))
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
-def _not_whole(array: NDArray[Any]) -> list[float]:
-    strange = array[~(np.abs(array - np.rint(array)) <= ROUNDING)]
-    values: list[float] = np.unique(strange[:1_000_000]).tolist()
-    return values
-
-
-def listed(values: Sequence[float], *, limit: int = 8) -> str:
-    """The first few of some values, for a message.
+def values_in(array: NDArray[Any]) -> set[int]:
+    """The values above 0 that a mask of unsigned integers contains.
 
     Example:
-        >>> listed([1, 2.5, 3], limit=2)
-        '1, 2.5, ...'
+        >>> values_in(np.array([0, 7, 2, 7], dtype=np.uint8))
+        {2, 7}
     """
-    text = ", ".join(f"{value:.6g}" for value in values[:limit])
-    return text + (", ..." if len(values) > limit else "")
+    return set(label_counts(array)) - {0}
+
+
+def numbers_text(values: Iterable[float]) -> str:
+    """The first few of some numbers, for a message.
+
+    Example:
+        >>> numbers_text([1, 2.5])
+        '1, 2.5'
+    """
+    return listed(f"{value:.6g}" for value in values)
+
+
+def _not_whole(array: NDArray[Any]) -> NDArray[Any]:
+    strange = array[~(np.abs(array - np.rint(array)) <= ROUNDING)]
+    return np.unique(strange[:1_000_000])

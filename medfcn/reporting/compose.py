@@ -276,7 +276,7 @@ def _note_hash(hashes: dict[str, str], name: str, volume: Volume) -> None:
 
 def _part_names(labels: LabelMap | None) -> tuple[str, ...] | None:
     """What is drawn of labels that overlap; None for others, which are drawn themselves."""
-    return None if labels is None or not labels.overlapping else tuple(part.name for part in labels.parts)
+    return None if labels is None or not labels.overlapping else tuple(overlap.name for overlap in labels.overlaps)
 
 
 def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:

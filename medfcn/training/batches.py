@@ -39,7 +39,7 @@ class Batches:
         self.augmenter = Augmenter(
             settings.augment, plan.window, len(labels.entries), plan.mirror_axes, seed, labels.members
         )
-        self._largest = len(labels.parts)
+        self._largest = len(labels.overlaps)
 
     def of(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The augmented images and targets of a step.

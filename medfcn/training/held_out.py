@@ -18,7 +18,6 @@ from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
 from medfcn.inference.rules import THRESHOLDS, best_threshold
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.labels.values import positions_of
 from medfcn.slices.components import keep_largest
 from medfcn.training.prepare import Prepared, read_case
 from medfcn.training.validate import dices_of, perhaps_one_part
@@ -78,7 +77,7 @@ def _judge(model: Model, case: Case, prepared: Prepared) -> _Judged:
     plain = Model(model.network, dataclasses.replace(model.card, one_part=()), device=model.device)
     thresholds = _open_thresholds(model.card)
     found = plain.predict_case(list(read.images), keep_probabilities=bool(thresholds))
-    positions = positions_of(found.mask, labels)
+    positions = labels.written_codec.encode(found.mask.array)
     every = dices_of(read.labels, positions, labels)
     kept = keep_largest(positions, model.card.one_part) if model.card.one_part else positions
     largest = dices_of(read.labels, keep_largest(positions, tried), labels) if tried else every
@@ -120,12 +119,11 @@ def dices_by_threshold(
         `(T,)`, one for each threshold.
     """
     limits, count = np.array(thresholds, dtype=np.float32), len(labels.entries)
-    rows = np.eye(count + 1, dtype=bool)[:, 1:] if labels.members is None else labels.members
     known = reference != IGNORED
     drawn_parts = reference[known]
     dices = np.empty((count, len(limits)))
     for label, of_label in enumerate(probabilities):
-        drawn, values = rows[drawn_parts, label], of_label[known]
+        drawn, values = labels.membership[drawn_parts, label], of_label[known]
         # How many thresholds each voxel reaches, of those that reach any: (not drawn, drawn) by that number.
         found = np.flatnonzero(values >= limits[0])
         reached = np.searchsorted(limits, values[found], side="right")

@@ -12,7 +12,6 @@ from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
-from medfcn.labels.values import positions_of
 from medfcn.slices.components import keep_largest
 from medfcn.training.prepare import Prepared, read_case
 
@@ -109,7 +108,7 @@ def _reference_and_prediction(
     """Both masks of a case, as positions of the labels, or parts."""
     labels = prepared.survey.labels
     read = read_case(case, labels, prepared.survey.options)
-    return read.labels, positions_of(model.predict(list(read.images)), labels)
+    return read.labels, labels.written_codec.encode(model.predict(list(read.images)).array)
 
 
 def dices_of(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:

@@ -85,7 +85,7 @@ def test_the_doubt_is_that_of_every_voxel_and_pair(labels: str, monkeypatch: pyt
         assert alone.probabilities is not None
         assert alone.doubt is not None
         masks.append(np.zeros(image.shape, dtype=np.uint8))
-        for place, part in enumerate(names.parts, start=1):
+        for place, part in enumerate(names.overlaps, start=1):
             masks[-1][alone.mask.array == part.written] = place
         rows = np.eye(count + 1, dtype=bool)[:, 1:] if names.members is None else names.members
         for label in range(count):

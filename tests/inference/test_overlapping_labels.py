@@ -25,7 +25,7 @@ def most_probable(p: NDArray[np.float32], labels: LabelMap, threshold: float) ->
     assert labels.members is not None
     odds = p.astype(np.float64) / (1 - p) / (threshold / (1 - threshold))
     products = [np.prod(odds[row], axis=0) if row.any() else np.ones(p.shape[1:]) for row in labels.members]
-    return np.array([0, *(part.written for part in labels.parts)])[np.argmax(products, axis=0)]
+    return np.array([0, *(part.written for part in labels.overlaps)])[np.argmax(products, axis=0)]
 
 
 @pytest.mark.parametrize("text", [NESTED, CROSSED])
@@ -39,7 +39,7 @@ def test_a_voxel_is_of_the_most_probable_part(text: str, threshold: float) -> No
     assert len(found.probabilities) == len(labels.entries)
     expected = most_probable(found.probabilities, labels, threshold)
     assert (found.mask.array == expected).mean() > 0.9999
-    assert len(np.unique(found.mask.array)) == len(labels.parts) + 1
+    assert len(np.unique(found.mask.array)) == len(labels.overlaps) + 1
     for entry in labels.entries:
         ml = np.isin(found.mask.array, entry.values).sum() * image().voxel_ml
         assert found.volumes_ml[entry.name] == pytest.approx(ml)

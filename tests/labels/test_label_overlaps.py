@@ -32,7 +32,7 @@ masks = arrays(np.uint8, st.tuples(*[st.integers(1, 5)] * 3), elements=st.intege
 def test_parts_are_the_combinations_that_occur(text: str, parts: list[tuple[str, tuple[int, ...], int]]) -> None:
     labels = LabelMap.parse(text)
     assert labels.overlapping
-    assert [(part.name, part.values, part.written) for part in labels.parts] == parts
+    assert [(part.name, part.values, part.written) for part in labels.overlaps] == parts
     assert [entry.written for entry in labels.entries] == list(range(1, len(labels.entries) + 1))
 
 
@@ -62,7 +62,7 @@ def test_labels_that_do_not_overlap_are_their_own_parts() -> None:
     labels = LabelMap.parse("hippocampus=1+2,other=3")
     assert labels.members is None
     assert not labels.overlapping
-    assert [(part.name, part.values, part.written) for part in labels.parts] == [
+    assert [(part.name, part.values, part.written) for part in labels.overlaps] == [
         (entry.name, entry.values, entry.written) for entry in labels.entries
     ]
 
@@ -85,10 +85,10 @@ def test_more_parts_than_a_mask_can_tell_apart_are_refused() -> None:
     """Eight labels, one for each bit of a value, hold in 255 combinations."""
     bits = [[value for value in range(1, 256) if value >> bit & 1] for bit in range(8)]
     regions = {f"bit_{bit}": values for bit, values in enumerate(bits)}
-    with pytest.raises(SettingsError, match="255 combinations, of which a mask can tell 254 apart"):
+    with pytest.raises(SettingsError, match="255 combinations, of which a mask can store 254"):
         LabelMap.from_regions(regions)
     fewer = {name: [value for value in values if value < 255] for name, values in regions.items()}
-    assert len(LabelMap.from_regions(fewer).parts) == 254
+    assert len(LabelMap.from_regions(fewer).overlaps) == 254
 
 
 def test_json_of_overlapping_labels_written_otherwise_is_refused() -> None:
