@@ -18,6 +18,68 @@ names the header field, setting or column.
         ├── TrainingStoppedError                     training that was asked to stop, and did
         └── ProcessError                             training in several processes, of which one failed
 
+The codes, which `medfcn check --json` reports too:
+
+    FILE_MISSING         There is no such file or folder.
+    FILE_NOT_REGULAR     It is a folder, a pipe, a socket or a device.
+    FILE_UNREADABLE      The operating system cannot open or read the file.
+    FILE_EMPTY           The file has no bytes.
+    FILE_NAME            The file's name and its content are of different kinds.
+    FILE_KIND            The file is not a volume of a kind that medfcn reads.
+    FILE_CUT_OFF         The file ends too early.
+    FILE_DAMAGED         The compressed stream is damaged.
+    FILE_SIZE            The file has more bytes than its header describes, or more than the limit.
+    HEADER_DAMAGED       A header field has a value that no tool writes, or is given twice.
+    HEADER_OFFSET        The header places the voxels where they cannot be.
+    HEADER_TEXT          The header contains text that looks like patient data.
+    VOLUME_REFUSED       The file or array is not a volume.
+    VOXELS_TYPE          The voxels are not single real numbers.
+    VOXELS_SCALING       The slope or intercept is not a number.
+    VOXELS_NOT_FINITE    Voxels are NaN or infinite.
+    VOXELS_CONTRADICTED  SimpleITK reads other voxels than the header describes.
+    SHAPE                The volume does not have three dimensions of at least one voxel.
+    SHAPE_4D             The file contains several volumes, and none or a wrong one was chosen.
+    GRID_UNKNOWN         The header does not say how the grid is placed in the patient.
+    GRID_QFORM_SFORM     The qform and the sform disagree.
+    GRID_PIXDIM          A voxel length is not positive, or contradicts the sform.
+    GRID_UNITS           The unit of length is not known.
+    GRID_BROKEN          The affine is not that of a grid.
+    SHAPE_DIFFERS        Two volumes of a case have different shapes; check puts LABEL_ or CHANNEL_ in front.
+    GRID_DIFFERS         Two volumes of a case are on different grids; check puts LABEL_ or CHANNEL_ in front.
+    GRID_NEAR            The same by less than half a voxel, which is accepted; with LABEL_ or CHANNEL_ in front.
+    READ_NOTE            Something was assumed, chosen or filled while reading.
+    IMAGE_MISSING        A case has no image.
+    IMAGE_CONSTANT       Every voxel of an image has the same value.
+    IMAGE_DUPLICATE      Two images have the same voxels.
+    CHANNEL_MISSING      A case lacks a channel that other cases have.
+    CHANNEL_UNEXPECTED   A case has a channel that other cases do not have.
+    LABEL_MISSING        A case has no label.
+    LABEL_VALUES         A mask's values are not the labels they should be.
+    LABEL_ROUNDED        A mask's values were rounded to whole numbers.
+    LABEL_EMPTY          A mask has no foreground voxel.
+    LABEL_ABSENT         No case has a requested label.
+    LABEL_VALUE_ABSENT   No case has one of the values of a requested label.
+    LABELS_EMPTY         No case has a foreground voxel.
+    LABELS_MISSING       No mask contains any label.
+    MASKS_MISSING        No predictions or no references were given.
+    CASES_UNKNOWN        A requested case does not exist.
+    CASES_UNMATCHED      Predictions and references, or two tables, have no case in common.
+    DATASET_UNREADABLE   The folder or table cannot be read as a data set.
+    SETTING_INVALID      A setting or option has a value that is not allowed.
+    SETTING_UNKNOWN      There is no such setting or table.
+    NOT_TOML             The settings file is not TOML.
+    MODEL_UNREADABLE     The model cannot be loaded, or does not fit its input.
+    OUTPUT_EXISTS        The output exists, and overwriting was not requested.
+    OUTPUT_NOT_OURS      The output folder contains files of something else.
+    RUN_LOCKED           Another process works in the run folder.
+    RUN_STOPPED          The run folder contains a stopped training.
+    NOT_STOPPED          The run folder contains no stopped training to resume.
+    CHECKPOINT_BROKEN    The checkpoint of a stopped training cannot be read.
+    TRAINING_FAILED      The training cannot go on.
+    TRAINING_STOPPED     The training was asked to stop, and did.
+    PROCESS_FAILED       One of several training processes failed or vanished.
+    FAILED               Any other error.
+
 Example:
     >>> try:
     ...     raise GeometryMismatchError("case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3)")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medfcn.errors import GeometryMismatchError, MedfcnError
-from medfcn.text import one_line
+from medfcn.text import one_line, shown
+from medfcn.volumes.names import stem_of
 
 Severity = Literal["error", "warning"]
 
@@ -58,8 +59,9 @@ def problem_of(error: MedfcnError, *, case: str, file: str, role: str) -> Proble
         >>> problem_of(error, case="a", file="a.nii", role="image").line
         'error GRID_PIXDIM a.nii: pixdim[1] is 0; re-export it'
     """
-    _, colon, rest = str(error).partition(": ")
-    text = rest if colon else str(error)
-    found, _, remedy = text.rpartition("; ")
+    text = str(error)
+    names = (one_line(f"{name}: ") for name in (shown(file), stem_of(file), case))
+    start = next(filter(text.startswith, names), text.partition(": ")[0] + ": ")
+    found, _, remedy = text.removeprefix(start).rpartition("; ")
     code = f"{role.upper()}_{error.code}" if isinstance(error, GeometryMismatchError) else error.code
-    return Problem(code, "error", case, file, error.field or role, found or text, remedy if found else "")
+    return Problem(code, "error", case, file, error.field or role, found or remedy, remedy if found else "")

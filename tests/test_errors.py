@@ -1,0 +1,61 @@
+"""Every code that the package raises is explained, and every code that is explained is raised."""
+
+import ast
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from medfcn import errors
+from medfcn.errors import MedfcnError, SettingsError, VolumeError, naming
+
+PACKAGE = Path(errors.__file__).parent
+# Words in capitals that are no codes: variables of torchrun, types of MetaImage, terms of a page.
+NO_CODES = re.compile(r"MET_\w+|\w*RANK|\w*WORLD_SIZE|TORCHELASTIC_RUN_ID|CHUNK_VOXELS|EXPECTED_DICE")
+
+
+def explained() -> dict[str, str]:
+    """The table in the docstring of `medfcn.errors`: one code and one sentence in each line."""
+    assert errors.__doc__ is not None
+    return dict(re.findall(r"^ +([A-Z][A-Z0-9_]+) +(\S.*\.)$", errors.__doc__, re.MULTILINE))
+
+
+def raised() -> dict[str, str]:
+    """Every code as it stands in the code, with the file it is in; `_GRID_NEAR` follows a role."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+            if is_text and re.fullmatch(r"[A-Z_][A-Z0-9]*(_[A-Z0-9]+)+|SHAPE|FAILED", node.value):
+                found[node.value.lstrip("_")] = str(path.relative_to(PACKAGE))
+    return {code: file for code, file in found.items() if not NO_CODES.fullmatch(code)}
+
+
+def test_every_code_is_explained() -> None:
+    missing = {code: file for code, file in raised().items() if code not in explained()}
+    assert missing == {}, "write a line for each in the docstring of medfcn/errors.py"
+
+
+def test_no_code_is_explained_that_nothing_raises() -> None:
+    assert set(explained()) - set(raised()) == set()
+
+
+def test_a_name_is_put_in_front_once() -> None:
+    with pytest.raises(VolumeError) as caught, naming("a.nii"), naming("a.nii"):
+        raise VolumeError("dim[1] is 0", code="SHAPE", field="dim[1]")
+    assert (str(caught.value), caught.value.code, caught.value.field) == ("a.nii: dim[1] is 0", "SHAPE", "dim[1]")
+
+
+def test_an_error_survives_pickling() -> None:
+    """Worker processes raise them."""
+    error = pickle.loads(pickle.dumps(SettingsError("a", code="SETTING_UNKNOWN", field="b")))
+    assert (str(error), error.code, error.field) == ("a", "SETTING_UNKNOWN", "b")
+
+
+def test_every_class_has_a_code_of_its_own() -> None:
+    kinds = [MedfcnError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    mine = [kind for kind in kinds if kind.__module__ == errors.__name__]
+    assert len({kind.default_code for kind in mine}) == len(mine) > 10
