@@ -46,7 +46,8 @@ The codes, which `medfcn check --json` reports too:
     GRID_BROKEN          The affine is not that of a grid.
     SHAPE_DIFFERS        Two volumes of a case have different shapes; check puts LABEL_ or CHANNEL_ in front.
     GRID_DIFFERS         Two volumes of a case are on different grids; check puts LABEL_ or CHANNEL_ in front.
-    GRID_NEAR            The same by less than half a voxel, which is accepted; with LABEL_ or CHANNEL_ in front.
+    LABEL_GRID_NEAR      A label is less than half a voxel away from its image's grid, which is accepted.
+    CHANNEL_GRID_NEAR    The same of two channels.
     READ_NOTE            Something was assumed, chosen or filled while reading.
     IMAGE_MISSING        A case has no image.
     IMAGE_CONSTANT       Every voxel of an image has the same value.
@@ -65,10 +66,29 @@ The codes, which `medfcn check --json` reports too:
     CASES_UNKNOWN        A requested case does not exist.
     CASES_UNMATCHED      Predictions and references, or two tables, have no case in common.
     DATASET_UNREADABLE   The folder or table cannot be read as a data set.
+    DATASET_LAYOUT       The folder has none of the layouts of a data set.
+    DATASET_JSON         An entry of dataset.json is wrong.
+    CASES_INCOMPLETE     Cases lack an image, a channel or a label.
+    FOLDER_EMPTY         A folder contains no volume.
+    FILE_NAMED_TWICE     Two entries name the same file.
+    TABLE_BROKEN         A line of a table is wrong.
+    TABLE_COLUMNS        A table's columns are not those that are needed.
+    TABLE_EMPTY          A table or a list of cases contains nothing.
+    TEXT_NOT_UTF8        A text file is not UTF-8.
+    PATH_INVALID         A path in a data set is not valid.
+    PATH_OUTSIDE         A path leads out of the data set's folder.
+    ID_INVALID           A case's id cannot name a file.
+    ID_DUPLICATE         Two cases or two files have the same id.
+    ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
     SETTING_INVALID      A setting or option has a value that is not allowed.
     SETTING_UNKNOWN      There is no such setting or table.
     NOT_TOML             The settings file is not TOML.
     MODEL_UNREADABLE     The model cannot be loaded, or does not fit its input.
+    WEIGHTS_UNKNOWN      The weights are those of no known encoder.
+    WEIGHTS_KEYS         Weights lack a tensor, or have one too many.
+    WEIGHTS_MISFIT       The weights do not fit the network.
+    WEIGHTS_TYPE         A tensor of the weights is not floating point.
+    WEIGHTS_NOT_FINITE   Weights contain NaN or infinity.
     OUTPUT_EXISTS        The output exists, and overwriting was not requested.
     OUTPUT_NOT_OURS      The output folder contains files of something else.
     RUN_LOCKED           Another process works in the run folder.

@@ -22,23 +22,30 @@ def explained() -> dict[str, str]:
 
 
 def raised() -> dict[str, str]:
-    """Every code as it stands in the code, with the file it is in; `_GRID_NEAR` follows a role."""
+    """Every code as it stands in the code, with the file it is in; `_GRID_NEAR` is put behind a role."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if is_text and re.fullmatch(r"[A-Z_][A-Z0-9]*(_[A-Z0-9]+)+|SHAPE|FAILED", node.value):
-                found[node.value.lstrip("_")] = str(path.relative_to(PACKAGE))
+            if is_text and re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|(_[A-Z]{3,})+|SHAPE|FAILED", node.value):
+                found[node.value] = str(path.relative_to(PACKAGE))
     return {code: file for code, file in found.items() if not NO_CODES.fullmatch(code)}
 
 
 def test_every_code_is_explained() -> None:
-    missing = {code: file for code, file in raised().items() if code not in explained()}
+    table = explained()
+    missing = {
+        code: file
+        for code, file in raised().items()
+        if code not in table and not (code.startswith("_") and any(other.endswith(code) for other in table))
+    }
     assert missing == {}, "write a line for each in the docstring of medfcn/errors.py"
 
 
 def test_no_code_is_explained_that_nothing_raises() -> None:
-    assert set(explained()) - set(raised()) == set()
+    found = raised()
+    endings = tuple(code for code in found if code.startswith("_"))
+    assert [code for code in explained() if code not in found and not code.endswith(endings)] == []
 
 
 def test_a_name_is_put_in_front_once() -> None:
