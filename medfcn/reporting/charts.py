@@ -1,23 +1,26 @@
 """Charts of a report as SVG: scores of all cases, volumes, and the course of a training.
 
-matplotlib's SVG carries style attributes, which a strict content-security policy forbids, and its points cannot be
-links to cases; so these few charts are drawn here. They are built as XML trees: no text can become markup. What
-colour says, shape says too: a cross is a miss, a triangle something found where nothing is.
+matplotlib's SVG has style attributes, which a strict content-security policy forbids, and its points cannot be links
+to cases; so these few charts are drawn here. Shape says the same as colour: a cross is a miss, a triangle is a
+prediction where the reference is empty.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from xml.etree import ElementTree
 
 import numpy as np
 
 from medfcn.evaluation.estimates import order_statistic
+from medfcn.reporting.svg import add, svg_root, svg_text
 
 __all__ = ["Curve", "Mark", "agreement_chart", "curve_chart", "identity_chart", "strip_chart"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 10.0, 34.0
+
+Scale = Callable[[float], float]
+"""Takes a value to a coordinate."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class Mark:
     """One case in a chart.
 
     Attributes:
-        x: Its place along the chart.
-        y: Its place up the chart.
+        x: Its value on the horizontal axis.
+        y: Its value on the vertical axis.
         case: Its id.
-        link: The part of the page that tells more of it.
-        shape: `circle`, `cross` for a miss, `triangle` for something found where nothing is.
-        text: What is shown when the pointer rests on it.
+        link: The part of the page with the case.
+        shape: `circle`, `cross` for a miss, `triangle` for a prediction where the reference is empty.
+        text: Text that is shown when the pointer rests on it.
     """
 
     x: float
@@ -46,8 +49,8 @@ class Curve:
     """A line through points in order.
 
     Attributes:
-        name: What it is called in the legend.
-        points: `(x, y)`; those that are not finite are passed over.
+        name: Its name.
+        points: `(x, y)`; points that are not finite are left out.
         kind: `solid` or `dots`.
     """
 
@@ -57,82 +60,57 @@ class Curve:
 
 
 class _Chart:
-    """An SVG with a frame, two axes and marks; `x` and `y` take values to places."""
+    """An SVG with a frame, two axes and marks; `scale_x` and `scale_y` take values to coordinates."""
 
     def __init__(
         self, width: float, height: float, *, title: str, left: float = _LEFT, right: float = _RIGHT
     ) -> None:
-        self.width, self.height, self.left, self.right = width, height, left, right
-        self.root = ElementTree.Element(
-            "svg",
-            {
-                "viewBox": f"0 0 {width:.0f} {height:.0f}",
-                "width": f"{width:.0f}",
-                "height": f"{height:.0f}",
-                "class": "chart",
-                "role": "img",
-                "aria-label": title,
-            },
-        )
+        self.height, self.left, self.right, self.bottom = height, left, width - right, height - _BOTTOM
+        self.root = svg_root("chart", title, width, height)
 
-    @property
-    def inner(self) -> tuple[float, float, float, float]:
-        """Left, right, top and bottom of the field."""
-        return self.left, self.width - self.right, _TOP, self.height - _BOTTOM
+    def scale_x(self, low: float, high: float, *, end: float | None = None) -> Scale:
+        right = self.right if end is None else end
+        return lambda value: self.left + (value - low) / (high - low) * (right - self.left)
 
-    def scale_x(self, low: float, high: float, *, end: float | None = None) -> Callable[[float], float]:
-        left, right, _, _ = self.inner
-        right = right if end is None else end
-        return lambda value: left + (value - low) / (high - low) * (right - left)
-
-    def scale_y(self, low: float, high: float) -> Callable[[float], float]:
-        _, _, top, bottom = self.inner
-        return lambda value: bottom - (value - low) / (high - low) * (bottom - top)
+    def scale_y(self, low: float, high: float) -> Scale:
+        return lambda value: self.bottom - (value - low) / (high - low) * (self.bottom - _TOP)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
-        places = {"x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}"}
-        ElementTree.SubElement(self.root, "line", {**places, "class": kind})
+        add(self.root, "line", kind, x1=x1, y1=y1, x2=x2, y2=y2)
 
-    def text(self, x: float, y: float, words: str, kind: str, *, turned: bool = False) -> None:
-        places = {"x": f"{x:.1f}", "y": f"{y:.1f}", "class": kind}
-        if turned:
-            places["transform"] = f"rotate(-90 {x:.1f} {y:.1f})"
-        ElementTree.SubElement(self.root, "text", places).text = words
+    def text(self, x: float, y: float, words: str, kind: str) -> None:
+        add(self.root, "text", kind, words, x=x, y=y)
 
-    def ticks_x(self, ticks: Sequence[float], place: Callable[[float], float], title: str) -> None:
-        left, right, top, bottom = self.inner
+    def ticks_x(self, ticks: Sequence[float], place: Scale, title: str) -> None:
         digits = _digits(ticks)
         for tick in ticks:
-            self.line(place(tick), top, place(tick), bottom, "grid")
-            self.text(place(tick), bottom + 14, _plain(tick, digits), "tick middle")
-        self.line(left, bottom, right, bottom, "axis")
-        self.text((left + right) / 2, self.height - 4, title, "title middle")
+            self.line(place(tick), _TOP, place(tick), self.bottom, "grid")
+            self.text(place(tick), self.bottom + 14, _plain(tick, digits), "tick middle")
+        self.line(self.left, self.bottom, self.right, self.bottom, "axis")
+        self.text((self.left + self.right) / 2, self.height - 4, title, "title middle")
 
-    def ticks_y(self, ticks: Sequence[float], place: Callable[[float], float], title: str) -> None:
-        left, right, top, bottom = self.inner
-        digits = _digits(ticks)
+    def ticks_y(self, ticks: Sequence[float], place: Scale, title: str) -> None:
+        digits, middle = _digits(ticks), (_TOP + self.bottom) / 2
         for tick in ticks:
-            self.line(left, place(tick), right, place(tick), "grid")
-            self.text(left - 6, place(tick) + 4, _plain(tick, digits), "tick end")
-        self.line(left, top, left, bottom, "axis")
-        self.text(12, (top + bottom) / 2, title, "title middle", turned=True)
+            self.line(self.left, place(tick), self.right, place(tick), "grid")
+            self.text(self.left - 6, place(tick) + 4, _plain(tick, digits), "tick end")
+        self.line(self.left, _TOP, self.left, self.bottom, "axis")
+        turned = f"rotate(-90 {12:.1f} {middle:.1f})"
+        add(self.root, "text", "title middle", title, x=12.0, y=middle, transform=turned)
 
     def mark(self, x: float, y: float, mark: Mark) -> None:
-        # Not a stop of the tab key: hundreds of marks would stand between a reader and the rest of the page.
-        link = {"href": mark.link, "class": "mark", "aria-label": mark.text, "tabindex": "-1"}
-        anchor = ElementTree.SubElement(self.root, "a", link)
-        ElementTree.SubElement(anchor, "title").text = mark.text
+        # Not a stop of the tab key: hundreds of marks would be in the way of a reader who uses the keyboard.
+        anchor = add(self.root, "a", "mark", href=mark.link, aria_label=mark.text, tabindex="-1")
+        add(anchor, "title", words=mark.text)
         if mark.shape == "cross":
-            d = f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"
-            ElementTree.SubElement(anchor, "path", {"d": d, "class": "cross"})
+            add(anchor, "path", "cross", d=f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8")
         elif mark.shape == "triangle":
-            d = f"M{x:.1f} {y - 5:.1f}l5 9h-10z"
-            ElementTree.SubElement(anchor, "path", {"d": d, "class": "triangle"})
+            add(anchor, "path", "triangle", d=f"M{x:.1f} {y - 5:.1f}l5 9h-10z")
         else:
-            ElementTree.SubElement(anchor, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3.4"})
+            add(anchor, "circle", cx=x, cy=y, r="3.4")
 
     def __str__(self) -> str:
-        return ElementTree.tostring(self.root, encoding="unicode")
+        return svg_text(self.root)
 
 
 def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
@@ -163,15 +141,15 @@ def _plain(value: float, digits: int) -> str:
 
 
 def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_share: bool) -> str:
-    """All cases of each label as marks on a line, with a box from quartile to quartile and a bar at the median.
+    """All cases of each label as marks in a row, with a box from quartile to quartile and a bar at the median.
 
     Args:
         rows: Names of labels and their marks; `x` is the score, infinite for a miss.
-        title: What is measured, and its unit.
-        is_share: Whether scores lie between 0 and 1.
+        title: The metric and its unit.
+        is_share: True if scores are between 0 and 1.
 
     Returns:
-        An `<svg>` element. Infinite scores stand in a lane of their own at the right end, and count in the quartiles.
+        An `<svg>` element. Infinite scores are in a lane of their own at the right end, and count in the quartiles.
     """
     names = [name for name, _ in rows] if len(rows) > 1 else [""]
     left = 14.0 + (max(6.4 * min(len(name), 18) for name in names) if len(rows) > 1 else 0.0)
@@ -180,29 +158,27 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
     has_infinite = any(math.isinf(mark.x) for _, marks in rows for mark in marks)
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     ticks = nice_ticks(low, min(high, 1.0) if is_share else high) if is_share else nice_ticks(0.0, max(high, 1e-6))
-    _, right, top, bottom = chart.inner
-    end = right - 40 if has_infinite else right - 6
-    place = chart.scale_x(ticks[0], ticks[-1], end=end)
+    lane = chart.right - 21
+    place = chart.scale_x(ticks[0], ticks[-1], end=chart.right - (40 if has_infinite else 6))
     chart.ticks_x(ticks, place, title)
     if has_infinite:
-        chart.line(right - 21, top, right - 21, bottom, "lane")
-        chart.text(right - 21, bottom + 14, "∞", "tick middle")
+        chart.line(lane, _TOP, lane, chart.bottom, "lane")
+        chart.text(lane, chart.bottom + 14, "∞", "tick middle")
     for number, (name, marks) in enumerate(rows):
-        middle = top + 56 * number + 28
+        middle = _TOP + 56 * number + 28
         if len(rows) > 1:
             chart.text(left - 8, middle + 4, name if len(name) <= 18 else name[:17] + "…", "tick end")
-        _box_and_marks(chart, marks, middle, lambda value: right - 21 if math.isinf(value) else place(value))
+        _box_and_marks(chart, marks, middle, lambda value: lane if math.isinf(value) else place(value))
     return str(chart)
 
 
-def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: Callable[[float], float]) -> None:
+def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: Scale) -> None:
     values = np.sort([mark.x for mark in marks])
-    if values.size >= 6:  # of fewer, the marks say more
+    if values.size >= 6:  # with fewer, the marks say more
         low, median, high = (place(order_statistic(values, share)) for share in (0.25, 0.5, 0.75))
-        box = {"x": f"{low:.1f}", "y": f"{middle - 20:.1f}", "width": f"{max(high - low, 0.5):.1f}", "height": "40"}
-        ElementTree.SubElement(chart.root, "rect", {**box, "class": "box"})
+        add(chart.root, "rect", "box", x=low, y=middle - 20, width=max(high - low, 0.5), height="40")
         chart.line(median, middle - 25, median, middle + 25, "median")
-    # Marks that would lie on each other are stacked, the first in the middle.
+    # Marks that would cover each other are stacked, the first in the middle.
     columns: dict[int, int] = {}
     for mark in sorted(marks, key=lambda mark: (mark.x, mark.case)):
         x = place(mark.x)
@@ -215,7 +191,7 @@ def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: C
 
 
 def identity_chart(marks: Sequence[Mark], *, x_title: str, y_title: str) -> str:
-    """Two measurements of one thing, with the line on which they are equal."""
+    """Two measurements of the same quantity, with the line on which they are equal."""
     chart = _Chart(440, 290, title=f"{y_title} against {x_title}")
     ticks = nice_ticks(0.0, max((max(mark.x, mark.y) for mark in marks), default=1.0) or 1.0)
     place_x, place_y = chart.scale_x(ticks[0], ticks[-1]), chart.scale_y(ticks[0], ticks[-1])
@@ -237,7 +213,6 @@ def agreement_chart(
         Bland and Altman, Lancet 327, 1986.
     """
     chart = _Chart(480, 290, title=f"{y_title} against {x_title}", right=72)
-    left, right, _, _ = chart.inner
     xs = [mark.x for mark in marks] or [0.0, 1.0]
     ys = [value for value in (*(mark.y for mark in marks), *limits, bias, 0.0) if math.isfinite(value)]
     ticks_x, ticks_y = nice_ticks(min(xs), max(xs)), nice_ticks(min(ys), max(ys))
@@ -245,16 +220,16 @@ def agreement_chart(
     chart.ticks_x(ticks_x, place_x, x_title)
     chart.ticks_y(ticks_y, place_y, y_title)
     if ticks_y[0] < 0 < ticks_y[-1]:
-        chart.line(left, place_y(0.0), right, place_y(0.0), "axis")
+        chart.line(chart.left, place_y(0.0), chart.right, place_y(0.0), "axis")
     named = [("bias", bias, "median"), ("+1.96 SD", limits[1], "guide"), ("−1.96 SD", limits[0], "guide")]
-    held = sorted((place_y(value), name, value, kind) for name, value, kind in named if math.isfinite(value))
-    below, digits = -math.inf, 2 - math.floor(math.log10(max((abs(item[2]) for item in held), default=1.0) or 1.0))
-    for y, name, value, kind in held:
-        chart.line(left, y, right, y, kind)
-        # The words at lines that nearly coincide are moved apart.
+    shown = sorted((place_y(value), name, value, kind) for name, value, kind in named if math.isfinite(value))
+    below, digits = -math.inf, 2 - math.floor(math.log10(max((abs(item[2]) for item in shown), default=1.0) or 1.0))
+    for y, name, value, kind in shown:
+        chart.line(chart.left, y, chart.right, y, kind)
+        # The labels of lines that nearly coincide are moved apart.
         below = max(y - 3, below + 27)
-        chart.text(right + 5, below, name, "note")
-        chart.text(right + 5, below + 13, f"{_signed(value, max(digits, 0))} {unit}", "note")
+        chart.text(chart.right + 5, below, name, "note")
+        chart.text(chart.right + 5, below + 13, f"{_signed(value, max(digits, 0))} {unit}", "note")
     for mark in marks:
         chart.mark(place_x(mark.x), place_y(mark.y), mark)
     return str(chart)
@@ -279,10 +254,9 @@ def curve_chart(
     chart.ticks_y(ticks_y, place_y, y_title)
     for curve, finite in zip(curves, held, strict=True):
         path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in finite)
-        ElementTree.SubElement(chart.root, "polyline", {"points": path, "class": f"curve {curve.kind}"})
+        add(chart.root, "polyline", f"curve {curve.kind}", points=path)
         if curve.kind == "dots":
             for x, y in finite:
-                place = {"cx": f"{place_x(x):.1f}", "cy": f"{place_y(y):.1f}", "r": "2.6", "class": "dot"}
-                dot = ElementTree.SubElement(chart.root, "circle", place)
-                ElementTree.SubElement(dot, "title").text = f"{curve.name} {y:.4g} at {x:.6g}"
+                dot = add(chart.root, "circle", "dot", cx=place_x(x), cy=place_y(y), r="2.6")
+                add(dot, "title", words=f"{curve.name} {y:.4g} at {x:.6g}")
     return str(chart)

@@ -29,7 +29,7 @@ from medfcn.reporting.provenance import (
     log_of_run,
     validation_table,
 )
-from medfcn.reporting.viewing import CaseVolumes
+from medfcn.reporting.upright import CaseVolumes
 from medfcn.runs.folder import RunFolder
 from medfcn.volumes import Volume, VolumeLike, as_volume
 from medfcn.volumes.names import stem_of

@@ -22,6 +22,7 @@ from typing import Any
 
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import atomic_write
+from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
     EXPECTED_DICE,
     ExpectedDice,
@@ -34,7 +35,7 @@ from medfcn.reporting.sections import (
     volume_sections,
 )
 from medfcn.reporting.strips import error_strip
-from medfcn.reporting.viewing import ReadCase, packed_case, upright_case
+from medfcn.reporting.upright import ReadCase, upright_case
 from medfcn.text import printable
 
 __all__ = ["About", "PredictedCase", "write_prediction_report", "write_report"]

@@ -8,7 +8,7 @@ import numpy as np
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import score_case
 from medfcn.labels import LabelEntry, LabelMap
-from medfcn.reporting.viewing import CaseVolumes
+from medfcn.reporting.upright import CaseVolumes
 from medfcn.volumes import Volume
 
 AFFINE = np.array([[-1.0, 0, 0, 40], [0, 1.2, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])

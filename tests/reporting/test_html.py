@@ -19,9 +19,11 @@ from medfcn.evaluation.score_table import ScoreTable
 from medfcn.labels import IGNORED
 from medfcn.reporting.charts import Mark, agreement_chart, nice_ticks, strip_chart
 from medfcn.reporting.html import About, PredictedCase, safe_json, write_prediction_report, write_report
+from medfcn.reporting.packing import _block_labels, packed_case
+from medfcn.reporting.panels import boundary_loops
 from medfcn.reporting.sections import prediction_rows
-from medfcn.reporting.strips import boundary_loops, error_strip, grey_png
-from medfcn.reporting.viewing import CaseVolumes, _block_labels, packed_case, upright_case
+from medfcn.reporting.strips import error_strip, grey_png
+from medfcn.reporting.upright import CaseVolumes, upright_case
 from medfcn.volumes import Volume
 from tests.reporting.pages import AFFINE, PAYLOADS, Page, active_parts, case_volumes, table_of
 
@@ -104,7 +106,7 @@ def test_a_case_never_takes_more_than_its_share(shape, most_bytes):
 
 
 def test_a_thinned_mask_loses_no_part(monkeypatch):
-    monkeypatch.setattr("medfcn.reporting.viewing._MOST_MASK_VOXELS", 2_000)
+    monkeypatch.setattr("medfcn.reporting.packing._MOST_MASK_VOXELS", 2_000)
     lone = np.zeros((40, 40, 40), dtype=np.uint8)
     lone[1, 1, 1] = lone[38, 39, 37] = 1
     packed = packed_case(upright_case(CaseVolumes(None, Volume(lone, np.eye(4)), None)), most_bytes=10**6)

@@ -7,7 +7,7 @@ import pytest
 
 from medfcn.errors import GeometryMismatchError
 from medfcn.reporting import PictureCase, overlay_picture, overlay_sheet
-from medfcn.reporting.pictures import _joined, _panels
+from medfcn.reporting.pictures import _panels
 from medfcn.volumes import Volume
 
 AFFINE = np.array([[1.0, 0, 0, -10], [0, 1.0, 0, -20], [0, 0, 3.0, 5], [0, 0, 0, 1]])
@@ -34,17 +34,18 @@ def reoriented(volume, axes, flips):
 
 
 def test_a_case_looks_the_same_in_all_48_orientations():
-    expected = _panels(PictureCase(*case_on()))
+    expected, window = _panels(PictureCase(*case_on()))
     assert len(expected) == 4
     for axes in itertools.permutations(range(3)):
         for flips in itertools.product((False, True), repeat=3):
-            panels = _panels(PictureCase(*(reoriented(volume, axes, flips) for volume in case_on())))
+            panels, same_window = _panels(PictureCase(*(reoriented(volume, axes, flips) for volume in case_on())))
+            assert same_window == pytest.approx(window)
             for panel, same in zip(panels, expected, strict=True):
                 np.testing.assert_array_equal(panel.picture, same.picture)
                 np.testing.assert_array_equal(panel.reference, same.reference)
                 np.testing.assert_array_equal(panel.prediction, same.prediction)
                 assert panel.caption == same.caption
-                assert panel.edges_mm == pytest.approx(same.edges_mm)
+                assert (panel.width_mm, panel.height_mm) == pytest.approx((same.width_mm, same.height_mm))
 
 
 def test_the_patients_right_is_on_the_left_and_superior_is_up():
@@ -52,33 +53,33 @@ def test_the_patients_right_is_on_the_left_and_superior_is_up():
     marked = np.zeros(image.shape, dtype=np.float32)
     marked[-1, -1, -1] = 1.0  # rightmost, most anterior, most superior
     nothing = reference.with_array(np.zeros_like(reference.array))
-    panels = _panels(PictureCase(image.with_array(np.repeat(marked[-1:], 20, 0)), nothing, None))
-    assert panels[0].directions == ("R", "L", "A", "P")
-    assert panels[2].directions == ("A", "P", "S", "I")
+    panels, _ = _panels(PictureCase(image.with_array(np.repeat(marked[-1:], 20, 0)), nothing, None))
+    assert panels[0].letters == ("R", "L", "A", "P")
+    assert panels[2].letters == ("A", "P", "S", "I")
     sagittal = panels[2].picture
     assert sagittal[0, 0] == 1.0
-    assert panels[2].edges_mm == (1.0, 3.0)
+    assert (panels[2].width_mm, panels[2].height_mm) == (24 * 1.0, 12 * 3.0)
 
 
 def test_the_worst_slice_is_the_one_that_differs_most():
     image, reference, _ = case_on()
     wrong = reference.array.copy()
     wrong[:, :, 9] = 1
-    *_, worst = _panels(PictureCase(image, reference, reference.with_array(wrong)))
-    assert worst.caption == "worst slice: axial, 10 of 12, 480 mm² differ"
+    (*_, worst), _ = _panels(PictureCase(image, reference, reference.with_array(wrong)))
+    assert worst.caption == "worst slice: axial 10/12, 480 mm² differ"
 
 
 def test_what_nobody_labelled_is_neither_organ_nor_error():
     image, reference, prediction = case_on()
     half = reference.array.copy()
     half[:, :, 6:] = 255
-    *panels, worst = _panels(PictureCase(image, reference.with_array(half), prediction, ignored=(255,)))
-    assert all(panel.reference.max() == 1 for panel in panels)
+    (*panels, worst), _ = _panels(PictureCase(image, reference.with_array(half), prediction, ignored=(255,)))
+    assert all([label for label, _ in panel.outlines(panel.reference)] == [1] for panel in panels)
     assert panels[1].prediction.max() == 1  # drawn, and no error
-    assert worst.caption == "worst slice: sagittal, 6 of 20, 108 mm² differ"  # drawn and not found, in what counts
+    assert worst.caption == "worst slice: sagittal 6/20, 108 mm² differ"  # a miss among the voxels that count
     found = np.where(half == 255, 1, half)
     right = PictureCase(image, reference.with_array(half), prediction.with_array(found), ignored=(255,))
-    assert len(_panels(right)) == 3
+    assert len(_panels(right)[0]) == 3
 
 
 def test_pictures_are_written_with_and_without_masks(tmp_path):
@@ -108,8 +109,17 @@ def test_a_mask_on_another_grid_is_refused_and_nothing_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_edges_of_a_voxel_join_to_one_outline():
-    square = np.array([[(0, 0), (1, 0)], [(1, 1), (0, 1)], [(0, 0), (0, 1)], [(1, 0), (1, 1)]])
-    (outline,) = _joined(square)
-    assert len(outline) == 5
-    assert outline[0].tolist() == outline[-1].tolist()
+def test_values_of_any_size_and_type_are_outlined_each():
+    image, reference, _ = case_on()
+    values = reference.array.astype(np.int64) * 40_000
+    values[5:8] += 20_000 * (values[5:8] > 0)
+    panels, _ = _panels(PictureCase(image, reference.with_array(values), None))
+    assert [label for label, _ in panels[0].outlines(panels[0].reference)] == [1, 2]
+
+
+def test_an_outline_is_closed_and_as_large_as_the_voxels():
+    panels, _ = _panels(PictureCase(*case_on()))
+    ((label, (loop,)),) = panels[2].outlines(panels[2].reference)
+    assert label == 1
+    assert np.ptp(loop, axis=0).tolist() == [12 * 1.0, 5 * 3.0]
+    assert len(loop) == 4

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from medfcn.reporting.html import About, write_report
-from medfcn.reporting.viewing import CaseVolumes, packed_case, upright_case
+from medfcn.reporting.packing import packed_case
+from medfcn.reporting.upright import CaseVolumes, upright_case
 from medfcn.volumes import Volume
 from tests.reporting.pages import case_volumes, table_of
 from tests.reporting.test_html import hostile

@@ -1,0 +1,140 @@
+"""A case packed for a page: volumes thinned until they fit, compressed, and written as text."""
+
+import base64
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.labels import IGNORED
+from medfcn.reporting.upright import Triple, UprightCase, sampled
+from medfcn.volumes.geometry import Spacing
+
+__all__ = ["packed_case"]
+
+_MOST_MASK_VOXELS = 8_000_000
+
+
+def packed_case(case: UprightCase, *, most_bytes: int) -> dict[str, Any]:
+    """A case as values for JSON: numbers, and volumes as base64 of zlib-compressed bytes.
+
+    Volumes are stored with `x` running fastest. The image has 8 bits over a range twice as wide as its window. It is
+    thinned by whole factors (means of blocks) until everything fits. Masks keep every voxel as long as they have
+    fewer than 8 million and take less than half of the bytes. Beyond that, a block gets the largest label in it, so
+    that nothing small is lost; a block without a label is ignored if any of its voxels is.
+
+    Args:
+        case: The case.
+        most_bytes: Limit for the base64 text of all volumes together.
+    """
+    worst = case.worst_slices()
+    start = max(worst, key=lambda at: at.area_mm2).point
+    factors, masks = _packed_masks(case, most_bytes // 2)
+    left = most_bytes - sum(len(text) for text in masks.values() if text is not None)
+    return {
+        "shape": list(case.shape),
+        "edges": [round(edge, 6) for edge in case.edges_mm],
+        "full": list(case.full_shape),
+        "offset": list(case.offset),
+        "toFile": [round(float(value), 6) for value in case.to_file[:3].reshape(-1)],
+        "toWorld": [round(float(value), 6) for value in case.to_world[:3].reshape(-1)],
+        "oblique": case.is_oblique,
+        "window": list(case.window),
+        "start": list(start),
+        "worst": [{"axis": at.axis, "index": at.index, "area": at.area_mm2, "point": list(at.point)} for at in worst],
+        "maskFactors": list(factors),
+        "image": None if case.image is None else _packed_image(case.image, case, left),
+        **masks,
+        "notes": list(case.notes),
+    }
+
+
+def _packed_masks(case: UprightCase, most_bytes: int) -> tuple[Triple, dict[str, str | None]]:
+    """Both masks, thinned by the same factors until they fit."""
+    most_voxels = _MOST_MASK_VOXELS
+    while True:
+        factors = _factors(case.shape, case.edges_mm, most_voxels)
+        masks = {
+            name: None if mask is None else _compressed(_block_labels(mask, factors))
+            for name, mask in (("reference", case.reference), ("prediction", case.prediction))
+        }
+        if sum(len(text) for text in masks.values() if text is not None) <= most_bytes or most_voxels <= 1000:
+            return factors, masks
+        most_voxels = min(most_voxels, math.prod(_thinned(case.shape, factors))) // 2
+
+
+def _factors(shape: Triple, edges_mm: Spacing, most_voxels: float) -> Triple:
+    """Number of voxels along each axis that become one; the shortest edges grow first."""
+    factors = [1, 1, 1]
+    while math.prod(_thinned(shape, factors)) > most_voxels:
+        lengths = [
+            edge * factor if length > factor else math.inf
+            for edge, factor, length in zip(edges_mm, factors, shape, strict=True)
+        ]
+        factors[lengths.index(min(lengths))] += 1
+    return factors[0], factors[1], factors[2]
+
+
+def _thinned(shape: Sequence[int], factors: Sequence[int]) -> Triple:
+    lengths = [-(-length // factor) for length, factor in zip(shape, factors, strict=True)]
+    return lengths[0], lengths[1], lengths[2]
+
+
+def _packed_image(image: NDArray[Any], case: UprightCase, most_bytes: int) -> dict[str, Any]:
+    low, high = case.window
+    values = sampled(image)
+    bottom = max(float(values.min()), low - (high - low) / 2)
+    top = min(float(values.max()), high + (high - low) / 2)
+    if not top > bottom:
+        bottom, top = low, high
+    allowed = max(most_bytes, 1)
+    while True:
+        factors = _factors(case.shape, case.edges_mm, allowed)
+        thin = _block_means(image, factors)
+        grey = np.clip(np.rint((thin - bottom) * (255.0 / (top - bottom))), 0, 255).astype(np.uint8)
+        text = _compressed(grey)
+        if len(text) <= most_bytes or grey.size <= 1000:
+            return {"shape": list(grey.shape), "factors": list(factors), "low": bottom, "high": top, "bytes": text}
+        allowed = int(grey.size * min(0.9, 0.97 * most_bytes / len(text)))
+
+
+def _blocks(array: NDArray[Any], factors: Triple) -> Iterator[NDArray[Any]]:
+    """The first voxels of all blocks, then the second ones, and so on; at the edges some blocks are short."""
+    for firsts in itertools.product(*(range(factor) for factor in factors)):
+        yield array[tuple(slice(first, None, factor) for first, factor in zip(firsts, factors, strict=True))]
+
+
+def _block_means(image: NDArray[Any], factors: Triple) -> NDArray[np.float32]:
+    total = np.zeros(_thinned(image.shape, factors), dtype=np.float32)
+    counts = np.zeros(total.shape, dtype=np.float32)
+    for part in _blocks(image, factors):
+        here = tuple(slice(0, length) for length in part.shape)
+        total[here] += np.nan_to_num(part.astype(np.float32))
+        counts[here] += 1
+    total /= counts
+    return total
+
+
+def _block_labels(mask: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
+    ignored = mask == IGNORED
+    if not ignored.any():
+        return _block_maxima(mask, factors)
+    labels = _block_maxima(np.where(ignored, 0, mask).astype(np.uint8), factors)
+    labels[(labels == 0) & (_block_maxima(ignored.astype(np.uint8), factors) > 0)] = IGNORED
+    return labels
+
+
+def _block_maxima(mask: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
+    largest = np.zeros(_thinned(mask.shape, factors), dtype=np.uint8)
+    for part in _blocks(mask, factors):
+        here = tuple(slice(0, length) for length in part.shape)
+        np.maximum(largest[here], part, out=largest[here])
+    return largest
+
+
+def _compressed(array: NDArray[np.uint8]) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes(order="F"), 6)).decode("ascii")
