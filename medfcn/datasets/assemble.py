@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.datasets.cases import Case, Dataset, NamedLabels, relative_to
-from medfcn.datasets.problems import Problem
+from medfcn.datasets.cases import Case, Dataset, NamedLabels
+from medfcn.datasets.problems import CaseProblems, Problem
 from medfcn.errors import DatasetError
 from medfcn.volumes.names import twin_key
 
@@ -111,12 +111,7 @@ def assemble(place: Place, drafts: Sequence[Draft], channel_names: tuple[str, ..
 
 def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequence[Path]) -> list[Problem]:
     """Everything that a case lacks, or has too many of."""
-    problems = []
-
-    def add(code: str, field: str, found: str, remedy: str, file: Path = draft.files[0]) -> None:
-        name = relative_to(place.root, file)
-        problems.append(Problem(code, "error", draft.id, name, field, found, remedy))
-
+    problems, first = CaseProblems(draft.id, place.root), draft.files[0]
     for kind, other, folder, files in (
         ("label", "image", place.labels, draft.label),
         ("image", "label", place.images, draft.channels),
@@ -126,23 +121,23 @@ def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequenc
             found = f"no {kind} of that name in {folder}/"
             remedy = f"add {folder}/{draft.id}.nii.gz, or take the {other} out"
         if not files:
-            add(f"{kind.upper()}_MISSING", kind, found, remedy)
+            problems.error(f"{kind.upper()}_MISSING", first, kind, found, remedy)
     missing = [number for number in range(channel_count) if number not in draft.channels]
     if missing and draft.channels:
         name = place.channel(missing[0])
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         found = f"{name} is missing{more}; {channel_count} channels are expected of every case"
-        add("CHANNEL_MISSING", name, found, "add the file, or take the case out")
+        problems.error("CHANNEL_MISSING", first, name, found, "add the file, or take the case out")
     for number in sorted(number for number in draft.channels if number >= channel_count):
         name = place.channel(number)
         found = f"{name} is one more than the {channel_count} of other cases"
         remedy = "take it out, or add that channel to every case"
-        add("CHANNEL_UNEXPECTED", name, found, remedy, draft.channels[number])
+        problems.error("CHANNEL_UNEXPECTED", draft.channels[number], name, found, remedy)
     for file in absent:
         field = "label" if file == draft.label else "image"
         found = f"named in {draft.where} but does not exist"
-        add("FILE_MISSING", field, found, "restore the file, or take the entry out", file)
-    return problems
+        problems.error("FILE_MISSING", file, field, found, "restore the file, or take the entry out")
+    return problems.found
 
 
 def check_unique(ids: Sequence[tuple[str, Path]], *, remedy: str) -> None:
@@ -157,14 +152,11 @@ def check_unique(ids: Sequence[tuple[str, Path]], *, remedy: str) -> None:
         if other_path is path:
             continue
         where = " and ".join("/".join(file.parts[-2:]) for file in (other_path, path))
-        if other == name:
-            raise DatasetError(f"{name}: two cases have this id ({where}); {remedy}", code="ID_DUPLICATE", field="id")
-        raise DatasetError(
-            f"{name}: two ids look alike but are spelled with different Unicode characters ({where}: {other!a} and "
-            f"{name!a}); rename one",
-            code="ID_LOOKS_ALIKE",
-            field="id",
-        )
+        code, found = "ID_DUPLICATE", f"two cases have this id ({where}); {remedy}"
+        if other != name:
+            how = "look alike but are spelled with different Unicode characters"
+            code, found = "ID_LOOKS_ALIKE", f"two ids {how} ({where}: {other!a} and {name!a}); rename one"
+        raise DatasetError(f"{name}: {found}", code=code, field="id")
 
 
 def is_there(path: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medfcn.datasets.problems import Problem
+from medfcn.datasets.problems import Problem, relative_to
 from medfcn.labels.label_map import LabelMap
 
 
@@ -111,8 +111,3 @@ class Dataset:
             incomplete=tuple(case for case in self.incomplete if case.id in ids),
             problems=tuple(problem for problem in self.problems if problem.case in ids),
         )
-
-
-def relative_to(root: Path, path: Path) -> str:
-    """A path as it may be written down: relative to a root, or the bare name of a file outside it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

@@ -1,16 +1,17 @@
-"""`medfcn check`: every case of a dataset read as training would read it, and every problem named.
+"""Reads every case of a data set as training would, and names every problem.
 
-Reading is all of the work; nothing is written. A problem has a stable code (`problems.py`), so that scripts can
-look for it, and names the case, the file, the field, what was found and what to do.
+Nothing is written. A problem has a stable code for scripts (`problems.py`), and names the case, the file, the field,
+what is wrong and what to do.
 """
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
 from medfcn.datasets.find import find_dataset
-from medfcn.datasets.problems import Problem, problem_of
+from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
-from medfcn.labels import LabelEntry, LabelMap, read_mask
+from medfcn.labels import LabelEntry, LabelMap
+from medfcn.labels.masks import ROUNDED, read_mask
 from medfcn.labels.whole_numbers import label_counts
 from medfcn.progress import Progress, Silent
+from medfcn.text import listed
 from medfcn.volumes.geometry import SAME_GRID_VOXELS
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
@@ -110,97 +113,90 @@ def check_cases(
     """
     labels = dataset.labels if labels is None else labels.ignoring(dataset.ignored)
     ignored = labels.ignored if labels else dataset.ignored
-    incomplete = frozenset(case.id for case in dataset.incomplete)
-    checker = _Checker(dataset, labels, options, visit, incomplete, ignored)
+    incomplete = {case.id for case in dataset.incomplete}
+
+    def look(case: Case) -> _CaseReader:
+        reader = _CaseReader(case, CaseProblems(case.id, dataset.root), labels, ignored, options)
+        images, mask = reader.read_all()
+        if visit is not None and case.id not in incomplete and not reader.has_error:
+            visit(case, images, mask)
+        return reader
+
     cases = dataset.all_cases
-    results: list[tuple[CaseFacts, list[Problem]]] = []
+    readers: list[_CaseReader] = []
     with (
         (progress or Silent()).task("check", len(cases)) as task,
         ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
     ):
-        for result in pool.map(checker.case, cases):
-            results.append(result)
+        for reader in pool.map(look, cases):
+            readers.append(reader)
             task.advance()
-    facts = tuple(result[0] for result in results)
-    problems = [*dataset.problems, *(problem for result in results for problem in result[1])]
-    problems += _duplicates(facts) + _across_cases(facts, labels)
-    problems = _said_once(problems)
+    facts = tuple(reader.facts for reader in readers)
+    problems = [*dataset.problems, *(problem for reader in readers for problem in reader.problems.found)]
+    problems = _once(problems + _duplicates(facts) + _across_cases(facts, labels))
     problems.sort(key=lambda problem: problem.severity != "error")
     names = labels.names if labels else ()
     return CheckReport(dataset.layout, dataset.channel_names, names, facts, tuple(problems), ignored)
 
 
-@dataclass(frozen=True)
-class _Checker:
-    """Reads one case after another with the same settings."""
+@dataclass
+class _CaseReader:
+    """Reads one case, and keeps what was seen of it but none of its voxels."""
 
-    dataset: Dataset
+    case: Case
+    problems: CaseProblems
     labels: LabelMap | None
-    options: ReadOptions
-    visit: Visit | None
-    incomplete: frozenset[str]
     ignored: tuple[int, ...]
+    options: ReadOptions
+    images: list[ImageFacts] = field(default_factory=list)
+    label: LabelFacts | None = None
 
-    def case(self, case: Case) -> tuple[CaseFacts, list[Problem]]:
-        """What is in a case, and what is wrong with it."""
-        problems: list[Problem] = []
+    @property
+    def facts(self) -> CaseFacts:
+        return CaseFacts(self.case.id, self.case.group, self.case.fold, tuple(self.images), self.label)
+
+    @property
+    def has_error(self) -> bool:
+        return any(problem.severity == "error" for problem in self.problems.found)
+
+    def read_all(self) -> tuple[tuple[Volume, ...], Volume | None]:
+        """Read the images, then the label, those that can be read; look at each while it is in memory."""
         volumes: list[Volume] = []
-        images: list[ImageFacts] = []
-        for file in case.images:
-            image = self._read(case, file, "image", problems)
-            if image is None:
-                continue
-            images.append(self._image_facts(case, file, image, problems))
-            if volumes:
-                self._displacement(case, file, volumes[0], image, "channel", problems)
-            volumes.append(image)
-        label: LabelFacts | None = None
-        mask: Volume | None = None
-        if case.label is not None:
-            mask = self._read(case, case.label, "label", problems)
+        for file in self.case.images:
+            image = self._read(file, "image", read_volume, options=self.options)
+            if image is not None:
+                self._look_at_image(file, image)
+                self._displacement(file, volumes[:1], image, "channel")
+                volumes.append(image)
+        label, mask = self.case.label, None
+        if label is not None:
+            mask = self._read(label, "label", read_mask, labels=self.labels, options=self.options)
             if mask is not None:
-                label = self._label_facts(case, case.label, mask, volumes[0] if volumes else None, problems)
-        is_good = case.id not in self.incomplete and all(problem.severity != "error" for problem in problems)
-        if self.visit is not None and is_good:
-            self.visit(case, tuple(volumes), mask)
-        return CaseFacts(case.id, case.group, case.fold, tuple(images), label), problems
+                self._look_at_label(label, mask, self._displacement(label, volumes[:1], mask, "label"))
+        return tuple(volumes), mask
 
-    def _read(self, case: Case, file: Path, role: str, problems: list[Problem]) -> Volume | None:
-        relative = self.dataset.relative(file)
-        if extension_of(file) in NIFTI_EXTENSIONS:
-            named = personal_text_fields(file)
-            if named:
-                remedy = "nothing of it is written by medfcn; clear it before you share the file"
-                self._warn(
-                    problems,
-                    "HEADER_TEXT",
-                    case,
-                    relative,
-                    ", ".join(named),
-                    "text that looks like patient data",
-                    remedy,
-                )
+    def _read(self, file: Path, role: str, read: Callable[..., Volume], **choices: Any) -> Volume | None:
+        personal = personal_text_fields(file) if extension_of(file) in NIFTI_EXTENSIONS else ()
+        if personal:
+            remedy = "nothing of it is written by medfcn; clear it before you share the file"
+            self.problems.warn("HEADER_TEXT", file, listed(personal), "text that looks like patient data", remedy)
         try:
-            if role == "image":
-                volume = read_volume(file, options=self.options)
-            else:
-                volume = read_mask(file, labels=self.labels, options=self.options)
+            volume = read(file, **choices)
         except MedfcnError as error:
-            problems.append(problem_of(error, case=case.id, file=relative, role=role))
+            self.problems.refuse(error, file, role)
             return None
         for note in volume.notes:
-            code = "LABEL_ROUNDED" if "rounded" in note else "READ_NOTE"
-            self._warn(problems, code, case, relative, role, note, "")
+            code = "LABEL_ROUNDED" if note.startswith(ROUNDED) else "READ_NOTE"
+            self.problems.warn(code, file, role, note, "")
         return volume
 
-    def _image_facts(self, case: Case, file: Path, image: Volume, problems: list[Problem]) -> ImageFacts:
-        relative = self.dataset.relative(file)
+    def _look_at_image(self, file: Path, image: Volume) -> None:
         lowest, highest = float(image.array.min()), float(image.array.max())
         if lowest == highest:
-            found, remedy = f"every voxel is {lowest:g}", "is it the right file? take the case out"
-            problems.append(Problem("IMAGE_CONSTANT", "error", case.id, relative, "voxels", found, remedy))
-        return ImageFacts(
-            file=relative,
+            remedy = "is it the right file? take the case out"
+            self.problems.error("IMAGE_CONSTANT", file, "voxels", f"every voxel is {lowest:g}", remedy)
+        facts = ImageFacts(
+            file=relative_to(self.problems.root, file),
             shape=image.shape,
             spacing_mm=image.spacing_mm,
             orientation=image.orientation,
@@ -211,29 +207,21 @@ class _Checker:
             voxels_sha256=voxels_sha256(image.array),
             notes=image.notes,
         )
+        self.images.append(facts)
 
-    def _label_facts(
-        self, case: Case, file: Path, mask: Volume, image: Volume | None, problems: list[Problem]
-    ) -> LabelFacts:
-        relative = self.dataset.relative(file)
+    def _look_at_label(self, file: Path, mask: Volume, displacement: float | None) -> None:
         counts = {value: count for value, count in label_counts(mask.array).items() if value != 0}
         unlabelled = sum(counts.pop(value, 0) for value in self.ignored)
-        displacement = None
-        if image is not None:
-            displacement = self._displacement(case, file, image, mask, "label", problems)
         if self.labels is not None:
             try:
-                self.labels.encode(np.array([[sorted(counts) or [0]]]), name=case.id)
+                self.labels.encode(np.array([[sorted(counts) or [0]]]), name=self.case.id)
             except LabelError as error:
-                problems.append(problem_of(error, case=case.id, file=relative, role="label"))
-        wanted = counts if self.labels is None else _named(counts, self.labels)
-        if not wanted:
-            found = "no foreground voxel"
-            self._warn(
-                problems, "LABEL_EMPTY", case, relative, "voxels", found, "fine if nothing is there to be seen"
-            )
-        return LabelFacts(
-            file=relative,
+                self.problems.refuse(error, file, "label")
+        if not (counts if self.labels is None else self.labels.named_values.intersection(counts)):
+            remedy = "fine if there is nothing to be seen"
+            self.problems.warn("LABEL_EMPTY", file, "voxels", "no foreground voxel", remedy)
+        self.label = LabelFacts(
+            file=relative_to(self.problems.root, file),
             voxels=counts,
             ml={value: count * mask.voxel_ml for value, count in counts.items()},
             displacement_voxels=displacement,
@@ -242,36 +230,25 @@ class _Checker:
             ignored_voxels=unlabelled,
         )
 
-    def _displacement(
-        self, case: Case, file: Path, image: Volume, other: Volume, role: str, problems: list[Problem]
-    ) -> float | None:
-        relative = self.dataset.relative(file)
+    def _displacement(self, file: Path, first: Sequence[Volume], other: Volume, role: str) -> float | None:
+        """Voxels between the corners of a volume and those of the first image, if there is one."""
         try:
-            voxels = require_same_grid(image, other)
+            voxels = max((require_same_grid(image, other) for image in first), default=None)
         except GeometryMismatchError as error:
-            problems.append(problem_of(error, case=case.id, file=relative, role=role))
+            self.problems.refuse(error, file, role)
             return None
-        if voxels >= SAME_GRID_VOXELS:
-            found = f"its corners lie {voxels:.3g} voxels from the image's"
+        if voxels is not None and voxels >= SAME_GRID_VOXELS:
+            found = f"its corners are {voxels:.3g} voxels from the image's"
             remedy = "accepted; re-export it on the image's grid if that matters"
-            self._warn(problems, f"{role.upper()}_GRID_NEAR", case, relative, "affine", found, remedy)
+            self.problems.warn(f"{role.upper()}_GRID_NEAR", file, "affine", found, remedy)
         return voxels
-
-    @staticmethod
-    def _warn(problems: list[Problem], code: str, case: Case, file: str, field: str, found: str, remedy: str) -> None:
-        problems.append(Problem(code, "warning", case.id, file, field, found, remedy))
 
 
 def voxels_sha256(array: NDArray[Any]) -> str:
     """A hash of voxels alone: equal for equal numbers of one type on one shape, whatever the header says."""
     digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
-    for k in range(array.shape[2]):
-        digest.update(np.asfortranarray(array[:, :, k]).T.data)
+    digest.update(np.ascontiguousarray(array.T).data)  # no copy of a volume that was read, which is in Fortran order
     return digest.hexdigest()
-
-
-def _named(counts: dict[int, int], labels: LabelMap) -> set[int]:
-    return set(counts).intersection(labels.named_values)
 
 
 def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
@@ -280,12 +257,10 @@ def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
     problems = []
     for case in cases:
         for image in case.images:
-            if image.lowest == image.highest:
-                continue
             other_case, other = seen.setdefault(image.voxels_sha256, (case, image))
-            if other is image:
+            if other is image or image.lowest == image.highest:
                 continue
-            severity: Literal["error", "warning"] = "error" if other_case.group != case.group else "warning"
+            severity: Severity = "error" if other_case.group != case.group else "warning"
             found = f"the same voxels as {other.file} ({other_case.id})"
             remedy = "take one out, or put both in one group"
             problems.append(Problem("IMAGE_DUPLICATE", severity, case.id, image.file, "voxels", found, remedy))
@@ -293,51 +268,43 @@ def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
 
 
 def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[Problem]:
-    """What can only be seen of all cases together."""
-    read = [case.label for case in cases if case.label is not None]
-    if not read:
+    """Problems that can only be seen in all masks together: labels, or values of them, that none contains."""
+    masks = [case.label for case in cases if case.label is not None]
+    if not masks:
         return []
-    present = {value for label in read for value in label.voxels}
-    held = f"the masks hold {', '.join(map(str, sorted(present)[:8])) or 'nothing but 0'}"
+    present = sorted({value for mask in masks for value in mask.voxels})
+    contained = f"the masks contain {listed(present) or 'nothing but 0'}"
     problems = []
     for entry in labels.entries if labels else ():
-        if present.isdisjoint(entry.values):
-            found, remedy = f"no case has {_asked(entry)}; {held}", "check the name and its values"
-            problems.append(Problem("LABEL_ABSENT", "warning", "", "", "labels", found, remedy))
-        elif absent := [str(value) for value in entry.values if value not in present]:
-            which = f"value{'s' * (len(absent) > 1)} {', '.join(absent[:8])}"
-            found, remedy = f"no case has {which} of {_asked(entry)}; {held}", "check the label's values"
-            problems.append(Problem("LABEL_VALUE_ABSENT", "warning", "", "", "labels", found, remedy))
-    wanted = present if labels is None else labels.named_values & present
-    if not wanted:
+        absent = [value for value in entry.values if value not in present]
+        code, values = "LABEL_ABSENT", ""
+        if len(absent) < len(entry.values):
+            code, values = "LABEL_VALUE_ABSENT", f"value{'s' * (len(absent) > 1)} {listed(absent)} of "
+        if absent:
+            found = f"no case has {values}{_text_of(entry)}; {contained}"
+            problems.append(Problem(code, "warning", "", "", "labels", found, "check the name and its values"))
+    if not (present if labels is None else labels.named_values.intersection(present)):
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
         if present and labels:
-            asked = ", ".join(map(_asked, labels.entries[:8]))
-            found, remedy = f"no case has a voxel of the labels asked for, {asked}; {held}", "correct --labels"
+            names = listed(map(_text_of, labels.entries))
+            found, remedy = f"no case has a voxel of the requested labels, {names}; {contained}", "correct --labels"
         problems.append(Problem("LABELS_EMPTY", "error", "", "", "labels", found, remedy))
     return problems
 
 
-def _asked(entry: LabelEntry) -> str:
+def _text_of(entry: LabelEntry) -> str:
     """A label as `--labels` names it."""
-    return f"{entry.name}={'+'.join(map(str, entry.values[:8]))}"
+    return f"{entry.name}={listed(entry.values, separator='+')}"
 
 
-def _said_once(problems: Sequence[Problem]) -> list[Problem]:
-    """What holds for many files in the same words is said once, with their number."""
-    kept: list[Problem] = []
-    repeated: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.code == "READ_NOTE":
-            repeated.setdefault(problem.found, []).append(problem)
-        else:
-            kept.append(problem)
-    for found, group in repeated.items():
-        if len(group) == 1:
-            kept.append(group[0])
-            continue
-        first = group[0]
-        kept.append(
-            Problem(first.code, "warning", "", "", first.field, f"{found} ({len(group)} files)", first.remedy)
-        )
-    return kept
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """The same note on many files becomes one problem, with their number."""
+    counts = Counter(problem.found for problem in problems if problem.code == "READ_NOTE")
+
+    def merged(problem: Problem) -> Problem:
+        count = counts[problem.found] if problem.code == "READ_NOTE" else 1
+        if count == 1:
+            return problem
+        return replace(problem, case="", file="", field="", found=f"{problem.found} ({count} files)")
+
+    return list(dict.fromkeys(map(merged, problems)))

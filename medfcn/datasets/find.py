@@ -53,10 +53,8 @@ def require_complete(dataset: Dataset) -> Dataset:
     lines = {problem.case: f"{problem.case}: {problem.found}" for problem in reversed(dataset.problems)}
     first = listed((lines[case.id] for case in dataset.incomplete), limit=3, separator="; ")
     count = f"{len(dataset.incomplete)} of {len(dataset.all_cases)} cases are not complete"
-    raise DatasetError(
-        f"{shown(dataset.root)}: {count}: {first}; add what is missing, or take those cases out",
-        code="CASES_INCOMPLETE",
-    )
+    remedy = "add what is missing, or take those cases out"
+    raise DatasetError(f"{shown(dataset.root)}: {count}: {first}; {remedy}", code="CASES_INCOMPLETE")
 
 
 def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
@@ -114,16 +112,12 @@ def _grouped(dataset: Dataset, path: Path) -> Dataset:
     for line, row in table.rows:
         name, group = row["id"], row["group"].strip()
         if not group or groups.setdefault(name, group) != group:
-            raise DatasetError(
-                f"{table.name}: line {line}: {name} has no group or two; give it one", code="GROUPS", field="group"
-            )
+            found = f"line {line}: {name} has no group or two"
+            raise DatasetError(f"{table.name}: {found}; give it one", code="GROUPS", field="group")
     missing = [case.id for case in dataset.cases if case.id not in groups]
     if missing:
-        raise DatasetError(
-            f"{table.name}: no group for {listed(missing, limit=3)}; add a line for each case",
-            code="GROUPS",
-            field="group",
-        )
+        found = f"no group for {listed(missing, limit=3)}"
+        raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUPS", field="group")
 
     def grouped(cases: tuple[Case, ...]) -> tuple[Case, ...]:
         return tuple(replace(case, group=groups.get(case.id, case.group)) for case in cases)
@@ -138,16 +132,11 @@ def _check_cases(dataset: Dataset) -> None:
     for case in dataset.all_cases:
         for file in case.files:
             if owners.setdefault(file, case.id) != case.id or case.files.count(file) > 1:
-                raise DatasetError(
-                    f"{shown(file)}: is named more than once ({case.id}); fix the entries", code="FILE_NAMED_TWICE"
-                )
+                found = f"is named more than once ({case.id})"
+                raise DatasetError(f"{shown(file)}: {found}; fix the entries", code="FILE_NAMED_TWICE")
         other = folds.setdefault(case.group, case)
         if other.fold != case.fold:
-            raise DatasetError(
-                f"{case.id}: its group {case.group} is in fold {case.fold} and, with {other.id}, in fold "
-                f"{other.fold}; a group belongs to one fold",
-                code="FOLDS",
-                field="fold",
-            )
+            found = f"its group {case.group} is in fold {case.fold} and, with {other.id}, in fold {other.fold}"
+            raise DatasetError(f"{case.id}: {found}; a group belongs to one fold", code="FOLDS", field="fold")
     if not dataset.cases:
         require_complete(dataset)

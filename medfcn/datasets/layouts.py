@@ -59,9 +59,8 @@ def _files_in(folder: Path) -> list[Path]:
     try:
         return sorted(folder / name for name in os.listdir(folder) if not is_hidden(name))  # noqa: PTH208
     except OSError as error:
-        raise DatasetError(
-            f"{shown(folder)}: cannot be listed ({error.strerror}); check its permissions", code="FILE_UNREADABLE"
-        ) from error
+        found = f"cannot be listed ({error.strerror})"
+        raise DatasetError(f"{shown(folder)}: {found}; check its permissions", code="FILE_UNREADABLE") from error
 
 
 def volumes_in(folder: Path) -> dict[str, Path]:
@@ -100,9 +99,8 @@ def channels_in(folder: Path, *, labelled: frozenset[str] = frozenset()) -> dict
         name, number = (base, channel or 0) if is_channel else (stem, 0)
         other = cases.setdefault(name, {}).setdefault(number, file)
         if other != file:
-            raise DatasetError(
-                f"{name}: both {shown(other)} and {shown(file)} are its image; rename one", code="ID_DUPLICATE"
-            )
+            found = f"both {shown(other)} and {shown(file)} are its image"
+            raise DatasetError(f"{name}: {found}; rename one", code="ID_DUPLICATE")
     return cases
 
 
@@ -131,9 +129,8 @@ def _from_folders(place: Place, about: Description) -> Dataset:
     channels = channels_in(root / place.images, labelled=frozenset(references))
     names = sorted(channels.keys() | references.keys())
     if not names:
-        raise DatasetError(
-            f"{root}: {place.images}/ contains no volumes (.nii.gz, .nii, ...); add them", code="FOLDER_EMPTY"
-        )
+        found = f"{place.images}/ contains no volumes (.nii.gz, .nii, ...)"
+        raise DatasetError(f"{root}: {found}; add them", code="FOLDER_EMPTY")
     return _described(place, [Draft(name, channels.get(name, {}), references.get(name)) for name in names], about)
 
 
@@ -149,13 +146,12 @@ def _from_list(root: Path, about: Description, *, allow_outside: bool) -> Datase
     """A `dataset.json` with `training: [{image, label}]`."""
     drafts = []
     for number, entry in enumerate(about.training):
-        where = f"dataset.json: training[{number}]"
+        field = f"training[{number}]"
+        where = f"dataset.json: {field}"
         if not entry.images and not entry.label:
-            raise DatasetError(
-                f"{where} has no image and no label; expected both", code="DATASET_JSON", field=f"training[{number}]"
-            )
+            raise DatasetError(f"{where} has no image and no label; give both", code="DATASET_JSON", field=field)
         files = [
-            inside_root(root, text, where=where, field=f"training[{number}]", allow_outside=allow_outside)
+            inside_root(root, text, where=where, field=field, allow_outside=allow_outside)
             for text in (*entry.images, *([entry.label] if entry.label else []))
         ]
         label = files.pop() if entry.label else None
@@ -200,9 +196,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
             if row[column].strip()
         }
         if not files:
-            raise DatasetError(
-                f"{where} names no image and no label; fill them in, or delete the line", code="TABLE_BROKEN"
-            )
+            raise DatasetError(f"{where} names no file; fill it in, or delete the line", code="TABLE_BROKEN")
         label = files.pop("label", None)
         images = {columns.index(column): file for column, file in files.items()}
         name = checked_id(row.get("id", "") or _name_of(images, label), where=where)
@@ -212,11 +206,8 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case", code="TABLE_EMPTY")
     unfolded = [draft.id for draft in drafts if draft.fold is None]
     if unfolded and len(unfolded) < len(drafts):
-        raise DatasetError(
-            f"{table.name}: no fold for {listed(unfolded, limit=3)}; give every case one, or none",
-            code="FOLDS",
-            field="fold",
-        )
+        found = f"no fold for {listed(unfolded, limit=3)}"
+        raise DatasetError(f"{table.name}: {found}; give every case one, or none", code="FOLDS", field="fold")
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
     return assemble(place, drafts, tuple(column.partition("_")[2] or "image" for column in columns), NamedLabels())
 
@@ -225,10 +216,7 @@ def _image_columns(table: Table) -> tuple[str, ...]:
     """The columns that name images, in the order of the table."""
     several = tuple(column for column in table.columns if column.startswith("image_"))
     if ("image" in table.columns) == bool(several):
-        raise DatasetError(
-            f"{table.name}: columns {listed(table.columns, limit=6)}; expected image, or image_<channel> for each "
-            "channel, and label",
-            code="TABLE_COLUMNS",
-            field="image",
-        )
+        expected = "image, or image_<channel> for each channel, and label"
+        found = f"columns {listed(table.columns)}; expected {expected}"
+        raise DatasetError(f"{table.name}: {found}", code="TABLE_COLUMNS", field="image")
     return several or ("image",)

@@ -1,9 +1,11 @@
-"""Problems of a dataset, each with a stable code.
+"""Problems of a data set, each with a stable code.
 
-The codes are an interface: scripts look for them, so they stay when the words of a message change.
+The codes are an interface: scripts look for them, so they stay when the words of a message change. The code of a file
+that is refused is that of its error (`MedfcnError.code`); the others are given where the problem is found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from medfcn.errors import GeometryMismatchError, MedfcnError
@@ -18,12 +20,12 @@ class Problem:
     """One thing that is wrong, or that a user should know, about one file of a case.
 
     Args:
-        code: What it is, in words that do not change.
+        code: The kind of problem; it stays when the words change.
         severity: Errors stop training; warnings do not.
-        case: The case's id; empty where it concerns the dataset.
-        file: Relative to the dataset's root; empty where it concerns more than one.
-        field: The header field, or what else it is about.
-        found: What was found.
+        case: The case's id; empty where it concerns the data set.
+        file: Relative to the data set's root; empty where it concerns several.
+        field: The header field, channel or column that it is about.
+        found: What is wrong.
         remedy: What to do.
     """
 
@@ -43,13 +45,45 @@ class Problem:
         return one_line(f"{self.severity} {self.code} {where}: {self.found}{remedy}")
 
 
+@dataclass(frozen=True)
+class CaseProblems:
+    """Collects the problems of one case.
+
+    Args:
+        case: Its id.
+        root: The folder that files are shown relative to.
+        found: The problems.
+    """
+
+    case: str
+    root: Path
+    found: list[Problem] = field(default_factory=list)
+
+    def error(self, code: str, file: Path, field: str, found: str, remedy: str) -> None:
+        """Add what stops training."""
+        self.found.append(Problem(code, "error", self.case, relative_to(self.root, file), field, found, remedy))
+
+    def warn(self, code: str, file: Path, field: str, found: str, remedy: str) -> None:
+        """Add what does not stop training."""
+        self.found.append(Problem(code, "warning", self.case, relative_to(self.root, file), field, found, remedy))
+
+    def refuse(self, error: MedfcnError, file: Path, role: str) -> None:
+        """Add an error that was raised for a file; see `problem_of`."""
+        self.found.append(problem_of(error, case=self.case, file=relative_to(self.root, file), role=role))
+
+
+def relative_to(root: Path, path: Path) -> str:
+    """A path as it may be written down: relative to a root, or the bare name of a file outside it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
 def problem_of(error: MedfcnError, *, case: str, file: str, role: str) -> Problem:
     """The problem that an error reports.
 
     Args:
         error: Its message is one line: file, what was found, what to do.
         case: The case's id.
-        file: The file, relative to the dataset's root.
+        file: The file, relative to the data set's root.
         role: `"image"`, `"label"` or `"channel"`; goes in front of the code of two grids that differ, and stands
             for the field where the error names none.
 

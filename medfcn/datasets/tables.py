@@ -44,20 +44,17 @@ def read_text(path: Path) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise DatasetError(f"{name}: not a file; give a text file", code="FILE_NOT_REGULAR")
         if status.st_size > LARGEST_TEXT:
-            raise DatasetError(
-                f"{name}: {status.st_size} bytes are too many for a table; is it the right file?", code="FILE_SIZE"
-            )
+            found = f"{status.st_size} bytes, expected at most {LARGEST_TEXT}"
+            raise DatasetError(f"{name}: {found}; is it the right file?", code="FILE_SIZE")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file; check the path") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8", code="TEXT_NOT_UTF8"
-        ) from error
+        found = f"byte {error.start} is not UTF-8"
+        raise DatasetError(f"{name}: {found}; save the file as UTF-8", code="TEXT_NOT_UTF8") from error
     except OSError as error:
-        raise DatasetError(
-            f"{name}: cannot be read ({error.strerror}); check the path and its permissions", code="FILE_UNREADABLE"
-        ) from error
+        found = f"cannot be read ({error.strerror})"
+        raise DatasetError(f"{name}: {found}; check its permissions", code="FILE_UNREADABLE") from error
 
 
 def read_table(path: Path, *needed: str) -> Table:
@@ -84,36 +81,26 @@ def read_table(path: Path, *needed: str) -> Table:
             if not any(field.strip() for field in fields):
                 continue
             if len(fields) != len(columns):
-                raise DatasetError(
-                    f"{name}: line {reader.line_num} has {len(fields)} fields, expected {len(columns)}; quote fields "
-                    "that contain the separator",
-                    code="TABLE_BROKEN",
-                )
+                found = f"line {reader.line_num} has {len(fields)} fields, expected {len(columns)}"
+                remedy = "quote fields that contain the separator"
+                raise DatasetError(f"{name}: {found}; {remedy}", code="TABLE_BROKEN")
             rows.append((reader.line_num, dict(zip(columns, fields, strict=True))))
     except csv.Error as error:
-        raise DatasetError(
-            f"{name}: no table at line {reader.line_num}: {error}; fix the file", code="TABLE_BROKEN"
-        ) from error
+        found = f"no table at line {reader.line_num}: {error}"
+        raise DatasetError(f"{name}: {found}; fix the file", code="TABLE_BROKEN") from error
     return Table(name, columns, tuple(rows))
 
 
 def _check_columns(name: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> None:
     if not any(columns):
-        raise DatasetError(
-            f"{name}: an empty table; expected a header line such as id,image,label", code="TABLE_EMPTY"
-        )
+        raise DatasetError(f"{name}: empty; expected a header line such as id,image,label", code="TABLE_EMPTY")
     for column in columns:
         if columns.count(column) > 1:
-            raise DatasetError(
-                f"{name}: the column {column!r} is given twice; rename one", code="TABLE_COLUMNS", field=column
-            )
-    for column in needed:
-        if column not in columns:
-            raise DatasetError(
-                f"{name}: columns {listed(columns, limit=6)}; expected {listed(needed)}",
-                code="TABLE_COLUMNS",
-                field=column,
-            )
+            found = f"the column {column!r} is given twice"
+            raise DatasetError(f"{name}: {found}; rename one", code="TABLE_COLUMNS", field=column)
+    for column in set(needed).difference(columns):
+        found = f"columns {listed(columns)}; expected {listed(needed)}"
+        raise DatasetError(f"{name}: {found}", code="TABLE_COLUMNS", field=column)
 
 
 def read_ids(path: Path | str) -> tuple[str, ...]:
@@ -151,17 +138,11 @@ def inside_root(root: Path, text: str, *, where: str, field: str, allow_outside:
     except (ValueError, OSError):
         valid = False
     if not valid:
-        raise DatasetError(
-            f"{where}: {text!r} is not a valid path; give one in the data set",
-            code="PATH_INVALID",
-            field=field,
-        )
+        found = f"{text!r} is not a valid path"
+        raise DatasetError(f"{where}: {found}; give one in the data set", code="PATH_INVALID", field=field)
     if not allow_outside and os.path.commonpath([real, real_root]) != real_root:
-        raise DatasetError(
-            f"{where}: {text} leads out of the data set's folder; move the file, or pass --allow-outside",
-            code="PATH_OUTSIDE",
-            field=field,
-        )
+        found, remedy = f"{text} leads out of the data set's folder", "move the file, or pass --allow-outside"
+        raise DatasetError(f"{where}: {found}; {remedy}", code="PATH_OUTSIDE", field=field)
     return path
 
 
@@ -176,10 +157,6 @@ def checked_id(text: str, *, where: str) -> str:
     except UnicodeEncodeError:
         length = 0
     if not 0 < length <= _LONGEST_ID or text.startswith(".") or "/" in text or "\0" in text:
-        raise DatasetError(
-            f"{where}: the id {text!r} cannot name a file; use one of at most {_LONGEST_ID} bytes without / and "
-            "without a leading dot",
-            code="ID_INVALID",
-            field="id",
-        )
+        remedy = f"use one of at most {_LONGEST_ID} bytes without / and without a leading dot"
+        raise DatasetError(f"{where}: the id {text!r} cannot name a file; {remedy}", code="ID_INVALID", field="id")
     return text

@@ -15,6 +15,9 @@ from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.reading import as_volume, read_stored, volume_of
 from medfcn.volumes.volume import Volume, VolumeLike
 
+ROUNDED = "voxels rounded to whole labels"
+"""Begins the note on a mask whose voxels were not quite whole numbers."""
+
 
 def read_mask(
     source: VolumeLike, *, labels: LabelMap | None = None, options: ReadOptions = DEFAULT_OPTIONS
@@ -45,7 +48,7 @@ def read_mask(
     who = volume.name or "mask"
     whole, off = whole_numbers(volume.array, name=who)
     _check_255(whole, named, who)
-    notes = volume.notes + ((f"voxels rounded to whole labels (by up to {off:.1g})",) if off else ())
+    notes = volume.notes + ((f"{ROUNDED} (by up to {off:.1g})",) if off else ())
     return Volume(whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes)
 
 

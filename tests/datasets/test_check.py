@@ -161,16 +161,18 @@ def test_a_visitor_gets_every_good_case_and_no_file_is_read_again(
 def test_names_that_no_label_has(root: Path) -> None:
     report = check(root, labels="a=1,ghost=9")
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_ABSENT", "warning")]
-    assert report.problems[0].found == "no case has ghost=9; the masks hold 1, 2, 3, 4"
+    assert report.problems[0].found == "no case has ghost=9; the masks contain 1, 2, 3, 4"
     report = check(root, labels="a=1+9+7,b=2+3")
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_VALUE_ABSENT", "warning")]
-    assert report.problems[0].found == "no case has values 9, 7 of a=1+9+7; the masks hold 1, 2, 3, 4"
+    assert report.problems[0].found == "no case has values 9, 7 of a=1+9+7; the masks contain 1, 2, 3, 4"
     report = check(root, labels="ghost=9")
     assert [problem.code for problem in report.errors] == ["LABELS_EMPTY"]
-    assert report.errors[0].found == "no case has a voxel of the labels asked for, ghost=9; the masks hold 1, 2, 3, 4"
+    assert (
+        report.errors[0].found == "no case has a voxel of the requested labels, ghost=9; the masks contain 1, 2, 3, 4"
+    )
     (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2}}')
     report = check(root)
-    assert {problem.code for problem in report.errors} == {"LABEL_VALUES"}
+    assert {problem.code for problem in report.errors} == {"LABEL_UNNAMED"}
     assert "unexpected label values 3, 4" in report.errors[0].found
 
 

@@ -41,7 +41,7 @@ def surveyed(root: Path, labels: LabelMap | None) -> Survey:
 
 
 def test_labels_that_no_mask_holds_are_told_alone(scribbled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DatasetError, match=r"labels asked for, foo=7; the masks hold 1; correct --labels"):
+    with pytest.raises(DatasetError, match=r"requested labels, foo=7; the masks contain 1; correct --labels"):
         survey(
             find_dataset(scribbled),
             LabelMap.parse("foo=7,ignore=255"),
