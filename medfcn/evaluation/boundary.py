@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, SettingsError
-from medfcn.labels.values import CHUNK_VOXELS, Bytes
+from medfcn.labels.codec import Bytes
+from medfcn.labels.whole_numbers import CHUNK_VOXELS
 
 Boundary = Literal["voxels", "elements"]
 """`voxels`: foreground voxels that touch the background; `elements`: pieces of the surface between voxels."""

@@ -11,7 +11,7 @@ from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references,
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score_case
 from medfcn.labels import LabelMap, read_mask
-from medfcn.labels.values import original_values, values_of
+from medfcn.labels.whole_numbers import values_in
 from medfcn.progress import Progress, Silent
 from medfcn.text import listed
 from medfcn.volumes import Volume, VolumeLike, require_same_grid
@@ -133,14 +133,14 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
     prediction = None if given is None else read_mask(given, labels=meaning.asked)
     if prediction is not None and given is not None:
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
-    in_reference = values_of(reference.array)
-    in_prediction = set() if prediction is None else values_of(prediction.array)
-    labels, places = meaning.labels, meaning.places(case)
+    in_reference = values_in(reference.array)
+    in_prediction = set() if prediction is None else values_in(prediction.array)
+    labels, codec = meaning.labels, meaning.codec(case)
     if labels is None:
         # A case without any label still needs a row, from which the rows of the other cases' labels are made.
         labels = meaning.of_values((in_reference | in_prediction) - meaning.ignored or {_no_ignored(meaning)})
-        places = original_values(labels)
-    rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_values=places)
+        codec = labels.reference_codec
+    rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_codec=codec)
     ignored = meaning.ignored
     return _ScoredCase(
         rows, frozenset(in_reference - ignored), frozenset(in_prediction), frozenset(in_reference & ignored)
@@ -209,7 +209,7 @@ def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, 
             "background in both masks for distances, volumes and lesions"
         )
     if meaning.labels is not None:
-        unnamed = drawn - original_values(meaning.labels).keys()
+        unnamed = drawn - meaning.labels.named_values
         if unnamed:
             notes.append(f"the references also hold {_values(unnamed)}, which no label names: background here")
         return tuple(notes)

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import GeometryMismatchError, LabelError, SettingsError
 from medfcn.labels import IGNORED
-from medfcn.labels.values import CHUNK_VOXELS, Bytes
+from medfcn.labels.codec import Bytes
+from medfcn.labels.whole_numbers import CHUNK_VOXELS
 
 
 @dataclass(frozen=True)

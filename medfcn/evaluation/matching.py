@@ -10,9 +10,9 @@ from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.layouts import volumes_in
 from medfcn.errors import DatasetError, SettingsError
-from medfcn.labels import LabelEntry, LabelMap, read_mask
+from medfcn.labels import LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.labels.values import original_values, values_of, written_values
+from medfcn.labels.whole_numbers import values_in
 from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
@@ -128,15 +128,15 @@ class Meaning:
         labels: The labels asked for or found in sidecars; `None` to take the values that each case holds.
         names: Names of values, for `labels=None`.
         unlabelled: Values of voxels that nobody labelled, for `labels=None`.
-        written: For predictions with a sidecar, by case: the place in `labels.parts` of each value.
-        others: For all other predictions: the place in `labels.parts` of each value.
+        recorded: The codec of each prediction that has a record, by case.
+        others: The codec of all other predictions.
         notes: What was decided where it could have been otherwise.
     """
 
     labels: LabelMap | None
     names: Mapping[int, str] = field(default_factory=dict)
-    written: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    others: Mapping[int, int] = field(default_factory=dict)
+    recorded: Mapping[str, LabelCodec] = field(default_factory=dict)
+    others: LabelCodec | None = None
     notes: tuple[str, ...] = ()
     unlabelled: tuple[int, ...] = ()
 
@@ -150,9 +150,9 @@ class Meaning:
         """What is known of the values before a mask is read; `None` where nothing is."""
         return self.labels or (LabelMap.from_names(self.names, ignored=self.unlabelled) if self.names else None)
 
-    def places(self, case: str) -> Mapping[int, int]:
-        """The place in `labels.parts` of each value of a case's prediction."""
-        return self.written.get(case, self.others)
+    def codec(self, case: str) -> LabelCodec | None:
+        """The meaning of the values of a case's prediction; None without labels."""
+        return self.recorded.get(case, self.others)
 
     def of_values(self, values: set[int]) -> LabelMap:
         """Labels for values that were found, in their order; what is ignored is no label."""
@@ -194,10 +194,10 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     if chosen is None:
         return Meaning(None, names=beside.names, unlabelled=beside.ignored, notes=swapped)
     chosen = chosen.ignoring(beside.ignored)
-    written = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
-    others, notes = _other_values(pairs, chosen, frozenset(sidecars))
+    recorded = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
+    others, notes = _codec_without_record(pairs, chosen, frozenset(sidecars))
     overlap = (chosen.overlap_text,) if chosen.overlapping else ()
-    return Meaning(chosen, written=written, others=others, notes=(*swapped, *overlap, *notes))
+    return Meaning(chosen, recorded=recorded, others=others, notes=(*swapped, *overlap, *notes))
 
 
 def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
@@ -226,42 +226,43 @@ def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:
     return labels
 
 
-def _translated(found: LabelMap, chosen: LabelMap, case: str) -> dict[int, int]:
-    """Where the values of a mask with a sidecar belong among the parts of the labels that are scored."""
-    places = {}
+def _translated(found: LabelMap, chosen: LabelMap, case: str) -> LabelCodec:
+    """The meaning of the values that a mask with a record stores, in the labels that are scored."""
+    indices = {}
     for part in found.overlaps:
-        for place, wanted in enumerate(chosen.overlaps, start=1):
+        for index, wanted in enumerate(chosen.overlaps, start=1):
             shared = set(part.values) & set(wanted.values)
             if shared == set(part.values):
-                places[part.written] = place
+                indices[part.written] = index
             elif shared:
                 raise SettingsError(
                     f"{case}: its .json merges {'+'.join(map(str, part.values))} into "
                     f"{part.name}, which {wanted.name} takes only in part; "
                     "give --labels as the model was trained"
                 )
-    return places
+    return LabelCodec(indices)
 
 
-def _other_values(
-    pairs: Pairs, labels: LabelMap, with_sidecar: frozenset[str]
-) -> tuple[dict[int, int], tuple[str, ...]]:
-    """How predictions without a sidecar are read; see `find_meaning`."""
-    written, original = written_values(labels), original_values(labels)
-    if all(original.get(value, place) == place for value, place in written.items()):
-        return {**original, **written}, ()
-    plain = {case: mask for case, mask in pairs.predictions.items() if case not in with_sidecar}
+def _codec_without_record(
+    pairs: Pairs, labels: LabelMap, with_record: frozenset[str]
+) -> tuple[LabelCodec, tuple[str, ...]]:
+    """The meaning of the values of predictions without a record; see `find_meaning`."""
+    as_written, as_drawn = labels.written_codec, labels.reference_codec.without_ignored
+    written, original = as_written.indices, as_drawn.indices
+    if all(original.get(value, index) == index for value, index in written.items()):
+        return LabelCodec({**original, **written}), ()
+    plain = {case: mask for case, mask in pairs.predictions.items() if case not in with_record}
     if not plain:
-        return written, ()
+        return as_written, ()
     values = set()
     for mask in plain.values():
-        values |= values_of(read_mask(mask, labels=labels).array)
+        values |= values_in(read_mask(mask, labels=labels).array)
     if values <= written.keys():
-        return written, (
+        return as_written, (
             "the predictions hold only values that medfcn writes for these labels, and were read as such",
         )
     if values <= original.keys():
-        return original, ("the predictions hold values of the references, and were read as such",)
+        return as_drawn, ("the predictions hold values of the references, and were read as such",)
     raise DatasetError(
         f"predictions hold the values {', '.join(map(str, sorted(values)[:8]))}; expected those written "
         f"({', '.join(map(str, sorted(written)))}) or those of the references "

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from medfcn.errors import LabelError, SettingsError
 from medfcn.evaluation.mask_pairs import MaskPair, pair_labels, pair_masks, words_of
 from medfcn.labels import IGNORED
-from medfcn.labels.values import CHUNK_VOXELS
+from medfcn.labels.whole_numbers import CHUNK_VOXELS
 
 __all__ = [
     "VoxelCounts",

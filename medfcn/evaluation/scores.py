@@ -11,14 +11,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import LabelError, SettingsError
+from medfcn.errors import SettingsError
 from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances, surface_distances
-from medfcn.labels import LabelMap
-from medfcn.labels.values import is_any_of, parts_of_labels, places_of, values_of, written_values
-from medfcn.text import listed
+from medfcn.labels import LabelCodec, LabelMap
 from medfcn.volumes import Volume, require_same_grid
 
 __all__ = ["Definitions", "LabelScores", "Status", "score_case"]
@@ -202,7 +200,7 @@ def score_case(
     case: str | None = None,
     tolerance_mm: float = 1.0,
     definitions: Definitions | None = None,
-    prediction_values: Mapping[int, int] | None = None,
+    prediction_codec: LabelCodec | None = None,
 ) -> tuple[LabelScores, ...]:
     """Score one case.
 
@@ -217,7 +215,7 @@ def score_case(
         case: The case's id; the reference's name by default.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, instead of `tolerance_mm`.
-        prediction_values: For a mask that medfcn did not write: the index in `labels.parts`, from 1, of each value.
+        prediction_codec: The meaning of a prediction's values if medfcn did not write it with these labels.
 
     Returns:
         One row for each label, in the order of `labels`.
@@ -234,7 +232,9 @@ def score_case(
     found = np.zeros_like(drawn)
     if prediction is not None:
         require_same_grid(reference, prediction)
-        found = _encoded(prediction, labels, prediction_values or written_values(labels), case)
+        codec = (prediction_codec or labels.written_codec).without_ignored
+        labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
+        found = codec.encode(prediction.array)
     counts = count_labels(drawn, found, labels=len(labels.entries), members=labels.members)
     if labels.ignored:
         drawn, found = without_ignored(drawn, found)
@@ -242,10 +242,10 @@ def score_case(
     if prediction is not None:
         measured = _measured(drawn, found, reference, labels, about.definitions)
     rows = []
-    for name, of_label, distances, held in zip(labels.names, counts, measured, parts_of_labels(labels), strict=True):
+    for label, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
         row = about.row(name, of_label, distances)
         if about.definitions.lesions:
-            lesions = count_lesions(is_any_of(drawn, held), is_any_of(found, held))
+            lesions = count_lesions(labels.mask_of(drawn, label), labels.mask_of(found, label))
             row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
     return tuple(rows)
@@ -258,19 +258,6 @@ def absent_row(row: LabelScores, label: str, definitions: Definitions) -> LabelS
     measured = None if row.status == "prediction_missing" else (empty, empty)
     absent = _AboutCase(row.case, 0.0, row.diagonal_mm, definitions).row(label, nothing, measured)
     return replace(absent, lesions=row.lesions * 0, lesions_found=row.lesions * 0, lesions_false=row.lesions * 0)
-
-
-def _encoded(mask: Volume, labels: LabelMap, places: Mapping[int, int], case: str) -> NDArray[np.uint8]:
-    """The values of a prediction as indices in `labels.parts`."""
-    if labels.unnamed == "refuse":
-        strange = sorted(values_of(mask.array) - places.keys())
-        if strange:
-            raise LabelError(
-                f"{case}: the prediction contains the values {listed(strange)}; expected "
-                f"{listed(sorted(places), limit=20)}; name those that matter with --labels NAME=V",
-                field="labels",
-            )
-    return places_of(mask.array, places)
 
 
 _Measured = tuple[SurfaceDistances, SurfaceDistances]
@@ -292,8 +279,8 @@ def _measured(
             return label_surface_distances(drawn, found, grid, labels=len(labels.entries), boundary=boundary)
         # The border of a label is not the border of its overlaps, so each label is measured as a whole.
         return [
-            surface_distances(is_any_of(drawn, held), is_any_of(found, held), grid, boundary=boundary)
-            for held in parts_of_labels(labels)
+            surface_distances(labels.mask_of(drawn, label), labels.mask_of(found, label), grid, boundary=boundary)
+            for label in range(1, len(labels.entries) + 1)
         ]
 
     by_boundary = {boundary: distances(boundary) for boundary in {definitions.boundary, definitions.nsd_boundary}}

@@ -322,8 +322,7 @@ def predict_with(
     indices = np.ascontiguousarray(to_stored_order(indices, grid))
     if rules.one_part:
         indices = keep_largest(indices, rules.one_part)
-    counts = np.bincount(indices.reshape(-1), minlength=len(labels.overlaps) + 1) @ labels.membership
-    volumes_ml = {name: float(count * volumes[0].voxel_ml) for name, count in zip(labels.names, counts, strict=True)}
+    volumes_ml = {name: count * volumes[0].voxel_ml for name, count in labels.voxel_counts(indices).items()}
     doubt = None if flags else meter.doubt()
     unseen = [model.card.unseen for model in models if model.card.unseen is not None]
     assessments = assess_mask(doubt, volumes_ml, unseen, review_share=card.settings.prediction.review_share)

@@ -17,7 +17,7 @@ from medfcn.decoding import convert
 from medfcn.errors import SettingsError
 from medfcn.labels.codec import IGNORED, LabelCodec
 from medfcn.labels.overlaps import Overlap, find_overlaps, is_overlapping, membership
-from medfcn.labels.whole_numbers import LARGEST_LABEL, whole_numbers
+from medfcn.labels.whole_numbers import LARGEST_LABEL, label_counts, whole_numbers
 
 IGNORE_NAME = "ignore"
 """The name that is reserved for voxels that nobody labelled, as nnU-Net reserves it."""
@@ -301,8 +301,21 @@ class LabelMap:
             >>> LabelMap.parse("whole=1+2,core=2").mask_of(np.array([0, 1, 2], dtype=np.uint8), 1)
             array([False,  True,  True])
         """
-        within = [index for index, overlap in enumerate(self.overlaps, start=1) if label in overlap.labels]
+        within = np.flatnonzero(self.membership[:, label - 1]).tolist()
         return LabelCodec(dict.fromkeys(within, 1)).encode(indices).view(np.bool_)
+
+    def voxel_counts(self, indices: NDArray[np.uint8]) -> dict[str, int]:
+        """The number of voxels of each label, by name.
+
+        Example:
+            >>> LabelMap.parse("whole=1+2,core=2").voxel_counts(np.array([0, 1, 2], dtype=np.uint8))
+            {'whole': 2, 'core': 1}
+        """
+        counts = np.zeros(len(self.membership), dtype=np.int64)
+        for index, count in label_counts(indices).items():
+            if index != IGNORED:
+                counts[index] = count
+        return dict(zip(self.names, (counts @ self.membership).tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """A value that JSON can hold."""

@@ -17,9 +17,9 @@ from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.files import refuse_existing_file
-from medfcn.labels import IGNORED, LabelMap, read_mask
+from medfcn.labels import IGNORED, LabelCodec, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.labels.values import is_any_of, original_values, parts_of_labels, values_of, written_values
+from medfcn.labels.whole_numbers import values_in
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.html import About, PredictedCase, write_prediction_report, write_report
 from medfcn.reporting.provenance import (
@@ -153,7 +153,7 @@ def train_report(
     found_masks = [find_masks(model.validation) for model in RunFolder(run).models()]
     masks = {case: mask for each in found_masks for case, mask in each.items() if case in due}
     pairs = Pairs(references, dict(masks), tuple(sorted(due - set(masks))), ())
-    meaning = Meaning(labels, others=written_values(labels))
+    meaning = Meaning(labels, others=labels.written_codec)
     pictures: dict[str, Sequence[VolumeLike]] = {case.id: list(case.images) for case in found.values()}
     cases = _ScoredCases(pairs, meaning, table.labels, pictures)
     about = About(
@@ -279,14 +279,6 @@ def _part_names(labels: LabelMap | None) -> tuple[str, ...] | None:
     return None if labels is None or not labels.overlapping else tuple(overlap.name for overlap in labels.overlaps)
 
 
-def _as_places(mask: Volume, places: Mapping[int, int]) -> Volume:
-    """A mask whose values are places in the list of labels, or parts; values without a place are background."""
-    table = np.zeros(max(int(mask.array.max()), *places, 0) + 1, dtype=np.uint8)
-    for value, place in places.items():
-        table[value] = place
-    return mask.with_array(table[mask.array])
-
-
 def _expected_dice(record: MaskRecord | None) -> dict[str, float]:
     """The expected Dice of a mask by label; empty where its record does not say it."""
     return {
@@ -327,7 +319,7 @@ class _ScoredCases:
             try:
                 mask = read_mask(given[case], labels=self.meaning.asked)
                 _note_hash(hashes, kind, mask)
-                masks[kind] = _as_places(mask, self._places(case, kind, mask))
+                masks[kind] = mask.with_array(self._codec(case, kind, mask).encode(mask.array))
             except MedfcnError as error:
                 notes.append(f"the {kind} is not shown: {error}")
         drawn = masks["reference"]
@@ -337,22 +329,16 @@ class _ScoredCases:
         image = _shown_image(self.images, case, notes, hashes)
         return CaseVolumes(image, drawn, masks["prediction"], tuple(notes), hashes=hashes)
 
-    def _places(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
-        """Where each value of a mask stands in the table's labels, or among the parts of labels that overlap.
-
-        The values of a reference that count nowhere become `IGNORED`.
-        """
-        found = self._labelled(case, kind, mask)
-        return {**found, **dict.fromkeys(self.meaning.ignored, IGNORED)} if kind == "reference" else found
-
-    def _labelled(self, case: str, kind: str, mask: Volume) -> Mapping[int, int]:
-        if self.meaning.labels is not None:
-            return original_values(self.meaning.labels) if kind == "reference" else self.meaning.places(case)
-        places = {name: place for place, name in enumerate(self.labels, start=1)}
-        values = values_of(mask.array) - self.meaning.ignored
-        found = original_values(self.meaning.of_values(values)) if values else {}
-        names = {value: self.meaning.names.get(value, str(value)) for value in found}
-        return {value: places[name] for value, name in names.items() if name in places}
+    def _codec(self, case: str, kind: str, mask: Volume) -> LabelCodec:
+        """The meaning of a mask's values in the table's labels, or in the overlaps of these."""
+        labels, ignored, is_reference = self.meaning.labels, self.meaning.ignored, kind == "reference"
+        codec = labels.reference_codec if labels and is_reference else self.meaning.codec(case)
+        if codec is not None:
+            return codec
+        index = {name: place for place, name in enumerate(self.labels, start=1)}
+        names = {value: self.meaning.names.get(value, str(value)) for value in values_in(mask.array) - ignored}
+        indices = {value: index[name] for value, name in names.items() if name in index}
+        return LabelCodec(indices | (dict.fromkeys(ignored, IGNORED) if is_reference else {}))
 
 
 @dataclass(frozen=True)
@@ -388,16 +374,13 @@ class _PredictedCases:
             mask = read_mask(self.masks[case])
         except MedfcnError:
             return {}
-        placed, labels = _as_places(mask, self._places(mask)).array, self.label_map
-        held = [[1]] if labels is None else parts_of_labels(labels)
-        return {
-            name: float(np.count_nonzero(is_any_of(placed, parts)) * mask.voxel_ml)
-            for name, parts in zip(self.labels, held, strict=True)
-        }
+        labels, indices = self.label_map, self._codec(mask).encode(mask.array)
+        counts = {self.labels[0]: np.count_nonzero(indices)} if labels is None else labels.voxel_counts(indices)
+        return {name: float(count * mask.voxel_ml) for name, count in counts.items()}
 
-    def _places(self, mask: Volume) -> Mapping[int, int]:
+    def _codec(self, mask: Volume) -> LabelCodec:
         labels = self.label_map
-        return dict.fromkeys(values_of(mask.array), 1) if labels is None else written_values(labels)
+        return LabelCodec(dict.fromkeys(values_in(mask.array), 1)) if labels is None else labels.written_codec
 
     def read(self, case: str) -> CaseVolumes:
         notes: list[str] = []
@@ -406,7 +389,7 @@ class _PredictedCases:
         try:
             mask = read_mask(self.masks[case])
             _note_hash(hashes, "prediction", mask)
-            prediction = _as_places(mask, self._places(mask))
+            prediction = mask.with_array(self._codec(mask).encode(mask.array))
         except MedfcnError as error:
             notes.append(f"the prediction is not shown: {error}")
         image = _shown_image(self.images, case, notes, hashes)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medfcn.files import atomic_write
-from medfcn.labels import IGNORED
-from medfcn.labels.values import places_of, values_of
-from medfcn.labels.whole_numbers import whole_numbers
+from medfcn.labels import IGNORED, LabelCodec
+from medfcn.labels.whole_numbers import values_in, whole_numbers
 from medfcn.reporting.panels import Panel, panel_of
 from medfcn.reporting.upright import CaseVolumes, upright_case
 from medfcn.volumes import Volume, require_same_grid
@@ -128,11 +127,11 @@ def _panels(case: PictureCase) -> tuple[list[Panel], tuple[float, float]]:
         if mask is not None:
             require_same_grid(case.image, mask)
             whole[name] = whole_numbers(mask.array, name=mask.name or name)[0]
-    values = set().union(*map(values_of, whole.values())) - set(case.ignored)
+    values = set().union(*map(values_in, whole.values())) - set(case.ignored)
     indices = {value: min(index, IGNORED - 1) for index, value in enumerate(sorted(values), start=1)}
-    ignored = dict.fromkeys(case.ignored, IGNORED)
+    codec = LabelCodec(indices | dict.fromkeys(case.ignored, IGNORED))
     masks = {
-        name: case.image.with_array(places_of(mask, indices | ignored if name == "reference" else indices))
+        name: case.image.with_array((codec if name == "reference" else codec.without_ignored).encode(mask))
         for name, mask in whole.items()
     }
     upright = upright_case(CaseVolumes(case.image, masks.get("reference"), masks.get("prediction")))

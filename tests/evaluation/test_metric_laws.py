@@ -24,7 +24,6 @@ from medfcn.evaluation import (
 )
 from medfcn.evaluation.overlap import count_labels
 from medfcn.labels import IGNORED
-from medfcn.labels.values import places_of, values_of
 
 EDGES = st.floats(0.3, 5.0)
 BOUNDARIES = st.sampled_from(["voxels", "elements"])
@@ -270,16 +269,6 @@ def test_masd_and_assd_differ_where_the_surfaces_differ_in_size():
     drawn[5, 5] = True
     found[2:9, 2:9] = True
     assert masd_mm(drawn, found, (1, 1)) != pytest.approx(assd_mm(drawn, found, (1, 1)))
-
-
-@given(arrays(np.uint16, array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.integers(0, 5)))
-@settings(max_examples=30)
-def test_values_are_replaced_in_any_memory_order(mask):
-    places = {2: 1, 5: 2, 700: 3}
-    for view in (mask, mask.transpose(2, 0, 1), mask[::-1], mask[..., ::2], np.asfortranarray(mask)):
-        expected = np.vectorize(lambda value: places.get(int(value), 0), otypes=[np.uint8])(view)
-        np.testing.assert_array_equal(places_of(view, places), expected)
-        assert values_of(view) == set(np.unique(view).tolist()) - {0}
 
 
 @given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 40))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from medfcn.evaluation import Definitions, count_labels, count_voxels, evaluate, score_case
 from medfcn.labels import LabelEntry, LabelMap
-from medfcn.labels.values import original_values
 from medfcn.reporting.compose import predict_report, report
 from medfcn.volumes import Volume
 from tests.overlapping import NESTED, draw_nested, overlapping_maps
@@ -43,7 +42,7 @@ def test_a_row_is_that_of_its_label_alone(labels: LabelMap, seed: int) -> None:
             alone,
             case="a",
             definitions=definitions,
-            prediction_values=original_values(alone),
+            prediction_codec=alone.reference_codec,
         )
         assert _comparable(row) == _comparable(expected)
         (expected,) = score_case(None, Volume(drawn, AFFINE), alone, case="a", definitions=definitions)
