@@ -15,7 +15,7 @@ names the header field, setting or column.
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
     └── TrainingError           (RuntimeError)       training that cannot go on
-        ├── TrainingStoppedError                     training that was asked to stop, and did
+        ├── TrainingStoppedError                     training that stopped on request
         └── ProcessError                             training in several processes, of which one failed
 
 The codes, which `medfcn check --json` reports too:
@@ -56,6 +56,7 @@ The codes, which `medfcn check --json` reports too:
     CHANNEL_UNEXPECTED   A case has a channel that other cases do not have.
     LABEL_MISSING        A case has no label.
     LABEL_VALUES         A mask's values are not the labels they should be.
+    LABEL_UNNAMED        A mask contains a value that no label has.
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.
@@ -96,7 +97,7 @@ The codes, which `medfcn check --json` reports too:
     NOT_STOPPED          The run folder contains no stopped training to resume.
     CHECKPOINT_BROKEN    The checkpoint of a stopped training cannot be read.
     TRAINING_FAILED      The training cannot go on.
-    TRAINING_STOPPED     The training was asked to stop, and did.
+    TRAINING_STOPPED     The training stopped because a signal or the caller requested it.
     PROCESS_FAILED       One of several training processes failed or vanished.
     FAILED               Any other error.
 
@@ -188,7 +189,7 @@ class MissingFileError(MedfcnError, FileNotFoundError):
 
 
 class OutputExistsError(MedfcnError, FileExistsError):
-    """An output is in the way, and overwriting it was not asked for."""
+    """The output exists, and overwriting was not requested."""
 
     default_code = "OUTPUT_EXISTS"
 
@@ -200,7 +201,7 @@ class TrainingError(MedfcnError, RuntimeError):
 
 
 class TrainingStoppedError(TrainingError):
-    """Training that was asked to stop, by a signal or by its caller, and did.
+    """Training that stopped because a signal or its caller requested it.
 
     Args:
         message: Where it stands and how to go on.

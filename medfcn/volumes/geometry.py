@@ -16,12 +16,12 @@ Spacing = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 SAME_GRID_VOXELS = 0.05
-"""Below this displacement of any corner, an image and a label lie on one grid."""
+"""Below this displacement of any corner, an image and a label are on the same grid."""
 NEAR_GRID_VOXELS = 0.5
 """Below this they are accepted and the displacement is recorded; from here on they are refused."""
 
 FARTHEST_MM, SHORTEST_MM = 1e8, 1e-9
-"""No volume is larger than this or lies farther away (100 km), and none has shorter voxel edges."""
+"""No volume is larger or farther away than this (100 km), and none has shorter voxel edges."""
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
@@ -90,8 +90,7 @@ def axis_assignment(affine: Affine) -> tuple[Shape, Shape]:
         >>> axis_assignment(np.array([[0, 0, 2.0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]]))
         ((1, 2, 0), (-1, 1, 1))
     """
-    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
-    cosines = matrix / np.sqrt((matrix**2).sum(axis=0))
+    cosines = _cosines(affine)
     best: tuple[float, Shape] = (-1.0, (0, 1, 2))
     for world in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
         # Rounded, so that an exact tie (45 degrees) is not decided by the last bit.
@@ -102,15 +101,21 @@ def axis_assignment(affine: Affine) -> tuple[Shape, Shape]:
     return best[1], (signs[0], signs[1], signs[2])
 
 
+def _cosines(affine: Affine) -> NDArray[np.float64]:
+    """Direction cosines, `(3, 3)`: one column of length 1 for each voxel axis."""
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    cosines: NDArray[np.float64] = matrix / np.sqrt((matrix**2).sum(axis=0))
+    return cosines
+
+
 def is_oblique(affine: Affine, *, tolerance: float = 1e-4) -> bool:
-    """Whether any voxel axis leaves its world axis by more than `tolerance` (a sine; 1e-4 is 0.006 degrees).
+    """True if any voxel axis leaves its world axis by more than `tolerance` (a sine; 1e-4 is 0.006 degrees).
 
     Example:
         >>> is_oblique(np.diag([-1.0, 1.0, 2.5, 1.0]))
         False
     """
-    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
-    cosines = np.abs(matrix / np.sqrt((matrix**2).sum(axis=0)))
+    cosines = np.abs(_cosines(affine))
     world, _ = axis_assignment(affine)
     for axis in range(3):
         cosines[world[axis], axis] = 0.0
@@ -118,7 +123,7 @@ def is_oblique(affine: Affine, *, tolerance: float = 1e-4) -> bool:
 
 
 def is_sheared(affine: Affine, *, tolerance: float = 1e-4) -> bool:
-    """Whether two voxel axes are not at right angles, by more than `tolerance` (a cosine).
+    """True if two voxel axes are not at right angles, by more than `tolerance` (a cosine).
 
     Example:
         >>> sheared = np.eye(4)
@@ -126,8 +131,7 @@ def is_sheared(affine: Affine, *, tolerance: float = 1e-4) -> bool:
         >>> is_sheared(sheared), is_sheared(np.eye(4))
         (True, False)
     """
-    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
-    cosines = matrix / np.sqrt((matrix**2).sum(axis=0))
+    cosines = _cosines(affine)
     return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() > tolerance)
 
 

@@ -51,12 +51,12 @@ def case_id_of(name: str | os.PathLike[str]) -> tuple[str, int | None]:
 
 
 def is_hidden(name: str | os.PathLike[str]) -> bool:
-    """Whether a file is hidden (`.x`, and the `._x` files that macOS leaves beside others)."""
+    """True if a file is hidden (`.x`, and the `._x` files that macOS leaves beside others)."""
     return PurePath(name).name.startswith(".")
 
 
 def twin_key(name: str) -> str:
-    """A form in which two names are equal when a reader or another file system could not tell them apart.
+    """A form in which two names are equal if a person or another file system cannot distinguish them.
 
     Example:
         >>> twin_key("Mu\\u0308ller") == twin_key("M\\u00fcller")

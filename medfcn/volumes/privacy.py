@@ -1,18 +1,16 @@
-"""Header text that looks like a patient's: found and named, never repeated.
+"""Header text that looks like a patient's: its field is named, the text is never repeated.
 
 A NIfTI header has room for free text, and its extensions for whole DICOM headers. medfcn writes none of it; this
-tells the user which of the files that they are about to share hold some.
+module names the files that contain some, before a user shares them.
 """
 
 import os
 import re
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
-from medfcn.volumes.formats.nifti_header import HEADER_BYTES, ByteOrder, header_length, header_record
+from medfcn.volumes.formats.nifti_header import ByteOrder, header_length, header_record
 from medfcn.volumes.formats.streams import opened
 
 _TEXT_FIELDS = ("descrip", "aux_file", "intent_name", "db_name", "data_type")
@@ -49,24 +47,21 @@ def personal_text_fields(path: str | os.PathLike[str]) -> tuple[str, ...]:
             if length is None:
                 return ()
             raw += source.read(length - len(raw))
-            record, version, order = header_record(raw)
+            record, order = header_record(raw)
             offset = float(record["vox_offset"])
-            extensions = b""
-            if offset == 0 or offset > HEADER_BYTES[version] + 4:
-                extensions = source.read(_MOST_EXTENSION)
+            has_extensions = offset == 0 or offset > length + 4
+            extensions = source.read(_MOST_EXTENSION) if has_extensions else b""
     except VolumeError:
         return ()
-    found = tuple(name for name in _TEXT_FIELDS if name in (record.dtype.names or ()) and _is_personal(record[name]))
-    end = int(offset) - HEADER_BYTES[version] if 0 < offset < 1 << 40 else len(extensions)
-    return found + _personal_extensions(extensions[:end], order)
-
-
-def _is_personal(field: NDArray[Any]) -> bool:
-    return looks_personal(field.tobytes())
+    names = tuple(
+        name for name in _TEXT_FIELDS if name in (record.dtype.names or ()) and looks_personal(record[name].tobytes())
+    )
+    end = int(offset) - length if 0 < offset < 1 << 40 else len(extensions)
+    return names + _personal_extensions(extensions[:end], order)
 
 
 def looks_personal(text: bytes) -> bool:
-    """Whether bytes hold what looks like a name, a date, a record number or a label of one."""
+    """True if bytes look like a name, a date, a record number or a label of one."""
     return _PERSONAL.search(text.replace(b"\0", b" ")) is not None
 
 

@@ -14,7 +14,7 @@ from medfcn.volumes.volume import Volume, VolumeLike
 
 
 def as_volume(source: VolumeLike, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
-    """A `Volume` from whatever stands for one.
+    """A `Volume` from a path, an image or an array.
 
     Args:
         source: A path, a `Volume` (returned as it is), a nibabel image, or a tuple of array and affine.
@@ -56,7 +56,7 @@ def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
     Raises:
         MissingFileError: The file, or the other file of a pair, is not there.
         VolumeError: It is not what its name says, is cut off or damaged, is not a 3D image of numbers, or
-            holds NaN or infinity.
+            contains NaN or infinity.
         GeometryError: Its transforms are absent, broken or contradict each other.
     """
     return volume_of(read_stored(path, options=options), options=options)

@@ -36,10 +36,10 @@ class Volume:
         header: The geometry fields of the file this grid was read from, to be written back as they were.
         sha256: Hash of the bytes of the file it was read from; for two files (a `.hdr`/`.img` pair), of the
             two hashes, one after the other.
-        notes: What was assumed, chosen or mended while reading, for a caller to say once.
+        notes: Assumptions, choices and filled voxels of the reading, for a caller to show once.
 
     Raises:
-        VolumeError: `array` is not three-dimensional, is empty, or does not hold real numbers.
+        VolumeError: `array` is not three-dimensional, is empty, or does not contain real numbers.
         GeometryError: `affine` is not the affine of a grid.
 
     Example:
@@ -103,12 +103,12 @@ class Volume:
 
     @property
     def is_oblique(self) -> bool:
-        """Whether the axes leave those of the world."""
+        """True if the axes are not along those of the world."""
         return geometry.is_oblique(self.affine)
 
     @property
     def is_sheared(self) -> bool:
-        """Whether the axes are not at right angles."""
+        """True if the axes are not at right angles."""
         return geometry.is_sheared(self.affine)
 
     def with_array(self, array: ArrayLike) -> "Volume":
@@ -152,30 +152,24 @@ class Volume:
 
 
 class NibabelImage(Protocol):
-    """Any image of nibabel, as far as medfcn looks at it."""
+    """Any image of nibabel, as far as medfcn reads it."""
 
-    @property
-    def dataobj(self) -> Any:
-        """The voxels, or a proxy that reads them."""
-
-    @property
-    def affine(self) -> Any:
-        """`(4, 4)`, or None."""
-
-    @property
-    def header(self) -> Any:
-        """The header of its format."""
+    dataobj: Any
+    """The voxels, or a proxy that reads them."""
+    affine: Any
+    """`(4, 4)`, or None."""
+    header: Any
 
 
 VolumeLike = str | os.PathLike[str] | Volume | NibabelImage | tuple[ArrayLike, ArrayLike]
-"""What stands for a volume: a path, a `Volume`, a nibabel image, or an array with its affine."""
+"""Anything that `as_volume` turns into a volume: a path, a `Volume`, a nibabel image, or an array with its affine."""
 
 
 def require_same_grid(image: "Volume", label: "Volume") -> float:
-    """Check that a label lies on its image's grid.
+    """Check that a label is on its image's grid.
 
-    A displacement of the corners below 0.05 voxels is one grid. Below 0.5 voxels the label is accepted and
-    the caller records the number that is returned. From 0.5 voxels on it is refused.
+    Up to a displacement of 0.05 voxels the grids are the same. Up to 0.5 voxels the label is accepted, and the
+    caller records the displacement. From 0.5 voxels on it is refused.
 
     Returns:
         The largest displacement of a corner, in voxels of the image.

@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError, GeometryMismatchError
-from medfcn.volumes import (
-    Volume,
+from medfcn.volumes import Volume, orientation_of, require_same_grid, spacing_mm
+from medfcn.volumes.formats.nifti_transforms import quaternion_of, rotation_of
+from medfcn.volumes.geometry import (
+    axis_assignment,
+    checked_affine,
     corner_displacement_mm,
     corner_displacement_voxels,
     is_oblique,
     is_sheared,
-    orientation_of,
-    require_same_grid,
-    spacing_mm,
 )
-from medfcn.volumes.formats.nifti_transforms import quaternion_of, rotation_of
-from medfcn.volumes.geometry import axis_assignment, checked_affine
 
 ORIENTATIONS = [
     np.array(

@@ -140,7 +140,7 @@ def _voxel_bytes(header: TextHeader) -> Iterator[bytes]:
 
 
 def _checksum_of(array: NDArray[Any], voxel_type: np.dtype[Any]) -> int:
-    """The CRC of voxels as a file holds them."""
+    """The CRC of voxels as they are stored in a file."""
     checksum = 0
     for k in range(array.shape[2]):
         checksum = crc32(array[:, :, k].astype(voxel_type).tobytes(order="F"), checksum)

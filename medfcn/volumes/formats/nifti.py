@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from medfcn.errors import GeometryError, MissingFileError, VolumeError, naming
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
-    HEADER_BYTES,
     LARGEST_EXTENSION,
     MAGIC,
     NiftiGeometry,
@@ -111,11 +110,10 @@ def _header_of(source: ByteSource, options: ReadOptions, *, is_pair: bool) -> Ni
 
 def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
     """The stored numbers of the wanted volume; the source is at `vox_offset` and is read to its end."""
-    volume_bytes = header.voxel_bytes // header.volumes
-    source.skip(volume_bytes * header.volume_index)
-    buffer = np.empty(volume_bytes, dtype=np.uint8)
+    source.skip(header.volume_bytes * header.volume_index)
+    buffer = np.empty(header.volume_bytes, dtype=np.uint8)
     source.read_into(buffer.data)
-    source.skip(volume_bytes * (header.volumes - 1 - header.volume_index))
+    source.skip(header.volume_bytes * (header.volumes - 1 - header.volume_index))
     if source.position != header.end:
         raise wrong_size(header.end, source.position)
     source.require_end(header.end)
@@ -163,9 +161,8 @@ def _header_of_image(image: Any, options: ReadOptions) -> NiftiHeader | None:
         return None
     if image.affine is not None and not np.allclose(header.get_best_affine(), image.affine, atol=1e-4):
         return None
-    version = 1 if header.sizeof_hdr == HEADER_BYTES[1] else 2
-    header["magic"] = MAGIC[version][0]
-    header["vox_offset"] = max(int(header["vox_offset"]), HEADER_BYTES[version] + 4)
+    header["magic"] = MAGIC[header.sizeof_hdr][0]
+    header["vox_offset"] = max(int(header["vox_offset"]), header.sizeof_hdr + 4)
     return parse_header(header.binaryblock, options=options)
 
 
@@ -175,5 +172,6 @@ def nibabel_image(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry |
 
     raw, dtype = header_bytes(array, affine, geometry)
     library: Any = nibabel
-    kind = library.Nifti1Image if header_length(raw) == HEADER_BYTES[1] else library.Nifti2Image
-    return kind(array.astype(dtype, copy=False), affine, kind.header_class(raw[: header_length(raw)]))
+    length = header_length(raw)
+    kind = library.Nifti1Image if length == 348 else library.Nifti2Image
+    return kind(array.astype(dtype, copy=False), affine, kind.header_class(raw[:length]))

@@ -1,11 +1,11 @@
 """The strict gate: a NIfTI header is understood completely, or refused in one line naming the field.
 
 The 348 or 540 bytes are read with numpy, field by field, before anything is allocated and before any library
-is asked. What passes is a `NiftiHeader`: every number that is needed to read the voxels and place them.
+is asked. The result is a `NiftiHeader`: every number that is needed to read the voxels and place them.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ def _layout(fields: str) -> np.dtype[Any]:
 
 
 HEADER_FIELDS = {
-    1: _layout(
+    348: _layout(
         """
         sizeof_hdr i4  data_type S10  db_name S18  extents i4  session_error i2  regular S1  dim_info u1  dim 8i2
         intent_p 3f4  intent_code i2  datatype i2  bitpix i2  slice_start i2  pixdim 8f4  vox_offset f4
@@ -35,7 +35,7 @@ HEADER_FIELDS = {
         quatern 3f4  qoffset 3f4  srow (3,4)f4  intent_name S16  magic V4
         """
     ),
-    2: _layout(
+    540: _layout(
         """
         sizeof_hdr i4  magic V8  datatype i2  bitpix i2  dim 8i8  intent_p 3f8  pixdim 8f8  vox_offset i8
         scl_slope f8  scl_inter f8  cal_max f8  cal_min f8  slice_duration f8  toffset f8  slice_start i8
@@ -44,12 +44,11 @@ HEADER_FIELDS = {
         """
     ),
 }
-"""The layout of the NIfTI-1 and NIfTI-2 headers. Source: nifti1.h and nifti2.h, nifti.nimh.nih.gov."""
-
-HEADER_BYTES = {1: 348, 2: 540}
+"""The layout of the NIfTI-1 and NIfTI-2 headers, by their length. Source: nifti1.h, nifti2.h, nifti.nimh.nih.gov."""
+MAGIC = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
+"""The magic of a single file and of a pair, by the length of the header."""
 LARGEST_EXTENSION = 64 << 20
 """More than this between a header and its voxels is no extension."""
-MAGIC = {1: (b"n+1\0", b"ni1\0"), 2: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 
 VOXEL_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 """Datatype codes that are read, and numpy's names for them."""
@@ -69,54 +68,43 @@ _GEOMETRY_FIELDS = ("dim", "pixdim", "qform_code", "sform_code", "quatern", "qof
 
 @dataclass(frozen=True)
 class NiftiGeometry:
-    """The header fields that place a volume, as the file held them, to be written back byte for byte.
+    """The header fields that place a volume, as they were in the file, to be written back byte for byte.
 
     Nothing else of a header is kept: no text, no extension, no intent.
     """
 
-    version: Literal[1, 2]
-    byte_order: ByteOrder
-    fields: tuple[tuple[str, bytes], ...]
-    """The raw bytes of dim, pixdim, both codes, the quaternion and its offset, the rows and the units."""
+    raw: bytes
+    """A header that is zero but for its length, dim, pixdim, both codes, quaternion, offset, rows and units."""
+
+    @classmethod
+    def of(cls, record: NDArray[np.void]) -> "NiftiGeometry":
+        """The geometry of a whole header."""
+        kept = np.zeros((), dtype=record.dtype)
+        for name in ("sizeof_hdr", *_GEOMETRY_FIELDS):
+            kept[name] = record[name]
+        return cls(kept.tobytes())
 
     @property
     def record(self) -> NDArray[np.void]:
-        """A header (a numpy record) that is zero but for these fields."""
-        record = np.zeros((), dtype=HEADER_FIELDS[self.version].newbyteorder(self.byte_order))
-        for name, raw in self.fields:
-            field = record.dtype[name]
-            record[name] = np.frombuffer(raw, dtype=field.base).reshape(field.shape)
-        return record
+        """The fields, as a numpy record of a whole header."""
+        return header_record(self.raw)[0].copy()
 
-    @property
-    def full_shape(self) -> tuple[int, ...]:
-        """The shape as the file states it, trailing dimensions of length 1 included."""
-        dim = self.record["dim"]
-        return tuple(int(size) for size in dim[1 : int(dim[0]) + 1])
-
-    @property
-    def transforms(self) -> RawTransforms:
-        """Both transforms and their codes."""
-        return transforms_of(self.record)
-
-    def describes(self, shape: Shape, affine: Affine) -> bool:
-        """Whether one of the header's transforms is this grid's, to the bit."""
-        full = self.full_shape
-        if full[:3] != shape or any(size != 1 for size in full[3:]):
+    def describes(self, shape: tuple[int, ...], affine: Affine) -> bool:
+        """True if one of the header's transforms is this grid's, to the bit."""
+        record = self.record
+        full = record["dim"][1 : int(record["dim"][0]) + 1].tolist()
+        if tuple(full[:3]) != shape or any(size != 1 for size in full[3:]):
             return False
-        millimetres = _UNITS_MM.get(int(self.record["xyzt_units"]) & 7, 1.0)
-        for candidate in self.transforms.candidates():
-            candidate[:3] *= millimetres
-            if np.array_equal(candidate, affine):
-                return True
-        return False
+        millimetres = _UNITS_MM.get(int(record["xyzt_units"]) & 7, 1.0)
+        scale = np.array([[millimetres], [millimetres], [millimetres], [1.0]])
+        return any(np.array_equal(scale * candidate, affine) for candidate in transforms_of(record).candidates())
 
     def as_three_dimensional(self) -> "NiftiGeometry":
         """The same for one volume taken out of a 4D file."""
         record = self.record
         record["dim"][0] = 3
         record["dim"][4:] = 1
-        return replace(self, fields=_raw_fields(record))
+        return NiftiGeometry(record.tobytes())
 
 
 @dataclass(frozen=True)
@@ -127,35 +115,36 @@ class NiftiHeader:
     affine: Affine
     """To RAS+ millimetres."""
     shape: Shape
-    """Of the one volume that is read."""
+    """`(I, J, K)` of one volume."""
     volumes: int
-    """How many volumes the file holds."""
+    """Number of volumes in the file."""
     volume_index: int
+    """The one that is read."""
     voxel_type: np.dtype[Any]
     """As stored, with its byte order."""
     vox_offset: int
     """Where the voxels begin, in the `.nii` or the `.img` file."""
     slope: float
-    """1 when the voxels are stored as they are meant."""
+    """1 if the stored numbers are the intensities."""
     inter: float
     notes: tuple[str, ...]
-    """What was assumed or chosen, in words a user can be shown once."""
+    """Choices and assumptions, in words to show a user once."""
 
     @property
-    def voxel_bytes(self) -> int:
-        """Bytes of all volumes of the file."""
-        return math.prod(self.shape) * self.volumes * self.voxel_type.itemsize
+    def volume_bytes(self) -> int:
+        """Bytes of one volume."""
+        return math.prod(self.shape) * self.voxel_type.itemsize
 
     @property
     def end(self) -> int:
-        """How long the file that holds the voxels must be."""
-        return self.vox_offset + self.voxel_bytes
+        """The length that the file with the voxels must have."""
+        return self.vox_offset + self.volumes * self.volume_bytes
 
 
 def header_length(start: bytes) -> int | None:
-    """348 or 540, told from a file's first four bytes; None when they are no NIfTI header's."""
+    """348 or 540, read from a file's first four bytes; None if they are not those of a NIfTI header."""
     for size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
-        if size in HEADER_BYTES.values():
+        if size in HEADER_FIELDS:
             return size
     return None
 
@@ -172,12 +161,12 @@ def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> 
         VolumeError: A field is absent, contradicts another or is not supported.
         GeometryError: The transforms are absent, broken or contradict each other.
     """
-    record, version, order = header_record(raw)
-    _check_magic(record, version, is_pair)
+    record, order = header_record(raw)
+    _check_magic(record, is_pair)
     voxel_type = _voxel_type_of(record).newbyteorder(order)
     shape, volumes, index = _shape_of(record, options)
     slope, inter = _scaling_of(record)
-    geometry = NiftiGeometry(version, order, _raw_fields(record))
+    geometry = NiftiGeometry.of(record)
     millimetres, notes = _millimetres_of(record)
     affine, more_notes = choose_affine(transforms_of(record), shape, options=options, millimetres=millimetres)
     return NiftiHeader(
@@ -187,15 +176,15 @@ def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> 
         volumes=volumes,
         volume_index=index,
         voxel_type=voxel_type,
-        vox_offset=_offset_of(record, 0 if is_pair else HEADER_BYTES[version] + 4),
+        vox_offset=_offset_of(record, 0 if is_pair else record.dtype.itemsize + 4),
         slope=slope,
         inter=inter,
         notes=notes + more_notes,
     )
 
 
-def header_record(raw: bytes) -> tuple[NDArray[np.void], Literal[1, 2], ByteOrder]:
-    """The fields of a header, its version and its byte order.
+def header_record(raw: bytes) -> tuple[NDArray[np.void], ByteOrder]:
+    """The fields of a header, and its byte order.
 
     Raises:
         VolumeError: It is no NIfTI header, or is cut off.
@@ -206,21 +195,19 @@ def header_record(raw: bytes) -> tuple[NDArray[np.void], Literal[1, 2], ByteOrde
     if len(raw) < length:
         found = f"is cut off after {len(raw)} of {length} bytes"
         raise bad_field("FILE_CUT_OFF", "the header", found, "copy or download the file again")
-    version: Literal[1, 2] = 1 if length == HEADER_BYTES[1] else 2
     order: ByteOrder = "<" if int.from_bytes(raw[:4], "little") == length else ">"
-    dtype = HEADER_FIELDS[version].newbyteorder(order)
-    return np.frombuffer(raw[:length], dtype=dtype)[0:1].reshape(()), version, order
+    return np.frombuffer(raw[:length], dtype=HEADER_FIELDS[length].newbyteorder(order))[0:1].reshape(()), order
 
 
-def _check_magic(record: NDArray[np.void], version: Literal[1, 2], is_pair: bool) -> None:
+def _check_magic(record: NDArray[np.void], is_pair: bool) -> None:
     magic = bytes(record["magic"].tobytes())
-    single, paired = MAGIC[version]
+    single, paired = MAGIC[record.dtype.itemsize]
     if magic == (paired if is_pair else single):
         return
     if magic == (single if is_pair else paired):
         kind = "a single .nii file" if is_pair else "the .hdr of a .hdr/.img pair"
         raise bad_field("FILE_NAME", "magic", f"says this is {kind}", "rename it, or re-export it as .nii.gz")
-    if version == 1 and magic[:1] in (b"\0", b"\x20"):
+    if len(magic) == 4 and magic[:1] in (b"\0", b"\x20"):
         found = "is empty: an ANALYZE 7.5 header, which does not say left from right"
         raise bad_field("FILE_KIND", "magic", found, "convert it to NIfTI with the tool that wrote it")
     raise bad_field("HEADER_DAMAGED", "magic", f"is {magic!r}; expected {single!r}; the header is damaged")
@@ -305,7 +292,3 @@ def transforms_of(record: NDArray[np.void]) -> RawTransforms:
         offset=numbers("qoffset"),
         rows=numbers("srow"),
     )
-
-
-def _raw_fields(record: NDArray[np.void]) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, record[name].tobytes()) for name in _GEOMETRY_FIELDS)

@@ -158,12 +158,9 @@ def choose_affine(
     notes: tuple[str, ...] = ()
     if transforms.qform_code == 0 and transforms.sform_code == 0:
         if not options.assume_grid:
-            raise bad_field(
-                "GRID_UNKNOWN",
-                "qform_code",
-                "and sform_code are both 0, so left and right are not known",
-                "re-export the file, or pass --assume-grid to take voxels along x, y, z",
-            )
+            found = "and sform_code are both 0, so left and right are not known"
+            remedy = "re-export the file, or pass --assume-grid to take voxels along x, y, z"
+            raise bad_field("GRID_UNKNOWN", "qform_code", found, remedy)
         affine, notes = transforms.assumed(), ("both transform codes 0: grid assumed along x, y, z",)
     elif transforms.sform_code == 0:
         affine = transforms.qform()
@@ -179,7 +176,7 @@ def choose_affine(
 
 
 def _chosen(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
-    """The transform that was asked for, and a note if the other one says something else."""
+    """The requested transform, and a note if the other one says something else."""
     if options.xform == "qform":
         chosen, other_form = transforms.qform(), transforms.sform
     else:
@@ -204,12 +201,9 @@ def _agreed(transforms: RawTransforms, shape: Shape, millimetres: float) -> Affi
     if not voxels <= DISAGREEMENT_VOXELS:
         distance = corner_displacement_mm(sform, qform, shape) * millimetres
         cause = "; the sform is sheared" if is_sheared(sform) else ""
-        raise bad_field(
-            "GRID_QFORM_SFORM",
-            "qform and sform",
-            f"disagree by {distance:.3g} mm ({voxels:.3g} voxels){cause}",
-            "choose one with --xform sform or --xform qform, or re-export the file",
-        )
+        found = f"disagree by {distance:.3g} mm ({voxels:.3g} voxels){cause}"
+        remedy = "choose one with --xform sform or --xform qform, or re-export the file"
+        raise bad_field("GRID_QFORM_SFORM", "qform and sform", found, remedy)
     return sform
 
 
@@ -234,13 +228,12 @@ def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float |
 def _sform_like_pixdim(transforms: RawTransforms) -> Affine:
     """The sform, if its voxels are as long as pixdim says."""
     sform = transforms.sform()
-    for axis, found in enumerate(spacing_mm(sform), start=1):
+    for axis, edge in enumerate(spacing_mm(sform), start=1):
         claimed = float(transforms.pixdim[axis])
-        if not abs(claimed - found) <= SPACING_TOLERANCE * found:
-            raise bad_field(
-                "GRID_PIXDIM",
-                f"pixdim[{axis}]",
-                f"is {claimed:.6g} but the sform's voxels are {found:.6g} long",
-                f"re-export the file{', or pass --xform qform to believe pixdim' if transforms.qform_code else ''}",
+        if not abs(claimed - edge) <= SPACING_TOLERANCE * edge:
+            found = f"is {claimed:.6g} but the sform's voxels are {edge:.6g} long"
+            remedy = "re-export the file" + (
+                ", or pass --xform qform to believe pixdim" if transforms.qform_code else ""
             )
+            raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", found, f"re-export the file{choice}")
     return sform

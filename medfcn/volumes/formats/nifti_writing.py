@@ -12,12 +12,12 @@ from medfcn.errors import VolumeError
 from medfcn.files import atomic_write, refuse_existing_file
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
-    HEADER_BYTES,
     HEADER_FIELDS,
     MAGIC,
     VOXEL_TYPES,
     ByteOrder,
     NiftiGeometry,
+    header_record,
     transforms_of,
 )
 from medfcn.volumes.formats.nifti_transforms import ROUNDING, quaternion_of
@@ -52,12 +52,8 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
     if array.dtype.kind == "b" or array.dtype == np.uint8:
         return np.dtype(np.uint8)
     least, most = int(array.min()), int(array.max())
-    if least >= 0:
-        return np.min_scalar_type(most).newbyteorder(byte_order)
-    for signed in (np.int8, np.int16, np.int32):
-        if np.iinfo(signed).min <= least and most <= np.iinfo(signed).max:
-            return np.dtype(signed).newbyteorder(byte_order)
-    return np.dtype(np.int64).newbyteorder(byte_order)
+    # A signed type that holds -most - 1 holds most.
+    return np.min_scalar_type(most if least >= 0 else min(least, -most - 1)).newbyteorder(byte_order)
 
 
 def header_bytes(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | None) -> tuple[bytes, np.dtype[Any]]:
@@ -69,26 +65,26 @@ def header_bytes(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | 
         geometry: The fields of a file, written back as they were if they still describe this grid.
     """
     if geometry is not None and geometry.describes(array.shape, affine):
-        record, byte_order = geometry.record, geometry.byte_order
+        record, byte_order = header_record(geometry.raw)
+        record = record.copy()
     else:
         record, byte_order = _geometry_of_affine(array.shape, affine), "<"
     dtype = stored_type(array, byte_order)
-    version = 1 if record.dtype.itemsize == HEADER_BYTES[1] else 2
-    record["sizeof_hdr"] = HEADER_BYTES[version]
-    record["magic"] = np.void(MAGIC[version][0])
+    length = record.dtype.itemsize
+    record["sizeof_hdr"] = length
+    record["magic"] = np.void(MAGIC[length][0])
     record["datatype"] = _CODES[dtype.newbyteorder("=").str[1:]]
     record["bitpix"] = 8 * dtype.itemsize
-    record["vox_offset"] = HEADER_BYTES[version] + 4
+    record["vox_offset"] = length + 4
     record["scl_slope"] = 1.0
-    if version == 1:
+    if length == 348:
         record["regular"] = b"r"
     return record.tobytes() + bytes(4), dtype
 
 
 def _geometry_of_affine(shape: tuple[int, ...], affine: Affine) -> NDArray[np.void]:
-    """New geometry fields for a volume made from an array and an affine."""
-    version = 1 if max(shape) <= _LONGEST_1 else 2
-    record = np.zeros((), dtype=HEADER_FIELDS[version].newbyteorder("<"))
+    """New geometry fields for a volume that was created from an array and an affine."""
+    record = np.zeros((), dtype=HEADER_FIELDS[348 if max(shape) <= _LONGEST_1 else 540].newbyteorder("<"))
     record["dim"] = [3, *shape, 1, 1, 1, 1]
     record["xyzt_units"] = _MILLIMETRES
     record["sform_code"] = _ALIGNED
@@ -106,10 +102,10 @@ def _geometry_of_affine(shape: tuple[int, ...], affine: Affine) -> NDArray[np.vo
 
 
 def _says_the_same(record: NDArray[np.void], shape: tuple[int, ...], affine: Affine) -> bool:
-    """Whether the qform of a header is the affine, for every reader.
+    """True if every reader takes the affine from the qform of a header.
 
-    Near half a turn a float32 quaternion is too coarse, and readers differ in what they make of it: nifti1.h
-    takes a for 0 where its square is below 1e-7, nibabel 5.4.2 below 3.6e-7.
+    Near half a turn a float32 quaternion is too coarse, and readers differ: nifti1.h sets a to 0 where its square is
+    below 1e-7, nibabel 5.4.2 where it is below 3.6e-7.
     """
     transforms = transforms_of(record)
     readings = [transforms.qform()]
@@ -154,23 +150,17 @@ def write_nifti(
     return target
 
 
-def _slabs(array: NDArray[Any], dtype: np.dtype[Any]) -> Any:
-    """The voxels in file order, a few slices at a time."""
+def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Write a header and voxels, a few slices at a time."""
+    file.write(head)
     step = max(1, CHUNK // max(1, array.shape[0] * array.shape[1] * dtype.itemsize))
     for k in range(0, array.shape[2], step):
         slab = array[:, :, k : k + step].astype(dtype, copy=False)
-        yield slab.ravel(order="F").view(np.uint8)
-
-
-def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Write a header and voxels."""
-    file.write(head)
-    for slab in _slabs(array, dtype):
-        file.write(slab.data)
+        file.write(slab.ravel(order="F").view(np.uint8).data)
 
 
 class _Checksummed(io.RawIOBase):
-    """A file that remembers the length and the CRC of all that was written to it."""
+    """A file that computes the length and the CRC of all bytes that are written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -189,15 +179,15 @@ class _Checksummed(io.RawIOBase):
 
 
 def _verify(part: Path, name: str, sent: _Checksummed) -> None:
-    """Read back the bytes that lie on the disk, and compare their length and CRC with those that were sent.
+    """Read the file back, and compare its length and CRC with those of the bytes that were written.
 
-    A mask is compared as it lies there, compressed: that costs a hundredth of what decompressing it would, and the
-    compressed bytes carry the CRC of the voxels, which every reading verifies.
+    A mask is compared compressed: that costs a hundredth of what decompressing it would, and the compressed bytes
+    carry the CRC of the voxels, which every reading verifies.
     """
-    found, length = 0, 0
+    checksum, length = 0, 0
     with part.open("rb", buffering=0) as file:
         while piece := file.read(CHUNK):
-            found = crc32(piece, found)
+            checksum = crc32(piece, checksum)
             length += len(piece)
-    if (length, found) != (sent.length, sent.checksum):
-        raise OSError(f"{name}: the disk gave other bytes back than were written; check it")
+    if (length, checksum) != (sent.length, sent.checksum):
+        raise OSError(f"{name}: the disk returned other bytes than were written; check it")

@@ -19,20 +19,19 @@ def bad_field(code: str, field: str, found: str, remedy: str = "re-export the fi
 
 
 def other_kind(head: bytes, before: str = "", *, code: str = "FILE_KIND") -> VolumeError:
-    """An error that says what a file really is, told from its first bytes; an empty file has a code of its own."""
+    """An error that names the real kind of a file from its first bytes; an empty file has a code of its own."""
     return VolumeError(f"{before}{describe_bytes(head)}", code=code if head else "FILE_EMPTY")
 
 
 def wrong_size(expected: int, found: int, *, at_least: bool = False) -> VolumeError:
-    """An error about a file that holds fewer or more bytes than its header describes.
+    """An error about a file with fewer or more bytes than its header describes.
 
     Args:
         expected: Bytes that the header describes.
         found: Bytes that the file contains.
         at_least: Whether reading stopped there and the file contains more.
     """
-    holds = f"{found} or more" if at_least else str(found)
-    start = f"the header describes {expected} bytes and the file contains {holds}; "
+    start = f"the header describes {expected} bytes and the file contains {found}{' or more' if at_least else ''}; "
     if found < expected:
         return VolumeError(f"{start}the file is cut off, copy it again", code="FILE_CUT_OFF")
     return VolumeError(f"{start}its size or voxel type is wrong, re-export it", code="FILE_SIZE")

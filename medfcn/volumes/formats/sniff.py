@@ -1,4 +1,4 @@
-"""What a file really is, told from its first bytes."""
+"""The kind of a file, recognised from its first bytes."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip data; unpack it first"),

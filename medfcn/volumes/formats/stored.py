@@ -21,18 +21,18 @@ class StoredVolume:
     affine: Affine
     """To RAS+ millimetres."""
     name: str
-    """The file's name with its extension; empty for an image that was made in memory."""
+    """The file's name with its extension; empty for an image created in memory."""
     sha256: str = ""
     geometry: NiftiGeometry | None = None
     """The NIfTI header fields to write back; None for other formats."""
     slope: float = 1.0
     inter: float = 0.0
     notes: tuple[str, ...] = ()
-    """What was assumed or chosen while reading."""
+    """Choices and assumptions of the reading."""
 
     @property
     def is_scaled(self) -> bool:
-        """Whether stored numbers are not yet intensities."""
+        """True if the stored numbers are not the intensities."""
         return (self.slope, self.inter) != (1.0, 0.0)
 
     def intensities(self, options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -82,7 +82,7 @@ def _shifted(raw: NDArray[Any], inter: float) -> NDArray[Any] | None:
     for dtype in (raw.dtype, np.dtype(f"i{raw.dtype.itemsize}")):
         bounds = np.iinfo(dtype)
         if bounds.min <= least and most <= bounds.max:
-            # Modulo 2^bits, so that 65535 - 65536 is -1 whatever lies between.
+            # Modulo 2^bits, so that 65535 - 65536 is -1 whatever is in between.
             view = raw.view(unsigned)
             view += np.array(int(inter) % (1 << (8 * raw.dtype.itemsize)), dtype=unsigned)
             return raw.view(dtype)
