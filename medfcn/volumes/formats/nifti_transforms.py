@@ -232,8 +232,6 @@ def _sform_like_pixdim(transforms: RawTransforms) -> Affine:
         claimed = float(transforms.pixdim[axis])
         if not abs(claimed - edge) <= SPACING_TOLERANCE * edge:
             found = f"is {claimed:.6g} but the sform's voxels are {edge:.6g} long"
-            remedy = "re-export the file" + (
-                ", or pass --xform qform to believe pixdim" if transforms.qform_code else ""
-            )
+            choice = ", or pass --xform qform to believe pixdim" if transforms.qform_code else ""
             raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", found, f"re-export the file{choice}")
     return sform
