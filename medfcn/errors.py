@@ -81,6 +81,8 @@ The codes, which `medfcn check --json` reports too:
     ID_INVALID           A case's id cannot name a file.
     ID_DUPLICATE         Two cases or two files have the same id.
     ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
+    GROUP_INVALID        A case has no group, or two.
+    FOLD_INVALID         A case has no fold while others have one, or a group is in two folds.
     SETTING_INVALID      A setting or option has a value that is not allowed.
     SETTING_UNKNOWN      There is no such setting or table.
     NOT_TOML             The settings file is not TOML.

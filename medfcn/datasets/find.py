@@ -113,11 +113,11 @@ def _grouped(dataset: Dataset, path: Path) -> Dataset:
         name, group = row["id"], row["group"].strip()
         if not group or groups.setdefault(name, group) != group:
             found = f"line {line}: {name} has no group or two"
-            raise DatasetError(f"{table.name}: {found}; give it one", code="GROUPS", field="group")
+            raise DatasetError(f"{table.name}: {found}; give it one", code="GROUP_INVALID", field="group")
     missing = [case.id for case in dataset.cases if case.id not in groups]
     if missing:
         found = f"no group for {listed(missing, limit=3)}"
-        raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUPS", field="group")
+        raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUP_INVALID", field="group")
 
     def grouped(cases: tuple[Case, ...]) -> tuple[Case, ...]:
         return tuple(replace(case, group=groups.get(case.id, case.group)) for case in cases)
@@ -137,6 +137,6 @@ def _check_cases(dataset: Dataset) -> None:
         other = folds.setdefault(case.group, case)
         if other.fold != case.fold:
             found = f"its group {case.group} is in fold {case.fold} and, with {other.id}, in fold {other.fold}"
-            raise DatasetError(f"{case.id}: {found}; a group belongs to one fold", code="FOLDS", field="fold")
+            raise DatasetError(f"{case.id}: {found}; a group belongs to one fold", code="FOLD_INVALID", field="fold")
     if not dataset.cases:
         require_complete(dataset)

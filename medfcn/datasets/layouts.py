@@ -207,7 +207,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
     unfolded = [draft.id for draft in drafts if draft.fold is None]
     if unfolded and len(unfolded) < len(drafts):
         found = f"no fold for {listed(unfolded, limit=3)}"
-        raise DatasetError(f"{table.name}: {found}; give every case one, or none", code="FOLDS", field="fold")
+        raise DatasetError(f"{table.name}: {found}; give every case one, or none", code="FOLD_INVALID", field="fold")
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
     return assemble(place, drafts, tuple(column.partition("_")[2] or "image" for column in columns), NamedLabels())
 

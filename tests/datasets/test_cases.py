@@ -439,6 +439,36 @@ def test_a_table_that_cannot_be_read_is_refused(text: str, tmp_path: Path) -> No
     line_of(caught)
 
 
+@pytest.mark.parametrize(
+    ("text", "code", "field"),
+    [
+        ("\n", "TABLE_EMPTY", ""),
+        ("image,label\n", "TABLE_EMPTY", ""),
+        ("id,image\na,images/a.nii\n", "TABLE_COLUMNS", "label"),
+        ("id,label\na,labels/a.nii\n", "TABLE_COLUMNS", "image"),
+        ("image,image,label\na,b,c\n", "TABLE_COLUMNS", "image"),
+        ("image,label\nimages/a.nii\n", "TABLE_BROKEN", ""),
+        ("image,label\n../a.nii,labels/a.nii\n", "PATH_OUTSIDE", "image"),
+        ("image,label\nimages/a.nii,\0\n", "PATH_INVALID", "label"),
+        ("id,image,label\n../x,images/a.nii,labels/a.nii\n", "ID_INVALID", "id"),
+        ("id,image,label\na,images/a.nii,labels/a.nii\na,images/c.nii,labels/c.nii\n", "ID_DUPLICATE", "id"),
+        ("image,label\nimages/a.nii,images/a.nii\n", "FILE_NAMED_TWICE", ""),
+        ("image,label,fold\nimages/a.nii,labels/a.nii,1\nimages/c.nii,labels/c.nii,\n", "FOLD_INVALID", "fold"),
+        ("image,label\nimages/b.nii,labels/a.nii\n", "CASES_INCOMPLETE", ""),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_refused_table_has_a_code_and_a_field_whatever_its_name(
+    text: str, code: str, field: str, tmp_path: Path
+) -> None:
+    lay(tmp_path, "images/a.nii", "labels/a.nii", "images/c.nii", "labels/c.nii")
+    for name in ("t.csv", "column_label_id_outside.csv"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DatasetError) as caught:
+            find_dataset(tmp_path / name)
+        assert (caught.value.code, caught.value.field) == (code, field)
+
+
 def test_a_table_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"image,label\nM\xfcller.nii,a.nii\n")
     with pytest.raises(DatasetError, match="not UTF-8"):
