@@ -1,4 +1,4 @@
-"""`medfcn check`: every case read, every problem named."""
+"""The command `medfcn check`."""
 
 import json
 import sys
@@ -14,12 +14,12 @@ from medfcn.progress import for_terminal
 @click.command()
 @click.argument("dataset")
 @labels_option
-@click.option("--groups", metavar="FILE", help="CSV of id, group.")
+@click.option("--groups", metavar="FILE", help="CSV with the columns id and group.")
 @allow_outside_option
-@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @reading_options
 def check(dataset: str, as_json: bool, **choices: Any) -> None:
-    """Read every case of DATASET and name every problem: file, field, value, what to do.
+    """Read every case of DATASET and report every problem: file, field, value, what to do.
 
     Exit status 1 if there is an error, 0 if there are only warnings.
     """

@@ -1,4 +1,4 @@
-"""Folders, tables and `dataset.json` -> cases; `check` looks at every one of them."""
+"""Folders, tables and `dataset.json` become cases; `check` reads every one of them."""
 
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.check import check_cases

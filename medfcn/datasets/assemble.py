@@ -50,7 +50,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Place:
-    """A data set's folder, and the words for its parts.
+    """A data set's folder, and how messages name what is in it.
 
     Args:
         root: The folder that paths are shown relative to.

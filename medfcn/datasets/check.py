@@ -78,7 +78,7 @@ def check_cases(
     visit: Visit | None = None,
     threads: int = 1,
 ) -> CheckReport:
-    """Read each case once, and name every problem: what `find_dataset` misses, then what is wrong in the files.
+    """Read each case once, and report every problem: the files that are missing, then what is wrong in the others.
 
     The files of an incomplete case are read too, so that one run names everything there is to fix.
 
@@ -166,13 +166,14 @@ class _CaseReader:
             image = self._read(file, "image", read_volume, options=self.options)
             if image is not None:
                 self._look_at_image(file, image)
-                self._displacement(file, volumes[:1], image, "channel")
+                self._displacement(file, next(iter(volumes), None), image, "channel")
                 volumes.append(image)
         label, mask = self.case.label, None
         if label is not None:
             mask = self._read(label, "label", read_mask, labels=self.labels, options=self.options)
             if mask is not None:
-                self._look_at_label(label, mask, self._displacement(label, volumes[:1], mask, "label"))
+                displacement = self._displacement(label, next(iter(volumes), None), mask, "label")
+                self._look_at_label(label, mask, displacement)
         return tuple(volumes), mask
 
     def _read(self, file: Path, role: str, read: Callable[..., Volume], **choices: Any) -> Volume | None:
@@ -230,14 +231,16 @@ class _CaseReader:
             ignored_voxels=unlabelled,
         )
 
-    def _displacement(self, file: Path, first: Sequence[Volume], other: Volume, role: str) -> float | None:
-        """Voxels between the corners of a volume and those of the first image, if there is one."""
+    def _displacement(self, file: Path, image: Volume | None, other: Volume, role: str) -> float | None:
+        """Distance in voxels between the corners of a volume and those of the first image, if there is one."""
+        if image is None:
+            return None
         try:
-            voxels = max((require_same_grid(image, other) for image in first), default=None)
+            voxels = require_same_grid(image, other)
         except GeometryMismatchError as error:
             self.problems.refuse(error, file, role)
             return None
-        if voxels is not None and voxels >= SAME_GRID_VOXELS:
+        if voxels >= SAME_GRID_VOXELS:
             found = f"its corners are {voxels:.3g} voxels from the image's"
             remedy = "accepted; re-export it on the image's grid if that matters"
             self.problems.warn(f"{role.upper()}_GRID_NEAR", file, "affine", found, remedy)

@@ -126,7 +126,7 @@ def _grouped(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _check_cases(dataset: Dataset) -> None:
-    """What must hold in every layout: no file is named twice, a group is in one fold, a case is complete."""
+    """Refuse a file that is named twice, a group in two folds, and a data set without a complete case."""
     owners: dict[Path, str] = {}
     folds: dict[str, Case] = {}
     for case in dataset.all_cases:
