@@ -1,6 +1,7 @@
 """`model.json`: everything that is needed to use a network's weights, and where they come from."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,15 @@ class Card:
         """The threshold of probabilities: as set, else as chosen, else the default."""
         wanted = self.settings.prediction.threshold
         return wanted if wanted != "auto" else self.threshold or DEFAULT_THRESHOLD
+
+    @property
+    def decision_sha256(self) -> str:
+        """A hash of everything besides the weights that decides a mask, or what is expected of it."""
+        value = self.to_json()
+        what = [value[name] for name in ("labels", "channels", "one_part", "view_weights", "threshold", "unseen")]
+        plan = {name: item for name, item in value["plan"].items() if name != "reasons"}
+        settings = [value["settings"][name] for name in ("network", "prediction")]
+        return hashlib.sha256(json.dumps([what, plan, settings], sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, which `from_json` turns back."""

@@ -31,6 +31,7 @@ from medfcn.settings import View
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, network_image
+from medfcn.text import counted, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 
 READ_STRICTLY = ReadOptions()
@@ -76,9 +77,9 @@ class Predictor(ABC):
     def __repr__(self) -> str:
         """One line: what is segmented, from which channels, in which views, by how many models."""
         views = ", ".join(sorted({view for model in self.models for view in model.card.plan.views}))
-        count = f"{len(self.models)} model{'s' if len(self.models) > 1 else ''}"
         labels, channels = (", ".join(names) for names in (self.card.labels.names, self.card.channels))
-        return f"<{type(self).__name__} of {count}: labels {labels}; channels {channels}; {views} slices>"
+        count = counted(len(self.models), "model")
+        return one_line(f"<{type(self).__name__} of {count}: labels {labels}; channels {channels}; {views} slices>")
 
     def predict(
         self,

@@ -22,9 +22,10 @@ from medfcn.inference.confidence import (
     assess_mask,
     fit_curve,
 )
+from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
-from medfcn.inference.predict import Ensemble, predict
+from medfcn.inference.predict import predict
 from medfcn.labels import LabelMap
 from medfcn.volumes import Volume
 from tests.inference.models import blobs, saved, tiny_model, write_image

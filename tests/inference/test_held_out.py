@@ -10,9 +10,9 @@ import pytest
 
 from medfcn.errors import ModelError
 from medfcn.inference.card import Card
+from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
-from medfcn.inference.predict import Ensemble
 from medfcn.inference.rules import THRESHOLDS, Rules, best_threshold, held_out_gain, rules_of
 from tests.inference.models import blobs, saved, tiny_model, write_image
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, MissingFileError, ModelError, OutputExistsError
+from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model, Predictor
-from medfcn.inference.predict import Ensemble
 from medfcn.labels import read_mask
 from medfcn.slices.plan import Intensity
 from medfcn.slices.views import VIEWS

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from medfcn.errors import ModelError
+from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
-from medfcn.inference.predict import Ensemble, predict
+from medfcn.inference.predict import predict
 from medfcn.labels import LabelMap, read_mask
 from medfcn.volumes import Volume, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image

@@ -17,8 +17,9 @@ import pytest
 
 from medfcn.errors import DatasetError, MissingFileError, ModelError, OutputExistsError
 from medfcn.inference import predict as predict_module
+from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model
-from medfcn.inference.predict import load, predict
+from medfcn.inference.predict import predict
 from medfcn.labels import read_mask
 from medfcn.volumes import ReadOptions, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
@@ -129,7 +130,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("work was begun")
 
-    for name in ("load", "find_inputs", "_read_ahead"):
+    for name in ("load", "find_inputs", "predict_cases"):
         monkeypatch.setattr(predict_module, name, refuse)
 
 

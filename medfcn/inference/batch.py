@@ -1,0 +1,224 @@
+"""A batch: many cases through one model or several averaged, each to a mask and the record beside it.
+
+Every mask is written whole or not at all, then its `<case>.json`, which says that the mask is complete. A case that
+cannot be predicted is recorded in `failures.csv` and the others continue. A full disk, a missing permission or a lost
+GPU stop the batch.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from medfcn.datasets import Case
+from medfcn.errors import MedfcnError, SettingsError
+from medfcn.files import sha256_of, write_csv
+from medfcn.inference.devices import using_threads
+from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
+from medfcn.inference.review import write_review
+from medfcn.labels.sidecar import MaskRecord
+from medfcn.progress import Progress
+from medfcn.runs.folder import FAILURES_FILE
+from medfcn.volumes import ReadOptions, Volume
+from medfcn.volumes.names import stem_of
+
+MASK_ENDINGS = (".nii", ".nii.gz")
+_READ_AHEAD = 2
+"""Cases that wait in memory for the network."""
+
+_Reading = Future[tuple[Volume, ...] | None]
+"""The channels of a case; None if its mask is done."""
+
+
+@dataclass(frozen=True)
+class PredictionRun:
+    """The outcome of a batch.
+
+    Attributes:
+        output: The folder of the masks, or the one mask's file.
+        predicted: Ids of the cases with a new mask.
+        skipped: Ids of the cases whose mask was there already and is the one that this model makes of this input.
+        failures: Id and error, in one line, of each case without a mask.
+        flags: Id and one line for each mask that a reader should look at.
+        review: Ids of the cases, new and skipped, with a label to be reviewed; None if the models do not know what to
+            expect, and no mask lacks a label.
+    """
+
+    output: Path
+    predicted: tuple[str, ...]
+    skipped: tuple[str, ...]
+    failures: tuple[tuple[str, str], ...]
+    flags: tuple[tuple[str, str], ...]
+    review: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """Everything that is the same for all cases of a batch.
+
+    Args:
+        models: The models, whose probabilities are averaged.
+        target: The folder for masks, or the file of the only mask.
+        probabilities: Also write the probabilities of each label.
+        tta: Average over mirror images; None follows the model's settings.
+        options: What to accept when reading volumes that are otherwise refused.
+        threads: CPU threads of torch.
+        resume: Keep the masks that these models made of the same input with the same settings.
+    """
+
+    models: Ensemble
+    target: Path
+    probabilities: bool = False
+    tta: bool | None = None
+    options: ReadOptions = READ_STRICTLY
+    threads: int = 1
+    resume: bool = False
+
+    @property
+    def is_one_file(self) -> bool:
+        """True if the target is a mask's own file."""
+        return self.target.name.endswith(MASK_ENDINGS)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the masks."""
+        return self.target.parent if self.is_one_file else self.target
+
+    def mask_path(self, case: Case) -> Path:
+        """The file of a case's mask."""
+        return self.target if self.is_one_file else self.folder / f"{case.id}.nii.gz"
+
+    def probability_paths(self, case: Case) -> tuple[Path, ...]:
+        """The file of each label's probabilities; none unless they were requested."""
+        if not self.probabilities:
+            return ()
+        entries = self.models.card.labels.entries
+        # Named by value: a label's name comes from a file and may not be fit for a path.
+        endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
+        stem = stem_of(self.mask_path(case))
+        return tuple(self.folder / "probabilities" / f"{stem}{ending}.nii.gz" for ending in endings)
+
+    @cached_property
+    def _card_sha256(self) -> tuple[str, ...]:
+        return tuple(model.card.decision_sha256 for model in self.models.models)
+
+    def record(self, case: Case, input_sha256: Sequence[str]) -> MaskRecord:
+        """The part of a mask's record that is known before it is predicted."""
+        card = self.models.card
+        return MaskRecord(
+            input_sha256=tuple(input_sha256),
+            model_sha256=tuple(model.card.weights_sha256 for model in self.models.models),
+            card_sha256=self._card_sha256,
+            medfcn=version("medfcn"),
+            threads=self.threads,
+            reading=dataclasses.asdict(self.options),
+            threshold=self.models.rules.threshold,
+            tta=card.settings.prediction.tta if self.tta is None else self.tta,
+            case=case.id,
+            labels=card.labels,
+            intended_use=card.intended_use,
+        )
+
+    def is_done(self, case: Case) -> bool:
+        """True if the case's mask is the one that would be made now."""
+        mask = self.mask_path(case)
+        try:
+            record = MaskRecord.beside(mask)
+            if record is None or record.by_label is None:
+                return False
+            made_now = self.record(case, [sha256_of(path) for path in case.images])
+            if record.origin != made_now.origin or record.mask_sha256 != sha256_of(mask):
+                return False
+            hashes = tuple(sha256_of(path) for path in self.probability_paths(case))
+            return not hashes or record.probabilities_sha256 == hashes
+        except (OSError, SettingsError):
+            return False
+
+
+def predict_cases(cases: Sequence[Case], request: PredictRequest, progress: Progress) -> PredictionRun:
+    """Predict cases one after the other, and write the masks and the tables of the folder.
+
+    Raises:
+        OSError: The disk is full, or a folder may not be written to.
+    """
+    request.folder.mkdir(parents=True, exist_ok=True)
+    predicted, skipped, failures, flags = [], [], [], []
+    with progress.task("predict", len(cases)) as task, using_threads(request.threads):
+        for case, reading in _read_ahead(cases, request):
+            try:
+                volumes = reading.result()
+                if volumes is None:
+                    skipped.append(case.id)
+                else:
+                    prediction = _predict_case(case, volumes, request)
+                    predicted.append(case.id)
+                    flags += [(case.id, flag) for flag in prediction.flags]
+            except MedfcnError as error:
+                stale = "; an older mask of it is still there" if request.mask_path(case).exists() else ""
+                failures.append((case.id, f"{error}{stale}"))
+                progress.say(f"{case.id}: failed: {error}{stale}")
+            task.advance(case.id)
+    done = {*predicted, *skipped}
+    records = {case.id: MaskRecord.beside(request.mask_path(case)) for case in cases if case.id in done}
+    # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
+    review = write_review(None if request.is_one_file else request.folder, records)
+    if not request.is_one_file:
+        _write_failures(request.folder / FAILURES_FILE, failures)
+    return PredictionRun(request.target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags), review)
+
+
+def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
+    if failures:
+        write_csv(path, ("case", "error"), failures)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _predict_case(case: Case, volumes: Sequence[Volume], request: PredictRequest) -> Prediction:
+    """Predict one case and write its mask, then the record, which says that the mask is complete."""
+    prediction = request.models.predict_case(list(volumes), tta=request.tta, keep_probabilities=request.probabilities)
+    path, probability_paths = request.mask_path(case), request.probability_paths(case)
+    prediction.mask.save(path, overwrite=True)
+    if prediction.probabilities is not None:
+        for file, array in zip(probability_paths, prediction.probabilities, strict=True):
+            file.parent.mkdir(exist_ok=True)
+            volumes[0].with_array(array).save(file, overwrite=True)
+    record = msgspec.structs.replace(
+        request.record(case, [volume.sha256 for volume in volumes]),
+        mask_sha256=sha256_of(path),
+        probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
+        volumes_ml=prediction.volumes_ml,
+        expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
+        review={name: item.review for name, item in prediction.assessments.items()},
+        flags=prediction.flags,
+        notes=tuple(note for volume in volumes for note in volume.notes),
+    )
+    record.write(path)
+    return prediction
+
+
+def _read_ahead(cases: Sequence[Case], request: PredictRequest) -> Iterator[tuple[Case, _Reading]]:
+    """Each case with its volumes, which another thread reads while the network works."""
+
+    def read(case: Case) -> tuple[Volume, ...] | None:
+        if request.resume and request.is_done(case):
+            return None
+        return as_channels([str(path) for path in case.images], request.models.card.channels, request.options)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: list[_Reading] = []
+        try:
+            for index, case in enumerate(cases):
+                while len(waiting) < min(index + 1 + _READ_AHEAD, len(cases)):
+                    waiting.append(pool.submit(read, cases[len(waiting)]))
+                reading = waiting[index]
+                yield case, reading
+                waiting[index] = Future()  # lets the volumes go
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
