@@ -34,7 +34,7 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
             if not here <= ROUNDING:  # NaN too
                 raise LabelError(
                     f"{name}: values that are no labels: {numbers_text(_not_whole(array))}; "
-                    "a mask contains whole numbers (is this an image or a probability?)"
+                    "give a mask of whole numbers (is this an image or a probability?)"
                 )
             off = max(off, here)
     elif array.dtype.kind not in "biu":
