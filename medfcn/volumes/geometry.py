@@ -1,4 +1,4 @@
-"""Arithmetic of grids: what an affine says about spacing, orientation and the place of voxels.
+"""Arithmetic of grids: spacing, orientation and position of voxels, from an affine.
 
 An affine is a `(4, 4)` matrix that takes voxel indices `(i, j, k, 1)` to RAS+ millimetres. Nothing here
 opens a file.
@@ -136,7 +136,7 @@ def is_sheared(affine: Affine, *, tolerance: float = 1e-4) -> bool:
 
 
 def corner_displacement_mm(affine_a: Affine, affine_b: Affine, shape: tuple[int, ...]) -> float:
-    """The farthest that one of a grid's eight corner voxels moves between two affines, in millimetres.
+    """Largest distance between the positions of a corner voxel under two affines, in millimetres.
 
     The map between two affines is affine, so no voxel inside moves farther than the farthest corner.
 
@@ -165,7 +165,7 @@ def corner_displacement_voxels(affine_a: Affine, affine_b: Affine, shape: tuple[
 
 
 def _corner_shift(affine_a: Affine, affine_b: Affine, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """How far the eight corner voxels move, `(3, 8)`, in millimetres."""
+    """Displacements of the eight corner voxels between two affines, `(3, 8)`, in millimetres."""
     corners = np.array([[*corner, 1.0] for corner in product(*((0.0, max(size - 1.0, 0.0)) for size in shape))]).T
     difference = np.asarray(affine_b, dtype=np.float64) - np.asarray(affine_a, dtype=np.float64)
     shift: NDArray[np.float64] = (difference @ corners)[:3]

@@ -1,4 +1,4 @@
-"""The choices a reader of volumes offers; each opts in to something that is refused without it."""
+"""Options of reading a volume. Each accepts a file that is refused without it."""
 
 import math
 from dataclasses import dataclass
@@ -22,21 +22,21 @@ class ReadOptions:
     """
 
     xform: TransformChoice = "auto"
-    """Which transform to believe when qform and sform disagree; "auto" refuses such a file."""
+    """Which transform to use when qform and sform disagree; "auto" refuses such a file."""
     assume_grid: bool = False
     """Accept a file whose transform codes are both 0: voxels along x, y, z, spacing from pixdim, origin 0."""
     nonfinite: float | None = None
-    """Put this value where a voxel is NaN or infinite; None refuses such a file."""
+    """Value that replaces NaN and infinite voxels; None refuses such a file."""
     volume_index: int | None = None
     """Which volume of a 4D file to read, from 0; None refuses a 4D file."""
     max_bytes: int = 2 << 30
-    """Refuse a file with more bytes than this when uncompressed; 2 GiB hold 512 x 512 x 1000 float64."""
+    """Refuse a file with more bytes than this when uncompressed; 2 GiB are 512 x 512 x 1000 float64 voxels."""
 
     def __post_init__(self) -> None:
         if self.xform not in ("auto", "sform", "qform"):
             raise SettingsError(f"xform {self.xform!r} is not known; choose auto, sform or qform", field="xform")
         if self.nonfinite is not None and not math.isfinite(self.nonfinite):
-            message = f"nonfinite {self.nonfinite} is itself not finite; give a number such as fill:0"
+            message = f"nonfinite {self.nonfinite} is not finite; give a number, such as --nonfinite fill:0"
             raise SettingsError(message, field="nonfinite")
         if self.volume_index is not None and self.volume_index < 0:
             message = f"volume_index {self.volume_index} is negative; volumes of a 4D file are numbered from 0"

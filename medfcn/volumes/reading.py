@@ -51,7 +51,7 @@ def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
     Args:
         path: `.nii`, `.nii.gz`, either file of a `.hdr`/`.img` pair (plain or `.gz`), `.nrrd`, `.nhdr`,
             `.mha`, `.mhd`.
-        options: What to opt in to.
+        options: The files to accept that are refused otherwise.
 
     Raises:
         MissingFileError: The file, or the other file of a pair, is not there.

@@ -1,4 +1,4 @@
-"""A volume: voxels and where they are, together and unchangeable."""
+"""A volume: voxels and their grid, together and read-only."""
 
 import os
 from dataclasses import dataclass, replace
@@ -74,7 +74,7 @@ class Volume:
         object.__setattr__(self, "affine", affine)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Through the constructor, so that a copy in another process is as unchangeable.
+        # Through the constructor, so that a copy in another process is read-only too.
         return type(self), (self.array, self.affine, self.name, self.header, self.sha256, self.notes)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
 """NRRD and MetaImage files, through SimpleITK.
 
-SimpleITK fills what a cut-off file lacks with zeros and says nothing (2.5.7). So the text header is read here
-first: shape, type and grid must be stated, and the bytes that follow must be exactly as many as that makes.
-SimpleITK then reads the voxels, and must find the same grid.
+SimpleITK 2.5.7 fills the missing part of a cut-off file with zeros, without an error. So the text header is read here
+first: shape, type and grid must be stated, and the number of bytes that follow must be exactly right. Then SimpleITK
+reads the voxels, and must return the same bytes on the same grid.
 """
 
 import math
@@ -57,11 +57,11 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
         header = parse(given, source.read(LARGEST_HEADER))
         checksum = _checksum(header, options.max_bytes)
         if header.affine is None and not options.assume_grid:
-            remedy = "re-export the file, or pass --assume-grid to believe what SimpleITK assumes"
+            remedy = "re-export the file, or pass --assume-grid to take the grid that SimpleITK assumes"
             found = "does not say how the grid is placed in the patient"
             raise bad_field("GRID_UNKNOWN", "the header", found, remedy)
         array, affine = _read_with_simpleitk(given)
-        # SimpleITK 2.5.7 gives noise, without an error, for a zlib stream whose CompressedDataSize is absent.
+        # Where CompressedDataSize is absent, SimpleITK 2.5.7 returns noise for a zlib stream, without an error.
         if array.shape != header.shape or _checksum_of(array, header.voxel_type) != checksum:
             raise VolumeError(
                 f"SimpleITK reads other voxels ({array.dtype} {array.shape}) than the header describes; "
@@ -122,7 +122,7 @@ def _checksum(header: TextHeader, max_bytes: int) -> int:
 
 
 def _voxel_bytes(header: TextHeader) -> Iterator[bytes]:
-    """The voxel bytes, uncompressed, to their end; surplus after a zlib stream counts."""
+    """The voxel bytes, uncompressed, to the end of the file: bytes after a zlib stream are yielded too."""
     with header.voxel_path.open("rb") as file:
         file.seek(header.voxel_offset)
         if header.compression != "zlib":

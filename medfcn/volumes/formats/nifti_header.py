@@ -1,7 +1,7 @@
-"""The strict gate: a NIfTI header is understood completely, or refused in one line naming the field.
+"""NIfTI headers: understood completely, or refused in one line that names the field.
 
-The 348 or 540 bytes are read with numpy, field by field, before anything is allocated and before any library
-is asked. The result is a `NiftiHeader`: every number that is needed to read the voxels and place them.
+The 348 or 540 bytes are read with numpy, field by field, before anything is allocated and before any other library
+is used. The result is a `NiftiHeader`: every number that is needed to read the voxels and place them.
 """
 
 import math
@@ -48,7 +48,7 @@ HEADER_FIELDS = {
 MAGIC = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 """The magic of a single file and of a pair, by the length of the header."""
 LARGEST_EXTENSION = 64 << 20
-"""More than this between a header and its voxels is no extension."""
+"""More bytes than this between a header and its voxels are not an extension."""
 
 VOXEL_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 """Datatype codes that are read, and numpy's names for them."""
@@ -154,7 +154,7 @@ def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> 
 
     Args:
         raw: The first bytes of the file: 540, or all there are.
-        options: What has been opted in to.
+        options: The files to accept that are refused otherwise.
         is_pair: Whether the file is the `.hdr` of a pair.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The two transforms of a NIfTI header, and which of them is to be believed."""
+"""The two transforms of a NIfTI header, and the choice between them."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from medfcn.volumes.geometry import (
 from medfcn.volumes.options import ReadOptions
 
 DISAGREEMENT_VOXELS = 0.1
-"""From this displacement of a corner on, qform and sform are two different claims."""
+"""From this displacement of a corner on, qform and sform disagree."""
 SPACING_TOLERANCE = 0.01
-"""How far pixdim and the affine's spacing may differ, relative to the latter."""
+"""Largest accepted difference of pixdim and the affine's spacing, relative to the spacing."""
 _CODES = range(6)
 ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
-"""How far rounding b, c, d to float32 can move the sum of their squares, with room for a writer's own."""
+"""Largest change of b² + c² + d² from rounding to float32, with room for the rounding of the writer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def choose_affine(
     Args:
         transforms: Both transforms of the header.
         shape: Of one volume.
-        options: Which transform to believe, and whether a grid may be assumed.
+        options: Which transform to use, and whether a grid may be assumed.
         millimetres: Length of the file's unit.
 
     Raises:
@@ -232,6 +232,6 @@ def _sform_like_pixdim(transforms: RawTransforms) -> Affine:
         claimed = float(transforms.pixdim[axis])
         if not abs(claimed - edge) <= SPACING_TOLERANCE * edge:
             found = f"is {claimed:.6g} but the sform's voxels are {edge:.6g} long"
-            choice = ", or pass --xform qform to believe pixdim" if transforms.qform_code else ""
+            choice = ", or pass --xform qform to take the spacing of pixdim" if transforms.qform_code else ""
             raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", found, f"re-export the file{choice}")
     return sform

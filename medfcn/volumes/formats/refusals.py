@@ -1,6 +1,6 @@
 """Errors about volume files that several formats raise, each worded once.
 
-None of them names the file: whoever opened it does that, see `medfcn.errors.naming`.
+None of them names the file: the function that opened it adds the name, see `medfcn.errors.naming`.
 """
 
 from medfcn.errors import GeometryError, VolumeError

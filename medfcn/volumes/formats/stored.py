@@ -51,8 +51,8 @@ def without_trailing_ones(array: NDArray[Any]) -> NDArray[Any]:
 def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
     """Stored numbers times slope plus intercept, each computed in float64.
 
-    A whole intercept without a slope (CT stored from 0) leaves integers integers, in the memory they are in,
-    where the results fit: a float copy would take three times as much.
+    A whole-number intercept without a slope (CT stored from 0) keeps integers, in the same memory, if the results
+    fit: a float copy would take three times as much.
 
     Args:
         raw: `(I, J, K)`; its memory may be used for the result.
@@ -69,7 +69,7 @@ def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
         return shifted
     small = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
     result = np.empty(raw.shape, dtype=np.float32 if small else np.float64, order="F")
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as such
+    with np.errstate(over="ignore", invalid="ignore"):  # a number that overflows is infinite, and refused later
         for k in range(raw.shape[2]):
             result[:, :, k] = raw[:, :, k].astype(np.float64) * slope + inter
     return result
@@ -90,13 +90,13 @@ def _shifted(raw: NDArray[Any], inter: float) -> NDArray[Any] | None:
 
 
 def finite(array: NDArray[Any], options: ReadOptions) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """`array` if every voxel is finite; otherwise filled in place where that was opted in to, or refused.
+    """The array, if every voxel is finite or the options give a value for those that are not (filled in place).
 
     Returns:
         The array, and a note if voxels were filled.
 
     Raises:
-        VolumeError: Naming how many voxels are not finite, and the first.
+        VolumeError: Some voxels are not finite; it says how many, and where the first is.
     """
     if array.dtype.kind != "f":
         return array, ()

@@ -1,7 +1,7 @@
 """The bytes of a file, plain or gzip, read to their end and checked on the way.
 
-A file is opened once. What comes out of a gzip stream is counted, its CRC and length are verified, and
-the SHA-256 of the file's own bytes is computed from the same read.
+A file is opened once. The content of a gzip stream is counted, its CRC and length are verified, and the SHA-256 of
+the file's own bytes is computed from the same read.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from medfcn.volumes.formats.refusals import broken_stream, require_allowed, unre
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
-"""Bytes that are read or uncompressed at a time."""
+"""Number of bytes that are read or uncompressed at once."""
 LARGEST_RATIO = 1032
 """Deflate cannot do better than this: 258 bytes for two bits."""
 
@@ -99,7 +99,7 @@ class ByteSource:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Turn a library's error into one that says what to do."""
+        """Replace a library's error by one that says what to do."""
         try:
             yield
         except stream_errors() as error:
@@ -145,8 +145,7 @@ class ByteSource:
     def require_length(self, expected: int, *, max_bytes: int) -> None:
         """Check, before anything is allocated, that the content can be exactly `expected` bytes long.
 
-        Where a gzip file's own note of its length says otherwise, the stream is read through once without
-        keeping it.
+        If the length stored at the end of a gzip file differs, the stream is read once without keeping it.
 
         Raises:
             VolumeError: It is shorter or longer, cannot be that long, or is longer than `max_bytes`.
@@ -162,7 +161,7 @@ class ByteSource:
                 "the file is cut off or its dim is wrong, copy or re-export it",
                 code="FILE_CUT_OFF",
             )
-        if self._noted_length() != expected % (1 << 32):
+        if self._stored_length() != expected % (1 << 32):
             position = self.position
             found = position + self.skip(expected - position)
             if found < expected:
@@ -171,8 +170,8 @@ class ByteSource:
             self._rewind()
             self.skip(position)
 
-    def _noted_length(self) -> int:
-        """The uncompressed length modulo 2^32 that a gzip file ends with."""
+    def _stored_length(self) -> int:
+        """The uncompressed length modulo 2^32, from the last four bytes of a gzip file."""
         try:
             return int.from_bytes(os.pread(self._file.fileno(), 4, max(self.file_size - 4, 0)), "little")
         except OSError as error:
@@ -197,7 +196,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ByteSource]:
 
 
 def _open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file; anything else is refused without being opened."""
+    """Open a regular file; refuse anything else without opening it."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
