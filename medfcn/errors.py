@@ -62,6 +62,7 @@ The codes, which `medfcn check --json` reports too:
     LABEL_VALUE_ABSENT   No case has one of the values of a requested label.
     LABELS_EMPTY         No case has a foreground voxel.
     LABELS_MISSING       No mask contains any label.
+    LABELS_DIFFER        Records of masks name other labels than each other, or than are requested.
     MASKS_MISSING        No predictions or no references were given.
     CASES_UNKNOWN        A requested case does not exist.
     CASES_UNMATCHED      Predictions and references, or two tables, have no case in common.

@@ -128,18 +128,18 @@ def _score_all(
 
 
 def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitions) -> _ScoredCase:
-    reference = read_mask(pairs.references[case], labels=meaning.asked)
+    reference = read_mask(pairs.references[case], labels=meaning.known)
     given = pairs.predictions.get(case)
-    prediction = None if given is None else read_mask(given, labels=meaning.asked)
+    prediction = None if given is None else read_mask(given, labels=meaning.known)
     if prediction is not None and given is not None:
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
     in_reference = values_in(reference.array)
     in_prediction = set() if prediction is None else values_in(prediction.array)
-    labels, codec = meaning.labels, meaning.codec(case)
+    labels, codec = meaning.labels, meaning.of_prediction(case)
     if labels is None:
         # A case without any label still needs a row, from which the rows of the other cases' labels are made.
         labels = meaning.of_values((in_reference | in_prediction) - meaning.ignored or {_no_ignored(meaning)})
-        codec = labels.reference_codec
+        codec = labels.written_codec
     rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_codec=codec)
     ignored = meaning.ignored
     return _ScoredCase(

@@ -1,7 +1,7 @@
 """Pairs of a prediction and its reference, and the meaning of the values of their voxels."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.layouts import volumes_in
 from medfcn.errors import DatasetError, SettingsError
-from medfcn.labels import LabelCodec, LabelEntry, LabelMap, read_mask
+from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.labels.whole_numbers import values_in
+from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
@@ -122,86 +122,100 @@ def _is_one_file(masks: Masks) -> bool:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the values of voxels mean.
+    """The labels to score, and the meaning of the values of every mask.
 
     Attributes:
-        labels: The labels asked for or found in sidecars; `None` to take the values that each case holds.
-        names: Names of values, for `labels=None`.
-        unlabelled: Values of voxels that nobody labelled, for `labels=None`.
-        recorded: The codec of each prediction that has a record, by case.
-        others: The codec of all other predictions.
-        notes: What was decided where it could have been otherwise.
+        labels: The labels; `None` to score every value in the masks.
+        named: The names that a `dataset.json` beside the references gives, for `labels=None`.
+        recorded: By case, the meaning of the values of a prediction with a `<case>.json`.
+        others: The meaning of the values of all other predictions.
+        notes: Decisions that a reader of the scores needs to know.
     """
 
     labels: LabelMap | None
-    names: Mapping[int, str] = field(default_factory=dict)
+    named: NamedLabels = field(default_factory=NamedLabels)
     recorded: Mapping[str, LabelCodec] = field(default_factory=dict)
-    others: LabelCodec | None = None
+    others: LabelCodec = field(default_factory=lambda: LabelCodec({}))
     notes: tuple[str, ...] = ()
-    unlabelled: tuple[int, ...] = ()
 
     @property
     def ignored(self) -> frozenset[int]:
-        """The values of a reference that count nowhere."""
-        return frozenset(self.unlabelled if self.labels is None else self.labels.ignored)
+        """The ignored values of a reference."""
+        return frozenset(self.named.ignored if self.labels is None else self.labels.ignored)
 
     @property
-    def asked(self) -> LabelMap | None:
-        """What is known of the values before a mask is read; `None` where nothing is."""
-        return self.labels or (LabelMap.from_names(self.names, ignored=self.unlabelled) if self.names else None)
+    def known(self) -> LabelMap | None:
+        """The labels that are known before a mask is read; `None` if there are none."""
+        return self.labels or self.named.label_map
 
-    def codec(self, case: str) -> LabelCodec | None:
-        """The meaning of the values of a case's prediction; None without labels."""
+    def of_prediction(self, case: str) -> LabelCodec:
+        """The meaning of the values of a case's prediction."""
         return self.recorded.get(case, self.others)
 
     def of_values(self, values: set[int]) -> LabelMap:
-        """Labels for values that were found, in their order; what is ignored is no label."""
-        labels = sorted(values - self.ignored)
-        entries = tuple(LabelEntry(self.names.get(value, str(value)), (value,), value) for value in labels)
+        """One label for each value of a mask, in their order; ignored values are no label."""
+        entries = tuple(LabelEntry(self._name(value), (value,), value) for value in sorted(values - self.ignored))
         return LabelMap(entries, ignored=tuple(sorted(self.ignored)))
+
+    def with_values_named(self, names: Sequence[str], values: set[int]) -> LabelCodec:
+        """The meaning of a mask that was scored value by value.
+
+        Args:
+            names: The labels of the scores, in the order of their indices.
+            values: The values of the mask.
+        """
+        indices = {name: index for index, name in enumerate(names, start=1)}
+        named = {value: self._name(value) for value in values - self.ignored}
+        scored = {value: indices[name] for value, name in named.items() if name in indices}
+        return LabelCodec(scored | dict.fromkeys(self.ignored, IGNORED))
+
+    def _name(self, value: int) -> str:
+        return self.named.names.get(value, str(value))
 
 
 def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None) -> Meaning:
-    """Decide which labels are scored and how each mask holds them.
+    """Decide which labels are scored, and the meaning of the values of each mask.
 
-    The labels are those given; else those of the predictions' `<case>.json`; else the regions of a `dataset.json`
-    that lies with the references; else the values found, with names where such a file gives them. What is ignored
-    is what the labels say, else what that `dataset.json` names `ignore`. References always hold the labels' own
-    values. A prediction
+    The labels are `labels`; by default those in the `<case>.json` files of the predictions; without these, the
+    regions of a `dataset.json` beside the references; else every value in the masks, with the names in such a file.
+    Ignored values are those of the labels, else the one that this `dataset.json` names `ignore`. References always
+    contain the labels' own values. A prediction
 
-    - with a `<case>.json` holds what that says: each value stands for the reference values listed there;
-    - without one may be medfcn's (the values written) or another tool's (the references' values). Where the
-      two readings agree on every value both name, a mask is read by either. Where they contradict each other,
-      the values of all these masks together decide: if all are values that medfcn writes, they are read as
-      such, else as the references' values.
+    - with a `<case>.json` has the values that this file describes: each stands for the reference values listed there;
+    - without one is from medfcn (its values are those that medfcn writes) or from another tool (its values are those
+      of the references). Where the two readings agree on every value that both name, either is used. Where they
+      contradict each other, the values of all these masks together decide: if medfcn writes all of them, they are
+      read as such, else as the references' values.
 
     Raises:
-        SettingsError: The labels given cannot be, or contradict a sidecar.
-        DatasetError: Two sidecars name different labels and none were given, or a mask fits neither reading.
+        SettingsError: The labels are invalid, or contradict a `<case>.json`.
+        DatasetError: Two `<case>.json` files name different labels and `labels` is not given, or a mask fits neither
+            reading.
     """
-    sidecars = {
+    recorded = {
         case: record.labels
         for case, path in pairs.predictions.items()
         if (record := MaskRecord.beside(path)) and record.labels
     }
-    swapped = () if sidecars else _swapped(pairs.references)
+    swapped = () if recorded else _swapped(pairs.references)
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
-    if chosen is None and sidecars:
-        chosen = _common(sidecars)
+    if chosen is None and recorded:
+        chosen = _common(recorded)
     beside = _named_beside(references)
     if chosen is None and beside.regions:
         chosen = beside.label_map
     if chosen is None:
-        return Meaning(None, names=beside.names, unlabelled=beside.ignored, notes=swapped)
+        return Meaning(None, beside, notes=swapped)
     chosen = chosen.ignoring(beside.ignored)
-    recorded = {case: _translated(found, chosen, case) for case, found in sidecars.items()}
-    others, notes = _codec_without_record(pairs, chosen, frozenset(sidecars))
+    codecs = {case: _translated(labels, chosen, case) for case, labels in recorded.items()}
+    plain = [mask for case, mask in pairs.predictions.items() if case not in recorded]
+    others, notes = _meaning_of_others(plain, chosen)
     overlap = (chosen.overlap_text,) if chosen.overlapping else ()
-    return Meaning(chosen, recorded=recorded, others=others, notes=(*swapped, *overlap, *notes))
+    return Meaning(chosen, recorded=codecs, others=others, notes=(*swapped, *overlap, *notes))
 
 
 def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
-    """A note where only references have what medfcn writes beside a prediction."""
+    """A note if only references have a record of medfcn beside them."""
     for case, path in references.items():
         try:
             is_predicted = MaskRecord.beside(path) is not None
@@ -215,63 +229,63 @@ def _swapped(references: Mapping[str, VolumeLike]) -> tuple[str, ...]:
     return ()
 
 
-def _common(sidecars: Mapping[str, LabelMap]) -> LabelMap:
-    first, labels = next(iter(sidecars.items()))
-    for case, other in sidecars.items():
+def _common(recorded: Mapping[str, LabelMap]) -> LabelMap:
+    """The labels that all records name."""
+    first, labels = next(iter(recorded.items()))
+    for case, other in recorded.items():
         if (other.entries, other.ignored) != (labels.entries, labels.ignored):
             raise DatasetError(
-                f"{case}: its .json names the labels {', '.join(other.names)}, that of "
-                f"{first} {', '.join(labels.names)}; say which to score with --labels"
+                f"{case}: its .json names the labels {listed(other.names)}, that of {first} {listed(labels.names)}; "
+                "say which to score with --labels",
+                code="LABELS_DIFFER",
+                field="labels",
             )
     return labels
 
 
-def _translated(found: LabelMap, chosen: LabelMap, case: str) -> LabelCodec:
-    """The meaning of the values that a mask with a record stores, in the labels that are scored."""
+def _translated(recorded: LabelMap, chosen: LabelMap, case: str) -> LabelCodec:
+    """The meaning of a mask with recorded labels, as indices of the labels to score."""
     indices = {}
-    for part in found.overlaps:
+    for stored in recorded.overlaps:
         for index, wanted in enumerate(chosen.overlaps, start=1):
-            shared = set(part.values) & set(wanted.values)
-            if shared == set(part.values):
-                indices[part.written] = index
+            shared = set(stored.values) & set(wanted.values)
+            if shared == set(stored.values):
+                indices[stored.written] = index
             elif shared:
                 raise SettingsError(
-                    f"{case}: its .json merges {'+'.join(map(str, part.values))} into "
-                    f"{part.name}, which {wanted.name} takes only in part; "
-                    "give --labels as the model was trained"
+                    f"{case}: its .json merges {'+'.join(map(str, stored.values))} into {stored.name}, of which "
+                    f"{wanted.name} contains only a part; give --labels as the model was trained",
+                    code="LABELS_DIFFER",
+                    field="labels",
                 )
     return LabelCodec(indices)
 
 
-def _codec_without_record(
-    pairs: Pairs, labels: LabelMap, with_record: frozenset[str]
-) -> tuple[LabelCodec, tuple[str, ...]]:
-    """The meaning of the values of predictions without a record; see `find_meaning`."""
-    as_written, as_drawn = labels.written_codec, labels.reference_codec.without_ignored
-    written, original = as_written.indices, as_drawn.indices
-    if all(original.get(value, index) == index for value, index in written.items()):
-        return LabelCodec({**original, **written}), ()
-    plain = {case: mask for case, mask in pairs.predictions.items() if case not in with_record}
-    if not plain:
-        return as_written, ()
-    values = set()
-    for mask in plain.values():
-        values |= values_in(read_mask(mask, labels=labels).array)
-    if values <= written.keys():
-        return as_written, (
+def _meaning_of_others(masks: Sequence[VolumeLike], labels: LabelMap) -> tuple[LabelCodec, tuple[str, ...]]:
+    """The meaning of predictions without a record; see `find_meaning`."""
+    written, original = labels.written_codec, labels.reference_codec.without_ignored
+    if all(original.indices.get(value, index) == index for value, index in written.indices.items()):
+        return LabelCodec({**original.indices, **written.indices}), ()
+    if not masks:
+        return written, ()
+    values = set().union(*(values_in(read_mask(mask, labels=labels).array) for mask in masks))
+    if values <= written.indices.keys():
+        return written, (
             "the predictions hold only values that medfcn writes for these labels, and were read as such",
         )
-    if values <= original.keys():
-        return as_drawn, ("the predictions hold values of the references, and were read as such",)
+    if values <= original.indices.keys():
+        return original, ("the predictions hold values of the references, and were read as such",)
     raise DatasetError(
-        f"predictions hold the values {', '.join(map(str, sorted(values)[:8]))}; expected those written "
-        f"({', '.join(map(str, sorted(written)))}) or those of the references "
-        f"({', '.join(map(str, sorted(original)))}); name the labels so that the two do not overlap"
+        f"predictions contain the values {numbers_text(sorted(values))}; expected those that medfcn writes "
+        f"({numbers_text(sorted(written.indices))}) or those of the references "
+        f"({numbers_text(sorted(original.indices))}); name the labels so that the two do not overlap",
+        code="LABEL_VALUES",
+        field="labels",
     )
 
 
 def _named_beside(references: Masks) -> NamedLabels:
-    """The labels that a `dataset.json` in or above the references names, if there is one."""
+    """The labels that a `dataset.json` in the folder of the references, or above it, names."""
     if not isinstance(references, Mapping):
         folder = Path(references)
         for path in (folder / "dataset.json", folder.parent / "dataset.json"):

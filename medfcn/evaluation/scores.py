@@ -215,7 +215,7 @@ def score_case(
         case: The case's id; the reference's name by default.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, instead of `tolerance_mm`.
-        prediction_codec: The meaning of a prediction's values if medfcn did not write it with these labels.
+        prediction_codec: The meaning of the prediction's values, if medfcn did not write it with these labels.
 
     Returns:
         One row for each label, in the order of `labels`.
@@ -242,10 +242,10 @@ def score_case(
     if prediction is not None:
         measured = _measured(drawn, found, reference, labels, about.definitions)
     rows = []
-    for label, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
+    for index, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
         row = about.row(name, of_label, distances)
         if about.definitions.lesions:
-            lesions = count_lesions(labels.mask_of(drawn, label), labels.mask_of(found, label))
+            lesions = count_lesions(labels.mask_of(drawn, index), labels.mask_of(found, index))
             row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
     return tuple(rows)

@@ -1,10 +1,10 @@
-"""`report.html`: one file that opens from disk, offline, and shows what the scores were made from.
+"""`report.html`: one file that opens from disk, offline, and shows scores with the volumes behind them.
 
-The page asks for nothing outside itself: its content-security policy forbids it, and allows only the scripts and the
-style sheet that came with medfcn, by their hashes. Text of cases and labels goes through jinja2's autoescape, an XML
-tree, or JSON whose `<`, `>` and `&` are escaped.
+The page loads nothing: its content-security policy forbids it, and allows only the scripts and the style sheet that
+came with medfcn, by their hashes. Text of cases and labels goes through jinja2's autoescape, an XML tree, or JSON
+whose `<`, `>` and `&` are escaped.
 
-jinja2 is loaded when a report is written.
+jinja2 is imported when a report is written.
 """
 
 import base64
@@ -22,13 +22,17 @@ from typing import Any
 
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import atomic_write
+from medfcn.progress import Progress, Silent
 from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
-    EXPECTED_DICE,
+    FILTERS,
+    CaseRow,
     ExpectedDice,
     PredictedCase,
     case_rows,
-    prediction_columns,
+    column_titles,
+    is_dice_expected,
+    prediction_charts,
     prediction_rows,
     score_sections,
     training_charts,
@@ -40,9 +44,6 @@ from medfcn.text import printable
 
 __all__ = ["About", "PredictedCase", "write_prediction_report", "write_report"]
 
-OnCase = Callable[[int, int, str], None]
-"""Called after each case with how many are done, how many there are, and the case's id."""
-
 NOTICE = "Research use only; not a medical device."
 
 _VOLUME_BYTES, _STRIP_BYTES = 12_500_000, 3_000_000
@@ -50,26 +51,30 @@ _LEAST_CASE_BYTES, _MOST_CASE_BYTES = 40_000, 1_500_000
 _WORST_SHOWN, _MOST_STRIPS = 6, 100
 _SCRIPTS = ("surfaces.js", "viewer.js", "table.js")
 
-# Okabe and Ito's colours, told apart by every kind of colour vision. With one label, colour says whose outline it is;
-# with several, which label. Solid and dashed say whose it is in both.
+# Okabe and Ito's colours, distinct for every kind of colour vision. With one label, the colour shows whose outline it
+# is; with several, which label. Solid and dashed lines show whose it is in both.
 _ONE_LABEL = ("#E69F00", "#56B4E9")
 _PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#D55E00", "#BBBBBB")
 
 
 @dataclass(frozen=True)
 class About:
-    """What a report tells besides its scores.
+    """Everything that a report says besides its cases.
 
     Attributes:
-        title: In large letters.
-        subtitle: One line under it.
+        title: The heading.
+        subtitle: One line below it.
+        overlaps: Names of the overlaps that masks contain, if labels overlap.
+        failures: Cases without a mask, with the reason.
         facts: Settings, versions and hashes: tables by their headings.
         log: Columns of a training's `log.csv`, by name, for its curves; `nan` where a field is empty.
-        expected_dice: What was expected of masks without a reference; empty where nothing was.
+        expected_dice: The Dice to expect of each mask without a reference; empty if it is not known.
     """
 
     title: str = "Evaluation"
     subtitle: str = ""
+    overlaps: tuple[str, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     log: Mapping[str, Sequence[float]] = field(default_factory=dict)
     expected_dice: ExpectedDice = field(default_factory=dict)
@@ -81,91 +86,79 @@ def write_report(
     read_case: ReadCase,
     *,
     about: About | None = None,
-    parts: Sequence[str] | None = None,
-    on_case: OnCase | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the report of an evaluation.
 
-    Cases are read one after the other, the worst first, and let go. Volumes that do not fit into about 20 MB for the
-    whole page are thinned, and the page says so where they are shown.
+    Cases are read one after the other, the worst first, and are not kept. Volumes that do not fit into about 20 MB
+    for the whole page are thinned; the page says so where they are shown.
 
     Args:
         path: The file, written whole or not at all.
         table: The scores. The report never computes one.
-        read_case: Reads a case's volumes; masks hold places in `table.labels`, or in `parts`, from 1.
+        read_case: Returns a case's volumes; masks contain indices of `table.labels`, or of `about.overlaps`, from 1.
         about: Title, settings, versions, hashes and the training's log.
-        parts: Names of what is drawn, where that is not the labels because these overlap.
-        on_case: Told after each case.
+        progress: Where progress is reported.
 
     Returns:
         `path`.
     """
     about = about or About()
-    summary = table.summary()
-    rows = case_rows(table, about.expected_dice)
-    order = tuple(dict.fromkeys(row["case"] for row in rows))
-    headlines = {row["case"]: row["headline"] for row in rows if row["is_worst"]}
-    drawn = table.labels if parts is None else tuple(parts)
-    pictures = _pictures(order, drawn, read_case, headlines, on_case)
+    summary, rows = table.summary(), case_rows(table, about.expected_dice)
+    order = tuple(dict.fromkeys(row.case for row in rows))
+    pictures = _pictures(order, about.overlaps or table.labels, read_case, progress)
     context = {
         "has_scores": True,
-        "rows": rows,
         "failures": table.failures,
-        **score_sections(table, summary, order, about.expected_dice),
+        "columns": column_titles(table, about.expected_dice),
         "volumes": volume_sections(table, summary, order),
+        **score_sections(table, summary, order),
     }
-    return _write(path, about, order, (table.labels, drawn), pictures, context)
+    return _write(path, about, table.labels, rows, pictures, context)
 
 
 def write_prediction_report(
     path: Path | str,
-    masks: Sequence[PredictedCase],
+    cases: Sequence[str],
     labels: Sequence[str],
     read_case: ReadCase,
+    row_of: Callable[[str], PredictedCase],
     *,
     about: About | None = None,
-    parts: Sequence[str] | None = None,
-    failures: Sequence[tuple[str, str]] = (),
-    on_case: OnCase | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the lighter report of masks without references: masks over images, and volumes.
 
     Args:
         path: The file, written whole or not at all.
-        masks: In the order in which they are to be listed.
+        cases: The ids of the cases, in their order.
         labels: Names of labels.
-        read_case: Reads a case's volumes; masks hold places in `labels`, or in `parts`, from 1.
-        about: Title, settings, versions and hashes.
-        parts: Names of what is drawn, where that is not the labels because these overlap.
-        failures: Cases without a mask, with the reason.
-        on_case: Told after each case.
+        read_case: Returns a case's volumes; masks contain indices of `labels`, or of `about.overlaps`, from 1.
+        row_of: Returns a case's volumes in millilitres and its flags; called after its volumes were read.
+        about: Title, failures, settings, versions and hashes.
+        progress: Where progress is reported.
 
     Returns:
         `path`.
     """
     about = about or About(title="Predictions")
-    rows, charts = prediction_rows(masks, labels, about.expected_dice)
-    order = tuple(mask.case for mask in masks)
-    headlines = {row["case"]: row["headline"] for row in rows if row["is_worst"]}
-    drawn = labels if parts is None else parts
-    pictures = _pictures(order, drawn, read_case, headlines, on_case)
+    pictures = _pictures(cases, about.overlaps or labels, read_case, progress)
+    masks = [row_of(case) for case in cases]
     context = {
         "has_scores": False,
-        "rows": rows,
-        "columns": prediction_columns(about.expected_dice),
-        "failures": tuple(failures),
-        "distributions": charts,
+        "failures": about.failures,
+        "columns": column_titles(None, about.expected_dice),
+        "distributions": prediction_charts(masks, labels),
     }
-    return _write(path, about, order, (labels, drawn), pictures, context)
+    return _write(path, about, labels, prediction_rows(masks, labels, about.expected_dice), pictures, context)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """What the page holds of one case: slices, and volumes as JSON text; empty when there is no room for them."""
+    """A case in the page: slices, and volumes as JSON text; empty if there is no room for them."""
 
     case: str
     index: int
-    headline: str
     strip: str
     volumes: str
     notes: tuple[str, ...]
@@ -173,52 +166,47 @@ class _Picture:
 
 
 def _pictures(
-    order: Sequence[str],
-    drawn: Sequence[str],
-    read_case: ReadCase,
-    headlines: Mapping[str, str],
-    on_case: OnCase | None,
+    order: Sequence[str], names: Sequence[str], read_case: ReadCase, progress: Progress | None
 ) -> list[_Picture]:
-    """Strips and volumes, worst case first, as long as there is room."""
+    """Strips and volumes, worst case first, as long as there is room; `names` are those of what masks contain."""
     share = _VOLUME_BYTES // max(len(order), 1)
     most_bytes = min(max(share, _LEAST_CASE_BYTES), _MOST_CASE_BYTES)
     side = int(min(200.0, max(64.0, math.sqrt(_STRIP_BYTES / max(len(order), 1) / 4))))
-    colours = [(colour["reference"], colour["prediction"]) for colour in _label_colours(drawn)]
+    colours = [(colour["reference"], colour["prediction"]) for colour in _label_colours(names)]
     pictures, used = [], 0
-    for index, case in enumerate(order):
-        has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
-        strip = packed = ""
-        notes: tuple[str, ...] = ()
-        hashes: dict[str, str] = {}
-        if has_room or index < _MOST_STRIPS:
-            read = read_case(case)
-            upright = upright_case(read)
-            notes, hashes = read.notes, dict(read.hashes)
-            if upright is not None:
-                notes = upright.notes
-                if index < _MOST_STRIPS:
-                    strip = error_strip(upright, colours, most_pixels=320 if index < _WORST_SHOWN else side)
-                if has_room:
-                    packed = safe_json(packed_case(upright, most_bytes=most_bytes))
-                    used += len(packed)
-        pictures.append(_Picture(case, index, headlines.get(case, ""), strip, packed, notes, hashes))
-        if on_case is not None:
-            on_case(index + 1, len(order), case)
+    with (progress or Silent()).task("report", len(order)) as task:
+        for index, case in enumerate(order):
+            has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
+            strip = packed = ""
+            notes: tuple[str, ...] = ()
+            hashes: Mapping[str, str] = {}
+            if has_room or index < _MOST_STRIPS:
+                read = read_case(case)
+                upright = upright_case(read)
+                notes, hashes = read.notes, read.hashes
+                if upright is not None:
+                    notes = upright.notes
+                    if index < _MOST_STRIPS:
+                        strip = error_strip(upright, colours, most_pixels=320 if index < _WORST_SHOWN else side)
+                    if has_room:
+                        packed = safe_json(packed_case(upright, most_bytes=most_bytes))
+                        used += len(packed)
+            pictures.append(_Picture(case, index, strip, packed, notes, hashes))
+            task.advance(case)
     return pictures
 
 
-def _label_colours(labels: Sequence[str]) -> list[dict[str, str]]:
-    if len(labels) == 1:
-        return [{"name": printable(labels[0]), "reference": _ONE_LABEL[0], "prediction": _ONE_LABEL[1]}]
-    colours = [_PALETTE[place % len(_PALETTE)] for place in range(len(labels))]
+def _label_colours(names: Sequence[str]) -> list[dict[str, str]]:
+    colours = [(colour, colour) for colour in _PALETTE] if len(names) > 1 else [_ONE_LABEL]
+    pairs = [colours[place % len(colours)] for place in range(len(names))]
     return [
-        {"name": printable(name), "reference": colour, "prediction": colour}
-        for name, colour in zip(labels, colours, strict=True)
+        {"name": printable(name), "reference": reference, "prediction": prediction}
+        for name, (reference, prediction) in zip(names, pairs, strict=True)
     ]
 
 
 def safe_json(value: object) -> str:
-    """JSON that can stand inside a `<script>` element: nothing in it closes the element or opens another.
+    """JSON that can be put into a `<script>` element: nothing in it closes the element or opens another.
 
     Example:
         >>> safe_json({"case": "</script><b>&"})
@@ -231,12 +219,12 @@ def safe_json(value: object) -> str:
 def _write(
     path: Path | str,
     about: About,
-    order: Sequence[str],
-    names: tuple[Sequence[str], Sequence[str]],
+    labels: Sequence[str],
+    rows: Sequence[CaseRow],
     pictures: Sequence[_Picture],
     context: Mapping[str, Any],
 ) -> Path:
-    """Fill the page; `names` are those of the labels that are scored and of what is drawn."""
+    """Fill the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -246,22 +234,18 @@ def _write(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # What a terminal or a browser would act upon, such as marks that turn the direction of writing, is spelled
-        # out.
+        # Characters that a terminal or a browser would act upon, such as marks for the direction, are spelled out.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    environment.filters["svg"] = Markup
+    environment.filters |= {**FILTERS, "svg": Markup}
     folder = files("medfcn.reporting") / "templates"
     style = (folder / "report.css").read_text(encoding="utf-8")
     scripts = [(folder / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    labels, drawn = [printable(name) for name in names[0]], _label_colours(names[1])
+    drawn = _label_colours(about.overlaps or labels)
     data = {
         "hasReference": context["has_scores"],
         "labels": drawn,
-        "cases": [
-            {"id": printable(case), "has": bool(picture.volumes)}
-            for case, picture in zip(order, pictures, strict=True)
-        ],
+        "cases": [{"id": printable(picture.case), "has": bool(picture.volumes)} for picture in pictures],
     }
     page = environment.get_template("report.html.jinja").render(
         about=about,
@@ -272,26 +256,27 @@ def _write(
         scripts=[Markup(script) for script in scripts],
         data=Markup(safe_json(data)),
         case_data=[(picture.index, Markup(picture.volumes)) for picture in pictures if picture.volumes],
-        labels=labels,
+        labels=[printable(name) for name in labels],
         drawn=drawn,
+        rows=rows,
+        headlines={row.case: row.headline for row in rows},
         worst=[picture for picture in pictures[:_WORST_SHOWN] if picture.strip],
         others=[picture for picture in pictures[_WORST_SHOWN:] if picture.strip],
         unseen=[picture.case for picture in pictures if not picture.volumes],
         pictures=pictures,
         training=training_charts(about.log),
         facts={**about.facts, "Versions of this report": _versions()},
-        count=len(order),
-        is_dice_expected=EXPECTED_DICE in context["columns"],
+        count=len(pictures),
+        is_dice_expected=is_dice_expected(about.expected_dice),
         **context,
     )
-    path = Path(path)
     with atomic_write(path) as file:
         file.write(page.encode("utf-8"))
-    return path
+    return Path(path)
 
 
 def _policy(style: str, scripts: Iterable[str]) -> str:
-    """The page may run these scripts and this style sheet and show pictures it holds; nothing else."""
+    """The page may use these scripts, this style sheet and the pictures in it; nothing else."""
 
     def hashed(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

@@ -130,10 +130,8 @@ def _panels(case: PictureCase) -> tuple[list[Panel], tuple[float, float]]:
     values = set().union(*map(values_in, whole.values())) - set(case.ignored)
     indices = {value: min(index, IGNORED - 1) for index, value in enumerate(sorted(values), start=1)}
     codec = LabelCodec(indices | dict.fromkeys(case.ignored, IGNORED))
-    masks = {
-        name: case.image.with_array((codec if name == "reference" else codec.without_ignored).encode(mask))
-        for name, mask in whole.items()
-    }
+    codecs = {"reference": codec, "prediction": codec.without_ignored}
+    masks = {name: case.image.with_array(codecs[name].encode(mask)) for name, mask in whole.items()}
     upright = upright_case(CaseVolumes(case.image, masks.get("reference"), masks.get("prediction")))
     if upright is None:  # never: there is an image
         return [], (0.0, 1.0)

@@ -1,104 +1,101 @@
-"""What is told of masks and models beside their scores: settings, versions, hashes, the course of a training.
+"""Facts about masks and models for a report: settings, versions, hashes, and the course of a training.
 
-All of it is read from the files that lie beside masks and in run folders; nothing here loads a network.
+They are read from the files beside masks and in run folders; no network is loaded.
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from medfcn.errors import MissingFileError
-from medfcn.evaluation import ScoreTable
+import msgspec
+
+from medfcn.decoding import read_json
+from medfcn.errors import MissingFileError, ModelError
 from medfcn.labels import LabelMap
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.runs.folder import FAILURES_FILE, RunFolder
+from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
-__all__ = [
-    "facts_of",
-    "failures_beside",
-    "labels_of_run",
-    "log_of_run",
-    "validation_table",
-]
+__all__ = ["facts_of", "failures_beside", "labels_of_run", "log_of_run"]
 
 _MOST_FACTS = 400
 
 
-def _read_json(path: Path) -> Any:
+class _Card(msgspec.Struct, frozen=True):
+    """The parts of a `model.json` that a report shows; a missing one is left out."""
+
+    labels: Any = None
+    weights_sha256: Any = None
+    intended_use: Any = None
+    channels: Any = None
+    training: Any = None
+    plan: Any = None
+    settings: Any = None
+    versions: Any = None
+
+    def facts(self) -> dict[str, dict[str, object]]:
+        """Tables of names and values, by heading."""
+        model = {name: getattr(self, name) for name in ("weights_sha256", "intended_use", "channels")}
+        return {
+            heading: dict(islice(_flat(values), _MOST_FACTS))
+            for heading, values in (
+                ("Model", model),
+                ("Training", self.training),
+                ("Plan", self.plan),
+                ("Settings", self.settings),
+                ("Versions when the model was trained", self.versions),
+            )
+        }
+
+
+def _card_of(run: Path) -> _Card:
+    """The card of a run, or of the first of its folds; empty if there is none, or if it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
+        return read_json(RunFolder(run).models()[0].card, _Card, error=ModelError, remedy="train again")
+    except (OSError, ModelError):
+        return _Card()
 
 
 def failures_beside(masks: Path) -> tuple[tuple[str, str], ...]:
-    """The cases that `medfcn predict` could not predict."""
-    try:
-        with (masks / FAILURES_FILE).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))[1:]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return ()
+    """The cases that `medfcn predict` could not predict, with the reason."""
+    rows = _rows_in(masks / FAILURES_FILE)[1:]
     return tuple((row[0], row[1]) for row in rows if len(row) >= 2)
 
 
 def labels_of_run(run: Path) -> LabelMap:
-    """The labels that the card of a run names.
+    """The labels in the card of a run.
 
     Raises:
         MissingFileError: There is no such card.
+        SettingsError: Its labels are invalid.
     """
-    card = _read_json(RunFolder(run).models()[0].card)
-    if not isinstance(card, dict) or "labels" not in card:
+    labels = _card_of(run).labels
+    if labels is None:
         raise MissingFileError(
             f"{run.name}: no {RunFolder.card} that names labels; give a folder that `medfcn train` finished"
         )
-    return LabelMap.from_json(card["labels"])
-
-
-def validation_table(run: Path) -> ScoreTable:
-    """The scores of a run's validation, with the notes of its summary, which `scores.csv` does not hold.
-
-    Raises:
-        MissingFileError: The run has no `validation/scores.csv`.
-    """
-    table = ScoreTable.from_csv(RunFolder(run).scores)
-    value = _read_json(RunFolder(run).summary)
-    notes = value.get("notes", []) if isinstance(value, dict) else []
-    return ScoreTable(table.rows, table.definitions, tuple(map(str, notes if isinstance(notes, list) else [])))
+    return LabelMap.from_json(labels)
 
 
 def facts_of(masks: Iterable[VolumeLike], run: Path | str | None) -> dict[str, dict[str, object]]:
-    """Tables of what the model is, and of what the masks were made by."""
-    facts: dict[str, dict[str, object]] = {}
-    made_by: dict[str, list[str]] = {}
+    """Tables about the makers of the masks, and about the model of a run."""
+    makers: dict[str, list[str]] = {}
     for mask in masks:
         record = MaskRecord.beside(mask)
         for name, value in (record.maker if record else {}).items():
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            if text not in made_by.setdefault(name, []):
-                made_by[name].append(text)
-    facts["Predictions were made by"] = {name: "; ".join(values[:8]) for name, values in made_by.items()}
-    card = None if run is None else _read_json(RunFolder(Path(run)).models()[0].card)
-    if isinstance(card, dict):
-        facts["Model"] = {name: card[name] for name in ("weights_sha256", "intended_use", "channels") if name in card}
-        facts["Model"] = dict(islice(_flat(facts["Model"]), _MOST_FACTS))
-        for name, heading in (
-            ("training", "Training"),
-            ("plan", "Plan"),
-            ("settings", "Settings"),
-            ("versions", "Versions when the model was trained"),
-        ):
-            facts[heading] = dict(islice(_flat(card.get(name)), _MOST_FACTS))
-    return facts
+            if text not in makers.setdefault(name, []):
+                makers[name].append(text)
+    made_by: dict[str, object] = {name: listed(values, separator="; ") for name, values in makers.items()}
+    return {"Predictions were made by": made_by, **(_card_of(Path(run)).facts() if run else {})}
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, object]]:
-    """Nested values as lines: `training.seed` and so on."""
+    """Nested values as lines, such as `training.seed`."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else str(key))
@@ -112,23 +109,23 @@ def _flat(value: Any, name: str = "") -> Iterable[tuple[str, object]]:
 
 
 def log_of_run(run: Path | str | None) -> dict[str, list[float]]:
-    """The columns of a run's `log.csv`; nothing where there is none."""
-    if run is None:
-        return {}
-    columns: dict[str, list[float]] = {}
+    """The columns of a run's `log.csv`; empty if there is none."""
+    rows = [] if run is None else _rows_in(RunFolder(Path(run)).log)
+    names = rows[0] if rows else []
+    return {name: [_number(row[place]) for row in rows[1:] if place < len(row)] for place, name in enumerate(names)}
+
+
+def _rows_in(path: Path) -> list[list[str]]:
+    """The rows of a CSV file, with its heading; none if it is missing or damaged."""
     try:
-        with RunFolder(Path(run)).log.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    if isinstance(name, str):
-                        columns.setdefault(name, []).append(_number(text))
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error):
-        return {}
-    return columns
+        return []
 
 
-def _number(text: object) -> float:
+def _number(text: str) -> float:
     try:
-        return float(str(text))
+        return float(text)
     except ValueError:
         return math.nan

@@ -1,11 +1,11 @@
-"""The parts of a report: its rows, tables and charts, made from scores. Nothing here is computed anew."""
+"""The rows, tables and charts of a report, made from scores; nothing is scored here."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from medfcn.evaluation.label_summary import DistanceSummary, LabelSummary, ShareSummary
+from medfcn.evaluation.label_summary import DISTANCES, SHARES, DistanceSummary, ShareSummary
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, Status
 from medfcn.evaluation.summary import Summary
@@ -13,61 +13,55 @@ from medfcn.evaluation.summary_text import shown_number
 from medfcn.reporting.charts import Curve, Mark, agreement_chart, curve_chart, identity_chart, strip_chart
 
 __all__ = [
-    "EXPECTED_DICE",
+    "FILTERS",
+    "CaseRow",
     "ExpectedDice",
     "PredictedCase",
     "case_rows",
-    "prediction_columns",
+    "column_titles",
+    "is_dice_expected",
+    "prediction_charts",
     "prediction_rows",
     "score_sections",
     "training_charts",
     "volume_sections",
 ]
 
-_Column = TypeVar("_Column", str, tuple[str, str])
-
 _STATUS: dict[Status, tuple[str, str, str]] = {
     "ok": ("scored", "circle", "●"),
     "prediction_empty": ("missed: mask empty", "cross", "✕"),
     "prediction_missing": ("missed: no mask file", "cross", "✕"),
-    "reference_empty": ("found, but none drawn", "triangle", "▲"),
+    "reference_empty": ("predicted, but reference empty", "triangle", "▲"),
     "both_empty": ("empty in both", "circle", "○"),
 }
-_SHARES = {
+_TITLES = {
     "dice": "Dice",
     "iou": "IoU",
     "precision": "Precision",
     "recall": "Recall",
     "specificity": "Specificity",
     "nsd": "NSD",
+    "hd_mm": "HD (mm)",
+    "hd95_mm": "HD95 (mm)",
+    "assd_mm": "ASSD (mm)",
+    "masd_mm": "MASD (mm)",
+    "reference_ml": "Reference (ml)",
+    "prediction_ml": "Prediction (ml)",
+    "volume_difference_ml": "Δ (ml)",
+    "lesions": "Lesions",
+    "lesions_found": "Found",
+    "lesions_false": "False",
 }
-_DISTANCES = {"hd_mm": "HD (mm)", "hd95_mm": "HD95 (mm)", "assd_mm": "ASSD (mm)", "masd_mm": "MASD (mm)"}
+_COLUMNS: tuple[str, ...] = ("dice", "iou", "precision", "recall", "nsd", "hd_mm", "hd95_mm", "assd_mm")
+_COLUMNS += ("reference_ml", "prediction_ml", "volume_difference_ml")
+_LESION_COLUMNS = ("lesions", "lesions_found", "lesions_false")
 _CHARTS = ("dice", "nsd", "hd95_mm", "assd_mm", "precision", "recall")
-_MOST_LABELS_CHARTED = 24
-_MOST_VOLUME_CHARTS = 12
-_MOST_LABELS_NAMED = 4
+_EXPECTED_DICE = "Expected Dice"
+_MOST_LABELS_CHARTED, _MOST_VOLUME_CHARTS, _MOST_LABELS_NAMED = 24, 12, 4
 _LARGEST_DRAWN = 1e12
 
-_COLUMNS = (
-    ("dice", "Dice", 3),
-    ("iou", "IoU", 3),
-    ("precision", "Precision", 3),
-    ("recall", "Recall", 3),
-    ("nsd", "NSD", 3),
-    ("hd_mm", "HD mm", 2),
-    ("hd95_mm", "HD95 mm", 2),
-    ("assd_mm", "ASSD mm", 2),
-    ("reference_ml", "Reference ml", 2),
-    ("prediction_ml", "Prediction ml", 2),
-    ("volume_difference_ml", "Δ ml", 2),
-)
-EXPECTED_DICE = "Expected Dice"
-"""The heading of the column for it."""
-_LESION_COLUMNS = (("lesions", "Lesions", 0), ("lesions_found", "Found", 0), ("lesions_false", "False", 0))
-
-
 ExpectedDice = Mapping[str, Mapping[str, float]]
-"""By case and label, the Dice that was expected of a mask before any reference was seen; `nan` where nothing was."""
+"""By case and label, the Dice to expect of a mask without a reference; `nan` where too little is known."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +70,8 @@ class PredictedCase:
 
     Attributes:
         case: Its id.
-        volumes_ml: Found, by label.
-        flags: What a reader should look at.
+        volumes_ml: Predicted volume of each label.
+        flags: Findings that a reader should look at.
     """
 
     case: str
@@ -85,14 +79,99 @@ class PredictedCase:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class CaseRow:
+    """A row of the table of cases: one label of one case.
+
+    Attributes:
+        index: Rank of the case.
+        case: Its id.
+        label: The label's name.
+        label_index: The label's place, from 0.
+        status: Status, or flags, in words.
+        sign: The same as one character.
+        shape: The same as the shape of its marks.
+        is_worst: True for one row of each case, which is always shown.
+        cells: Text and sort key of each column.
+        headline: The case in one line.
+    """
+
+    index: int
+    case: str
+    label: str
+    label_index: int
+    status: str
+    sign: str
+    shape: str
+    is_worst: bool
+    cells: list[tuple[str, str]]
+    headline: str
+
+
+def _digits(metric: str) -> int:
+    return 3 if metric in SHARES else 0 if metric in _LESION_COLUMNS else 2
+
+
+def _cell(value: float, digits: int) -> tuple[str, str]:
+    """A number, and its sort key; a cell without a value sorts to the end."""
+    return _number(value, digits), "" if math.isnan(value) else "1e300" if math.isinf(value) else f"{value:.9g}"
+
+
+def _number(value: float, digits: int) -> str:
+    return "∞" if math.isinf(value) else shown_number(value, digits).replace("-", "−")
+
+
+def _interval(summary: ShareSummary | DistanceSummary, of: str = "mean") -> str:
+    """The interval of a mean or median; empty if there is none."""
+    low, high = (getattr(summary, f"{of}_{end}", math.nan) for end in ("low", "high"))
+    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"
+
+
+def _quartiles(summary: ShareSummary | DistanceSummary) -> str:
+    """The quartiles of a distance; empty if there are none."""
+    if isinstance(summary, ShareSummary) or not summary.cases:
+        return ""
+    return f"{_number(summary.lower_quartile, 2)} – {_number(summary.upper_quartile, 2)}"
+
+
+FILTERS = {"number": _number, "interval": _interval, "quartiles": _quartiles}
+"""Formatters of the page's template."""
+
+
+def is_dice_expected(expected: ExpectedDice) -> bool:
+    """True if an expected Dice is known for any mask."""
+    return any(not math.isnan(value) for of_case in expected.values() for value in of_case.values())
+
+
+def _cells(values: Mapping[str, float], case: str, label: str, expected: ExpectedDice) -> list[tuple[str, str]]:
+    """The cells of a row, by metric; the expected Dice is next to the first if it is known for any case."""
+    cells = [_cell(value, _digits(name)) for name, value in values.items()]
+    if is_dice_expected(expected):
+        cells.insert(1, _cell(expected.get(case, {}).get(label, math.nan), 3))
+    return cells
+
+
+def column_titles(table: ScoreTable | None, expected: ExpectedDice) -> list[str]:
+    """The headings of the cells of a row, of scores or of masks without references."""
+    titles = ["ml"] if table is None else [_TITLES[name] for name in _columns(table)]
+    if is_dice_expected(expected):
+        titles.insert(1, _EXPECTED_DICE)
+    return titles
+
+
+def _columns(table: ScoreTable) -> tuple[str, ...]:
+    """The columns of a row; lesions only if they were counted."""
+    return _COLUMNS + (_LESION_COLUMNS if any(not math.isnan(row.lesions) for row in table.rows) else ())
+
+
 def _badness(row: LabelScores) -> tuple[int, float, float]:
-    """Missed cases first, then what was found where nothing is, then the lower Dice; what is empty in both last."""
+    """Order of rows: misses, predictions where the reference is empty, the others by Dice, and empty ones."""
     place = 0 if row.is_miss else 1 if row.status == "reference_empty" else 2 if row.is_scored else 3
     dice = row.dice if not math.isnan(row.dice) else 1.0
     return place, dice, -row.hd95_mm if not math.isnan(row.hd95_mm) else 0.0
 
 
-def case_rows(table: ScoreTable, expected: ExpectedDice) -> list[dict[str, Any]]:
+def case_rows(table: ScoreTable, expected: ExpectedDice) -> list[CaseRow]:
     """A row for each case and label, worst case first; `is_worst` marks each case's worst label."""
     by_case: dict[str, list[LabelScores]] = {}
     for row in table.rows:
@@ -105,44 +184,10 @@ def case_rows(table: ScoreTable, expected: ExpectedDice) -> list[dict[str, Any]]
         worst, headline = min(by_case[case], key=_badness), _headline(by_case[case])
         for row in by_case[case]:
             words, shape, sign = _STATUS[row.status]
-            rows.append(
-                {
-                    "index": index,
-                    "case": case,
-                    "label": row.label,
-                    "label_index": places[row.label],
-                    "status": words,
-                    "sign": sign,
-                    "shape": shape,
-                    "is_worst": row is worst,
-                    "cells": _with_expected(
-                        [_cell(getattr(row, name), digits) for name, _, digits in columns],
-                        _cell(expected.get(case, {}).get(row.label, math.nan), 3),
-                        expected,
-                    ),
-                    "headline": headline,
-                }
-            )
+            cells = _cells({name: getattr(row, name) for name in columns}, case, row.label, expected)
+            place, is_worst = places[row.label], row is worst
+            rows.append(CaseRow(index, case, row.label, place, words, sign, shape, is_worst, cells, headline))
     return rows
-
-
-def _columns(table: ScoreTable) -> tuple[tuple[str, str, int], ...]:
-    """What stands in a row; lesions only where they were counted."""
-    return _COLUMNS + (_LESION_COLUMNS if any(not math.isnan(row.lesions) for row in table.rows) else ())
-
-
-def _with_expected(columns: Iterable[_Column], dice: _Column, expected: ExpectedDice) -> list[_Column]:
-    """Columns with the expected Dice beside the first, where it is known of any case."""
-    shown = list(columns)
-    if any(not math.isnan(value) for of_case in expected.values() for value in of_case.values()):
-        shown.insert(1, dice)
-    return shown
-
-
-def _cell(value: float, digits: int) -> tuple[str, str]:
-    """What is shown, and what is sorted by; a cell without a value sorts to the end."""
-    shown = "∞" if math.isinf(value) else shown_number(value, digits).replace("-", "−")
-    return shown, "" if math.isnan(value) else "1e300" if math.isinf(value) else f"{value:.9g}"
 
 
 def _headline(rows: Sequence[LabelScores]) -> str:
@@ -158,31 +203,30 @@ def _headline(rows: Sequence[LabelScores]) -> str:
     return " · ".join(parts) + (f" · {len(rows) - len(parts)} more labels" if len(rows) > len(parts) else "")
 
 
-def _named_definitions(metrics: object) -> dict[str, str]:
-    """Definitions by the names that the page uses."""
-    names = {**_SHARES, **_DISTANCES, "volume_difference_ml": "Δ ml, volume bias", "lesions": "Lesions"}
-    return {names.get(str(key), str(key)): str(text) for key, text in dict(metrics).items()}  # type: ignore[call-overload]
+def _link(index: int) -> str:
+    return f"#case-{index}"
 
 
-def score_sections(
-    table: ScoreTable, summary: Summary, order: Sequence[str], expected: ExpectedDice
-) -> dict[str, Any]:
+def _links(order: Sequence[str]) -> dict[str, str]:
+    return {case: _link(index) for index, case in enumerate(order)}
+
+
+def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -> dict[str, Any]:
     """Everything above the cases: summaries, missed cases, distributions, definitions."""
-    links = {case: f"#case-{index}" for index, case in enumerate(order)}
+    links = _links(order)
     definitions = summary.definitions.to_json()
+    titles = _TITLES | {"nsd": f"NSD within {summary.definitions.tolerance_mm:g} mm"}
+    metrics: Any = definitions["metrics"]
     return {
-        "columns": _with_expected([title for _, title, _ in _columns(table)], EXPECTED_DICE, expected),
         "summary": summary,
-        "tolerance": f"{summary.definitions.tolerance_mm:g}",
-        "headlines": [_label_headline(label, links) for label in summary.labels],
-        "macro": _macro(summary) if len(summary.labels) > 1 else None,
-        "details": [
-            (label, _metric_rows(label, links, summary.definitions.tolerance_mm)) for label in summary.labels
-        ],
-        "alerts": [_alert(kind, table, links) for kind in ("missed", "false")],
+        "links": links,
+        "metrics": [(name, titles[name], _digits(name)) for name in (*SHARES, *DISTANCES)],
+        "macro": _macro(summary) if len(summary.labels) > 1 else {},
+        "missed_cases": _alert(table, links, is_miss=True),
+        "false_cases": _alert(table, links, is_miss=False),
         "notes": table.notes,
-        "definitions": _named_definitions(definitions["metrics"]),
-        "conventions": {
+        "definitions": {
+            **{_TITLES[name]: text for name, text in metrics.items()},
             "Distances are between": definitions["distances_between"],
             "NSD is between": definitions["nsd_between"],
             "Geometry": definitions["geometry"],
@@ -190,132 +234,42 @@ def score_sections(
             "Ignored voxels": definitions["ignored_voxels"],
             "Intervals": summary.to_json()["interval"],
         },
-        "distributions": _distributions(table, links, summary.definitions.tolerance_mm),
+        "distributions": [_distribution(table, name, titles[name], links) for name in _CHARTS],
     }
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"
-
-
-def _number(value: float, digits: int) -> str:
-    return _cell(value, digits)[0]
-
-
-def _label_headline(label: LabelSummary, links: Mapping[str, str]) -> dict[str, Any]:
-    dice, nsd = label.shares["dice"], label.shares["nsd"]
-    hd95, assd, volume = label.distances["hd95_mm"], label.distances["assd_mm"], label.volume
-    return {
-        "label": label.label,
-        "dice": _number(dice.mean, 3),
-        "dice_interval": _interval(dice.mean_low, dice.mean_high),
-        "dice_median": _number(dice.median, 3),
-        "dice_worst": _number(dice.worst, 3),
-        "worst_case": dice.worst_case,
-        "worst_link": links.get(dice.worst_case, "#cases"),
-        "nsd": _number(nsd.mean, 3),
-        "nsd_interval": _interval(nsd.mean_low, nsd.mean_high),
-        "hd95": _number(hd95.median, 2),
-        "hd95_quartiles": _quartiles(hd95),
-        "assd": _number(assd.median, 2),
-        "assd_quartiles": _quartiles(assd),
-        "bias": _number(volume.mean_ml, 2),
-        "limits": f"{_number(volume.lower_limit_ml, 2)} to {_number(volume.upper_limit_ml, 2)}",
-        "cases": label.cases,
-        "scored": label.scored,
-        "missed": label.missed,
-        "missing": label.missing,
-        "false": label.false,
-        "both_empty": label.both_empty,
-        "support": f"{label.reference_voxels:,}".replace(",", " "),
-        "lesions": _lesions(label),
-        "micro": ", ".join(f"{name} {_number(value, 3)}" for name, value in label.micro.items()),
-    }
-
-
-def _lesions(label: LabelSummary) -> str:
-    lesions = label.lesions
-    if lesions is None:
-        return ""
-    return (
-        f"{lesions.found} of {lesions.reference} found, {lesions.false} false; recall {_number(lesions.recall, 3)}, "
-        f"precision {_number(lesions.precision, 3)}, F1 {_number(lesions.f1, 3)}"
-    )
-
-
-def _quartiles(summary: DistanceSummary) -> str:
-    if not summary.cases:
-        return ""
-    return f"{_number(summary.lower_quartile, 2)} – {_number(summary.upper_quartile, 2)}"
 
 
 def _macro(summary: Summary) -> dict[str, str]:
-    return {
-        "mean over labels": ", ".join(
-            f"{title} {_number(summary.macro[name], 3 if name in _SHARES else 2)}"
-            for name, title in {**_SHARES, **_DISTANCES}.items()
-        ),
-        "all voxels together": ", ".join(
-            f"{title} {_number(summary.micro[name], 3)}" for name, title in _SHARES.items() if name in summary.micro
-        ),
-    }
+    def line(values: Mapping[str, float]) -> str:
+        known = (name for name in (*SHARES, *DISTANCES) if name in values)
+        return ", ".join(f"{_TITLES[name]} {_number(values[name], _digits(name))}" for name in known)
+
+    return {"mean over labels": line(summary.macro), "all voxels together": line(summary.micro)}
 
 
-def _metric_rows(label: LabelSummary, links: Mapping[str, str], tolerance_mm: float) -> list[dict[str, Any]]:
-    """Every metric of a label: a line of the full table."""
-    rows = []
-    for name, title in {**_SHARES, **_DISTANCES}.items():
-        found = label[name]
-        digits = 3 if name in _SHARES else 2
-        row = {
-            "metric": f"NSD within {tolerance_mm:g} mm" if name == "nsd" else title,
-            "mean": _number(found.mean, digits),
-            "median": _number(found.median, digits),
-            "worst": _number(found.worst, digits),
-            "worst_case": found.worst_case,
-            "worst_link": links.get(found.worst_case, "#cases"),
-            "cases": found.cases,
-            "mean_interval": "",
-            "median_interval": "",
-            "quartiles": "",
-        }
-        if isinstance(found, ShareSummary):
-            row["mean_interval"] = _interval(found.mean_low, found.mean_high)
-            row["median_interval"] = _interval(found.median_low, found.median_high)
-        else:
-            row["quartiles"] = _quartiles(found)
-        rows.append(row)
-    return rows
-
-
-def _alert(kind: str, table: ScoreTable, links: Mapping[str, str]) -> dict[str, Any]:
-    """The cases that a reader must look at, by name."""
-    rows = [row for row in table.rows if (row.is_miss if kind == "missed" else row.status == "reference_empty")]
+def _alert(table: ScoreTable, links: Mapping[str, str], *, is_miss: bool) -> list[tuple[str, str, str]]:
+    """The cases that a reader must look at: id, link and reason."""
     by_case: dict[str, list[LabelScores]] = {}
-    for row in rows:
-        by_case.setdefault(row.case, []).append(row)
+    for row in table.rows:
+        if row.is_miss if is_miss else row.status == "reference_empty":
+            by_case.setdefault(row.case, []).append(row)
     cases = []
-    for case, of_case in by_case.items():
-        words = _STATUS[of_case[0].status][0].partition(": ")[2] if kind == "missed" else ""
-        names = ", ".join(row.label for row in of_case) if len(table.labels) > 1 else ""
-        cases.append({"case": case, "link": links[case], "why": ", ".join(part for part in (names, words) if part)})
-    return {"kind": kind, "cases": cases, "total": len(table.cases)}
+    for case, rows in by_case.items():
+        reasons = [row.label for row in rows] if len(table.labels) > 1 else []
+        if is_miss:
+            reasons.append(_STATUS[rows[0].status][0].partition(": ")[2])
+        cases.append((case, links[case], ", ".join(reasons)))
+    return cases
 
 
-def _distributions(table: ScoreTable, links: Mapping[str, str], tolerance_mm: float) -> list[str]:
-    charts = []
-    for name in _CHARTS:
-        title = f"NSD within {tolerance_mm:g} mm" if name == "nsd" else {**_SHARES, **_DISTANCES}[name]
-        rows = []
-        for label in table.labels[:_MOST_LABELS_CHARTED]:
-            held = [row for row in table.rows if row.label == label and not math.isnan(getattr(row, name))]
-            marks = [
-                _mark(row, getattr(row, name), 0.0, links, f"{title} {_number(getattr(row, name), 3)}")
-                for row in held
-            ]
-            rows.append((label, marks))
-        charts.append(strip_chart(rows, title, is_share=name in _SHARES))
-    return charts
+def _distribution(table: ScoreTable, name: str, title: str, links: Mapping[str, str]) -> str:
+    def marks(label: str) -> Iterator[Mark]:
+        for row in table.rows:
+            value = getattr(row, name)
+            if row.label == label and not math.isnan(value):
+                yield _mark(row, value, 0.0, links, f"{title} {_number(value, 3)}")
+
+    rows = [(label, list(marks(label))) for label in table.labels[:_MOST_LABELS_CHARTED]]
+    return strip_chart(rows, title, is_share=name in SHARES)
 
 
 def _mark(row: LabelScores, x: float, y: float, links: Mapping[str, str], text: str) -> Mark:
@@ -325,103 +279,78 @@ def _mark(row: LabelScores, x: float, y: float, links: Mapping[str, str], text: 
 
 
 def volume_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -> list[dict[str, Any]]:
-    """Predicted against drawn volume of each label, with limits of agreement."""
-    links = {case: f"#case-{index}" for index, case in enumerate(order)}
+    """Predicted against reference volume of each label, with limits of agreement."""
+    links = _links(order)
     sections = []
     for label in summary.labels[:_MOST_VOLUME_CHARTS]:
         rows = [row for row in table.rows if row.label == label.label and row.is_scored]
         rows = [row for row in rows if math.isfinite(row.reference_ml) and math.isfinite(row.prediction_ml)]
         if not rows:
             continue
-        texts = [f"reference {row.reference_ml:.3g} ml, prediction {row.prediction_ml:.3g} ml" for row in rows]
-        equal = [
-            _mark(row, row.reference_ml, row.prediction_ml, links, text)
-            for row, text in zip(rows, texts, strict=True)
+        equal, differences = [], []
+        for row in rows:
+            drawn, found = row.reference_ml, row.prediction_ml
+            text = f"reference {drawn:.3g} ml, prediction {found:.3g} ml"
+            equal.append(_mark(row, drawn, found, links, text))
+            differences.append(_mark(row, (drawn + found) / 2, found - drawn, links, text))
+        charts = [
+            identity_chart(equal, x_title="Reference (ml)", y_title="Prediction (ml)"),
+            agreement_chart(
+                differences,
+                bias=label.volume.mean_ml,
+                limits=(label.volume.lower_limit_ml, label.volume.upper_limit_ml),
+                x_title="Mean of prediction and reference (ml)",
+                y_title="Prediction − reference (ml)",
+                unit="ml",
+            ),
         ]
-        differences = [
-            _mark(row, (row.reference_ml + row.prediction_ml) / 2, row.prediction_ml - row.reference_ml, links, text)
-            for row, text in zip(rows, texts, strict=True)
-        ]
-        volume = label.volume
-        sections.append(
-            {
-                "label": label.label,
-                "left_out": label.scored - len(rows),
-                "charts": [
-                    identity_chart(equal, x_title="Reference (ml)", y_title="Prediction (ml)"),
-                    agreement_chart(
-                        differences,
-                        bias=volume.mean_ml,
-                        limits=(volume.lower_limit_ml, volume.upper_limit_ml),
-                        x_title="Mean of prediction and reference (ml)",
-                        y_title="Prediction − reference (ml)",
-                        unit="ml",
-                    ),
-                ],
-            }
-        )
+        sections.append({"label": label.label, "left_out": label.scored - len(rows), "charts": charts})
     return sections
 
 
-def prediction_columns(expected: ExpectedDice) -> list[str]:
-    """What stands in a row of a mask without a reference."""
-    return _with_expected(["ml"], EXPECTED_DICE, expected)
-
-
-def prediction_rows(
-    masks: Sequence[PredictedCase], labels: Sequence[str], expected: ExpectedDice
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for each case and label, and charts of the volumes, for masks without references."""
+def prediction_rows(masks: Sequence[PredictedCase], labels: Sequence[str], expected: ExpectedDice) -> list[CaseRow]:
+    """A row for each case and label of masks without references."""
     rows = []
-    marks: dict[str, list[Mark]] = {label: [] for label in labels}
     for index, mask in enumerate(masks):
-        volumes = ", ".join(
-            (f"{label} " if len(labels) > 1 else "") + f"{mask.volumes_ml.get(label, math.nan):.3g} ml"
-            for label in labels
-        )
-        for place, label in enumerate(labels):
-            volume = mask.volumes_ml.get(label, math.nan)
-            shape = "circle" if volume > 0 else "cross"
+        volumes = [mask.volumes_ml.get(label, math.nan) for label in labels]
+        names = [f"{label} " if len(labels) > 1 else "" for label in labels]
+        texts = ", ".join(f"{name}{volume:.3g} ml" for name, volume in zip(names, volumes, strict=True))
+        headline = "; ".join((texts, *mask.flags))
+        for place, (label, volume) in enumerate(zip(labels, volumes, strict=True)):
             flags = [flag for flag in mask.flags if not _is_of_another(flag, label, labels)]
             is_known = not math.isnan(expected.get(mask.case, {}).get(label, math.nan))
-            rows.append(
-                {
-                    "index": index,
-                    "case": mask.case,
-                    "label": label,
-                    "label_index": place,
-                    "status": "; ".join(flags) or ("no flags" if is_known else "no flags, not assessed"),
-                    "sign": "▲" if flags else "",
-                    "shape": "triangle" if flags else "circle",
-                    "is_worst": place == 0,
-                    "cells": _with_expected(
-                        [_cell(volume, 2)],
-                        _cell(expected.get(mask.case, {}).get(label, math.nan), 3),
-                        expected,
-                    ),
-                    "headline": volumes + ("; " + "; ".join(mask.flags) if mask.flags else ""),
-                }
-            )
+            status = "; ".join(flags) or ("no flags" if is_known else "no flags, not assessed")
+            sign, shape = ("▲", "triangle") if flags else ("", "circle")
+            cells = _cells({"prediction_ml": volume}, mask.case, label, expected)
+            rows.append(CaseRow(index, mask.case, label, place, status, sign, shape, place == 0, cells, headline))
+    return rows
+
+
+def prediction_charts(masks: Sequence[PredictedCase], labels: Sequence[str]) -> list[str]:
+    """A chart of the volumes of each label."""
+    charts = []
+    for label in labels[:_MOST_LABELS_CHARTED]:
+        marks = []
+        for index, mask in enumerate(masks):
+            volume = mask.volumes_ml.get(label, math.nan)
             if not math.isnan(volume):
+                shape = "circle" if volume > 0 else "cross"
                 text = f"{mask.case}: {volume:.3g} ml"
-                marks[label].append(Mark(volume, 0.0, mask.case, f"#case-{index}", shape, text))
-    charts = [
-        strip_chart([(label, of_label)], f"{label} (ml)", is_share=False)
-        for label, of_label in list(marks.items())[:_MOST_LABELS_CHARTED]
-        if of_label
-    ]
-    return rows, charts
+                marks.append(Mark(volume, 0.0, mask.case, _link(index), shape, text))
+        if marks:
+            charts.append(strip_chart([(label, marks)], f"{label} (ml)", is_share=False))
+    return charts
 
 
 def _is_of_another(flag: str, label: str, labels: Sequence[str]) -> bool:
-    """Whether a flag of `medfcn predict` names another label than this one."""
+    """True if a flag of `medfcn predict` names another label than this one."""
     return any(
         flag.startswith(f"review {other}: ") or flag == f"{other} not found" for other in labels if other != label
     )
 
 
 def training_charts(log: Mapping[str, Sequence[float]]) -> list[str]:
-    """Loss and validation Dice over the steps of a training; empty without a log."""
+    """Loss, validation Dice and learning rate over the steps of a training; empty without a log."""
     steps = log.get("step", ())
     x_end = max((step for step in steps if abs(step) < _LARGEST_DRAWN), default=1.0)
     charts = []

@@ -5,8 +5,8 @@ import pytest
 
 import medfcn.evaluation as evaluation
 from medfcn.evaluation import boundary as boundary_module
-from medfcn.evaluation import nearest
-from medfcn.labels import whole_numbers
+from medfcn.evaluation import mask_pairs, nearest
+from medfcn.evaluation import overlap as overlap_module
 from tests.evaluation.brute_force import overlap, surface
 from tests.evaluation.masks_at_random import random_pair
 
@@ -58,8 +58,8 @@ def test_metrics_equal_their_definitions(way, monkeypatch):
 
 
 def test_metrics_do_not_depend_on_the_size_of_chunks(monkeypatch):
-    monkeypatch.setattr(boundary_module, "CHUNK_VOXELS", 8)
-    monkeypatch.setattr(whole_numbers, "CHUNK_VOXELS", 8)
+    for module in (boundary_module, mask_pairs, overlap_module):
+        monkeypatch.setattr(module, "CHUNK_VOXELS", 8)
     run(seed=2, count=60)
 
 

@@ -189,7 +189,7 @@ def test_a_sidecar_is_translated_into_the_labels_asked_for(tmp_path):
     (row,) = evaluate(tmp_path / "predictions", tmp_path / "references", labels="hippocampus=1+2").rows
     assert row.dice == 1.0
     save(tmp_path / "merged", "a", organ(values=(1, 1)), labels=LabelMap.parse("hippocampus=1+2"))
-    with pytest.raises(SettingsError, match="only in part"):
+    with pytest.raises(SettingsError, match="only a part"):
         evaluate(tmp_path / "merged", tmp_path / "references", labels=two)
 
 

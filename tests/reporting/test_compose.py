@@ -93,7 +93,7 @@ def test_nothing_that_nobody_labelled_is_shown_as_an_error(dataset, tmp_path, la
     for name, part in held(page).items():
         if name != "page-data":
             assert [at["area"] for at in part["worst"]] == [0, 0, 0]
-            assert part["notes"][0].startswith("Nobody labelled 50 % of the voxels")
+            assert part["notes"][0].startswith("The reference ignores 50 % of the voxels")
     assert page.text.count("no difference") == 9
 
 

@@ -365,15 +365,14 @@ def test_thirty_payloads_stay_text(tmp_path):
 
 
 def test_payloads_stay_text_without_references(tmp_path):
-    masks = [PredictedCase(text, {PAYLOADS[0]: 1.0}, (text,)) for text in PAYLOADS]
     failures = tuple(zip(PAYLOADS, PAYLOADS, strict=True))
     path = write_prediction_report(
         tmp_path / "report.html",
-        masks,
+        PAYLOADS,
         PAYLOADS[:1],
         lambda case: CaseVolumes(case_volumes().image, None, case_volumes().prediction, (case,), has_reference=False),
-        about=About(title=PAYLOADS[1]),
-        failures=failures,
+        lambda case: PredictedCase(case, {PAYLOADS[0]: 1.0}, (case,)),
+        about=About(title=PAYLOADS[1], failures=failures),
     )
     page = Page(path.read_text("utf-8"))
     assert active_parts(page) == []
@@ -410,7 +409,7 @@ def test_a_flag_stands_at_the_label_it_names():
     flags = ("review tail: its expected Dice is 0.4", "body not found", "channel ct is constant")
     mask = PredictedCase("a", {"head": 1.0, "body": 0.0, "tail": 2.0}, flags)
     known = {"a": {"head": 0.9, "body": 0.9}}
-    rows, _ = prediction_rows([mask, PredictedCase("b", {"head": 1.0}, ())], ("head", "body", "tail"), known)
-    of_a = {row["label"]: row["status"] for row in rows if row["case"] == "a"}
+    rows = prediction_rows([mask, PredictedCase("b", {"head": 1.0}, ())], ("head", "body", "tail"), known)
+    of_a = {row.label: row.status for row in rows if row.case == "a"}
     assert of_a == {"head": flags[2], "body": "; ".join(flags[1:]), "tail": f"{flags[0]}; {flags[2]}"}
-    assert {row["status"] for row in rows if row["case"] == "b"} == {"no flags, not assessed"}
+    assert {row.status for row in rows if row.case == "b"} == {"no flags, not assessed"}

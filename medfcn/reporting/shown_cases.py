@@ -1,0 +1,191 @@
+"""The volumes of each case of a report. Each file is read once, when it is the case's turn."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from medfcn.datasets import find_dataset, find_inputs
+from medfcn.errors import MedfcnError
+from medfcn.evaluation.matching import Masks, Meaning, Pairs
+from medfcn.labels import IGNORED, LabelCodec, LabelMap, read_mask
+from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.whole_numbers import values_in
+from medfcn.reporting.sections import PredictedCase
+from medfcn.reporting.upright import CaseVolumes
+from medfcn.volumes import Volume, VolumeLike, as_volume
+
+__all__ = ["Images", "PredictedCases", "ScoredCases", "images_at", "images_beside"]
+
+Images = str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]]
+"""A folder of images, a data set, one file, or images by case id; a list contains a case's channels."""
+
+Channels = Mapping[str, Sequence[VolumeLike]]
+"""The channels of each image, by case id."""
+
+
+def images_beside(references: Masks | Images) -> Channels:
+    """The images of a data set; none if the references are no data set.
+
+    The folder `labels` of a data set stands for the data set.
+    """
+    if isinstance(references, Mapping):
+        return {}
+    folder = Path(references)
+    for place in (folder, folder.parent) if folder.name == "labels" else (folder,):
+        try:
+            return {case.id: list(case.images) for case in find_dataset(place).cases}
+        except MedfcnError:
+            continue
+    return {}
+
+
+def images_at(images: Images) -> Channels:
+    """The images of each case.
+
+    Raises:
+        MissingFileError: The folder or file does not exist.
+        DatasetError: It contains no images.
+    """
+    if isinstance(images, Mapping):
+        return {
+            str(case): image if isinstance(image, list) else [cast(VolumeLike, image)]
+            for case, image in images.items()
+        }
+    found = images_beside(images)
+    return found or {case.id: list(case.images) for case in find_inputs(images)}
+
+
+@dataclass
+class _Reading:
+    """Volumes of one case; `notes` say why one of them is not shown."""
+
+    notes: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    def volume(self, kind: str, read: Callable[[], Volume]) -> Volume | None:
+        try:
+            volume = read()
+        except MedfcnError as error:
+            self.notes.append(f"the {kind} is not shown: {error}")
+            return None
+        if volume.sha256:
+            self.hashes[kind] = volume.sha256
+        return volume
+
+    def image(self, channels: Sequence[VolumeLike]) -> Volume | None:
+        """The first channel."""
+        image = self.volume("image", lambda: as_volume(channels[0])) if channels else None
+        if image is not None and len(channels) > 1:
+            self.notes.append(f"The first of {len(channels)} channels is shown.")
+        return image
+
+    def mask(
+        self, kind: str, source: VolumeLike, labels: LabelMap | None, codec_of: Callable[[Volume], LabelCodec]
+    ) -> Volume | None:
+        """A mask as indices."""
+        mask = self.volume(kind, lambda: read_mask(source, labels=labels))
+        return None if mask is None else mask.with_array(codec_of(mask).encode(mask.array))
+
+
+@dataclass(frozen=True)
+class ScoredCases:
+    """Cases with references.
+
+    Attributes:
+        pairs: The masks.
+        meaning: The meaning of their values.
+        labels: The labels of the scores.
+        images: The images.
+    """
+
+    pairs: Pairs
+    meaning: Meaning
+    labels: tuple[str, ...]
+    images: Channels
+
+    def read(self, case: str) -> CaseVolumes:
+        """The volumes of a case; masks contain indices of `labels`, or of the overlaps where labels overlap."""
+        reading, masks = _Reading(), {}
+        for kind, sources in (("reference", self.pairs.references), ("prediction", self.pairs.predictions)):
+            if case in sources:
+                masks[kind] = reading.mask(kind, sources[case], self.meaning.known, self._codec_of(case, kind))
+            else:
+                reading.notes.append(f"There is no {kind} of this case.")
+        reference = masks.get("reference")
+        share = 0.0 if reference is None else np.mean(reference.array == IGNORED)
+        if share:
+            reading.notes.append(
+                f"The reference ignores {100 * share:.3g} % of the voxels: predictions there are not counted."
+            )
+        image = reading.image(self.images.get(case, ()))
+        return CaseVolumes(image, reference, masks.get("prediction"), tuple(reading.notes), hashes=reading.hashes)
+
+    def _codec_of(self, case: str, kind: str) -> Callable[[Volume], LabelCodec]:
+        def codec_of(mask: Volume) -> LabelCodec:
+            labels, meaning = self.meaning.labels, self.meaning
+            if labels is None:
+                codec = meaning.with_values_named(self.labels, values_in(mask.array))
+                return codec if kind == "reference" else codec.without_ignored
+            return labels.reference_codec if kind == "reference" else meaning.of_prediction(case)
+
+        return codec_of
+
+
+@dataclass(frozen=True)
+class PredictedCases:
+    """Masks without references, with the records beside them.
+
+    Attributes:
+        masks: Their files, in the order of the ids.
+        records: Their records.
+        images: The images.
+    """
+
+    masks: Mapping[str, Path]
+    records: Mapping[str, MaskRecord | None]
+    images: Channels
+    _measured: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
+
+    @property
+    def label_map(self) -> LabelMap | None:
+        """The labels of the first record that names any."""
+        return next((record.labels for record in self.records.values() if record and record.labels), None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return self.label_map.names if self.label_map else ("mask",)
+
+    def row(self, case: str) -> PredictedCase:
+        """Volumes and flags of a case: those of its record, else those of its mask."""
+        record = self.records[case] or MaskRecord()
+        volumes = record.volumes_ml
+        if volumes is None:
+            if case not in self._measured:  # it was not shown, so its mask is read here
+                self._mask_of(case, _Reading())
+            volumes = self._measured.get(case, {})
+        return PredictedCase(case, dict(volumes), record.flags)
+
+    def read(self, case: str) -> CaseVolumes:
+        """The volumes of a case; the mask contains indices of `labels`, or of the overlaps where labels overlap."""
+        reading = _Reading()
+        prediction = self._mask_of(case, reading)
+        image = reading.image(self.images.get(case, ()))
+        return CaseVolumes(image, None, prediction, tuple(reading.notes), has_reference=False, hashes=reading.hashes)
+
+    def _mask_of(self, case: str, reading: _Reading) -> Volume | None:
+        mask = reading.mask("prediction", self.masks[case], None, self._codec_of)
+        record = self.records[case]
+        if mask is not None and (record is None or record.volumes_ml is None):
+            labels, indices = self.label_map, mask.array
+            counts = labels.voxel_counts(indices) if labels else {self.labels[0]: np.count_nonzero(indices)}
+            self._measured[case] = {name: float(count * mask.voxel_ml) for name, count in counts.items()}
+        return mask
+
+    def _codec_of(self, mask: Volume) -> LabelCodec:
+        labels = self.label_map
+        return labels.written_codec if labels else LabelCodec(dict.fromkeys(values_in(mask.array), 1))
