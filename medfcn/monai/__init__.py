@@ -2,9 +2,16 @@
 
 from medfcn.monai.inferer import SlidingVolumeInferer
 from medfcn.monai.loading import LoadVolumed
-from medfcn.monai.transforms import NormaliseIntensityd, SliceVolumed, ToNetworkGridd, network_transforms
+from medfcn.monai.transforms import (
+    EncodeLabelsd,
+    NormaliseIntensityd,
+    SliceVolumed,
+    ToNetworkGridd,
+    network_transforms,
+)
 
 __all__ = [
+    "EncodeLabelsd",
     "LoadVolumed",
     "NormaliseIntensityd",
     "SliceVolumed",

@@ -28,6 +28,7 @@ from monai.utils import ensure_tuple_rep
 from numpy.typing import NDArray
 
 from medfcn.errors import SettingsError
+from medfcn.labels import LabelMap
 from medfcn.settings import View
 from medfcn.slices.grid import (
     GridMap,
@@ -154,6 +155,51 @@ def _nearest(array: NDArray[Any], grid: GridMap, *, to_network: bool) -> NDArray
         places = np.where(from_centre < 0, np.ceil(from_centre + size / 2 - 1), np.floor(from_centre + size / 2))
         moved = np.take(moved, np.clip(places, 0, size - 1).astype(np.intp), axis=1 + axis)
     return moved if to_network else to_stored_order(moved, grid)
+
+
+class EncodeLabelsd(MapTransform, InvertibleTransform):
+    """Turns the values of masks into the indices that a network is trained on.
+
+    0 is the background, k the k-th label, or the k-th overlap where labels overlap, and 255 is ignored. The inverse
+    turns indices into the values that medfcn writes.
+
+    Args:
+        keys: Entries to change, each a `(1, I, J, K)` mask.
+        labels: The meaning of the values, such as `LabelMap.parse("hippocampus=1+2")`.
+        allow_missing_keys: Skip entries that are missing.
+
+    Example:
+        >>> encode = EncodeLabelsd("label", LabelMap.parse("organ=4,vessel=7"))
+        >>> encode({"label": torch.tensor([[[[0, 4, 7]]]])})["label"].as_tensor()
+        tensor([[[[0, 1, 2]]]], dtype=torch.uint8)
+    """
+
+    def __init__(self, keys: KeysCollection, labels: LabelMap, *, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.labels = labels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Encode the entries of `data`.
+
+        Raises:
+            LabelError: A value is negative, not whole, or neither named nor ignored.
+        """
+        result = dict(data)
+        for key in self.key_iterator(result):
+            mask = _as_meta_tensor(result[key])
+            name = str(mask.meta.get("filename_or_obj", key))
+            result[key] = _like(mask, self.labels.encode(mask.detach().cpu().numpy(), name=name))
+            self.push_transform(result[key])  # type: ignore[no-untyped-call]
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Decode the entries of `data`."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            indices = result[key]
+            result[key] = _like(indices, self.labels.decode(indices.detach().cpu().numpy().astype(np.uint8)))
+            self.pop_transform(result[key])
+        return result
 
 
 class NormaliseIntensityd(MapTransform):

@@ -1,0 +1,100 @@
+"""A plain MONAI training loop with medfcn's transforms, network, inferer and scores: a template to change.
+
+Run: `python pipelines/monai_loop.py DATASET --labels hippocampus=1+2 --leave-out test.txt -o runs/monai`
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.losses import DiceCELoss
+from monai.transforms import Compose, Invertd, RandAffined, RandGaussianNoised
+
+import medfcn
+from medfcn.datasets import find_dataset
+from medfcn.datasets.tables import read_ids
+from medfcn.evaluation import write_scores
+from medfcn.inference.decide import decide
+from medfcn.labels import LabelMap
+from medfcn.monai import EncodeLabelsd, LoadVolumed, SliceVolumed, SlidingVolumeInferer, network_transforms
+from medfcn.networks.fcn import build_network
+from medfcn.runs.outputs import refuse_existing
+from medfcn.settings import Settings
+from medfcn.slices.plan import Plan
+from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.training.prepare import as_planned
+from medfcn.training.train import plan as make_plan
+
+KEYS = ("image", "label")
+LOAD = LoadVolumed(KEYS, dtype=(np.float32, None), allow_missing_keys=True)
+
+
+def for_training(plan: Plan, labels: LabelMap) -> Compose:
+    """Files to slices: read, brought to the network grid, changed at random, and cut with their neighbours."""
+    view, window = plan.views[0], list(plan.window)
+    size = [-1 if axis == VIEW_AXIS[view] else window.pop(0) for axis in range(3)]
+    return Compose([
+        LOAD,
+        EncodeLabelsd("label", labels),
+        *network_transforms(plan, KEYS).transforms,
+        RandAffined(KEYS, size, 0.7, 0.3, scale_range=0.15, mode=("bilinear", "nearest"), padding_mode="zeros"),
+        RandGaussianNoised("image", prob=0.3, std=0.15),
+        SliceVolumed(KEYS, view, context=(plan.context, 1)),
+    ])  # fmt: skip
+
+
+@click.command()
+@click.argument("dataset")
+@click.option("--labels", required=True, help="What to segment, such as hippocampus=1+2.")
+@click.option("--leave-out", metavar="FILE", required=True, help="Ids of the cases to test on, one per line.")
+@click.option("-o", "--output", default="runs/monai", show_default=True, help="Folder for weights, masks and scores.")
+@click.option("--steps", default=1500, show_default=True, help="Optimiser steps; each sees the slices of one volume.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
+def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, threads: int, seed: int) -> None:
+    """Train on DATASET, segment the cases that were left out, and score their masks."""
+    folder, test, label_map = Path(output), read_ids(leave_out), LabelMap.parse(labels)
+    refuse_existing(folder, overwrite=False)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    plan = make_plan(dataset, labels=label_map, leave_out=test, seed=seed).plan
+    settings, count = as_planned(Settings(), plan).network, len(label_map.entries)
+    network = build_network(settings, widths=plan.widths, channels_in=plan.channels_in, label_count=count)
+    cases: dict[str, Any] = {case.id: case for case in find_dataset(dataset).cases}
+    files = [{"image": list(case.images), "label": case.label} for case in cases.values() if case.id not in test]
+    seen = CacheDataset(files, for_training(plan, label_map).set_random_state(seed), progress=False)
+    loss_of = DiceCELoss(sigmoid=count == 1, softmax=count > 1, to_onehot_y=count > 1, batch=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
+    for step in range(1, steps + 1):
+        sample = seen[int(torch.randint(len(seen), ()))]
+        loss = loss_of(network(sample["image"].as_tensor()), sample["label"].as_tensor())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 100 == 0:
+            click.echo(f"step {step}: loss {loss.item():.3f}")
+    (folder / "masks").mkdir(parents=True)
+    network.eval()
+    inferer = SlidingVolumeInferer(plan.views[0], window=plan.window, context=plan.context)
+    to_network = network_transforms(plan)
+    back = Invertd("pred", to_network, orig_keys="image", nearest_interp=False)  # probabilities, to the file's grid
+    for name in test:
+        sample = to_network(LOAD({"image": list(cases[name].images)}))
+        logits = inferer(sample["image"][None], network)[0]
+        sample["pred"] = logits.sigmoid() if count == 1 else logits.softmax(0)[1:]
+        indices = decide(back(sample)["pred"].numpy(), 0.5, "sigmoid" if count == 1 else "softmax")
+        mask = medfcn.read_volume(cases[name].images[0]).with_array(label_map.decode(indices))
+        mask.save(folder / "masks" / f"{name}.nii.gz")
+    table = medfcn.evaluate(folder / "masks", {name: cases[name].label for name in test}, labels=label_map)
+    write_scores(table, folder / "scores")
+    torch.save(network.state_dict(), folder / "network.pt")
+    click.echo(table.to_text())
+
+
+if __name__ == "__main__":
+    main()
