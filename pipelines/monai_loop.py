@@ -20,12 +20,12 @@ from medfcn.evaluation import write_scores
 from medfcn.inference.decide import decide
 from medfcn.labels import LabelMap
 from medfcn.monai import EncodeLabelsd, LoadVolumed, SliceVolumed, SlidingVolumeInferer, network_transforms
+from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.runs.outputs import refuse_existing
-from medfcn.settings import Settings
+from medfcn.settings import NetworkSettings
 from medfcn.slices.plan import Plan
 from medfcn.slices.slicing import VIEW_AXIS
-from medfcn.training.prepare import as_planned
 from medfcn.training.train import plan as make_plan
 
 KEYS = ("image", "label")
@@ -61,12 +61,12 @@ def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, thr
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     plan = make_plan(dataset, labels=label_map, leave_out=test, seed=seed).plan
-    settings, count = as_planned(Settings(), plan).network, len(label_map.entries)
-    network = build_network(settings, widths=plan.widths, channels_in=plan.channels_in, label_count=count)
+    design = Design.planned(NetworkSettings(), plan, label_map)
+    network, is_softmax = build_network(design), design.head == "softmax"
     cases: dict[str, Any] = {case.id: case for case in find_dataset(dataset).cases}
     files = [{"image": list(case.images), "label": case.label} for case in cases.values() if case.id not in test]
     seen = CacheDataset(files, for_training(plan, label_map).set_random_state(seed), progress=False)
-    loss_of = DiceCELoss(sigmoid=count == 1, softmax=count > 1, to_onehot_y=count > 1, batch=True)
+    loss_of = DiceCELoss(sigmoid=not is_softmax, softmax=is_softmax, to_onehot_y=is_softmax, batch=True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
     for step in range(1, steps + 1):
@@ -76,7 +76,7 @@ def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, thr
         loss.backward()
         optimiser.step()
         schedule.step()
-        if step % 100 == 0:
+        if step % 50 == 0:
             click.echo(f"step {step}: loss {loss.item():.3f}")
     (folder / "masks").mkdir(parents=True)
     network.eval()
@@ -86,10 +86,9 @@ def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, thr
     for name in test:
         sample = to_network(LOAD({"image": list(cases[name].images)}))
         logits = inferer(sample["image"][None], network)[0]
-        sample["pred"] = logits.sigmoid() if count == 1 else logits.softmax(0)[1:]
-        indices = decide(back(sample)["pred"].numpy(), 0.5, "sigmoid" if count == 1 else "softmax")
-        mask = medfcn.read_volume(cases[name].images[0]).with_array(label_map.decode(indices))
-        mask.save(folder / "masks" / f"{name}.nii.gz")
+        sample["pred"] = logits.softmax(0)[1:] if is_softmax else logits.sigmoid()
+        mask = label_map.decode(decide(back(sample)["pred"].numpy(), 0.5, design.head))
+        medfcn.read_volume(cases[name].images[0]).with_array(mask).save(folder / "masks" / f"{name}.nii.gz")
     table = medfcn.evaluate(folder / "masks", {name: cases[name].label for name in test}, labels=label_map)
     write_scores(table, folder / "scores")
     torch.save(network.state_dict(), folder / "network.pt")
