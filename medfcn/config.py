@@ -96,8 +96,14 @@ def override(settings: Settings, table: str, **values: Any) -> Settings:
 
 
 def to_tables(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Settings as nested dictionaries, the inverse of `settings_from`."""
-    return dataclasses.asdict(settings)
+    """Settings as nested dictionaries, the inverse of `settings_from`.
+
+    Without a network of MONAI its keys are left out, as in the run folders of earlier versions.
+    """
+    tables = dataclasses.asdict(settings)
+    if settings.network.monai is None:
+        del tables["network"]["monai"], tables["network"]["monai_arguments"]
+    return tables
 
 
 def _converted(value: Any, key: str, hints: Mapping[str, Any], *, table: str, source: str) -> Any:
@@ -126,7 +132,9 @@ def _expected(hint: Any) -> str:
     if get_origin(hint) is tuple:
         count = "" if Ellipsis in kinds else f" of {len(kinds)}"
         return f"a list{count}, each {_expected(kinds[0])}"
-    return {float: "a number", int: "a whole number", bool: "true or false"}[hint]
+    if get_origin(hint) is dict:
+        return "a table"
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "text"}[hint]
 
 
 _UNITS_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

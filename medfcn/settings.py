@@ -87,7 +87,18 @@ _WINDOW = Rule(lambda window: min(window) >= 8, "two numbers of pixels from 8")
 _WIDTHS = Rule(lambda widths: 1 <= len(widths) <= 8 and _are_widths(widths), "1 to 8 numbers from 1 to 4096")
 _DECODER_WIDTHS = Rule(lambda widths: len(widths) <= 8 and _are_widths(widths), "at most 8 numbers from 1 to 4096")
 _WIDTH = Rule(lambda width: 1 / 1024 <= width <= 16, "a factor from 1/1024 to 16")
+_ARGUMENTS = Rule(lambda value: _is_plain(value), "a table of text, numbers to 65536, true, false and lists of these")
 _STRIDE = Rule(lambda stride: stride in (1, 2, 4, 8, 16, 32, 64, 128), "a power of two to 128")
+
+
+def _is_plain(value: Any, depth: int = 4) -> bool:
+    """True for values of a settings file that no network grows out of bounds with."""
+    if isinstance(value, dict | list | tuple):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 0 and len(value) <= 64 and all(_is_plain(item, depth - 1) for item in inner)
+    if isinstance(value, int | float):
+        return abs(value) <= 65536
+    return isinstance(value, str) and len(value) <= 256
 
 
 def _are_widths(widths: tuple[int, ...]) -> bool:
@@ -165,6 +176,12 @@ class NetworkSettings(_Checked, table="network"):
     """`sigmoid` gives one logit for each label by itself, `softmax` one for each label and the background. `auto`
     takes one logit for a single label and for labels that overlap, softmax for several. Labels that overlap refuse
     softmax."""
+    monai: str | None = None
+    """A network of `monai.networks.nets` instead of an FCN, such as `BasicUNet`: the plain way to compare. All
+    settings above but `head` are then left out."""
+    monai_arguments: Annotated[dict[str, Any] | None, _ARGUMENTS] = None
+    """Its keyword arguments, such as `{features = [16, 16, 32, 64, 128, 16]}`. Channels and dimensions follow from
+    the data set."""
 
 
 @dataclass(frozen=True)

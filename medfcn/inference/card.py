@@ -119,6 +119,8 @@ class Card:
                 **{name: value[name] for name in known - set(_CONVERTED)},
             )
             _require_types(card, value)
+            if bool(card.plan.widths) == (card.settings.network.monai is not None):
+                raise ValueError("plan.widths are those of another network")
             head_of(card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping)
         except MedfcnError as error:
             raise ModelError(f"{source}: {error}") from error

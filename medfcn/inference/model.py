@@ -24,7 +24,7 @@ from medfcn.inference.devices import choose_device
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.networks.design import Head, head_of
-from medfcn.networks.fcn import FCN, channels_last
+from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import View
@@ -142,7 +142,9 @@ class Model(Predictor):
         head: How its logits become probabilities.
     """
 
-    def __init__(self, network: FCN, card: Card, *, device: torch.device, precision: Precision = "float32") -> None:
+    def __init__(
+        self, network: SliceNetwork, card: Card, *, device: torch.device, precision: Precision = "float32"
+    ) -> None:
         self.network = channels_last(network.to(device)).eval()
         self.card = card
         self.device = device
@@ -243,6 +245,7 @@ class Model(Predictor):
             context=plan.context,
             batch_size=prediction.batch_size,
             tile_overlap=prediction.tile_overlap,
+            takes_any_size=self.network.takes_any_size,
             device=self.device,
             precision=self.precision,
         )

@@ -9,24 +9,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from medfcn.errors import ModelError
+from medfcn.errors import ModelError, SettingsError
 from medfcn.files import atomic_write
 from medfcn.inference.card import Card
-from medfcn.networks.design import Design
-from medfcn.networks.fcn import FCN, build_network
+from medfcn.networks.design import MonaiDesign, planned_design
+from medfcn.networks.fcn import build_network
+from medfcn.networks.network import SliceNetwork
 from medfcn.runs.folder import RunFolder
 from medfcn.text import shown
 
 
-def write_weights(path: Path, network: FCN) -> None:
+def write_weights(path: Path, network: SliceNetwork) -> None:
     """Write a network's weights, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        kept = tensor.detach().cpu().contiguous()
+        # Some networks of MONAI have one tensor under two names, which safetensors refuses.
+        is_shared = any(kept.data_ptr() == other.data_ptr() for other in tensors.values())
+        tensors[name] = kept.clone() if is_shared else kept
     content = save_tensors(tensors)
     with atomic_write(path) as file:
         file.write(content)
 
 
-def read_network(path: Path, card: Card) -> FCN:
+def read_network(path: Path, card: Card) -> SliceNetwork:
     """The card's network with the file's weights; shapes are compared before anything is allocated.
 
     Raises:
@@ -37,8 +43,12 @@ def read_network(path: Path, card: Card) -> FCN:
         raise ModelError(
             f"{path.name}: holds fewer channels than plan.widths in {RunFolder.card}; copy the run again"
         )
-    with torch.device("meta"):
-        network = build_network(Design.planned(card.settings.network, card.plan, card.labels))
+    try:
+        design = planned_design(card.settings.network, card.plan, card.labels)
+        with torch.device("meta"):
+            network = build_network(design)
+    except SettingsError as error:
+        raise ModelError(f"{RunFolder.card}: {error}", field=error.field) from error
     expected = {
         name: ("F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape))
         for name, tensor in network.state_dict().items()
@@ -56,7 +66,12 @@ def read_network(path: Path, card: Card) -> FCN:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
-    network.load_state_dict(tensors, assign=True)
+    if isinstance(design, MonaiDesign):  # it may hold more than its state dict, which `meta` leaves without values
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(design)
+        network.load_state_dict(tensors)
+    else:
+        network.load_state_dict(tensors, assign=True)
     return network
 
 

@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 from medfcn.errors import ModelError
-from medfcn.networks.design import Design
+from medfcn.networks.design import AnyDesign
 from medfcn.networks.fcn import FCN, build_network
+from medfcn.networks.network import SliceNetwork
 from medfcn.settings import NetworkSettings
 
-_SAME = ("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "normalisation", "negative_slope")
+_SAME = (
+    *("monai", "monai_arguments"),
+    *("encoder", "scores", "skips", "fusion", "upsampling", "refinements", "normalisation", "negative_slope"),
+)
 """Parts that must be those of the run: with others, weights of the same name and shape could mean something else."""
 
 
@@ -39,7 +43,7 @@ class Carry:
     relabelled: tuple[str, ...]
     fresh: tuple[str, ...]
 
-    def start(self, network: FCN, trained: FCN) -> None:
+    def start(self, network: SliceNetwork, trained: SliceNetwork) -> None:
         """Put the trained weights into `network`, which is initialised already; `trained` stays as it is."""
         state, given = network.state_dict(), trained.state_dict()
         state |= {name: given[name] for name in self.taken}
@@ -67,7 +71,7 @@ def require_same_parts(settings: NetworkSettings, trained: NetworkSettings, *, s
                 code="WEIGHTS_MISFIT",
                 field=f"network.{part}",
             )
-    if here["finest_stride"] > there["finest_stride"]:
+    if settings.monai is None and here["finest_stride"] > there["finest_stride"]:
         raise ModelError(
             f"{source}: network.finest_stride is {there['finest_stride']} there and {here['finest_stride']} here; "
             "skips can be added to a run and not taken away: take at most that, or start from another run",
@@ -76,7 +80,7 @@ def require_same_parts(settings: NetworkSettings, trained: NetworkSettings, *, s
         )
 
 
-def label_layers(design: Design) -> frozenset[str]:
+def label_layers(design: AnyDesign) -> frozenset[str]:
     """The tensors whose shape follows from the number of labels: the head, or score maps that are logits."""
     with torch.device("meta"):
         here, more = (
@@ -86,7 +90,7 @@ def label_layers(design: Design) -> frozenset[str]:
     return frozenset(name for name, shape in here.items() if more[name] != shape)
 
 
-def choose_carried(network: FCN, trained: FCN, *, same_labels: bool, source: str) -> Carry:
+def choose_carried(network: SliceNetwork, trained: SliceNetwork, *, same_labels: bool, source: str) -> Carry:
     """Decide how each tensor of a network starts, and refuse a network that does not fit.
 
     Args:
@@ -101,10 +105,14 @@ def choose_carried(network: FCN, trained: FCN, *, same_labels: bool, source: str
     same_logits = same_labels and network.design.head == trained.design.head
     of_labels = () if same_logits else label_layers(network.design)
     shapes, given = _shapes(network), _shapes(trained)
-    is_finer = network.fused_strides[-1] < trained.fused_strides[-1]
-    new_scores = tuple(f"scores.{step}." for step in range(len(trained.scores), len(network.scores)))
-    new_steps = tuple(f"fusions.{step}." for step in range(len(trained.fusions), len(network.fusions)))
-    new = (*new_steps, "restore.") if is_finer else new_steps
+    is_finer = False
+    new_scores: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    if isinstance(network, FCN) and isinstance(trained, FCN):
+        is_finer = network.fused_strides[-1] < trained.fused_strides[-1]
+        new_scores = tuple(f"scores.{step}." for step in range(len(trained.scores), len(network.scores)))
+        new = tuple(f"fusions.{step}." for step in range(len(trained.fusions), len(network.fusions)))
+        new += ("restore.",) if is_finer else ()
     kinds: dict[str, list[str]] = {"taken": [], "zeroed": [], "relabelled": [], "fresh": []}
     for name, shape in shapes.items():
         if name.startswith(new_scores):

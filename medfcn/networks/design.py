@@ -4,6 +4,7 @@ Settings leave parts open. `Design.of` takes these from the preset and from the 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -81,6 +82,11 @@ class Design:
             >>> Design.of(NetworkSettings(preset="fcn8s", width=0.5)).widths
             (32, 64, 128, 256, 256)
         """
+        if settings.monai is not None:
+            raise SettingsError(
+                f"setting network.monai: {settings.monai!r} is a network of MONAI, not an FCN; leave it out here",
+                field="network.monai",
+            )
         chosen = with_preset(settings if widths is None else dataclasses.replace(settings, widths=widths))
         if chosen.widths is None:
             raise SettingsError(
@@ -118,6 +124,57 @@ class Design:
             [1, 3]
         """
         return self.label_count + (self.head == "softmax")
+
+
+@dataclass(frozen=True)
+class MonaiDesign:
+    """A network of MONAI.
+
+    Attributes:
+        channels_in: Channels of the input: image channels times slices seen at once.
+        label_count: Foreground labels.
+        head: The meaning of the logits.
+        name: Its class in `monai.networks.nets`.
+        arguments: Its keyword arguments, those of channels and dimensions left out.
+    """
+
+    channels_in: int
+    label_count: int
+    head: Head
+    name: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, settings: NetworkSettings, *, channels_in: int = 1, label_count: int = 1, overlapping: bool = False
+    ) -> Self:
+        """The design of some settings whose `monai` is set; the arguments are those of `Design.of`."""
+        head = head_of(settings, label_count, overlapping=overlapping)
+        return cls(channels_in, label_count, head, str(settings.monai), settings.monai_arguments or {})
+
+    @property
+    def channels_out(self) -> int:
+        """Logits of a pixel; see `Design.channels_out`."""
+        return self.label_count + (self.head == "softmax")
+
+
+AnyDesign = Design | MonaiDesign
+
+
+def planned_design(settings: NetworkSettings, plan: Plan, labels: LabelMap) -> AnyDesign:
+    """The design of some settings for the slices of a plan and the labels of a data set.
+
+    Raises:
+        SettingsError: There is no such preset, or the parts do not fit each other.
+    """
+    if settings.monai is None:
+        return Design.planned(settings, plan, labels)
+    return MonaiDesign.of(
+        with_preset(settings),
+        channels_in=plan.channels_in,
+        label_count=len(labels.entries),
+        overlapping=labels.overlapping,
+    )
 
 
 def scaled_channels(channels: int, width: float) -> int:

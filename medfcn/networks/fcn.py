@@ -7,15 +7,18 @@ Source:
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
-from medfcn.networks.design import Design
+from medfcn.networks.design import AnyDesign, Design, MonaiDesign
 from medfcn.networks.encoders import Encoder, build_encoder
 from medfcn.networks.fusion import SkipFusion
+from medfcn.networks.monai_nets import MonaiNetwork, window_multiple
+from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
 from medfcn.networks.resnet import calm_residuals
 from medfcn.networks.upsampling import Upsample
@@ -39,7 +42,7 @@ class Maps:
     fused: tuple[torch.Tensor, ...]
 
 
-class FCN(nn.Module):
+class FCN(SliceNetwork):
     """A 2D fully convolutional network with skip fusion, not initialised yet; see `build_network`.
 
     Args:
@@ -55,9 +58,11 @@ class FCN(nn.Module):
         SettingsError: The decoder does not fit the encoder.
     """
 
+    takes_any_size = True
+
     def __init__(self, design: Design) -> None:
         super().__init__()
-        self.design = design
+        self.design: Design = design
         self.channels_out = design.channels_out
         self.encoder = encoder = build_encoder(design)
         # Fusion that goes on to full size ends where the encoder begins.
@@ -163,12 +168,6 @@ def _decoder_widths(encoder: Encoder, skips: list[int], count: int, score: int, 
     return widths
 
 
-def channels_last(network: FCN) -> FCN:
-    """`network` with its weights in the memory layout that convolutions like best, on CPUs and GPUs alike."""
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch 2.13 leaves it out of its types
-    return network
-
-
 def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
     """`slices` with zeros at the far ends, so that H and W are multiples of `multiple` and at least twice it.
 
@@ -184,14 +183,20 @@ def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
     return functional.pad(slices, (0, target_width - width, 0, target_height - height))
 
 
-def build_network(design: Design) -> FCN:
-    """The network of a design, initialised at random (He).
+@overload
+def build_network(design: Design) -> FCN: ...
+@overload
+def build_network(design: AnyDesign) -> SliceNetwork: ...
+def build_network(design: AnyDesign) -> SliceNetwork:
+    """The network of a design, initialised at random: medfcn's own as in He et al., MONAI's as MONAI does it.
 
     On the device `meta` its weights have shapes and no values: those come from a file.
 
     Raises:
         SettingsError: The parts do not fit each other.
     """
+    if isinstance(design, MonaiDesign):
+        return MonaiNetwork(design)
     network = FCN(design)
     if design.negative_slope:
         _let_negatives_through(network, design.negative_slope)
@@ -207,6 +212,8 @@ def coarsest_stride(settings: NetworkSettings) -> int | None:
         >>> coarsest_stride(NetworkSettings(preset="fcn8s")), coarsest_stride(NetworkSettings())
         (32, None)
     """
+    if settings.monai is not None:
+        return window_multiple(settings)
     if with_preset(settings).widths is None:
         return None
     with torch.device("meta"):

@@ -127,6 +127,8 @@ PRESETS: Mapping[str, NetworkSettings] = {preset.preset: preset for preset in _A
 def with_preset(settings: NetworkSettings) -> NetworkSettings:
     """`settings` with every open part as in the preset; the preset `auto` leaves widths and stem to the plan.
 
+    A network of MONAI has none of these parts.
+
     Raises:
         SettingsError: There is no such preset, or the parts do not fit each other.
 
@@ -134,6 +136,14 @@ def with_preset(settings: NetworkSettings) -> NetworkSettings:
         >>> with_preset(NetworkSettings(preset="fcn8s", fusion="concat")).finest_stride
         8
     """
+    if settings.monai is not None:
+        _require_no_parts(settings)
+        return settings
+    if settings.monai_arguments is not None:
+        raise SettingsError(
+            "setting network.monai_arguments: is set without network.monai; name the network too",
+            field="network.monai_arguments",
+        )
     if settings.preset not in PRESETS:
         raise SettingsError(
             f"setting network.preset: there is no {settings.preset!r}{did_you_mean(settings.preset, PRESETS)}",
@@ -147,6 +157,18 @@ def with_preset(settings: NetworkSettings) -> NetworkSettings:
     chosen = NetworkSettings(**(vars(preset) | given))
     _require_fit(chosen)
     return chosen
+
+
+def _require_no_parts(settings: NetworkSettings) -> None:
+    """Refuse parts of an FCN beside a network of MONAI."""
+    usual = vars(NetworkSettings(monai=settings.monai, monai_arguments=settings.monai_arguments, head=settings.head))
+    for name, value in vars(settings).items():
+        if value != usual[name]:
+            raise SettingsError(
+                f"setting network.{name}: {value!r} is for medfcn's own networks, and network.monai is "
+                f"{settings.monai!r}; leave one of them out",
+                field=f"network.{name}",
+            )
 
 
 def _usual_widths(encoder: str) -> tuple[int, ...] | None:

@@ -32,6 +32,7 @@ class Sliding:
         tile_overlap: Share of a tile that its neighbour covers too.
         device: Where the network is.
         precision: Arithmetic of the network.
+        takes_any_size: True if the network takes slices of any size; False if only windows.
     """
 
     window: tuple[int, int]
@@ -40,6 +41,7 @@ class Sliding:
     tile_overlap: float = 0.5
     device: torch.device | str = "cpu"
     precision: Precision = "float32"
+    takes_any_size: bool = True
 
 
 def sliding_logits(
@@ -66,7 +68,8 @@ def sliding_logits(
     window, batch_size = sliding.window, sliding.batch_size
     slices, inside = _padded(slice_volume(volume, view), window)
     count, channels, height, width = slices.shape
-    tile = tuple(size if size <= _WHOLE * edge else edge for size, edge in zip((height, width), window, strict=True))
+    whole = _WHOLE if sliding.takes_any_size else 1
+    tile = tuple(size if size <= whole * edge else edge for size, edge in zip((height, width), window, strict=True))
     rows, columns = (
         tile_starts(size, edge, sliding.tile_overlap) for size, edge in zip((height, width), tile, strict=True)
     )

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from medfcn.networks.fcn import FCN
+from medfcn.networks.network import SliceNetwork
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SupervisedFCN(nn.Module):
     """A network with the heads of its training.
 
     Args:
-        network: The network itself; what is saved.
+        network: The network itself; what is saved. A network of MONAI has logits alone, and no other heads.
         label_count: Foreground labels.
         deep: Predict from every fused map, not only from the last (hierarchical predictions).
         presence: Also tell which labels a slice contains, from the mean and the largest of each coarsest feature.
@@ -43,20 +44,31 @@ class SupervisedFCN(nn.Module):
         46(12), 2019.
     """
 
-    def __init__(self, network: FCN, *, label_count: int, deep: bool, presence: bool, distances: bool) -> None:
+    def __init__(
+        self, network: SliceNetwork, *, label_count: int, deep: bool, presence: bool, distances: bool
+    ) -> None:
         super().__init__()
         self.network = network
+        self.coarse_heads = nn.ModuleList()
+        self.presence: nn.Linear | None = None
+        self.distances: nn.Conv2d | None = None
+        if not isinstance(network, FCN):
+            return
         coarser = network.fused_channels[:-1] if deep else ()
         self.coarse_heads = nn.ModuleList(
             nn.Identity() if network.scores_are_logits else nn.Conv2d(channels, network.channels_out, 1)
             for channels in coarser
         )
         deepest = network.encoder.channels[-1]
-        self.presence = nn.Linear(2 * deepest, label_count) if presence else None
-        self.distances = nn.Conv2d(network.fused_channels[-1], label_count, 1) if distances else None
+        if presence:
+            self.presence = nn.Linear(2 * deepest, label_count)
+        if distances:
+            self.distances = nn.Conv2d(network.fused_channels[-1], label_count, 1)
 
     def forward(self, slices: torch.Tensor) -> Outputs:
         """Every output for a batch of `(N, C, H, W)` slices."""
+        if not isinstance(self.network, FCN):
+            return Outputs((self.network(slices),))
         size = (slices.shape[-2], slices.shape[-1])
         maps = self.network.maps(slices)
         logits = [self.network.logits(maps, size)]

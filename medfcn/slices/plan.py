@@ -67,7 +67,8 @@ class Plan:
             a single view).
         window: `(H, W)` pixels the network is trained on, in every view.
         context: Slices seen at once.
-        widths: Channels of each encoder level; each after the first halves the resolution.
+        widths: Channels of each encoder level; each after the first halves the resolution. Empty for a network of
+            MONAI, which has its own.
         stem_stride: Input pixels per pixel of the first level.
         intensities: One for each channel.
         batch_size: Slices in a training step.
@@ -124,7 +125,7 @@ def _soundness(plan: Plan) -> dict[str, bool]:
         and all(plan.spacing_mm[axis] is not None for axis in in_plane),
         "window": len(plan.window) == 2 and all(_is_whole(edge, 1, 2**20) for edge in plan.window),
         "context": _is_whole(plan.context, 1, 2**16) and plan.context % 2 == 1,
-        "widths": 1 <= len(plan.widths) <= 8 and all(_is_whole(width, 1, 4096) for width in plan.widths),
+        "widths": len(plan.widths) <= 8 and all(_is_whole(width, 1, 4096) for width in plan.widths),
         "stem_stride": plan.stem_stride in (1, 2, 4),
         "intensities": all(_is_sound(intensity) for intensity in plan.intensities),
         "batch_size": _is_whole(plan.batch_size, 1, 2**20),
@@ -297,6 +298,9 @@ def _thickness(cases: Sequence[CaseFingerprint], view: View, spacing: SpacingRAS
 
 def _choose_stem(shortest: float, settings: Settings, like: Plan | None, reasons: dict[str, str]) -> int:
     network = settings.network
+    if network.monai is not None:
+        reasons["stem_stride"] = f"of MONAI's {network.monai}"
+        return 1
     if network.encoder not in (None, "strided"):
         reasons["stem_stride"] = f"of the preset {network.preset}"
         return 1
@@ -332,6 +336,9 @@ def stem_for(shortest_edge: float) -> Literal[1, 2, 4]:
 def _choose_widths(
     shortest: float, stem: int, settings: Settings, like: Plan | None, reasons: dict[str, str]
 ) -> tuple[int, ...]:
+    if settings.network.monai is not None:
+        reasons["widths"] = f"of MONAI's {settings.network.monai}"
+        return ()
     if settings.network.widths is not None:
         preset = settings.network.preset
         reasons["widths"] = "as set" if preset == "auto" else f"of the preset {preset}, or as set"

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from medfcn.networks.fcn import FCN
+from medfcn.networks.network import SliceNetwork
 
 
 class AveragedWeights:
@@ -22,8 +22,8 @@ class AveragedWeights:
         ExponentialMovingAverage.
     """
 
-    def __init__(self, network: FCN, *, decay: float) -> None:
-        self.network: FCN = copy.deepcopy(network).eval().requires_grad_(False)
+    def __init__(self, network: SliceNetwork, *, decay: float) -> None:
+        self.network: SliceNetwork = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medfcn.networks.fcn import FCN
+from medfcn.networks.network import SliceNetwork
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.settings import NetworkSettings, TrainingSettings
 
@@ -15,7 +16,7 @@ _PLAIN_CHANNELS = 512
 """Without normalisation, this many channels still bear the whole rate; more bear less in proportion."""
 
 
-def largest_rate(network: FCN, settings: NetworkSettings, training: TrainingSettings) -> float:
+def largest_rate(network: SliceNetwork, settings: NetworkSettings, training: TrainingSettings) -> float:
     """The learning rate as set, else what a network bears.
 
     A step of Adam changes a sum over many channels by as much as there are channels, and without normalisation
@@ -27,7 +28,7 @@ def largest_rate(network: FCN, settings: NetworkSettings, training: TrainingSett
     """
     if training.learning_rate is not None:
         return training.learning_rate
-    if settings.normalisation != "none":
+    if settings.normalisation != "none" or not isinstance(network, FCN):
         return USUAL_RATE
     return USUAL_RATE * min(1.0, _PLAIN_CHANNELS / max(network.encoder.channels))
 
@@ -52,6 +53,9 @@ def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> to
 
 
 def _by_depth(supervised: SupervisedFCN, training: TrainingSettings) -> Iterator[tuple[float, list[nn.Parameter]]]:
+    if not isinstance(supervised.network, FCN):
+        yield 1.0, list(supervised.parameters())
+        return
     encoder = supervised.network.encoder
     if training.freeze_encoder:
         encoder.requires_grad_(requires_grad=False)
@@ -69,7 +73,7 @@ def _by_depth(supervised: SupervisedFCN, training: TrainingSettings) -> Iterator
 def set_training_mode(supervised: SupervisedFCN, training: TrainingSettings) -> None:
     """Training mode, with those normalisation statistics and dropouts at rest that are to stay as they are."""
     supervised.train()
-    if training.freeze_encoder:
+    if training.freeze_encoder and isinstance(supervised.network, FCN):
         supervised.network.encoder.eval()
     if training.freeze_statistics:
         for module in supervised.network.modules():

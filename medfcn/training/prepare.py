@@ -15,8 +15,9 @@ from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap, read_mask
-from medfcn.networks.design import head_of
+from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride
+from medfcn.networks.monai_nets import require_window
 from medfcn.progress import Progress
 from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
@@ -252,7 +253,11 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     """
     require_possible(settings, found.labels)
     training = [found.fingerprints[case_id] for case_id in split.training]
-    return make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
+    plan = make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
+    design = planned_design(settings.network, plan, found.labels)
+    if isinstance(design, MonaiDesign):
+        require_window(design, plan.window)
+    return plan
 
 
 def as_planned(settings: Settings, plan: Plan) -> Settings:

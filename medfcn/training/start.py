@@ -14,8 +14,10 @@ from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
 from medfcn.labels import LabelMap
 from medfcn.networks.carry import Carry, choose_carried, require_same_parts
-from medfcn.networks.design import Design
+from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import FCN, build_network
+from medfcn.networks.monai_nets import require_monai_trainable
+from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import encoder_weights, start_encoder
 from medfcn.progress import Progress
@@ -63,6 +65,7 @@ class Start:
             network = _network_after(self.run.card.settings.network, settings.network, preset=preset)
             settings = dataclasses.replace(settings, network=network)
         settings = dataclasses.replace(settings, network=with_preset(settings.network))
+        require_monai_trainable(settings)
         if self.run is not None:
             require_same_parts(settings.network, with_preset(self.run.card.settings.network), source=self.name)
         if self.encoder is not None:
@@ -77,10 +80,10 @@ class Start:
         """
         if self.run is not None:
             with torch.device("meta"):
-                network = build_network(Design.planned(settings.network, plan, labels))
+                network = build_network(planned_design(settings.network, plan, labels))
             self._carry(self.run, network, labels)
 
-    def network(self, settings: Settings, plan: Plan, labels: LabelMap, *, progress: Progress) -> FCN:
+    def network(self, settings: Settings, plan: Plan, labels: LabelMap, *, progress: Progress) -> SliceNetwork:
         """The network as its training starts.
 
         Args:
@@ -92,18 +95,18 @@ class Start:
         Raises:
             ModelError: The weights do not fit.
         """
-        network = build_network(Design.planned(settings.network, plan, labels))
+        network = build_network(planned_design(settings.network, plan, labels))
         if self.run is not None:
             carry = self._carry(self.run, network, labels)
             carry.start(network, self.run.network)
             progress.say(_said(self.name, carry, self.run.card.labels, labels))
-        if self.encoder is not None:
+        if self.encoder is not None and isinstance(network, FCN):
             weights = encoder_weights(self.encoder, settings.network, source=self.name)
             start_encoder(network.encoder, weights, image_channels=len(plan.intensities), context=plan.context)
             progress.say(f"the encoder starts from {self.name}, the other layers at random")
         return network
 
-    def _carry(self, run: Model, network: FCN, labels: LabelMap) -> Carry:
+    def _carry(self, run: Model, network: SliceNetwork, labels: LabelMap) -> Carry:
         same_labels = labels.names == run.card.labels.names
         return choose_carried(network, run.network, same_labels=same_labels, source=self.name)
 
@@ -142,6 +145,9 @@ def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str 
         for part in dataclasses.fields(given)
         if getattr(given, part.name) != getattr(defaults, part.name)
     }
+    if given.monai is not None:
+        arguments = run.monai_arguments if given.monai == run.monai else None
+        return dataclasses.replace(given, monai_arguments=given.monai_arguments or arguments)
     if preset is None and "preset" not in chosen:
         return dataclasses.replace(run, **chosen)
     kept: dict[str, Any] = {"width": run.width, "head": run.head}

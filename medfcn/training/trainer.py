@@ -19,7 +19,7 @@ from medfcn.errors import TrainingError, TrainingStoppedError
 from medfcn.inference.card import Card
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
 from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN, channels_last
+from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
@@ -79,7 +79,7 @@ class Trainer:
         prepared: Prepared,
         settings: Settings,
         machine: Machine,
-        network: FCN,
+        network: SliceNetwork,
         *,
         log: Log,
         progress: Progress,

@@ -8,7 +8,7 @@ import torch
 
 from medfcn.config import override, read_settings, read_tables, to_tables
 from medfcn.labels import LabelMap
-from medfcn.networks.design import Design
+from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import build_network
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -58,7 +58,7 @@ def task_of(
     """
     settings = as_planned(Start().settle(base, preset=None), plan)
     with torch.device("meta"):
-        network = build_network(Design.planned(settings.network, plan, labels))
+        network = build_network(planned_design(settings.network, plan, labels))
     rate = largest_rate(network, settings.network, settings.training)
     centred = centre_space(space, rate=rate, usual=USUAL_RATE)
     settings = override(settings, "slices", context=plan.context)
@@ -91,7 +91,7 @@ def base_of(
             f"{table}.{key}"
             for table, values in to_tables(settings).items()
             for key, value in values.items()
-            if value != usual[table][key]
+            if value != usual[table].get(key)
         }
     else:
         base = read_settings(settings)
