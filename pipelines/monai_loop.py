@@ -51,7 +51,7 @@ def for_training(plan: Plan, labels: LabelMap) -> Compose:
 @click.option("--labels", required=True, help="What to segment, such as hippocampus=1+2.")
 @click.option("--leave-out", metavar="FILE", required=True, help="Ids of the cases to test on, one per line.")
 @click.option("-o", "--output", default="runs/monai", show_default=True, help="Folder for weights, masks and scores.")
-@click.option("--steps", default=1500, show_default=True, help="Optimiser steps; each sees the slices of one volume.")
+@click.option("--steps", default=700, show_default=True, help="Optimiser steps; each sees the slices of one volume.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, threads: int, seed: int) -> None:

@@ -66,12 +66,12 @@ def test_an_existing_folder_is_refused(balls: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_its_masks_of_people_it_has_not_seen_are_good(shared_data: Path, tmp_path: Path) -> None:
-    """Eight hippocampi of six people, all of whose volumes are left out; about four CPU minutes."""
+    """Eight hippocampi of six people, all of whose volumes are left out; 200 CPU seconds, Dice 0.905."""
     ids = ("007", "008", "011", "025", "026", "044", "065", "074")
     (tmp_path / "test.txt").write_text("".join(f"hippocampus_{number}\n" for number in ids))
     done = run(
         *(shared_data / "hippocampus", "--labels", "hippocampus=1+2", "--leave-out", tmp_path / "test.txt"),
-        *("-o", tmp_path / "out", "--steps", 900, "--threads", 1),
+        *("-o", tmp_path / "out", "--steps", 700, "--threads", 1),
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "scores" / "summary.json").read_text())

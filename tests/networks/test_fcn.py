@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medfcn.networks.design import Design
-from medfcn.networks.fcn import EXPECTED_FOREGROUND, FCN, build_network, channels_last
+from medfcn.networks.fcn import EXPECTED_FOREGROUND, FCN, build_network
 from medfcn.networks.losses import LossOptions, SegmentationLoss
+from medfcn.networks.network import channels_last
 from medfcn.networks.presets import PRESETS
 from medfcn.networks.upsampling import Upsample, Upsampling, bilinear_kernel
 from medfcn.settings import NetworkSettings

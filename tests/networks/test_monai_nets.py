@@ -218,3 +218,14 @@ def test_a_card_that_asks_for_a_network_out_of_the_list_is_refused(run: Path, tm
         with pytest.raises(ModelError) as caught:
             medfcn.load(copy, device="cpu")
         assert "\n" not in str(caught.value)
+
+
+def test_widths_are_those_of_an_fcn_and_of_nothing_else(run: Path, ball_run: Path, tmp_path: Path) -> None:
+    for source, widths in ((ball_run, []), (run, [4, 8])):
+        copy = tmp_path / f"{len(widths)}"
+        shutil.copytree(source, copy)
+        card = json.loads((copy / "model.json").read_text())
+        card["plan"]["widths"] = widths
+        (copy / "model.json").write_text(json.dumps(card))
+        with pytest.raises(ModelError, match=r"plan\.widths"):
+            medfcn.load(copy, device="cpu")

@@ -249,7 +249,7 @@ BROKEN: dict[str, Any] = {
     "spacing_mm": [1.0, 0.0, None],
     "window": [0, 8],
     "context": 2,
-    "widths": [],
+    "widths": [0],
     "intensities": [{"kind": "zscore", "lower": 0, "upper": 0, "mean": float("nan"), "std": 1}],
     "batch_size": "many",
     "mirror_axes": [3],
