@@ -1,4 +1,4 @@
-"""`medfcn networks`: the designs of networks in figures, and drawn."""
+"""`medfcn networks`: the designs of networks as tables and pictures."""
 
 import json
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from medfcn.commands.options import check_preset, checked, overwrite_option
-from medfcn.files import refuse_existing_file
 
 
 def _check_size(text: str) -> object:
@@ -26,49 +25,52 @@ def _check_picture(path: str) -> object:
     "--preset",
     metavar="NAME",
     callback=checked(check_preset),
-    help="One design in detail, such as fcn8s. [default: all, a row each]",
+    help="Show one design in detail, such as fcn8s. [default: list all]",
 )
-@click.option("--config", metavar="FILE", help="TOML file of settings; its network in detail.")
+@click.option("--config", metavar="FILE", help="TOML file of settings; show its network in detail.")
 @click.option(
     "--size",
     metavar="HxW",
     default="256x256",
     show_default=True,
     callback=checked(_check_size),
-    help="Pixels of a slice; one number is both.",
+    help="Rows and columns of a slice in pixels; one number stands for both.",
 )
-@click.option("--channels", type=click.IntRange(1, 4096), default=1, show_default=True, help="Of an image.")
+@click.option("--channels", type=click.IntRange(1, 4096), default=1, show_default=True, help="Channels of an image.")
 @click.option("--label-count", type=click.IntRange(1, 4096), default=1, show_default=True, help="Labels to segment.")
-@click.option("--width", type=float, metavar="FACTOR", help="On every number of channels. [default: 1]")
+@click.option(
+    "--width", type=float, metavar="FACTOR", help="Factor on the number of channels of each map. [default: 1]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON, stage by stage.")
 @click.option(
     "--picture",
     metavar="FILE",
     callback=checked(_check_picture),
-    help="Also draw one design, auto unless another is asked for: a .png, .svg or .pdf file.",
+    help="Also draw one design (auto without --preset and --config): a .png, .svg or .pdf file.",
 )
 @overwrite_option
 def networks(preset: str | None, config: str | None, size: str, as_json: bool, **choices: Any) -> None:
     """List the designs of networks, or show one: parameters, multiply-adds, strides, receptive field."""
     from medfcn.config import override, read_settings
-    from medfcn.networks.describe.drawing import draw_network
     from medfcn.networks.describe.listing import network_text, overview_text
     from medfcn.networks.describe.stages import slice_size, summarise_network, summarise_presets
 
-    picture, overwrite, width = choices["picture"], choices["overwrite"], choices["width"]
-    settings = override(read_settings(config), "network", preset=preset, width=width)
+    picture, drawn = choices["picture"], None
+    settings = override(read_settings(config), "network", preset=preset, width=choices["width"])
     slices = {
         "size": slice_size(size),
-        "channels_in": choices["channels"] * (settings.slices.context or 1),
+        "channels_in": choices["channels"] * (1 if settings.slices.context is None else settings.slices.context),
         "label_count": choices["label_count"],
     }
-    if picture:
-        refuse_existing_file(picture, overwrite=overwrite)
     one = summarise_network(settings.network, **slices) if picture or preset or config else None
+    if one and picture:
+        from medfcn.networks.describe.drawing import draw_network
+
+        drawn = draw_network(one, picture, overwrite=choices["overwrite"])
     shown = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
     if as_json:
         click.echo(json.dumps([summary.to_json() for summary in shown], indent=2))
     else:
         click.echo(network_text(shown[0]) if preset or config else overview_text(shown))
-    if picture and one:
-        click.echo(f"picture: {draw_network(one, picture, overwrite=overwrite)}", err=as_json)
+    if drawn:
+        click.echo(f"picture: {drawn}", err=as_json)
