@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medfcn.cli import main
-from medfcn.slices.plan import _NEIGHBOURS_NEAR
+from medfcn.slices.planning import _NEIGHBOURS_NEAR
 from tests.conftest import draw_ball, write_case
 
 

@@ -23,7 +23,8 @@ from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
 from medfcn.slices.overlaps import parts_to_native, parts_to_network
-from medfcn.slices.plan import Plan, make_plan
+from medfcn.slices.plan import Plan
+from medfcn.slices.planning import make_plan
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.slices.slicing import slice_volume
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case

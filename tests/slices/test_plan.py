@@ -17,7 +17,8 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
 from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
-from medfcn.slices.plan import Plan, make_plan
+from medfcn.slices.plan import Plan
+from medfcn.slices.planning import make_plan
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.slices.views import VIEWS, parse_views
 from medfcn.volumes import Volume

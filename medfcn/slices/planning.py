@@ -1,0 +1,276 @@
+"""Make a plan from the figures of a data set: the network grid, the views, the window, the intensities."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from medfcn.errors import DatasetError, SettingsError
+from medfcn.settings import Settings, View
+from medfcn.slices.fingerprint import CaseFingerprint
+from medfcn.slices.mirrors import choose_mirrors
+from medfcn.slices.plan import Intensity, Plan, SpacingRAS
+from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
+from medfcn.slices.views import choose_views
+
+_CT_MINIMUM = -500.0
+"""Air is about -1000 HU; no other common modality has its minimum below this."""
+_MAP_LARGEST = 192
+"""Pixels an edge of the network's first map for the largest training window; larger slices are cropped in training
+and tiled in prediction."""
+_COARSEST_PIXELS = 4
+"""The coarsest map keeps at least this many pixels an edge: a smaller map cannot say where something is."""
+_WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
+_Stem = Literal[1, 2, 4]
+_STEM_PIXELS: Mapping[_Stem, int] = {4: 2 * _MAP_LARGEST + 1, 2: 96}
+"""The network's first convolution reduces slices with this many pixels along their shorter edge by so much. They are
+halved as long as a window then shows them whole."""
+_NEIGHBOURS_NEAR = 2.0
+"""Neighbouring slices are added where slices are at most this many pixels apart: at 1 pixel (hippocampus) they added
+half a hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
+_BATCH_PIXELS = 16 * 96 * 96
+"""Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
+_LIKE, _SET = "as in the run it starts from", "as set"
+
+_Value = TypeVar("_Value")
+
+
+def make_plan(
+    cases: Sequence[CaseFingerprint], settings: Settings, *, stride: int | None = None, like: Plan | None = None
+) -> Plan:
+    """Plan how volumes become slices.
+
+    Args:
+        cases: The training cases' figures.
+        settings: The user's choices; what they leave open follows from the cases.
+        stride: Input pixels per pixel of the network's coarsest map, where its preset fixes it; else the plan does.
+        like: The plan of a run whose weights the training starts from. Where the settings leave them open, its views,
+            spacing, context, widths and kinds of intensities are kept, because the weights were trained with them.
+            The window, the batch and the figures by which CT is scaled follow from the cases, which may show another
+            organ.
+
+    Raises:
+        DatasetError: There is no case, or no foreground in any.
+        SettingsError: Two spacings are set, and slices of several views.
+    """
+    if not any(sum(case.label_voxels) for case in cases):
+        raise DatasetError(
+            "no training case contains any foreground; check the labels, or the mapping given to --labels",
+            code="NO_FOREGROUND",
+        )
+    choice = _Choice(cases, settings, like)
+    views = choice.views()
+    spacing = choice.spacing(views)
+    edges = [_slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
+    shortest = min(map(min, edges) if settings.slices.window is None else settings.slices.window)
+    stem = choice.stem(shortest)
+    shortest = min(shortest, _MAP_LARGEST * stem)
+    # One window for all views: a batch holds slices of each, so that its statistics are those of prediction.
+    first, second = (min(max(pair[place] for pair in edges), _MAP_LARGEST * stem) for place in range(2))
+    widths = choice.widths(shortest, stem)
+    window = choice.window((first, second), stride or stem * 2 ** (len(widths) - 1))
+    return Plan(
+        views=views,
+        spacing_mm=spacing,
+        window=window,
+        widths=widths,
+        batch_size=choice.batch_size(window, stem),
+        mirror_axes=choice.mirror_axes(),
+        context=choice.context(views, spacing),
+        intensities=choice.intensities(),
+        reasons=choice.reasons,
+        stem_stride=stem,
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The choices of one plan, one after the other.
+
+    Attributes:
+        cases: As in `make_plan`.
+        settings: As in `make_plan`.
+        like: As in `make_plan`.
+        reasons: For each choice made so far, why.
+    """
+
+    cases: Sequence[CaseFingerprint]
+    settings: Settings
+    like: Plan | None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def because(self, name: str, value: _Value, why: str) -> _Value:
+        """`value`, after its reason is noted."""
+        self.reasons[name] = why
+        return value
+
+    def views(self) -> tuple[View, ...]:
+        if self.settings.slices.views == "auto" and self.like is not None:
+            return self.because("views", self.like.views, _LIKE)
+        views, why = choose_views(self.cases, self.settings.slices.views)
+        return self.because("views", views, why)
+
+    def spacing(self, views: Sequence[View]) -> SpacingRAS:
+        """Edge lengths of the network grid in R, A, S order; None across the slices of a single view."""
+        like, wanted = self.like, self.settings.slices.spacing_mm
+        medians = [float(np.median([case.spacing_mm[axis] for case in self.cases])) for axis in range(3)]
+        if len(views) > 1:
+            if wanted is not None and wanted[0] != wanted[1]:
+                raise SettingsError(
+                    f"setting slices.spacing_mm: {wanted!r} differ, but slices of several views share one spacing; "
+                    "give it twice, or set one view",
+                    field="slices.spacing_mm",
+                )
+            if wanted is None and like is not None and len(set(like.spacing_mm)) == 1:
+                return self.because("spacing_mm", like.spacing_mm, _LIKE)
+            # One network sees one size of pixel. The middle one leaves two axes as they are where two agree.
+            edge = sorted(medians)[1] if wanted is None else wanted[0]
+            why = "alike in all views, the middle of the axes' medians" if wanted is None else _SET
+            return self.because("spacing_mm", (edge, edge, edge), why)
+        axes = in_plane_axes(views[0])
+        pair: Sequence[float | None]
+        if wanted is not None:
+            pair, why = wanted, _SET
+        elif like is not None and None not in (of_run := [like.spacing_mm[axis] for axis in axes]):
+            pair, why = of_run, _LIKE  # None is across the view of the other plan
+        else:
+            pair = first, second = [medians[axis] for axis in axes]
+            why = f"medians in the slices' plane, {first:.3g} × {second:.3g} mm; across it each volume's own"
+        spacing = dict(zip(axes, pair, strict=True))
+        return self.because("spacing_mm", (spacing.get(0), spacing.get(1), spacing.get(2)), why)
+
+    def context(self, views: Sequence[View], spacing: SpacingRAS) -> int:
+        wanted, preset = self.settings.slices.context, self.settings.network.preset
+        if self.like is not None and wanted in (None, self.like.context):
+            return self.because("context", self.like.context, _LIKE)
+        if wanted is not None:
+            return self.because("context", wanted, _SET)
+        if preset != "auto":
+            return self.because("context", 1, f"the slice alone, as the preset {preset} has it")
+        ratio = max(_thickness(self.cases, view, spacing) for view in views)
+        count, who, how = 1, "the slice alone", "more than"
+        if ratio <= _NEIGHBOURS_NEAR:
+            count, who, how = 3, "a neighbour on either side", "at most"
+        return self.because(
+            "context", count, f"{who}: slices lie {ratio:.2g} pixels apart, {how} {_NEIGHBOURS_NEAR:g}"
+        )
+
+    def stem(self, shortest: float) -> _Stem:
+        network = self.settings.network
+        if network.monai is not None:
+            return self.because("stem_stride", 1, f"of MONAI's {network.monai}")
+        if network.encoder not in (None, "strided"):
+            return self.because("stem_stride", 1, f"of the preset {network.preset}")
+        if network.stem_stride is not None:
+            return self.because("stem_stride", network.stem_stride, _SET)
+        if network.widths is not None:
+            return self.because("stem_stride", 1, "maps at full size, because the widths are set")
+        if self.like is not None:
+            return self.because("stem_stride", self.like.stem_stride, _LIKE)
+        stem = stem_for(shortest)
+        how = {1: "are small enough for maps at full size", 2: "are halved at once", 4: "are quartered at once"}[stem]
+        return self.because("stem_stride", stem, f"slices whose shorter edge has {shortest:.0f} pixels {how}")
+
+    def widths(self, shortest: float, stem: int) -> tuple[int, ...]:
+        network = self.settings.network
+        if network.monai is not None:
+            return self.because("widths", (), f"of MONAI's {network.monai}")
+        if network.widths is not None:
+            why = _SET if network.preset == "auto" else f"of the preset {network.preset}, or as set"
+            return self.because("widths", network.widths, why)
+        if self.like is not None:
+            return self.because("widths", self.like.widths, _LIKE)
+        widths = widths_for(shortest, stem)
+        coarsest = stem * 2 ** (len(widths) - 1)
+        why = f"{len(widths)} levels: at stride {coarsest} the shorter edge of {shortest:.0f} pixels keeps "
+        return self.because("widths", widths, f"{why}{shortest / coarsest:.1f}")
+
+    def window(self, pixels: tuple[float, float], stride: int) -> tuple[int, int]:
+        if self.settings.slices.window is not None:
+            return self.because("window", self.settings.slices.window, _SET)
+        first, second = (max(2, math.ceil(edge / stride - 0.25)) * stride for edge in pixels)
+        why = (
+            f"{first}×{second} pixels: three quarters of the slices fit, as far as the network's first map stays "
+            f"within {_MAP_LARGEST} an edge; multiples of the stride {stride}"
+        )
+        return self.because("window", (first, second), why)
+
+    def batch_size(self, window: tuple[int, int], stem: int) -> int:
+        wanted = self.settings.training.batch_size
+        size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS * stem**2 // (window[0] * window[1])))
+        why = f"{size} of the {wanted} set, at windows of {window[0]}×{window[1]} pixels"
+        return self.because("batch_size", size, why)
+
+    def mirror_axes(self) -> tuple[int, ...]:
+        axes, why = choose_mirrors(self.cases, self.settings.augment.mirror)
+        return self.because("mirror_axes", axes, why)
+
+    def intensities(self) -> tuple[Intensity, ...]:
+        return tuple(self._intensity(channel) for channel in range(len(self.cases[0].minimum)))
+
+    def _intensity(self, channel: int) -> Intensity:
+        kind, why = self.settings.slices.normalisation, _SET
+        if kind == "auto" and self.like is not None and channel < len(self.like.intensities):
+            kind, why = self.like.intensities[channel].kind, _LIKE
+        elif kind == "auto":
+            lowest = float(np.median([case.minimum[channel] for case in self.cases]))
+            kind = "ct" if lowest <= _CT_MINIMUM else "zscore"
+            why = f"the median minimum is {lowest:.4g}, {'at most' if kind == 'ct' else 'above'} {_CT_MINIMUM:g}"
+        self.reasons[f"normalisation of channel {channel}"] = f"{kind}: {why}"
+        if kind == "zscore":
+            return Intensity("zscore")
+        values = np.concatenate([case.foreground[channel] for case in self.cases])
+        lower, upper = (float(value) for value in np.percentile(values, [0.5, 99.5]))
+        clipped = np.clip(values, lower, upper)
+        std = float(clipped.std()) or 1.0
+        return Intensity("ct", lower=lower, upper=upper, mean=float(clipped.mean()), std=std)
+
+
+def _slice_pixels(
+    cases: Sequence[CaseFingerprint], axes: tuple[int, int], spacing: SpacingRAS
+) -> tuple[float, float]:
+    """Pixels along each edge that three quarters of the cases' slices have at most, on the network grid."""
+    first, second = (
+        float(np.percentile([case.shape[axis] * case.spacing_mm[axis] / (spacing[axis] or 1) for case in cases], 75))
+        for axis in axes
+    )
+    return first, second
+
+
+def _thickness(cases: Sequence[CaseFingerprint], view: View, spacing: SpacingRAS) -> float:
+    """The median distance between neighbouring slices of a view, in pixels of the network grid."""
+    axis = VIEW_AXIS[view]
+    across = spacing[axis] or float(np.median([case.spacing_mm[axis] for case in cases]))
+    return across / max(spacing[axis] or 0.0 for axis in in_plane_axes(view))
+
+
+def stem_for(shortest_edge: float) -> _Stem:
+    """The first stride of the preset `auto`, for slices whose shorter edge has that many pixels.
+
+    In equal CPU time, a network can see a whole slice of a body, reduced at once, or a cropped one at full size; see
+    `benchmarks/README.md`.
+
+    Example:
+        >>> stem_for(40), stem_for(145), stem_for(320), stem_for(512)
+        (1, 2, 2, 4)
+    """
+    return next((stem for stem, pixels in _STEM_PIXELS.items() if shortest_edge >= pixels), 1)
+
+
+def widths_for(shortest_edge: float, stem_stride: int = 1) -> tuple[int, ...]:
+    """Channels of each level of the preset `auto`, for slices whose shorter edge has that many pixels.
+
+    There are as many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at
+    most 6. Each has twice the channels where the first level is at stride 4.
+
+    Example:
+        >>> widths_for(35), widths_for(145, stem_stride=2), widths_for(512, stem_stride=4)
+        ((16, 32, 64, 128), (16, 32, 64, 128, 256), (32, 64, 128, 256, 256, 256))
+    """
+    narrowest = _WIDTH_FIRST * (2 if stem_stride == 4 else 1)
+    levels = 1
+    while levels < _LEVELS_MOST and shortest_edge / (stem_stride * 2**levels) >= _COARSEST_PIXELS:
+        levels += 1
+    return tuple(min(narrowest * 2**level, _WIDTH_LARGEST) for level in range(levels))
