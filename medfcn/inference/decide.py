@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.networks.design import Head
-from medfcn.slices.overlaps import best_part
+from medfcn.slices.overlaps import best_overlap
 
 
 def find_positions(
@@ -23,7 +23,7 @@ def find_positions(
     """
     if members is None:
         return decide(probabilities, threshold, head)
-    return best_part(_log_odds(probabilities, threshold), members)
+    return best_overlap(_log_odds(probabilities, threshold), members)
 
 
 def decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:

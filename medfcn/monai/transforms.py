@@ -38,7 +38,7 @@ from medfcn.slices.grid import (
     to_network_grid,
     to_stored_order,
 )
-from medfcn.slices.overlaps import parts_to_native, parts_to_network
+from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.slices.preprocess import normalise_channels
 from medfcn.slices.slicing import neighbours, slice_volume, stack_slices
@@ -115,7 +115,7 @@ class ToNetworkGridd(MapTransform, InvertibleTransform):
         if mode != "nearest":
             return resample(array.astype(np.float32, copy=False), grid)
         if self.members is not None:
-            move = parts_to_network if to_network else parts_to_native
+            move = overlaps_to_network if to_network else overlaps_to_native
             channels = [move(channel.astype(np.uint8), grid, self.members) for channel in array]
             return np.stack(channels).astype(array.dtype)
         values, codes = np.unique(array, return_inverse=True)

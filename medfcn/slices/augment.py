@@ -173,7 +173,7 @@ class Augmenter:
 def _move_overlapping(
     images: torch.Tensor, targets: torch.Tensor, grid: torch.Tensor, members: NDArray[np.bool_]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and targets of labels that overlap at other positions; see `parts.best_part`."""
+    """Images and targets of labels that overlap at other positions; see `parts.best_overlap`."""
     table = torch.tensor(members, dtype=images.dtype, device=images.device)
     ignored = targets == IGNORED
     masks = table[targets.masked_fill(ignored, 0).long()].movedim(-1, 1)

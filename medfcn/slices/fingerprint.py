@@ -1,4 +1,4 @@
-"""What a data set is like: the figures a plan follows from."""
+"""The figures of a data set from which a plan is made."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from medfcn.slices.grid import GridMap, map_to_network
 from medfcn.volumes import Volume
 
 _FOREGROUND_SAMPLE = 10_000
-"""Foreground voxels kept of each case for intensity percentiles; evenly spaced, so nothing is random."""
+"""Foreground voxels kept from each case for intensity percentiles; evenly spaced, so nothing is random."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class CaseFingerprint:
         spacing_mm: Voxel edge lengths in R, A, S order.
         extent_mm: Edges of the box around the foreground in R, A, S order; zeros without foreground.
         minimum: The smallest intensity of each channel.
-        foreground: For each channel up to 10,000 intensities under the labels.
+        foreground: For each channel up to 10,000 intensities of foreground voxels.
         label_voxels: Voxels of each label, in the order of the labels.
-        largest_shares: For each label the share of its voxels in its largest connected part; nan where it is absent.
+        largest_shares: For each label the share of its voxels in its largest component; nan where it is absent.
         right_shares: For each label the share of its voxels in the half of the volume towards the patient's right;
             nan where it is absent.
     """
@@ -51,42 +51,41 @@ def fingerprint_case(
     *,
     members: NDArray[np.bool_] | None = None,
 ) -> CaseFingerprint:
-    """Take one case's figures.
+    """Compute one case's figures.
 
     Args:
         case_id: The case.
         images: One volume per channel, on one grid.
-        labels: `(I, J, K)` on that grid: 0 for background, k for the k-th label, `IGNORED` where nobody
-            labelled, which counts as neither.
-        label_count: How many labels there are.
-        members: `(A + 1, L)` for labels that overlap: which of them hold where `labels` is 0 … A.
+        labels: `(I, J, K)` on that grid: 0 for background, k for the k-th label; `IGNORED` counts as neither.
+        label_count: Labels L.
+        members: `(A + 1, L)` for labels that overlap: the labels that a value of 0 … A stands for.
     """
     channels = list(images)
     first = channels[0]
     shape = (int(first.shape[0]), int(first.shape[1]), int(first.shape[2]))
     grid = map_to_network(shape, first.orientation, first.spacing_mm, (None, None, None))
-    drawn = (labels > 0) & (labels != IGNORED)
+    foreground = (labels > 0) & (labels != IGNORED)
     samples = []
     for channel in channels:
-        values = channel.array[drawn]
+        values = channel.array[foreground]
         step = max(1, -(-len(values) // _FOREGROUND_SAMPLE))
         samples.append(values[::step].astype(np.float32))
     rows = np.eye(label_count + 1, dtype=bool)[:, 1:] if members is None else members
     counts = np.bincount(labels.reshape(-1), minlength=len(rows))[: len(rows)] @ rows
-    of_label = [
-        labels == value + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, value]))
-        for value in range(label_count)
+    masks = [
+        labels == index + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, index]))
+        for index in range(label_count)
     ]
     return CaseFingerprint(
         id=case_id,
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
-        extent_mm=_extent_mm(drawn, grid),
+        extent_mm=_extent_mm(foreground, grid),
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
-        largest_shares=tuple(largest_share(mask) for mask in of_label),
-        right_shares=tuple(_right_share(mask, grid) for mask in of_label),
+        largest_shares=tuple(largest_share(mask) for mask in masks),
+        right_shares=tuple(_right_share(mask, grid) for mask in masks),
     )
 
 
@@ -104,10 +103,10 @@ def _right_share(mask: NDArray[np.bool_], grid: GridMap) -> float:
     return float((right + middle / 2) / total)
 
 
-def _extent_mm(drawn: NDArray[np.bool_], grid: GridMap) -> tuple[float, float, float]:
+def _extent_mm(foreground: NDArray[np.bool_], grid: GridMap) -> tuple[float, float, float]:
     voxels = []
     for axis in grid.axes:
-        held = np.flatnonzero(drawn.any(axis=tuple(other for other in range(3) if other != axis)))
-        voxels.append(int(held[-1] - held[0]) + 1 if len(held) else 0)
+        inside = np.flatnonzero(foreground.any(axis=tuple(other for other in range(3) if other != axis)))
+        voxels.append(int(inside[-1] - inside[0]) + 1 if len(inside) else 0)
     first, second, third = (count * edge for count, edge in zip(voxels, grid.spacing_native_mm, strict=True))
     return first, second, third

@@ -1,14 +1,14 @@
 """The way from a volume's own grid to the network grid, and back.
 
-The network grid is the volume's own grid with its axes re-ordered to right, anterior, superior and its
-spacing changed along some of them. Nothing is rotated, so an oblique volume keeps its own planes, and each
-axis can be resampled by itself. Positions follow from millimetres, not from the ratio of shapes: both grids
-share their centre, and a voxel of the network grid lies at
+The network grid is the volume's own grid with its axes re-ordered to right, anterior, superior and its spacing
+changed along some of them. Nothing is rotated: an oblique volume keeps its own planes, and each axis can be resampled
+by itself. Positions follow from millimetres, not from the ratio of shapes. Both grids share their centre, and a voxel
+of the network grid is at
 
     native = (network + 1/2 - N/2) * spacing_network / spacing_native + n/2 - 1/2
 
-along an axis with `n` native and `N` network voxels. Centring both makes the two ends of an axis alike, so
-that a volume stored with an axis reversed gives the same arrays bit for bit.
+along an axis with `n` native and `N` network voxels. Because both are centred, the two ends of an axis are alike: a
+volume that is stored with an axis reversed gives the same arrays bit for bit.
 """
 
 import math
@@ -26,21 +26,21 @@ Floats = NDArray[np.float32]
 _SLAB_VOXELS = 1 << 14
 """Voxels resampled at a time: 64 kB stay in a core's nearest caches; sixteen times as many took 2.5 times as long."""
 _DECIDED_VOXELS = 1 << 21
-"""Values on the native grid that exist at a time while a mask is decided."""
+"""Values on the native grid that are in memory at a time while a mask is decided."""
 _KEEP_VOXELS = 0.05
-"""Below this displacement at a volume's edge, two spacings are one and nothing is resampled."""
+"""Two spacings count as equal, and nothing is resampled, if they differ by less than this many voxels at the edge."""
 _GROWTH_MOST, _VOXELS_MANY = 64, 2**28
-"""A network grid of more voxels than the latter, and of so many times the volume's, comes from a unit mistaken."""
+"""A network grid with more than 64 times the volume's voxels, and more than 2²⁸, comes from a mistaken unit."""
 
 
 @dataclass(frozen=True)
 class GridMap:
-    """How one volume's grid maps onto its network grid.
+    """The map from one volume's grid to its network grid.
 
     Attributes:
         native_shape: Voxels along the volume's own axes.
-        axes: The native axis that runs along R, A and S.
-        flips: Whether that native axis runs the other way (towards L, P or I).
+        axes: For R, A and S, the native axis that runs along it.
+        flips: For R, A and S, true if that native axis runs the other way (towards L, P or I).
         spacing_native_mm: Voxel edge lengths before resampling, in R, A, S order.
         spacing_mm: Voxel edge lengths of the network grid, in R, A, S order.
         shape: Voxels of the network grid, in R, A, S order.
@@ -55,7 +55,7 @@ class GridMap:
 
     @property
     def native_voxel(self) -> NDArray[np.float64]:
-        """`(4, 4)` matrix from a voxel of the network grid to the native voxel it lies at."""
+        """`(4, 4)` matrix from a voxel of the network grid to its place on the native grid, in voxels."""
         matrix = np.zeros((4, 4))
         matrix[3, 3] = 1
         for world, axis in enumerate(self.axes):
@@ -67,7 +67,7 @@ class GridMap:
         return matrix
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values, which `from_json` turns back."""
+        """A dictionary of plain values; `from_json` is the inverse."""
         return asdict(self)
 
     @classmethod
@@ -82,13 +82,13 @@ def map_to_network(
     spacing_mm: tuple[float, float, float],
     target_mm: tuple[float | None, float | None, float | None],
 ) -> GridMap:
-    """Plan the way of one volume to the network grid.
+    """Work out the map of one volume to the network grid.
 
     Args:
         shape: The volume's voxels along its own axes.
-        orientation: Where its axes point, such as `"LPS"`.
+        orientation: The directions of its axes, such as `"LPS"`.
         spacing_mm: Its voxel edge lengths along its own axes.
-        target_mm: Wanted edge lengths in R, A, S order; `None` keeps the volume's own.
+        target_mm: Edge lengths of the network grid in R, A, S order; `None` keeps the volume's own.
 
     Raises:
         GeometryError: `orientation` does not name each of the three directions once, or the network grid would
@@ -103,7 +103,8 @@ def map_to_network(
     found = [[axis for axis, letter in enumerate(orientation) if letter in pair] for pair in pairs]
     if any(len(axes) != 1 for axes in found):
         raise GeometryError(
-            f"orientation {orientation!r} does not name each of R/L, A/P and S/I once; check the affine"
+            f"orientation {orientation!r} does not name each of R/L, A/P and S/I once; check the affine",
+            field="orientation",
         )
     axes = (found[0][0], found[1][0], found[2][0])
     flips = (orientation[axes[0]] == "L", orientation[axes[1]] == "P", orientation[axes[2]] == "I")
@@ -121,7 +122,8 @@ def map_to_network(
         wanted_mm = tuple(own if wanted is None else wanted for own, wanted in zip(native, target_mm, strict=True))
         raise GeometryError(
             f"voxels of {_lengths(native)} mm are far larger than the {_lengths(wanted_mm)} mm of the network grid; "
-            "check the unit of length in the header"
+            "check the unit of length in the header",
+            code="GRID_UNITS",
         )
     return GridMap(
         native_shape=shape,
@@ -137,8 +139,8 @@ def to_network_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
     """Bring an array from its volume's grid to the network grid.
 
     Args:
-        array: `(..., I, J, K)` on the native grid. Floating types are interpolated linearly; all other types
-            are resampled as labels, by the largest linearly interpolated share (ties to the smaller value).
+        array: `(..., I, J, K)` on the native grid. Floating types are interpolated linearly. All other types are
+            labels: a voxel takes the label with the largest linearly interpolated share (ties to the smaller value).
         grid: From `map_to_network`.
 
     Returns:
@@ -162,7 +164,8 @@ def to_native_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
     Returns:
         `(..., I, J, K)` on the native grid: float32 for floating input, the input's type for labels.
     """
-    sizes = (grid.native_shape[grid.axes[0]], grid.native_shape[grid.axes[1]], grid.native_shape[grid.axes[2]])
+    first, second, third = (grid.native_shape[axis] for axis in grid.axes)
+    sizes = (first, second, third)
     if np.issubdtype(array.dtype, np.floating):
         values = _resample(array.astype(np.float32, copy=False), sizes, grid.spacing_mm, grid.spacing_native_mm)
     else:
@@ -171,7 +174,7 @@ def to_native_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
 
 
 def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]:
-    """As `to_native_grid`, a few rows at a time: what is decided voxel by voxel never needs all values at once.
+    """As `to_native_grid`, a few rows at a time: a mask is decided voxel by voxel and never needs all values at once.
 
     Args:
         array: `(C, R, A, S)` on the network grid.
@@ -184,6 +187,7 @@ def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]
     first, second, third = (grid.native_shape[axis] for axis in grid.axes)
     taps = _taps_between(array.shape[-3:], (first, second, third), grid.spacing_mm, grid.spacing_native_mm)
     array = np.ascontiguousarray(array)
+    # Two sizes of slab: `thickness` rows of all channels fit into memory, `fine` rows of one channel into the caches.
     thickness = max(1, _DECIDED_VOXELS // max(1, len(array) * second * third))
     fine = max(1, _SLAB_VOXELS // max(1, second * third))
     for start in range(0, first, thickness):
@@ -197,28 +201,35 @@ def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]
 
 
 def from_stored_order(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
-    """`(..., I, J, K)` values of the native grid with their axes in R, A, S order, a view."""
+    """A view of `(..., I, J, K)` values of the native grid, with the axes in R, A, S order."""
     leading = array.ndim - 3
     turned = np.transpose(array, (*range(leading), *(leading + axis for axis in grid.axes)))
     return _flip(turned, grid)
 
 
 def to_stored_order(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
-    """`(..., R, A, S)` values of the native grid with their axes as the volume stores them, a view."""
+    """A view of `(..., R, A, S)` values of the native grid, with the axes in the order that the volume stores."""
     leading = array.ndim - 3
     back = np.argsort(grid.axes)
     return np.transpose(_flip(array, grid), (*range(leading), *(leading + int(axis) for axis in back)))
 
 
 def _flip(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
-    """Turn round those of the last three axes, in R, A, S order, that the volume stores the other way."""
+    """Reverse those of the last three axes, in R, A, S order, that the volume stores the other way."""
     return np.flip(array, tuple(array.ndim - 3 + axis for axis in range(3) if grid.flips[axis]))
 
 
 def _resample(
     array: Floats, shape: tuple[int, ...], spacing_from: tuple[float, ...], spacing_to: tuple[float, ...]
 ) -> Floats:
-    """Linear interpolation along the last three axes, where their spacing or size changes."""
+    """Linear interpolation along the last three axes, where their spacing or size changes.
+
+    Args:
+        array: `(..., a, b, c)`.
+        shape: The new sizes of the last three axes.
+        spacing_from: The spacing of `array` along them.
+        spacing_to: The new spacing.
+    """
     sizes = array.shape[-3:]
     if sizes == shape and spacing_from == spacing_to:
         return array
@@ -236,7 +247,13 @@ def _resample(
 
 @dataclass(frozen=True)
 class _Taps:
-    """For each voxel of one axis, the two voxels of another that it lies between, and the share of the upper."""
+    """For each voxel of a new axis, the two voxels of the old axis that it lies between.
+
+    Attributes:
+        below: `(N,)` index of the lower one.
+        above: `(N,)` index of the upper one.
+        weight: `(N,)` share of the upper one, in `[0, 1]`.
+    """
 
     below: NDArray[np.intp]
     above: NDArray[np.intp]
@@ -246,7 +263,7 @@ class _Taps:
 def _taps_between(
     sizes: tuple[int, ...], shape: tuple[int, ...], spacing_from: tuple[float, ...], spacing_to: tuple[float, ...]
 ) -> tuple[_Taps | None, ...]:
-    """For each axis its taps; None where it stays as it is."""
+    """The taps of each axis; None for an axis that stays as it is."""
     return tuple(
         None if old == new and of == to else _taps(old, new, to / of)
         for old, new, of, to in zip(sizes, shape, spacing_from, spacing_to, strict=True)
@@ -254,15 +271,33 @@ def _taps_between(
 
 
 def _taps(size_from: int, size_to: int, ratio: float) -> _Taps:
-    """Where the voxels of one axis lie on another; both share their centre, and the outermost values hold beyond."""
+    """The taps between two axes that share their centre; beyond the ends the outermost values continue.
+
+    Args:
+        size_from: Voxels of the old axis.
+        size_to: Voxels of the new axis.
+        ratio: New spacing divided by the old one.
+    """
+    # Positions of the new voxels from the common centre, in new voxels; then on the old axis, in old voxels.
     from_centre = np.arange(size_to, dtype=np.float64) + (0.5 - size_to / 2)
-    held = np.clip(from_centre * ratio + (size_from / 2 - 0.5), 0, size_from - 1)
-    below = np.minimum(held.astype(np.intp), max(size_from - 2, 0))
-    return _Taps(below, np.minimum(below + 1, size_from - 1), (held - below).astype(np.float32))
+    place = np.clip(from_centre * ratio + (size_from / 2 - 0.5), 0, size_from - 1)
+    below = np.minimum(place.astype(np.intp), max(size_from - 2, 0))
+    return _Taps(below, np.minimum(below + 1, size_from - 1), (place - below).astype(np.float32))
 
 
 def _resample_rows(volume: Floats, taps: Sequence[_Taps | None], rows: slice) -> Floats:
-    """The rows of a resampled volume: a slab small enough to stay in the processor's cache between its axes."""
+    """Some rows of a resampled volume.
+
+    The caller asks for few rows at a time, so that they stay in the processor's cache from one axis to the next.
+
+    Args:
+        volume: `(a, b, c)`, whole.
+        taps: For each axis.
+        rows: Rows of the result, along its first axis.
+
+    Returns:
+        `(rows, b', c')`.
+    """
     first = taps[0]
     slab = volume[rows]
     if first is not None:
@@ -290,6 +325,10 @@ def _mix(array: Floats, axis: int, taps: _Taps) -> Floats:
 def _resample_labels(
     labels: NDArray[Any], sizes: tuple[int, int, int], spacing_from: tuple[float, ...], spacing_to: tuple[float, ...]
 ) -> NDArray[Any]:
+    """The label with the largest linearly interpolated share of each voxel; see `to_network_grid`.
+
+    Labels are tried from the smallest to the largest, and only a larger share replaces the best one so far.
+    """
     if spacing_from == spacing_to and sizes == labels.shape[-3:]:
         return np.ascontiguousarray(labels)
     shape = labels.shape[:-3] + sizes

@@ -1,4 +1,4 @@
-"""Along which axes training shows mirror images: of lesions, and never a left organ as a right one."""
+"""The axes along which training shows mirror images: of lesions, and never a left organ as a right one."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _LESION_SPREAD = 2.0
 """Labels whose volumes typically differ by more than this factor are taken for lesions: 2.5 for the tumours of
 `benchmarks/README.md`, which gain by mirror images, 1.2 for its hippocampi, which lose."""
 _SIDED = 0.6
-"""A label is on the side that holds more than this share of it."""
+"""A label is on one side of the patient if that half of the volume contains more than this share of it."""
 
 
 def choose_mirrors(
@@ -22,7 +22,7 @@ def choose_mirrors(
 
     Args:
         cases: The training cases' figures.
-        mirror: As set; see `AugmentSettings.mirror`.
+        mirror: The setting `augment.mirror`.
     """
     if mirror == "never":
         return (), "none, as set"
@@ -30,27 +30,28 @@ def choose_mirrors(
         return (0, 1, 2), "both in-plane axes, as set"
     spread = _volume_spread(cases)
     if spread < _LESION_SPREAD:
-        return (), f"none: volumes differ by a factor of {spread:.2g}, as those of organs, which lie one way"
-    why = f"volumes differ by a factor of {spread:.2g}, as those of lesions, which may lie anyhow"
+        return (), f"off: label volumes vary little (×{spread:.2g}), as for organs, which have a fixed side"
+    why = f"label volumes vary much (×{spread:.2g}), as for lesions, which have no fixed side"
     # Axis 0 runs from left to right: mirroring it would swap a left organ with a right one.
-    if len(cases[0].label_voxels) > 1 or is_sided([case.right_shares[0] for case in cases]):
-        kept = "there are several labels" if len(cases[0].label_voxels) > 1 else "the label keeps to one side"
-        return (1, 2), f"not across left and right, because {kept}; else {why}"
+    several = len(cases[0].label_voxels) > 1
+    if several or is_sided([case.right_shares[0] for case in cases]):
+        kept = "there are several labels" if several else "the label keeps to one side"
+        return (1, 2), f"not across left and right, because {kept}; else on: {why}"
     return (0, 1, 2), f"both in-plane axes: {why}"
 
 
 def _volume_spread(cases: Sequence[CaseFingerprint]) -> float:
-    """The factor by which volumes typically differ from their (geometric) mean; of the label that differs least."""
+    """The factor by which volumes typically differ from their geometric mean, for the label that differs least."""
     spreads = []
     for label in range(len(cases[0].label_voxels)):
-        held = [case for case in cases if case.label_voxels[label]]
-        logs = [math.log(case.label_voxels[label] * math.prod(case.spacing_mm)) for case in held]
+        volumes = [case.label_voxels[label] * math.prod(case.spacing_mm) for case in cases]
+        logs = [math.log(volume) for volume in volumes if volume]
         spreads.append(math.exp(float(np.std(logs))) if logs else 1.0)
     return min(spreads)
 
 
 def is_sided(right_shares: Sequence[float]) -> bool:
-    """Whether a label keeps to one side of the patient: in nine of ten volumes most of it lies in the same half.
+    """True if a label keeps to one side of the patient: in nine of ten volumes most of it is in the same half.
 
     Args:
         right_shares: For each case the share of the label's voxels in the right half; nan where it is absent.

@@ -17,19 +17,18 @@ from medfcn.volumes import Volume, require_same_grid
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
 _EMPTY_SHARE = 0.05
-"""From this share on, voxels at a volume's minimum are taken for air or padding."""
+"""Voxels at a volume's minimum are taken for air or padding if they are more than this share."""
 
 
 def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
-    """One channel's intensities at mean 0 and standard deviation 1; a constant channel becomes 0.
+    """Bring one channel's intensities to mean 0 and standard deviation 1; a constant channel becomes 0.
 
     Args:
         array: Any shape.
-        intensity: How; see there.
+        intensity: See there.
     """
     if intensity.kind == "ct":
-        held = np.clip(array, intensity.lower, intensity.upper)
-        return ((held - np.float32(intensity.mean)) / np.float32(intensity.std)).astype(np.float32)
+        return _scaled(array, intensity.lower, intensity.upper, intensity.mean, intensity.std)
     values = array.reshape(-1)
     lowest = values.min()
     above = values > lowest
@@ -42,11 +41,15 @@ def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.fl
     mean, spread = values.mean(dtype=np.float64), values.std(dtype=np.float64)
     if not spread > 0:
         return np.zeros_like(array)
-    return ((np.clip(array, lower, upper) - np.float32(mean)) / np.float32(spread)).astype(np.float32)
+    return _scaled(array, lower, upper, mean, spread)
+
+
+def _scaled(array: NDArray[np.float32], lower: float, upper: float, mean: float, std: float) -> NDArray[np.float32]:
+    return ((np.clip(array, lower, upper) - np.float32(mean)) / np.float32(std)).astype(np.float32)
 
 
 def grid_of(volume: Volume, plan: Plan) -> GridMap:
-    """How a volume's grid maps onto the network grid of a plan."""
+    """The map from a volume's grid to the network grid of a plan."""
     shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
     return map_to_network(shape, volume.orientation, volume.spacing_mm, plan.spacing_mm)
 
@@ -55,7 +58,7 @@ def network_image(volumes: Sequence[Volume], plan: Plan) -> NDArray[np.float32]:
     """A case's channels as the network sees them: `(C, R, A, S)` float32 on the network grid, normalised.
 
     Raises:
-        GeometryMismatchError: A channel lies on another grid than the first.
+        GeometryMismatchError: A channel has another grid than the first.
         VolumeError: An intensity is beyond float32.
     """
     moved = to_network_grid(stack_channels(volumes), grid_of(volumes[0], plan))
@@ -63,22 +66,24 @@ def network_image(volumes: Sequence[Volume], plan: Plan) -> NDArray[np.float32]:
 
 
 def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
-    """A case's channels as they are stored: `(C, I, J, K)` float32.
+    """A case's channels on their own grid: `(C, I, J, K)` float32.
 
     Raises:
-        GeometryMismatchError: A channel lies on another grid than the first.
+        GeometryMismatchError: A channel has another grid than the first.
         VolumeError: An intensity is beyond float32.
     """
     for channel in volumes[1:]:
         try:
             require_same_grid(volumes[0], channel)
         except GeometryMismatchError as error:
-            raise GeometryMismatchError(f"{error} (channels of one case must share a grid)") from error
+            raise GeometryMismatchError(
+                f"{error} (channels of one case must share a grid)", code=error.code, field=error.field
+            ) from error
     return np.stack([_as_float32(volume) for volume in volumes])
 
 
 def normalise_channels(image: NDArray[np.float32], intensities: Sequence[Intensity]) -> NDArray[np.float32]:
-    """`(C, ...)` channels, each as its own intensity says; see `normalise`."""
+    """Normalise `(C, ...)` channels, each in its own way; see `normalise`."""
     result = np.empty_like(image)
     for channel, (values, intensity) in enumerate(zip(image, intensities, strict=True)):
         result[channel] = normalise(values, intensity)
@@ -90,5 +95,8 @@ def _as_float32(volume: Volume) -> NDArray[np.float32]:
         array = volume.array.astype(np.float32)
     if volume.array.dtype == np.float64 and not np.isfinite(array).all():
         who = volume.name or "volume"
-        raise VolumeError(f"{who}: holds intensities beyond 3.4e38, more than any scanner gives; mend the file")
+        raise VolumeError(
+            f"{who}: contains intensities beyond 3.4e38, more than any scanner gives; fix the file",
+            code="VOXELS_RANGE",
+        )
     return array

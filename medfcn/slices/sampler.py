@@ -1,10 +1,11 @@
-"""Which slices make up a training batch, and where in them the window lies.
+"""The slices of a training batch, and the window in each.
 
-Every batch follows from the seed and its step alone: no state is carried from step to step, so a training
+Every batch follows from the seed and its step alone, and no state is carried from step to step. So a training
 resumes, repeats and spreads over workers without changing what it sees.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,17 @@ from medfcn.slices.slicing import margin_before, neighbours
 from medfcn.slices.store import SliceStore, StoredCase
 
 MARGIN = 1.25
-"""Pixels read along each edge, as a multiple of the window and at least: what rotation and shift bring in."""
+"""Pixels read along each edge, at least, as a multiple of the window: rotation and shift bring them in."""
 
 
 @dataclass(frozen=True)
 class SliceBatch:
-    """Slices as they come from the store, before augmentation: those of a whole batch, or one process's share of it.
+    """Slices from the store, before augmentation: a whole batch, or one process's share of it.
 
     Attributes:
         images: `(B, C·context, H, W)` float32, zero where the region reaches beyond a slice.
         targets: `(B, H, W)` uint8: 0 for background and beyond the slice, k for the k-th label, `IGNORED`.
-        cases: The case of each slice, for messages.
+        cases: The id of each slice's case, for messages.
         views: The plane of each slice of the whole batch.
     """
 
@@ -35,51 +36,59 @@ class SliceBatch:
     views: tuple[View, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class SliceSampler:
-    """Draws training batches from a store, favouring slices that hold foreground.
+    """Draws training batches from a store, favouring slices that contain foreground.
 
-    Every batch holds as many slices of each view, as far as its size can be shared evenly; what is left over falls to
-    the views in turn.
+    Every batch contains equally many slices of each view, as far as its size can be shared evenly; the remaining
+    slices fall to the views in turn.
 
-    Args:
+    Attributes:
         store: The prepared cases.
         window: `(H, W)` pixels that the network is trained on; batches are larger by `MARGIN` for augmentation.
         context: Neighbouring slices seen at once, odd.
         batch_size: Slices in a batch.
         foreground_share: Share of the draws that take a slice with foreground and a window around it.
-        seed: Of the whole training.
+        seed: That of the whole training.
     """
 
-    def __init__(
-        self,
-        store: SliceStore,
-        *,
-        window: tuple[int, int],
-        context: int,
-        batch_size: int,
-        foreground_share: float,
-        seed: int,
-    ) -> None:
-        self.store = store
-        # As much on either side, so that a slice that is not moved keeps its pixels instead of half-way means.
-        self.region = (_region_edge(window[0]), _region_edge(window[1]))
-        self.window = window
-        self.context = context
-        self.batch_size = batch_size
-        self.foreground_share = foreground_share
-        self.seed = seed
-        self.views = tuple(dict.fromkeys(case.view for case in store.cases))
-        self._cases = {view: [case for case in store.cases if case.view == view] for view in self.views}
-        self._with_foreground = {
-            view: [case for case in cases if case.label_slices] for view, cases in self._cases.items()
+    store: SliceStore
+    window: tuple[int, int]
+    context: int
+    batch_size: int
+    foreground_share: float
+    seed: int
+
+    @cached_property
+    def region(self) -> tuple[int, int]:
+        """`(H, W)` pixels of the slices of a batch.
+
+        There are as many on either side of the window, so that a slice that is not moved keeps its pixels instead of
+        means of two.
+        """
+        height, width = (edge + 2 * int(np.ceil(edge * (MARGIN - 1) / 2)) for edge in self.window)
+        return height, width
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The views of the store."""
+        return tuple(dict.fromkeys(case.view for case in self.store.cases))
+
+    @cached_property
+    def _cases(self) -> dict[tuple[View, bool], list[StoredCase]]:
+        """The cases of each view, with True only those that contain foreground."""
+        return {
+            (view, only): [case for case in self.store.cases if case.view == view and (case.label_slices or not only)]
+            for view in self.views
+            for only in (False, True)
         }
 
     def batch(self, step: int, share: range | None = None) -> SliceBatch:
-        """The batch of a step, the same whenever and wherever it is asked for.
+        """The batch of a step, always the same one.
 
         Args:
             step: From 0.
-            share: Which of its slices to read; None reads all. They are the same slices in any share.
+            share: The slices to read; None reads all. A slice is the same in any share.
         """
         share = range(self.batch_size) if share is None else share
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
@@ -90,9 +99,9 @@ class SliceSampler:
         views = tuple(self.views[(step + index) % len(self.views)] for index in range(self.batch_size))
         names: list[str] = []
         for index, view in enumerate(views[: share.stop]):
-            wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share and self._with_foreground[view]
-            case, number, corner = self._draw(random, view, wants_foreground=bool(wants_foreground))
-            if index in share:  # what comes before it is drawn, so that its own draws are the same, and not read
+            wants_foreground = (index + 0.5) / self.batch_size < self.foreground_share
+            case, number, corner = self._draw(random, view, wants_foreground=wants_foreground)
+            if index in share:  # the slices before it are drawn, so that its own draws are the same, and not read
                 self._copy(case, number, corner, images[len(names)], targets[len(names)])
                 names.append(case.id)
         return SliceBatch(images=images, targets=targets, cases=tuple(names), views=views)
@@ -100,8 +109,9 @@ class SliceSampler:
     def _draw(
         self, random: np.random.Generator, view: View, *, wants_foreground: bool
     ) -> tuple[StoredCase, int, tuple[int, int]]:
-        """A case, one of its slices and where in it the window begins; a smaller slice lies in its middle."""
-        among = self._with_foreground[view] if wants_foreground else self._cases[view]
+        """A case, one of its slices, and the first row and column of the window; a smaller slice is in its middle."""
+        wants_foreground = wants_foreground and bool(self._cases[view, True])
+        among = self._cases[view, wants_foreground]
         case = among[random.integers(len(among))]
         size = case.labels.shape[1:]
         if wants_foreground:
@@ -115,8 +125,9 @@ class SliceSampler:
             for axis, room in enumerate(free)
         ]
         if wants_foreground and any(free):
-            drawn = np.argwhere((case.labels[number] > 0) & (case.labels[number] != IGNORED))
-            pixel = drawn[random.integers(len(drawn))]
+            # A pixel of the foreground comes to lie in the middle half of the window, as far as the slice allows.
+            inside = np.argwhere((case.labels[number] > 0) & (case.labels[number] != IGNORED))
+            pixel = inside[random.integers(len(inside))]
             offset = random.uniform(0.25, 0.75, 2)
             corner = [
                 float(np.clip(pixel[axis] - offset[axis] * self.window[axis], 0, room)) if room else corner[axis]
@@ -132,23 +143,24 @@ class SliceSampler:
         image: NDArray[np.float32],
         target: NDArray[np.uint8],
     ) -> None:
-        """Lay the part of a slice around a window into the zeroed arrays of one batch entry."""
+        """Copy the region around a window into the zeroed arrays of one slice of the batch.
+
+        Args:
+            case: The case.
+            number: The slice.
+            corner: First row and column of the window, below 0 where the slice is smaller.
+            image: `(C·context, H, W)` of the region.
+            target: `(H, W)` of the region.
+        """
         into, out_of = [], []
         for axis in range(2):
             start = corner[axis] - (self.region[axis] - self.window[axis]) // 2
-            stop = start + self.region[axis]
-            held_start, held_stop = max(start, 0), min(stop, case.labels.shape[1 + axis])
-            out_of.append(slice(held_start, held_stop))
-            into.append(slice(held_start - start, held_stop - start))
+            first, last = max(start, 0), min(start + self.region[axis], case.labels.shape[1 + axis])
+            out_of.append(slice(first, last))
+            into.append(slice(first - start, last - start))
         numbers = neighbours(np.array([number]), len(case.labels), self.context)[0]
         channels = case.images.shape[1]
-        for position, neighbour in enumerate(numbers):
-            image[position * channels : (position + 1) * channels, into[0], into[1]] = case.images[
-                neighbour, :, out_of[0], out_of[1]
-            ]
+        for place, neighbour in enumerate(numbers):
+            here = slice(place * channels, (place + 1) * channels)
+            image[here, into[0], into[1]] = case.images[neighbour, :, out_of[0], out_of[1]]
         target[into[0], into[1]] = case.labels[number, out_of[0], out_of[1]]
-
-
-def _region_edge(window: int) -> int:
-    """Pixels read along an edge: a whole number on each side of the window."""
-    return window + 2 * int(np.ceil(window * (MARGIN - 1) / 2))

@@ -1,4 +1,4 @@
-"""A volume's array cut into 2D slices along a view, and put together again.
+"""Cut a volume's array into 2D slices along a view, and stack them again.
 
 `slice_volume` and `stack_slices` are exact inverses for every shape and view.
 
@@ -46,7 +46,7 @@ def slice_volume(array: NDArray[Any], view: View) -> NDArray[Any]:
 
 
 def stack_slices(slices: NDArray[Any], view: View) -> NDArray[Any]:
-    """Put slices together, the inverse of `slice_volume`.
+    """Stack slices to a volume, the inverse of `slice_volume`.
 
     Args:
         slices: `(N, C, H, W)`.
@@ -59,12 +59,14 @@ def stack_slices(slices: NDArray[Any], view: View) -> NDArray[Any]:
 
 
 def neighbours(index: NDArray[np.intp], count: int, context: int) -> NDArray[np.intp]:
-    """The slices a network sees for each slice: itself and those around it, the outermost repeated at the ends.
+    """The numbers of the slices that a network sees for each slice: itself and those around it.
+
+    At the ends of the volume the outermost slice is repeated.
 
     Args:
         index: `(B,)` slice numbers.
         count: Slices in the volume.
-        context: How many to see, odd.
+        context: Slices seen at once, odd.
 
     Returns:
         `(B, context)` slice numbers, in order.
@@ -78,7 +80,7 @@ def neighbours(index: NDArray[np.intp], count: int, context: int) -> NDArray[np.
 
 
 def margin_before(size: int, window: int) -> int:
-    """Pixels of a window that come before a smaller slice in its middle, along one edge.
+    """Pixels of a window before a smaller slice in its middle, along one edge.
 
     Example:
         >>> margin_before(35, 40), margin_before(50, 40)

@@ -1,7 +1,7 @@
 """Prepared slices on disk, memory-mapped: read once from the volumes, then as fast as memory.
 
-A case's arrays lie in files named by what they follow from: the content of its image and label files, the plan
-and the labels. The same content prepared the same way is therefore found again, and anything else never is.
+The files of a case are named by a hash of everything that its slices follow from: the content of its image and label
+files, the plan and the labels. So the same content, prepared in the same way, is found again, and nothing else is.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from medfcn.labels import IGNORED
 from medfcn.settings import View
 
 _FORMAT = 1
-"""Raised whenever the same content and settings would be prepared differently."""
+"""To be increased whenever the same content and settings give other slices."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class StoredCase:
         id: The case.
         view: The plane of the slices.
         images: `(N, C, H, W)` float32.
-        labels: `(N, H, W)` uint8: 0 for background, k for the k-th label (or part, where labels overlap), `IGNORED`.
-        label_slices: For each label (or part) that is present, the numbers of the slices that hold it.
+        labels: `(N, H, W)` uint8: 0 for background, k for the k-th label (or overlap), `IGNORED`.
+        label_slices: For each label (or overlap) that is present, the numbers of the slices that contain it.
     """
 
     id: str
@@ -46,24 +46,25 @@ class SliceStore:
     """The prepared cases of a training.
 
     Attributes:
-        cases: Each case once for every view. Slices lie whole on disk along each: a 240×240 window across the way a
-            512×512×300 volume lies took 1.8 ms instead of 0.05, and 152 MB from the disk instead of 8.
+        cases: Each case once for every view. Along each view, whole slices are stored one after the other: to read a
+            240×240 window across the stored order of a 512×512×300 volume took 1.8 ms instead of 0.05, and 152 MB
+            from the disk instead of 8.
     """
 
     cases: tuple[StoredCase, ...]
 
 
 def store_key(hashes: Iterable[str], settings: dict[str, Any]) -> str:
-    """A name for what is prepared from files of these hashes with these settings."""
+    """The name of the slices that files with these hashes and these settings give."""
     text = json.dumps([_FORMAT, list(hashes), settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def write_case(folder: Path, key: str, images: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
-    """Keep a case's slices along one view under a key.
+    """Store a case's slices along one view under a key.
 
     Args:
-        folder: Where the store lies.
+        folder: The folder of the store.
         key: From `store_key`.
         images: `(N, C, H, W)`.
         labels: `(N, H, W)`.
@@ -74,7 +75,7 @@ def write_case(folder: Path, key: str, images: NDArray[np.float32], labels: NDAr
 
 
 def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | None:
-    """A case's slices along a view, memory-mapped; None when the key is not there."""
+    """A case's slices along a view, memory-mapped; None if the key is not there."""
     paths = [folder / f"{key}.{name}.npy" for name in ("images", "labels")]
     if not all(path.is_file() for path in paths):
         return None

@@ -1,4 +1,4 @@
-"""The planes a volume is sliced along: what may be asked for, and which a data set calls for."""
+"""The planes that a volume is sliced along: those that can be set, and the choice for a data set."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -9,18 +9,19 @@ from medfcn.errors import SettingsError
 from medfcn.settings import View, Views
 from medfcn.slices.fingerprint import CaseFingerprint
 from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.text import listed
 
 VIEWS: tuple[View, ...] = get_args(View)
-"""All views, in the order in which a plan holds them and probabilities are added up."""
+"""All views, in the order of a plan; probabilities are added up in this order."""
 
 _ANISOTROPIC = 1.5
-"""From this ratio of spacings on, slices are taken across the thick axis."""
+"""Slices are taken across the thick axis if it is at least this many times as thick as the thinnest."""
 _CLEARLY_LONGER = 1.2
-"""From this ratio to its length from head to foot on, an organ is sliced across its longest direction instead."""
+"""An organ is sliced across its longest direction if that is at least this many times its height (head to foot)."""
 
 
 def parse_views(text: str | Sequence[str]) -> Views:
-    """What `--views` or a call asks for: `auto`, `all`, one view, or several with commas between them.
+    """The views of `--views` or of a call: `auto`, `all`, one view, or several with commas between them.
 
     Raises:
         SettingsError: A view is unknown or named twice, or there is none.
@@ -36,7 +37,9 @@ def parse_views(text: str | Sequence[str]) -> Views:
     names = [name.strip() for name in text.split(",")] if isinstance(text, str) else list(text)
     chosen = tuple(view for name in names for view in VIEWS if view == name)
     if len(chosen) != len(names) or not chosen or len(set(chosen)) < len(chosen):
-        raise SettingsError(f"views {text!r}: not auto, all, or some of {', '.join(VIEWS)} with commas between them")
+        raise SettingsError(
+            f"views {text!r}: not auto, all, or some of {listed(VIEWS)} with commas between them", field="views"
+        )
     return chosen
 
 
@@ -48,7 +51,7 @@ def choose_views(cases: Sequence[CaseFingerprint], wanted: Views) -> tuple[tuple
         wanted: The setting `slices.views`.
 
     Returns:
-        The views in the order of `VIEWS`, and the reason in words.
+        The views in the order of `VIEWS`, and the reason.
     """
     if wanted == "all":
         return VIEWS, "all, as set"
@@ -62,13 +65,12 @@ def choose_views(cases: Sequence[CaseFingerprint], wanted: Views) -> tuple[tuple
     best = max(votes, key=lambda view: votes[view])
     if 2 * votes[best] > len(cases):
         return (best,), f"{votes[best]} of {len(cases)} cases are thickest across it"
+    # With two labels of the hippocampus, three views win in most folds with 690 CPU seconds, and lose with 60; see
+    # `benchmarks/README.md`.
+    several = len(cases[0].label_voxels) > 1
+    hint = "; --views all may do better for several labels, given ten minutes" if several else ""
     # Slices across the long axis of an organ are many, and show it small and compact: on the hippocampus validation
     # cases 0.901 Dice (coronal) instead of 0.893 (axial) after 240 CPU seconds.
-    # Two labels of the hippocampus: three views win in most folds with 690 CPU seconds, and lose with 60; see
-    # `benchmarks/README.md`.
-    hint = (
-        "; --views all may do better for several labels, given ten minutes" if len(cases[0].label_voxels) > 1 else ""
-    )
     extents = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0)
     longest = int(np.argmax(extents))
     if extents[longest] < _CLEARLY_LONGER * extents[VIEW_AXIS["axial"]]:

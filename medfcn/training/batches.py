@@ -29,7 +29,7 @@ class Batches:
         self.share = share
         self.device = device
         self.sampler = SliceSampler(
-            prepared.store,
+            store=prepared.store,
             window=plan.window,
             context=plan.context,
             batch_size=plan.batch_size,

@@ -22,7 +22,7 @@ from medfcn.progress import Progress
 from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.grid import to_native_grid, to_network_grid
-from medfcn.slices.overlaps import parts_to_native, parts_to_network
+from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
 from medfcn.slices.preprocess import grid_of, network_image
@@ -342,7 +342,7 @@ def _on_network_grid(
     if members is None:
         label = to_network_grid(case.labels[None], grid)
     else:
-        label = parts_to_network(case.labels, grid, members)[None]
+        label = overlaps_to_network(case.labels, grid, members)[None]
     return network_image(case.images, plan), label
 
 
@@ -364,7 +364,7 @@ def ceiling(case: ReadCase, plan: Plan, label_count: int, *, members: NDArray[np
     if grid.spacing_mm == grid.spacing_native_mm:
         return 1.0
     if members is not None:
-        back = parts_to_native(parts_to_network(case.labels, grid, members), grid, members)
+        back = overlaps_to_native(overlaps_to_network(case.labels, grid, members), grid, members)
         return _mean_dice(case.labels, back, label_count, members)
     moved = to_network_grid(case.labels, grid)
     shares = np.stack(

@@ -26,7 +26,7 @@ from medfcn.monai.loading import LoadVolumed, image_tensor, label_tensor
 from medfcn.monai.transforms import NormaliseIntensityd, SliceVolumed, ToNetworkGridd, network_transforms
 from medfcn.networks.sliding import Sliding, sliding_logits
 from medfcn.slices.grid import map_to_network, to_network_grid
-from medfcn.slices.overlaps import parts_to_native, parts_to_network
+from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.slices.slicing import VIEW_AXIS
@@ -262,9 +262,9 @@ def test_labels_that_overlap_go_by_the_shares_of_each_label() -> None:
     grid = _grid_of(sample, (1.0, 1.0, 1.0))
     to_grid = ToNetworkGridd("label", (1.0, 1.0, 1.0), "nearest", members=members)
     there = to_grid({"label": sample})
-    assert np.array_equal(there["label"].numpy()[0], parts_to_network(sample.numpy()[0], grid, members))
+    assert np.array_equal(there["label"].numpy()[0], overlaps_to_network(sample.numpy()[0], grid, members))
     back = to_grid.inverse(there)["label"].numpy()[0]
-    assert np.array_equal(back, parts_to_native(there["label"].numpy()[0], grid, members))
+    assert np.array_equal(back, overlaps_to_native(there["label"].numpy()[0], grid, members))
 
 
 MODES = ("bilinear", "nearest")

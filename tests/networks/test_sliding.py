@@ -106,7 +106,9 @@ def test_a_small_slice_lies_in_the_window_as_the_sampler_lays_it(
     case = StoredCase(
         "case", view, np.ones((1, 1, height, width), np.float32), np.ones((1, height, width), np.uint8), ()
     )
-    sampler = SliceSampler(SliceStore((case,)), window=window, context=1, batch_size=1, foreground_share=0.0, seed=0)
+    sampler = SliceSampler(
+        store=SliceStore((case,)), window=window, context=1, batch_size=1, foreground_share=0.0, seed=0
+    )
     shown = torch.from_numpy(sampler.batch(0).images)
     for axis, edge in enumerate(window):
         if (height, width)[axis] <= edge:

@@ -27,7 +27,9 @@ def _augmenter(changed: dict[str, Any], window: tuple[int, int], *, labels: int 
 
 
 def _batch(window: tuple[int, int], *, count: int = 6, channels: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    region = SliceSampler(SliceStore(()), window=window, context=1, batch_size=1, foreground_share=0, seed=0).region
+    region = SliceSampler(
+        store=SliceStore(()), window=window, context=1, batch_size=1, foreground_share=0, seed=0
+    ).region
     random = torch.Generator().manual_seed(1)
     images = torch.randn((count, channels, *region), generator=random)
     return images, torch.randint(0, 4, (count, *region), generator=random).to(torch.uint8)

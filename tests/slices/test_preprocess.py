@@ -72,5 +72,5 @@ def test_channels_on_another_grid_are_refused_in_one_line() -> None:
 def test_intensities_beyond_float32_are_refused_not_made_infinite() -> None:
     array = np.ones((2, 2, 2))
     array[0, 0, 0] = 1e300
-    with pytest.raises(VolumeError, match="huge: holds intensities"):
+    with pytest.raises(VolumeError, match="huge: contains intensities"):
         stack_channels([Volume(array, np.eye(4), name="huge")])

@@ -32,7 +32,7 @@ def _case(
 
 def _sampler(store: SliceStore, **changed: object) -> SliceSampler:
     options = {"window": (16, 24), "context": 1, "batch_size": 8, "foreground_share": 0.5, "seed": 0} | changed
-    return SliceSampler(store, **options)  # type: ignore[arg-type]
+    return SliceSampler(store=store, **options)  # type: ignore[arg-type]
 
 
 STORE = SliceStore((_case("a", 0, (9, 40, 30)), _case("b", 1, (5, 12, 60)), _case("c", 2, (3, 10, 10), drawn=False)))

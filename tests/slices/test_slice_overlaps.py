@@ -13,7 +13,7 @@ from medfcn.slices.augment import Augmenter
 from medfcn.slices.components import largest_share
 from medfcn.slices.fingerprint import fingerprint_case
 from medfcn.slices.grid import GridMap, map_to_network, to_network_grid
-from medfcn.slices.overlaps import best_part, parts_to_native, parts_to_network
+from medfcn.slices.overlaps import best_overlap, overlaps_to_native, overlaps_to_network
 from medfcn.volumes import Volume
 from tests.overlapping import CROSSED, NESTED, draw_nested, overlapping_maps
 
@@ -31,7 +31,7 @@ def test_the_part_is_the_most_probable_one(labels: LabelMap, seed: int) -> None:
     random = np.random.default_rng(seed)
     p = random.uniform(0.01, 0.99, (members.shape[1], 40))
     products = np.array([np.prod(np.where(row[:, None], p, 1 - p), axis=0) for row in members])
-    found = best_part(np.log(p / (1 - p)).astype(np.float32), members)
+    found = best_overlap(np.log(p / (1 - p)).astype(np.float32), members)
     held = products[found, np.arange(40)]
     np.testing.assert_allclose(held, products.max(axis=0), rtol=1e-5)
 
@@ -42,7 +42,7 @@ def test_labels_decided_one_by_one_that_make_a_part_are_that_part(labels: LabelM
     assert members is not None
     random = np.random.default_rng(seed)
     evidence = random.choice([-1, 1], (members.shape[1], 60)) * random.uniform(0.1, 3, (members.shape[1], 60))
-    found = best_part(evidence.astype(np.float32), members)
+    found = best_overlap(evidence.astype(np.float32), members)
     for place, row in enumerate(members):
         assert (found[((evidence > 0) == row[:, None]).all(axis=0)] == place).all()
 
@@ -57,9 +57,9 @@ def test_parts_on_their_own_grid_stay_as_they_are(text: str) -> None:
     parts = np.random.default_rng(0).integers(0, len(members), (9, 8, 7), dtype=np.uint8)
     parts[2:4, 3, 1] = IGNORED
     grid = grid_of(parts.shape, (None, None, None))
-    moved = parts_to_network(parts, grid, members)
+    moved = overlaps_to_network(parts, grid, members)
     np.testing.assert_array_equal(moved, parts)
-    np.testing.assert_array_equal(parts_to_native(moved, grid, members), np.where(parts == IGNORED, 0, parts))
+    np.testing.assert_array_equal(overlaps_to_native(moved, grid, members), np.where(parts == IGNORED, 0, parts))
 
 
 def test_a_rim_is_not_lost_between_two_others() -> None:
@@ -68,7 +68,7 @@ def test_a_rim_is_not_lost_between_two_others() -> None:
     grid = map_to_network((2, 2, 2), "RAS", (1.0, 1.0, 1.0), (2.0, 2.0, 2.0))
     members = np.array([[False, False], [True, False], [True, True]])
     assert to_network_grid(parts, grid).tolist() == [[[0]]]
-    assert parts_to_network(parts, grid, members).tolist() == [[[1]]]
+    assert overlaps_to_network(parts, grid, members).tolist() == [[[1]]]
 
 
 @pytest.mark.parametrize("to_mm", [(2.0, 2.0, None), (0.7, 0.6, None), (1.4, 0.9, 2.0)])
@@ -76,7 +76,7 @@ def test_nested_labels_on_another_grid_are_those_moved_one_by_one(to_mm: tuple[f
     members = members_of(NESTED)
     _, parts = draw_nested(3)
     grid = grid_of(parts.shape, to_mm)
-    moved = parts_to_network(parts, grid, members)
+    moved = overlaps_to_network(parts, grid, members)
     for label in range(3):
         share = to_network_grid((parts > label).astype(np.float32), grid)
         np.testing.assert_array_equal(moved > label, share > 0.5)
@@ -86,11 +86,11 @@ def test_what_is_ignored_stays_ignored_on_another_grid() -> None:
     _, parts = draw_nested(3)
     parts[:, :9] = IGNORED
     grid = grid_of(parts.shape, (1.7, 1.3, None))
-    moved = parts_to_network(parts, grid, members_of(NESTED))
+    moved = overlaps_to_network(parts, grid, members_of(NESTED))
     edge = round(9 / 1.3)
     assert (moved[:, : edge - 1] == IGNORED).all()
     assert (moved[:, edge + 1 :] != IGNORED).all()
-    back = parts_to_native(moved, grid, members_of(NESTED))
+    back = overlaps_to_native(moved, grid, members_of(NESTED))
     assert back.max() == 3
     assert (back[:, 10:] == parts[:, 10:]).mean() > 0.97
 
@@ -105,7 +105,7 @@ def test_a_label_counts_by_its_share_of_what_is_known() -> None:
     clear = (np.abs(shares / np.maximum(known, 1e-6) - 0.5) > 1e-4).all(axis=0) & (np.abs(known - 0.5) > 1e-4)
     expected = np.where(known > 0.5, (shares > known / 2).sum(axis=0), IGNORED)
     assert clear.mean() > 0.7
-    np.testing.assert_array_equal(parts_to_network(parts, grid, members_of(NESTED))[clear], expected[clear])
+    np.testing.assert_array_equal(overlaps_to_network(parts, grid, members_of(NESTED))[clear], expected[clear])
 
 
 STRONG = AugmentSettings(
