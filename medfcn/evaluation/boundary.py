@@ -1,12 +1,11 @@
-"""The boundary of every label of a mask in one pass: where its elements lie and how large they are.
+"""The boundary of every label of a mask in one pass: positions and sizes of its elements.
 
 Two definitions:
 
-- `voxels`: the foreground voxels with a neighbour across a face (2D: an edge) that is not of their label;
-  outside the image is background. An element is a voxel centre and counts 1.
-- `elements`: the corners between voxels whose 2 x 2 x 2 (2D: 2 x 2) neighbourhood is partly of the label. An
-  element is as large as the piece of marching-cubes surface (2D: contour) that passes through the
-  neighbourhood.
+- `voxels`: the foreground voxels with a neighbour across a face (2D: an edge) that has another label; outside the
+  image is background. An element is a voxel centre and counts 1.
+- `elements`: the corners between voxels whose 2 x 2 x 2 (2D: 2 x 2) neighbourhood is partly of the label. The size of
+  an element is that of the piece of marching-cubes surface (2D: contour) within the neighbourhood.
 
 Source:
     Nikolov et al., "Clinically applicable segmentation of head and neck anatomy for radiotherapy", J Med
@@ -36,9 +35,9 @@ class BoundaryPoints:
 
     Attributes:
         positions: `(n,)` ascending positions on a C-ordered lattice of `shape`.
-        codes: `(n,)` for `elements`, which corners of the neighbourhood are of the label, one bit each;
-            empty for `voxels`.
-        shape: The lattice: one larger than the masks along each axis.
+        codes: `(n,)`, for `elements`: the corners of the neighbourhood that are of the label, one bit each. Empty for
+            `voxels`.
+        shape: Shape of the lattice: one larger than the masks along each axis.
     """
 
     positions: NDArray[np.int64]
@@ -46,7 +45,7 @@ class BoundaryPoints:
     shape: tuple[int, ...]
 
     def indices(self) -> list[NDArray[np.int64]]:
-        """The `(n,)` lattice index of every point along each axis."""
+        """The `(n,)` lattice indices of all points, for each axis."""
         axes = []
         positions = self.positions
         for length in self.shape[:0:-1]:
@@ -61,23 +60,29 @@ def label_boundaries(mask: Bytes, labels: int, boundary: Boundary) -> tuple[Boun
 
     Args:
         mask: `uint8` with 1, 2 or 3 axes (`elements`: 2 or 3); `k` for the k-th label, 0 for the background.
-        labels: How many labels there are.
-        boundary: Which definition.
+        labels: The number of labels.
+        boundary: The definition.
 
     Returns:
-        One set of points a label; a label that is absent has none.
+        One set of points for each label; empty for a label that the mask does not contain.
+
+    Raises:
+        GeometryMismatchError: The mask has too few or too many axes for surface elements.
     """
     shape = tuple(length + 1 for length in mask.shape)
     if boundary == "elements" and mask.ndim not in (2, 3):
-        raise GeometryMismatchError(f"reference: has {mask.ndim} axes; surface elements are defined for 2 and 3")
+        raise GeometryMismatchError(
+            f"reference: has {mask.ndim} axes; surface elements are defined for 2 and 3", code="SHAPE"
+        )
     find = _edge_voxels if boundary == "voxels" else _edge_corners
     found = [find(slab, shape, labels) for slab in _slabs(mask)]
     if not found:
         nothing = BoundaryPoints(np.empty(0, np.int64), np.empty(0, np.uint8), shape)
         return (nothing,) * labels
-    positions, owners, codes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    positions, owners, codes = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     if labels == 1:
         return (BoundaryPoints(positions, codes, shape),)
+    # Sort by label; the sort is stable, so the positions of each label still ascend.
     order = np.argsort(owners, kind="stable")
     positions, codes = positions[order], codes[order] if codes.size else codes
     ends = np.cumsum(np.bincount(owners, minlength=labels + 1))
@@ -91,9 +96,16 @@ def label_boundaries(mask: Bytes, labels: int, boundary: Boundary) -> tuple[Boun
 class _Slab:
     """Some rows of the mask in a flat buffer, with background all around.
 
-    A mask is padded only in front of each axis: the pad of the next row is also the end of this one, so that
-    every neighbour of a voxel is a constant step away in flat memory. What lies behind the last row is read only
-    at places that are pad in every row.
+    A mask is padded only in front of each axis: the padding of the next row is also the end of this one. So every
+    neighbour of a voxel is a constant step away in flat memory, and comparing the whole slab with its neighbours is
+    one operation on two views of the buffer. Memory behind the last row is read only at places that are padding in
+    every row.
+
+    Attributes:
+        flat: The buffer: one row before the slab, the slab, and a margin behind it.
+        strides: Steps in the buffer to the next voxel along each axis.
+        size: Voxels of the slab, padding included.
+        first_position: Position of its first voxel on the lattice.
     """
 
     flat: Bytes
@@ -102,13 +114,13 @@ class _Slab:
     first_position: int
 
     def at(self, shift: int, extra: int = 0) -> Bytes:
-        """The buffer seen from `shift` steps further, over the slab and `extra` steps beyond its end."""
+        """The slab, `shift` steps further in the buffer, with `extra` steps beyond its end."""
         start = self.strides[0] + shift
         return self.flat[start : start + self.size + extra]
 
 
 def _slabs(mask: Bytes) -> Iterator[_Slab]:
-    """Walk along the first axis; slabs without foreground are passed over."""
+    """Slabs along the first axis; those without foreground are left out."""
     padded = tuple(length + 1 for length in mask.shape)
     strides = tuple(int(np.prod(padded[axis + 1 :])) for axis in range(mask.ndim))
     rows = min(padded[0], max(4, CHUNK_VOXELS // strides[0]))
@@ -128,10 +140,15 @@ def _slabs(mask: Bytes) -> Iterator[_Slab]:
 
 
 _Found = tuple[NDArray[np.int64], Bytes, Bytes]
+"""`(n,)` positions, labels and codes of boundary elements; labels are empty where there is only one."""
 
 
 def _edge_voxels(slab: _Slab, shape: tuple[int, ...], labels: int) -> _Found:
-    """Positions and labels of the voxels that touch another label or the background."""
+    """Positions and labels of the voxels that touch another label or the background.
+
+    For each axis, `change` is not 0 where a voxel differs from the one before it. The voxel and the one before it are
+    then both on an edge, if they are foreground.
+    """
     here = slab.at(0)
     edge = np.zeros(slab.size, dtype=np.uint8)
     for stride in slab.strides:
@@ -146,7 +163,11 @@ def _edge_voxels(slab: _Slab, shape: tuple[int, ...], labels: int) -> _Found:
 
 
 def _edge_corners(slab: _Slab, shape: tuple[int, ...], labels: int) -> _Found:
-    """Positions, labels and codes of the corners between voxels that are not all alike."""
+    """Positions, labels and codes of the corners between voxels that do not all have one label.
+
+    `mixed` is widened axis by axis, from the last to the first: after an axis, it is not 0 where the voxels of a
+    neighbourhood that is 2 wide along this axis and the later ones differ.
+    """
     beyond = sum(slab.strides)
     mixed = np.zeros(slab.size + beyond, dtype=np.uint8)
     for stride in reversed(slab.strides):
@@ -166,7 +187,15 @@ def _edge_corners(slab: _Slab, shape: tuple[int, ...], labels: int) -> _Found:
 
 
 def _split_by_label(positions: NDArray[np.int64], around: list[Bytes]) -> _Found:
-    """One element for each label that meets at a corner; the work does not grow with the number of labels."""
+    """One element for each label that meets at a corner.
+
+    Args:
+        positions: `(n,)` mixed corners.
+        around: The `(n,)` labels of each of the 4 or 8 voxels around them.
+
+    The k-th voxel around a corner makes an element if none of the earlier ones has its label. So there are at most 8
+    steps, whatever the number of labels.
+    """
     elements: list[_Found] = []
     for first, label in enumerate(around):
         is_new = label != 0
@@ -178,7 +207,7 @@ def _split_by_label(positions: NDArray[np.int64], around: list[Bytes]) -> _Found
         for bit in range(first, len(around)):
             codes |= (around[bit][chosen] == owner).view(np.uint8) << np.uint8(bit)
         elements.append((positions[chosen], owner, codes))
-    positions, owners, codes = (np.concatenate(parts) for parts in zip(*elements, strict=True))
+    positions, owners, codes = (np.concatenate(arrays) for arrays in zip(*elements, strict=True))
     order = np.argsort(positions, kind="stable")
     return positions[order], owners[order], codes[order]
 
@@ -194,15 +223,14 @@ def corners(dimensions: int) -> list[tuple[int, ...]]:
 
 
 def element_sizes(grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How large the surface element of each neighbourhood code is.
+    """The size of the surface element of each neighbourhood code.
 
     Args:
         grid: `(n, n)` matrix from voxel steps to millimetres, `n` 2 or 3.
 
     Returns:
-        `(16,)` contour lengths in mm, or `(256,)` areas in mm²; 0 where the neighbourhood is all one.
-        An area is that of the classic marching-cubes triangles of the code or of its complement, whichever
-        is smaller.
+        `(16,)` contour lengths in mm, or `(256,)` areas in mm²; 0 where the neighbourhood is not mixed. An area is
+        that of the classic marching-cubes triangles of the code or of its complement, whichever is smaller.
 
     Example:
         >>> element_sizes(np.diag([2.0, 1.0]))[[0b0001, 0b0011, 0b1001]].round(3)
@@ -213,7 +241,7 @@ def element_sizes(grid: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def _element_sizes(rows: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
-    """Volumes of a folder mostly share their spacing."""
+    """The cached sizes: the volumes of a folder mostly share their spacing."""
     grid = np.array(rows)
     sizes = _contour_lengths(grid) if len(grid) == 2 else _surface_areas(grid)
     sizes.flags.writeable = False
@@ -222,7 +250,7 @@ def _element_sizes(rows: tuple[tuple[float, ...], ...]) -> NDArray[np.float64]:
 
 def _contour_lengths(grid: NDArray[np.float64]) -> NDArray[np.float64]:
     rows, columns = np.linalg.norm(grid, axis=0)
-    # The line that cuts off one corner joins the middles of two edges; on a sheared grid there are two kinds.
+    # The line that cuts off one corner joins the middles of two edges; on a sheared grid it has one of two lengths.
     same = np.linalg.norm(grid[:, 0] - grid[:, 1]) / 2
     other = np.linalg.norm(grid[:, 0] + grid[:, 1]) / 2
     lengths = np.zeros(16)
@@ -253,7 +281,8 @@ def _surface_areas(grid: NDArray[np.float64]) -> NDArray[np.float64]:
 def _marching_cubes_triangles() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Triangles of all 256 neighbourhoods, as `(t,)` codes and `(t, 3, 3)` corner points in voxel steps.
 
-    All neighbourhoods lie two voxels apart in one plate; the triangles between them are left out.
+    All neighbourhoods are put into one plate of 32 x 32 x 2 voxels, two voxels apart. scikit-image makes the surface
+    of the plate; the triangles between neighbourhoods are left out.
     """
     from skimage.measure import marching_cubes
 
@@ -269,5 +298,9 @@ def _marching_cubes_triangles() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     is_ours = (cells[:, 0] % 2 == 0) & (cells[:, 1] % 2 == 0)
     cells = cells[is_ours]
     if len(np.unique(codes[cells[:, 0] // 2, cells[:, 1] // 2])) != 254:
-        raise SettingsError("scikit-image: its marching cubes misses neighbourhoods; install scikit-image >= 0.22")
+        raise SettingsError(
+            "scikit-image: its marching cubes leaves out neighbourhoods; install scikit-image >= 0.22",
+            code="FAILED",
+            field="scikit-image",
+        )
     return codes[cells[:, 0] // 2, cells[:, 1] // 2], triangles[is_ours]

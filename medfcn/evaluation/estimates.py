@@ -1,4 +1,4 @@
-"""Means, quantiles and intervals of the values of many cases, with infinity where a case was missed."""
+"""Means, quantiles and intervals of the values of many cases; a missed case is infinite."""
 
 import math
 
@@ -10,10 +10,10 @@ __all__ = ["INTERVAL", "bootstrap_intervals", "mean_of", "order_statistic"]
 _RESAMPLES, _SEED, _CONFIDENCE = 2000, 20_190_710, 0.95
 
 _FEWEST = 5
-"""Fewer values give no interval: resampled, two cases span no more than what lies between them."""
+"""Fewer values give no interval: resampling two cases would only give values between them."""
 
 INTERVAL = f"{_CONFIDENCE:.0%} percentile bootstrap of {_FEWEST} cases or more, {_RESAMPLES} resamples, seed {_SEED}"
-"""What the intervals are, in words."""
+"""Definition of the intervals, in words."""
 
 
 def mean_of(values: NDArray[np.float64]) -> float:
@@ -26,7 +26,7 @@ def mean_of(values: NDArray[np.float64]) -> float:
 def order_statistic(values: NDArray[np.float64], share: float) -> float:
     """A quantile by linear interpolation between order statistics, with infinity as the largest number.
 
-    Between a finite and an infinite value lies infinity, never `nan`.
+    Between a finite and an infinite value the result is infinity, never `nan`.
 
     Args:
         values: Ascending, without `nan`.
@@ -54,8 +54,8 @@ def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[float, float, floa
         values: Ascending and finite.
 
     Returns:
-        Lower and upper end for the mean, and for the median; the same for the same values, every time. All `nan`
-        for fewer than five.
+        Lower and upper end for the mean, and for the median; always the same for the same values. All `nan` for
+        fewer than five values.
 
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -71,10 +71,11 @@ def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[float, float, floa
     block = max(1, 500_000 // count)
     means, medians = [], []
     for start in range(0, _RESAMPLES, block):
-        drawn = random.integers(0, count, size=(min(block, _RESAMPLES - start), count), dtype=np.int32)
-        means.append(values[drawn].mean(axis=1))
+        # (resamples, cases) places of the resampled values.
+        places = random.integers(0, count, size=(min(block, _RESAMPLES - start), count), dtype=np.int32)
+        means.append(values[places].mean(axis=1))
         # The values ascend, so the median of the values is the value at the median of the places.
-        middle = np.partition(drawn, ((count - 1) // 2, count // 2), axis=1)
+        middle = np.partition(places, ((count - 1) // 2, count // 2), axis=1)
         medians.append((values[middle[:, (count - 1) // 2]] + values[middle[:, count // 2]]) / 2)
     tails = ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)
     ordered = [np.sort(np.concatenate(parts)) for parts in (means, medians)]

@@ -1,7 +1,7 @@
-"""Two masks made ready to be compared: checked, one byte a voxel, in the same memory order.
+"""Two masks prepared for comparison: checked, one byte per voxel, in the same memory order.
 
-Nothing here knows a metric. A mask of one label is boolean, or numbers that are all 0 or 1; a mask of several
-labels is `uint8`, with 0 for the background.
+Nothing here knows a metric. A mask of one label is boolean, or numbers that are all 0 or 1; a mask of several labels
+is `uint8`, with 0 for the background.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class MaskPair:
     """A reference and a prediction on one grid, both C-contiguous `uint8`.
 
     Attributes:
-        reference: The labels drawn by the reader.
-        prediction: The labels from the network.
-        axes: `axes[n]` is the axis of the caller's arrays that became axis `n` here, so that memory is walked
-            in the order it lies in.
+        reference: The labels of the reader's mask.
+        prediction: The labels of the network's mask.
+        axes: `axes[n]` is the axis of the caller's arrays that became axis `n` here. Axes are ordered as the voxels
+            are stored in memory, so that both masks are read in order.
     """
 
     reference: Bytes
@@ -34,7 +34,7 @@ class MaskPair:
 
 
 def pair_masks(reference: ArrayLike, prediction: ArrayLike) -> MaskPair:
-    """Make two masks of one label ready.
+    """Prepare two masks of one label.
 
     Args:
         reference: Boolean, or numbers that are all 0 or 1.
@@ -42,7 +42,7 @@ def pair_masks(reference: ArrayLike, prediction: ArrayLike) -> MaskPair:
 
     Raises:
         GeometryMismatchError: The shapes differ.
-        LabelError: A mask holds other values than 0 and 1.
+        LabelError: A mask contains other values than 0 and 1.
 
     Example:
         >>> pair_masks([[True, False]], [[0.0, 1.0]]).prediction
@@ -54,7 +54,7 @@ def pair_masks(reference: ArrayLike, prediction: ArrayLike) -> MaskPair:
 
 
 def pair_labels(reference: ArrayLike, prediction: ArrayLike) -> MaskPair:
-    """Make two `uint8` masks of several labels ready.
+    """Prepare two `uint8` masks of several labels.
 
     Raises:
         GeometryMismatchError: The shapes differ.
@@ -65,8 +65,8 @@ def pair_labels(reference: ArrayLike, prediction: ArrayLike) -> MaskPair:
     for name, array in (("reference", first), ("prediction", second)):
         if array.dtype not in (np.dtype(np.uint8), np.dtype(np.bool_)):
             raise LabelError(
-                f"{name}: labels are {array.dtype}; expected uint8 with k for the k-th label, "
-                "encode them with LabelMap.encode first"
+                f"{name}: labels are {array.dtype}; expected uint8 with k for the k-th label, as LabelMap.encode "
+                "returns"
             )
     return _in_memory_order(first.view(np.uint8), second.view(np.uint8))
 
@@ -75,14 +75,15 @@ def _require_same_shape(reference: NDArray[Any], prediction: NDArray[Any]) -> No
     if reference.shape != prediction.shape:
         raise GeometryMismatchError(
             f"prediction shape {prediction.shape} differs from reference shape {reference.shape}; "
-            "put both masks on one grid"
+            "put both masks on one grid",
+            code="SHAPE_DIFFERS",
         )
     if reference.ndim == 0:
-        raise GeometryMismatchError("reference: found a single number; expected an array of voxels")
+        raise GeometryMismatchError("reference: found a single number; expected an array of voxels", code="SHAPE")
 
 
 def _one_label(mask: NDArray[Any], name: str) -> Bytes:
-    """The mask as 0 and 1; several labels must not be merged in silence."""
+    """The mask as 0 and 1; several labels are refused, not merged."""
     if mask.dtype == np.bool_:
         return mask.view(np.uint8)
     if mask.dtype.kind not in "iuf":
@@ -92,7 +93,7 @@ def _one_label(mask: NDArray[Any], name: str) -> Bytes:
     if not in_range or (mask_bytes.size and int(mask_bytes.max()) > 1):
         other = mask[(mask != 0) & (mask != 1)].flat[0]
         raise LabelError(
-            f"{name}: holds the value {other}; expected only 0 and 1, pass one label as `mask == {other}`"
+            f"{name}: contains the value {other}; expected only 0 and 1, pass one label as `mask == {other}`"
         )
     return mask_bytes
 
@@ -109,15 +110,15 @@ def _in_memory_order(reference: Bytes, prediction: Bytes) -> MaskPair:
 
 
 def without_ignored(reference: Bytes, prediction: Bytes) -> tuple[Bytes, Bytes]:
-    """Two masks with the background wherever the reference ignores a voxel, as copies.
+    """Copies of two masks with the background wherever the reference ignores a voxel.
 
     Args:
-        reference: Places of labels, or `IGNORED` where nobody labelled.
-        prediction: Places of labels, of the same shape.
+        reference: Indices of labels, or `IGNORED`.
+        prediction: Indices of labels, of the same shape.
 
     Example:
-        >>> drawn, found = np.array([[1, 255, 0], [1, 1, 1]], dtype=np.uint8)
-        >>> [mask.tolist() for mask in without_ignored(drawn, found)]
+        >>> masks = np.array([[1, 255, 0], [1, 1, 1]], dtype=np.uint8)
+        >>> [mask.tolist() for mask in without_ignored(*masks)]
         [[1, 0, 0], [1, 0, 1]]
     """
     ignored = reference == IGNORED
@@ -127,16 +128,16 @@ def without_ignored(reference: Bytes, prediction: Bytes) -> tuple[Bytes, Bytes]:
 
 
 def words_of(mask: Bytes) -> NDArray[np.uint64]:
-    """The flat mask as 64-bit words, without the last `size % 8` voxels."""
+    """A flat C-contiguous mask as 64-bit words of 8 voxels, without the last `size % 8` voxels."""
     flat = mask.reshape(-1)
     return flat[: flat.size // 8 * 8].view(np.uint64)
 
 
 def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
-    """A box that holds every foreground voxel of both masks; `None` when both are empty.
+    """A box around every foreground voxel of both masks; `None` when both are empty.
 
-    Most of a volume is background in both masks; 64-bit words pass over it eight voxels a step. A word that
-    reaches into the next row counts for both, so the box may be a little wider than needed.
+    Most of a volume is background in both masks; 64-bit words pass over eight voxels of it at a time. A word that
+    reaches into the next row counts for both rows, so the box may be a little larger than needed.
 
     Example:
         >>> mask = np.zeros((4, 5, 16), dtype=bool)
@@ -144,6 +145,7 @@ def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
         >>> occupied_box(pair_masks(mask, mask))
         (slice(1, 3, None), slice(2, 3, None), slice(4, 6, None))
     """
+    # First the occupied rows along the last axis, `(I, J)` of an `(I, J, K)` mask; then the extent within them.
     shape = pair.reference.shape
     row = max(shape[-1], 1)
     is_occupied = np.zeros(pair.reference.size // row, dtype=bool)
@@ -151,7 +153,7 @@ def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
     step = CHUNK_VOXELS // 8
     for start in range(0, drawn.size, step):
         first = (np.flatnonzero((drawn[start : start + step] | found[start : start + step]) != 0) + start) * 8
-        # Rows shorter than a word lie between its first and its last voxel.
+        # A word covers several rows if they are shorter than it.
         for voxel in (*range(0, 7, row), 7):
             is_occupied[(first + voxel) // row] = True
     tail = drawn.size * 8
@@ -170,7 +172,7 @@ def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
 
 
 def _extent(is_occupied: NDArray[np.bool_]) -> slice:
-    """From the first to the last that is occupied."""
+    """The slice from the first to the last occupied place."""
     first = int(is_occupied.argmax())
     return slice(first, is_occupied.size - int(is_occupied[::-1].argmax()))
 
@@ -179,8 +181,8 @@ def grid_of(spacing_mm: ArrayLike, dimensions: int) -> NDArray[np.float64]:
     """The `(n, n)` matrix that takes a step in voxels to a step in millimetres.
 
     Args:
-        spacing_mm: `n` voxel edge lengths, or already the `(n, n)` linear part of an affine.
-        dimensions: The `n` of the masks.
+        spacing_mm: `n` voxel edge lengths, or the `(n, n)` linear part of an affine.
+        dimensions: `n`, the number of axes of the masks.
 
     Raises:
         SettingsError: The spacing is not `n` positive numbers or an invertible matrix.
@@ -197,15 +199,16 @@ def grid_of(spacing_mm: ArrayLike, dimensions: int) -> NDArray[np.float64]:
         return values
     raise SettingsError(
         f"spacing_mm: found {values.tolist()}; expected {dimensions} positive lengths in mm, one "
-        f"for each axis, or the {dimensions} x {dimensions} linear part of an affine"
+        f"for each axis, or the {dimensions} x {dimensions} linear part of an affine",
+        field="spacing_mm",
     )
 
 
 def edge_lengths(grid: NDArray[np.float64], *, tolerance: float = 1e-5) -> tuple[float, ...] | None:
-    """Voxel edges in mm when the axes of `grid` stand at right angles; `None` on a sheared grid.
+    """Voxel edges in mm if the axes of `grid` are at right angles; `None` on a sheared grid.
 
-    Turning a grid in space changes no distance, so an oblique grid without shear is as good as its spacing.
-    The tolerance is on the cosine between two axes, about what an affine stored as `float32` can hold.
+    Turning a grid in space changes no distance, so the spacing is enough for an oblique grid without shear. The
+    tolerance is for the cosine between two axes, about the precision of an affine stored as `float32`.
     """
     if np.count_nonzero(grid) == len(grid) and grid.diagonal().all():
         return tuple(np.abs(grid.diagonal()).tolist())

@@ -1,12 +1,12 @@
-"""From each boundary point of one mask to the nearest of another, exactly, and by the cheapest way there is.
+"""Distance from each boundary point of one mask to the nearest of another: exact, by the cheapest of several ways.
 
-1. Points that lie on both boundaries are at distance 0.
-2. Most others have their neighbour within a few voxels: the steps to lattice neighbours are tried in order of
-   their length, so the first hit is the nearest.
-3. The rest asks a KD-tree; where very many remain in a large box (noise, a filled volume), a Euclidean
-   feature transform of the box is cheaper.
+1. Points on both boundaries are at distance 0.
+2. Most other points have their neighbour within a few voxels: the steps to lattice neighbours are tried in order of
+   their length, so that the first hit is the nearest.
+3. The rest is looked up in a KD-tree. Where very many points remain in a large box (noise, a filled volume), a
+   Euclidean feature transform of the box is cheaper.
 
-Every way ends in the same arithmetic: the length of a whole number of voxel steps.
+All ways end in the same arithmetic, the length of a whole number of voxel steps, so they give the same number.
 """
 
 import math
@@ -25,17 +25,17 @@ from medfcn.evaluation.mask_pairs import edge_lengths
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 Points = list[Numbers]
-"""Lattice points: the index along each axis, one array an axis."""
+"""Lattice points: their `(n,)` indices along each axis."""
 
-# Steps of up to this many voxels along each axis are tried before a tree is built, and no longer than the tree would
-# have taken, so that at worst the time is doubled.
+# Steps of up to this many voxels along each axis are tried before a tree is built. They stop when they have taken as
+# long as the tree would have, so that the time is at most doubled.
 _REACH = 3
-# What each way costs, in microseconds, measured on one core; only their ratios matter.
+# Cost of each way in microseconds, measured on one core; only the ratios matter.
 _STEP_COST, _STEP_POINT_COST = 3.0, 0.006
 _TREE_COST, _TREE_POINT_COST, _QUERY_COST = 40.0, 0.1, 0.6
 _TRANSFORM_VOXEL_COST = 0.09
-# A query grows dearer with the points that are nearly as near as the nearest (the inside of a sphere); a few queries
-# tell how many there are. Below this number of points it is not worth asking.
+# A query of the tree takes longer if many points are nearly as near as the nearest (inside a sphere). A sample of
+# queries estimates how many there are, if there are enough points for the sample to pay.
 _CROWD_COST, _CROWD_REACH = 0.002, 1.5
 _SAMPLED, _TOO_FEW_TO_SAMPLE = 32, 1000
 
@@ -49,7 +49,7 @@ def nearest_mm(first: BoundaryPoints, second: BoundaryPoints, grid: Vector) -> t
         grid: `(n, n)` matrix from lattice steps to millimetres.
 
     Returns:
-        One distance for each point of `first`, and of `second`; all `inf` where the other set is empty.
+        `(n,)` and `(m,)` distances of the points of `first`, and of `second`; all `inf` if the other set is empty.
     """
     if not (first.positions.size and second.positions.size):
         return np.full(first.positions.size, np.inf), np.full(second.positions.size, np.inf)
@@ -67,7 +67,8 @@ def nearest_mm(first: BoundaryPoints, second: BoundaryPoints, grid: Vector) -> t
 
 
 def _unshared(first: Numbers, second: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of the ascending positions are not in the other set."""
+    """`(n,)` and `(m,)`: True for ascending positions that are not in the other set."""
+    # The place where each position of `first` would be in `second`: it is there if the position there is the same.
     place = np.searchsorted(second, first)
     place[place == second.size] = 0
     first_alone = second[place] != first
@@ -77,7 +78,7 @@ def _unshared(first: Numbers, second: Numbers) -> tuple[NDArray[np.bool_], NDArr
 
 
 def _search(points: Points, others: Points, grid: Vector, edges_mm: tuple[float, ...] | None) -> Vector:
-    """Distance from each of `points` to the nearest of `others`."""
+    """Distance from each of `points` to the nearest of `others`; on a sheared grid always by a tree."""
     if edges_mm is None:
         return _by_tree(_tree(others, grid), points, others, grid)
     distances = np.empty(points[0].size)
@@ -88,7 +89,7 @@ def _search(points: Points, others: Points, grid: Vector, edges_mm: tuple[float,
 
 
 def _search_far(points: Points, others: Points, edges_mm: tuple[float, ...]) -> Vector:
-    """Distances by a tree or by a transform of the box, whichever promises to be cheaper."""
+    """Distances by a tree or by a transform of the box, whichever is estimated to be cheaper."""
     grid = np.diag(edges_mm)
     low, shape = _box(points, others, margin=0)
     transform_cost = _TRANSFORM_VOXEL_COST * math.prod(shape)
@@ -101,7 +102,7 @@ def _search_far(points: Points, others: Points, edges_mm: tuple[float, ...]) -> 
 
 
 def _tree_cost(tree: cKDTree, points: Points, grid: Vector) -> float:
-    """What asking the tree for all points would cost, from a sample of them."""
+    """Estimated cost of looking up all points in the tree, from a sample of them."""
     step = points[0].size // _SAMPLED
     sample = np.stack([axis[::step] for axis in points], axis=1) @ grid.T
     distances, _ = tree.query(sample)
@@ -110,14 +111,14 @@ def _tree_cost(tree: cKDTree, points: Points, grid: Vector) -> float:
 
 
 def _box(points: Points, others: Points, *, margin: int) -> tuple[list[int], list[int]]:
-    """Where the box around all points starts, and its shape."""
+    """Start and shape of the box around all points."""
     lows = [int(min(a.min(), b.min())) - margin for a, b in zip(points, others, strict=True)]
     highs = [int(max(a.max(), b.max())) + margin for a, b in zip(points, others, strict=True)]
     return lows, [high - low + 1 for low, high in zip(lows, highs, strict=True)]
 
 
 def _places(points: Points, low: Sequence[int], strides: Sequence[int]) -> Numbers:
-    """Positions in a flat box."""
+    """`(n,)` positions of the points in a box that is flattened in C order."""
     places = points[-1] - low[-1]
     for axis, start, stride in zip(points[:-1], low[:-1], strides[:-1], strict=True):
         places += (axis - start) * stride
@@ -125,7 +126,11 @@ def _places(points: Points, low: Sequence[int], strides: Sequence[int]) -> Numbe
 
 
 def _by_steps(points: Points, others: Points, edges_mm: tuple[float, ...], distances: Vector) -> Numbers:
-    """Fill in the distances within reach; the numbers of the points that have none come back."""
+    """Fill in the distances within reach, and return the numbers of the points without one.
+
+    The box is flat and has a margin of `_REACH` voxels: a step to a neighbour is one addition to the positions of all
+    pending points, and never leaves the box.
+    """
     low, shape = _box(points, others, margin=_REACH)
     strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     is_other = np.zeros(math.prod(shape), dtype=bool)
@@ -151,7 +156,10 @@ def _by_steps(points: Points, others: Points, edges_mm: tuple[float, ...], dista
 
 @lru_cache(maxsize=64)
 def _neighbour_steps(edges_mm: tuple[float, ...]) -> tuple[Numbers, Vector]:
-    """Steps to lattice neighbours, shortest first, as far as no shorter step lies out of reach."""
+    """`(s, axes)` steps to lattice neighbours and their `(s,)` lengths, shortest first.
+
+    Steps at least as long as the shortest one out of reach are left out, so that the first hit is the nearest.
+    """
     steps = np.array(list(product(range(-_REACH, _REACH + 1), repeat=len(edges_mm))))
     lengths_mm = _lengths(list(steps.T), np.diag(edges_mm))
     within = (lengths_mm > 0) & (lengths_mm < (_REACH + 1) * min(edges_mm))
@@ -160,7 +168,7 @@ def _neighbour_steps(edges_mm: tuple[float, ...]) -> tuple[Numbers, Vector]:
 
 
 def _tree(others: Points, grid: Vector) -> cKDTree:
-    # Large leaves are quick to build and, far from the points, quick to search.
+    # Large leaves are quick to build, and quick to search from far away.
     return cKDTree(np.stack(others, axis=1) @ grid.T, leafsize=32, balanced_tree=False, compact_nodes=False)
 
 
@@ -172,6 +180,7 @@ def _by_tree(tree: cKDTree, points: Points, others: Points, grid: Vector) -> Vec
 def _by_transform(
     points: Points, others: Points, low: list[int], shape: list[int], edges_mm: tuple[float, ...]
 ) -> Vector:
+    """Distances by a feature transform: for each voxel of the box, the indices of the nearest of `others`."""
     is_elsewhere = np.ones(shape, dtype=bool)
     is_elsewhere[tuple(axis - start for axis, start in zip(others, low, strict=True))] = False
     features = distance_transform_edt(is_elsewhere, sampling=edges_mm, return_distances=False, return_indices=True)
@@ -180,7 +189,7 @@ def _by_transform(
 
 
 def _lengths(steps: Points, grid: Vector) -> Vector:
-    """Lengths in mm of lattice steps."""
+    """`(n,)` lengths in mm of lattice steps."""
     if np.count_nonzero(grid) == len(grid):
         moved = [axis * edge for axis, edge in zip(steps, grid.diagonal(), strict=True)]
     else:

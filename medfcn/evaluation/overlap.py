@@ -1,16 +1,16 @@
-"""How much two masks share: Dice, IoU, precision, recall and specificity from one count of voxels.
+"""Overlap of two masks: Dice, IoU, precision, recall and specificity from one count of voxels.
 
 Every score of every label comes from one confusion matrix, and the matrix from one pass over the volume.
 
-An empty mask is never flattered:
+An empty mask never scores well:
 
 | reference | prediction | Dice, IoU | recall | precision |
 |---|---|---|---|---|
 | empty | empty | nan | nan | nan |
-| drawn | empty | 0 | 0 | nan |
-| empty | drawn | 0 | nan | 0 |
+| not empty | empty | 0 | 0 | nan |
+| empty | not empty | 0 | nan | 0 |
 
-Voxels that the reference ignores (`IGNORED`, 255: nobody labelled them) are in no count: neither right nor wrong.
+Voxels that the reference ignores (`IGNORED`, 255) are neither right nor wrong: they are not counted.
 """
 
 import math
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class VoxelCounts:
-    """How the voxels of one label fell, and the scores that follow.
+    """Voxel counts of one label, and the scores that follow from them.
 
     Attributes:
         true_positives: Voxels in both masks.
@@ -103,12 +103,12 @@ def count_voxels(reference: ArrayLike, prediction: ArrayLike) -> VoxelCounts:
     """Count two masks of one label.
 
     Args:
-        reference: Mask drawn by the reader: booleans, or 0 and 1.
-        prediction: Mask from the network, on the same grid.
+        reference: The reader's mask: booleans, or 0 and 1.
+        prediction: The network's mask, on the same grid.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask holds other values than 0 and 1.
+        LabelError: A mask contains other values than 0 and 1.
 
     Example:
         >>> count_voxels([[1, 0], [1, 1]], [[1, 0], [0, 1]])
@@ -127,18 +127,19 @@ def count_labels(
     """Count all labels of two masks in one pass.
 
     Args:
-        reference: `uint8`, with `k` for the k-th label, 0 for the background and `IGNORED` for voxels that count
-            nowhere.
+        reference: `uint8`, with `k` for the k-th label, 0 for the background and `IGNORED` for voxels that are not
+            counted.
         prediction: The same, on the same grid, without `IGNORED`.
-        labels: How many labels there are, 1 to 254.
-        members: `(A + 1, labels)` for labels that overlap: which of them hold where a mask is 0 … A, none for 0.
+        labels: The number of labels, 1 to 254.
+        members: `(A + 1, labels)`, for labels that overlap: True where a value of the masks, 0 to A, belongs to a
+            label; row 0 is all False.
 
     Returns:
         The counts of labels 1 to `labels`, in order.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask is not `uint8` or holds a label above `labels`, or a value above A.
+        LabelError: A mask is not `uint8` or contains a label above `labels`, or a value above A.
 
     Example:
         >>> drawn = np.array([0, 1, 1, 2], dtype=np.uint8)
@@ -152,34 +153,36 @@ def count_labels(
         >>> [counts.iou for counts in count_labels(drawn, found, labels=2, members=inside)]
         [1.0, 1.0]
     """
-    matrix = confusion_matrix(reference, prediction, labels=labels if members is None else len(members) - 1)
-    rows = np.eye(labels + 1, dtype=bool)[:, 1:] if members is None else members
+    if members is None:
+        members = np.eye(labels + 1, dtype=bool)[:, 1:]
+    matrix = confusion_matrix(reference, prediction, labels=len(members) - 1)
+    # Rows of the (A + 1, A + 1) matrix that belong to a label are its reference, columns its prediction.
     total = int(matrix.sum())
     return tuple(
         VoxelCounts(
-            true_positives=(both := int(matrix[np.ix_(held, held)].sum())),
-            false_positives=(extra := int(matrix[:, held].sum()) - both),
-            false_negatives=(lost := int(matrix[held].sum()) - both),
+            true_positives=(both := int(matrix[np.ix_(of_label, of_label)].sum())),
+            false_positives=(extra := int(matrix[:, of_label].sum()) - both),
+            false_negatives=(lost := int(matrix[of_label].sum()) - both),
             true_negatives=total - both - extra - lost,
         )
-        for held in rows.T
+        for of_label in members.T
     )
 
 
 def confusion_matrix(reference: ArrayLike, prediction: ArrayLike, *, labels: int) -> NDArray[np.int64]:
-    """Voxels by the label drawn (row) and the label found (column); those that the reference ignores in neither.
+    """Voxels by their label in the reference (row) and in the prediction (column); ignored voxels are left out.
 
     Args:
         reference: `uint8`, with `k` for the k-th label, 0 for the background and `IGNORED`.
         prediction: The same, on the same grid, without `IGNORED`.
-        labels: How many labels there are, 1 to 254.
+        labels: The number of labels, 1 to 254.
 
     Returns:
         `(labels + 1, labels + 1)` counts.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask is not `uint8` or holds a label above `labels`.
+        LabelError: A mask is not `uint8` or contains a label above `labels`.
 
     Example:
         >>> drawn, found = np.array([[0, 1, 1], [0, 0, 1]], dtype=np.uint8)
@@ -188,12 +191,16 @@ def confusion_matrix(reference: ArrayLike, prediction: ArrayLike, *, labels: int
                [1, 1]])
     """
     if not 1 <= labels < IGNORED:
-        raise SettingsError(f"labels: found {labels}; expected 1 to {IGNORED - 1}")
+        raise SettingsError(f"labels: found {labels}; expected 1 to {IGNORED - 1}", field="labels")
     return confusion_of(pair_labels(reference, prediction), labels)
 
 
 def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
-    """The confusion matrix of a pair that is ready."""
+    """The confusion matrix of a pair of masks.
+
+    Most voxels are background in both masks. 64-bit words pass over eight of them at a time; only the other words are
+    counted voxel by voxel, in chunks that fit into the cache.
+    """
     side = labels + 1
     counts = np.zeros(side * side, dtype=np.int64)
     seen = 0
@@ -212,19 +219,22 @@ def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
     tail = drawn_words.size * 8
     counts += _joint_counts(pair.reference.reshape(-1)[tail:], pair.prediction.reshape(-1)[tail:], side)
     seen += pair.reference.size - tail
-    # Words passed over are background in both masks; what is ignored was seen and not counted.
+    # The words that were passed over are background in both masks; ignored voxels were seen and not counted.
     counts[0] += pair.reference.size - seen
     return counts.reshape(side, side)
 
 
 def _joint_counts(drawn: NDArray[np.uint8], found: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
-    """Count the pairs (drawn, found) that are not ignored; one code a voxel makes it a single histogram."""
+    """Count the pairs of labels of `(V,)` voxels that are not ignored.
+
+    Each pair becomes one number, `reference * side + prediction`, so that a single histogram counts them all.
+    """
     if drawn.size and int(drawn.max()) == IGNORED:
         labelled = drawn != IGNORED
         drawn, found = drawn[labelled], found[labelled]
     for name, labels in (("reference", drawn), ("prediction", found)):
         if labels.size and int(labels.max()) >= side:
-            raise LabelError(f"{name}: holds the label {labels.max()}; expected labels up to {side - 1}")
+            raise LabelError(f"{name}: contains the label {labels.max()}; expected labels up to {side - 1}")
     codes: NDArray[Any] = drawn.astype(np.uint8 if side * side <= 256 else np.uint16)
     codes *= side
     codes += found
@@ -235,15 +245,15 @@ def dice(reference: ArrayLike, prediction: ArrayLike) -> float:
     """Twice the shared volume over the sum of both volumes.
 
     Args:
-        reference: Mask drawn by the reader: booleans, or 0 and 1.
-        prediction: Mask from the network, on the same grid.
+        reference: The reader's mask: booleans, or 0 and 1.
+        prediction: The network's mask, on the same grid.
 
     Returns:
         0 to 1; `nan` when both masks are empty, 0 when only one is.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask holds other values than 0 and 1.
+        LabelError: A mask contains other values than 0 and 1.
 
     Source:
         Dice, Ecology 26(3), 1945.
@@ -276,7 +286,7 @@ def precision(reference: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def recall(reference: ArrayLike, prediction: ArrayLike) -> float:
-    """The share of the reference that was found (sensitivity); `nan` without a reference.
+    """The share of the reference that the prediction contains (sensitivity); `nan` without a reference.
 
     Example:
         >>> recall([1, 1, 0], [0, 0, 0]), recall([0], [1])
@@ -286,7 +296,7 @@ def recall(reference: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def specificity(reference: ArrayLike, prediction: ArrayLike) -> float:
-    """The share of the background left alone; it depends on how much background the volume has.
+    """The share of the background that the prediction leaves out; it depends on the size of the background.
 
     Example:
         >>> specificity([1, 0, 0], [1, 1, 0])

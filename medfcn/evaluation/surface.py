@@ -1,11 +1,11 @@
-"""How far apart two mask surfaces are, in millimetres: Hausdorff, average and normalised distances.
+"""Distance between two mask surfaces in millimetres: Hausdorff, average and normalised distances.
 
-All scores of a pair come from one pair of distance vectors (`surface_distances`): the distance of every
-boundary element of each mask to the nearest boundary element of the other. Distances are taken in space, on
-the whole volume, with the spacing that is passed; there is no default spacing.
+All scores of a pair come from one pair of distance vectors (`surface_distances`): for every boundary element of each
+mask, the distance to the nearest boundary element of the other. Distances are measured in space, on the whole volume,
+with the given spacing; there is no default spacing.
 
-An empty mask is never flattered: with one mask empty distances are `inf` and the normalised surface distance
-is 0; with both empty they are `nan`.
+An empty mask never scores well: with one mask empty, distances are `inf` and the normalised surface distance is 0;
+with both empty they are `nan`.
 """
 
 import math
@@ -32,22 +32,21 @@ __all__ = [
 
 Vector = NDArray[np.float64]
 
-# Spacings stored as float32 are off by up to 6e-8; a distance equal to the tolerance on paper must count as
-# within.
+# Spacings stored as float32 are off by up to 6e-8; a distance equal to the tolerance on paper must count as within.
 _TIE = 1e-7
 
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances between the boundaries of a reference and a prediction, and the scores that follow.
+    """Distances between the boundaries of a reference and a prediction, and the scores that follow from them.
 
     Attributes:
-        reference_mm: `(n,)` from each boundary element of the reference to the nearest of the prediction;
-            all `inf` when the prediction is empty.
+        reference_mm: `(n,)` from each boundary element of the reference to the nearest of the prediction; all `inf`
+            when the prediction is empty.
         prediction_mm: `(m,)` from each boundary element of the prediction to the nearest of the reference.
         reference_sizes: `(n,)` size of each element: 1 for voxels, mm² (2D: mm) for surface elements.
-        prediction_sizes: `(m,)` likewise.
-        boundary: What a boundary element is.
+        prediction_sizes: `(m,)`, likewise.
+        boundary: The kind of boundary elements.
     """
 
     reference_mm: Vector
@@ -57,8 +56,13 @@ class SurfaceDistances:
     boundary: Boundary
 
     @property
+    def _directions(self) -> tuple[tuple[Vector, Vector], tuple[Vector, Vector]]:
+        """Distances and sizes, from the reference and from the prediction."""
+        return (self.reference_mm, self.reference_sizes), (self.prediction_mm, self.prediction_sizes)
+
+    @property
     def _without_both(self) -> float | None:
-        """The distance where there is none to measure: `nan` both empty, `inf` one empty, else `None`."""
+        """The distance if a mask is empty: `inf` if one is, `nan` if both are; else `None`."""
         if self.reference_mm.size and self.prediction_mm.size:
             return None
         return math.inf if self.reference_mm.size or self.prediction_mm.size else math.nan
@@ -67,56 +71,64 @@ class SurfaceDistances:
         """The largest distance, or the larger of the two directed percentiles.
 
         Args:
-            percentile: In `[0, 100]`. Voxels: with linear interpolation. Surface elements: the first distance
-                whose cumulative share of the surface reaches the percentile.
-            pooled: One percentile over both directions together, as MedPy, panoptica and BraTS take it.
+            percentile: In `[0, 100]`. Voxels: with linear interpolation. Surface elements: the first distance whose
+                cumulative share of the surface reaches the percentile.
+            pooled: One percentile over both directions together, as in MedPy, panoptica and BraTS.
+
+        Raises:
+            SettingsError: The percentile is outside `[0, 100]`.
         """
         if not 0 <= percentile <= 100:
-            raise SettingsError(f"percentile: found {percentile}; expected 0 to 100")
+            raise SettingsError(f"percentile: found {percentile}; expected 0 to 100", field="percentile")
         absent = self._without_both
         if absent is not None:
             return absent
         if percentile == 100:
-            return max(float(self.reference_mm.max()), float(self.prediction_mm.max()))
+            return max(float(distances.max()) for distances, _ in self._directions)
         take = _percentile if self.boundary == "voxels" else _weighted_percentile
-        directions = [(self.reference_mm, self.reference_sizes), (self.prediction_mm, self.prediction_sizes)]
         if pooled:
-            both = tuple(np.concatenate(parts) for parts in zip(*directions, strict=True))
-            return take(both[0], both[1], percentile)
-        return max(take(distances, sizes, percentile) for distances, sizes in directions)
+            distances, sizes = (np.concatenate(both) for both in zip(*self._directions, strict=True))
+            return take(distances, sizes, percentile)
+        return max(take(distances, sizes, percentile) for distances, sizes in self._directions)
 
     def assd_mm(self) -> float:
         """The mean distance over both boundaries together, each element counted by its size."""
         absent = self._without_both
         if absent is not None:
             return absent
-        total = float(self.reference_mm @ self.reference_sizes) + float(self.prediction_mm @ self.prediction_sizes)
-        return total / float(self.reference_sizes.sum() + self.prediction_sizes.sum())
+        return sum(float(distances @ sizes) for distances, sizes in self._directions) / self._total_size
 
     def masd_mm(self) -> float:
         """The mean of the two directed mean distances."""
         absent = self._without_both
         if absent is not None:
             return absent
-        from_reference = float(self.reference_mm @ self.reference_sizes) / float(self.reference_sizes.sum())
-        from_prediction = float(self.prediction_mm @ self.prediction_sizes) / float(self.prediction_sizes.sum())
-        return (from_reference + from_prediction) / 2
+        return sum(float(distances @ sizes) / float(sizes.sum()) for distances, sizes in self._directions) / 2
 
     def nsd(self, *, tolerance_mm: float = 1.0) -> float:
-        """The share of both boundaries within the tolerance of the other; equal to it is within."""
+        """The share of both boundaries within the tolerance of the other; a distance equal to it is within.
+
+        Raises:
+            SettingsError: The tolerance is not a length.
+        """
         if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-            raise SettingsError(f"tolerance_mm: found {tolerance_mm}; expected 0 or a positive length")
+            raise SettingsError(
+                f"tolerance_mm: found {tolerance_mm}; expected 0 or a positive length", field="tolerance_mm"
+            )
         absent = self._without_both
         if absent is not None:
             return math.nan if math.isnan(absent) else 0.0
         limit = tolerance_mm * (1 + _TIE)
-        within = float(self.reference_sizes[self.reference_mm <= limit].sum())
-        within += float(self.prediction_sizes[self.prediction_mm <= limit].sum())
-        return within / float(self.reference_sizes.sum() + self.prediction_sizes.sum())
+        within = sum(float(sizes[distances <= limit].sum()) for distances, sizes in self._directions)
+        return within / self._total_size
+
+    @property
+    def _total_size(self) -> float:
+        return float(self.reference_sizes.sum() + self.prediction_sizes.sum())
 
 
 def _percentile(distances: Vector, sizes: Vector, percentile: float) -> float:
-    """Linear interpolation between order statistics, as `numpy.percentile`, at a fraction of its cost."""
+    """Linear interpolation between order statistics: the result of `numpy.percentile` at a fraction of its cost."""
     place = (distances.size - 1) * percentile / 100
     low = int(place)
     high = min(low + 1, distances.size - 1)
@@ -128,7 +140,7 @@ def _weighted_percentile(distances: Vector, sizes: Vector, percentile: float) ->
     """The first distance at which the cumulative size reaches the percentile."""
     order = np.argsort(distances)
     reached = np.cumsum(sizes[order])
-    # Half an ulp lost in the sum must not push a share of exactly 95 % to the next distance.
+    # A rounding error in the sum must not move a share of exactly 95 % to the next distance.
     goal = reached[-1] * (percentile / 100) * (1 - 1e-12)
     return float(distances[order[min(int(np.searchsorted(reached, goal)), distances.size - 1)]])
 
@@ -139,14 +151,14 @@ def surface_distances(
     """Measure two masks of one label once, for every score.
 
     Args:
-        reference: Mask drawn by the reader: booleans, or 0 and 1; 2D or 3D (`voxels`: 1D too).
-        prediction: Mask from the network, on the same grid.
+        reference: The reader's mask: booleans, or 0 and 1; 2D or 3D (`voxels`: 1D too).
+        prediction: The network's mask, on the same grid.
         spacing_mm: Voxel edge lengths along each axis; or, on a sheared grid, the linear part of the affine.
         boundary: `voxels` or `elements`; see `medfcn.evaluation.boundary`.
 
     Raises:
         GeometryMismatchError: The masks differ in shape, or have too few axes for surface elements.
-        LabelError: A mask holds other values than 0 and 1.
+        LabelError: A mask contains other values than 0 and 1.
         SettingsError: The spacing is not one positive length for each axis.
 
     Example:
@@ -167,13 +179,13 @@ def label_surface_distances(
     labels: int,
     boundary: Boundary = "voxels",
 ) -> tuple[SurfaceDistances, ...]:
-    """Measure every label of two masks; the volume is walked once, whatever the number of labels.
+    """Measure every label of two masks in one pass over the volume, whatever the number of labels.
 
     Args:
         reference: `uint8`, with `k` for the k-th label and 0 for the background.
         prediction: The same, on the same grid.
         spacing_mm: As in `surface_distances`.
-        labels: How many labels there are, 1 to 255.
+        labels: The number of labels, 1 to 255.
         boundary: As in `surface_distances`.
 
     Returns:
@@ -184,7 +196,8 @@ def label_surface_distances(
 
 def _measure(pair: MaskPair, spacing_mm: ArrayLike, labels: int, boundary: Boundary) -> tuple[SurfaceDistances, ...]:
     if boundary not in ("voxels", "elements"):
-        raise SettingsError(f"boundary: found {boundary!r}; expected 'voxels' or 'elements'")
+        raise SettingsError(f"boundary: found {boundary!r}; expected 'voxels' or 'elements'", field="boundary")
+    # The columns of the grid follow the axes of the pair; the box leaves out the background around both masks.
     grid = grid_of(spacing_mm, pair.reference.ndim)[:, list(pair.axes)]
     box = occupied_box(pair) or (slice(0, 0),) * pair.reference.ndim
     drawn = label_boundaries(pair.reference[box], labels, boundary)
@@ -215,10 +228,10 @@ def hausdorff_mm(
     """Distance between two mask surfaces, in millimetres.
 
     Args:
-        reference: `(I, J, K)` or `(I, J)` mask drawn by the reader.
-        prediction: Mask from the network, on the same grid.
+        reference: `(I, J, K)` or `(I, J)`, the reader's mask.
+        prediction: The network's mask, on the same grid.
         spacing_mm: Voxel edge lengths along each axis.
-        percentile: In `[0, 100]`; 95 ignores each surface's worst twentieth.
+        percentile: In `[0, 100]`; 95 ignores the worst twentieth of each surface.
         boundary: `voxels`, or `elements` weighted by surface.
         pooled: One percentile over both directions together instead of the larger of the two.
 
@@ -227,18 +240,18 @@ def hausdorff_mm(
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask holds other values than 0 and 1.
-        SettingsError: The spacing, percentile or boundary cannot be.
+        LabelError: A mask contains other values than 0 and 1.
+        SettingsError: The spacing, percentile or boundary is invalid.
 
     Source:
         Huttenlocher et al., IEEE TPAMI 15(9), 1993.
 
     Example:
-        A one-voxel lesion found three slices too high, in 2 mm slices:
+        A lesion of one voxel, predicted three slices too high, in 2 mm slices:
 
-        >>> drawn, found = np.zeros((2, 5, 5, 8), dtype=bool)
-        >>> drawn[2, 2, 1] = found[2, 2, 4] = True
-        >>> hausdorff_mm(drawn, found, spacing_mm=(1.0, 1.0, 2.0))
+        >>> reference, prediction = np.zeros((2, 5, 5, 8), dtype=bool)
+        >>> reference[2, 2, 1] = prediction[2, 2, 4] = True
+        >>> hausdorff_mm(reference, prediction, spacing_mm=(1.0, 1.0, 2.0))
         6.0
     """
     distances = surface_distances(reference, prediction, spacing_mm, boundary=boundary)
@@ -278,14 +291,13 @@ def nsd(
     tolerance_mm: float = 1.0,
     boundary: Boundary = "elements",
 ) -> float:
-    """Normalised surface distance (surface Dice): the share of both surfaces within the tolerance of the
-    other.
+    """Normalised surface distance (surface Dice): the share of both surfaces within the tolerance of the other.
 
     Args:
-        reference: 2D or 3D mask drawn by the reader.
-        prediction: Mask from the network, on the same grid.
+        reference: The reader's mask, 2D or 3D.
+        prediction: The network's mask, on the same grid.
         spacing_mm: Voxel edge lengths along each axis.
-        tolerance_mm: How far apart still counts as together.
+        tolerance_mm: Distance up to which the surfaces agree.
         boundary: `elements` weighted by surface, or `voxels`.
 
     Returns:
@@ -293,8 +305,8 @@ def nsd(
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
-        LabelError: A mask holds other values than 0 and 1.
-        SettingsError: The spacing, tolerance or boundary cannot be.
+        LabelError: A mask contains other values than 0 and 1.
+        SettingsError: The spacing, tolerance or boundary is invalid.
 
     Source:
         Nikolov et al., J Med Internet Res 23(7), 2021.

@@ -1,5 +1,15 @@
 """Scores and runs -> one HTML page, and pictures of masks."""
 
+from medfcn.reporting.compose import predict_report, report, train_report
 from medfcn.reporting.pictures import PictureCase, overlay_picture, overlay_sheet
+from medfcn.reporting.upright import CaseVolumes
 
-__all__ = ["PictureCase", "overlay_picture", "overlay_sheet"]
+__all__ = [
+    "CaseVolumes",
+    "PictureCase",
+    "overlay_picture",
+    "overlay_sheet",
+    "predict_report",
+    "report",
+    "train_report",
+]

@@ -281,5 +281,5 @@ def test_ignored_voxels_count_as_if_they_were_not_there(seed: int, labels: int, 
 
 
 def test_a_prediction_ignores_nothing() -> None:
-    with pytest.raises(LabelError, match="prediction: holds the label 255"):
+    with pytest.raises(LabelError, match="prediction: contains the label 255"):
         count_labels(np.array([0, 1], dtype=np.uint8), np.array([IGNORED, 1], dtype=np.uint8), labels=1)

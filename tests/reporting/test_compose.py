@@ -10,7 +10,8 @@ import pytest
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.evaluation import evaluate, write_scores
 from medfcn.labels import LabelMap, read_mask
-from medfcn.reporting.compose import images_beside, predict_report, report, train_report
+from medfcn.reporting import CaseVolumes, predict_report, report, shown_cases, train_report
+from medfcn.reporting.compose import images_beside
 from medfcn.volumes import Volume
 from tests.reporting.pages import AFFINE, Page, active_parts, case_volumes
 
@@ -179,6 +180,49 @@ def test_a_run_without_validation_or_with_another_dataset_is_refused(run, tmp_pa
     (run / "model.json").unlink()
     with pytest.raises(MissingFileError, match=r"model\.json"):
         train_report(run, other, output=tmp_path / "a.html")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The file names of all volumes that are read, in order."""
+    names = []
+    for name in ("read_mask", "as_volume"):
+        read = getattr(shown_cases, name)
+
+        def counted(source, *arguments, read=read, **options):
+            names.append(Path(source).name)
+            return read(source, *arguments, **options)
+
+        monkeypatch.setattr(shown_cases, name, counted)
+    return names
+
+
+def test_a_report_reads_each_file_once(dataset, tmp_path, reads):
+    masks = save_masks(tmp_path / "masks", (0, 1, 2), sidecar=SIDECAR)
+    report(masks, dataset, tmp_path / "report.html", table=evaluate(masks, dataset))
+    assert sorted(reads) == sorted(3 * [f"case_{number}.nii.gz" for number in range(3)])
+    reads.clear()
+    for path in masks.glob("*.json"):
+        path.unlink()
+    predict_report(masks, dataset / "images")  # volumes in ml are measured in the same pass
+    assert sorted(reads) == sorted(2 * [f"case_{number}.nii.gz" for number in range(3)])
+
+
+def test_the_volumes_of_a_validation_can_be_in_memory(run, dataset, reads):
+    from_files = held(Page(train_report(run, dataset).read_text("utf-8")))
+    assert len(reads) == 6
+    reads.clear()
+    labels, cases = LabelMap.parse("organ=1+2"), {}
+    for number in range(2):
+        volumes = case_volumes(number, labels=2)
+        reference = volumes.reference.with_array(labels.encode(volumes.reference.array, name=""))
+        cases[f"case_{number}"] = CaseVolumes(volumes.image, reference, case_volumes(number).prediction)
+    from_memory = held(Page(train_report(run, cases.__getitem__, overwrite=True).read_text("utf-8")))
+    assert reads == []
+    for index in range(2):
+        for name in ("reference", "prediction", "shape"):
+            assert from_memory[f"case-data-{index}"][name] == from_files[f"case-data-{index}"][name]
+        assert from_memory[f"case-data-{index}"]["image"]
 
 
 def test_masks_without_references_get_a_lighter_report(dataset, tmp_path):
