@@ -87,6 +87,7 @@ The codes, which `medfcn check --json` reports too:
     SETTING_UNKNOWN      There is no such setting or table.
     NOT_TOML             The settings file is not TOML.
     MODEL_UNREADABLE     The model cannot be loaded, or does not fit its input.
+    MODEL_FORMAT         Another version of medfcn wrote the model.
     WEIGHTS_UNKNOWN      The weights are those of no known encoder.
     WEIGHTS_KEYS         Weights lack a tensor, or have one too many.
     WEIGHTS_MISFIT       The weights do not fit the network.

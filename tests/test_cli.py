@@ -396,7 +396,7 @@ def test_weights_that_cannot_be_started_from_are_told_in_one_line(
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "little.pth")
     (tmp_path / "text.pth").write_text("Not Found")
     for name, said in (
-        ("code.pth", "code.pth: holds code or objects beside tensors"),
+        ("code.pth", "code.pth: contains code or objects besides tensors"),
         ("little.pth", "little.pth: 29 keys are missing, first features.0.bias"),
         ("text.pth", "text.pth: "),
         ("nowhere.pth", "weights file not found"),

@@ -1,4 +1,7 @@
-"""`model.json`: everything that is needed to use a network's weights, and where they come from."""
+"""`model.json`: everything that is needed to use a network's weights, and their origin.
+
+A new key needs a line in `Card` and one in `_StoredCard`.
+"""
 
 import dataclasses
 import hashlib
@@ -6,9 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from medfcn.config import settings_from, to_tables
+from medfcn.decoding import read_json
 from medfcn.errors import MedfcnError, ModelError
 from medfcn.inference.held_out import Unseen
 from medfcn.labels import LabelMap
@@ -18,34 +24,33 @@ from medfcn.slices.plan import Plan
 
 INTENDED_USE = "Research use only; not a medical device."
 DEFAULT_THRESHOLD = 0.5
-"""Probability from which a voxel is foreground, unless set or chosen."""
+"""The probability from which a voxel is foreground, unless set or chosen."""
 _FORMAT = 2
-_CONVERTED = ("labels", "channels", "plan", "settings", "one_part", "view_weights", "unseen")
-_OPTIONAL = frozenset({"threshold", "unseen"})
-"""Keys that cards of this format did not always have."""
 _LARGEST_CARD = 16 * 2**20
+_REMEDY = "copy the run folder again"
 
 
 @dataclass(frozen=True)
 class Card:
-    """What stands in `model.json`.
+    """The contents of `model.json`.
 
     Attributes:
-        labels: What is segmented, and the values written for it.
+        labels: The labels that the model segments.
         channels: Names of the image channels, in order.
         plan: How volumes become slices.
         settings: All settings of the training.
-        view_weights: Of each view's probabilities in their mean, in the order of `plan.views`; `()` weighs all alike.
-        one_part: Positions (from 1) of the labels of which only the largest connected part is kept; none where labels
+        view_weights: The weight of each view's probabilities in their mean, in the order of `plan.views`; `()` weighs
+            all alike.
+        one_part: Indices (from 1) of the labels of which only the largest component is kept; none where labels
             overlap.
-        threshold: Probability from which a voxel is foreground, where unseen cases chose another than the default.
-        unseen: What the network reached on cases that it had not seen.
-        weights_sha256: Of `model.safetensors`.
-        versions: Of medfcn and what it stands on, when it was trained.
-        training: What was trained on and for how long: counts, hashes, seconds.
+        threshold: The probability from which a voxel is foreground, if unseen cases chose another than the default.
+        unseen: The results on cases that the network had not seen.
+        weights_sha256: The hash of `model.safetensors`.
+        versions: The versions of medfcn and its libraries in the training.
+        training: Facts of the training: cases, hashes, steps, seconds.
         validation: Summary of the scores on the validation cases.
         intended_use: Research only.
-        format: Of the card itself.
+        format: The version of this list of keys.
     """
 
     labels: LabelMap
@@ -65,7 +70,7 @@ class Card:
 
     @property
     def foreground_from(self) -> float:
-        """The threshold of probabilities: as set, else as chosen, else the default."""
+        """The probability from which a voxel is foreground: as set, else as chosen, else the default."""
         wanted = self.settings.prediction.threshold
         return wanted if wanted != "auto" else self.threshold or DEFAULT_THRESHOLD
 
@@ -79,7 +84,7 @@ class Card:
         return hashlib.sha256(json.dumps([what, plan, settings], sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values, which `from_json` turns back."""
+        """A dictionary of plain values, as `model.json` stores them."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return plain | {
             "labels": self.labels.to_json(),
@@ -88,88 +93,83 @@ class Card:
             "unseen": None if self.unseen is None else self.unseen.to_json(),
         }
 
-    @classmethod
-    def from_json(cls, value: Any, *, source: str) -> "Card":
-        """The inverse of `to_json`.
 
-        Raises:
-            ModelError: A key is missing or unknown, or a value does not fit.
-        """
-        known = {item.name for item in dataclasses.fields(cls)}
-        if not isinstance(value, dict):
-            raise ModelError(f"{source}: holds no JSON object; copy the run folder again")
-        if type(value.get("format")) is not int or value["format"] != _FORMAT:
-            found = repr(value.get("format"))
-            raise ModelError(f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it")
-        odd_keys = (set(value) ^ known) - (_OPTIONAL - set(value))
-        if odd_keys:
-            odd = ", ".join(sorted(odd_keys))
-            raise ModelError(f"{source}: missing or unknown keys {odd}; copy the run folder again")
-        value = dict.fromkeys(_OPTIONAL) | value
-        try:
-            labels, unseen = LabelMap.from_json(value["labels"]), value["unseen"]
-            card = cls(
-                labels=labels,
-                channels=tuple(value["channels"]),
-                plan=Plan.from_json(value["plan"]),
-                settings=settings_from(_with_slope(value["settings"]), source=source),
-                one_part=tuple(value["one_part"]),
-                view_weights=tuple(value["view_weights"]),
-                unseen=None if unseen is None else Unseen.from_json(unseen, labels=len(labels.entries)),
-                **{name: value[name] for name in known - set(_CONVERTED)},
-            )
-            _require_types(card, value)
-            if bool(card.plan.widths) == (card.settings.network.monai is not None):
-                raise ValueError("plan.widths are those of another network")
-            head_of(card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping)
-        except MedfcnError as error:
-            raise ModelError(f"{source}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            what = repr(error)
-            raise ModelError(f"{source}: a value does not fit ({what}); copy the run folder again") from error
-        if len(card.channels) != len(card.plan.intensities):
-            raise ModelError(f"{source}: channels and plan.intensities differ in number; copy the run folder again")
-        return card
+class _Format(msgspec.Struct, frozen=True):
+    format: int
 
 
-def _with_slope(tables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings as they stand in a card; those from before `network.negative_slope` are of networks with ReLU."""
-    network = tables.get("network")
-    return {**tables, "network": {"negative_slope": 0.0} | network} if isinstance(network, dict) else tables
+class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The types in `model.json`; those that are no builtin types have readers of their own."""
 
-
-def _require_types(card: Card, value: Mapping[str, Any]) -> None:
-    """TypeError for the fields of a card that no other reader has looked at."""
-    positions = range(1, len(card.labels.entries) + 1)
-    sound = {
-        "channels": isinstance(value["channels"], list) and all(isinstance(name, str) for name in card.channels),
-        "one_part": all(type(position) is int and position in positions for position in card.one_part)
-        and not (card.one_part and card.labels.overlapping),
-        "view_weights": len(card.view_weights) in (0, len(card.plan.views))
-        and all(type(weight) in (int, float) and 0 <= weight <= 1 for weight in card.view_weights)
-        and (not card.view_weights or sum(card.view_weights) > 0),
-        "threshold": card.threshold is None or (type(card.threshold) is float and 0 < card.threshold < 1),
-        "weights_sha256": isinstance(card.weights_sha256, str),
-        "versions": isinstance(card.versions, Mapping),
-        "training": isinstance(card.training, Mapping),
-        "validation": isinstance(card.validation, Mapping),
-        "intended_use": isinstance(card.intended_use, str),
-    }
-    for name, holds in sound.items():
-        if not holds:
-            raise TypeError(f"{name} cannot be {str(value[name])[:100]}")
+    labels: dict[str, Any]
+    channels: tuple[str, ...]
+    plan: dict[str, Any]
+    settings: dict[str, Any]
+    one_part: tuple[int, ...]
+    view_weights: tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...]
+    weights_sha256: str
+    versions: dict[str, Any]
+    training: dict[str, Any]
+    validation: dict[str, Any]
+    intended_use: str
+    format: int
+    # Cards of this format did not always have the next two.
+    threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    unseen: dict[str, Any] | None = None
 
 
 def read_card(path: Path) -> Card:
     """The card in a file.
 
     Raises:
-        ModelError: It is not one, or comes from another version.
+        ModelError: The file is no card, or comes from another version.
     """
-    if path.stat().st_size > _LARGEST_CARD:
-        raise ModelError(f"{path.name}: larger than {_LARGEST_CARD // 2**20} MB, which no card is; copy it again")
+    source = path.name
+    found = read_json(path, _Format, error=ModelError, remedy=_REMEDY, largest_bytes=_LARGEST_CARD).format
+    if found != _FORMAT:
+        raise ModelError(
+            f"{source}: format {found} is not {_FORMAT}; use the medfcn version that wrote it",
+            code="MODEL_FORMAT",
+            field="format",
+        )
+    stored = read_json(path, _StoredCard, error=ModelError, remedy=_REMEDY)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path.name}: not JSON ({error}); copy the run folder again") from error
-    return Card.from_json(value, source=path.name)
+        labels = LabelMap.from_json(stored.labels)
+        count = len(labels.entries)
+        card = Card(
+            **msgspec.structs.asdict(stored)
+            | {
+                "labels": labels,
+                "plan": Plan.from_json(stored.plan),
+                "settings": settings_from(_with_slope(stored.settings), source=source),
+                "unseen": None if stored.unseen is None else Unseen.from_json(stored.unseen, labels=count),
+            }
+        )
+        _require_sound(card)
+        head_of(card.settings.network, count, overlapping=labels.overlapping)
+    except MedfcnError as error:
+        raise ModelError(f"{source}: {error}", code=error.code, field=error.field) from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelError(f"{source}: a value does not fit ({error!r}); {_REMEDY}") from error
+    return card
+
+
+def _with_slope(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings as they are in a card; those from before `network.negative_slope` are of networks with ReLU."""
+    network = tables.get("network")
+    return {**tables, "network": {"negative_slope": 0.0} | network} if isinstance(network, dict) else tables
+
+
+def _require_sound(card: Card) -> None:
+    """ModelError for a field of a card that does not fit the others."""
+    weights, count = card.view_weights, len(card.labels.entries)
+    sound = {
+        "channels": len(card.channels) == len(card.plan.intensities),
+        "one_part": all(1 <= index <= count for index in card.one_part)
+        and not (card.one_part and card.labels.overlapping),
+        "view_weights": not weights or (len(weights) == len(card.plan.views) and sum(weights) > 0),
+        "plan.widths": bool(card.plan.widths) != (card.settings.network.monai is not None),
+    }
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise ModelError(f"{name} does not fit the rest of the card; {_REMEDY}", field=name)

@@ -1,15 +1,16 @@
-"""How good a mask is without a reference: the Dice to expect, and whether a reader should look.
+"""The Dice to expect of a mask without a reference, and whether a reader should look at the mask.
 
 Three steps:
 
 1. While a mask is decided, each network's probabilities and its own mask give the Dice that the probabilities
-   themselves expect, `2 sum(p in the mask) / (sum(p) + voxels of the mask)`; what a network's views and mirror images
-   disagree on has probabilities in the middle, and so lowers it. Several networks' masks also give their agreement.
-2. Networks are too sure of themselves. What they expected and what they reached on cases that they had not seen
-   (`Unseen`) gives a rising curve from the one to the other: a line on the logit scale, which bears ten cases.
-3. A mask's expected Dice is the mean of its networks' curve values, and never more than their agreement: networks
-   trained alike agree with each other at least as much as with a reader. A fold's curve is never taken from cases
-   that it was trained on. No case is unseen by all folds, so that nothing can calibrate their agreement: it is only
+   themselves expect, `2 sum(p in the mask) / (sum(p) + voxels of the mask)`. Where a network's views and mirror
+   images disagree, its probabilities are in the middle, which lowers this Dice. The masks of several networks also
+   give their agreement.
+2. Networks are too sure of themselves. A rising curve leads from the Dice they expected to the Dice they reached, on
+   cases that they had not seen (`Unseen`). It is a line on the logit scale, for which ten cases are enough.
+3. The expected Dice of a mask is the mean of its networks' curve values, but never more than their agreement:
+   networks of the same training agree with each other at least as much as with a reader. A fold's curve never uses
+   cases of its own training. No case is unseen by all folds, so nothing can calibrate their agreement, and it is only
    a bound.
 
 Source:
@@ -33,11 +34,11 @@ from medfcn.inference.held_out import Unseen, UnseenLabel
 _LEAST_PROBABILITY = 0.05
 """A lower probability does not count: in a large image the many voxels far away would weigh as much as the organ."""
 _FEWEST_CASES = 5
-"""Unseen cases of a label without which nothing is expected of its masks."""
+"""With fewer unseen cases of a label, nothing is expected of its masks."""
 _EMPTY_SHARE = 0.1
-"""From this share of training references without a label on, a mask without it is nothing to look at."""
+"""If the label is absent from this share of the training references, a mask without it needs no review."""
 _FAR_SPREADS, _LEAST_SPREAD = 4.0, 0.1
-"""How many standard deviations of its logarithm a volume may lie from the training's, and the least of these."""
+"""Largest distance of a volume's logarithm from the training's, in standard deviations, and the least of these."""
 _CLIP = 1e-4
 _SLOPE_SPREAD, _SHIFT_SPREAD = 0.5, 2.0
 """Standard deviations around the curve that changes nothing, before any case is seen."""
@@ -47,12 +48,12 @@ _SLOPES = (0.1, 5.0)
 
 @dataclass(frozen=True)
 class Doubt:
-    """What the probabilities behind a mask say of it, uncalibrated.
+    """The quality of a mask according to the probabilities behind it, uncalibrated.
 
     Attributes:
-        soft_dice: `(models, labels)` Dice that each model's probabilities expect of its own mask; nan where that is
-            empty.
-        agreement: `(labels,)` Dice between the models' masks, over all pairs; nan for a single model, and where all
+        soft_dice: `(M, L)` Dice that the probabilities of each of M models expect of its own mask, for L labels; nan
+            where that mask is empty.
+        agreement: `(L,)` Dice between the models' masks, over all pairs; nan for a single model, and where all masks
             are empty.
     """
 
@@ -61,54 +62,61 @@ class Doubt:
 
 
 class DoubtMeter:
-    """Sums over a volume, slab by slab, what becomes its `Doubt`.
+    """Adds up a volume, slab by slab, and gives its `Doubt`.
 
     Args:
-        models: How many.
-        labels: How many.
-        members: `(A + 1, L)` for labels that overlap: which of them hold in each part.
+        models: M, the number of models.
+        labels: L, the number of labels.
+        members: `(A + 1, L)` for labels that overlap: the labels in the background and in each of A overlaps.
     """
 
     def __init__(self, models: int, labels: int, *, members: NDArray[np.bool_] | None = None) -> None:
         self._members = members
-        self._rows = np.eye(labels + 1, dtype=np.int64)[:, 1:] if members is None else members.astype(np.int64)
+        # (A + 1, L): 1 where an index contains a label. Without overlaps, A is L.
+        self._contains = np.eye(labels + 1, dtype=np.int64)[:, 1:] if members is None else members.astype(np.int64)
+        # (M, L) sums over voxels: of the probabilities inside the mask, of all that count, and of the mask itself.
         self._inside, self._mass, self._voxels = np.zeros((3, models, labels))
+        # (L,) sums over pairs of masks: twice the voxels in both, and the voxels of each.
         self._shared, self._both = np.zeros((2, labels))
 
-    def add(self, probabilities: Sequence[NDArray[np.float32]], positions: Sequence[NDArray[np.uint8]]) -> None:
+    def add(self, probabilities: Sequence[NDArray[np.float32]], indices: Sequence[NDArray[np.uint8]]) -> None:
         """Add a slab.
 
         Args:
-            probabilities: For each model `(L, ...)`.
-            positions: For each model `(...)` labels or parts that it finds, 0 for background.
+            probabilities: `(L, ...)` for each model.
+            indices: `(...)` for each model: its own mask, as indices of labels or overlaps.
         """
-        for model, (values, found) in enumerate(zip(probabilities, positions, strict=True)):
-            flat, at = values.reshape(len(values), -1), np.flatnonzero(found)
+        for model, (values, mask) in enumerate(zip(probabilities, indices, strict=True)):
+            flat = values.reshape(len(values), -1)  # (L, V)
             for label, of_label in enumerate(flat):
                 self._mass[model, label] += of_label[of_label >= _LEAST_PROBABILITY].sum(dtype=np.float64)
-            drawn = found.reshape(-1)[at]
-            self._voxels[model] += np.bincount(drawn, minlength=len(self._rows)) @ self._rows
+            # The foreground is a small part of most slabs: its F voxels are taken out once.
+            at = np.flatnonzero(mask)  # (F,)
+            foreground = mask.reshape(-1)[at]
+            self._voxels[model] += np.bincount(foreground, minlength=len(self._contains)) @ self._contains
             if self._members is None:
-                inside = flat[drawn.astype(np.intp) - 1, at]
-                self._inside[model] += np.bincount(drawn, weights=inside, minlength=len(self._rows))[1:]
+                # Each foreground voxel has one label, so one probability: summed by label in a single pass.
+                inside = flat[foreground.astype(np.intp) - 1, at]
+                self._inside[model] += np.bincount(foreground, weights=inside, minlength=len(self._contains))[1:]
             else:
                 for label, of_label in enumerate(flat):
-                    self._inside[model, label] += of_label[at[self._members[drawn, label]]].sum(dtype=np.float64)
-        if len(positions) > 1:
-            self._compare(positions)
+                    self._inside[model, label] += of_label[at[self._members[foreground, label]]].sum(dtype=np.float64)
+        if len(indices) > 1:
+            self._compare(indices)
 
-    def _compare(self, positions: Sequence[NDArray[np.uint8]]) -> None:
-        """Count the voxels that pairs of models share, of each label."""
-        at = np.flatnonzero(np.logical_or.reduce([found > 0 for found in positions]))
-        count = len(self._rows)
-        each = [found.reshape(-1)[at].astype(np.intp) for found in positions]
-        for one, other in combinations(each, 2):
+    def _compare(self, indices: Sequence[NDArray[np.uint8]]) -> None:
+        """Count the voxels that pairs of models share, for each label."""
+        at = np.flatnonzero(np.logical_or.reduce([mask > 0 for mask in indices]))
+        count = len(self._contains)
+        masks = [mask.reshape(-1)[at].astype(np.intp) for mask in indices]
+        for one, other in combinations(masks, 2):
+            # (A + 1, A + 1): voxels by the index in the one mask and in the other.
             joint = np.bincount(one * count + other, minlength=count * count).reshape(count, count)
-            self._shared += 2 * np.einsum("al,ab,bl->l", self._rows, joint, self._rows)
-            self._both += (joint.sum(axis=0) + joint.sum(axis=1)) @ self._rows
+            self._shared += 2 * np.einsum("al,ab,bl->l", self._contains, joint, self._contains)
+            self._both += (joint.sum(axis=0) + joint.sum(axis=1)) @ self._contains
 
     def doubt(self) -> Doubt:
-        """What was summed, as scores."""
+        """The scores of all slabs so far."""
         with np.errstate(invalid="ignore", divide="ignore"):
             soft = np.where(self._voxels > 0, 2 * self._inside / (self._mass + self._voxels), np.nan)
             return Doubt(np.minimum(soft, 1.0), self._shared / self._both)
@@ -116,7 +124,7 @@ class DoubtMeter:
 
 @dataclass(frozen=True)
 class Curve:
-    """A rising map from the Dice that probabilities expect to the one that unseen cases had.
+    """A rising map from the Dice that probabilities expect to the Dice that unseen cases had.
 
     Attributes:
         intercept: On the logit scale.
@@ -132,14 +140,14 @@ class Curve:
 
 
 def fit_curve(soft_dice: Sequence[float], dice: Sequence[float]) -> Curve:
-    """The curve that fits some cases, drawn towards the one that changes nothing where they are few or alike.
+    """The curve that fits some cases; with few or similar cases it stays near the one that changes nothing.
 
     A logistic regression of fractions with two parameters: a Dice of 0 or 1 needs no clipping, and the mean of the
-    expected Dice is that of the true one. How firmly the cases speak follows from how they scatter.
+    expected Dice is that of the true one. The scatter of the cases decides how much they count.
 
     Args:
-        soft_dice: Of cases that were not trained on, at least one.
-        dice: Of the same cases.
+        soft_dice: The expected Dice of cases outside of the training, at least one.
+        dice: The true Dice of the same cases.
 
     Example:
         Networks that expect more than they reach:
@@ -149,8 +157,10 @@ def fit_curve(soft_dice: Sequence[float], dice: Sequence[float]) -> Curve:
         [0.74, 0.91]
     """
     x, y = _logit(np.array(soft_dice)), np.array(dice)
+    # Around the mean of x, the line's height (shift) and its slope hardly depend on each other.
     centre, noise = float(x.mean()), 0.05
     shift, slope = 0.0, 1.0
+    # The line depends on the noise, and the noise on the line: three rounds settle both.
     for _ in range(3):
         shift, slope = _penalised(x - centre, y, centre, noise)
         expected = _expit(centre + shift + slope * (x - centre))
@@ -164,8 +174,19 @@ def fit_curve(soft_dice: Sequence[float], dice: Sequence[float]) -> Curve:
 def _penalised(
     x: NDArray[np.float64], y: NDArray[np.float64], centre: float, noise: float, *, slope: float | None = None
 ) -> tuple[float, float]:
-    """Shift and slope of the most probable line, by Newton's method with halved steps; a given slope is kept."""
-    design = np.stack([np.ones_like(x), x], axis=1)
+    """Shift and slope of the most probable line, by Newton's method.
+
+    The loss is the cross-entropy of the line's values, plus a penalty for leaving shift 0 and slope 1, which counts
+    more the larger the noise. A step that does not lower the loss is halved.
+
+    Args:
+        x: `(N,)` expected Dice of N cases on the logit scale, less `centre`.
+        y: `(N,)` their true Dice.
+        centre: See above.
+        noise: The variance of `y` around the line, over that of a coin with the same mean.
+        slope: A fixed slope; only the shift is fitted.
+    """
+    design = np.stack([np.ones_like(x), x], axis=1)  # (N, 2)
     before = np.array([0.0, 1.0])
     weight = noise / np.array([_SHIFT_SPREAD, _SLOPE_SPREAD]) ** 2
     free = np.array([True, slope is None])
@@ -191,8 +212,8 @@ def _penalised(
 
 
 def _logit(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    held = np.clip(share, _CLIP, 1 - _CLIP)
-    odds: NDArray[np.float64] = np.log(held / (1 - held))
+    inside = np.clip(share, _CLIP, 1 - _CLIP)
+    odds: NDArray[np.float64] = np.log(inside / (1 - inside))
     return odds
 
 
@@ -203,13 +224,13 @@ def _expit(value: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What to expect of one label of a mask.
+    """The expected quality of one label of a mask.
 
     Attributes:
-        expected_dice: 0 to 1. As Dice is defined, 0 for an empty mask; nan for one where the training often had no
-            such label, and where too few unseen cases are known.
-        review: Whether a reader should look at it; None where too few unseen cases are known to say.
-        reasons: Why, a line each; an empty mask needs none.
+        expected_dice: 0 to 1. As Dice is defined, 0 for an empty mask; nan for an empty mask of a label that was
+            often absent in training, and where too few unseen cases are known.
+        review: True if a reader should look at it; None if too few unseen cases are known to say.
+        reasons: The reasons for a review, a line each; an empty mask needs none.
     """
 
     expected_dice: float
@@ -219,13 +240,13 @@ class Assessment:
 
 @dataclass(frozen=True)
 class LabelConfidence:
-    """How one label's masks are judged.
+    """The rules by which the masks of one label are judged.
 
     Attributes:
-        curve: None where too few unseen cases are known.
-        limit: The expected Dice below which a mask is to be reviewed.
-        is_often_empty: Whether masks without the label are nothing to look at.
-        log_ml: Mean and standard deviation of the logarithm of its volume in training; None where unknown.
+        curve: None if too few unseen cases are known.
+        limit: A mask with a lower expected Dice is to be reviewed.
+        is_often_empty: True if masks without the label need no review.
+        log_ml: Mean and standard deviation of the logarithm of its volume in training; None if unknown.
     """
 
     curve: Curve | None
@@ -235,7 +256,7 @@ class LabelConfidence:
 
     @classmethod
     def of(cls, unseen: Sequence[UnseenLabel], *, review_share: float) -> "LabelConfidence":
-        """From what one or several networks reached on cases that they had not seen; at least one."""
+        """The rules that follow from the unseen cases of one or several networks; at least one."""
         scores = np.array([pair for of_model in unseen for pair in of_model.scores]).reshape(-1, 2)
         curve, limit = None, math.nan
         if len(scores) >= _FEWEST_CASES:
@@ -250,9 +271,9 @@ class LabelConfidence:
         """Judge a mask.
 
         Args:
-            soft_dice: `(models,)`; see `Doubt`.
+            soft_dice: `(M,)`; see `Doubt`.
             agreement: See `Doubt`.
-            volume_ml: Of the mask.
+            volume_ml: The volume of the label in the mask.
         """
         if not volume_ml > 0:
             return Assessment(math.nan if self.is_often_empty else 0.0, review=not self.is_often_empty)
@@ -260,11 +281,11 @@ class LabelConfidence:
         if self.log_ml is not None:
             spreads = (math.log(volume_ml) - self.log_ml[0]) / max(self.log_ml[1], _LEAST_SPREAD)
             if abs(spreads) > _FAR_SPREADS:
-                what = "larger" if spreads > 0 else "smaller"
-                reasons.append(f"its {volume_ml:.3g} ml are far {what} than in training")
+                size = "larger" if spreads > 0 else "smaller"
+                reasons.append(f"its {volume_ml:.3g} ml are far {size} than in training")
         expected = math.nan
         if self.curve is not None:
-            # A model that finds nothing where the mean of all does expects a Dice of 0.
+            # A model whose own mask is empty, where that of the mean of all is not, expects a Dice of 0.
             expected = float(np.nan_to_num(self.curve(soft_dice), nan=0.0).mean())
             expected = expected if math.isnan(agreement) else min(expected, agreement)
             if expected < self.limit:
@@ -275,11 +296,11 @@ class LabelConfidence:
 
 @lru_cache(maxsize=16)
 def label_confidences(unseen: tuple[Unseen, ...], review_share: float) -> tuple[LabelConfidence, ...]:
-    """How each label's masks are judged, by what some models reached on cases that they had not seen.
+    """The rules of each label, from the unseen cases of some models.
 
     Args:
         unseen: At least one, all of the same labels.
-        review_share: Share of such cases that would be reviewed.
+        review_share: The share of these cases that would be reviewed.
     """
     of_labels = zip(*(of_model.labels for of_model in unseen), strict=True)
     return tuple(LabelConfidence.of(of_label, review_share=review_share) for of_label in of_labels)
@@ -288,21 +309,21 @@ def label_confidences(unseen: tuple[Unseen, ...], review_share: float) -> tuple[
 def assess_mask(
     doubt: Doubt | None, volumes_ml: Mapping[str, float], unseen: Sequence[Unseen], *, review_share: float
 ) -> dict[str, Assessment]:
-    """What to expect of each label of a mask.
+    """The expected quality of each label of a mask.
 
     Args:
-        doubt: What the probabilities say; None where no network was asked, and the mask is empty.
-        volumes_ml: Of the mask, by label, in the labels' order.
-        unseen: Of the models that made it, as far as known.
-        review_share: Share of the unseen cases that would be reviewed.
+        doubt: The doubt of the probabilities; None if no network ran, and the mask is empty.
+        volumes_ml: The volume of each label in the mask, in the labels' order.
+        unseen: The results of the models on unseen cases, as far as known.
+        review_share: The share of the unseen cases that would be reviewed.
 
     Returns:
-        By label; nothing where nothing is known.
+        The assessments by label; empty if no results are known.
     """
     if not unseen:
         return {}
-    judges = label_confidences(tuple(unseen), review_share)
     if doubt is None:
         return {name: Assessment(0.0, review=True) for name in volumes_ml}
-    rows = zip(judges, doubt.soft_dice.T, doubt.agreement.tolist(), volumes_ml.items(), strict=True)
-    return {name: judge.assess(soft, alike, volume) for judge, soft, alike, (name, volume) in rows}
+    rules = label_confidences(tuple(unseen), review_share)
+    rows = zip(rules, doubt.soft_dice.T, doubt.agreement.tolist(), volumes_ml.items(), strict=True)
+    return {name: rule.assess(soft, alike, volume) for rule, soft, alike, (name, volume) in rows}

@@ -1,4 +1,4 @@
-"""Probabilities → the label of each voxel."""
+"""Probabilities → the index of each voxel."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,35 +7,30 @@ from medfcn.networks.design import Head
 from medfcn.slices.overlaps import best_overlap
 
 
-def find_positions(
-    probabilities: NDArray[np.float32], threshold: float, head: Head, members: NDArray[np.bool_] | None
+def decide(
+    probabilities: NDArray[np.float32], threshold: float, head: Head, members: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """`(L, ...)` probabilities to `(...)` positions of labels, or of parts where labels overlap; 0 for background.
+    """`(L, ...)` probabilities to `(...)` indices of labels, or of overlaps where labels overlap; 0 for background.
 
     With one label a voxel is foreground from the threshold on. With several it takes the label of the largest
-    probability, background's being what the labels leave of one; where each label has a probability by itself (the
-    head `sigmoid`), the largest from the threshold on.
+    probability, where the background has what the labels leave of one. If each label has a probability of its own
+    (the head `sigmoid`), it takes the largest from the threshold on.
 
-    Where labels overlap, a voxel takes the part (a combination of labels that can hold together) or the background
-    that is most probable if labels hold independently: with the largest product of p for its labels and 1 - p for
-    all others. Wherever the labels above 0.5 make such a combination, it is that one. Another threshold t divides
-    every label's odds by those of t, so that this holds for the labels above t.
+    Where labels overlap, a voxel takes the overlap (a combination of labels that occur together) or the background
+    that is most probable if labels are independent: with the largest product of p for its labels and 1 - p for all
+    others. If the labels above 0.5 make such a combination, it is always that one. Another threshold t divides every
+    label's odds by those of t, so that the same is true for the labels above t.
     """
-    if members is None:
-        return decide(probabilities, threshold, head)
-    return best_overlap(_log_odds(probabilities, threshold), members)
-
-
-def decide(probabilities: NDArray[np.float32], threshold: float, head: Head) -> NDArray[np.uint8]:
-    """As `find_positions`, for labels that do not overlap."""
+    if members is not None:
+        return best_overlap(_log_odds(probabilities, threshold), members)
     if len(probabilities) == 1:
         single: NDArray[np.uint8] = (probabilities[0] >= threshold).astype(np.uint8)
         return single
     best = probabilities.argmax(axis=0) + 1
     largest = probabilities.max(axis=0)
-    drawn = largest >= threshold if head == "sigmoid" else largest > 1 - probabilities.sum(axis=0)
-    positions: NDArray[np.uint8] = np.where(drawn, best, 0).astype(np.uint8)
-    return positions
+    foreground = largest >= threshold if head == "sigmoid" else largest > 1 - probabilities.sum(axis=0)
+    indices: NDArray[np.uint8] = np.where(foreground, best, 0).astype(np.uint8)
+    return indices
 
 
 def _log_odds(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Which device and which arithmetic a network runs on."""
+"""The device and the threads that a network runs on."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,38 +8,42 @@ from statistics import median
 import torch
 
 from medfcn.errors import SettingsError
+from medfcn.text import counted
 
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device of a name: `auto` takes a CUDA GPU where there is one, else the CPU.
 
     Raises:
-        SettingsError: The name is unknown, or names a device that this machine lacks.
+        SettingsError: The name is unknown, or names a device that this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
+        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N", field="device") from None
     if device.type not in ("cpu", "cuda"):
-        raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+        raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N", field="device")
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise SettingsError(
-            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA GPUs; use auto or cpu"
+            f"device {name!r}: this machine has {counted(torch.cuda.device_count(), 'CUDA GPU')}; use auto or cpu",
+            field="device",
         )
     return device
 
 
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[None]:
-    """Fix the number of CPU threads that torch uses, for a while; None leaves it as it is.
+    """Set the number of CPU threads of torch, within a `with` block; None leaves it as it is.
 
     Raises:
-        SettingsError: Less than one.
+        SettingsError: The number is below one.
     """
     if threads is not None and threads < 1:
-        raise SettingsError(f"threads {threads}: at least 1 is needed; leave --threads out for the default")
+        raise SettingsError(
+            f"threads {threads}: expected at least 1; omit --threads for the default", field="threads"
+        )
     before = torch.get_num_threads()
     try:
         if threads is not None:
@@ -50,7 +54,7 @@ def using_threads(threads: int | None) -> Iterator[None]:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 faster than float32 (on CPUs: AVX512-BF16 or AMX)."""
+    """True if a device multiplies bfloat16 faster than float32 (on CPUs: AVX512-BF16 or AMX)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -58,15 +62,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def fastest_threads(work: Callable[[], object], *, rounds: int = 3) -> int:
-    """The number of CPU threads, one or all that torch would use, with which a piece of work takes less time.
+    """The faster number of CPU threads for a piece of work: one, or all that torch would use.
 
-    More threads are not always faster: on cores that other programs use, threads that wait for each other were seen
-    to take five times the CPU time of one. Both are tried in turn, so that a machine whose pace drifts is judged
-    fairly.
+    More threads are not always faster: on cores that other programs use, threads that wait for each other were
+    measured at five times the CPU time of one. The two are timed in turn, so that both meet the same changes of the
+    machine's pace.
 
     Args:
-        work: Done `2 * rounds` times and twice to warm up; should take a few hundredths of a second or more.
-        rounds: How often each is timed.
+        work: Called `2 * rounds` times, and twice to warm up; should take a few hundredths of a second or more.
+        rounds: The number of timings of each.
     """
     most = torch.get_num_threads()
     if most == 1:

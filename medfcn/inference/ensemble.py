@@ -1,4 +1,6 @@
-"""The models of one or several runs, as one whose probabilities are their mean."""
+"""The models of one or several runs, as one model whose probabilities are their mean."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +22,8 @@ class Ensemble(Predictor):
         first = models[0].card
         for model in models[1:]:
             if model.card.labels != first.labels or model.card.channels != first.channels:
-                raise ModelError("the runs differ in labels or channels; average only runs of one task")
+                field = "channels" if model.card.labels == first.labels else "labels"
+                raise ModelError(f"the runs differ in their {field}; average only runs of one task", field=field)
         self.card = first
         self._models = tuple(models)
 
@@ -33,24 +36,23 @@ class Ensemble(Predictor):
 def load(
     runs: Sequence[Path | str] | Path | str, *, device: str = "auto", views: str | Sequence[str] | None = None
 ) -> Ensemble:
-    """The models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
+    """Load the models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
 
     Args:
         runs: Run folders.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take them
-            all.
+        views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take all.
 
     Raises:
-        MissingFileError: A folder or a file of its model is not there.
+        MissingFileError: A folder, or a file of its model, does not exist.
         ModelError: A model is broken, or they do not belong together, or one was not trained on slices of a view.
-        SettingsError: The device is not there, or a view is none.
+        SettingsError: The device does not exist, or a view is unknown.
     """
     chosen = "all" if views is None else parse_views(views)
+    kept = None if isinstance(chosen, str) else chosen
     folders: list[Path] = []
     for run in [runs] if isinstance(runs, str | Path) else runs:
         folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
     if not folders:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
-    asked = None if isinstance(chosen, str) else chosen
-    return Ensemble([Model.load(folder, device=device).with_views(asked) for folder in folders])
+    return Ensemble([Model.load(folder, device=device).with_views(kept) for folder in folders])

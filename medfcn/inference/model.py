@@ -1,13 +1,16 @@
 """A trained model: a volume → a mask on the volume's own grid.
 
 A model is two files in a run folder: `model.safetensors`, the weights, and `model.json`, the card with all that is
-needed to use them. Neither can hold code. Both are checked against each other before anything is allocated.
+needed to use them. Neither can contain code. They are checked against each other before memory is allocated.
 """
+
+from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +22,7 @@ from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
-from medfcn.inference.decide import find_positions
+from medfcn.inference.decide import decide
 from medfcn.inference.devices import choose_device
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
@@ -39,16 +42,16 @@ READ_STRICTLY = ReadOptions()
 
 @dataclass(frozen=True)
 class Prediction:
-    """A mask and what is known of it.
+    """A mask with its volumes and its expected quality.
 
     Attributes:
         mask: On the image's own grid, with the labels' written values.
-        volumes_ml: For each label, in millilitres.
-        flags: What a reader should know, such as that the image is constant.
-        probabilities: `(L, I, J, K)` float32, one for each label, when asked for.
-        assessments: For each label the Dice to expect and whether to review it; empty where the models' cards do not
-            say what they reached on unseen cases.
-        doubt: What the assessments follow from; None where no network was asked.
+        volumes_ml: The volume of each label, in millilitres.
+        flags: Lines that a reader should know, such as that the image is constant.
+        probabilities: `(L, I, J, K)` float32, one for each label, on request.
+        assessments: For each label, the Dice to expect and whether to review it; empty if the models' cards contain
+            no results on unseen cases.
+        doubt: The origin of the assessments; None if no network ran.
     """
 
     mask: Volume
@@ -60,18 +63,18 @@ class Prediction:
 
 
 class Predictor(ABC):
-    """What puts masks on volumes: one model, or several that are averaged."""
+    """One model, or several that are averaged; makes a mask of a volume."""
 
     card: Card
 
     @property
     @abstractmethod
-    def models(self) -> tuple["Model", ...]:
+    def models(self) -> tuple[Model, ...]:
         """The models whose probabilities are averaged, at least one."""
 
     @property
     def rules(self) -> Rules:
-        """The threshold, and the labels of which one part is kept."""
+        """The threshold, and the labels of which one component is kept."""
         return rules_of([model.card for model in self.models])
 
     def __repr__(self) -> str:
@@ -93,8 +96,8 @@ class Predictor(ABC):
         Args:
             source: A path, a `Volume`, a nibabel image, or an `(array, affine)` tuple; a list of these for a model
                 with several channels.
-            tta: Average over mirror images; None does as the model's settings say.
-            options: What to opt in to when a path is read that would otherwise be refused.
+            tta: Average over mirror images; None follows the model's settings.
+            options: What to accept when a path is read that would otherwise be refused.
 
         Returns:
             An unsigned integer mask with the labels' written values; 0 is background.
@@ -113,7 +116,7 @@ class Predictor(ABC):
         keep_probabilities: bool = False,
         options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
-        """The mask of a volume with its volumes in ml, flags and what to expect of it; see `predict`."""
+        """The mask of a volume with its volumes in ml, flags and expected quality; see `predict`."""
         volumes = as_channels(source, self.card.channels, options)
         return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
 
@@ -124,7 +127,7 @@ class Predictor(ABC):
         tta: bool | None = None,
         options: ReadOptions = READ_STRICTLY,
     ) -> Mapping[str, Assessment]:
-        """For each label the Dice to expect of its mask, without a reference, and whether to review it.
+        """For each label, the Dice to expect of its mask, without a reference, and whether to review it.
 
         The same as `predict_case(source).assessments`; the arguments are those of `predict`.
         """
@@ -136,10 +139,10 @@ class Model(Predictor):
 
     Attributes:
         network: The network, in evaluation mode on `device`.
-        card: Where it comes from and how it is used.
-        device: Where it runs.
+        card: Everything else that is needed to use it, and its origin.
+        device: The device that it runs on.
         precision: Its arithmetic in prediction: float32, so that a mask does not depend on the hardware.
-        head: How its logits become probabilities.
+        head: The way from its logits to probabilities.
     """
 
     def __init__(
@@ -154,13 +157,13 @@ class Model(Predictor):
         )
 
     @classmethod
-    def load(cls, run: Path | str, *, device: str = "auto") -> "Model":
+    def load(cls, run: Path | str, *, device: str = "auto") -> Model:
         """Load the model of a run folder.
 
         Raises:
-            MissingFileError: The folder, or one of the two files, is not there.
+            MissingFileError: The folder, or one of the two files, does not exist.
             ModelError: They cannot be read, contradict each other, or come from another version.
-            SettingsError: The device is not there.
+            SettingsError: The device does not exist.
         """
         folder = RunFolder(Path(run))
         for path in (folder.card, folder.weights):
@@ -170,7 +173,8 @@ class Model(Predictor):
         path = folder.weights
         if sha256_of(path) != card.weights_sha256:
             raise ModelError(
-                f"{path.name}: its SHA-256 is not the one in {RunFolder.card}; copy the run folder again"
+                f"{path.name}: its SHA-256 is not the one in {RunFolder.card}; copy the run folder again",
+                field="weights_sha256",
             )
         network = read_network(path, card)
         return cls(network, card, device=choose_device(device))
@@ -182,11 +186,11 @@ class Model(Predictor):
         self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder.weights))
         write_json(folder.card, self.card.to_json())
 
-    def with_views(self, views: Sequence[View] | None) -> "Model":
-        """The same network, asked along some of its views only; None keeps all.
+    def with_views(self, views: Sequence[View] | None) -> Model:
+        """The same network with some of its views only; None keeps all.
 
-        Their weights keep their proportions; views that all weigh nothing are weighed alike. What is known of unseen
-        cases is of all views together: with fewer, nothing is said of how good a mask is.
+        The weights of these views keep their proportions; if all are 0, the views weigh alike. The results on unseen
+        cases belong to all views together, so with fewer views no quality is expected of a mask.
 
         Raises:
             ModelError: It was not trained on slices of a view.
@@ -196,7 +200,9 @@ class Model(Predictor):
             return self
         for view in views:
             if view not in known:
-                raise ModelError(f"the model knows {', '.join(known)} slices, not {view}; choose among those")
+                raise ModelError(
+                    f"the model knows {', '.join(known)} slices, not {view}; choose among those", field="views"
+                )
         kept = tuple(view for view in known if view in views)
         chosen = tuple(weight for view, weight in zip(known, weights, strict=False) if view in kept)
         share = tuple(weight / sum(chosen) for weight in chosen) if sum(chosen) > 0 else ()
@@ -205,30 +211,26 @@ class Model(Predictor):
         return Model(self.network, card, device=self.device, precision=self.precision)
 
     @property
-    def models(self) -> tuple["Model", ...]:
+    def models(self) -> tuple[Model, ...]:
         """Itself."""
         return (self,)
 
     def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels.
 
-        With several views their weighted mean; a view that weighs nothing is not asked.
+        With several views their weighted mean; a view of weight 0 is left out.
         """
         views = self.card.plan.views
         weights = dict(zip(views, self.card.view_weights or (1.0,) * len(views), strict=True))
-        asked = [view for view in views if weights[view] > 0]
-        total: NDArray[np.float32] | None = None
-        for view, part in self.view_probabilities(volumes, asked, tta=tta):
-            part *= np.float32(weights[view] / sum(weights.values()))
-            total = part if total is None else np.add(total, part, out=total)
-        if total is None:
-            raise ModelError("plan.views: nothing to average; copy the run folder again")
-        return total
+        shares = {view: weight / sum(weights.values()) for view, weight in weights.items() if weight > 0}
+        parts = self.view_probabilities(volumes, list(shares), tta=tta)
+        scaled = (np.multiply(part, np.float32(shares[view]), out=part) for view, part in parts)
+        return reduce(lambda total, part: np.add(total, part, out=total), scaled)
 
     def view_probabilities(
         self, volumes: Sequence[Volume], views: Sequence[View], *, tta: bool | None = None
     ) -> Iterator[tuple[View, NDArray[np.float32]]]:
-        """Each view with its own `(L, R, A, S)` float32 probabilities on the network grid, which all views share."""
+        """Each view with its own `(L, R, A, S)` float32 probabilities, all on the same network grid."""
         image = network_image(volumes, self.card.plan)
         for view in views:
             yield view, self._mean_of_mirrors(image, view, tta=tta)
@@ -249,21 +251,25 @@ class Model(Predictor):
             device=self.device,
             precision=self.precision,
         )
-        total: NDArray[np.float32] | None = None
-        for axes in mirrors:
-            logits = sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding)
-            part = _foreground(torch.from_numpy(logits), self.head).numpy()
-            if not np.isfinite(part).all():
-                raise ModelError("the network gives NaN for this volume; look at its intensities, or train again")
-            total = part if total is None else total + part
-        if total is None:
-            raise ModelError("plan.mirror_axes: nothing to average; copy the run folder again")
+        seen = (sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding) for axes in mirrors)
+        total: NDArray[np.float32] = reduce(np.add, (_foreground(logits, self.head) for logits in seen))
         return total / np.float32(len(mirrors))
 
 
-def _foreground(logits: torch.Tensor, head: Head) -> torch.Tensor:
-    """`(K, R, A, S)` logits to `(L, R, A, S)` probabilities of the labels."""
-    return torch.sigmoid(logits) if head == "sigmoid" else torch.softmax(logits, dim=0)[1:]
+def _foreground(logits: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """`(K, R, A, S)` logits to `(L, R, A, S)` probabilities of the labels.
+
+    Raises:
+        ModelError: They are not finite.
+    """
+    tensor = torch.from_numpy(logits)
+    shares = torch.sigmoid(tensor) if head == "sigmoid" else torch.softmax(tensor, dim=0)[1:]
+    probabilities: NDArray[np.float32] = shares.numpy()
+    if not np.isfinite(probabilities).all():
+        raise ModelError(
+            "the network gives NaN for this volume; look at its intensities, or train again", code="VOXELS_NOT_FINITE"
+        )
+    return probabilities
 
 
 def as_channels(
@@ -278,7 +284,8 @@ def as_channels(
     if len(sources) != len(channels):
         raise ModelError(
             f"the model takes {len(channels)} channels ({', '.join(channels)}), the case has {len(sources)}; "
-            "give one volume for each, in that order"
+            "give one volume for each, in that order",
+            field="channels",
         )
     return tuple(as_volume(item, options=options) for item in sources)
 
@@ -288,15 +295,15 @@ def predict_with(
 ) -> Prediction:
     """One case's mask from the mean of some models' probabilities on the native grid.
 
-    Probabilities are resampled, averaged and decided a slab at a time, so that memory does not grow with the
-    number of labels on the native grid; see `find_positions`. Then only the largest part of the labels that
-    `rules_of` names stays.
+    Probabilities are resampled, averaged and decided (see `decide`) a slab at a time, so that memory does not grow
+    with the number of labels on the native grid. Of the labels that `rules_of` names, only the largest component is
+    kept.
 
     Args:
         models: At least one; all segment the same labels from the same channels.
         volumes: One for each channel, on one grid.
-        tta: Average over mirror images; None does as each model's settings say.
-        keep_probabilities: Also keep all of them.
+        tta: Average over mirror images; None follows each model's settings.
+        keep_probabilities: Also return the probabilities.
     """
     card = models[0].card
     labels, rules = card.labels, rules_of([model.card for model in models])
@@ -312,7 +319,7 @@ def predict_with(
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
     for rows, parts in () if flags else _slabs(models, volumes, tta=tta):
         alone = [
-            find_positions(part, model.card.foreground_from, model.head, labels.members)
+            decide(part, model.card.foreground_from, model.head, labels.members)
             for model, part in zip(models, parts, strict=True)
         ]
         meter.add(parts, alone)
@@ -320,7 +327,7 @@ def predict_with(
             mean, indices[rows] = parts[0], alone[0]
         else:
             mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
-            indices[rows] = find_positions(mean, rules.threshold, models[0].head, labels.members)
+            indices[rows] = decide(mean, rules.threshold, models[0].head, labels.members)
         if kept is not None:
             kept[:, rows] = mean
     indices = np.ascontiguousarray(to_stored_order(indices, grid))

@@ -1,5 +1,7 @@
 """Files in, masks out: one volume or a folder of them, with one model or several averaged."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,8 +1,7 @@
-"""Two choices behind a mask that unseen cases make: the threshold, and of which labels one part is kept.
+"""Two choices that unseen cases make: the threshold, and the labels of which one component is kept.
 
-A single model's card holds what was chosen on its validation cases. In a fold nothing is chosen on the cases kept
-from it, so that their scores stay those of unseen cases; their numbers (`Unseen`) choose for the mean of the folds
-instead.
+A single model's card contains the choices of its validation cases. The held-out cases of a fold choose nothing for
+that fold, so that their scores stay those of unseen cases. Their results (`Unseen`) choose for the mean of all folds.
 """
 
 from collections.abc import Sequence
@@ -15,20 +14,20 @@ from medfcn.inference.card import DEFAULT_THRESHOLD, Card
 from medfcn.inference.held_out import Unseen
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-"""Tried instead of the default, which is among them."""
+"""The thresholds that are tried; the default is among them."""
 _STANDARD_ERRORS = 2.0
-"""A choice must gain more than this many standard errors of the cases' mean difference."""
+"""A choice must be better by more than this many standard errors of the cases' mean difference."""
 _FEWEST_CASES = 5
-"""A threshold is not chosen on fewer."""
+"""The least number of cases to choose a threshold."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How probabilities become a mask.
+    """The way from probabilities to a mask.
 
     Attributes:
-        threshold: Probability from which a voxel is foreground.
-        one_part: Positions (from 1) of the labels of which only the largest connected part is kept.
+        threshold: The probability from which a voxel is foreground.
+        one_part: Indices (from 1) of the labels of which only the largest component is kept.
     """
 
     threshold: float
@@ -36,10 +35,10 @@ class Rules:
 
 
 def rules_of(cards: Sequence[Card]) -> Rules:
-    """The rules for the mean of some models: a single one's own, and for several what their unseen cases choose.
+    """The rules for the mean of some models: those of a single one, or the choices of the unseen cases of several.
 
-    Only the largest part of a label is kept if that does not lower its Dice in the mean of all models' unseen cases;
-    where a model has no such numbers, if every model does so by itself.
+    Only the largest component of a label is kept if that does not lower its Dice in the mean of all models' unseen
+    cases. If a model has no such results, it is kept if every model does so by itself.
 
     Args:
         cards: At least one; all of the same labels.
@@ -50,21 +49,21 @@ def rules_of(cards: Sequence[Card]) -> Rules:
     unseen = [card.unseen for card in cards if card.unseen is not None]
     threshold = best_threshold(unseen) if len(unseen) == len(cards) else None
     kept = []
-    for position in range(1, len(first.labels.entries) + 1):
-        tried = [of_card.labels[position - 1].one_part for of_card in unseen]
+    for index in range(1, len(first.labels.entries) + 1):
+        tried = [of_card.labels[index - 1].one_part for of_card in unseen]
         if len(tried) == len(cards) and all(tried):
             is_kept = sum(largest - every for pairs in tried for every, largest in pairs) >= 0
         else:
-            is_kept = all(position in card.one_part for card in cards)
-        kept += [position] if is_kept else []
+            is_kept = all(index in card.one_part for card in cards)
+        kept += [index] if is_kept else []
     return Rules(first.foreground_from if threshold is None else threshold, tuple(kept))
 
 
 def best_threshold(unseen: Sequence[Unseen]) -> float | None:
-    """The threshold with which unseen cases have the largest mean Dice; None unless it is better by more than chance.
+    """The threshold with the largest mean Dice of unseen cases; None unless it is better by more than chance.
 
     Args:
-        unseen: Of one model, or of the folds whose mean is meant; if one has tried no thresholds, none is chosen.
+        unseen: The results of one model, or of each fold; if one of them tried no thresholds, none is chosen.
     """
     tried = {of_model.thresholds for of_model in unseen}
     thresholds = tried.pop() if len(tried) == 1 else ()
@@ -77,7 +76,7 @@ def best_threshold(unseen: Sequence[Unseen]) -> float | None:
 
 
 def held_out_gain(unseen: Sequence[Unseen]) -> float:
-    """The mean gain in Dice of thresholds chosen without the cases they are tried on: each fold's by the others."""
+    """The mean gain in Dice of thresholds on cases that did not choose them: each fold's is chosen by the others."""
     gains: list[float] = []
     for number, of_fold in enumerate(unseen):
         chosen = best_threshold([other for place, other in enumerate(unseen) if place != number])
@@ -88,12 +87,12 @@ def held_out_gain(unseen: Sequence[Unseen]) -> float:
 
 
 def clearly_best(dices: NDArray[np.float64], start: int = 0) -> int:
-    """The column of the largest mean, where it is better than the first choice by more than chance.
+    """The column of the largest mean, if it is better than the first choice by more than chance.
 
     Args:
         dices: `(cases, choices)`.
-        start: The choice that stays unless another's lead over it is more than twice the standard error of the cases'
-            mean difference; a single case cannot tell.
+        start: The choice that is kept unless another is better by more than twice the standard error of the cases'
+            mean difference; a single case has none.
 
     Example:
         >>> clearly_best(np.array([[0.80, 0.85], [0.70, 0.74], [0.90, 0.94]]))

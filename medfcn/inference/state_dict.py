@@ -1,6 +1,6 @@
-"""State dicts made elsewhere: safetensors, or what `torch.load` reads with `weights_only=True`; nothing else.
+"""State dicts of other tools: safetensors, or a file that `torch.load` reads with `weights_only=True`.
 
-Nothing in a file is ever run. A file that needs more than tensors to be read is refused.
+No code in a file is ever run. A file that needs more than tensors to be read is refused.
 """
 
 import pickle
@@ -22,12 +22,12 @@ def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
     """The tensors of a weights file, on the CPU.
 
     Args:
-        path: A safetensors file, or one of `torch.save` (a zip archive, or a pickle as before torch 1.6) that holds
-            a state dict and nothing else.
+        path: A safetensors file, or one of `torch.save` (a zip archive, or a pickle as before torch 1.6) that
+            contains a state dict and nothing else.
 
     Raises:
         MissingFileError: There is no such file.
-        ModelError: It is too large, broken, holds code, or is not a state dict.
+        ModelError: It is too large, broken, contains code, or is not a state dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,7 +41,7 @@ def read_state_dict(path: Path | str) -> dict[str, torch.Tensor]:
 
 
 def _read_torch(path: Path, name: str) -> object:
-    """Whatever `torch.load` makes of a file with `weights_only=True`; there is no second try without."""
+    """The content of a file, by `torch.load` with `weights_only=True`; there is no second try without."""
     _require_stored(path, name)
     try:
         # An open file, because torch chooses another reader by the extension of a path.
@@ -52,10 +52,10 @@ def _read_torch(path: Path, name: str) -> object:
         raise
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{name}: holds code or objects beside tensors, or is no weights file; nothing in it was run; save its "
+            f"{name}: contains code or objects besides tensors, or is no weights file; no code was run; save its "
             "state dict as safetensors"
         ) from error
-    except Exception as error:  # broken bytes bring about any builtin error inside torch 2.13's readers
+    except Exception as error:  # broken bytes cause any builtin error inside torch 2.13's readers
         raise ModelError(
             f"{name}: neither a safetensors file nor one that torch.load reads with weights_only; save its state "
             "dict as safetensors"
@@ -77,11 +77,11 @@ def _require_stored(path: Path, name: str) -> None:
 
 def _require_tensors(content: object, name: str) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict):
-        raise ModelError(f"{name}: holds a {type(content).__name__}, not a state dict; save the state dict alone")
+        raise ModelError(f"{name}: contains a {type(content).__name__}, not a state dict; save the state dict alone")
     for key, value in content.items():
         where = str(key)
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise ModelError(f"{name}: holds {where}, which is no tensor; save the state dict alone")
+            raise ModelError(f"{name}: contains {where}, which is no tensor; save the state dict alone", field=where)
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise ModelError(f"{name}: {where} is no dense tensor; save the state dict in float32")
+            raise ModelError(f"{name}: {where} is no dense tensor; save the state dict in float32", field=where)
     return content

@@ -1,14 +1,15 @@
-"""`model.safetensors`: a network's weights, in a file that cannot hold code."""
+"""`model.safetensors`: a network's weights, in a file that cannot contain code."""
 
-import json
 import struct
 from pathlib import Path
 
+import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from medfcn.decoding import decode_json
 from medfcn.errors import ModelError, SettingsError
 from medfcn.files import atomic_write
 from medfcn.inference.card import Card
@@ -17,6 +18,8 @@ from medfcn.networks.fcn import build_network
 from medfcn.networks.network import SliceNetwork
 from medfcn.runs.folder import RunFolder
 from medfcn.text import shown
+
+_REMEDY = "copy the run folder again"
 
 
 def write_weights(path: Path, network: SliceNetwork) -> None:
@@ -33,7 +36,7 @@ def write_weights(path: Path, network: SliceNetwork) -> None:
 
 
 def read_network(path: Path, card: Card) -> SliceNetwork:
-    """The card's network with the file's weights; shapes are compared before anything is allocated.
+    """The card's network with the file's weights; shapes are compared before memory is allocated.
 
     Raises:
         ModelError: The file is broken, or its weights are not those of the card's network.
@@ -41,7 +44,8 @@ def read_network(path: Path, card: Card) -> SliceNetwork:
     found = _declared_tensors(path)
     if sum(card.plan.widths) * card.settings.network.width > sum(shape[0] for _, shape in found.values() if shape):
         raise ModelError(
-            f"{path.name}: holds fewer channels than plan.widths in {RunFolder.card}; copy the run again"
+            f"{path.name}: contains fewer channels than plan.widths in {RunFolder.card}; {_REMEDY}",
+            code="WEIGHTS_MISFIT",
         )
     try:
         design = planned_design(card.settings.network, card.plan, card.labels)
@@ -57,16 +61,19 @@ def read_network(path: Path, card: Card) -> SliceNetwork:
         odd = min(name for name in set(found) | set(expected) if found.get(name) != expected.get(name))
         raise ModelError(
             f"{path.name}: weights do not fit the network in {RunFolder.card}, first at {odd}: found "
-            f"{found.get(odd)}, expected {expected.get(odd)}; copy the run folder again"
+            f"{found.get(odd)}, expected {expected.get(odd)}; {_REMEDY}",
+            code="WEIGHTS_MISFIT",
+            field=odd,
         )
-    try:
-        tensors = load_tensors(path.read_bytes())
-    except SafetensorError as error:
-        raise ModelError(f"{path.name}: {error}; copy the run folder again") from error
+    tensors = read_safetensors(path, remedy=_REMEDY)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise ModelError(f"{path.name}: {name} holds NaN or infinite weights; train again")
-    if isinstance(design, MonaiDesign):  # it may hold more than its state dict, which `meta` leaves without values
+            raise ModelError(
+                f"{path.name}: {name} contains NaN or infinite weights; train again",
+                code="WEIGHTS_NOT_FINITE",
+                field=name,
+            )
+    if isinstance(design, MonaiDesign):  # it may have values outside of its state dict, which `meta` leaves empty
         with torch.random.fork_rng(devices=[]):
             network = build_network(design)
         network.load_state_dict(tensors)
@@ -76,13 +83,13 @@ def read_network(path: Path, card: Card) -> SliceNetwork:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as a safetensors file does: a header's length, then its JSON."""
+    """True if a file begins as a safetensors file does: with the length of a header, then its JSON."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size - 8
 
 
-def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+def read_safetensors(path: Path, *, remedy: str = "get the file again") -> dict[str, torch.Tensor]:
     """The tensors of any safetensors file.
 
     Raises:
@@ -91,7 +98,12 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_tensors(path.read_bytes())
     except SafetensorError as error:
-        raise ModelError(f"{shown(path)}: {error}; get the file again") from error
+        raise ModelError(f"{shown(path)}: {error}; {remedy}") from error
+
+
+class _Tensor(msgspec.Struct, frozen=True):
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
 
 
 def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -100,13 +112,7 @@ def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= min(path.stat().st_size - 8, 100 * 2**20):
-            raise ModelError(f"{path.name}: not a safetensors file; copy the run folder again")
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            return {
-                name: (str(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
-                for name, entry in header.items()
-            }
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise ModelError(f"{path.name}: its header is broken; copy the run folder again") from error
+            raise ModelError(f"{path.name}: not a safetensors file; {_REMEDY}")
+        content = file.read(length)
+    header = decode_json(content, dict[str, _Tensor], source=path.name, error=ModelError, remedy=_REMEDY)
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in header.items() if name != "__metadata__"}

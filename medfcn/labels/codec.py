@@ -80,6 +80,7 @@ class LabelCodec:
             raise LabelError(
                 f"{name}: unexpected label values {numbers_text(sorted(strange))}; expected "
                 f"{numbers_text(sorted(self.indices))}; name those that matter with --labels NAME=V",
+                code="LABEL_UNNAMED",
                 field="labels",
             )
 

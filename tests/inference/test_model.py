@@ -1,5 +1,6 @@
 """A model and a volume give a mask on the volume's own grid, however the volume is given and stored."""
 
+import pydoc
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -323,8 +324,16 @@ def test_an_ensemble_averages_probabilities() -> None:
     "other", [{"labels": "organ=2"}, {"labels": "a=1,b=2"}, {"intensities": TWO_CHANNELS}], ids=str
 )
 def test_models_of_other_tasks_are_not_averaged(other: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="labels or channels"):
+    with pytest.raises(ModelError, match=r"differ in their (labels|channels)"):
         Ensemble([tiny_model(), tiny_model(**other)])
+
+
+@pytest.mark.parametrize("verb", [Model.predict, Model.predict_case, Model.assess], ids=str)
+def test_help_shows_the_short_names_of_types(verb: Any) -> None:
+    """Spelled out, `VolumeLike` fills a screen."""
+    heading = pydoc.render_doc(verb, renderer=pydoc.plaintext).splitlines()[2]
+    assert "source: 'VolumeLike | Sequence[VolumeLike]'" in heading
+    assert len(heading) < 350
 
 
 def test_a_model_says_on_one_line_what_it_is() -> None:

@@ -92,7 +92,7 @@ def test_an_ensemble_of_overlapping_labels_decides_by_the_mean() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"one_part": [1]}, "one_part cannot be"), ({"head": "softmax"}, "softmax.*labels overlap")],
+    [({"one_part": [1]}, "one_part does not fit"), ({"head": "softmax"}, "softmax.*labels overlap")],
     ids=["one part", "softmax"],
 )
 def test_a_card_that_overlapping_labels_cannot_have_is_refused(

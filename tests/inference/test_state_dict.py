@@ -101,12 +101,12 @@ def test_a_pickle_with_code_in_it_is_told_and_not_run(
         path.write_bytes(pickle.dumps(content))
         refused(path, "save its state dict as safetensors")
     else:
-        refused(saved(tmp_path, kind, content, name=name), "holds code or objects beside tensors.*as safetensors")
+        refused(saved(tmp_path, kind, content, name=name), "contains code or objects besides tensors.*as safetensors")
     assert not marker.exists()
 
 
 def test_a_whole_module_is_told_to_be_saved_as_its_state_dict(tmp_path: Path) -> None:
-    refused(saved(tmp_path, "zip", torch.nn.Conv2d(1, 1, 1)), "holds code or objects beside tensors")
+    refused(saved(tmp_path, "zip", torch.nn.Conv2d(1, 1, 1)), "contains code or objects besides tensors")
 
 
 def test_a_scripted_module_is_refused(tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ def test_a_scripted_module_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ([torch.zeros(1)], "holds a list, not a state dict"),
-        (torch.zeros(2), "holds a Tensor, not a state dict"),
-        ({"state_dict": STATE, "epoch": 3}, "holds state_dict, which is no tensor; save the state dict alone"),
-        ({"a\x1b[31m\n": 5}, r"holds a\\x1b\[31m\\n, which is no tensor"),
-        ({5: torch.zeros(1)}, "holds 5, which is no tensor"),
+        ([torch.zeros(1)], "contains a list, not a state dict"),
+        (torch.zeros(2), "contains a Tensor, not a state dict"),
+        ({"state_dict": STATE, "epoch": 3}, "contains state_dict, which is no tensor; save the state dict alone"),
+        ({"a\x1b[31m\n": 5}, r"contains a\\x1b\[31m\\n, which is no tensor"),
+        ({5: torch.zeros(1)}, "contains 5, which is no tensor"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "a is no dense tensor"),
         ({"a": torch.zeros(2, device="meta")}, "a is no dense tensor"),
     ],

@@ -180,7 +180,7 @@ def test_a_card_of_absurd_size_is_refused_before_it_is_read(run: Path, tmp_path:
     folder = _copy(run, tmp_path / "run")
     with (folder / "model.json").open("r+b") as file:
         file.truncate(2**40)  # a hole: takes no space
-    _refused(folder, match="larger than")
+    _refused(folder, match="expected at most")
 
 
 def _header(content: bytes) -> tuple[Json, bytes]:

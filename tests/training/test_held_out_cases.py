@@ -18,7 +18,7 @@ from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
 from medfcn.evaluation.scores import LabelScores, Status
 from medfcn.inference.card import Card, read_card
-from medfcn.inference.decide import find_positions
+from medfcn.inference.decide import decide
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.runs import folder as run_folder
@@ -112,7 +112,7 @@ def test_each_threshold_has_the_dice_of_the_mask_it_gives(labels: str) -> None:
     likely[-1] = np.minimum(likely[-1], likely[0])  # so that no core lies outside the whole
     found = dices_by_threshold(reference, likely, names, thresholds)
     for threshold, dice in zip(thresholds, found, strict=True):
-        mask = find_positions(likely, threshold, "sigmoid", names.members)
+        mask = decide(likely, threshold, "sigmoid", names.members)
         counts = count_labels(reference, mask, labels=count, members=names.members)
         assert dice == pytest.approx(np.mean([item.dice for item in counts]), abs=0.02 if count > 1 else 1e-9)
     nothing = dices_by_threshold(np.zeros((2, 2, 2), np.uint8), np.zeros((count, 2, 2, 2), np.float32), names, (0.5,))
