@@ -56,6 +56,7 @@ The codes, which `medfcn check --json` reports too:
     CHANNEL_UNEXPECTED   A case has a channel that other cases do not have.
     LABEL_MISSING        A case has no label.
     LABEL_VALUES         A mask's values are not the labels they should be.
+    LABEL_UNNAMED        A mask contains a value that no label has.
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.
