@@ -83,8 +83,10 @@ The codes, which `medfcn check --json` reports too:
     ID_DUPLICATE         Two cases or two files have the same id.
     ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
     GROUP_INVALID        A case has no group, or two.
+    PATIENTS_UNSTATED    Several cases seem to be of one patient by their ids, and nothing says whether they are.
     FOLD_INVALID         A case has no fold while others have one, or a group is in two folds.
     SETTING_INVALID      A setting or option has a value that is not allowed.
+    OPTIONS_TOGETHER     Options of which only one may be given are given together.
     SETTING_UNKNOWN      There is no such setting or table.
     NOT_TOML             The settings file is not TOML.
     MODEL_UNREADABLE     The model cannot be loaded, or does not fit its input.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import FAILED
-from medfcn.commands.options import allow_outside_option, labels_option, reading_options
+from medfcn.commands.options import allow_outside_option, group_by_option, labels_option, reading_options
 from medfcn.progress import for_terminal
 
 
@@ -15,6 +15,7 @@ from medfcn.progress import for_terminal
 @click.argument("dataset")
 @labels_option
 @click.option("--groups", metavar="FILE", help="CSV with the columns id and group.")
+@group_by_option
 @allow_outside_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @reading_options

@@ -53,6 +53,12 @@ def check_budget(text: str) -> object:
     return budget_seconds(text)
 
 
+def _check_grouping(how: str) -> None:
+    from medfcn.datasets.patients import check_grouping
+
+    check_grouping(how)
+
+
 def _check_context(count: int) -> None:
     if count % 2 == 0:
         raise SettingsError(f"{count} is not an odd number; a slice has as many neighbours on either side")
@@ -118,6 +124,14 @@ init_option = click.option(
     "--init",
     metavar="RUN",
     help="A run folder whose weights to start from; its network, views, spacing and context are then the defaults.",
+)
+group_by_option = click.option(
+    "--group-by",
+    metavar="stem|none|REGEX",
+    callback=checked(_check_grouping),
+    help="Patients from the ids (instead of --groups). stem: ids that differ in a last token for a frame, time, "
+    "visit, side, scan or date are one patient. REGEX: its first group, else the whole match, is the patient. none: "
+    "each case is one.",
 )
 cases_option = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 device_option = click.option(

@@ -106,7 +106,16 @@ def assemble(place: Place, drafts: Sequence[Draft], channel_names: tuple[str, ..
         found = _problems_of(place, draft, len(channel_names), absent)
         (incomplete if found else cases).append(draft.without(absent))
         problems += found
-    return Dataset(place.root, place.layout, tuple(cases), channel_names, tuple(incomplete), tuple(problems), named)
+    return Dataset(
+        place.root,
+        place.layout,
+        tuple(cases),
+        channel_names,
+        tuple(incomplete),
+        tuple(problems),
+        named,
+        has_groups=any(draft.group for draft in drafts),
+    )
 
 
 def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequence[Path]) -> list[Problem]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medfcn.datasets.problems import Problem, relative_to
+from medfcn.errors import DatasetError
 from medfcn.labels.label_map import LabelMap
+from medfcn.text import counted, listed
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Dataset:
         incomplete: Cases that lack a file, or have one too many, with those of their files that exist.
         problems: The reasons why these are incomplete; at least one for each.
         named: The labels that the data set names.
+        has_groups: True if it states which cases are of one patient.
+        left_out: Complete or incomplete cases that are not used on request.
     """
 
     root: Path
@@ -83,6 +87,8 @@ class Dataset:
     incomplete: tuple[Case, ...] = ()
     problems: tuple[Problem, ...] = ()
     named: NamedLabels = NamedLabels()
+    has_groups: bool = False
+    left_out: tuple[Case, ...] = ()
 
     @property
     def labels(self) -> LabelMap | None:
@@ -109,5 +115,43 @@ class Dataset:
             self,
             cases=tuple(case for case in self.cases if case.id in ids),
             incomplete=tuple(case for case in self.incomplete if case.id in ids),
-            problems=tuple(problem for problem in self.problems if problem.case in ids),
+            problems=tuple(problem for problem in self.problems if not problem.case or problem.case in ids),
+        )
+
+    def without(self, names: Collection[str]) -> "Dataset":
+        """The same data set without the cases of some patients.
+
+        Args:
+            names: Ids of cases, or groups. All cases of their groups are left out, because a group is never split.
+
+        Raises:
+            DatasetError: One of them is neither, such as a misspelt test case, which would be trained on.
+        """
+        cases = self.all_cases
+        known = {case.id for case in cases} | {case.group for case in cases}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise DatasetError(
+                f"{counted(len(unknown), 'case')} to leave out {'is' if len(unknown) == 1 else 'are'} neither a case "
+                f"nor a patient (group) of the data set: {listed(unknown, limit=3)}; correct the ids",
+                code="CASES_UNKNOWN",
+                field="leave_out",
+            )
+        groups = {case.group for case in cases if case.id in names or case.group in names}
+        out = tuple(case for case in cases if case.group in groups)
+        kept = self.keep({case.id for case in cases} - {case.id for case in out})
+        return replace(kept, left_out=(*self.left_out, *out))
+
+    def with_groups(self, groups: Mapping[str, str]) -> "Dataset":
+        """The same data set with the groups of its cases, by id; a case without one is a group of its own."""
+
+        def grouped(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+            return tuple(replace(case, group=groups.get(case.id, case.id)) for case in cases)
+
+        return replace(
+            self,
+            cases=grouped(self.cases),
+            incomplete=grouped(self.incomplete),
+            left_out=grouped(self.left_out),
+            has_groups=True,
         )

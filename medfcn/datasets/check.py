@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
 from medfcn.datasets.find import find_dataset
+from medfcn.datasets.patients import patients_problem, unstated_patients
 from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
 from medfcn.labels import LabelEntry, LabelMap
@@ -42,6 +43,7 @@ def check(
     *,
     labels: str | LabelMap | None = None,
     groups: str | os.PathLike[str] | None = None,
+    group_by: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     allow_outside: bool = False,
     progress: Progress | None = None,
@@ -55,6 +57,7 @@ def check(
         labels: The labels to look for, such as `hippocampus=1+2`; without them those that the data set names, else
             every value in the masks.
         groups: A CSV with the columns `id` and `group`.
+        group_by: Instead of it, `stem`, `none` or a regular expression on the ids; see `patients.grouped_by`.
         options: What to opt in to when reading volumes that are otherwise refused.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
         progress: Where progress is reported.
@@ -65,7 +68,7 @@ def check(
         SettingsError: The labels contradict each other.
     """
     chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
-    found = find_dataset(dataset, groups=groups, allow_outside=allow_outside)
+    found = find_dataset(dataset, groups=groups, group_by=group_by, allow_outside=allow_outside)
     return check_cases(found, labels=chosen, options=options, progress=progress, threads=2)
 
 
@@ -132,11 +135,21 @@ def check_cases(
             readers.append(reader)
             task.advance()
     facts = tuple(reader.facts for reader in readers)
-    problems = [*dataset.problems, *(problem for reader in readers for problem in reader.problems.found)]
+    unstated = patients_problem(dataset)
+    problems = [*dataset.problems, *([unstated] if unstated else [])]
+    problems += [problem for reader in readers for problem in reader.problems.found]
     problems = _once(problems + _duplicates(facts) + _across_cases(facts, labels))
     problems.sort(key=lambda problem: problem.severity != "error")
     names = labels.names if labels else ()
-    return CheckReport(dataset.layout, dataset.channel_names, names, facts, tuple(problems), ignored)
+    return CheckReport(
+        dataset.layout,
+        dataset.channel_names,
+        names,
+        facts,
+        tuple(problems),
+        ignored,
+        unstated_patients=unstated_patients(dataset),
+    )
 
 
 @dataclass

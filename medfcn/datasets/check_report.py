@@ -1,7 +1,8 @@
 """The result of `check`, as facts and as text."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medfcn.datasets.problems import Problem
@@ -67,6 +68,7 @@ class CheckReport:
         cases: In the order of the data set.
         problems: Errors first.
         ignored: The label values of voxels that nobody labelled.
+        unstated_patients: The ids that seem to be of one patient, by what they share, where no groups are stated.
     """
 
     layout: str
@@ -75,6 +77,7 @@ class CheckReport:
     cases: tuple[CaseFacts, ...]
     problems: tuple[Problem, ...]
     ignored: tuple[int, ...] = ()
+    unstated_patients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Problem, ...]:

@@ -2,19 +2,23 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.layouts import dataset_at, exists_as_folder, inputs_in, volumes_in
+from medfcn.datasets.patients import grouped_by
 from medfcn.datasets.tables import read_table
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, SettingsError
 from medfcn.text import listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of
 
 
 def find_dataset(
-    path: str | os.PathLike[str], *, groups: str | os.PathLike[str] | None = None, allow_outside: bool = False
+    path: str | os.PathLike[str],
+    *,
+    groups: str | os.PathLike[str] | None = None,
+    group_by: str | None = None,
+    allow_outside: bool = False,
 ) -> Dataset:
     """The cases of a data set.
 
@@ -25,6 +29,7 @@ def find_dataset(
     Args:
         path: The folder, its `dataset.json`, or the table.
         groups: A CSV with columns `id, group`, for layouts that do not name groups.
+        group_by: Instead of it, groups that follow from the ids; see `patients.grouped_by`.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
 
     Returns:
@@ -34,10 +39,17 @@ def find_dataset(
     Raises:
         MissingFileError: The data set is not there.
         DatasetError: No case is complete, two cases share an id, a path leads outside, or the layout is not known.
+        SettingsError: Both `groups` and `group_by` are given, or the latter is not a regular expression.
     """
+    if groups is not None and group_by is not None:
+        raise SettingsError(
+            "groups and group_by are given together; give one of them", code="OPTIONS_TOGETHER", field="groups"
+        )
     dataset = dataset_at(Path(path), allow_outside=allow_outside)
     if groups is not None:
         dataset = _grouped(dataset, Path(groups))
+    elif group_by is not None:
+        dataset = grouped_by(dataset, group_by)
     _check_cases(dataset)
     return dataset
 
@@ -118,11 +130,7 @@ def _grouped(dataset: Dataset, path: Path) -> Dataset:
     if missing:
         found = f"no group for {listed(missing, limit=3)}"
         raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUP_INVALID", field="group")
-
-    def grouped(cases: tuple[Case, ...]) -> tuple[Case, ...]:
-        return tuple(replace(case, group=groups.get(case.id, case.group)) for case in cases)
-
-    return replace(dataset, cases=grouped(dataset.cases), incomplete=grouped(dataset.incomplete))
+    return dataset.with_groups({case.id: case.group for case in dataset.all_cases} | groups)
 
 
 def _check_cases(dataset: Dataset) -> None:

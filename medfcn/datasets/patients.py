@@ -1,0 +1,175 @@
+"""Patients of whom several cases come, where only the names of the cases say so, such as `P3_left` and `P3_right`."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from medfcn.datasets.cases import Case, Dataset
+from medfcn.datasets.problems import Problem
+from medfcn.errors import DatasetError, SettingsError
+from medfcn.text import counted, listed
+
+_CODE = "PATIENTS_UNSTATED"
+_LONG = r"frame|frm|fr|phase|ph|time(?:point)?|tp|sess?(?:ion)?|vis(?:it)?|run|scan|exam|day|week|wk|month|year"
+"""Words for a frame, phase, time, session, visit, run or scan, which a number follows."""
+_OFTEN = r"[tvmdw]"
+"""Letters that stand for such a word: time, visit, month, day, week."""
+_SELDOM = r"[sfry]"
+"""Letters that may stand for such a word (session, frame, run, year), or for a subject, file, reader or room."""
+_SIDE = r"left|right|l|r|lt|rt|lh|rh|od|os|sin|dex"
+_ALONE = (
+    r"pre|post|pre-?op|post-?op|baseline|bl|follow-?up|fu|ed|es|diastole|systole|insp(?:iration)?|exp(?:iration)?"
+    r"|inhale|exhale|arterial|venous|portal|delayed|test|retest"
+)
+"""Names of times and phases, which need no number."""
+_DATE = (
+    r"(?:19|20)\d\d(?P<by>[-_.]?)(?:0[1-9]|1[0-2])(?P=by)(?:0[1-9]|[12]\d|3[01])(?:[-_t]?\d{4,6})?"
+    r"|(?:0[1-9]|[12]\d|3[01])(?P<sep>[-_.])(?:0[1-9]|1[0-2])(?P=sep)(?:19|20)\d\d"
+)
+_NUMBER = r"(?:\d+[a-z]?|[a-d]|[ivx]+)"
+_BIDS = r"(?:ses|run|acq|rec|dir|echo|hemi|time|phase)-[a-z0-9]+"
+_AFTER = r"\d+-?(?:days?|weeks?|wks?|months?|mo|years?|yrs?)"
+_CERTAIN = re.compile(
+    rf"(?:[ _.\-]+(?:(?:{_LONG})-?{_NUMBER}|(?:{_OFTEN})-?\d+[a-z]?|{_AFTER}|{_BIDS}"
+    rf"|(?:(?:{_LONG}|side|date)[ _.\-]?)?(?:(?:{_ALONE})-?\d*|{_SIDE}|{_DATE}))"
+    rf"|(?<=\d)(?:(?:{_LONG})-?\d+|t\d+|[lr]|left|right|pre|post))$",
+    re.IGNORECASE,
+)
+"""The last token of an id, if it names a frame, phase, time, session, visit, run, side, scan or date."""
+_LIKELY = re.compile(rf"(?:[ _.\-]+(?:(?:{_LONG})[ _.]\d+|(?:{_SELDOM})-?\d+)|(?<=\d)[sfv]\d+)$", re.IGNORECASE)
+"""A token that names one if what is in front of it names a patient: `site1_scan_001` is plain numbering."""
+_PATIENT = re.compile(
+    r"(?:^|[ _.\-])(?!t[12]$)(?:[a-z]{0,3}|subj(?:ect)?|patient|participant|person|volunteer|control|case)[-_ ]?\d+$",
+    re.IGNORECASE,
+)
+_LAST = re.compile(r"[ _.\-]+(?!\d+$)[^ _.\-]*$")
+
+
+def shared_stems(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The ids that seem to be of one patient, by the stem that they share.
+
+    A stem is what is left of an id without trailing tokens that name a frame, phase, time, session, visit, run, side,
+    scan or date. At least two ids share it. Plain numbering has no stems. A token that all ids end in is passed over.
+    A stem without a digit that all ids share names the data set.
+
+    Example:
+        >>> shared_stems(["P3_left", "P3_right", "P4_left"])
+        {'P3': ('P3_left', 'P3_right')}
+        >>> shared_stems(["sub-01_ses-1_run-1", "sub-01_ses-2_run-1", "hippocampus_001", "hippocampus_002"])
+        {'sub-01': ('sub-01_ses-1_run-1', 'sub-01_ses-2_run-1')}
+    """
+    names = sorted(ids)
+    stems = dict(zip(names, _without_common_end(names), strict=True))
+    cuts = {name: _cuts(stem) for name, stem in stems.items()}
+    counts = Counter(stem for name, found in cuts.items() for stem in {stems[name], *found})
+    most = len(names) if len(names) > 2 else 3
+    groups: dict[str, list[str]] = {}
+    for name, found in cuts.items():
+        valid = [stem for stem in found if any(map(str.isdigit, stem)) or counts[stem] < most]
+        groups.setdefault(valid[-1] if valid else stems[name], []).append(name)
+    return {stem: tuple(found) for stem, found in groups.items() if len(found) > 1}
+
+
+def _cuts(name: str) -> list[str]:
+    """What is left of an id as one token after the other is cut off."""
+    cuts: list[str] = []
+    while found := _CERTAIN.search(name) or _LIKELY.search(name):
+        stem = name[: found.start()]
+        if not any(map(str.isalnum, stem)) or (found.re is _LIKELY and not _PATIENT.search(stem)):
+            break
+        cuts.append(stem)
+        name = stem
+    return cuts
+
+
+def _without_common_end(names: Sequence[str]) -> list[str]:
+    """The ids without the last tokens that all of them have, such as `_T1w`."""
+    shorter = list(names)
+    while len(shorter) > 1:
+        ends = [_LAST.search(name) for name in shorter]
+        if len({end and end[0] for end in ends}) > 1 or not all(end and end.start() for end in ends):
+            break
+        shorter = [name[: end.start()] for name, end in zip(shorter, ends, strict=True) if end]
+    return shorter if len(set(shorter)) == len(names) else list(names)
+
+
+def unstated_patients(dataset: Dataset) -> Mapping[str, tuple[str, ...]]:
+    """The shared stems of a data set that does not state its patients; empty for one that does."""
+    if dataset.has_groups:
+        return {}
+    return shared_stems(case.id for case in (*dataset.all_cases, *dataset.left_out))
+
+
+def patients_problem(dataset: Dataset) -> Problem | None:
+    """The problem of a data set with unstated patients."""
+    stems = unstated_patients(dataset)
+    if not stems:
+        return None
+    few = listed((f"{listed(ids, limit=3)} ({stem})" for stem, ids in stems.items()), limit=2, separator="; ")
+    count = sum(map(len, stems.values()))
+    found = f"{count} cases seem to be of {counted(len(stems), 'patient')} by their ids: {few}"
+    remedy = "give --group-by stem (or --groups FILE) to keep each patient together, or --group-by none"
+    return Problem(_CODE, "warning", "", "", "id", found, remedy)
+
+
+def require_stated_patients(dataset: Dataset) -> None:
+    """Refuse a data set whose patients are not stated, though its ids share stems.
+
+    Raises:
+        DatasetError: It names the first patients and the options.
+    """
+    problem = patients_problem(dataset)
+    if problem is not None:
+        raise DatasetError(f"{problem.found}; {problem.remedy}", code=_CODE, field="group_by")
+
+
+def check_grouping(how: str) -> None:
+    """Refuse a grouping that cannot be.
+
+    Raises:
+        SettingsError: It is neither `stem`, `none` nor a regular expression.
+    """
+    try:
+        re.compile(how)
+    except re.error as error:
+        raise SettingsError(
+            f"group_by {how!r} is not a regular expression ({error}); give stem, none, or an expression such as "
+            "'(patient[0-9]+)_'",
+            field="group_by",
+        ) from error
+
+
+def grouped_by(dataset: Dataset, how: str) -> Dataset:
+    """The data set with groups that follow from the ids.
+
+    Args:
+        dataset: Its own groups are replaced.
+        how: `stem` groups the ids that share a stem; `none` makes each case a patient; else a regular expression,
+            whose first group (else the whole match) is the patient.
+
+    Raises:
+        SettingsError: `how` is not a regular expression.
+        DatasetError: An id does not match.
+    """
+    check_grouping(how)
+    cases = (*dataset.all_cases, *dataset.left_out)
+    if how == "stem":
+        stems = shared_stems(case.id for case in cases)
+        groups = {name: stem for stem, names in stems.items() for name in names}
+    elif how == "none":
+        groups = {}
+    else:
+        groups = {case.id: _matched(how, case) for case in cases}
+    return dataset.with_groups(groups)
+
+
+def _matched(how: str, case: Case) -> str:
+    found = re.search(how, case.id)
+    group = "" if found is None else found[1 if found.re.groups else 0] or ""
+    if not group:
+        raise DatasetError(
+            f"{case.id}: --group-by {how} does not match this id; change the expression, or give --groups FILE",
+            code="GROUP_INVALID",
+            field="group_by",
+        )
+    return group
