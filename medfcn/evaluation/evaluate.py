@@ -199,7 +199,7 @@ def _rows_of_all_values(
 
 def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...]:
     """Say which values were compared with nothing, or have no name."""
-    drawn, found, ignored = (
+    in_references, in_predictions, ignored = (
         set().union(*(getattr(case, side) for case in scored)) for side in ("reference", "prediction", "ignored")
     )
     notes = []
@@ -209,21 +209,21 @@ def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, 
             "background in both masks for distances, volumes and lesions"
         )
     if meaning.labels is not None:
-        unnamed = drawn - meaning.labels.named_values
+        unnamed = in_references - meaning.labels.named_values
         if unnamed:
             notes.append(f"the references also hold {_values(unnamed)}, which no label names: background here")
         return tuple(notes)
-    only_found, only_drawn = found - drawn - meaning.ignored, drawn - found
-    if found & meaning.ignored:
-        notes.append(f"the predictions hold {_values(found & meaning.ignored)} too: background there")
-    if only_found and drawn:
+    only_predicted, missed = in_predictions - in_references - meaning.ignored, in_references - in_predictions
+    if in_predictions & meaning.ignored:
+        notes.append(f"the predictions hold {_values(in_predictions & meaning.ignored)} too: background there")
+    if only_predicted and in_references:
         notes.append(
-            f"the predictions hold {_values(only_found)}, which no reference does; if that is a label of the "
+            f"the predictions hold {_values(only_predicted)}, which no reference does; if that is a label of the "
             "references under another value, rewrite the predictions or give --labels"
         )
-    if only_drawn and found:
+    if missed and in_predictions:
         notes.append(
-            f"the references hold {_values(only_drawn)}, which no prediction does; if the masks merge or renumber "
+            f"the references hold {_values(missed)}, which no prediction does; if the masks merge or renumber "
             "labels, give --labels (or keep the <case>.json beside each mask)"
         )
     return tuple(notes)

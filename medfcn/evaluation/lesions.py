@@ -81,14 +81,14 @@ def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap:
     box = occupied_box(pair)
     if box is None:
         return LesionCounts(0, 0, 0)
-    drawn, found = pair.reference[box], pair.prediction[box]
-    touching = np.ones((3,) * drawn.ndim, dtype=bool)
-    lesions, lesion_count = ndimage.label(drawn, structure=touching)
-    components, component_count = ndimage.label(found, structure=touching)
+    in_reference, in_prediction = pair.reference[box], pair.prediction[box]
+    touching = np.ones((3,) * in_reference.ndim, dtype=bool)
+    lesions, lesion_count = ndimage.label(in_reference, structure=touching)
+    components, component_count = ndimage.label(in_prediction, structure=touching)
     # Voxels of each lesion, voxels of each lesion in the prediction, voxels of each component in the reference.
     sizes = np.bincount(lesions.reshape(-1), minlength=lesion_count + 1)[1:]
-    shared = np.bincount(lesions[found != 0], minlength=lesion_count + 1)[1:]
-    touched = np.bincount(components[drawn != 0], minlength=component_count + 1)[1:]
+    shared = np.bincount(lesions[in_prediction != 0], minlength=lesion_count + 1)[1:]
+    touched = np.bincount(components[in_reference != 0], minlength=component_count + 1)[1:]
     return LesionCounts(
         reference=int(lesion_count),
         found=int(np.count_nonzero((shared > 0) & (shared > least_overlap * sizes))),

@@ -122,9 +122,9 @@ def without_ignored(reference: Bytes, prediction: Bytes) -> tuple[Bytes, Bytes]:
         [[1, 0, 0], [1, 0, 1]]
     """
     ignored = reference == IGNORED
-    drawn, found = reference.copy(order="K"), prediction.copy(order="K")
-    drawn[ignored] = found[ignored] = 0
-    return drawn, found
+    reference, prediction = reference.copy(order="K"), prediction.copy(order="K")
+    reference[ignored] = prediction[ignored] = 0
+    return reference, prediction
 
 
 def words_of(mask: Bytes) -> NDArray[np.uint64]:
@@ -149,14 +149,16 @@ def occupied_box(pair: MaskPair) -> tuple[slice, ...] | None:
     shape = pair.reference.shape
     row = max(shape[-1], 1)
     is_occupied = np.zeros(pair.reference.size // row, dtype=bool)
-    drawn, found = words_of(pair.reference), words_of(pair.prediction)
+    reference, prediction = words_of(pair.reference), words_of(pair.prediction)
     step = CHUNK_VOXELS // 8
-    for start in range(0, drawn.size, step):
-        first = (np.flatnonzero((drawn[start : start + step] | found[start : start + step]) != 0) + start) * 8
+    for start in range(0, reference.size, step):
+        first = (
+            np.flatnonzero((reference[start : start + step] | prediction[start : start + step]) != 0) + start
+        ) * 8
         # A word covers several rows if they are shorter than it.
         for voxel in (*range(0, 7, row), 7):
             is_occupied[(first + voxel) // row] = True
-    tail = drawn.size * 8
+    tail = reference.size * 8
     if (pair.reference.reshape(-1)[tail:] | pair.prediction.reshape(-1)[tail:]).any():
         is_occupied[tail // row :] = True
     if not is_occupied.any():

@@ -80,22 +80,22 @@ def pair_cases(predictions: Masks, references: Masks) -> Pairs:
         MissingFileError: A folder does not exist.
         DatasetError: A folder contains no masks, or no prediction has the id of a reference.
     """
-    drawn = _masks_of(references, are_predictions=False)
-    found = _masks_of(predictions, are_predictions=True)
-    if len(drawn) == len(found) == 1 and all(_is_one_file(masks) for masks in (predictions, references)):
-        found = dict(zip(drawn, found.values(), strict=True))
-    if not drawn.keys() & found.keys():
+    theirs = _masks_of(references, are_predictions=False)
+    ours = _masks_of(predictions, are_predictions=True)
+    if len(theirs) == len(ours) == 1 and all(_is_one_file(masks) for masks in (predictions, references)):
+        ours = dict(zip(theirs, ours.values(), strict=True))
+    if not theirs.keys() & ours.keys():
         raise DatasetError(
-            f"predictions are named like {next(iter(found))!r} and references like {next(iter(drawn))!r}, and no "
+            f"predictions are named like {next(iter(ours))!r} and references like {next(iter(theirs))!r}, and no "
             "name is the same; give both the case's id as file name",
             code="CASES_UNMATCHED",
         )
-    ids = sorted(drawn)
+    ids = sorted(theirs)
     return Pairs(
-        {case: drawn[case] for case in ids},
-        {case: found[case] for case in ids if case in found},
-        tuple(case for case in ids if case not in found),
-        tuple(sorted(found.keys() - drawn.keys())),
+        {case: theirs[case] for case in ids},
+        {case: ours[case] for case in ids if case in ours},
+        tuple(case for case in ids if case not in ours),
+        tuple(sorted(ours.keys() - theirs.keys())),
     )
 
 

@@ -116,9 +116,11 @@ def count_voxels(reference: ArrayLike, prediction: ArrayLike) -> VoxelCounts:
     """
     pair = pair_masks(reference, prediction)
     both = int(np.count_nonzero((pair.reference & pair.prediction).view(np.bool_)))
-    drawn = int(np.count_nonzero(pair.reference.view(np.bool_)))
-    found = int(np.count_nonzero(pair.prediction.view(np.bool_)))
-    return VoxelCounts(both, found - both, drawn - both, pair.reference.size - drawn - found + both)
+    in_reference = int(np.count_nonzero(pair.reference.view(np.bool_)))
+    in_prediction = int(np.count_nonzero(pair.prediction.view(np.bool_)))
+    return VoxelCounts(
+        both, in_prediction - both, in_reference - both, pair.reference.size - in_reference - in_prediction + both
+    )
 
 
 def count_labels(
@@ -142,15 +144,15 @@ def count_labels(
         LabelError: A mask is not `uint8` or contains a label above `labels`, or a value above A.
 
     Example:
-        >>> drawn = np.array([0, 1, 1, 2], dtype=np.uint8)
-        >>> found = np.array([0, 1, 2, 2], dtype=np.uint8)
-        >>> [counts.iou for counts in count_labels(drawn, found, labels=2)]
+        >>> reference = np.array([0, 1, 1, 2], dtype=np.uint8)
+        >>> prediction = np.array([0, 1, 2, 2], dtype=np.uint8)
+        >>> [counts.iou for counts in count_labels(reference, prediction, labels=2)]
         [0.5, 0.5]
-        >>> drawn[2] = IGNORED
-        >>> [counts.iou for counts in count_labels(drawn, found, labels=2)]
+        >>> reference[2] = IGNORED
+        >>> [counts.iou for counts in count_labels(reference, prediction, labels=2)]
         [1.0, 1.0]
         >>> inside = np.array([[False, False], [True, False], [True, True]])  # 2 is the second label within the first
-        >>> [counts.iou for counts in count_labels(drawn, found, labels=2, members=inside)]
+        >>> [counts.iou for counts in count_labels(reference, prediction, labels=2, members=inside)]
         [1.0, 1.0]
     """
     if members is None:
@@ -185,8 +187,8 @@ def confusion_matrix(reference: ArrayLike, prediction: ArrayLike, *, labels: int
         LabelError: A mask is not `uint8` or contains a label above `labels`.
 
     Example:
-        >>> drawn, found = np.array([[0, 1, 1], [0, 0, 1]], dtype=np.uint8)
-        >>> confusion_matrix(drawn, found, labels=1)
+        >>> reference, prediction = np.array([[0, 1, 1], [0, 0, 1]], dtype=np.uint8)
+        >>> confusion_matrix(reference, prediction, labels=1)
         array([[1, 0],
                [1, 1]])
     """
@@ -204,19 +206,19 @@ def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
     side = labels + 1
     counts = np.zeros(side * side, dtype=np.int64)
     seen = 0
-    drawn_words, found_words = words_of(pair.reference), words_of(pair.prediction)
+    reference_words, prediction_words = words_of(pair.reference), words_of(pair.prediction)
     step = CHUNK_VOXELS // 8
-    for start in range(0, drawn_words.size, step):
-        drawn, found = drawn_words[start : start + step], found_words[start : start + step]
-        occupied = (drawn | found) != 0
+    for start in range(0, reference_words.size, step):
+        reference, prediction = reference_words[start : start + step], prediction_words[start : start + step]
+        occupied = (reference | prediction) != 0
         kept = int(np.count_nonzero(occupied))
         if not kept:
             continue
         if kept < occupied.size:
-            drawn, found = drawn[occupied], found[occupied]
-        counts += _joint_counts(drawn.view(np.uint8), found.view(np.uint8), side)
+            reference, prediction = reference[occupied], prediction[occupied]
+        counts += _joint_counts(reference.view(np.uint8), prediction.view(np.uint8), side)
         seen += 8 * kept
-    tail = drawn_words.size * 8
+    tail = reference_words.size * 8
     counts += _joint_counts(pair.reference.reshape(-1)[tail:], pair.prediction.reshape(-1)[tail:], side)
     seen += pair.reference.size - tail
     # The words that were passed over are background in both masks; ignored voxels were seen and not counted.
@@ -224,20 +226,20 @@ def confusion_of(pair: MaskPair, labels: int) -> NDArray[np.int64]:
     return counts.reshape(side, side)
 
 
-def _joint_counts(drawn: NDArray[np.uint8], found: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
+def _joint_counts(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
     """Count the pairs of labels of `(V,)` voxels that are not ignored.
 
     Each pair becomes one number, `reference * side + prediction`, so that a single histogram counts them all.
     """
-    if drawn.size and int(drawn.max()) == IGNORED:
-        labelled = drawn != IGNORED
-        drawn, found = drawn[labelled], found[labelled]
-    for name, labels in (("reference", drawn), ("prediction", found)):
+    if reference.size and int(reference.max()) == IGNORED:
+        labelled = reference != IGNORED
+        reference, prediction = reference[labelled], prediction[labelled]
+    for name, labels in (("reference", reference), ("prediction", prediction)):
         if labels.size and int(labels.max()) >= side:
             raise LabelError(f"{name}: contains the label {labels.max()}; expected labels up to {side - 1}")
-    codes: NDArray[Any] = drawn.astype(np.uint8 if side * side <= 256 else np.uint16)
+    codes: NDArray[Any] = reference.astype(np.uint8 if side * side <= 256 else np.uint16)
     codes *= side
-    codes += found
+    codes += prediction
     return np.bincount(codes, minlength=side * side)
 
 

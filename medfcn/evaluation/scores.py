@@ -17,6 +17,7 @@ from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances, surface_distances
 from medfcn.labels import LabelCodec, LabelMap
+from medfcn.labels.codec import Bytes
 from medfcn.volumes import Volume, require_same_grid
 
 __all__ = ["Definitions", "LabelScores", "Status", "score_case"]
@@ -228,24 +229,23 @@ def score_case(
     about = _AboutCase(
         case, reference.voxel_ml, _diagonal_mm(reference), definitions or Definitions(tolerance_mm=tolerance_mm)
     )
-    drawn = labels.encode(reference.array, name=f"{case} reference")
-    found = np.zeros_like(drawn)
+    masks = labels.encode(reference.array, name=f"{case} reference"), np.zeros(reference.shape, np.uint8)
     if prediction is not None:
         require_same_grid(reference, prediction)
         codec = (prediction_codec or labels.written_codec).without_ignored
         labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
-        found = codec.encode(prediction.array)
-    counts = count_labels(drawn, found, labels=len(labels.entries), members=labels.members)
+        masks = masks[0], codec.encode(prediction.array)
+    counts = count_labels(*masks, labels=len(labels.entries), members=labels.members)
     if labels.ignored:
-        drawn, found = without_ignored(drawn, found)
+        masks = without_ignored(*masks)
     measured: Sequence[_Measured | None] = [None] * len(labels.entries)
     if prediction is not None:
-        measured = _measured(drawn, found, reference, labels, about.definitions)
+        measured = _measured(masks, reference, labels, about.definitions)
     rows = []
     for index, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
         row = about.row(name, of_label, distances)
         if about.definitions.lesions:
-            lesions = count_lesions(labels.mask_of(drawn, index), labels.mask_of(found, index))
+            lesions = count_lesions(*(labels.mask_of(mask, index) for mask in masks))
             row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
     return tuple(rows)
@@ -265,23 +265,17 @@ _Measured = tuple[SurfaceDistances, SurfaceDistances]
 
 
 def _measured(
-    drawn: NDArray[np.uint8],
-    found: NDArray[np.uint8],
-    reference: Volume,
-    labels: LabelMap,
-    definitions: Definitions,
+    masks: tuple[Bytes, Bytes], reference: Volume, labels: LabelMap, definitions: Definitions
 ) -> list[_Measured]:
-    """Measure every label of two encoded masks."""
+    """Measure every label of a reference and a prediction, given as indices."""
     grid = _grid_mm(reference)
 
     def distances(boundary: Boundary) -> Sequence[SurfaceDistances]:
         if not labels.overlapping:
-            return label_surface_distances(drawn, found, grid, labels=len(labels.entries), boundary=boundary)
+            return label_surface_distances(*masks, grid, labels=len(labels.entries), boundary=boundary)
         # The border of a label is not the border of its overlaps, so each label is measured as a whole.
-        return [
-            surface_distances(labels.mask_of(drawn, label), labels.mask_of(found, label), grid, boundary=boundary)
-            for label in range(1, len(labels.entries) + 1)
-        ]
+        pairs = (tuple(labels.mask_of(mask, index + 1) for mask in masks) for index in range(len(labels.entries)))
+        return [surface_distances(first, second, grid, boundary=boundary) for first, second in pairs]
 
     by_boundary = {boundary: distances(boundary) for boundary in {definitions.boundary, definitions.nsd_boundary}}
     return list(zip(by_boundary[definitions.boundary], by_boundary[definitions.nsd_boundary], strict=True))

@@ -162,9 +162,9 @@ def surface_distances(
         SettingsError: The spacing is not one positive length for each axis.
 
     Example:
-        >>> drawn = np.array([[0, 1, 1, 0]], dtype=bool)
-        >>> found = np.array([[0, 1, 1, 1]], dtype=bool)
-        >>> distances = surface_distances(drawn, found, (1.0, 2.0))
+        >>> reference = np.array([[0, 1, 1, 0]], dtype=bool)
+        >>> prediction = np.array([[0, 1, 1, 1]], dtype=bool)
+        >>> distances = surface_distances(reference, prediction, (1.0, 2.0))
         >>> distances.hausdorff_mm(), distances.assd_mm(), distances.nsd(tolerance_mm=1.0)
         (2.0, 0.4, 0.8)
     """
@@ -200,20 +200,21 @@ def _measure(pair: MaskPair, spacing_mm: ArrayLike, labels: int, boundary: Bound
     # The columns of the grid follow the axes of the pair; the box leaves out the background around both masks.
     grid = grid_of(spacing_mm, pair.reference.ndim)[:, list(pair.axes)]
     box = occupied_box(pair) or (slice(0, 0),) * pair.reference.ndim
-    drawn = label_boundaries(pair.reference[box], labels, boundary)
-    found = label_boundaries(pair.prediction[box], labels, boundary)
+    reference_points = label_boundaries(pair.reference[box], labels, boundary)
+    prediction_points = label_boundaries(pair.prediction[box], labels, boundary)
     sizes = element_sizes(grid) if boundary == "elements" else None
-    return tuple(_between(first, second, grid, sizes, boundary) for first, second in zip(drawn, found, strict=True))
+    pairs = zip(reference_points, prediction_points, strict=True)
+    return tuple(_between(first, second, grid, sizes, boundary) for first, second in pairs)
 
 
 def _between(
-    drawn: BoundaryPoints, found: BoundaryPoints, grid: Vector, sizes: Vector | None, boundary: Boundary
+    reference: BoundaryPoints, prediction: BoundaryPoints, grid: Vector, sizes: Vector | None, boundary: Boundary
 ) -> SurfaceDistances:
-    drawn_mm, found_mm = nearest_mm(drawn, found, grid)
-    drawn_sizes, found_sizes = (
-        np.ones(points.positions.size) if sizes is None else sizes[points.codes] for points in (drawn, found)
+    reference_mm, prediction_mm = nearest_mm(reference, prediction, grid)
+    reference_sizes, prediction_sizes = (
+        np.ones(points.positions.size) if sizes is None else sizes[points.codes] for points in (reference, prediction)
     )
-    return SurfaceDistances(drawn_mm, found_mm, drawn_sizes, found_sizes, boundary)
+    return SurfaceDistances(reference_mm, prediction_mm, reference_sizes, prediction_sizes, boundary)
 
 
 def hausdorff_mm(
@@ -276,8 +277,8 @@ def masd_mm(
     """Mean average surface distance: the mean of the two directed means; edges as in `hausdorff_mm`.
 
     Example:
-        >>> drawn, found = [0, 1, 0, 0], [0, 1, 1, 1]
-        >>> masd_mm(drawn, found, [1.0]), round(assd_mm(drawn, found, [1.0]), 3)
+        >>> reference, prediction = [0, 1, 0, 0], [0, 1, 1, 1]
+        >>> masd_mm(reference, prediction, [1.0]), round(assd_mm(reference, prediction, [1.0]), 3)
         (0.5, 0.667)
     """
     return surface_distances(reference, prediction, spacing_mm, boundary=boundary).masd_mm()
@@ -312,9 +313,9 @@ def nsd(
         Nikolov et al., J Med Internet Res 23(7), 2021.
 
     Example:
-        >>> drawn, found = np.zeros((2, 8, 8), dtype=bool)
-        >>> drawn[2:5, 2:5] = found[2:5, 2:7] = True
-        >>> [round(nsd(drawn, found, (1.0, 1.0), tolerance_mm=tolerance), 3) for tolerance in (1.0, 2.0)]
+        >>> reference, prediction = np.zeros((2, 8, 8), dtype=bool)
+        >>> reference[2:5, 2:5] = prediction[2:5, 2:7] = True
+        >>> [round(nsd(reference, prediction, (1.0, 1.0), tolerance_mm=tolerance), 3) for tolerance in (1.0, 2.0)]
         [0.867, 1.0]
     """
     distances = surface_distances(reference, prediction, spacing_mm, boundary=boundary)

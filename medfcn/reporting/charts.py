@@ -244,19 +244,19 @@ def curve_chart(
 ) -> str:
     """Lines over an axis from 0 to `x_end`, or their own end; a curve of kind `dots` also shows its points."""
     chart = _Chart(460, 240, title=f"{y_title} against {x_title}", left=60)
-    held = [[point for point in curve.points if math.isfinite(point[0] + point[1])] for curve in curves]
-    points = [point for curve in held for point in curve] or [(0.0, 0.0), (1.0, 1.0)]
+    finite = [[point for point in curve.points if math.isfinite(point[0] + point[1])] for curve in curves]
+    points = [point for curve in finite for point in curve] or [(0.0, 0.0), (1.0, 1.0)]
     low, high = min(y for _, y in points), max(y for _, y in points)
     ticks_x = nice_ticks(0.0, x_end if x_end is not None else max(x for x, _ in points))
     ticks_y = nice_ticks(min(low, 0.0) if is_share else low, max(high, 1.0) if is_share else high)
     place_x, place_y = chart.scale_x(ticks_x[0], ticks_x[-1]), chart.scale_y(ticks_y[0], ticks_y[-1])
     chart.ticks_x(ticks_x, place_x, x_title)
     chart.ticks_y(ticks_y, place_y, y_title)
-    for curve, finite in zip(curves, held, strict=True):
-        path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in finite)
+    for curve, shown in zip(curves, finite, strict=True):
+        path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in shown)
         add(chart.root, "polyline", f"curve {curve.kind}", points=path)
         if curve.kind == "dots":
-            for x, y in finite:
+            for x, y in shown:
                 dot = add(chart.root, "circle", "dot", cx=place_x(x), cy=place_y(y), r="2.6")
                 add(dot, "title", words=f"{curve.name} {y:.4g} at {x:.6g}")
     return str(chart)

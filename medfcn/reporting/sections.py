@@ -289,10 +289,10 @@ def volume_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -
             continue
         equal, differences = [], []
         for row in rows:
-            drawn, found = row.reference_ml, row.prediction_ml
-            text = f"reference {drawn:.3g} ml, prediction {found:.3g} ml"
-            equal.append(_mark(row, drawn, found, links, text))
-            differences.append(_mark(row, (drawn + found) / 2, found - drawn, links, text))
+            reference, prediction = row.reference_ml, row.prediction_ml
+            text = f"reference {reference:.3g} ml, prediction {prediction:.3g} ml"
+            equal.append(_mark(row, reference, prediction, links, text))
+            differences.append(_mark(row, (reference + prediction) / 2, prediction - reference, links, text))
         charts = [
             identity_chart(equal, x_title="Reference (ml)", y_title="Prediction (ml)"),
             agreement_chart(

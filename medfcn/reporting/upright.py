@@ -108,9 +108,9 @@ class UprightCase:
     def wrong(self) -> NDArray[np.bool_]:
         """True where the masks differ. A missing mask is an empty one; ignored voxels never differ."""
         nothing = np.zeros(self.shape, dtype=np.uint8)
-        drawn = nothing if self.reference is None else self.reference
-        found = nothing if self.prediction is None else self.prediction
-        different: NDArray[np.bool_] = (drawn != found) & (drawn != IGNORED)
+        reference = nothing if self.reference is None else self.reference
+        prediction = nothing if self.prediction is None else self.prediction
+        different: NDArray[np.bool_] = (reference != prediction) & (reference != IGNORED)
         return different
 
     def worst_slices(self) -> tuple[SliceOfCase, ...]:
@@ -204,18 +204,18 @@ def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> Upri
         start, sign = box[upright].start, signs[axis]
         to_file[axis, upright] = sign
         to_file[axis, 3] = start if sign > 0 else grid.shape[axis] - 1 - start
-    cropped, drawn, found = (None if array is None else array[box] for array in (turned(image), *masks))
+    crops = [None if array is None else array[box] for array in (turned(image), *masks)]
     return UprightCase(
-        image=cropped,
-        reference=drawn,
-        prediction=found,
+        image=crops[0],
+        reference=crops[1],
+        prediction=crops[2],
         edges_mm=edges,
         full_shape=full,
         offset=(box[0].start, box[1].start, box[2].start),
         to_file=to_file,
         to_world=grid.affine @ to_file,
         is_oblique=grid.is_oblique,
-        window=(0.0, 1.0) if cropped is None else _window(cropped),
+        window=(0.0, 1.0) if crops[0] is None else _window(crops[0]),
         has_reference=volumes.has_reference,
         notes=tuple(notes),
     )
