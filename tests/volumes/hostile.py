@@ -92,6 +92,8 @@ class Hostile:
     affine: NDArray[np.float64] = field(default_factory=lambda: AFFINE)
     others_differ: str = ""
     """Why nibabel or SimpleITK may read an accepted file differently."""
+    note: str = ""
+    """Words of the note on an accepted file."""
 
     @property
     def opened(self) -> str:
@@ -218,11 +220,23 @@ def spacings() -> list[Hostile]:
     files = [
         _field("pixdim", "GRID_PIXDIM", value, at=axis)
         for axis in (1, 2, 3)
-        for value in (0.0, -0.0, -2.5, nan, inf, SPACING[axis - 1] * 1.02, SPACING[axis - 1] * 0.98, 1e-30, 1e30)
+        for value in (inf, SPACING[axis - 1] * 1.02, SPACING[axis - 1] * 0.98, 1e-30, 1e30)
     ]
+    why = "SimpleITK takes spacing from pixdim, or 1 for what is none; medfcn takes the sform's and says so"
+    none = (0.0, -0.0, -2.5, nan)
+    files += [
+        _field("pixdim", ACCEPT, value, at=axis, note="taken from the sform", others_differ=why)
+        for axis in (1, 2, 3)
+        for value in none
+    ]
+    alone = put(GOOD, "sform_code", 0)
+    for value in none[1:]:
+        raw = put(alone, "pixdim", value, at=2)
+        files.append(_nii(f"pixdim_{value}_qform_only", f"pixdim[2] = {value}, sform_code = 0", raw, "GRID_PIXDIM"))
+    files.append(_field("pixdim", ACCEPT, nan, note="pixdim[0] is nan: 1 taken from the sform"))
     why = "SimpleITK takes spacing from pixdim; medfcn, as nibabel, from the sform, where they differ by 1 % or less"
     files += [_field("pixdim", ACCEPT, SPACING[axis - 1] * 1.005, at=axis, others_differ=why) for axis in (1, 2)]
-    files += [_field("pixdim", "GRID_PIXDIM", value) for value in (2.0, 0.5, nan, inf)]
+    files += [_field("pixdim", "GRID_PIXDIM", value) for value in (2.0, 0.5, inf)]
     files.append(_field("pixdim", ACCEPT, 0.0))
     files.append(_field("pixdim", "GRID_QFORM_SFORM", -1.0))
     files.append(_nii("pixdim_time_nan", "pixdim[4] = nan", put(GOOD, "pixdim", nan, at=4), ACCEPT))
@@ -278,6 +292,14 @@ def transforms() -> list[Hostile]:
     files.append(
         _nii("quatern_long_alone", "quatern_b = 1, sform_code = 0", put(only, "quatern", 1.0), "GRID_BROKEN")
     )
+    why = "nibabel refuses a quaternion that is too long"
+    for too_long, expected in ((2.5e-7, ACCEPT), (1e-6, ACCEPT), (5e-6, ACCEPT), (1e-3, "GRID_BROKEN")):
+        half_turn = tuple(part * (1.0 + too_long) for part in (0.0, 0.6, 0.8))
+        raw = put(put(only, "quatern", *half_turn), "qoffset", 5.0, 6.0, 7.0)
+        affine = np.array([[-1.5, 0, 0, 5], [0, -0.28 * 2, 0.96 * 3, 6], [0, 0.96 * 2, 0.28 * 3, 7], [0, 0, 0, 1]])
+        note = "the quaternion's squared length is 1.0000" if expected == ACCEPT and too_long > 2.5e-7 else ""
+        what = f"a half turn whose quaternion is {too_long} too long"
+        files.append(_nii(f"quatern_{too_long}", what, raw, expected, affine=affine, note=note, others_differ=why))
     mirror = put(only, "pixdim", -1.0)
     affine = AFFINE @ np.diag([1.0, 1.0, -1.0, 1.0])
     files.append(_nii("qfac_minus", "pixdim[0] = -1, sform_code = 0", mirror, ACCEPT, affine=affine))
@@ -287,9 +309,11 @@ def transforms() -> list[Hostile]:
 def scalings() -> list[Hostile]:
     """`scl_slope`, `scl_inter`, `vox_offset`."""
     nan, inf = float("nan"), float("inf")
-    files = [
-        _field(name, "VOXELS_SCALING", value) for name in ("scl_slope", "scl_inter") for value in (nan, inf, -inf)
-    ]
+    files = [_field(name, "VOXELS_SCALING", value) for name in ("scl_slope", "scl_inter") for value in (inf, -inf)]
+    files.append(_field("scl_inter", "VOXELS_SCALING", nan))
+    files.append(_field("scl_slope", ACCEPT, nan, note="scl_slope is NaN: voxels taken as they are stored"))
+    raw = put(put(GOOD, "scl_slope", nan), "scl_inter", nan)
+    files.append(_nii("slope_nan_inter_nan", "scl_slope = scl_inter = NaN", raw, ACCEPT, note="scl_slope is NaN"))
     files.append(_field("scl_slope", ACCEPT, 0.0))
     raw = put(put(GOOD, "scl_slope", 0.0), "scl_inter", 5.0)
     why = "SimpleITK adds scl_inter though a slope of 0 means no scaling (nifti1.h)"

@@ -75,6 +75,7 @@ def test_hostile_image_is_right_or_refused(hostile: Hostile, tmp_path: Path) -> 
     volume = read_volume(path)
     np.testing.assert_array_equal(volume.array, hostile.voxels)
     np.testing.assert_allclose(volume.affine, hostile.affine, rtol=1e-6, atol=1e-6)
+    assert hostile.note in "; ".join(volume.notes)
 
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)

@@ -165,7 +165,7 @@ def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> 
     _check_magic(record, is_pair)
     voxel_type = _voxel_type_of(record).newbyteorder(order)
     shape, volumes, index = _shape_of(record, options)
-    slope, inter = _scaling_of(record)
+    slope, inter, scaling_notes = _scaling_of(record)
     geometry = NiftiGeometry.of(record)
     millimetres, notes = _millimetres_of(record)
     affine, more_notes = choose_affine(transforms_of(record), shape, options=options, millimetres=millimetres)
@@ -179,7 +179,7 @@ def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> 
         vox_offset=_offset_of(record, 0 if is_pair else record.dtype.itemsize + 4),
         slope=slope,
         inter=inter,
-        notes=notes + more_notes,
+        notes=scaling_notes + notes + more_notes,
     )
 
 
@@ -250,13 +250,18 @@ def _shape_of(record: NDArray[np.void], options: ReadOptions) -> tuple[Shape, in
     return (sizes[0], sizes[1], sizes[2]), volumes, wanted or 0
 
 
-def _scaling_of(record: NDArray[np.void]) -> tuple[float, float]:
-    """Slope and intercept; NIfTI's rule is that a slope of 0 means no scaling at all."""
+def _scaling_of(record: NDArray[np.void]) -> tuple[float, float, tuple[str, ...]]:
+    """Slope, intercept, and a note where there is no slope.
+
+    NIfTI's rule is that a slope of 0 means no scaling at all. nibabel writes NaN for it; readers take it so.
+    """
     slope, inter = float(record["scl_slope"]), float(record["scl_inter"])
+    if math.isnan(slope):
+        return 1.0, 0.0, ("scl_slope is NaN: voxels taken as they are stored",)
     for field, number in (("scl_slope", slope), ("scl_inter", inter)):
         if not math.isfinite(number):
             raise bad_field("VOXELS_SCALING", field, f"is {number}; expected a number")
-    return (slope, inter) if slope != 0.0 else (1.0, 0.0)
+    return (slope, inter, ()) if slope != 0.0 else (1.0, 0.0, ())
 
 
 def _offset_of(record: NDArray[np.void], least: int) -> int:

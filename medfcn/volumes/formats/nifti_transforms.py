@@ -1,7 +1,7 @@
 """The two transforms of a NIfTI header, and the choice between them."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ DISAGREEMENT_VOXELS = 0.1
 SPACING_TOLERANCE = 0.01
 """Largest accepted difference of pixdim and the affine's spacing, relative to the spacing."""
 _CODES = range(6)
+LONGEST_QUATERNION = 1.0 + 2e-5
+"""Squared length of b, c, d up to which they are taken for a rounded unit quaternion, and normalised."""
+_UNIT = 1.0 + 3.0 * float(np.finfo(np.float32).eps)
 ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
 """Largest change of b² + c² + d² from rounding to float32, with room for the rounding of the writer."""
 
@@ -55,7 +58,8 @@ class RawTransforms:
         """The qform's affine, checked; with `a` in place of what b, c, d leave to length 1.
 
         Source:
-            nifti1.h, "METHOD 2"; a norm of the quaternion up to 3 float32 roundings above 1 is taken as 1.
+            nifti1.h, "METHOD 2"; a norm of the quaternion up to 3 float32 roundings above 1 is taken as 1, see
+            `repaired` for more.
         """
         for field, numbers in (("quatern", self.quaternion), ("qoffset", self.offset)):
             if not np.isfinite(numbers).all():
@@ -63,14 +67,41 @@ class RawTransforms:
         handedness = float(self.pixdim[0])
         if handedness not in (-1.0, 0.0, 1.0):
             raise bad_field("GRID_PIXDIM", "pixdim[0]", f"is {handedness:g}; expected 1 or -1 (qfac)")
-        length = float(np.square(np.clip(self.quaternion, -9.0, 9.0)).sum())
-        if not length <= 1.0 + 3.0 * np.finfo(np.float32).eps:
+        length = self.quaternion_length
+        if not length <= _UNIT:
             raise bad_field("GRID_BROKEN", "quatern", f"has the squared length {length:.6g}; expected at most 1")
         affine = np.eye(4)
         edges = self.pixdim[1:4] * [1.0, 1.0, -1.0 if handedness < 0 else 1.0]
         affine[:3, :3] = rotation_of(self.quaternion, a) * edges
         affine[:3, 3] = self.offset
         return checked_affine(affine, field="qform")
+
+    @property
+    def quaternion_length(self) -> float:
+        """The squared length of b, c, d."""
+        return float(np.square(np.clip(self.quaternion, -9.0, 9.0)).sum())
+
+    def repaired(self) -> "tuple[RawTransforms, tuple[str, ...]]":
+        """The same without what other readers pass over, and a note on each change.
+
+        A quaternion too long by rounding is normalised, as nifti1_io does. A voxel length that is NaN, zero or
+        negative is none: that of the sform takes its place, where there is one.
+        """
+        quaternion, pixdim, notes = self.quaternion, self.pixdim.copy(), []
+        length = self.quaternion_length
+        if self.qform_code > 0 and _UNIT < length <= LONGEST_QUATERNION:
+            quaternion = quaternion / np.sqrt(length)
+            notes.append(f"the quaternion's squared length is {length:.8g}: normalised")
+        absent = np.isnan(pixdim[:4])
+        absent[1:] |= pixdim[1:4] <= 0.0
+        if self.sform_code > 0 and absent.any():
+            with suppress(GeometryError):
+                sform = self.sform()
+                handedness = 1.0 if np.linalg.det(sform[:3, :3]) > 0 else -1.0
+                for axis in np.flatnonzero(absent):
+                    pixdim[axis] = [handedness, *spacing_mm(sform)][axis]
+                    notes.append(f"pixdim[{axis}] is {self.pixdim[axis]:g}: {pixdim[axis]:.6g} taken from the sform")
+        return replace(self, quaternion=quaternion, pixdim=pixdim), tuple(notes)
 
     def assumed(self) -> Affine:
         """The grid of a file without transforms: spacing from pixdim, nothing turned.
@@ -83,7 +114,8 @@ class RawTransforms:
     def candidates(self) -> list[Affine]:
         """Every affine that a reader may have taken from these transforms."""
         found: list[Affine] = []
-        for code, transform in ((self.sform_code, self.sform), (self.qform_code, self.qform)):
+        usable, _ = self.repaired()
+        for code, transform in ((self.sform_code, usable.sform), (self.qform_code, usable.qform)):
             if code != 0:
                 with suppress(GeometryError):
                     found.append(transform())
@@ -149,6 +181,7 @@ def choose_affine(
         GeometryError: There is none, it is broken, pixdim contradicts it, or qform and sform disagree by more
             than a tenth of a voxel and none was chosen.
     """
+    transforms, repairs = transforms.repaired()
     for axis, edge in enumerate(transforms.pixdim[1:4].tolist(), start=1):
         if not SHORTEST_MM <= edge <= FARTHEST_MM:
             raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", f"is {edge:g}; expected a positive length")
@@ -172,7 +205,7 @@ def choose_affine(
         affine = _agreed(transforms, shape, millimetres)
     scaled = affine.copy()
     scaled[:3] *= millimetres
-    return checked_affine(scaled), notes
+    return checked_affine(scaled), repairs + notes
 
 
 def _chosen(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
