@@ -89,6 +89,9 @@ The codes, which `medfcn check --json` reports too:
     OPTIONS_TOGETHER     Options of which only one may be given are given together.
     SETTING_UNKNOWN      There is no such setting or table.
     NOT_TOML             The settings file is not TOML.
+    TRANSFORM_RANDOM     One of the user's transforms is random.
+    TRANSFORMS_FAILED    The user's transforms fail on a case, or cannot be undone for its mask.
+    TRANSFORMS_MISSING   The run needs transforms that only a script can pass.
     MODEL_UNREADABLE     The model cannot be loaded, or does not fit its input.
     MODEL_FORMAT         Another version of medfcn wrote the model.
     WEIGHTS_UNKNOWN      The weights are those of no known encoder.
