@@ -35,9 +35,10 @@ from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
 from medfcn.settings import Settings
 from medfcn.training.distributed import Machine
-from medfcn.training.prepare import Survey, as_planned, leave_out, plan_training, prepare, survey
+from medfcn.training.prepare import as_planned, plan_training, prepare
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length
+from medfcn.training.survey import Survey, leave_out, survey
 from medfcn.training.trainer import Trainer
 from medfcn.volumes import ReadOptions
 
@@ -166,11 +167,12 @@ def one_run(ablation: Ablation, job: Job, *, data: Path, output: Path) -> dict[s
     trainer = trainer_of(design, job.name, job.seed, split_seed=split_seed, data=data, output=output)
     prepared_at = time.process_time()
     later = count()
-    trainer._validate = lambda ids: float(next(later))  # type: ignore[method-assign]
+    trainer._validate = lambda cases: (float(next(later)), None)  # type: ignore[method-assign]
     outcome = trainer.run(Length(steps=job.steps))
     trained_at = time.process_time()
     prepared = trainer.prepared
-    cases = prepared.cases(prepared.split.validation)
+    by_id = {case.id: case for case in prepared.survey.cases}
+    cases = [by_id[case_id] for case_id in prepared.split.validation]
     masks = {case.id: outcome.model.predict([str(path) for path in case.images]) for case in cases}
     predicted_at = time.process_time()
     table = evaluate(masks, {case.id: case.label for case in cases if case.label}, labels=prepared.survey.labels)

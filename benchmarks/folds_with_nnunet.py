@@ -27,7 +27,7 @@ from medfcn.evaluation import ScoreTable, compare_tables, evaluate
 from medfcn.labels import LabelMap
 from medfcn.progress import Silent
 from medfcn.training.folds import Split, split_into_folds
-from medfcn.training.prepare import survey
+from medfcn.training.survey import survey
 from medfcn.volumes import ReadOptions
 
 

@@ -105,6 +105,9 @@ The codes, which `medfcn check --json` reports too:
     RUN_STOPPED          The run folder contains a stopped training.
     NOT_STOPPED          The run folder contains no stopped training to resume.
     CHECKPOINT_BROKEN    The checkpoint of a stopped training cannot be read.
+    SLICES_LOST          Prepared slices of a training are not there any more.
+    LOSS_NOT_FINITE      The loss or the gradient of a training is NaN or infinite.
+    OUT_OF_MEMORY        The GPU has too little memory.
     TRAINING_FAILED      The training cannot go on.
     TRAINING_STOPPED     The training stopped because a signal or the caller requested it.
     PROCESS_FAILED       One of several training processes failed or vanished.

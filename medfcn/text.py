@@ -20,6 +20,8 @@ def printable(text: str) -> str:
         >>> printable("case\\x1b[31m\\n2")
         'case\\\\x1b[31m\\\\n2'
     """
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )

@@ -136,7 +136,7 @@ def test_a_folder_of_other_things_is_not_overwritten(
     extra = ["--steps", 2] if command == "train" else []
     result = medfcn(command, *inputs, "-o", output, *extra, "--overwrite")
     assert result.exit_code == 1
-    assert "none that medfcn wrote" in only_line(result)
+    assert "none of them written by medfcn" in only_line(result)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -220,22 +220,22 @@ class Model(Predictor):
 
         With several views their weighted mean; a view of weight 0 is left out.
         """
-        views = self.card.plan.views
-        weights = dict(zip(views, self.card.view_weights or (1.0,) * len(views), strict=True))
-        shares = {view: weight / sum(weights.values()) for view, weight in weights.items() if weight > 0}
-        parts = self.view_probabilities(volumes, list(shares), tta=tta)
-        scaled = (np.multiply(part, np.float32(shares[view]), out=part) for view, part in parts)
-        return reduce(lambda total, part: np.add(total, part, out=total), scaled)
+        image = network_image(volumes, self.card.plan)
+        return mean_of_views(self.card, lambda view: self.view_probabilities(image, view, tta=tta))
 
     def view_probabilities(
-        self, volumes: Sequence[Volume], views: Sequence[View], *, tta: bool | None = None
-    ) -> Iterator[tuple[View, NDArray[np.float32]]]:
-        """Each view with its own `(L, R, A, S)` float32 probabilities, all on the same network grid."""
-        image = network_image(volumes, self.card.plan)
-        for view in views:
-            yield view, self._mean_of_mirrors(image, view, tta=tta)
+        self, image: NDArray[np.float32], view: View, *, tta: bool | None = None
+    ) -> NDArray[np.float32]:
+        """The probabilities of one view.
 
-    def _mean_of_mirrors(self, image: NDArray[np.float32], view: View, *, tta: bool | None) -> NDArray[np.float32]:
+        Args:
+            image: `(C, R, A, S)` on the network grid, which all views share; see `network_image`.
+            view: One of the views that the network was trained on.
+            tta: Average over mirror images; None does as the model's settings say.
+
+        Returns:
+            `(L, R, A, S)` float32.
+        """
         plan, prediction = self.card.plan, self.card.settings.prediction
         use_tta = prediction.tta if tta is None else tta
         mirrors: list[tuple[int, ...]] = [()]
@@ -254,6 +254,21 @@ class Model(Predictor):
         seen = (sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding) for axes in mirrors)
         total: NDArray[np.float32] = reduce(np.add, (_foreground(logits, self.head) for logits in seen))
         return total / np.float32(len(mirrors))
+
+
+def mean_of_views(card: Card, probabilities: Callable[[View], NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The weighted mean of the views' probabilities.
+
+    Args:
+        card: Says which views there are, and their weights.
+        probabilities: Called with each view whose weight is not 0, in the order of the card; `(L, R, A, S)`.
+    """
+    weights = dict(zip(card.plan.views, card.view_weights or (1.0,) * len(card.plan.views), strict=True))
+    shares = {view: np.float32(weight / sum(weights.values())) for view, weight in weights.items() if weight > 0}
+    parts = ((share, probabilities(view)) for view, share in shares.items())
+    # In place, except where an array only maps a file.
+    scaled = (np.multiply(part, share, out=part if part.flags.writeable else None) for share, part in parts)
+    return reduce(lambda total, part: np.add(total, part, out=total), scaled)
 
 
 def _foreground(logits: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
@@ -317,17 +332,9 @@ def predict_with(
         if volume.array.min() == volume.array.max()
     ]
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
-    for rows, parts in () if flags else _slabs(models, volumes, tta=tta):
-        alone = [
-            decide(part, model.card.foreground_from, model.head, labels.members)
-            for model, part in zip(models, parts, strict=True)
-        ]
-        meter.add(parts, alone)
-        if len(models) == 1:
-            mean, indices[rows] = parts[0], alone[0]
-        else:
-            mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
-            indices[rows] = decide(mean, rules.threshold, models[0].head, labels.members)
+    likely = [] if flags else [model.network_probabilities(volumes, tta=tta) for model in models]
+    for rows, mean, decided in decided_slabs(models, likely, volumes[0], meter):
+        indices[rows] = decided
         if kept is not None:
             kept[:, rows] = mean
     indices = np.ascontiguousarray(to_stored_order(indices, grid))
@@ -350,13 +357,39 @@ def predict_with(
     )
 
 
-def _slabs(
-    models: Sequence[Model], volumes: Sequence[Volume], *, tta: bool | None
-) -> Iterator[tuple[slice, list[NDArray[np.float32]]]]:
-    """Slabs of each model's probabilities on the native grid, in R, A, S order."""
+def decided_slabs(
+    models: Sequence[Model],
+    probabilities: Sequence[NDArray[np.float32]],
+    volume: Volume,
+    meter: DoubtMeter | None = None,
+) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.uint8]]]:
+    """Resample some models' probabilities to a volume's own grid and decide each voxel, a slab at a time.
+
+    Args:
+        models: At least one.
+        probabilities: `(L, R, A, S)` of each model on its network grid; without any there is no slab.
+        volume: On the grid that is wanted.
+        meter: Gets every slab, if there is one.
+
+    Yields:
+        A range of rows along R, the `(L, rows, A, S)` mean probabilities, and the `(rows, A, S)` indices; in R, A, S
+        order.
+    """
+    threshold, members = rules_of([model.card for model in models]).threshold, models[0].card.labels.members
     slabs = [
-        native_slabs(model.network_probabilities(volumes, tta=tta), grid_of(volumes[0], model.card.plan))
-        for model in models
+        native_slabs(likely, grid_of(volume, model.card.plan))
+        for model, likely in zip(models, probabilities, strict=False)
     ]
-    for parts in zip(*slabs, strict=True):
-        yield parts[0][0], [values for _, values in parts]
+    for each in zip(*slabs, strict=True):
+        rows, parts = each[0][0], [values for _, values in each]
+        alone = [
+            decide(part, model.card.foreground_from, model.head, members)
+            for model, part in zip(models, parts, strict=True)
+        ]
+        if meter is not None:
+            meter.add(parts, alone)
+        if len(models) == 1:
+            yield rows, parts[0], alone[0]
+        else:
+            mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
+            yield rows, mean, decide(mean, threshold, models[0].head, members)

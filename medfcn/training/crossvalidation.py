@@ -22,13 +22,13 @@ from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import clear, clear_folds, clear_scores, require_free
 from medfcn.text import duration
 from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
+from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
 from medfcn.training.prepare import as_planned, plan_split
 from medfcn.training.record import cpu_seconds
 from medfcn.training.schedule import Length
-from medfcn.training.validate import never_found
 
 
 def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> None:
@@ -162,9 +162,8 @@ def gather(run: Path, count: int) -> ScoreTable | None:
                 )
     rows = sorted((row for table in tables for row in table.rows), key=lambda row: row.case)
     note = f"out of fold: each case was scored by the one of {count} networks that was not trained on it"
-    missing = [
-        f"{folder.name}: {line}" for folder, table in zip(folders, tables, strict=True) for line in never_found(table)
-    ]
+    named = zip(folders, tables, strict=True)
+    missing = [f"{folder.name}: {line}" for folder, table in named for line in never_predicted(table)]
     gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note, *_threshold_note(cards), *missing))
     if _is_written(run, gathered):
         return gathered

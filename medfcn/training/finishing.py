@@ -1,8 +1,7 @@
-"""Writes a finished run folder."""
+"""Writes a finished run folder: the validation masks, their scores, and the model with its card."""
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,50 +9,48 @@ import torch
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
-from medfcn.training.held_out import judge_unseen
+from medfcn.training.judging import settle
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.trainer import Outcome
-from medfcn.training.validate import choose_one_part, never_found
-from medfcn.training.view_weights import choose_view_weights
+from medfcn.training.validation import Outputs
 
 
 def write_run(
-    folder: Path, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any], progress: Progress
+    run: RunFolder, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any], progress: Progress
 ) -> ScoreTable:
-    """Write what the model reaches on the validation cases, then the model with the card that says so.
+    """Write the scores of the validation cases, then the model with the card that contains them.
 
     Args:
-        folder: The run folder.
-        prepared: What was trained on.
-        outcome: What the training came to.
-        record: What else the card keeps of the training.
-        progress: Is told of labels that no mask holds.
+        run: The run folder.
+        prepared: The cases, the plan and the slices.
+        outcome: Result of the training.
+        record: Further entries of the card's `training`.
+        progress: Where labels that no mask contains are reported.
     """
-    validation = RunFolder(folder).validation
-    validation.mkdir(exist_ok=True)
-    model = outcome.model
-    model.card = dataclasses.replace(model.card, view_weights=choose_view_weights(model, prepared))
-    model.card = dataclasses.replace(model.card, one_part=choose_one_part(model, prepared))
-    model.card, masks = judge_unseen(model, prepared)
-    for case_id, mask in masks.items():
-        mask.save(validation / f"{case_id}.nii.gz", overwrite=True)
-    references = {case.id: case.label for case in prepared.cases(prepared.split.validation) if case.label}
-    table = evaluate(masks, references, labels=prepared.survey.labels)
-    if table.rows and not prepared.split.fold:
-        threshold = "" if model.card.threshold is None else f" and the threshold {model.card.threshold:g}"
-        note = (
-            f"the weights (step {outcome.best_step}){threshold} were chosen on these cases, so new ones may score "
-            "lower; --folds scores each case by a network for which nothing was chosen on it"
+    run.validation.mkdir(exist_ok=True)
+    model, split = outcome.model, prepared.split
+    outputs = outcome.outputs or Outputs(model, prepared.state / "outputs", prepared.validation)
+    settled = settle(model, prepared, outputs)
+    for case_id, mask in settled.masks.items():
+        mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True)
+    references = {case.id: case.mask for case in prepared.validation}
+    table = evaluate(settled.masks, references, labels=prepared.survey.labels)
+    notes = list(table.notes)
+    if table.rows and not split.fold:
+        threshold = settled.card.threshold
+        also = "" if threshold is None else f" and the threshold {threshold:g}"
+        notes.append(
+            f"the weights (step {outcome.best_step}){also} were chosen on these cases, so new ones may score lower; "
+            "--folds scores each case by a network for which nothing was chosen on it"
         )
-        table = dataclasses.replace(table, notes=(*table.notes, note))
-    missing = never_found(table)
+    missing = never_predicted(table)
     for line in missing:
         progress.say(line)
-    table = dataclasses.replace(table, notes=(*table.notes, *missing))
-    write_scores(table, validation, overwrite=True)
+    table = dataclasses.replace(table, notes=(*notes, *missing))
+    write_scores(table, run.validation, overwrite=True)
     training = {
-        "cases": len(prepared.split.training),
-        "validation_cases": len(prepared.split.validation),
+        "cases": len(split.training),
+        "validation_cases": len(split.validation),
         "steps": outcome.steps,
         "best_step": outcome.best_step,
         "device": str(model.device),
@@ -63,6 +60,24 @@ def write_run(
     }
     if outcome.micro_batch < prepared.plan.batch_size:
         training["micro_batch"] = outcome.micro_batch
-    model.card = dataclasses.replace(model.card, training=training, validation=table.summary().to_json())
-    model.save(folder)
+    model.card = dataclasses.replace(settled.card, training=training, validation=table.summary().to_json())
+    model.save(run.path)
     return table
+
+
+def never_predicted(table: ScoreTable) -> tuple[str, ...]:
+    """A line for each label that references contain and no mask does, as after too few steps.
+
+    Args:
+        table: Scores of the validation cases.
+    """
+    lines = []
+    for label in table.labels:
+        rows = [row for row in table.rows if row.label == label]
+        misses = sum(row.is_miss for row in rows)
+        if misses and not any(row.true_positives + row.false_positives for row in rows):
+            lines.append(
+                f"{label}: predicted in none of the {len(rows)} validation cases, of which {misses} contain it; "
+                "train longer, with a larger --budget or more --steps"
+            )
+    return tuple(lines)

@@ -16,11 +16,12 @@ from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Split
-from medfcn.training.prepare import Survey, reopen
+from medfcn.training.prepare import reopen
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.training.state import State
+from medfcn.training.survey import Survey
 from medfcn.training.trainer import Trainer
 
 

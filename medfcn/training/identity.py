@@ -17,8 +17,8 @@ from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.training.distributed import Machine, versions
 from medfcn.training.folds import Split
-from medfcn.training.prepare import Survey
 from medfcn.training.schedule import Length
+from medfcn.training.survey import Survey
 
 _FORMAT = 1
 _SHOWN = 3

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from medfcn.runs.outputs import clear, remove_half_written
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
-from medfcn.text import duration
+from medfcn.text import duration, listed
 from medfcn.training.distributed import Machine
 from medfcn.training.finishing import write_run
 from medfcn.training.folds import Split
@@ -39,11 +39,12 @@ from medfcn.training.identity import (
     weights_key,
     write_identity,
 )
-from medfcn.training.prepare import Prepared, Survey, as_planned, ceiling_text, prepare
+from medfcn.training.prepare import Prepared, as_planned, ceiling_text, prepare
 from medfcn.training.record import Log, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.training.state import State
+from medfcn.training.survey import Survey
 from medfcn.training.trainer import Trainer
 
 DEFAULT_BUDGET = "10m"
@@ -109,104 +110,110 @@ class Job:
 
 
 def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
-    """Fill a run folder that is locked."""
-    job = dataclasses.replace(job, settings=as_planned(job.settings, made))
-    run_folder, recorded, threads, length = RunFolder(folder), {}, job.threads, job.length
-    state = run_folder.state
-    if job.resume:
-        recorded = read_identity(folder)
-        threads, length = threads or recorded.get("threads"), length or recorded_length(recorded)
-    length = length or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
+    """Fill a run folder that is locked.
+
+    Args:
+        folder: The run folder.
+        job: The options of the training.
+        split: The use of each case.
+        made: The plan.
+    """
+    run, recorded = RunFolder(folder), read_identity(folder) if job.resume else {}
+    length = job.length or recorded_length(recorded) or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
+    job = dataclasses.replace(
+        job,
+        settings=as_planned(job.settings, made),
+        length=length,
+        threads=job.threads or recorded.get("threads"),
+    )
     identity = identity_of(job.found, split, made, job.settings, job.machine, length)
-    if threads is not None:
-        identity["threads"] = threads
+    if job.threads is not None:
+        identity["threads"] = job.threads
     require_same(recorded, identity, folder)
     if not job.resume:
         clear(folder)
     remove_half_written(folder)
-    state.mkdir(exist_ok=True)
+    run.state.mkdir(exist_ok=True)
     if job.resume and not recorded:
         job.progress.say(f"{folder}: was stopped before anything was recorded; it starts over, {length.text}")
     if not recorded:  # a kill while slices are prepared must not let the next start be of another length
         write_identity(folder, identity)
     try:
-        prepared = prepare(job.found, split, made, job.slices or state, job.progress)
-        write_cases(run_folder.cases, prepared)
-        _tell(prepared, job)
-        with using_threads(threads):
-            run = _train_prepared(folder, job, prepared, length, (recorded, identity))
+        prepared = prepare(job.found, split, made, job.slices or run.state, job.progress, state=run.state)
+        write_cases(run.cases, job.found, split)
+        _report_data(prepared, job.progress)
+        with using_threads(job.threads):
+            result = _train_prepared(run, job, prepared, recorded, identity)
         del prepared  # a network file system removes no file that is still mapped
-        shutil.rmtree(state)
+        shutil.rmtree(run.state)
     except BaseException:
-        # Before the first checkpoint half a run is of no use, unless it was stopped to go on later.
-        if not has_checkpoints(state) and not job.stop.is_asked:
+        # Before the first checkpoint half a run is of no use, unless it was stopped in order to continue later.
+        if not has_checkpoints(run.state) and not job.stop.is_asked:
             clear(folder)
         raise
     job.progress.say(
-        f"trained {run.steps} steps in {duration(run.seconds)}, {run.cpu_seconds:.0f} CPU seconds: {folder}"
+        f"trained {result.steps} steps in {duration(result.seconds)}, {result.cpu_seconds:.0f} CPU seconds: {folder}"
     )
-    return run
+    return result
 
 
 def _train_prepared(
-    folder: Path, job: Job, prepared: Prepared, length: Length, identities: tuple[dict[str, Any], dict[str, Any]]
+    run: RunFolder, job: Job, prepared: Prepared, recorded: Mapping[str, Any], identity: dict[str, Any]
 ) -> Run:
-    """Train from the start or from the last checkpoint, and write what comes of it."""
-    machine, state, (recorded, identity) = job.machine, RunFolder(folder).state, identities
+    """Train from the start or from the last checkpoint, and write the result."""
+    machine, split, length = job.machine, prepared.split, job.length or Length()
     with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
         torch.manual_seed(machine.seed)
-        log = Log(RunFolder(folder).log, started=machine.started, cpu_before=-machine.cpu_started)
+        log = Log(run.log, started=machine.started, cpu_started=machine.cpu_started)
         network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=job.progress)
         identity["first_weights"] = weights_key(network.state_dict())
         trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
         if "threads" not in identity:
-            torch.set_num_threads(trainer.fastest_threads())
+            torch.set_num_threads(trainer.stepper.fastest_threads())
             identity["threads"] = torch.get_num_threads()
-        require_same(recorded, identity, folder)
-        write_identity(folder, identity)
+        require_same(recorded, identity, run.path)
+        write_identity(run.path, identity)
         every = job.settings.training.checkpoint_seconds
-        checkpoints = Checkpoints(state, key_of(identity), every_seconds=every)
+        checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
         saved = checkpoints.latest(State.load, job.progress) if job.resume else None
         if saved is not None:
             trainer.restore(saved)
             job.progress.say(f"going on after step {saved.step}")
         elif job.resume:
             job.progress.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
-        prepared_in = state.resolve()
-        machine.world.broadcast(
-            Order(
-                job.found,
-                prepared.split,
-                prepared.plan,
-                job.settings,
-                length,
-                identity["threads"],
-                prepared_in,
-                saved,
-            )
+        order = Order(
+            job.found.without_volumes(),
+            split,
+            prepared.plan,
+            job.settings,
+            length,
+            identity["threads"],
+            run.state.resolve(),
+            saved,
         )
+        machine.world.broadcast(order)
         outcome = trainer.run(length, checkpoints=checkpoints, stop=job.stop)
-    seconds, used = trainer.time_used()
+    seconds, used = log.time_used()
     record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "seed": machine.seed, **job.start.record}
     if machine.world.size > 1:
         record["processes"] = machine.world.size
     if length.budget_seconds is not None:
         record["budget_seconds"] = length.budget_seconds
-    if prepared.split.fold:
-        record["fold"] = prepared.split.fold
-    table = write_run(folder, prepared, outcome, record, job.progress)
-    return Run(folder, outcome.steps, table, *trainer.time_used(), scored=(folder,))
+    if split.fold:
+        record["fold"] = split.fold
+    table = write_run(run, prepared, outcome, record, job.progress)
+    return Run(run.path, outcome.steps, table, *log.time_used(), scored=(run.path,))
 
 
-def _tell(prepared: Prepared, job: Job) -> None:
-    """Say what is trained on."""
+def _report_data(prepared: Prepared, progress: Progress) -> None:
+    """Report the cases and the slices."""
     split, made = prepared.split, prepared.plan
-    views = ", ".join(made.views)
-    job.progress.say(
+    progress.say(
         f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
-        f"{', '.join(prepared.survey.labels.names)}; {views} slices, windows {made.window[0]}×{made.window[1]}"
+        f"{listed(prepared.survey.labels.names)}; {listed(made.views)} slices, windows "
+        f"{made.window[0]}×{made.window[1]}"
     )
-    job.progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
+    progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
 
 
 @contextmanager

@@ -1,11 +1,14 @@
-"""What a run folder says of its training: `log.csv` and `cases.csv`."""
+"""The files of a run folder that describe its training: `log.csv` and `cases.csv`."""
 
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 from medfcn.files import write_csv
-from medfcn.training.prepare import Prepared
+from medfcn.training.folds import Split
+from medfcn.training.state import State
+from medfcn.training.survey import Survey
 
 _COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_dice", "seconds", "cpu_seconds")
 
@@ -15,25 +18,40 @@ class Log:
 
     Args:
         path: Where to write.
-        started: `time.monotonic()` when the command began; earlier by what a stopped training had used.
-        cpu_before: CPU seconds to add to those of this process: less what it had used for other things, and more what
-            a training that goes on had used before it was stopped.
+        started: `time.monotonic()` when the command began.
+        cpu_started: CPU seconds that this process had used by then, for other things.
     """
 
-    def __init__(self, path: Path, *, started: float, cpu_before: float = 0.0) -> None:
+    def __init__(self, path: Path, *, started: float, cpu_started: float = 0.0) -> None:
         self.path = path
         self.started = started
-        self.cpu_before = cpu_before
         self.rows: list[tuple[float | None, ...]] = []
+        self._cpu_started = cpu_started
 
     def add(
         self, *, step: int, epoch: float, loss: float, learning_rate: float, validation_dice: float | None
     ) -> None:
         """Add a row; wall and CPU seconds are those of the whole training so far, the data check included."""
-        seconds = round(time.monotonic() - self.started, 2)
-        used = round(self.cpu_before + cpu_seconds(), 2)
-        self.rows.append((step, round(epoch, 2), loss, learning_rate, validation_dice, seconds, used))
+        seconds, used = self.time_used()
+        self.rows.append(
+            (step, round(epoch, 2), loss, learning_rate, validation_dice, round(seconds, 2), round(used, 2))
+        )
         write_csv(self.path, _COLUMNS, self.rows)
+
+    def time_used(self) -> tuple[float, float]:
+        """Wall and CPU seconds of the training so far, those before an interruption included."""
+        return time.monotonic() - self.started, cpu_seconds() - self._cpu_started
+
+    def state(self) -> dict[str, Any]:
+        """The part of a `State` that is kept here."""
+        seconds, used = self.time_used()
+        return {"rows": list(self.rows), "seconds": seconds, "cpu_seconds": used}
+
+    def restore(self, state: State) -> None:
+        """Continue a log: the time that a stopped training had used is added."""
+        self.rows = [tuple(row) for row in state.rows]
+        self.started -= state.seconds
+        self._cpu_started -= state.cpu_seconds
 
 
 def cpu_seconds() -> float:
@@ -42,10 +60,9 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def write_cases(path: Path, prepared: Prepared) -> None:
-    """`cases.csv`: what each case was used for, with the hashes of its files."""
-    survey = prepared.survey
-    uses = dict.fromkeys(prepared.split.training, "training") | dict.fromkeys(prepared.split.validation, "validation")
+def write_cases(path: Path, survey: Survey, split: Split) -> None:
+    """`cases.csv`: the use of each case, and the hashes of its files."""
+    uses = dict.fromkeys(split.training, "training") | dict.fromkeys(split.validation, "validation")
     problems = dict(survey.problems)
     channels = survey.dataset.channel_names
     columns = ("case", "group", "use", *(f"sha256_{name}" for name in channels), "sha256_label", "problem")

@@ -24,19 +24,12 @@ from medfcn.training.finished import Asked
 from medfcn.training.folds import Folds, Split
 from medfcn.training.follow import Order, train_along
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
-from medfcn.training.prepare import (
-    as_planned,
-    ceiling,
-    ceiling_text,
-    plan_training,
-    read_case,
-    require_possible,
-    survey,
-)
-from medfcn.training.prepare import leave_out as without
+from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training, require_possible
 from medfcn.training.record import cpu_seconds
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start, find_start
+from medfcn.training.survey import leave_out as without
+from medfcn.training.survey import survey
 from medfcn.volumes import ReadOptions
 
 READ_STRICTLY = ReadOptions()
@@ -260,17 +253,7 @@ def plan(
     found = survey(cases, label_map, options, skip_bad=skip_bad, progress=progress or Silent())
     split, made = plan_training(found, chosen, seed=seed, like=start.plan)
     start.require_fit(as_planned(chosen, made), made, found.labels)
-    by_id = {case.id: case for case in found.cases}
-    ceilings = {
-        case_id: ceiling(
-            read_case(by_id[case_id], found.labels, options),
-            made,
-            len(found.labels.entries),
-            members=found.labels.members,
-        )
-        for case_id in split.training
-    }
-    return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings)
+    return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings_of(found, split, made))
 
 
 def _resolved(

@@ -20,10 +20,11 @@ from medfcn.training.crossvalidation import train_folds
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds, Split
 from medfcn.training.job import Job, Run, finished_run, train_into
-from medfcn.training.prepare import Survey, plan_split
+from medfcn.training.prepare import plan_split
 from medfcn.training.record import cpu_seconds
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
+from medfcn.training.survey import Survey
 from medfcn.tuning.space import Value
 
 State = Literal["done", "failed", "interrupted"]

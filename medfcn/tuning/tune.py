@@ -15,9 +15,9 @@ from medfcn.runs.lock import locked
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.training.folds import Folds
-from medfcn.training.prepare import leave_out as without
-from medfcn.training.prepare import survey
 from medfcn.training.start import Start
+from medfcn.training.survey import leave_out as without
+from medfcn.training.survey import survey
 from medfcn.training.train import READ_STRICTLY, label_map_of, length_of
 from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, require_place, require_search
 from medfcn.tuning.outcome import Tuned, best_of

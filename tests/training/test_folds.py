@@ -14,7 +14,6 @@ from click.testing import CliRunner
 import medfcn
 from medfcn.cli import main
 from medfcn.config import override
-from medfcn.datasets import Case
 from medfcn.errors import (
     DatasetError,
     MedfcnError,
@@ -26,9 +25,9 @@ from medfcn.errors import (
 )
 from medfcn.files import sha256_of
 from medfcn.settings import Settings
+from medfcn.training import judging
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
-from medfcn.training.prepare import ReadCase, read_case
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import StopAfter, Told
 
@@ -107,12 +106,16 @@ def test_no_choice_in_a_fold_looks_at_its_validation_cases(
 ) -> None:
     looked_at: list[str] = []
 
-    def look(case: Case, *arguments: Any) -> ReadCase:
-        looked_at.append(case.id)
-        return read_case(case, *arguments)
+    original = judging._judge_training
 
-    monkeypatch.setattr("medfcn.training.validate.read_case", look)
-    monkeypatch.setattr("medfcn.training.trainer._STEPS_BETWEEN_VALIDATIONS", 1)
+    def look(*arguments: Any) -> list[Any]:
+        judged: list[Any] = original(*arguments)
+        looked_at.extend(one.case.id for one in judged)
+        return judged
+
+    monkeypatch.setattr(judging, "_judge_training", look)
+    monkeypatch.setattr("medfcn.training.schedule._STEPS_BETWEEN_VALIDATIONS", 1)
+    monkeypatch.setattr("medfcn.training.trainer.mean_dice", lambda *_, **__: pytest.fail("validated"))
     train(data, tmp_path / "run", fold="1/3")
     assert sorted(looked_at) == sorted({f"ball_{number}" for number in range(6)} - validation_of(folded / "fold_1"))
 

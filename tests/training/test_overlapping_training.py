@@ -19,7 +19,9 @@ from medfcn.progress import Silent
 from medfcn.settings import Settings
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.plan import Plan
-from medfcn.training.prepare import ReadCase, ceiling, plan_training, prepare, survey
+from medfcn.slices.preprocess import grid_of
+from medfcn.training.prepare import ceiling, plan_training, prepare
+from medfcn.training.survey import survey
 from medfcn.training.train import Run, plan
 from medfcn.volumes import ReadOptions, Volume
 from tests.overlapping import NESTED, draw_nested, write_nested
@@ -119,7 +121,7 @@ def test_a_run_of_overlapping_labels_goes_on(run: Run, nested: Path, tmp_path: P
     ("table", "name", "value", "words"),
     [
         ("network", "head", "softmax", "network.head: 'softmax' lets one label hold at a time"),
-        ("prediction", "largest_part", "always", "prediction.largest_part: 'always' takes parts away"),
+        ("prediction", "largest_part", "always", "prediction.largest_part: 'always' removes components"),
         ("training", "class_weights", (1.0, 1.0), "the background and 3 labels take 4"),
     ],
 )
@@ -185,7 +187,8 @@ def test_the_ceiling_is_the_mean_of_the_labels_alone(nested: Path) -> None:
     _, made = plan_training(found, Settings(), seed=0)
     coarse = Plan.from_json(made.to_json() | {"spacing_mm": [1.7, 1.6, None]})
     volume = Volume(image, np.diag([-1.0, -1.0, 1.5, 1.0]), name="a")
-    together = ceiling(ReadCase((volume,), mask, ("", "")), coarse, 3, members=found.labels.members)
-    alone = [ceiling(ReadCase((volume,), (mask > label).astype(np.uint8), ("", "")), coarse, 1) for label in range(3)]
+    grid, single = grid_of(volume, coarse), LabelMap.parse("one=1")
+    together = ceiling(mask, grid, found.labels)
+    alone = [ceiling((mask > label).astype(np.uint8), grid, single) for label in range(3)]
     assert 0.6 < min(alone) < max(alone) < 1
     assert together == pytest.approx(np.mean(alone), abs=0.01)

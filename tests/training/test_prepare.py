@@ -14,7 +14,9 @@ from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Lines, Silent
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
-from medfcn.training.prepare import ReadCase, Survey, ceiling, plan_training, prepare, survey
+from medfcn.slices.preprocess import grid_of
+from medfcn.training.prepare import ceiling, plan_training, prepare
+from medfcn.training.survey import Survey, survey
 from medfcn.volumes import ReadOptions, Volume
 from tests.conftest import draw_ball, write_case
 
@@ -93,7 +95,7 @@ def test_the_ceiling_leaves_out_what_is_ignored(scribbled: Path) -> None:
     volume = Volume(image, np.diag([-1.0, -1.0, 1.5, 1.0]), name="a")
 
     def best(labels: NDArray[np.uint8]) -> float:
-        return ceiling(ReadCase((volume,), labels, ("", "")), coarse, 1)
+        return ceiling(labels, grid_of(volume, coarse), IGNORING)
 
     whole = best(mask)
     assert 0.8 < whole < 1.0

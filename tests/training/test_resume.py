@@ -212,11 +212,11 @@ def test_a_stopped_training_goes_on_where_it_was(looks: int, balls: Path, whole:
 def test_the_best_weights_before_an_interruption_are_still_the_best_after_it(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medfcn.training.trainer._STEPS_BETWEEN_VALIDATIONS", 4)
+    monkeypatch.setattr("medfcn.training.schedule._STEPS_BETWEEN_VALIDATIONS", 4)
     dices = {14: 0.5, 16: 0.9, 18: 0.8, 20: 0.7, 22: 0.6, 24: 0.9}
     asked: list[int] = []
 
-    def judge(model: Any, cases: Any, prepared: Any, *, before_each: Callable[[], None]) -> float:
+    def judge(outputs: Any, cases: Any, *, before_each: Callable[[], None]) -> float:
         asked.append(sorted(dices)[len(asked) % 6])
         return dices[asked[-1]]
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_not_finite_is_met_again_and_leaves_the_state_before_it(
                 train(balls, tmp_path / "run", resume=resume)
             said.append(str(caught.value))
     assert said[0] == said[1]
-    assert "resumed as it is, the training would meet this again" in said[0]
+    assert "a resume would meet this again" in said[0]
     assert said[0].endswith("or start again with a training.learning_rate below 0.004")
     assert step_saved(tmp_path / "run") == 13
     assert_same_run(train(balls, tmp_path / "run", resume=True).folder, whole)
@@ -265,7 +265,7 @@ def test_a_budget_counts_the_time_before_the_interruption_and_keeps_its_steps(ba
     assert state.total == state.step == 30  # those that are timed are made, whatever the budget
     told = [line for line in say.lines if "budget" in line]
     assert len(told) == 1
-    assert re.match(r"a budget of 1 s was asked for and is used up: about \d+ s are needed for the 30 steps", told[0])
+    assert re.match(r"the budget of 1 s is used up: about \d+ s are needed for the 30 steps", told[0])
     run = train(balls, tmp_path / "run", steps=None, resume=True)
     assert run.seconds > used[-1]
     again = train(balls, tmp_path / "again", steps=run.steps)
@@ -512,7 +512,7 @@ def test_one_that_was_killed_while_slices_were_prepared_keeps_its_length(
     balls: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("medfcn.training.job.prepare", lambda *_: pytest.exit("killed"))
+        patched.setattr("medfcn.training.job.prepare", lambda *_, **__: pytest.exit("killed"))
         patched.setattr("medfcn.training.job.clear", lambda folder: None)
         with pytest.raises(pytest.exit.Exception):
             train(balls, tmp_path / "run")

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medfcn.training.schedule import Length, StepClock, learning_rate, steps_in_budget
+from medfcn.training.budget import StepClock, steps_in_budget
+from medfcn.training.schedule import Length, learning_rate
 
 steps = st.integers(min_value=60, max_value=10_000)
 

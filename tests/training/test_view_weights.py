@@ -1,5 +1,6 @@
 """Views weigh in their mean as the validation cases say, and alike where chance could have said it."""
 
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import medfcn
 from medfcn.config import override
@@ -14,8 +16,9 @@ from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED
 from medfcn.settings import Settings
+from medfcn.slices.preprocess import network_image
 from medfcn.slices.views import VIEWS
-from medfcn.training.prepare import ReadCase
+from medfcn.training.validation import Outputs, ScoredCase
 from medfcn.training.view_weights import best_weights, dices_by_weights, simplex
 from medfcn.volumes import Volume
 from tests.inference.models import blobs, tiny_model
@@ -23,6 +26,13 @@ from tests.overlapping import NESTED, write_nested
 from tests.slices.stored_orders import oblique_affine
 
 AFFINE = oblique_affine(4, (1.0, 1.3, 2.4), most_degrees=25)
+
+
+def dices(model: Model, image: Volume, reference: NDArray[np.uint8], weights: NDArray[np.float64]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        blank = image.with_array(np.zeros(image.shape, np.uint8))
+        case = ScoredCase("case", network_image([image], model.card.plan), image.with_array(reference), blank)
+        return dices_by_weights(Outputs(model, Path(folder) / "outputs", [case]), case, weights)
 
 
 @given(st.integers(2, 3), st.integers(1, 7))
@@ -48,7 +58,7 @@ def test_each_weight_has_the_dice_of_the_mask_it_gives(
     reference = np.random.default_rng(0).integers(0, count + 1, image.shape).astype(np.uint8)
     weights = simplex(3, 2)
     model = tiny_model(labels=labels, head=head, **plan)
-    found = dices_by_weights(model, ReadCase((image,), reference, ()), weights)
+    found = dices(model, image, reference, weights)
     for row, dice in zip(weights, found, strict=True):
         weighted = tiny_model(labels=labels, head=head, view_weights=tuple(row.tolist()), **plan)
         counts = count_labels(reference, weighted.predict(image).array, labels=count)
@@ -59,7 +69,7 @@ def test_each_weight_has_the_dice_of_the_mask_it_gives(
 def test_a_label_that_neither_mask_holds_counts_as_right() -> None:
     model = tiny_model(views=VIEWS, spacing_mm=(1.5, 1.5, 1.5), prediction={"threshold": 1 - 1e-9})
     image = Volume(blobs(), AFFINE)
-    found = dices_by_weights(model, ReadCase((image,), np.zeros(image.shape, np.uint8), ()), simplex(3, 2))
+    found = dices(model, image, np.zeros(image.shape, np.uint8), simplex(3, 2))
     assert model.predict(image).array.max() == 0
     assert (found == 1).all()
 
@@ -98,12 +108,12 @@ def _dice(model: Model, balls: Path) -> float:
 
 
 def test_what_the_reference_ignores_does_not_count() -> None:
-    model = tiny_model(labels="left=1,right=2", views=VIEWS, spacing_mm=(1.5, 1.5, 1.5))
+    model = tiny_model(labels="left=1,right=2,ignore=255", views=VIEWS, spacing_mm=(1.5, 1.5, 1.5))
     image = Volume(blobs(), AFFINE)
     reference = np.random.default_rng(0).integers(0, 3, image.shape).astype(np.uint8)
     reference[: image.shape[0] // 2] = IGNORED
     counts = count_labels(reference, model.predict(image).array, labels=2)
-    found = dices_by_weights(model, ReadCase((image,), reference, ()), np.full((1, 3), 1 / 3))
+    found = dices(model, image, reference, np.full((1, 3), 1 / 3))
     assert found[0] == pytest.approx(np.mean([item.dice for item in counts]), abs=2e-3)
 
 

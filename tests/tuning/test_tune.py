@@ -322,7 +322,7 @@ def test_an_output_is_kept_unless_it_is_to_be_replaced(balls: Path, searched: Tu
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "study.db").write_text("of someone else")
-    with pytest.raises(OutputExistsError, match="none that medfcn wrote"):
+    with pytest.raises(OutputExistsError, match="none of them written by medfcn"):
         tune(balls, photos, overwrite=True)
     assert files_in(photos) == ["study.db"]
 

@@ -1,6 +1,7 @@
-"""What a training keeps of its validation cases: only of those, and choosing only where they are not to be scored."""
+"""Choices on the validation cases: made only where these are not to be scored, and kept in the card."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ from scipy.stats import spearmanr
 import medfcn
 from medfcn.cli import main
 from medfcn.config import override
-from medfcn.datasets import Case
 from medfcn.evaluation import ScoreTable
 from medfcn.evaluation.overlap import count_labels
 from medfcn.evaluation.scores import LabelScores, Status
-from medfcn.inference.card import Card, read_card
+from medfcn.inference.card import read_card
 from medfcn.inference.decide import decide
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.runs import folder as run_folder
 from medfcn.settings import Settings
+from medfcn.training import judging
 from medfcn.training.crossvalidation import gather
-from medfcn.training.held_out import dices_by_threshold, judge_unseen
-from medfcn.training.prepare import Prepared, ReadCase, read_case
-from medfcn.training.validate import never_found
+from medfcn.training.finishing import never_predicted
+from medfcn.training.judging import ThresholdTally
+from medfcn.training.trainer import Outcome, Trainer
+from medfcn.training.validation import Outputs, ScoredCase
 from medfcn.volumes import Volume
 from tests.conftest import draw_ball, write_case
 
@@ -38,12 +39,15 @@ def folded(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """Two folds, and the cases that were judged, in order."""
     judged: list[str] = []
 
-    def look(case: Case, *arguments: Any) -> ReadCase:
-        judged.append(case.id)
-        return read_case(case, *arguments)
+    original = judging._judge_case
+
+    def look(model: Model, outputs: Outputs, case: ScoredCase, eligible: Any, thresholds: Any) -> Any:
+        if thresholds:  # training cases, on which a fold chooses, are not asked for them
+            judged.append(case.id)
+        return original(model, outputs, case, eligible, thresholds)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medfcn.training.held_out.read_case", look)
+        patch.setattr(judging, "_judge_case", look)
         run = medfcn.train(balls, tmp_path_factory.mktemp("unseen") / "run", folds=2, steps=60, **COMMON)
     return run.folder, judged
 
@@ -110,26 +114,36 @@ def test_each_threshold_has_the_dice_of_the_mask_it_gives(labels: str) -> None:
     reference[0] = IGNORED
     likely = random.uniform(size=(count, 6, 7, 8)).astype(np.float32)
     likely[-1] = np.minimum(likely[-1], likely[0])  # so that no core lies outside the whole
-    found = dices_by_threshold(reference, likely, names, thresholds)
+    tally = ThresholdTally(reference, names, thresholds)
+    for rows in (slice(0, 2), slice(2, 6)):
+        tally.add(rows, likely[:, rows])
+    found = tally.mean_dices()
     for threshold, dice in zip(thresholds, found, strict=True):
         mask = decide(likely, threshold, "sigmoid", names.members)
         counts = count_labels(reference, mask, labels=count, members=names.members)
         assert dice == pytest.approx(np.mean([item.dice for item in counts]), abs=0.02 if count > 1 else 1e-9)
-    nothing = dices_by_threshold(np.zeros((2, 2, 2), np.uint8), np.zeros((count, 2, 2, 2), np.float32), names, (0.5,))
-    assert nothing.tolist() == [1.0]
+    nothing = ThresholdTally(np.zeros((2, 2, 2), np.uint8), names, (0.5,))
+    nothing.add(slice(None), np.zeros((count, 2, 2, 2), np.float32))
+    assert nothing.mean_dices().tolist() == [1.0]
 
 
-def _timid(model: Model, prepared: Prepared) -> tuple[Card, Any]:
-    """As `judge_unseen`, of a network whose probabilities are all too low."""
-    model.network.head.bias.data.sub_(2.5)
-    return judge_unseen(model, prepared)
+def make_timid(monkeypatch: pytest.MonkeyPatch, *, by: float) -> None:
+    """Lower all logits of networks at the end of their training, so that their probabilities are too low."""
+    original = Trainer.run
+
+    def run(trainer: Trainer, *arguments: Any, **choices: Any) -> Outcome:
+        outcome = original(trainer, *arguments, **choices)
+        outcome.model.network.head.bias.data.sub_(by)
+        return replace(outcome, outputs=None)
+
+    monkeypatch.setattr(Trainer, "run", run)
 
 
 @pytest.mark.parametrize("threshold", ["auto", 0.5])
 def test_validation_cases_choose_the_threshold_where_it_helps_and_is_not_set(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: Any
 ) -> None:
-    monkeypatch.setattr(run_folder, "judge_unseen", _timid)
+    make_timid(monkeypatch, by=2.5)
     settings = override(Settings(), "training", validation_share=0.7)
     settings = override(settings, "prediction", threshold=threshold)
     run = medfcn.train(balls, tmp_path / "run", settings=settings, steps=60, **COMMON)
@@ -152,25 +166,19 @@ def test_validation_cases_choose_the_threshold_where_it_helps_and_is_not_set(
     assert found.mask.array.sum() > (found.probabilities >= 0.5).sum()
 
 
-def _too_timid(model: Model, prepared: Prepared) -> tuple[Card, Any]:
-    """As `judge_unseen`, of a network whose probabilities are all below every threshold."""
-    model.network.head.bias.data.sub_(50.0)
-    return judge_unseen(model, prepared)
-
-
 @pytest.mark.parametrize("folds", [None, 2])
 def test_a_label_that_no_mask_holds_is_told_with_what_to_do(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folds: int | None
 ) -> None:
-    monkeypatch.setattr(run_folder, "judge_unseen", _too_timid)
+    make_timid(monkeypatch, by=50.0)
     words = ["train", balls, "-o", tmp_path / "run", "--labels", "ball=1", "--steps", 2, "--device", "cpu"]
     words += ["--threads", 1, *(() if folds is None else ("--folds", folds))]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.stderr
     count = 1 if folds is None else 4
     line = (
-        f"ball: found in none of the {count} validation cases, of which {count} hold it; train longer, with a larger "
-        "--budget or more --steps"
+        f"ball: predicted in none of the {count} validation cases, of which {count} contain it; train longer, with "
+        "a larger --budget or more --steps"
     )
     assert result.stderr.splitlines().count(line) == (folds or 1)
     told = [line] if folds is None else [f"fold_{number}: {line}" for number in (1, 2)]
@@ -187,14 +195,14 @@ def test_a_label_is_missed_only_where_references_hold_it_and_no_mask_does() -> N
     rows += [row("b", "1", "prediction_empty"), row("b", "2", "reference_empty", found=1)]
     rows += [row("c", "1", "both_empty"), row("c", "2", "both_empty")]
     rows += [row("d", "1", "both_empty"), row("d", "2", "prediction_empty")]
-    (line,) = never_found(ScoreTable(tuple(rows)))
-    assert line.startswith("d: found in none of the 2 validation cases, of which 1 hold it")
+    (line,) = never_predicted(ScoreTable(tuple(rows)))
+    assert line.startswith("d: predicted in none of the 2 validation cases, of which 1 contain it")
 
 
 def test_folds_choose_a_threshold_for_their_mean_alone_and_say_so(
     balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_folder, "judge_unseen", _timid)
+    make_timid(monkeypatch, by=2.5)
     run = medfcn.train(balls, tmp_path / "run", folds=2, steps=60, **COMMON)
     together = run.load(device="cpu")
     assert together.rules.threshold < 0.5

@@ -1,0 +1,261 @@
+"""Choices at the end of a training, and what `model.json` keeps about unseen cases.
+
+Everything follows from the network's probabilities for the validation cases (`Outputs`). If these cases are a fold,
+nothing is chosen on them here: the numbers that are kept choose for the mean of all folds, and say what Dice to
+expect of its masks (`medfcn.inference.rules`, `medfcn.inference.confidence`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.inference.card import Card
+from medfcn.inference.confidence import DoubtMeter
+from medfcn.inference.held_out import Unseen, UnseenLabel
+from medfcn.inference.model import Model
+from medfcn.inference.rules import THRESHOLDS, best_threshold
+from medfcn.labels import IGNORED, LabelMap
+from medfcn.slices.components import keep_largest
+from medfcn.slices.grid import from_stored_order
+from medfcn.slices.preprocess import grid_of
+from medfcn.training.prepare import Prepared
+from medfcn.training.validation import Outputs, ScoredCase, decide_case, dices_of, mean_of
+from medfcn.training.view_weights import choose_view_weights
+from medfcn.volumes import Volume
+
+_DIGITS = 5
+"""Decimal places of the numbers that are kept."""
+_ONE_COMPONENT_SHARE = 0.98
+"""A reference counts as one component if its largest component has this share of its voxels."""
+_ONE_COMPONENT_CASES = 0.95
+"""Share of the training references that must be one component, for a label that can be cut to its largest one."""
+_JUDGED_MOST = 24
+"""Training cases on which that is tried in a fold."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A finished model and its masks.
+
+    Attributes:
+        card: With everything that the validation cases chose, and the numbers that are kept of them.
+        masks: Of the validation cases, by id, as a user would get them.
+    """
+
+    card: Card
+    masks: dict[str, Volume]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The mask of a case before components are removed.
+
+    Attributes:
+        case: The case.
+        indices: `(I, J, K)`.
+        soft_dice: `(L,)` Dice that the probabilities expect.
+        dices: `(L,)` true Dice.
+        largest: `(L,)` true Dice of masks with the largest component alone, of the labels that may be cut to it.
+        by_threshold: `(T,)` mean Dice over the labels.
+    """
+
+    case: ScoredCase
+    indices: NDArray[np.uint8]
+    soft_dice: list[float]
+    dices: list[float]
+    largest: list[float]
+    by_threshold: tuple[float, ...]
+
+
+def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
+    """Choose on the validation cases, except in a fold, and make their masks.
+
+    Args:
+        model: The trained network.
+        prepared: The cases and the slices that it was trained on.
+        outputs: Of the network, for the validation cases.
+    """
+    card, cases, is_fold = model.card, prepared.validation, bool(prepared.split.fold)
+    labels, eligible = card.labels, one_component_labels(card, prepared)
+    if not is_fold and not labels.overlapping:
+        card = dataclasses.replace(card, view_weights=choose_view_weights(outputs, cases))
+    thresholds = _open_thresholds(card)
+    judged = _judge(card, outputs, cases, eligible, thresholds)
+    on_training = _judge_training(card, model, prepared, eligible) if is_fold and eligible else judged
+    card = dataclasses.replace(card, one_part=_choose_components(card, eligible, on_training))
+    unseen, masks = _unseen(card, prepared, judged, eligible if is_fold else ())
+    threshold = None if is_fold else best_threshold([unseen])
+    if threshold is not None:
+        card = dataclasses.replace(card, threshold=threshold)
+        again = _judge(card, outputs, cases, eligible, ())
+        judged = [
+            dataclasses.replace(new, by_threshold=old.by_threshold) for new, old in zip(again, judged, strict=True)
+        ]
+        unseen, masks = _unseen(card, prepared, judged, ())
+    return Settled(dataclasses.replace(card, unseen=unseen), masks)
+
+
+def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
+    """Indices of the labels that are one component in nearly all training references, if the settings leave it open.
+
+    None where labels overlap: what is removed from one label would be removed from others too.
+    """
+    if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
+        return ()
+    shares = [prepared.survey.fingerprints[case_id].largest_shares for case_id in prepared.split.training]
+    eligible = []
+    for place in range(len(card.labels.entries)):
+        present = [share[place] for share in shares if not math.isnan(share[place])]
+        whole = sum(share >= _ONE_COMPONENT_SHARE for share in present)
+        if present and whole >= _ONE_COMPONENT_CASES * len(present):
+            eligible.append(place + 1)
+    return tuple(eligible)
+
+
+def _open_thresholds(card: Card) -> tuple[float, ...]:
+    """The thresholds to try; none if the setting fixes it, or if the largest probability decides."""
+    decides = len(card.labels.entries) == 1 or card.labels.overlapping
+    return THRESHOLDS if decides and card.settings.prediction.threshold == "auto" else ()
+
+
+def _judge_training(card: Card, model: Model, prepared: Prepared, eligible: tuple[int, ...]) -> list[_Judged]:
+    """Training cases, on which a fold chooses because its validation cases must stay unseen."""
+    folder = prepared.state / "training"
+    folder.mkdir(exist_ok=True)
+    ids = prepared.split.training[:_JUDGED_MOST]
+    cases = [ScoredCase.of(prepared.survey.read(case_id), prepared.plan, folder) for case_id in ids]
+    return _judge(card, Outputs(model, folder / "outputs", cases), cases, eligible, ())
+
+
+def _judge(
+    card: Card,
+    outputs: Outputs,
+    cases: Sequence[ScoredCase],
+    eligible: tuple[int, ...],
+    thresholds: tuple[float, ...],
+) -> list[_Judged]:
+    model = Model(outputs.model.network, dataclasses.replace(card, one_part=()), device=outputs.model.device)
+    return [_judge_case(model, outputs, case, eligible, thresholds) for case in cases]
+
+
+def _judge_case(
+    model: Model, outputs: Outputs, case: ScoredCase, eligible: tuple[int, ...], thresholds: tuple[float, ...]
+) -> _Judged:
+    card, labels = model.card, model.card.labels
+    reference = case.reference(labels)
+    meter = DoubtMeter(1, len(labels.entries), members=labels.members)
+    tally = ThresholdTally(from_stored_order(reference, grid_of(case.blank, card.plan)), labels, thresholds)
+    indices = decide_case(model, outputs, case, meter=meter, visit=tally.add if thresholds else None)
+    dices = dices_of(reference, indices, labels)
+    return _Judged(
+        case=case,
+        indices=indices,
+        soft_dice=meter.doubt().soft_dice[0].tolist(),
+        dices=dices,
+        largest=dices_of(reference, keep_largest(indices, eligible), labels) if eligible else dices,
+        by_threshold=tuple(tally.mean_dices().tolist()) if thresholds else (),
+    )
+
+
+def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[_Judged]) -> tuple[int, ...]:
+    """Indices of the labels of which only the largest component is kept.
+
+    `prediction.largest_part` decides if it is set. Otherwise a label is cut to its largest component if it is one
+    component in nearly all references, and its mean Dice does not fall.
+    """
+    if card.settings.prediction.largest_part == "always" and not card.labels.overlapping:
+        return tuple(range(1, len(card.labels.entries) + 1))
+    return tuple(
+        label
+        for label in eligible
+        if mean_of(case.largest[label - 1] for case in judged) >= mean_of(case.dices[label - 1] for case in judged)
+    )
+
+
+class ThresholdTally:
+    """Counts voxels of one case for several thresholds, slab by slab.
+
+    Where labels overlap, each is decided alone: combinations that no overlap has are not excluded.
+
+    Args:
+        reference: Indices of labels or overlaps, with the axes of the probabilities; ignored voxels are not counted.
+        labels: The labels to segment.
+        thresholds: Rising.
+    """
+
+    def __init__(self, reference: NDArray[np.uint8], labels: LabelMap, thresholds: Sequence[float]) -> None:
+        count = len(labels.entries)
+        self._reference = reference
+        self._limits = np.array(thresholds, dtype=np.float32)
+        self._membership = labels.membership
+        # (L, T + 1, 2): voxels by the number of thresholds that they reach, outside and inside the reference.
+        self._counts = np.zeros((count, len(self._limits) + 1, 2), dtype=np.int64)
+        self._reference_voxels = np.zeros(count, dtype=np.int64)
+
+    def add(self, rows: slice, probabilities: NDArray[np.float32]) -> None:
+        """Add the rows of a slab with `(L, rows, ...)` probabilities."""
+        reference = self._reference[rows]
+        known = reference != IGNORED
+        indices = reference[known]
+        for label, of_label in enumerate(probabilities):
+            inside, values = self._membership[indices, label], of_label[known]
+            found = np.flatnonzero(values >= self._limits[0])
+            reached = np.searchsorted(self._limits, values[found], side="right")
+            pairs = np.bincount(2 * reached + inside[found], minlength=2 * len(self._limits) + 2)
+            self._counts[label] += pairs.reshape(-1, 2)
+            self._reference_voxels[label] += np.count_nonzero(inside)
+
+    def mean_dices(self) -> NDArray[np.float64]:
+        """`(T,)` mean Dice over the labels; a label that is empty in both masks counts as 1."""
+        above = self._counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]  # (L, T, 2)
+        sizes = above.sum(axis=2) + self._reference_voxels[:, None]
+        dices: NDArray[np.float64] = np.where(sizes > 0, 2 * above[..., 1] / np.maximum(sizes, 1), 1.0).mean(axis=0)
+        return dices
+
+
+def _unseen(
+    card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tuple[int, ...]
+) -> tuple[Unseen, dict[str, Volume]]:
+    """The numbers that the card keeps of the validation cases, and their masks.
+
+    Args:
+        card: Says of which labels one component is kept.
+        prepared: The training cases.
+        judged: The validation cases.
+        tried: Labels for which the mean of the folds is to choose whether one component is kept.
+    """
+    labels, masks, reached = card.labels, {}, []
+    for one in judged:
+        kept = keep_largest(one.indices, card.one_part) if card.one_part else one.indices
+        masks[one.case.id] = one.case.blank.with_array(labels.decode(kept))
+        reached.append(dices_of(one.case.reference(labels), kept, labels) if card.one_part else one.dices)
+    training = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
+    of_labels = []
+    for place in range(len(labels.entries)):
+        volumes_ml = [
+            shape.label_voxels[place] * math.prod(shape.spacing_mm) / 1000
+            for shape in training
+            if shape.label_voxels[place]
+        ]
+        logs = np.log(volumes_ml)
+        scores = ((one.soft_dice[place], dices[place]) for one, dices in zip(judged, reached, strict=True))
+        components = ((one.dices[place], one.largest[place]) for one in judged if place + 1 in tried)
+        of_labels.append(
+            UnseenLabel(
+                scores=_pairs(scores),
+                absent_share=round(1 - len(volumes_ml) / len(training), _DIGITS),
+                log_ml=(float(logs.mean()), float(logs.std(ddof=1))) if len(logs) > 1 else None,
+                one_part=_pairs(components),
+            )
+        )
+    by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in judged)
+    return Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else ()), masks
+
+
+def _pairs(found: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """The pairs of which both are numbers."""
+    return tuple((round(one, _DIGITS), round(other, _DIGITS)) for one, other in found if not math.isnan(one + other))

@@ -1,0 +1,151 @@
+"""One optimiser step after the other: a network, its batches, its optimiser and the average of its weights."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from medfcn.errors import TrainingError
+from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
+from medfcn.networks.network import SliceNetwork, channels_last
+from medfcn.networks.objective import Objective
+from medfcn.networks.supervision import SupervisedFCN
+from medfcn.progress import Progress
+from medfcn.settings import Settings
+from medfcn.text import listed
+from medfcn.training.averaging import AveragedWeights
+from medfcn.training.batches import Batches
+from medfcn.training.distributed import Machine
+from medfcn.training.gradients import Gradients
+from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
+from medfcn.training.prepare import Prepared
+from medfcn.training.schedule import learning_rate
+from medfcn.training.state import State
+
+
+class Stepper:
+    """Everything that an optimiser step reads and changes, in this process.
+
+    Args:
+        prepared: The plan and the slices.
+        settings: All settings.
+        machine: Device, seed and processes.
+        network: As it starts; in other processes than the first, of the same shape.
+        progress: Where messages go.
+    """
+
+    def __init__(
+        self, prepared: Prepared, settings: Settings, machine: Machine, network: SliceNetwork, progress: Progress
+    ) -> None:
+        self.training = settings.training
+        self.machine = machine
+        plan, labels, device = prepared.plan, prepared.survey.labels, machine.device
+        label_count, training, world = len(labels.entries), settings.training, machine.world
+        share = world.share(plan.batch_size)
+        self.batches = Batches(prepared, settings, seed=machine.seed, share=share, device=device)
+        self.supervised = SupervisedFCN(
+            channels_last(network.to(device)),
+            label_count=label_count,
+            deep=training.deep_supervision,
+            presence=training.presence_weight > 0,
+            distances=training.distance_weight > 0,
+        ).to(device)
+        self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
+        self.optimiser = build_optimiser(self.supervised, training)
+        self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
+        members = None if labels.members is None else torch.tensor(labels.members)
+        self.objective = Objective.of(settings, label_count, members=members, shared=world.shared).to(device)
+        wanted = training.precision
+        self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
+        self.gradients = Gradients(
+            self.supervised,
+            self.objective,
+            micro_batch=plan.batch_size,
+            use_bfloat16=self.use_bfloat16,
+            progress=progress,
+            world=world,
+        )
+
+    def fastest_threads(self) -> int:
+        """The number of CPU threads with which a step takes less time; the network is left as it is.
+
+        Where several processes share a machine's cores, the number that each was given.
+        """
+        if self.machine.device.type != "cpu" or self.machine.world.size > 1:
+            return torch.get_num_threads()
+        supervised = copy.deepcopy(self.supervised).train()
+        images, targets = self.batches.of(0)
+
+        def work() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bfloat16):
+                outputs = supervised(images)
+            self.objective(outputs, targets).backward()
+
+        return fastest_threads(work)
+
+    def learning_rate(self, step: int, total: int | None) -> float:
+        """The learning rate of a step, from 0; `total` may be unknown during the warm-up."""
+        warmup = self.training.warmup_steps
+        return learning_rate(step, largest=self.largest_rate, warmup_steps=warmup, total_steps=total)
+
+    def make(self, step: int, total: int | None) -> float:
+        """Make one step; its loss.
+
+        Args:
+            step: Number of steps made before.
+            total: Number of all steps; may be unknown during the warm-up.
+
+        Raises:
+            TrainingError: The loss or the gradient is not finite, or memory runs out.
+        """
+        images, targets = self.batches.of(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["scale"] * self.learning_rate(step, total)
+        set_training_mode(self.supervised, self.training)
+        loss = self.gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
+        norm = nn.utils.clip_grad_norm_(self.supervised.parameters(), self.training.gradient_clip)
+        value, size = torch.stack([loss, norm]).tolist()  # together, so that a GPU is waited for once
+        if not math.isfinite(value) or not math.isfinite(size):
+            problem = f"the gradient's norm is {size}" if math.isfinite(value) else f"the loss is {value}"
+            raise TrainingError(
+                f"step {step + 1}: {problem}; its slices are of {listed(self.batches.cases(step))}; a resume would "
+                "meet this again: look at these volumes, or start again with a training.learning_rate below "
+                f"{self.largest_rate:g}",
+                code="LOSS_NOT_FINITE",
+            )
+        self.optimiser.step()
+        self.averaged.update(self.supervised.network)
+        return float(value)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the averaged weights."""
+        return {name: tensor.detach().clone() for name, tensor in self.averaged.network.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """The part of a `State` that is kept here; its tensors are those in use."""
+        return {
+            "supervised": self.supervised.state_dict(),
+            "averaged": self.averaged.network.state_dict(),
+            "updates": self.averaged.updates,
+            "optimiser": self.optimiser.state_dict(),
+            "micro_batch": self.gradients.micro_batch,
+        }
+
+    def restore(self, state: State) -> None:
+        """Continue from a state.
+
+        Raises:
+            TrainingError: It is the state of another network.
+        """
+        try:
+            self.supervised.load_state_dict(state.supervised)
+            self.averaged.network.load_state_dict(state.averaged)
+            self.optimiser.load_state_dict(state.optimiser)
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                "the saved state does not fit the network; start again with --overwrite", code="CHECKPOINT_BROKEN"
+            ) from error
+        self.averaged.updates = state.updates
+        self.gradients.micro_batch = state.micro_batch

@@ -1,0 +1,231 @@
+"""The first pass over a data set: every case is read and checked once, and its volumes are kept while they fit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.datasets import Case, Dataset
+from medfcn.datasets.check import check_cases
+from medfcn.datasets.check_report import CheckReport
+from medfcn.errors import DatasetError
+from medfcn.labels import LabelMap, read_mask
+from medfcn.progress import Progress
+from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
+from medfcn.text import counted, listed
+from medfcn.volumes import ReadOptions, Volume, read_volume, require_same_grid
+
+_KEPT_BYTES = 256 * 2**20
+"""Voxels that are kept in memory after the first pass; the other cases are read a second time."""
+_SHOWN = 5
+"""Problems spelled out in one error message."""
+
+
+@dataclass(frozen=True)
+class ReadCase:
+    """One case, read and checked.
+
+    Attributes:
+        id: The case.
+        images: One volume for each channel.
+        mask: The reference, with the values of its file.
+    """
+
+    id: str
+    images: tuple[Volume, ...]
+    mask: Volume
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of the image files in order, then of the label file."""
+        return (*(image.sha256 for image in self.images), self.mask.sha256)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the voxels take."""
+        return sum(volume.array.nbytes for volume in (*self.images, self.mask))
+
+    def reference(self, labels: LabelMap) -> NDArray[np.uint8]:
+        """`(I, J, K)` indices: 0 for background, k for the k-th label (or overlap), `IGNORED` for unlabelled voxels.
+
+        Raises:
+            LabelError: The mask has a value that `labels` does not allow.
+        """
+        return labels.encode(self.mask.array, name=self.id)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Result of the first pass over all cases.
+
+    Attributes:
+        dataset: Where the cases are stored.
+        labels: The labels to segment.
+        options: How volumes are read.
+        cases: The cases that can be used.
+        fingerprints: By case id.
+        hashes: By case id, as in `ReadCase`.
+        problems: Case id and one line for each case that cannot be used.
+        memory: The cases whose volumes are still in memory, by id.
+    """
+
+    dataset: Dataset
+    labels: LabelMap
+    options: ReadOptions
+    cases: tuple[Case, ...]
+    fingerprints: Mapping[str, CaseFingerprint]
+    hashes: Mapping[str, tuple[str, ...]]
+    problems: tuple[tuple[str, str], ...]
+    memory: Mapping[str, ReadCase] = field(default_factory=dict, repr=False)
+
+    def without_volumes(self) -> "Survey":
+        """The same without voxels, for other processes."""
+        return replace(self, memory={})
+
+    def read(self, case_id: str) -> ReadCase:
+        """A case's volumes, from memory or from its files.
+
+        Raises:
+            MedfcnError: A file cannot be trusted any more.
+        """
+        kept = self.memory.get(case_id)
+        return kept or read_case(next(case for case in self.cases if case.id == case_id), self.labels, self.options)
+
+
+def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
+    """Read a case's channels and label, and check that they are on one grid.
+
+    Args:
+        case: Where its files are.
+        labels: The labels to segment.
+        options: What is opted in to.
+
+    Raises:
+        MedfcnError: A file cannot be trusted, or grids differ.
+    """
+    if case.label is None:
+        raise DatasetError(f"{case.id}: no label; add it, or leave the case out", code="LABEL_MISSING")
+    images = tuple(read_volume(path, options=options) for path in case.images)
+    mask = read_mask(case.label, labels=labels, options=options)
+    for volume in (*images[1:], mask):
+        require_same_grid(images[0], volume)
+    return ReadCase(case.id, images, mask)
+
+
+def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
+    """`dataset` without some cases, such as a held-out test set.
+
+    Raises:
+        DatasetError: An id is not in the data set; a misspelt test case would otherwise be trained on.
+    """
+    known = {case.id for case in dataset.all_cases}
+    unknown = sorted(set(ids) - known)
+    if unknown:
+        raise DatasetError(
+            f"{counted(len(unknown), 'case')} to leave out not in the data set: {listed(unknown, limit=3)}; correct "
+            "the ids",
+            code="CASES_UNKNOWN",
+        )
+    return dataset.keep(known - set(ids))
+
+
+def survey(
+    dataset: Dataset, labels: LabelMap | None, options: ReadOptions, *, skip_bad: bool, progress: Progress
+) -> Survey:
+    """Read every case once, before anything is written.
+
+    Args:
+        dataset: The cases.
+        labels: The labels to segment; None takes the names of the data set, else all values in its masks.
+        options: How volumes are read.
+        skip_bad: Leave out cases that cannot be used, instead of stopping.
+        progress: Where each problem is reported.
+
+    Raises:
+        DatasetError: A case cannot be used and `skip_bad` is false, or no case can.
+    """
+    named = labels or dataset.labels
+    chosen = None if named is None else named.ignoring(dataset.ignored)
+    if chosen is not None and chosen.overlapping:
+        progress.say(chosen.overlap_text)
+    fingerprints: dict[str, CaseFingerprint] = {}
+    hashes: dict[str, tuple[str, ...]] = {}
+    memory: dict[str, ReadCase] = {}
+    free = _KEPT_BYTES
+
+    def visit(case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
+        nonlocal free
+        if mask is not None:
+            read = ReadCase(case.id, images, mask)
+            hashes[case.id] = read.hashes
+            if read.bytes <= free:
+                memory[case.id] = read
+                free -= read.bytes
+            if chosen is not None:
+                fingerprints[case.id] = _fingerprint(read, chosen)
+
+    report = check_cases(dataset, labels=chosen, options=options, progress=progress, visit=visit)
+    if chosen is None:
+        chosen = _labels_in_masks(report, dataset)
+        refused = {case.id for case in report.cases if case.label is None}
+        if any(case.label is not None and case.id in refused for case in dataset.cases):
+            # Once the labels are known, such a mask may be unambiguous; see `read_mask`.
+            return survey(dataset, chosen, options, skip_bad=skip_bad, progress=progress)
+    unlabelled = [case.id for case in dataset.cases if case.label is None]
+    problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
+    good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
+    found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory)
+    for case in good:
+        if case.id not in fingerprints:
+            fingerprints[case.id] = _fingerprint(found.read(case.id), chosen)
+    return found
+
+
+def _fingerprint(read: ReadCase, labels: LabelMap) -> CaseFingerprint:
+    return fingerprint_case(read.id, read.images, read.reference(labels), len(labels.entries), members=labels.members)
+
+
+def _judge(
+    report: CheckReport, unlabelled: Sequence[str], *, skip_bad: bool, progress: Progress
+) -> tuple[tuple[str, str], ...]:
+    """Case id and one line for each case that cannot be used, if it may be left out.
+
+    Raises:
+        DatasetError: It may not, or the whole data set cannot be used.
+    """
+    for problem in report.errors:
+        if not problem.case:
+            raise DatasetError(f"{problem.found}; {problem.remedy}", code=problem.code, field=problem.field)
+    for problem in report.warnings[:_SHOWN]:
+        progress.say(problem.line)
+    if len(report.warnings) > _SHOWN:
+        progress.say(f"and {counted(len(report.warnings) - _SHOWN, 'more warning')}: see `medfcn check`")
+    count = len(report.cases)
+    lines = {case_id: f"{case_id}: no label; add it, or leave the case out" for case_id in unlabelled}
+    codes = dict.fromkeys(unlabelled, "LABEL_MISSING")
+    for problem in report.errors:
+        where = f" {problem.file}:" if problem.file else ""
+        lines.setdefault(problem.case, f"{problem.case}:{where} {problem.found}; {problem.remedy}")
+        codes.setdefault(problem.case, problem.code)
+    if lines and skip_bad and len(lines) < count:
+        for line in lines.values():
+            progress.say(f"left out: {line}")
+    elif lines:
+        advice = "fix them, or leave them out (--skip-bad, skip_bad=True)" if len(lines) < count else "fix them"
+        raise DatasetError(
+            f"{len(lines)} of {count} cases cannot be used: {listed(lines.values(), limit=_SHOWN, separator='; ')}; "
+            f"{advice} (`medfcn check` names all)",
+            code=next(iter(codes.values())),
+        )
+    return tuple(lines.items())
+
+
+def _labels_in_masks(report: CheckReport, dataset: Dataset) -> LabelMap:
+    """A label for each value in the masks of the complete cases."""
+    complete = {case.id for case in dataset.cases}
+    masks = [case.label for case in report.cases if case.label is not None and case.id in complete]
+    values = sorted({value for mask in masks for value in mask.voxels})
+    if not values:
+        raise DatasetError("no label contains any value but 0; check the label files", code="LABELS_EMPTY")
+    return LabelMap.from_names({value: f"label_{value}" for value in values}).ignoring(dataset.ignored)

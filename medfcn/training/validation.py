@@ -1,0 +1,165 @@
+"""The cases on which a training scores its network: read once, and sent through each network once.
+
+An `Outputs` keeps the probabilities of one network, so that everything that is chosen from them (the view weights,
+the threshold, the labels of which one component is kept) needs neither the network nor a file again.
+"""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medfcn.evaluation.overlap import count_labels
+from medfcn.inference.confidence import DoubtMeter
+from medfcn.inference.model import Model, decided_slabs, mean_of_views
+from medfcn.labels import LabelMap
+from medfcn.settings import View
+from medfcn.slices.grid import to_stored_order
+from medfcn.slices.plan import Plan
+from medfcn.slices.preprocess import grid_of, network_image
+from medfcn.training.survey import ReadCase
+from medfcn.volumes import Volume
+
+_KEPT_BYTES = 16 * 2**30
+"""Disk space for the probabilities of one network; if more is needed, the network runs again."""
+_FREE_SHARE = 0.5
+"""Largest share of the free disk space that they may take."""
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """A case with everything that is needed to score a network on it; large arrays are memory-mapped.
+
+    Attributes:
+        id: The case.
+        image: `(C, R, A, S)` input of the network.
+        mask: The reference, with the values of its file.
+        blank: An empty volume on the image's grid, which the mask is predicted on.
+    """
+
+    id: str
+    image: NDArray[np.float32]
+    mask: Volume
+    blank: Volume
+
+    @classmethod
+    def of(cls, read: ReadCase, plan: Plan, folder: Path) -> "ScoredCase":
+        """Bring a case to the network grid; its arrays are put into `folder`."""
+        image = _on_disk(network_image(read.images, plan), folder / f"{read.id}.image.npy")
+        mask = dataclasses.replace(read.mask, array=_on_disk(read.mask.array, folder / f"{read.id}.mask.npy"))
+        empty = np.broadcast_to(np.uint8(0), read.images[0].shape)  # takes no memory
+        return cls(read.id, image, mask, read.images[0].with_array(empty))
+
+    def reference(self, labels: LabelMap) -> NDArray[np.uint8]:
+        """`(I, J, K)` indices of the labels, or overlaps; see `ReadCase.reference`."""
+        return labels.encode(self.mask.array, name=self.id)
+
+
+def _on_disk(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    np.save(path, array, allow_pickle=False)
+    mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
+class Outputs:
+    """The probabilities that one network gives for some cases.
+
+    Each is computed when it is first needed, and kept on disk where it fits.
+
+    Args:
+        model: The network; must not change as long as this is used.
+        folder: Where to keep them; a folder of that name is replaced.
+        cases: All cases that will be asked for.
+    """
+
+    def __init__(self, model: Model, folder: Path, cases: Sequence[ScoredCase]) -> None:
+        self.model = model
+        self.folder = folder
+        values = sum(math.prod(case.image.shape[1:]) for case in cases)
+        total = 4 * values * len(model.card.labels.entries) * len(model.card.plan.views)
+        self._is_keeping = total <= min(_KEPT_BYTES, _FREE_SHARE * shutil.disk_usage(folder.parent).free)
+        self.remove()
+        folder.mkdir()
+
+    def of(self, case: ScoredCase, view: View) -> NDArray[np.float32]:
+        """`(L, R, A, S)` probabilities of a case along a view, on the network grid."""
+        path = self.folder / f"{case.id}.{view}.npy"
+        if path.is_file():
+            kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+            return kept
+        likely = self.model.view_probabilities(case.image, view)
+        if self._is_keeping:
+            np.save(path, likely, allow_pickle=False)
+        return likely
+
+    def remove(self) -> None:
+        """Remove what is kept on disk."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+Visit = Callable[[slice, NDArray[np.float32]], None]
+"""Called with a range of rows and their `(L, rows, A, S)` probabilities, on the native grid in R, A, S order."""
+
+
+def decide_case(
+    model: Model,
+    outputs: Outputs,
+    case: ScoredCase,
+    *,
+    meter: DoubtMeter | None = None,
+    visit: Visit | None = None,
+) -> NDArray[np.uint8]:
+    """The mask of a case with all components.
+
+    Args:
+        model: Its card has the view weights and the threshold; need not be that of `outputs`.
+        outputs: Of the network.
+        case: The case.
+        meter: Gets every slab of the native grid.
+        visit: Gets every slab too.
+
+    Returns:
+        `(I, J, K)` indices of the labels, or overlaps.
+    """
+    grid = grid_of(case.blank, model.card.plan)
+    indices = np.zeros([grid.native_shape[axis] for axis in grid.axes], dtype=np.uint8)
+    likely = mean_of_views(model.card, lambda view: outputs.of(case, view))
+    for rows, mean, found in decided_slabs([model], [likely], case.blank, meter):
+        indices[rows] = found
+        if visit is not None:
+            visit(rows, mean)
+    return np.ascontiguousarray(to_stored_order(indices, grid))
+
+
+def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Callable[[], None]) -> float:
+    """Mean Dice over cases and labels; labels that are empty in both masks are left out, 0 if all are.
+
+    Args:
+        outputs: Of the network to score.
+        cases: The cases.
+        before_each: Called before each case; an error that it raises ends the validation.
+    """
+    model, dices = outputs.model, list[float]()
+    for case in cases:
+        before_each()
+        labels = model.card.labels
+        dices += dices_of(case.reference(labels), decide_case(model, outputs, case), labels)
+    return mean_of(dices)
+
+
+def dices_of(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:
+    """The Dice of each label of two masks of indices; nan where both are empty."""
+    counts = count_labels(reference, prediction, labels=len(labels.entries), members=labels.members)
+    return [of_label.dice for of_label in counts]
+
+
+def mean_of(scores: Iterable[float]) -> float:
+    """The mean of the scores that are numbers; 0 if none is."""
+    held = [score for score in scores if not math.isnan(score)]
+    return float(np.mean(held)) if held else 0.0
