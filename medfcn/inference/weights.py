@@ -84,9 +84,15 @@ def read_network(path: Path, card: Card) -> SliceNetwork:
 
 def is_safetensors(path: Path) -> bool:
     """True if a file begins as a safetensors file does: with the length of a header, then its JSON."""
+    return _header_of(path)[:1] == b"{"
+
+
+def _header_of(path: Path) -> bytes:
+    """The header of a safetensors file; empty if it has none."""
     with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{" and struct.unpack("<Q", start[:8])[0] <= path.stat().st_size - 8
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        return file.read(length) if length <= min(path.stat().st_size - 8, 100 * 2**20) else b""
 
 
 def read_safetensors(path: Path, *, remedy: str = "get the file again") -> dict[str, torch.Tensor]:
@@ -108,11 +114,8 @@ class _Tensor(msgspec.Struct, frozen=True):
 
 def _declared_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The types and shapes that a safetensors file declares, from its header alone."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(path.stat().st_size - 8, 100 * 2**20):
-            raise ModelError(f"{path.name}: not a safetensors file; {_REMEDY}")
-        content = file.read(length)
+    content = _header_of(path)
+    if not content:
+        raise ModelError(f"{path.name}: not a safetensors file; {_REMEDY}")
     header = decode_json(content, dict[str, _Tensor], source=path.name, error=ModelError, remedy=_REMEDY)
     return {name: (tensor.dtype, tensor.shape) for name, tensor in header.items() if name != "__metadata__"}

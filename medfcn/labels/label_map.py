@@ -318,7 +318,7 @@ class LabelMap:
         return dict(zip(self.names, (counts @ self.membership).tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """A value that JSON can hold."""
+        """A value of dictionaries, text and numbers, for a JSON file."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The record beside a mask, `<case>.json`: how the mask was made, what its values mean, which Dice to expect.
+"""The record beside a mask, `<case>.json`: the mask's origin, the meaning of its values, the Dice to expect.
 
 The keys of that file are the fields of `MaskRecord`, in their order. No other module spells them.
 """
@@ -53,7 +53,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         tta: True if mirror images were averaged.
         case: The case's id.
         mask_sha256: Hash of the mask's file.
-        probabilities_sha256: Hashes of the probability files, one for each label, where they were asked for.
+        probabilities_sha256: Hashes of the probability files, one for each label, if they were requested.
         labels: The meaning of the mask's values.
         volumes_ml: Millilitres by label.
         expected_dice: By label, the Dice to expect without a reference; None where too little is known.
@@ -84,40 +84,26 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def beside(cls, mask: object) -> "MaskRecord | None":
-        """The record of a mask; None where the mask is no path, or what is beside it is no record of medfcn's.
+        """The record of a mask; None if the mask is no path, or has no record, or the `.json` of another tool.
 
         Raises:
-            SettingsError: The record's labels cannot be.
+            SettingsError: The record's labels are not valid.
         """
-        return cls.read(record_path(mask)) if isinstance(mask, str | os.PathLike) else None
-
-    @classmethod
-    def read(cls, path: Path) -> "MaskRecord | None":
-        """The record in a file; None where the file is none, such as the `.json` of another tool.
-
-        A record names the mask's hash, or labels as medfcn writes them.
-
-        Raises:
-            SettingsError: The record's labels cannot be.
-        """
-        content = _content(path)
-        if content is None:
+        path = record_path(mask) if isinstance(mask, str | os.PathLike) else None
+        content = _content(path) if path else None
+        if path is None or content is None:
             return None
-        fields: dict[str, Any] = {}
-        for field in msgspec.structs.fields(cls):
-            value = _decoded(content.get(field.encode_name), field.type)
-            if value is not None:
-                fields[field.name] = value
+        values = {item.name: _decoded(content.get(item.name), item.type) for item in msgspec.structs.fields(cls)}
         if "labels" in content:
             try:
-                fields["labels"] = LabelMap.from_json(_decoded(content["labels"], Any))
+                values["labels"] = LabelMap.from_json(_decoded(content["labels"], Any))
             except SettingsError as error:
                 raise SettingsError(f"{path.name}: {error}; fix it, or remove the file", field="labels") from error
-        return cls(**fields)
+        return cls(**{name: value for name, value in values.items() if value is not None})
 
     @staticmethod
     def is_in(path: Path) -> bool:
-        """True if a file is the record of a mask, sound or not."""
+        """True if a file is the record of a mask, even one that is not valid."""
         return _content(path) is not None
 
     def write(self, mask: str | os.PathLike[str]) -> None:
@@ -129,18 +115,18 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> tuple[object, ...]:
-        """All that decides a mask: two masks of one origin are the same."""
+        """Everything that decides a mask: two masks of one origin are equal."""
         return tuple(getattr(self, name) for name in _ORIGIN)
 
     @property
     def maker(self) -> dict[str, object]:
-        """By name, as far as known: the models and settings that made the mask."""
+        """The models and settings of the mask by key, as far as known."""
         values = {name: getattr(self, name) for name in _MAKER}
         return {name: value for name, value in values.items() if value not in (None, ())}
 
     @property
     def by_label(self) -> tuple[LabelRecord, ...] | None:
-        """The labels with what is expected of them; None where the record does not say it of each."""
+        """The labels with their expected quality; None unless the record has it for each."""
         if self.volumes_ml is None or self.expected_dice is None or self.review is None:
             return None
         if not self.volumes_ml.keys() >= self.expected_dice.keys():
@@ -162,7 +148,10 @@ def record_path(mask: str | os.PathLike[str]) -> Path:
 
 
 def _content(path: Path) -> dict[str, msgspec.Raw] | None:
-    """The undecoded fields of a record; None where a file is none."""
+    """The undecoded fields of a record; None if a file is no record.
+
+    A record contains the mask's hash, or labels as medfcn writes them.
+    """
     try:
         content = read_json(path, dict[str, msgspec.Raw], error=LabelError, remedy="remove it")
     except (OSError, LabelError):

@@ -1,7 +1,5 @@
 """Labels keep every foreground voxel, and what cannot be told is refused."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,11 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from medfcn.errors import LabelError, SettingsError, VolumeError
-from medfcn.labels import IGNORED, LabelEntry, LabelMap, read_mask
-from medfcn.labels.whole_numbers import label_counts, whole_numbers
-from medfcn.volumes import Volume
-from tests.volumes.hostile import VOXELS, good, put
+from medfcn.errors import LabelError, SettingsError
+from medfcn.labels import IGNORED, LabelEntry, LabelMap
 
 
 @pytest.mark.parametrize(
@@ -162,105 +157,3 @@ def test_values_that_nobody_named() -> None:
     with pytest.raises(LabelError, match=r"case_9: unexpected label values 3; expected 1, 2; .*--labels"):
         named.encode(mask, name="case_9")
     assert named.encode(mask[..., :3], name="case").tolist() == [[[0, 1, 2]]]
-
-
-@given(
-    arrays(np.float32, (2, 3, 4), elements=st.integers(0, 300).map(float)),
-    st.integers(-9, 9).map(lambda steps: steps * 1e-4),
-)
-def test_nearly_whole_numbers_are_rounded(mask: NDArray[np.float32], shift: float) -> None:
-    near = mask + np.float32(shift)
-    whole, off = whole_numbers(near, name="case")
-    np.testing.assert_array_equal(whole, mask)
-    assert whole.dtype.kind == "u"
-    assert (off > 0) == bool((near != mask).any())
-
-
-@given(st.floats(0.002, 0.998), st.integers(0, 23))
-def test_one_voxel_that_is_no_label_is_found(value: float, place: int) -> None:
-    mask = np.ones((2, 3, 4))
-    mask.ravel()[place] = value
-    with pytest.raises(LabelError, match="values that are no labels"):
-        whole_numbers(mask, name="case")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 65536.0, 1e30, -0.002])
-def test_values_no_label_can_have_are_refused(value: float) -> None:
-    mask = np.zeros((2, 2, 2))
-    mask[1, 1, 1] = value
-    with pytest.raises(LabelError), np.errstate(invalid="ignore"):
-        whole_numbers(mask, name="case")
-
-
-@given(arrays(np.uint16, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 9)))
-def test_counts_are_those_of_unique(mask: NDArray[np.uint16]) -> None:
-    values, counts = np.unique(mask, return_counts=True)
-    assert label_counts(mask) == dict(zip(values.tolist(), counts.tolist(), strict=True))
-    assert label_counts(np.asfortranarray(mask)) == label_counts(mask)
-
-
-def test_large_masks_are_encoded_piece_by_piece() -> None:
-    mask = np.asfortranarray(np.random.default_rng(0).integers(0, 4, (130, 120, 110), dtype=np.uint8))
-    for array in (mask, np.ascontiguousarray(mask), mask[::-1, :, ::2]):
-        encoded = LabelMap.parse("a=2+3").encode(array, name="case")
-        np.testing.assert_array_equal(encoded, (array >= 2).astype(np.uint8))
-
-
-def test_a_rounded_mask_says_so_once(tmp_path: Path) -> None:
-    (tmp_path / "a.nii").write_bytes(good(code=16, voxels=VOXELS * np.float32(0.9999)))
-    mask = read_mask(tmp_path / "a.nii")
-    np.testing.assert_array_equal(mask.array, VOXELS)
-    assert [note for note in mask.notes if "rounded" in note] == ["voxels rounded to whole labels (by up to 0.0004)"]
-    (tmp_path / "b.nii").write_bytes(good())
-    assert read_mask(tmp_path / "b.nii").notes == ()
-
-
-BINARY = ((VOXELS > 2) * 255).astype(np.uint8)
-
-
-def test_255_is_a_label_only_where_it_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.nii"
-    path.write_bytes(good(code=2, voxels=BINARY))
-    with pytest.raises(LabelError, match=r"label values 0, 255; .*--labels organ=255"):
-        read_mask(path)
-    with pytest.raises(LabelError):
-        read_mask(path, labels=LabelMap.parse("organ=1"))
-    mask = read_mask(path, labels=LabelMap.parse("organ=255"))
-    assert LabelMap.parse("organ=255").encode(mask.array, name="a").sum() == (BINARY > 0).sum()
-    ignored = LabelMap.parse("organ=1,ignore=255")
-    assert set(np.unique(ignored.encode(read_mask(path, labels=ignored).array, name="a"))) == {0, IGNORED}
-    path.write_bytes(good(code=2, voxels=np.where(BINARY, 255, VOXELS % 2).astype(np.uint8)))
-    with pytest.raises(LabelError, match="0, 1, 255"):
-        read_mask(path)
-    assert set(np.unique(read_mask(path, labels=LabelMap.parse("organ=1")).array)) == {0, 1, 255}
-
-
-def test_255_scaled_to_1_needs_a_word(tmp_path: Path) -> None:
-    path = tmp_path / "a.nii"
-    path.write_bytes(put(good(code=2, voxels=BINARY), "scl_slope", 1 / 255))
-    with pytest.raises(LabelError, match=r"stores the values 0, 255 and scl_slope 0\.00392157 makes them 0, 1"):
-        read_mask(path)
-    stored = read_mask(path, labels=LabelMap.parse("organ=255"))
-    np.testing.assert_array_equal(stored.array, BINARY)
-    assert any("scl_slope" in note for note in stored.notes)
-    scaled = read_mask(path, labels=LabelMap.parse("organ=1"))
-    np.testing.assert_array_equal(scaled.array, BINARY > 0)
-
-
-def test_a_mask_that_nibabel_scaled_is_read(tmp_path: Path) -> None:
-    """Floats saved under an int16 header: stored as -32768 ... 32767, so only one reading is a mask."""
-    import nibabel
-
-    image = nibabel.Nifti1Image((VOXELS > 2).astype(np.float64), np.eye(4))
-    image.set_data_dtype(np.int16)
-    nibabel.save(image, tmp_path / "a.nii.gz")
-    mask = read_mask(tmp_path / "a.nii.gz")
-    np.testing.assert_array_equal(mask.array, VOXELS > 2)
-
-
-def test_masks_come_from_whatever_stands_for_a_volume(tmp_path: Path) -> None:
-    volume = Volume((VOXELS > 2).astype(float), np.eye(4), name="a")
-    assert read_mask(volume).array.dtype == np.uint8
-    assert read_mask((VOXELS > 2, np.eye(4))).array.sum() == (VOXELS > 2).sum()
-    with pytest.raises(VolumeError):
-        read_mask(3)

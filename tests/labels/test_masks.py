@@ -1,0 +1,71 @@
+"""Masks are read with their values as stored; 255 and scaled files need a word."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medfcn.errors import LabelError, VolumeError
+from medfcn.labels import IGNORED, LabelMap, read_mask
+from medfcn.volumes import Volume
+from tests.volumes.hostile import VOXELS, good, put
+
+
+def test_a_rounded_mask_says_so_once(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_bytes(good(code=16, voxels=VOXELS * np.float32(0.9999)))
+    mask = read_mask(tmp_path / "a.nii")
+    np.testing.assert_array_equal(mask.array, VOXELS)
+    assert [note for note in mask.notes if "rounded" in note] == ["voxels rounded to whole labels (by up to 0.0004)"]
+    (tmp_path / "b.nii").write_bytes(good())
+    assert read_mask(tmp_path / "b.nii").notes == ()
+
+
+BINARY = ((VOXELS > 2) * 255).astype(np.uint8)
+
+
+def test_255_is_a_label_only_where_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(good(code=2, voxels=BINARY))
+    with pytest.raises(LabelError, match=r"label values 0, 255; .*--labels organ=255"):
+        read_mask(path)
+    with pytest.raises(LabelError):
+        read_mask(path, labels=LabelMap.parse("organ=1"))
+    mask = read_mask(path, labels=LabelMap.parse("organ=255"))
+    assert LabelMap.parse("organ=255").encode(mask.array, name="a").sum() == (BINARY > 0).sum()
+    ignored = LabelMap.parse("organ=1,ignore=255")
+    assert set(np.unique(ignored.encode(read_mask(path, labels=ignored).array, name="a"))) == {0, IGNORED}
+    path.write_bytes(good(code=2, voxels=np.where(BINARY, 255, VOXELS % 2).astype(np.uint8)))
+    with pytest.raises(LabelError, match="0, 1, 255"):
+        read_mask(path)
+    assert set(np.unique(read_mask(path, labels=LabelMap.parse("organ=1")).array)) == {0, 1, 255}
+
+
+def test_255_scaled_to_1_needs_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(put(good(code=2, voxels=BINARY), "scl_slope", 1 / 255))
+    with pytest.raises(LabelError, match=r"stores the values 0, 255 and scl_slope 0\.00392157 makes them 0, 1"):
+        read_mask(path)
+    stored = read_mask(path, labels=LabelMap.parse("organ=255"))
+    np.testing.assert_array_equal(stored.array, BINARY)
+    assert any("scl_slope" in note for note in stored.notes)
+    scaled = read_mask(path, labels=LabelMap.parse("organ=1"))
+    np.testing.assert_array_equal(scaled.array, BINARY > 0)
+
+
+def test_a_mask_that_nibabel_scaled_is_read(tmp_path: Path) -> None:
+    """Floats saved under an int16 header: stored as -32768 ... 32767, so only one reading is a mask."""
+    import nibabel
+
+    image = nibabel.Nifti1Image((VOXELS > 2).astype(np.float64), np.eye(4))
+    image.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    mask = read_mask(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(mask.array, VOXELS > 2)
+
+
+def test_masks_come_from_whatever_stands_for_a_volume(tmp_path: Path) -> None:
+    volume = Volume((VOXELS > 2).astype(float), np.eye(4), name="a")
+    assert read_mask(volume).array.dtype == np.uint8
+    assert read_mask((VOXELS > 2, np.eye(4))).array.sum() == (VOXELS > 2).sum()
+    with pytest.raises(VolumeError):
+        read_mask(3)
