@@ -181,7 +181,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--xform",
             type=click.Choice(["auto", "sform", "qform"]),
             default="auto",
-            help="Which transform to believe where two disagree; such files are refused otherwise.",
+            help="Which transform to take where qform, sform and pixdim disagree; such files are refused otherwise. "
+            "sform is taken as it is, a gantry tilt included.",
         ),
     ):
         with_options = option(with_options)

@@ -22,7 +22,9 @@ class ReadOptions:
     """
 
     xform: TransformChoice = "auto"
-    """Which transform to use when qform and sform disagree; "auto" refuses such a file."""
+    """Which transform to use when qform, sform and pixdim disagree; "auto" refuses such a file.
+
+    "sform" takes the sform as it is, whatever pixdim says, and keeps its shear (a gantry tilt)."""
     assume_grid: bool = False
     """Accept a file whose transform codes are both 0: voxels along x, y, z, spacing from pixdim, origin 0."""
     nonfinite: float | None = None

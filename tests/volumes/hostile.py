@@ -286,6 +286,13 @@ def transforms() -> list[Hostile]:
     files.append(
         _nii("srow_sheared_alone", "the same, qform_code = 0", alone, ACCEPT, affine=sheared, others_differ=why)
     )
+    tilted = AFFINE.copy()
+    tilted[:3, 2] += AFFINE[:3, 1] / 2.0 * 3.0 * math.tan(math.radians(20.0))
+    raw = put(GOOD, "srow", *tilted[:3].ravel())
+    what = "the third column of srow leans by 20 degrees, pixdim[3] is the distance of slices"
+    files.append(_nii("gantry_tilt", what, raw, "GRID_PIXDIM", affine=tilted))
+    alone = put(raw, "qform_code", 0)
+    files.append(_nii("gantry_tilt_alone", f"{what}, qform_code = 0", alone, "GRID_PIXDIM", affine=tilted))
     files += [_field("quatern", "GRID_BROKEN", value, at=at) for at in (0, 2) for value in (nan, inf, 1.5, -2.0)]
     files += [_field("qoffset", "GRID_BROKEN", value, at=at) for at in (0, 2) for value in (nan, inf)]
     only = put(GOOD, "sform_code", 0)

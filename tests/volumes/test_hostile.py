@@ -182,6 +182,11 @@ OPT_INS = [
     ("srow_flipped", ReadOptions(xform="qform"), AFFINE),
     ("four_dimensions", ReadOptions(volume_index=1), None),
     ("pixdim[2]_2.04", ReadOptions(xform="qform"), AFFINE @ np.diag([1.0, 1.02, 1.0, 1.0])),
+    ("pixdim[2]_2.04", ReadOptions(xform="sform"), None),
+    *((f"pixdim[1]_{value}", ReadOptions(xform="sform"), None) for value in ("inf", "1e-30", "1e+30")),
+    *((f"quatern_{value}", ReadOptions(xform="sform"), None) for value in ("nan", "1.5")),
+    ("gantry_tilt", ReadOptions(xform="sform"), None),
+    ("gantry_tilt_alone", ReadOptions(xform="sform"), None),
 ]
 
 
@@ -195,8 +200,23 @@ def test_what_is_refused_can_be_opted_in_to(
         read_volume(path)
     volume = read_volume(path, options=options)
     np.testing.assert_allclose(volume.affine, hostile.affine if affine is None else affine, rtol=1e-6)
-    if options.volume_index is None and not name.startswith("pixdim"):
+    if options.volume_index is None and options.xform != "qform":
         assert volume.notes
+
+
+def test_the_message_on_a_tilt_names_the_option_that_keeps_it(tmp_path: Path) -> None:
+    """dcm2niix leaves the slice spacing in pixdim[3], the k axis of the sform is longer by 1 / cos(tilt)."""
+    for name in ("gantry_tilt", "gantry_tilt_alone"):
+        path = write(next(item for item in CORPUS if item.name == name), tmp_path / name)
+        with pytest.raises(GeometryError, match=r"pass --xform sform .* tilt included") as caught:
+            read_volume(path)
+        assert "--xform qform" not in str(caught.value)
+        volume = read_volume(path, options=ReadOptions(xform="sform"))
+        assert volume.is_sheared
+        assert volume.spacing_mm[2] == pytest.approx(3.0 / np.cos(np.radians(20.0)), rel=1e-6)
+        assert volume.voxel_ml == pytest.approx(1.5 * 2.0 * 3.0 / 1000, rel=1e-6)
+        mask = volume.with_array(volume.array > 1).save(tmp_path / f"{name}.nii.gz")
+        np.testing.assert_array_equal(read_volume(mask, options=ReadOptions(xform="sform")).affine, volume.affine)
 
 
 def test_filled_voxels_are_the_others_untouched(tmp_path: Path) -> None:

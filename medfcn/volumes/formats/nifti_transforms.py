@@ -28,6 +28,7 @@ SPACING_TOLERANCE = 0.01
 _CODES = range(6)
 LONGEST_QUATERNION = 1.0 + 2e-5
 """Squared length of b, c, d up to which they are taken for a rounded unit quaternion, and normalised."""
+_EXPORT = "re-export the file"
 _UNIT = 1.0 + 3.0 * float(np.finfo(np.float32).eps)
 ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
 """Largest change of b² + c² + d² from rounding to float32, with room for the rounding of the writer."""
@@ -63,18 +64,28 @@ class RawTransforms:
         """
         for field, numbers in (("quatern", self.quaternion), ("qoffset", self.offset)):
             if not np.isfinite(numbers).all():
-                raise bad_field("GRID_BROKEN", field, f"contains NaN or infinity (qform_code {self.qform_code})")
+                found = f"contains NaN or infinity (qform_code {self.qform_code})"
+                raise bad_field("GRID_BROKEN", field, found, self.remedy)
         handedness = float(self.pixdim[0])
         if handedness not in (-1.0, 0.0, 1.0):
-            raise bad_field("GRID_PIXDIM", "pixdim[0]", f"is {handedness:g}; expected 1 or -1 (qfac)")
+            raise bad_field("GRID_PIXDIM", "pixdim[0]", f"is {handedness:g}; expected 1 or -1 (qfac)", self.remedy)
         length = self.quaternion_length
         if not length <= _UNIT:
-            raise bad_field("GRID_BROKEN", "quatern", f"has the squared length {length:.6g}; expected at most 1")
+            found = f"has the squared length {length:.6g}; expected at most 1"
+            raise bad_field("GRID_BROKEN", "quatern", found, self.remedy)
         affine = np.eye(4)
         edges = self.pixdim[1:4] * [1.0, 1.0, -1.0 if handedness < 0 else 1.0]
-        affine[:3, :3] = rotation_of(self.quaternion, a) * edges
+        with np.errstate(invalid="ignore"):  # an infinite length is refused below
+            affine[:3, :3] = rotation_of(self.quaternion, a) * edges
         affine[:3, 3] = self.offset
         return checked_affine(affine, field="qform")
+
+    @property
+    def remedy(self) -> str:
+        """How to get past a broken qform."""
+        return (
+            "pass --xform sform to take the sform as it is, or re-export the file" if self.sform_code > 0 else _EXPORT
+        )
 
     @property
     def quaternion_length(self) -> float:
@@ -182,9 +193,11 @@ def choose_affine(
             than a tenth of a voxel and none was chosen.
     """
     transforms, repairs = transforms.repaired()
+    by_sform = transforms.sform_code > 0 and options.xform == "sform"
     for axis, edge in enumerate(transforms.pixdim[1:4].tolist(), start=1):
-        if not SHORTEST_MM <= edge <= FARTHEST_MM:
-            raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", f"is {edge:g}; expected a positive length")
+        if not (by_sform or SHORTEST_MM <= edge <= FARTHEST_MM):
+            found = f"is {edge:g}; expected a positive length"
+            raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", found, transforms.remedy)
     for field, code in (("qform_code", transforms.qform_code), ("sform_code", transforms.sform_code)):
         if code not in _CODES:
             raise bad_field("GRID_BROKEN", field, f"is {code}; expected 0 to 5; the header is damaged")
@@ -198,11 +211,11 @@ def choose_affine(
     elif transforms.sform_code == 0:
         affine = transforms.qform()
     elif transforms.qform_code == 0:
-        affine = _sform_like_pixdim(transforms)
+        affine, notes = _sform(transforms, options)
     elif options.xform != "auto":
         affine, notes = _chosen(transforms, shape, options)
     else:
-        affine = _agreed(transforms, shape, millimetres)
+        affine = _agreed(transforms, shape, options, millimetres)
     scaled = affine.copy()
     scaled[:3] *= millimetres
     return checked_affine(scaled), repairs + notes
@@ -210,32 +223,35 @@ def choose_affine(
 
 def _chosen(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
     """The requested transform, and a note if the other one says something else."""
+    notes: tuple[str, ...] = ()
     if options.xform == "qform":
         chosen, other_form = transforms.qform(), transforms.sform
     else:
-        chosen, other_form = _sform_like_pixdim(transforms), transforms.qform
+        (chosen, notes), other_form = _sform(transforms, options), transforms.qform
     try:
         voxels = corner_displacement_voxels(chosen, other_form(), shape)
     except GeometryError:
-        return chosen, (f"{options.xform} chosen, the other transform is broken",)
+        return chosen, (*notes, f"{options.xform} chosen, the other transform is broken")
     if voxels <= DISAGREEMENT_VOXELS:
-        return chosen, ()
-    return chosen, (f"{options.xform} chosen, the other transform is {voxels:.3g} voxels away",)
+        return chosen, notes
+    return chosen, (*notes, f"{options.xform} chosen, the other transform is {voxels:.3g} voxels away")
 
 
-def _agreed(transforms: RawTransforms, shape: Shape, millimetres: float) -> Affine:
+def _agreed(transforms: RawTransforms, shape: Shape, options: ReadOptions, millimetres: float) -> Affine:
     """The sform, if the qform says the same."""
     qform = transforms.qform()
-    sform = _sform_like_pixdim(transforms)
+    sform, _ = _sform(transforms, options)
     voxels = corner_displacement_voxels(sform, qform, shape)
     a = _lost_to_rounding(transforms.quaternion, sform)
     if voxels > DISAGREEMENT_VOXELS and a is not None:
         voxels = min(voxels, corner_displacement_voxels(sform, transforms.qform(a=a), shape))
     if not voxels <= DISAGREEMENT_VOXELS:
         distance = corner_displacement_mm(sform, qform, shape) * millimetres
-        cause = "; the sform is sheared" if is_sheared(sform) else ""
-        found = f"disagree by {distance:.3g} mm ({voxels:.3g} voxels){cause}"
+        found = f"disagree by {distance:.3g} mm ({voxels:.3g} voxels)"
         remedy = "choose one with --xform sform or --xform qform, or re-export the file"
+        if is_sheared(sform):
+            found += "; the sform is sheared, as of a tilted gantry"
+            remedy = "pass --xform sform to keep the tilt, or re-export the file"
         raise bad_field("GRID_QFORM_SFORM", "qform and sform", found, remedy)
     return sform
 
@@ -258,13 +274,25 @@ def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float |
     return float(np.sqrt(squared)) * (-1.0 if float(best @ quaternion) < 0 else 1.0)
 
 
-def _sform_like_pixdim(transforms: RawTransforms) -> Affine:
-    """The sform, if its voxels are as long as pixdim says."""
+def _sform(transforms: RawTransforms, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
+    """The sform; pixdim must agree with the length of its voxels, unless the sform was asked for by name.
+
+    The slices of a gantry tilt are farther apart along the leaning axis than across: pixdim often has the latter.
+    """
     sform = transforms.sform()
+    notes: list[str] = []
     for axis, edge in enumerate(spacing_mm(sform), start=1):
         claimed = float(transforms.pixdim[axis])
-        if not abs(claimed - edge) <= SPACING_TOLERANCE * edge:
-            found = f"is {claimed:.6g} but the sform's voxels are {edge:.6g} long"
-            choice = ", or pass --xform qform to take the spacing of pixdim" if transforms.qform_code else ""
-            raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", found, f"re-export the file{choice}")
-    return sform
+        if abs(claimed - edge) <= SPACING_TOLERANCE * edge:
+            continue
+        found = f"is {claimed:.6g} but the sform's voxels are {edge:.6g} long"
+        if options.xform == "sform":
+            notes.append(f"pixdim[{axis}] {found}: sform chosen")
+            continue
+        choice = "pass --xform sform to take the sform as it is"
+        if is_sheared(sform):
+            choice += ", its gantry tilt included"
+        elif transforms.qform_code:
+            choice += " or --xform qform to take the spacing of pixdim"
+        raise bad_field("GRID_PIXDIM", f"pixdim[{axis}]", found, f"{choice}, or re-export the file")
+    return sform, tuple(notes)
