@@ -97,12 +97,16 @@ class ScoreTable:
                 reader = csv.DictReader(file)
                 missing = [name for name in _TEXT if name not in (reader.fieldnames or ())]
                 if missing:
-                    raise DatasetError(f"{path.name}: has no column {missing[0]!r}; {_EXPECTED}", field=missing[0])
+                    raise DatasetError(
+                        f"{path.name}: has no column {missing[0]!r}; {_EXPECTED}",
+                        code="TABLE_COLUMNS",
+                        field=missing[0],
+                    )
                 rows = tuple(_parsed(row, f"{path.name} line {reader.line_num}") for row in reader)
         except FileNotFoundError:
             raise MissingFileError(f"{path}: does not exist; {_EXPECTED}") from None
         except (UnicodeDecodeError, csv.Error) as error:
-            raise DatasetError(f"{path.name}: is not a table ({error}); {_EXPECTED}") from error
+            raise DatasetError(f"{path.name}: is not a table ({error}); {_EXPECTED}", code="TABLE_BROKEN") from error
         return cls(rows, definitions or _summary_beside(path).definitions)
 
     def to_text(self) -> str:
@@ -121,12 +125,15 @@ def _parsed(row: dict[str, Any], where: str) -> LabelScores:
         try:
             values[column] = int(text or 0) if column in _WHOLE else float(text or math.nan)
         except ValueError as error:
-            raise DatasetError(f"{where}: {column} is {text[:40]!r}; expected a number", field=column) from error
+            raise _refused(where, column, text, "a number") from error
     if values["status"] not in STATUSES:
-        raise DatasetError(
-            f"{where}: status is {values['status'][:40]!r}; expected one of {', '.join(STATUSES)}", field="status"
-        )
+        raise _refused(where, "status", values["status"], f"one of {', '.join(STATUSES)}")
     return LabelScores(**values)
+
+
+def _refused(where: str, column: str, text: str, expected: str) -> DatasetError:
+    message = f"{where}: {column} is {text[:40]!r}; expected {expected}"
+    return DatasetError(message, code="TABLE_BROKEN", field=column)
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def _write(
         scripts=[Markup(script) for script in scripts],
         data=Markup(safe_json(data)),
         case_data=[(picture.index, Markup(picture.volumes)) for picture in pictures if picture.volumes],
-        labels=[printable(name) for name in labels],
+        labels=labels,
         drawn=drawn,
         rows=rows,
         headlines={row.case: row.headline for row in rows},

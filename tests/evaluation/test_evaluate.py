@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medfcn.errors import DatasetError, LabelError, MissingFileError, SettingsError
+from medfcn.errors import DatasetError, LabelError, MedfcnError, MissingFileError, SettingsError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
 from medfcn.labels import IGNORED, LabelEntry, LabelMap
 from medfcn.progress import Lines
@@ -240,6 +240,50 @@ def test_folders_that_do_not_match_are_refused_with_an_example_of_each(tmp_path)
         evaluate(tmp_path / "predictions", tmp_path / "references")
     with pytest.raises(MissingFileError):
         evaluate(tmp_path / "nowhere", tmp_path / "references")
+
+
+def test_chosen_cases_alone_are_scored(tmp_path):
+    for case in ("a", "b", "c"):
+        save(tmp_path / "predictions", case, organ())
+        save(tmp_path / "references", case, organ())
+    table = evaluate(tmp_path / "predictions", tmp_path / "references", cases=iter(["c", "a"]))
+    assert table.cases == ("a", "c")
+    with pytest.raises(DatasetError, match=r"2 of the requested cases have no reference: d, e") as caught:
+        evaluate(tmp_path / "predictions", tmp_path / "references", cases=["a", "e", "d"])
+    assert caught.value.code == "CASES_UNKNOWN"
+
+
+def test_errors_say_by_code_and_field_what_they_are_about(tmp_path):
+    mask = np.zeros((4, 4, 4), dtype=np.uint8)
+    volume, empty = (mask + 1, np.eye(4)), (mask, np.eye(4))
+    for call, code, field in (
+        (lambda: Definitions(tolerance_mm=-1.0), "SETTING_INVALID", "tolerance_mm"),
+        (lambda: Definitions(nsd_boundary="edge"), "SETTING_INVALID", "nsd_boundary"),
+        (lambda: hausdorff_mm(mask, mask, (1.0, 1.0)), "SETTING_INVALID", "spacing_mm"),
+        (lambda: hausdorff_mm(mask, mask, (1.0,) * 3, percentile=101), "SETTING_INVALID", "percentile"),
+        (lambda: hausdorff_mm(mask, mask[1:], (1.0,) * 3), "SHAPE_DIFFERS", ""),
+        (lambda: nsd(mask + 2, mask, (1.0,) * 3), "LABEL_VALUES", ""),
+        (lambda: evaluate({"a": volume}, {"b": volume}), "CASES_UNMATCHED", ""),
+        (lambda: evaluate({}, {"b": volume}), "MASKS_MISSING", ""),
+        (lambda: evaluate({"a": empty}, {"a": empty}), "LABELS_MISSING", ""),
+        (lambda: ScoreTable.from_csv(tmp_path / "scores.csv"), "FILE_MISSING", ""),
+    ):
+        with pytest.raises(MedfcnError) as caught:
+            call()
+        assert (caught.value.code, caught.value.field) == (code, field)
+
+
+def test_a_table_of_other_columns_or_values_names_the_column(tmp_path):
+    path = tmp_path / "scores.csv"
+    for text, code, field in (
+        ("case,label\n", "TABLE_COLUMNS", "status"),
+        ("case,label,status,dice\na,b,ok,x\n", "TABLE_BROKEN", "dice"),
+        ("case,label,status\na,b,c\n", "TABLE_BROKEN", "status"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DatasetError) as caught:
+            ScoreTable.from_csv(path)
+        assert (caught.value.code, caught.value.field) == (code, field)
 
 
 def test_one_file_may_be_scored_against_one_file(tmp_path):

@@ -448,7 +448,7 @@ def test_nothing_is_hatched_where_nobody_labelled(browser, tmp_path):
         key(browser, "d")
         assert least <= near(pixels(browser, "plane-axial")[:, 120:], "#f0e442") <= most
         assert near(pixels(browser, "plane-axial"), "#56B4E9") > 50, "what is found is still outlined"
-        assert text_of(browser, "at-reference") == ("nobody labelled it" if ignored else "background")
+        assert text_of(browser, "at-reference") == ("ignored by the reference" if ignored else "background")
         assert complaints(browser) == []
 
 

@@ -1,6 +1,6 @@
 "use strict";
-// Surfaces of masks: a mesh from the voxels (surface nets: Gibson, MICCAI 1998), drawn with WebGL2. Where WebGL2 is
-// not there, nothing of this is shown.
+// Surfaces of masks: a mesh from the voxels (surface nets: Gibson, MICCAI 1998), drawn with WebGL2. Without
+// WebGL2 nothing of this is shown.
 
 const Surfaces = (() => {
   const MOST_VOXELS = 3e6;

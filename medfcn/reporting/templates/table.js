@@ -29,7 +29,7 @@
     };
     rows.sort((a, b) => {
       const [x, y] = [key(a), key(b)];
-      // What has no value stays at the end either way.
+      // Rows without a value stay at the end in both directions.
       if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
       const order = typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
       return falling ? -order : order;
@@ -51,7 +51,7 @@
     }
     element("open-scores").textContent = first.dataset.headline;
     if (scroll) element("cases").scrollIntoView();
-    // On loading, the browser would scroll to what the address names.
+    // On loading, the browser would scroll to the case in the address.
     if (!isFirst) try { history.replaceState(null, "", `#case-${index}`); } catch { /* some browsers forbid it for files */ }
     Viewer.open(index);
   }

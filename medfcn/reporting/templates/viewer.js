@@ -5,7 +5,7 @@
 const Viewer = (() => {
   const page = JSON.parse(document.getElementById("page-data").textContent);
   const LETTERS = [["R", "L"], ["A", "P"], ["S", "I"]];
-  const IGNORED = 255; // in a reference, what nobody labelled: nothing differs from it
+  const IGNORED = 255; // ignored by a reference: nothing differs from it
   const DIFFERENCES = [["#d55e00", "/", "missed"], ["#f0e442", "\\", "too much"], ["#cc79a7", "x", "other label"]];
   const element = (id) => document.getElementById(id);
   const planes = [["axial", 2], ["coronal", 1], ["sagittal", 0]].map(([name, axis]) => {
@@ -58,7 +58,7 @@ const Viewer = (() => {
     if (!whole) notes.push(`Cropped to the masks: ${current.shape.join(" × ")} of ${current.full.join(" × ")} voxels.`);
     if (thin.some((factor) => factor > 1)) notes.push(`The image is shown at reduced resolution, ${thin.join(" × ")} voxels as one.`);
     if (current.maskFactors.some((factor) => factor > 1))
-      notes.push(`Masks are shown at reduced resolution: ${current.maskFactors.join(" × ")} voxels as one, which holds a label when any of them does. Scores are of all voxels.`);
+      notes.push(`Masks are shown at reduced resolution: ${current.maskFactors.join(" × ")} voxels as one, with a label if any of them has it. Scores use all voxels.`);
     if (current.oblique) notes.push("The grid is oblique: planes are those of the voxels, near the named ones.");
     element("case-notes").textContent = notes.join(" ");
   }
@@ -108,7 +108,7 @@ const Viewer = (() => {
     if (!mask) return "no mask";
     const [x, y, z] = cross.map((value, axis) => Math.floor(value / current.maskFactors[axis]));
     const label = mask[x + current.maskShape[0] * (y + current.maskShape[1] * z)];
-    if (label === IGNORED) return "nobody labelled it";
+    if (label === IGNORED) return "ignored by the reference";
     return label ? page.labels[label - 1].name : "background";
   }
 
@@ -159,7 +159,7 @@ const Viewer = (() => {
     drawWords(pen, plane, place);
   }
 
-  // Where a thinned slice lies: its last blocks may reach beyond the crop, to the left and to the top.
+  // The place of a thinned slice: its last blocks may reach beyond the crop, to the left and to the top.
   function rectangle(plane, place, shape, factors) {
     const width = shape[plane.across] * factors[plane.across] * current.edges[plane.across] * place.scale;
     const height = shape[plane.up] * factors[plane.up] * current.edges[plane.up] * place.scale;
@@ -244,7 +244,7 @@ const Viewer = (() => {
     });
   }
 
-  // Lines rising for what was missed, falling for what is too much, crossed for the wrong label.
+  // Rising lines for missed voxels, falling lines for false ones, crossed lines for the wrong label.
   function hatched(colour, hatch) {
     const tile = document.createElement("canvas");
     tile.width = tile.height = 8;
@@ -390,7 +390,7 @@ const Viewer = (() => {
     element("surface-note").textContent = parts.length ? "Surfaces: drag to turn, wheel to zoom" : "Surfaces: no mask";
   }
 
-  // ---- what a reader does ----
+  // ---- input ----
 
   const clamp = (value, length) => Math.max(0, Math.min(length - 1, value));
 
