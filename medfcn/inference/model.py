@@ -34,7 +34,7 @@ from medfcn.settings import View
 from medfcn.slices.components import keep_largest
 from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, network_image
-from medfcn.text import counted, one_line
+from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 
 READ_STRICTLY = ReadOptions()
@@ -201,7 +201,7 @@ class Model(Predictor):
         for view in views:
             if view not in known:
                 raise ModelError(
-                    f"the model knows {', '.join(known)} slices, not {view}; choose among those", field="views"
+                    f"the model knows {listed(known)} slices, not {view}; choose among those", field="views"
                 )
         kept = tuple(view for view in known if view in views)
         chosen = tuple(weight for view, weight in zip(known, weights, strict=False) if view in kept)
@@ -298,7 +298,7 @@ def as_channels(
     sources = list(source) if isinstance(source, list) else [cast(VolumeLike, source)]
     if len(sources) != len(channels):
         raise ModelError(
-            f"the model takes {len(channels)} channels ({', '.join(channels)}), the case has {len(sources)}; "
+            f"the model takes {len(channels)} channels ({listed(channels)}), the case has {len(sources)}; "
             "give one volume for each, in that order",
             field="channels",
         )

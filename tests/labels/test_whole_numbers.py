@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
+from medfcn.labels import whole_numbers as module
 from medfcn.labels.whole_numbers import label_counts, whole_numbers
 
 
@@ -44,3 +45,13 @@ def test_counts_are_those_of_unique(mask: NDArray[np.uint16]) -> None:
     values, counts = np.unique(mask, return_counts=True)
     assert label_counts(mask) == dict(zip(values.tolist(), counts.tolist(), strict=True))
     assert label_counts(np.asfortranarray(mask)) == label_counts(mask)
+
+
+def test_chunks_do_not_change_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_VOXELS", 7)
+    mask = np.random.default_rng(0).integers(0, 300, (5, 4, 6)).astype(np.float32)
+    for near in (mask, np.asfortranarray(mask), mask[::-1, :, ::2], np.broadcast_to(mask[:, :1], mask.shape)):
+        whole, off = whole_numbers(near + np.float32(4e-4), name="case")
+        np.testing.assert_array_equal(whole, near)
+        assert off == pytest.approx(4e-4, rel=0.1)
+        assert label_counts(whole) == {int(value): int((near == value).sum()) for value in np.unique(near)}
