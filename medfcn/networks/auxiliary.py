@@ -13,38 +13,16 @@ from medfcn.networks.losses import known_voxels, label_masks, require_setting, w
 from medfcn.networks.shared_batch import SharedBatch
 
 
-def presence_targets(targets: Tensor, label_count: int, *, members: Tensor | None = None) -> Tensor:
-    """For each slice and label, 1 if the slice contains the label.
-
-    Args:
-        targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`.
-        label_count: Labels L.
-        members: For labels that overlap, as in `label_masks`.
-
-    Returns:
-        `(N, L)` float32, 1 or 0.
-
-    Example:
-        >>> presence_targets(torch.tensor([[[0, 2]], [[0, 255]]]), 2).tolist()
-        [[0.0, 1.0], [0.0, 0.0]]
-    """
-    return label_masks(targets, label_count, members).flatten(2).any(dim=2).float()
-
-
-def distance_targets(
-    targets: Tensor, label_count: int, *, clip_pixels: float = 10.0, members: Tensor | None = None
-) -> Tensor:
-    """Signed distance of each pixel to each label's border, in units of `clip_pixels`.
+def signed_distances(inside: Tensor, clip_pixels: float = 10.0) -> Tensor:
+    """Signed distance of each pixel to the border of a label, in units of `clip_pixels`.
 
     The border runs half a pixel from the centres on either side of it: a pixel whose nearest pixel across is d away
-    (centre to centre, Euclidean) is d − ½ from it: two neighbours across a straight border are at +½ and −½. The edge
-    of the slice is no border. Ignored pixels count as outside of every label.
+    (centre to centre, Euclidean) is d − ½ from it, and two neighbours across a straight border are at +½ and −½. The
+    edge of the slice is no border.
 
     Args:
-        targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`.
-        label_count: Labels L.
+        inside: `(N, L, H, W)` bool, as from `label_masks`: ignored pixels count as outside of every label.
         clip_pixels: Larger distances become this one, in pixels, above 0.
-        members: For labels that overlap, as in `label_masks`.
 
     Returns:
         `(N, L, H, W)` float32 in `[−1, 1]`, positive inside; −1 throughout in a slice without the label, 1 where the
@@ -58,22 +36,15 @@ def distance_targets(
         one after the other give exact distances: Felzenszwalb, Huttenlocher, Theory of Computing 8, 2012.
 
     Example:
-        >>> distance_targets(torch.tensor([[[0, 0, 0, 1, 1]]]), 1, clip_pixels=2.0).tolist()
+        >>> signed_distances(torch.tensor([[[[False, False, False, True, True]]]]), clip_pixels=2.0).tolist()
         [[[[-1.0, -0.75, -0.25, 0.25, 0.75]]]]
     """
-    return _signed_distances(label_masks(targets, label_count, members), clip_pixels)
-
-
-def _signed_distances(inside: Tensor, clip_pixels: float) -> Tensor:
-    """`distance_targets` of `(N, L, H, W)` bool masks.
-
-    The squared distance to the nearest pixel of a set is the minimum over rows of (rows off)² + (the distance along
-    that row)². So one pass along the rows and one along the columns give it exactly. Distances of `beyond` pixels or
-    more are clipped in the end, so neither pass looks further than that.
-    """
+    # The squared distance to the nearest pixel of a set is the minimum over rows of (rows off)² + (the distance along
+    # that row)². So one pass along the rows and one along the columns give it exactly. Distances of `beyond` pixels
+    # or more are clipped in the end, so neither pass looks further than that.
     require_setting("clip_pixels", clip_pixels, clip_pixels > 0, "a positive number of pixels")
     beyond = math.ceil(clip_pixels + 0.5)
-    # Whole numbers are exact; the largest sum is that of two squares.
+    # Whole numbers are exact; the largest one is the sum of two squares.
     dtype = torch.int16 if 2 * beyond**2 < torch.iinfo(torch.int16).max else torch.int64
     # (2, N, L, H, W): the distance to the nearest pixel outside (0 there), and to the nearest inside.
     distances = torch.stack([inside, ~inside]).to(dtype) * beyond
@@ -125,7 +96,7 @@ class AuxiliaryLoss(nn.Module):
         presence_weight: Weight of the presence loss, from 0.
         distance_weight: Weight of the distance loss, from 0.
         label_count: Labels L.
-        clip_pixels: As in `distance_targets`.
+        clip_pixels: As in `signed_distances`.
         members: For labels that overlap, as in `label_masks`.
         shared: The other processes that have the batch's other slices, as in `SegmentationLoss`.
 
@@ -162,7 +133,7 @@ class AuxiliaryLoss(nn.Module):
 
         Args:
             presence_logits: `(N, L)`, of any floating type; None for a network without this head.
-            distances: `(N, L, H, W)`, in the units of `distance_targets`; None for a network without this head.
+            distances: `(N, L, H, W)`, in the units of `signed_distances`; None for a network without this head.
             targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`.
 
         Returns:
@@ -180,10 +151,10 @@ class AuxiliaryLoss(nn.Module):
         return loss
 
     def _distance_loss(self, distances: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
-        wanted = _signed_distances(masks, self.clip_pixels)
+        wanted = signed_distances(masks, self.clip_pixels)
         # Adding pixels to a label never lowers a signed distance. So a distance that is the same with all and with
         # none of the ignored pixels is the same with any of them; at an ignored pixel itself the two differ in sign.
-        certain = None if known is None else _signed_distances(masks | ~known, self.clip_pixels) == wanted
+        certain = None if known is None else signed_distances(masks | ~known, self.clip_pixels) == wanted
         losses = functional.smooth_l1_loss(distances, wanted, reduction=self._reduction(known))
         return weighted_mean(losses, certain, self.shared)
 

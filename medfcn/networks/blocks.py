@@ -8,11 +8,11 @@ from torch import nn
 Normalisation = Literal["batch", "instance", "group", "none"]
 
 _GROUPS = 8
-"""Channels are normalised in this many groups, or in as many as divide them evenly."""
+"""Groups of channels; fewer if this many do not divide the channels evenly."""
 
 
 def normalisation(kind: Normalisation, channels: int) -> nn.Module:
-    """A layer that normalises `channels` feature maps; nothing at all for `none`.
+    """A layer that normalises `channels` feature maps; for `none`, one that does nothing.
 
     Source:
         Batch: Ioffe, Szegedy, ICML 2015. Instance: Ulyanov, Vedaldi, Lempitsky, arXiv:1607.08022. Group: Wu, He,
@@ -30,7 +30,7 @@ def normalisation(kind: Normalisation, channels: int) -> nn.Module:
 class ConvBlock(nn.Sequential):
     """A convolution, a normalisation and ReLU; with stride 1 the size stays.
 
-    The convolution has a bias only where no normalisation follows, which would take it away again.
+    The convolution has a bias only if no normalisation follows, which would remove it again.
     """
 
     def __init__(

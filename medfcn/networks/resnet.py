@@ -12,7 +12,7 @@ STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 class _Residual(nn.Module):
-    """Convolutions whose result is added to their input, brought to the same channels and size where need be."""
+    """Convolutions whose result is added to their input; a shortcut gives the input the same channels and size."""
 
     downsample: nn.Module | None
 
@@ -70,10 +70,10 @@ class Bottleneck(_Residual):
 
 
 def calm_residuals(network: nn.Module) -> None:
-    """Scale the last convolution of every residual block without normalisation by one over the root of their number.
+    """Divide the last convolution of every residual block without normalisation by the root of their number.
 
-    With He's start the power of the features would double in each block: the first logits of a ResNet-34 were around
-    100. So it grows by a factor of at most e in all of them.
+    With He's initialisation the power of the features would double in each block: the first logits of a ResNet-34
+    were around 100. Scaled like this, the power grows by a factor of at most e over all blocks.
 
     Source:
         The scaling of residual branches by the depth: Zhang, Dauphin, Ma, Fixup initialization, ICLR 2019.
@@ -89,12 +89,12 @@ def calm_residuals(network: nn.Module) -> None:
 def resnet_levels(
     channels_in: int, widths: Sequence[int], norm: Normalisation, *, depth: int
 ) -> tuple[list[nn.Module], list[int]]:
-    """The stem and the four stages of a ResNet, and the channels that each gives.
+    """The stem and the four stages of a ResNet, and the channels of the map of each.
 
     Args:
-        channels_in: Of the slices.
+        channels_in: Channels of the slices.
         widths: Channels inside the blocks of the four stages; the stem has the first.
-        norm: After each convolution.
+        norm: The normalisation after each convolution.
         depth: 18, 34 or 50.
     """
     kind = Bottleneck if depth == 50 else BasicBlock

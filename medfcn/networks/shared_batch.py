@@ -1,8 +1,9 @@
 """A batch that several processes share: each has some of its slices, and its statistics are of all of them.
 
-How values get from one process to another is not known here; see `training/distributed.py`.
+`training/distributed.py` moves the values from one process to another.
 """
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -11,22 +12,22 @@ from torch.nn import functional
 
 
 class SharedBatch(Protocol):
-    """The other processes, as a loss or a normalisation sees them; all ask for the same in the same order."""
+    """The other processes, as a loss or a normalisation sees them; all processes make the same calls in one order."""
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of what every process gives, of any shape; gradients flow back to each of them."""
+        """The sum of the values of every process, of any shape; gradients flow back to each of them."""
 
     def gather(self, values: Tensor) -> Tensor:
-        """What every process gives, `(processes, *values.shape)`, without a gradient."""
+        """The values of every process, `(processes, *values.shape)`, without a gradient."""
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation with the statistics of the whole batch, on any device.
 
-    Torch's `SyncBatchNorm` is for GPUs alone; what runs on both can be tested without one.
+    Torch's `SyncBatchNorm` is for GPUs alone; this one runs on both, and can be tested without a GPU.
 
     Args:
-        norm: Whose weights and running statistics are used, and changed.
+        norm: Its weights and running statistics are used, and changed.
         batch: The other processes.
 
     Source:
@@ -44,14 +45,15 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """`(N, C, H, W)` maps, normalised."""
         if not self.training:
             return super().forward(input)
-        mean, variance, count = _statistics(input.detach(), self.batch)
+        found = _statistics(input.detach(), self.batch, self.eps)
         with torch.no_grad():
             momentum = self.momentum or 0.0
-            self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
-            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), momentum)  # type: ignore[union-attr]
+            unbiased = found.variance * found.count / (found.count - 1).clamp(min=1)
+            self.running_mean.lerp_(found.mean, momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(unbiased, momentum)  # type: ignore[union-attr]
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         normalised: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
-            input, self.weight, self.bias, mean, variance, count, self.eps, self.batch
+            input, self.weight, self.bias, found
         )
         return normalised
 
@@ -65,8 +67,27 @@ def share_statistics(module: nn.Module, batch: SharedBatch) -> None:
             share_statistics(child, batch)
 
 
-def _statistics(maps: Tensor, batch: SharedBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of each channel, `(C,)`, and the pixels they are of, a scalar."""
+@dataclass(frozen=True)
+class _Statistics:
+    """Statistics of the whole batch.
+
+    Attributes:
+        mean: `(C,)`.
+        variance: `(C,)`.
+        count: Pixels that they are of, a scalar.
+        eps: Added to the variance.
+        batch: The other processes.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+    eps: float
+    batch: SharedBatch
+
+
+def _statistics(maps: Tensor, batch: SharedBatch, eps: float) -> _Statistics:
+    """The statistics of `(N, C, H, W)` maps and of those that the other processes have."""
     wide = maps.to(torch.promote_types(maps.dtype, torch.float32))
     variance, mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
     pixels = mean.new_tensor([maps.numel() / maps.shape[1]])
@@ -74,27 +95,17 @@ def _statistics(maps: Tensor, batch: SharedBatch) -> tuple[Tensor, Tensor, Tenso
     means, variances, counts = torch.split(each, [len(mean), len(mean), 1], dim=1)
     count = counts.sum()
     mean = (means * counts).sum(0) / count
-    return mean, ((variances + (means - mean) ** 2) * counts).sum(0) / count, count
+    return _Statistics(mean, ((variances + (means - mean) ** 2) * counts).sum(0) / count, count, eps, batch)
 
 
 class _Normalise(torch.autograd.Function):
     """Batch normalisation with given statistics, and the gradient as if these were computed from every share."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        maps: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        count: Tensor,
-        eps: float,
-        batch: SharedBatch,
-    ) -> Tensor:
-        ctx.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps), count)
-        ctx.batch = batch
-        return functional.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps)
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, found: _Statistics) -> Tensor:
+        ctx.save_for_backward(maps, weight, found.mean, torch.rsqrt(found.variance + found.eps), found.count)
+        ctx.batch = found.batch
+        return functional.batch_norm(maps, found.mean, found.variance, weight, bias, training=False, eps=found.eps)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -105,4 +116,4 @@ class _Normalise(torch.autograd.Function):
         of_share = torch.stack([wide.sum((0, 2, 3)), (wide * standard).sum((0, 2, 3))])
         offset, slope = ctx.batch.total(of_share) / count
         back = (wide - offset[as_maps] - standard * slope[as_maps]) * (weight * inverse)[as_maps]
-        return back.to(maps.dtype), of_share[1], of_share[0], None, None, None, None, None
+        return back.to(maps.dtype), of_share[1], of_share[0], None

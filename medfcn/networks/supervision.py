@@ -1,6 +1,6 @@
-"""What a network gives in training beside its logits: coarser predictions, and auxiliary tasks.
+"""The outputs of a network in training beside its logits: coarser predictions, and auxiliary tasks.
 
-These heads teach the network and are then left behind: a saved model does not hold them.
+These heads teach the network; a saved model does not contain them.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from medfcn.networks.network import SliceNetwork
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the losses look at.
+    """The outputs that the losses compare with the targets.
 
     Attributes:
         logits: `(N, K, H, W)` float32 each, all at the slices' size, the finest first; only one without deep
             supervision.
-        presence: `(N, L)` logits: does the slice contain each label; None where that is not asked for.
-        distances: `(N, L, H, W)` in [-1, 1]: signed distance to each label's border; None where not asked for.
+        presence: `(N, L)` logits of "the slice contains the label"; None without that head.
+        distances: `(N, L, H, W)` in [-1, 1]: signed distance to each label's border; None without that head.
     """
 
     logits: tuple[torch.Tensor, ...]
@@ -33,11 +33,11 @@ class SupervisedFCN(nn.Module):
     """A network with the heads of its training.
 
     Args:
-        network: The network itself; what is saved. A network of MONAI has logits alone, and no other heads.
+        network: The network itself, which is saved. A network of MONAI has logits alone, and no other heads.
         label_count: Foreground labels.
         deep: Predict from every fused map, not only from the last (hierarchical predictions).
-        presence: Also tell which labels a slice contains, from the mean and the largest of each coarsest feature.
-        distances: Also tell the signed distance to each label's border, from the last fused map.
+        presence: Also predict which labels a slice contains, from the mean and the largest of each coarsest feature.
+        distances: Also predict the signed distance to each label's border, from the last fused map.
 
     Source:
         Deep supervision: Lee et al., AISTATS 2015. Distance as a second task: Dangi, Linte, Yaniv, Medical Physics

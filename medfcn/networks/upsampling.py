@@ -8,7 +8,7 @@ from medfcn.settings import Upsampling
 
 
 def bilinear_kernel(stride: int) -> torch.Tensor:
-    """The kernel with which a transposed convolution of that stride interpolates linearly.
+    """The kernel with which a transposed convolution of a stride interpolates linearly.
 
     Returns:
         `(2·stride, 2·stride)` weights for an even stride; they sum to stride².
@@ -31,33 +31,34 @@ def _outer(*taps: float) -> torch.Tensor:
 
 
 def linear_kernel(method: Upsampling, factor: int) -> torch.Tensor:
-    """What a method that learns starts from, for each channel by itself."""
+    """The kernel that a learned method starts from, for each channel by itself."""
     if method == "nearest_conv":
         return _outer(0.25, 0.5, 0.25)
     return _outer(0.5, 1.0, 0.5) if method == "transposed_3x3" else bilinear_kernel(factor)
 
 
 class Upsample(nn.Module):
-    """Raises a map's resolution by a factor and cuts it to the size it is told.
+    """Raises a map's resolution by a factor and cuts it to a given size.
 
-    - `transposed`: a transposed convolution of twice the factor as its edge.
-    - `transposed_3x3`: one of 3×3 pixels; it lies on the coarse pixels' corners, half a fine pixel off.
-    - `dilated`: one of 4×4 taps that lie 3 pixels apart. 3 and the stride 2 have no common factor, so every pixel
-      is reached by as many taps as any other; with a dilation of 2 three quarters of the pixels would get none.
-    - `nearest_conv`: each pixel repeated, then a 3×3 convolution (which, the kernel turned round, is a transposed
-      convolution of stride 1).
-    - `bilinear`: fixed linear interpolation, and a 1×1 convolution where the channels change.
+    - `transposed`: a transposed convolution; its edge is twice the factor.
+    - `transposed_3x3`: one of 3×3 pixels; it is centred on the coarse pixels' corners, half a fine pixel off.
+    - `dilated`: one of 4×4 taps that are 3 pixels apart. 3 and the stride 2 have no common factor, so the same number
+      of taps reaches every pixel; with a dilation of 2, three quarters of the pixels would get none.
+    - `nearest_conv`: each pixel repeated, then a 3×3 convolution (with its kernel reversed, a transposed convolution
+      of stride 1).
+    - `bilinear`: fixed linear interpolation, and a 1×1 convolution if the channels change.
 
-    Those that learn start as linear interpolation of each channel, where the channels stay; `dilated` between coarse
-    pixels three apart, the nearest its taps reach, so that it blurs more. One kernel per pair of
-    channels costs less than one per channel would: grouped transposed convolutions have no fast path on CPUs (a
-    training step took 1.6 times as long, torch 2.13). By more than 2, all but `transposed` interpolate linearly.
+    The learned methods start as linear interpolation of each channel, if the channels stay the same. `dilated` then
+    interpolates between coarse pixels three apart, the nearest that its taps reach, so it blurs more. One kernel for
+    each pair of channels costs less than one for each channel: grouped transposed convolutions have no fast path on
+    CPUs (a training step took 1.6 times as long, torch 2.13). By more than 2, all but `transposed` interpolate
+    linearly.
 
     Args:
-        channels_in: Of the coarse map.
-        channels_out: Of the fine map.
+        channels_in: Channels of the coarse map.
+        channels_out: Channels of the fine map.
         method: See above.
-        factor: By how much, a power of two.
+        factor: A power of two.
     """
 
     def __init__(self, channels_in: int, channels_out: int, *, method: Upsampling, factor: int = 2) -> None:
@@ -90,13 +91,13 @@ class Upsample(nn.Module):
             )
             taps_a_pixel = 4.0
         self.learned = layer
-        if layer.weight.is_meta:  # an outline of a network, to be filled with trained weights
+        if layer.weight.is_meta:  # no values, only shapes: trained weights will follow
             return
         with torch.no_grad():
             if channels_in == channels_out:
                 kernel = linear_kernel(self.method, factor)
                 layer.weight.copy_(torch.eye(channels_in)[:, :, None, None] * kernel)
-            else:  # He et al., ICCV 2015, counting the taps that a fine pixel really gets
+            else:  # He et al., ICCV 2015, with the number of taps that a fine pixel really gets
                 nn.init.normal_(layer.weight, std=(2 / (channels_in * taps_a_pixel)) ** 0.5)
 
     def forward(self, coarse: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

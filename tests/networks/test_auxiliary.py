@@ -12,10 +12,21 @@ from torch.nn import functional
 
 from medfcn.errors import SettingsError
 from medfcn.labels import IGNORED
-from medfcn.networks.auxiliary import AuxiliaryLoss, distance_targets, presence_targets
+from medfcn.networks.auxiliary import AuxiliaryLoss, signed_distances
+from medfcn.networks.losses import label_masks
 
 # Target 1 is the organ, 2 a tumour in it, 3 a tumour outside; labels are organ and tumour.
 OVERLAPPING = torch.tensor([[False, False], [True, False], [True, True], [False, True]])
+
+
+def presence_targets(targets: torch.Tensor, labels: int, members: torch.Tensor | None = None) -> torch.Tensor:
+    return label_masks(targets, labels, members).flatten(2).any(dim=2).float()
+
+
+def distance_targets(
+    targets: torch.Tensor, labels: int, members: torch.Tensor | None = None, *, clip_pixels: float = 10.0
+) -> torch.Tensor:
+    return signed_distances(label_masks(targets, labels, members), clip_pixels)
 
 
 def _slices(seed: int, shape: tuple[int, int], labels: int, *, share: float = 0.3) -> torch.Tensor:
