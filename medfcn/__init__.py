@@ -4,25 +4,29 @@
 
     run = medfcn.train("dataset", "runs/hippocampus", labels="hippocampus=1+2", budget="10m")
     model = medfcn.load("runs/hippocampus")
-    mask = model.predict("case_017.nii.gz")           # a Volume on the case's own grid
+    mask = model.predict("case_017.nii.gz")              # a Volume on the case's own grid
     mask.save("case_017_mask.nii.gz")
-    table = medfcn.evaluate("masks", "references")     # per case, per label
+    table = medfcn.evaluate("masks", "references")       # per case, per label
     tuned = medfcn.tune("dataset", "search", steps=500)  # settings for train, in search/best.toml
 
-Importing medfcn does nothing: what a name needs (torch, MONAI, nibabel) is loaded when the name is first used.
+The commands of `medfcn --help` are functions here, with the same options. Importing medfcn does nothing: the
+libraries that a name needs (torch, MONAI, nibabel) are loaded when the name is first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medfcn.datasets.check import check as check
     from medfcn.errors import MedfcnError as MedfcnError
     from medfcn.evaluation import evaluate as evaluate
     from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
     from medfcn.inference.predict import predict as predict
-    from medfcn.training.train import train as train
+    from medfcn.reporting.compose import report as report
+    from medfcn.training.train import plan as plan
     from medfcn.tuning.tune import tune as tune
+    from medfcn.verbs import train as train
     from medfcn.volumes import Volume as Volume
     from medfcn.volumes import read_volume as read_volume
 
@@ -30,15 +34,31 @@ _HOMES = {
     "MedfcnError": "medfcn.errors",
     "Model": "medfcn.inference.model",
     "Volume": "medfcn.volumes",
+    "check": "medfcn.datasets.check",
     "evaluate": "medfcn.evaluation",
     "load": "medfcn.inference.ensemble",
+    "plan": "medfcn.training.train",
     "predict": "medfcn.inference.predict",
     "read_volume": "medfcn.volumes",
-    "train": "medfcn.training.train",
+    "report": "medfcn.reporting.compose",
+    "train": "medfcn.verbs",
     "tune": "medfcn.tuning.tune",
 }
 
-__all__ = ["MedfcnError", "Model", "Volume", "evaluate", "load", "predict", "read_volume", "train", "tune"]
+__all__ = [
+    "MedfcnError",
+    "Model",
+    "Volume",
+    "check",
+    "evaluate",
+    "load",
+    "plan",
+    "predict",
+    "read_volume",
+    "report",
+    "train",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

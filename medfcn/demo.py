@@ -1,11 +1,11 @@
-"""The whole way on the sample volumes: train, predict, evaluate, draw."""
+"""Every step on the sample volumes: train, predict, evaluate, draw."""
 
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.datasets import find_inputs, find_masks
-from medfcn.errors import MissingFileError, SettingsError
+from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.inference.predict import predict
 from medfcn.labels import read_mask
@@ -14,19 +14,19 @@ from medfcn.reporting.compose import report
 from medfcn.reporting.pictures import PictureCase, overlay_sheet
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import refuse_existing
-from medfcn.training.train import train
+from medfcn.verbs import train
 from medfcn.volumes import read_volume
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
+    """Files of a finished demo.
 
     Attributes:
-        folder: Holds everything below.
+        folder: Contains everything below.
         run: The run folder.
-        masks: The folder of masks of the unseen volumes.
-        scores: Of these masks.
+        masks: The folder of masks of the test volumes.
+        scores: The scores of these masks.
         picture: A PNG of the masks over the volumes.
         report: A page with the scores, and a viewer of the masks over the volumes.
     """
@@ -65,24 +65,22 @@ def demo(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Demo:
-    """Train on twelve sample volumes, put masks on four unseen ones, score and draw them.
+    """Train on twelve sample volumes, predict masks for four others, score and draw them.
 
     Args:
         output: The folder to make.
-        steps: Of the training; their number, not their time, decides how good the masks are.
+        steps: Number of optimiser steps; their number, not their time, decides how good the masks are.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of the training; None takes one or all cores, whichever is faster.
-        resume: Go on with a demo that was stopped; its training ends with the weights it would have had.
+        resume: Go on with a demo that was stopped; its training ends with the same weights as without the stop.
         overwrite: Replace an existing demo.
-        progress: Where messages go.
+        progress: Where messages and progress are reported.
 
     Raises:
         OutputExistsError: The folder exists, and neither `resume` nor `overwrite` is true.
-        SettingsError: Both are.
+        SettingsError: Both are true.
         MissingFileError: There is nothing to resume.
     """
-    if resume and overwrite:
-        raise SettingsError("resume and overwrite are given together; give one of them")
     say, folder, data = progress or Silent(), Path(output), sample_data()
     if not resume:
         refuse_existing(folder, overwrite=overwrite)
@@ -99,26 +97,19 @@ def demo(
         overwrite=overwrite,
         progress=say,
     )
-    # What follows the training is made again in seconds, whatever of it was there.
+    # The steps after the training take seconds: they are repeated, even if a stopped demo had done some of them.
     overwrite |= resume
-    images = data / "test" / "images"
-    masks = predict(run, images, folder / "masks", device=device, overwrite=overwrite, progress=say).output
-    references = find_masks(data / "test" / "labels")
-    table = evaluate(masks, data / "test" / "labels", progress=say)
+    test = data / "test"
+    masks = predict(run, test / "images", folder / "masks", device=device, overwrite=overwrite, progress=say).output
+    table = evaluate(masks, test / "labels", progress=say)
     write_scores(table, folder / "scores", overwrite=overwrite)
+    references, predictions = find_masks(test / "labels"), find_masks(masks)
+    pictures = [
+        PictureCase(read_volume(case.images[0]), read_mask(references[case.id]), read_mask(mask), title=case.id)
+        for case in find_inputs(test / "images")
+        if (mask := predictions.get(case.id))
+    ]
     picture = folder / "overlay.png"
-    found = find_masks(masks)
-    overlay_sheet(
-        [
-            PictureCase(
-                read_volume(case.images[0]), read_mask(references[case.id]), read_mask(found[case.id]), title=case.id
-            )
-            for case in find_inputs(images)
-            if case.id in found
-        ],
-        picture,
-    )
-    page = report(
-        masks, data / "test", folder / RunFolder.report, run=run, table=table, overwrite=overwrite, progress=say
-    )
+    overlay_sheet(pictures, picture)
+    page = report(masks, test, folder / RunFolder.report, run=run, table=table, overwrite=overwrite, progress=say)
     return Demo(folder=folder, run=run, masks=masks, scores=table, picture=picture, report=page)

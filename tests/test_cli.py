@@ -252,7 +252,7 @@ def test_an_incomplete_case_that_is_left_out_anyway_stops_nothing(balls: Path, t
 @pytest.mark.parametrize("command", ["train", "plan", "tune"])
 def test_the_help_says_how_many_slices_are_seen_as_the_plan_has_it(command: str) -> None:
     words = " ".join(medfcn(command, "--help").stdout.split())
-    assert "[default: 3 with the preset auto where slices lie at most two pixels apart, else 1]" in words
+    assert "[default: 3 with the preset auto where slices are at most two pixels apart, else 1]" in words
     assert _NEIGHBOURS_NEAR == 2
 
 
@@ -410,7 +410,7 @@ def test_weights_that_cannot_be_started_from_are_told_in_one_line(
     both = medfcn(
         "train", balls, "-o", tmp_path / "run", "--init", ball_run, "--encoder-weights", tmp_path / "code.pth"
     )
-    assert both.exit_code == 1
+    assert both.exit_code == 2
     assert "given together" in only_line(both)
     assert not (tmp_path / "run").exists()
 

@@ -8,7 +8,7 @@ import pytest
 from medfcn.demo import demo, sample_data
 from medfcn.errors import MissingFileError, OutputExistsError, TrainingStoppedError
 from medfcn.runs.stop import Stop
-from medfcn.training.train import train
+from medfcn.verbs import train
 
 
 def test_a_short_demo_makes_masks_scores_and_a_picture(tmp_path: Path) -> None:

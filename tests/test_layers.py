@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 
 # The rooms from the bottom of the house to its top. A room may import those before it, less those it must not know.
-BOTTOM = ("text", "errors", "settings", "config", "files", "decoding", "progress")
+BOTTOM = ("text", "errors", "settings", "config", "files", "decoding", "progress", "calls")
 ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai", "inference", "evaluation")
 ROOMS += ("training", "reporting", "tuning", "commands")
 KNOWS_NOTHING_OF = {
@@ -23,7 +23,7 @@ ALLOWED = {
     room: (*BOTTOM, *(below for below in ROOMS[:place] if below not in KNOWS_NOTHING_OF.get(room, ())))
     for place, room in enumerate(ROOMS)
 }
-ALLOWED["commands"] += ("demo",)
+ALLOWED["commands"] += ("demo", "verbs")
 BOTTOM_ALLOWED = {room: BOTTOM[:place] for place, room in enumerate(BOTTOM)}
 TORCH_FREE = ("volumes", "labels", "datasets", "runs", "evaluation", *BOTTOM)
 

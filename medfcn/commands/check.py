@@ -7,14 +7,20 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import FAILED
-from medfcn.commands.options import allow_outside_option, group_by_option, labels_option, reading_options
+from medfcn.commands.options import (
+    allow_outside_option,
+    group_by_option,
+    groups_option,
+    labels_option,
+    reading_options,
+)
 from medfcn.progress import for_terminal
 
 
 @click.command()
 @click.argument("dataset")
 @labels_option
-@click.option("--groups", metavar="FILE", help="CSV with the columns id and group.")
+@groups_option
 @group_by_option
 @allow_outside_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")

@@ -40,7 +40,6 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
 
     REFERENCES is a folder of masks or a data set. Every reference needs a mask; a missing one counts as a miss.
     """
-    from medfcn.datasets.tables import read_ids
     from medfcn.evaluation import Definitions, compare, masks_or_scores, write_scores
     from medfcn.evaluation import evaluate as run_evaluation
     from medfcn.reporting.compose import report
@@ -60,7 +59,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     same: dict[str, Any] = {
         "labels": choices["labels"],
         "definitions": definitions,
-        "cases": read_ids(choices["cases"]) if choices["cases"] else None,
+        "cases": choices["cases"],
         "progress": for_terminal(),
     }
     table = run_evaluation(predictions, references, **same)

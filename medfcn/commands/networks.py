@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from medfcn.commands.exits import show
 from medfcn.commands.options import check_preset, checked, overwrite_option
 
 
@@ -50,7 +51,7 @@ def _check_picture(path: str) -> object:
 )
 @overwrite_option
 def networks(preset: str | None, config: str | None, size: str, as_json: bool, **choices: Any) -> None:
-    """List the designs of networks, or show one: parameters, multiply-adds, strides, receptive field."""
+    """List all network designs, or show that of --preset or --config: parameters, strides, receptive field."""
     from medfcn.config import override, read_settings
     from medfcn.networks.describe.listing import network_text, overview_text
     from medfcn.networks.describe.stages import slice_size, summarise_network, summarise_presets
@@ -67,10 +68,10 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
         from medfcn.networks.describe.drawing import draw_network
 
         drawn = draw_network(one, picture, overwrite=choices["overwrite"])
-    shown = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
+    summaries = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
     if as_json:
-        click.echo(json.dumps([summary.to_json() for summary in shown], indent=2))
+        show(json.dumps([summary.to_json() for summary in summaries], indent=2))
     else:
-        click.echo(network_text(shown[0]) if preset or config else overview_text(shown))
+        show(network_text(summaries[0]) if preset or config else overview_text(summaries))
     if drawn:
-        click.echo(f"picture: {drawn}", err=as_json)
+        show(f"picture: {drawn}", err=as_json)

@@ -1,9 +1,9 @@
-"""Options that several commands have, and the checks that make a wrong value a misuse of the command line."""
+"""The options that several commands share, each declared once, and the checks that make a wrong value a misuse."""
 
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -11,12 +11,19 @@ import click
 from medfcn.errors import SettingsError
 
 _Value = TypeVar("_Value")
+_Command = Callable[..., Any]
+_Option = Callable[[_Command], _Command]
+
+
+def all_of(*options: _Option) -> _Option:
+    """One decorator that adds several options, which `--help` lists in this order."""
+    return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
 def checked(
     check: Callable[[_Value], object],
 ) -> Callable[[click.Context, click.Parameter, _Value | None], _Value | None]:
-    """A click callback that makes a value the library would refuse a misuse of the command line."""
+    """A click callback that makes a value which the library would refuse a misuse of the command line."""
 
     def callback(ctx: click.Context, parameter: click.Parameter, value: _Value | None) -> _Value | None:
         if value is not None:
@@ -29,25 +36,13 @@ def checked(
     return callback
 
 
-def refuse_together(choices: Mapping[str, Any], *names: str) -> None:
-    """Refuse options of which only one may be given.
-
-    Raises:
-        click.UsageError: Several are.
-    """
-    given = [name for name in names if choices[name] is not None]
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} are given together; give one of them")
-
-
 def _check_labels(text: str) -> object:
     from medfcn.labels import LabelMap
 
     return LabelMap.parse(text)
 
 
-def check_budget(text: str) -> object:
-    """Seconds of a wall time such as 90s, 10m or 2h; SettingsError where it is none."""
+def _check_budget(text: str) -> object:
     from medfcn.config import budget_seconds
 
     return budget_seconds(text)
@@ -59,23 +54,27 @@ def _check_grouping(how: str) -> None:
     check_grouping(how)
 
 
-def _check_context(count: int) -> None:
-    if count % 2 == 0:
-        raise SettingsError(f"{count} is not an odd number; a slice has as many neighbours on either side")
+def _check_context(count: int) -> object:
+    from medfcn.settings import SliceSettings
+
+    return SliceSettings(context=count)
 
 
 def _check_device(name: str) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N")
+        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N", field="device")
 
 
-def _check_fill(text: str) -> object:
+def _fill_value(text: str) -> float:
+    prefix, _, number = text.partition(":")
     try:
-        value = float(text.removeprefix("fill:"))
+        value = float(number) if prefix == "fill" else math.nan
     except ValueError:
         value = math.nan
-    if not text.startswith("fill:") or not math.isfinite(value):
-        raise SettingsError(f"{text!r} is not fill:VALUE with a finite number; write for example fill:0")
+    if not math.isfinite(value):
+        raise SettingsError(
+            f"{text!r} is not fill:VALUE with a finite number; write for example fill:0", field="nonfinite"
+        )
     return value
 
 
@@ -86,7 +85,7 @@ def _check_views(text: str) -> object:
 
 
 def check_preset(name: str) -> object:
-    """A design by its name; SettingsError where there is none."""
+    """Refuse the name of a design that does not exist."""
     from medfcn.config import override
     from medfcn.networks.presets import with_preset
     from medfcn.settings import Settings
@@ -94,19 +93,40 @@ def check_preset(name: str) -> object:
     return with_preset(override(Settings(), "network", preset=name).network)
 
 
+def _read_ids(ctx: click.Context, parameter: click.Parameter, path: str | None) -> Sequence[str] | None:
+    from medfcn.datasets.tables import read_ids
+
+    return None if path is None else read_ids(path)
+
+
+def flag(name: str, explanation: str) -> _Option:
+    """An option without a value."""
+    return click.option(name, is_flag=True, help=explanation)
+
+
+def file(name: str, explanation: str) -> _Option:
+    """An option whose value is a file."""
+    return click.option(name, metavar="FILE", help=explanation)
+
+
+def count(name: str, explanation: str, *, least: int = 1, default: int | None = None) -> _Option:
+    """An option whose value is a whole number."""
+    return click.option(
+        name, type=click.IntRange(min=least), default=default, show_default=default is not None, help=explanation
+    )
+
+
+def ids(name: str, explanation: str) -> _Option:
+    """An option whose value is a file of case ids, one per line; the command gets the ids."""
+    return click.option(name, metavar="FILE", callback=_read_ids, help=explanation)
+
+
 labels_option = click.option(
     "--labels",
     metavar="NAME=V[+V…],…",
     callback=checked(_check_labels),
-    help="What to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
+    help="Labels to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
     "whole=1+2,core=2 overlap; ignore=255 leaves out voxels that nobody labelled.",
-)
-slice_views_option = click.option(
-    "--views",
-    "--view",
-    metavar="auto|all|VIEW[,VIEW]",
-    callback=checked(_check_views),
-    help="Planes of the slices: axial, coronal, sagittal, several with commas, or all. [default: auto]",
 )
 predict_views_option = click.option(
     "--views",
@@ -120,10 +140,9 @@ preset_option = click.option(
     callback=checked(check_preset),
     help="The network's design, such as fcn8s. [default: auto]",
 )
-init_option = click.option(
-    "--init",
-    metavar="RUN",
-    help="A run folder whose weights to start from; its network, views, spacing and context are then the defaults.",
+cases_option = ids("--cases", "File of case ids to use, one per line.")
+groups_option = file(
+    "--groups", "CSV of id, group: cases of one group (a patient) are never split across training and validation."
 )
 group_by_option = click.option(
     "--group-by",
@@ -133,7 +152,6 @@ group_by_option = click.option(
     "visit, side, scan or date are one patient. REGEX: its first group, else the whole match, is the patient. none: "
     "each case is one.",
 )
-cases_option = click.option("--cases", metavar="FILE", help="Only the cases whose ids stand in FILE, one a line.")
 device_option = click.option(
     "--device",
     default="auto",
@@ -141,42 +159,35 @@ device_option = click.option(
     callback=checked(_check_device),
     help="auto, cpu, cuda or cuda:N.",
 )
-context_option = click.option(
-    "--context",
-    type=click.IntRange(min=1),
-    callback=checked(_check_context),
-    help="Slices the network sees at once, odd. [default: 3 with the preset auto where slices lie at most two pixels "
-    "apart, else 1]",
+threads_option = count("--threads", "CPU threads. [default: one or all, whichever is faster]")
+allow_outside_option = flag("--allow-outside", "Accept paths in a table that lead out of its folder.")
+overwrite_option = flag("--overwrite", "Replace an existing output.")
+start_options = all_of(
+    click.option(
+        "--init",
+        metavar="RUN",
+        help="A run folder whose weights are the initial ones; its network, views, spacing and context are then the "
+        "defaults.",
+    ),
+    file(
+        "--encoder-weights",
+        "VGG-16 or ResNet in torchvision's layout: the initial weights of a fitting preset's encoder.",
+    ),
 )
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads. [default: one or all, whichever is faster]"
-)
-allow_outside_option = click.option(
-    "--allow-outside", is_flag=True, help="Accept paths in a table that lead out of its folder."
-)
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 
 
-def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def reading_options(command: _Command) -> _Command:
     """Adds the options that opt in to volumes which are otherwise refused, as one `options`."""
 
     @functools.wraps(command)
     def with_options(xform: str, assume_grid: bool, nonfinite: str | None, volume: int | None, **choices: Any) -> Any:
         from medfcn.volumes import ReadOptions
 
-        fill = None if nonfinite is None else float(nonfinite.removeprefix("fill:"))
+        fill = None if nonfinite is None else _fill_value(nonfinite)
         options = ReadOptions(xform=xform, assume_grid=assume_grid, nonfinite=fill, volume_index=volume)  # type: ignore[arg-type]
         return command(options=options, **choices)
 
-    for option in (
-        click.option("--volume", type=click.IntRange(min=0), help="Which volume of a 4D file to read, from 0."),
-        click.option(
-            "--nonfinite",
-            metavar="fill:VALUE",
-            callback=checked(_check_fill),
-            help="Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
-        ),
-        click.option("--assume-grid", is_flag=True, help="Read files without a transform on a grid along x, y, z."),
+    add = all_of(
         click.option(
             "--xform",
             type=click.Choice(["auto", "sform", "qform"]),
@@ -184,6 +195,60 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Which transform to take where qform, sform and pixdim disagree; such files are refused otherwise. "
             "sform is taken as it is, a gantry tilt included.",
         ),
-    ):
-        with_options = option(with_options)
-    return with_options
+        flag("--assume-grid", "Read files without a transform on a grid along x, y, z."),
+        click.option(
+            "--nonfinite",
+            metavar="fill:VALUE",
+            callback=checked(_fill_value),
+            help="Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
+        ),
+        count("--volume", "Number of the volume of a 4D file to read, from 0.", least=0),
+    )
+    return add(with_options)
+
+
+design_options = all_of(
+    labels_option,
+    click.option("--config", "settings", metavar="FILE", help="TOML file of settings."),
+    preset_option,
+    click.option(
+        "--context",
+        type=click.IntRange(min=1),
+        callback=checked(_check_context),
+        help="Number of slices in the network's input, odd. [default: 3 with the preset auto where slices are at "
+        "most two pixels apart, else 1]",
+    ),
+    click.option(
+        "--views",
+        "--view",
+        metavar="auto|all|VIEW[,VIEW]",
+        callback=checked(_check_views),
+        help="Planes of the slices: axial, coronal, sagittal, several with commas, or all. [default: auto]",
+    ),
+    groups_option,
+    group_by_option,
+    ids("--leave-out", "File of case ids to exclude (held-out test set), one per line."),
+    count("--seed", "Random seed.", least=0, default=0),
+    flag("--skip-bad", "Leave out cases that cannot be used, and list them in cases.csv."),
+    allow_outside_option,
+    reading_options,
+)
+"""Those of `DesignRequest`: shared by plan, train and tune."""
+
+
+def work_options(work: str, *, folds: str, resume: str) -> _Option:
+    """The options of `WorkRequest`: shared by train and tune, which explain three of them each."""
+    return all_of(
+        click.option(
+            "--budget",
+            callback=checked(_check_budget),
+            help=f"Wall time of {work}, such as 90s, 10m, 2h; a bare number is seconds. [default: 10m]",
+        ),
+        count("--epochs", "Number of epochs (instead of --budget)."),
+        count("--steps", "Number of optimiser steps (instead of --budget); reproduces an earlier run exactly."),
+        click.option("--folds", type=click.IntRange(min=2), metavar="N", help=folds),
+        device_option,
+        threads_option,
+        flag("--resume", resume),
+        overwrite_option,
+    )

@@ -125,7 +125,9 @@ def find_start(init: Path | str | None, encoder: Path | str | None, *, output: P
         ModelError: It cannot be read.
     """
     if init is not None and encoder is not None:
-        raise SettingsError("init and encoder_weights are given together; give one of them")
+        raise SettingsError(
+            "init and encoder_weights are given together; give one of them", code="OPTIONS_TOGETHER", field="init"
+        )
     if init is not None:
         if output is not None and Path(init).resolve() == Path(output).resolve():
             raise SettingsError(f"{output}: is the run to start from, and would be replaced; choose another output")

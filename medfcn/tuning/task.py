@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from medfcn.config import override, read_settings, read_tables, to_tables
+from medfcn.config import override, read_tables, to_tables
 from medfcn.labels import LabelMap
 from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import build_network
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
-from medfcn.slices.views import parse_views
 from medfcn.training.optimiser import USUAL_RATE, largest_rate
 from medfcn.training.prepare import as_planned
+from medfcn.training.request import DesignRequest
 from medfcn.training.start import Start
 from medfcn.tuning.space import Searched, Value, centre_space, defaults_of, with_values
 
@@ -65,40 +64,25 @@ def task_of(
     return Task(base, fixed, centred, defaults_of(centred, settings, rate=rate))
 
 
-def base_of(
-    settings: Settings | Path | str | None,
-    *,
-    preset: str | None,
-    context: int | None,
-    views: str | Sequence[str] | None,
-) -> tuple[Settings, frozenset[str]]:
-    """What all trials have in common, and the names of the settings that the user has set.
+def set_by_user(request: DesignRequest) -> frozenset[str]:
+    """Names of the settings that the user has set, which are not searched.
 
-    Args:
-        settings: All settings, of which those that differ from the defaults are taken for set; or a TOML file, of
-            which those that stand there are.
-        preset: Overrides `network.preset`.
-        context: Overrides `slices.context`.
-        views: Overrides `slices.views`.
+    With a settings object, these are the settings that differ from the defaults; with a TOML file, those in it. A
+    context that is given by itself is one too.
 
     Raises:
         MissingFileError: The file is not there.
-        SettingsError: A setting is unknown or cannot be.
+        SettingsError: It is not TOML.
     """
-    if isinstance(settings, Settings):
-        base, usual = settings, to_tables(Settings())
-        given = {
+    if isinstance(request.settings, Settings):
+        usual = to_tables(Settings())
+        names = {
             f"{table}.{key}"
-            for table, values in to_tables(settings).items()
+            for table, values in to_tables(request.settings).items()
             for key, value in values.items()
             if value != usual[table].get(key)
         }
     else:
-        base = read_settings(settings)
-        tables = {} if settings is None else read_tables(settings)
-        given = {f"{table}.{key}" for table, values in tables.items() for key in values}
-    base = override(base, "slices", context=context, views=None if views is None else parse_views(views))
-    base = override(base, "network", preset=preset)
-    if context is not None:
-        given.add("slices.context")
-    return base, frozenset(given)
+        tables = {} if request.settings is None else read_tables(request.settings)
+        names = {f"{table}.{key}" for table, values in tables.items() for key in values}
+    return frozenset(names | ({"slices.context"} if request.context is not None else set()))

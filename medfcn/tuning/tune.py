@@ -1,145 +1,105 @@
 """The one call that searches: a data set → the settings that were best on its validation cases."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.datasets import find_dataset
+from medfcn.calls import called_with
 from medfcn.errors import SettingsError, TrainingStoppedError
 from medfcn.inference.devices import choose_device
-from medfcn.labels import LabelMap
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress
 from medfcn.progress import Task as ProgressTask
 from medfcn.runs.folder import STUDY_FILE, RunFolder
 from medfcn.runs.lock import locked
 from medfcn.runs.stop import Stop
-from medfcn.settings import Settings
 from medfcn.training.folds import Folds
+from medfcn.training.request import WorkRequest
 from medfcn.training.start import Start
-from medfcn.training.survey import leave_out as without
 from medfcn.training.survey import survey
-from medfcn.training.train import READ_STRICTLY, label_map_of, length_of
 from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, require_place, require_search
 from medfcn.tuning.outcome import Tuned, best_of
 from medfcn.tuning.search import enter, run_trials, split_and_plan
 from medfcn.tuning.space import SPACE, Searched, choose_space
 from medfcn.tuning.study import Study, require_optuna
-from medfcn.tuning.task import base_of, task_of
+from medfcn.tuning.task import set_by_user, task_of
 from medfcn.tuning.trial import Bench
-from medfcn.volumes import ReadOptions
-
-DEFAULT_TRIALS = 20
 
 
-def tune(
-    dataset: Path | str,
-    output: Path | str,
-    *,
-    trials: int = DEFAULT_TRIALS,
-    labels: str | LabelMap | None = None,
-    settings: Settings | Path | str | None = None,
-    preset: str | None = None,
-    context: int | None = None,
-    views: str | Sequence[str] | None = None,
-    only: Sequence[str] | None = None,
-    space: Sequence[Searched] = SPACE,
-    budget: str | float | None = None,
-    epochs: int | None = None,
-    steps: int | None = None,
-    groups: Path | str | None = None,
-    leave_out: Sequence[str] = (),
-    folds: int | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    seed: int = 0,
-    skip_bad: bool = False,
-    options: ReadOptions = READ_STRICTLY,
-    allow_outside: bool = False,
-    overwrite: bool = False,
-    resume: bool = False,
-    stop: Stop | None = None,
-    progress: Progress | None = None,
-) -> Tuned:
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest(WorkRequest):
+    """The options of `tune`.
+
+    Attributes:
+        trials: Number of trials, failed ones included.
+        only: Names of the settings to search, such as `learning_rate`; None takes all of `space` that are not set.
+        space: The settings that can be searched, each with its range; None takes `medfcn.tuning.space.SPACE`.
+    """
+
+    trials: int = 20
+    only: Sequence[str] | None = None
+    space: Sequence[Searched] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trials < 1:
+            raise SettingsError(f"trials {self.trials}: at least 1 is needed; give a larger number", field="trials")
+
+
+@called_with(TuneRequest)
+def tune(request: TuneRequest) -> Tuned:
     """Search for the settings with the highest mean Dice on the validation cases.
 
-    Each trial is a training of its own on the same cases, scored on the same others. The first has the defaults, so
-    that the result is never worse than they are there. What is not named here is as in `train`.
+    Each trial is a training of its own on the same cases, scored on the same validation cases. `budget`, `epochs` and
+    `steps` are those of one trial. The first trial has the defaults, so the result is never worse than they are on
+    these cases. Settings that are given (in `settings` those that differ from the defaults, or are in the file) are
+    not searched.
 
-    Args:
-        dataset: As in `train`.
-        output: The folder to make: `best.toml` for `train`, `trials.csv`, `study.db`.
-        trials: How many, those included that fail.
-        labels: What to segment.
-        settings: What all trials have in common: all settings, or a TOML file of some. What differs from the
-            defaults, or stands in the file, is not searched.
-        preset: The network's design; overrides `network.preset`.
-        context: Overrides `slices.context`, which is not searched then.
-        views: Overrides `slices.views`.
-        only: Names of the settings to search, such as `learning_rate`; None takes all of `space` that are not set.
-        space: The settings that could be searched, and where each may lie.
-        budget: Wall time of one trial; its folds share it. `10m` unless epochs or steps are given.
-        epochs: Of one trial, or of each of its folds.
-        steps: Of one trial, or of each of its folds; makes a search that can be repeated.
-        groups: A CSV of `id, group`; cases of one group are never parted.
-        leave_out: Ids of cases that are neither read nor scored: the test part.
-        folds: Score each trial on all cases, in so many folds, instead of on those kept for validation.
-        device: Where the networks are.
-        threads: CPU threads of torch.
-        seed: Of the split, of every training and of what is drawn.
-        skip_bad: Leave out cases that cannot be used, instead of stopping.
-        options: What to opt in to when reading volumes that are otherwise refused.
-        allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
-        overwrite: Replace an existing output.
-        resume: Go on with the search that was stopped in `output`. Everything but `trials` must be as it was; length
-            and threads may be left out.
-        stop: Looked at between two steps; the trial that is stopped is gone on with by `resume`.
-        progress: Where messages go.
+    The output contains `best.toml` for `train`, `trials.csv` and `study.db`. With `resume`, more trials may be
+    requested than before.
 
     Raises:
         MissingFileError: optuna is not installed, or there is nothing to resume.
         OutputExistsError: The output exists, and `overwrite` is false.
-        SettingsError: A setting is unknown or cannot be, or nothing is left to search.
+        SettingsError: A setting is unknown or has a value that is not allowed, or nothing is left to search.
         DatasetError: As in `train`.
         TrainingStoppedError: `stop` was asked to.
-        TrainingError: Another process is at work in the folder, the search there is another one, or no trial could
-            be trained.
+        TrainingError: Another process uses the folder, the search there is another one, or no trial could be trained.
     """
     require_optuna()
-    if resume and overwrite:
-        raise SettingsError("resume and overwrite are given together; give one of them")
-    if trials < 1:
-        raise SettingsError(f"trials {trials}: at least 1 is needed; give a larger number")
-    say, folder, stop = progress or Silent(), Path(output), stop or Stop()
-    if resume:
+    say, folder, stop = request.say, Path(request.output), request.stop or Stop()
+    if request.resume:
         require_search(folder)
     elif not RunFolder(folder).lock.is_file():
-        require_place(folder, overwrite=overwrite)
+        require_place(folder, overwrite=request.overwrite)
     with locked(folder, say), _stopping(stop, folder):
-        if not resume and not overwrite:
+        if not request.resume and not request.overwrite:
             require_place(folder)
-        base, fixed = base_of(settings, preset=preset, context=context, views=views)
-        settled = Start().settle(base, preset=None)
-        searched = choose_space(space, fixed, only)
-        label_map = label_map_of(labels, settled)
-        length = length_of(budget, epochs, steps, epoch_steps=base.training.epoch_steps)
-        cases = without(find_dataset(dataset, groups=groups, allow_outside=allow_outside), leave_out)
-        found = survey(cases, label_map, options, skip_bad=skip_bad, progress=say)
+        base, fixed = request.chosen_settings(), set_by_user(request)
+        settled = Start().settle(base, preset=request.preset)
+        searched = choose_space(SPACE if request.space is None else request.space, fixed, request.only)
+        labels, length = request.label_map(settled), request.length(base)
+        found = survey(request.cases(), labels, request.options, skip_bad=request.skip_bad, progress=say)
+        folds, device = Folds.of(None, request.folds), choose_device(request.device)
         bench = Bench(
-            found, Folds.of(None, folds), (), choose_device(device), seed, length, threads,
+            found, folds, (), device, request.seed, length, request.threads,
             slices=folder / WORK_FOLDER / "slices", stop=stop, progress=_Bars(say),
         )  # fmt: skip
         bench, plans = split_and_plan(bench, settled)
         task = task_of(base, fixed, searched, plan=plans[0], labels=found.labels)
-        if overwrite:
+        if request.overwrite:
             clear(folder)
-        with closing(Study(folder / STUDY_FILE, seed=seed)) as study:
+        with closing(Study(folder / STUDY_FILE, seed=request.seed)) as study:
             bench = enter(study, bench, task, plans[0], folder)
-            run_trials(study, bench, task, plans, folder, trials=trials, progress=say)
+            run_trials(study, bench, task, plans, folder, trials=request.trials, progress=say)
             ended = study.trials()
         clear_work(folder)
         scored_on = sum(len(split.validation) for split in bench.splits)
         chosen = task.settings(best_of(ended).values)
-        return Tuned(folder, ended, chosen, scored_on, in_folds=folds is not None, has_test=bool(leave_out))
+        has_test = bool(request.leave_out)
+        return Tuned(folder, ended, chosen, scored_on, in_folds=folds is not None, has_test=has_test)
 
 
 @contextmanager

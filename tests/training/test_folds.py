@@ -162,10 +162,12 @@ def test_folds_that_were_stopped_go_on_where_they_were(data: Path, folded: Path,
         train(data, tmp_path / "run", folds=3)
     first = hashes(tmp_path / "run" / "fold_1")
     run = train(data, tmp_path / "run", folds=3, resume=True, steps=None)
-    assert hashes(tmp_path / "run" / "fold_1") == first
+    assert (tmp_path / "run" / "fold_1" / "report.html").is_file()  # reports are written after the last fold
+    assert {**hashes(tmp_path / "run" / "fold_1"), **first} == hashes(tmp_path / "run" / "fold_1")
+    assert hashes(tmp_path / "run" / "fold_1").keys() - first.keys() == {"report.html"}
     assert hashes(run.folder).keys() == hashes(folded).keys()
     for name, content in hashes(folded).items():
-        if not name.endswith(("log.csv", "model.json")):
+        if not name.endswith(("log.csv", "model.json", "report.html")):
             assert sha256_of(run.folder / name) == content, name
     before = hashes(run.folder)
     say = Told()

@@ -343,7 +343,7 @@ def test_misuse_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: py
 
     assert told("--steps", 2, "--budget", "1m") == (
         2,
-        "Error: budget and steps are given together; give one of them",
+        "medfcn: budget and steps are given together; give one of them",
     )
     code, line = told("--only", "width,learning_rat")
     assert (code, line) == (1, "medfcn: setting 'learning_rat' is not searched; did you mean 'learning_rate'?")

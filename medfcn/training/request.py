@@ -1,0 +1,189 @@
+"""The options of `plan` and `train`, which `tune` shares, and what they are resolved to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medfcn.config import budget_seconds, override, read_settings
+from medfcn.datasets import Dataset, find_dataset
+from medfcn.errors import SettingsError
+from medfcn.labels import LabelMap
+from medfcn.progress import Progress, Silent
+from medfcn.runs.stop import Stop
+from medfcn.settings import Settings
+from medfcn.slices.views import parse_views
+from medfcn.training.folds import Folds
+from medfcn.training.prepare import require_possible
+from medfcn.training.schedule import Length
+from medfcn.training.survey import leave_out
+from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignRequest:
+    """The cases, how they are read, and the settings that are fixed.
+
+    Attributes:
+        dataset: A folder with `images/` and `labels/`, a Decathlon or nnU-Net folder, or a CSV or TSV of files.
+        labels: The labels to segment, such as `hippocampus=1+2`, or `whole=1+2,core=2` for labels that overlap; None
+            takes the data set's names or values.
+        settings: All settings, or a TOML file that sets some of them.
+        preset: The network's design, such as `fcn8s`; overrides `network.preset`.
+        context: Number of slices in the network's input, odd; overrides `slices.context`.
+        views: `axial`, `coronal`, `sagittal`, several of them with commas between or as a list, or `all`; overrides
+            `slices.views`.
+        groups: A CSV of `id, group`. Cases of one group (a patient) are never split across training and validation.
+        group_by: Groups from the ids (instead of `groups`): `stem`, `none` or a regular expression; see
+            `medfcn.datasets.patients.grouped_by`.
+        leave_out: Ids of cases to exclude, such as a held-out test set.
+        seed: Random seed.
+        skip_bad: Leave out cases that cannot be used, instead of stopping.
+        options: What to opt in to when reading volumes that are otherwise refused.
+        allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
+        progress: Where messages and progress are reported.
+    """
+
+    dataset: Path | str = field(kw_only=False)
+    labels: str | LabelMap | None = None
+    settings: Settings | Path | str | None = None
+    preset: str | None = None
+    context: int | None = None
+    views: str | Sequence[str] | None = None
+    groups: Path | str | None = None
+    group_by: str | None = None
+    leave_out: Sequence[str] | None = None
+    seed: int = 0
+    skip_bad: bool = False
+    options: ReadOptions = DEFAULT_OPTIONS
+    allow_outside: bool = False
+    progress: Progress | None = None
+
+    @property
+    def say(self) -> Progress:
+        """Where messages go; nowhere unless requested."""
+        return self.progress or Silent()
+
+    def chosen_settings(self) -> Settings:
+        """The settings of the file or object, overridden by the single options.
+
+        Raises:
+            MissingFileError: The file is not there.
+            SettingsError: A setting is unknown or has a value that is not allowed.
+        """
+        chosen = self.settings if isinstance(self.settings, Settings) else read_settings(self.settings)
+        views = None if self.views is None else parse_views(self.views)
+        chosen = override(chosen, "slices", context=self.context, views=views)
+        return override(chosen, "network", preset=self.preset)
+
+    def label_map(self, settings: Settings) -> LabelMap | None:
+        """The requested labels, refused before a volume is read if they do not fit the settings."""
+        labels = LabelMap.parse(self.labels) if isinstance(self.labels, str) else self.labels
+        if labels is not None:
+            require_possible(settings, labels)
+        return labels
+
+    def cases(self) -> Dataset:
+        """The data set without the cases to leave out."""
+        found = find_dataset(
+            self.dataset, groups=self.groups, group_by=self.group_by, allow_outside=self.allow_outside
+        )
+        return leave_out(found, self.leave_out or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest(DesignRequest):
+    """The options of `plan`: those of a training that decide its plan.
+
+    Attributes:
+        init: A run folder whose weights are the initial ones. Its network, views, spacing, context and kinds of
+            intensities are kept where they are not set; finer skips may be new, and start with scores of zero.
+        encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, the initial weights of the
+            encoder of a fitting preset: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
+    """
+
+    init: Path | str | None = None
+    encoder_weights: Path | str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkRequest(DesignRequest):
+    """The options of trainings: an output, a length, a device.
+
+    Attributes:
+        output: The folder to make.
+        budget: Wall time of a training, such as `10m`; a bare number is seconds. The default is `10m`, unless epochs
+            or steps are given.
+        epochs: Number of epochs of `training.epoch_steps` steps each (instead of a budget).
+        steps: Number of optimiser steps (instead of a budget); reproduces an earlier run exactly.
+        folds: Train so many folds, which share the budget. Every case is scored by the fold that was not trained on
+            it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; each of several processes takes the GPU of its number.
+        threads: CPU threads; None takes one or all cores, whichever is faster.
+        overwrite: Replace an existing output.
+        resume: Go on with the work that was stopped in `output`; it ends as it would have without the stop. All other
+            options must be as they were, but length and threads may be left out.
+        stop: Looked at between two steps. Without one, an interrupt leaves the last checkpoint.
+    """
+
+    output: Path | str = field(kw_only=False)
+    budget: str | float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    folds: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    overwrite: bool = False
+    resume: bool = False
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        require_one(budget=self.budget, epochs=self.epochs, steps=self.steps)
+        require_one(resume=self.resume or None, overwrite=self.overwrite or None)
+        for name, count in (("epochs", self.epochs), ("steps", self.steps)):
+            if count is not None and count < 1:
+                raise SettingsError(f"{name} {count}: at least 1 is needed; give a larger number", field=name)
+
+    def length(self, settings: Settings) -> Length | None:
+        """The requested length; None without one."""
+        if self.budget is not None:
+            return Length(budget_seconds=budget_seconds(self.budget))
+        if self.epochs is not None:
+            return Length(steps=self.epochs * settings.training.epoch_steps)
+        return None if self.steps is None else Length(steps=self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(WorkRequest, PlanRequest):
+    """The options of `train`.
+
+    Attributes:
+        fold: `K/N`: train only the K-th of N folds, into `output/fold_K`; the same on every machine with this data
+            set and seed.
+        report: Write `report.html` beside the scores.
+    """
+
+    fold: str | None = None
+    report: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one(fold=self.fold, folds=self.folds)
+
+    def chosen_folds(self) -> Folds | None:
+        """The folds to train; None for a training without folds."""
+        return Folds.of(self.fold, self.folds)
+
+
+def require_one(**given: object) -> None:
+    """Refuse options of which only one may be given.
+
+    Raises:
+        SettingsError: Several are not None.
+    """
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise SettingsError(
+            f"{' and '.join(names)} are given together; give one of them", code="OPTIONS_TOGETHER", field=names[0]
+        )
