@@ -19,8 +19,9 @@ from medfcn.progress import for_terminal
 def demo(**choices: Any) -> None:
     """Train, predict, evaluate and draw on the sample volumes that come with medfcn, in about two minutes."""
     from medfcn.demo import demo as run_demo
+    from medfcn.runs.folder import SCORES_FILE
 
     result = run_demo(progress=for_terminal(), **choices)
     show(result.scores.to_text())
-    show(f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / 'scores.csv'}")
+    show(f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / SCORES_FILE}")
     show(f"picture: {result.picture}\nreport:  {result.report}")
