@@ -7,7 +7,6 @@ case is spared from training to choose with, which would cost more than the choi
 falls to nothing and averaged weights, the last are nearly the best.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,8 @@ from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
 from medfcn.training.prepare import as_planned, plan_split
-from medfcn.training.record import cpu_seconds
 from medfcn.training.schedule import Length
+from medfcn.training.survey import Survey
 
 
 def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> None:
@@ -64,6 +63,12 @@ def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> 
             )
 
 
+def fold_splits(found: Survey, folds: Folds, seed: int) -> tuple[Split, ...]:
+    """The split of every fold, the first is fold 1; see `split_into_folds`."""
+    voxels = {case_id: shape.label_voxels for case_id, shape in found.fingerprints.items()}
+    return split_into_folds(found.cases, voxels, found.labels.names, count=folds.count, seed=seed)
+
+
 def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     """Train folds that are locked, one after the other; finished ones are kept where `job.resume` says so.
 
@@ -77,9 +82,7 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         DatasetError: The cases cannot be folded; nothing was trained then.
         TrainingError: Finished folds do not belong to these.
     """
-    names = job.found.labels.names
-    voxels = {case_id: shape.label_voxels for case_id, shape in job.found.fingerprints.items()}
-    splits = split_into_folds(job.found.cases, voxels, names, count=folds.count, seed=job.machine.seed)
+    splits = fold_splits(job.found, folds, job.machine.seed)
     plans = {
         number: plan_split(job.found, splits[number - 1], job.settings, like=job.start.plan)
         for number in folds.numbers
@@ -104,7 +107,7 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         job.progress.say(f"fold {number} of {folds.count}")
         runs.append(train_into(folder, job, splits[number - 1], plans[number]))
         # The clock of the next fold starts here; the data check counts for the first.
-        job = replace(job, machine=replace(job.machine, started=time.monotonic(), cpu_started=cpu_seconds()))
+        job = job.timed_from_now()
     return _together(run, folds, runs, job.progress)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from medfcn.training.identity import (
     write_identity,
 )
 from medfcn.training.prepare import Prepared, as_planned, ceiling_text, prepare
-from medfcn.training.record import Log, write_cases
+from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.training.state import State
@@ -107,6 +108,11 @@ class Job:
     stop: Stop
     progress: Progress
     slices: Path | None = None
+
+    def timed_from_now(self) -> "Job":
+        """The job with a clock that starts now."""
+        machine = dataclasses.replace(self.machine, started=time.monotonic(), cpu_started=cpu_seconds())
+        return dataclasses.replace(self, machine=machine)
 
 
 def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:

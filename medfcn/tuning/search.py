@@ -1,140 +1,158 @@
-"""The loop of a search: trial after trial, each noted before the next begins."""
+"""The loop of a search: one trial after the other, each recorded before the next begins."""
 
 import dataclasses
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medfcn.config import budget_seconds
 from medfcn.progress import Progress
-from medfcn.runs.folder import BEST_FILE, TRIALS_FILE
-from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
-from medfcn.text import duration
-from medfcn.training.folds import split_into_folds
+from medfcn.text import duration, listed
+from medfcn.training.crossvalidation import fold_splits
+from medfcn.training.folds import Folds, Split
 from medfcn.training.identity import identity_of, recorded_length, require_same
-from medfcn.training.job import DEFAULT_BUDGET
+from medfcn.training.job import DEFAULT_BUDGET, Job
 from medfcn.training.prepare import plan_split, plan_training, prepare
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
+from medfcn.tuning.folder import WORK_FOLDER
 from medfcn.tuning.outcome import best_of, values_text, write_best, write_trials
-from medfcn.tuning.study import Asked, Study
+from medfcn.tuning.study import NextTrial, Study
 from medfcn.tuning.task import Task
-from medfcn.tuning.trial import Bench, problem_of, run_trial
+from medfcn.tuning.trial import Trial, problem_of, run_trial
 
 _KILLS_MOST = 3
-"""A trial in which a process was killed this often has failed: its settings ask for too much memory, most likely."""
-
+"""A trial has failed if its process was killed this often: its settings need too much memory, most likely."""
 _CASES_FEW = 10
 
 
-def split_and_plan(bench: Bench, settings: Settings) -> tuple[Bench, list[Plan]]:
-    """The bench with its splits, and the plan of each, which all trials share but for what is searched.
+def split_and_plan(job: Job, folds: Folds | None) -> tuple[Sequence[Split], Sequence[Plan]]:
+    """The splits that all trials share, and the plan of each.
 
     Raises:
         DatasetError: The cases cannot be split.
     """
-    found = bench.found
-    if bench.folds is None:
-        split, made = plan_training(found, settings, seed=bench.seed)
-        return dataclasses.replace(bench, splits=(split,)), [made]
-    voxels = {case_id: shape.label_voxels for case_id, shape in found.fingerprints.items()}
-    splits = split_into_folds(found.cases, voxels, found.labels.names, count=bench.folds.count, seed=bench.seed)
-    return dataclasses.replace(bench, splits=splits), [plan_split(found, split, settings) for split in splits]
+    found, settings, seed = job.found, job.settings, job.machine.seed
+    if folds is None:
+        split, made = plan_training(found, settings, seed=seed)
+        return (split,), (made,)
+    splits = fold_splits(found, folds, seed)
+    return splits, [plan_split(found, split, settings) for split in splits]
 
 
-def enter(study: Study, bench: Bench, task: Task, plan: Plan, folder: Path) -> Bench:
-    """The bench as the search was begun with, which is noted in the study.
+@dataclass(frozen=True)
+class Search:
+    """Everything that is the same for all trials of a search.
 
-    Raises:
-        TrainingError: The study is of another search; the message names what differs.
+    Attributes:
+        folder: The output.
+        task: The settings that vary.
+        job: A training; each trial replaces its settings and its clock.
+        folds: Train and score in folds; None trains once and scores on the validation cases.
+        splits: The cases to train on and to validate with; one for each fold.
+        plans: The plan of each split; those of the trials differ by the searched settings alone.
     """
-    recorded = study.identity
-    length = bench.length or recorded_length(recorded) or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
-    threads = bench.threads or recorded.get("threads")
-    settings = Start().settle(task.base, preset=None)
-    split = bench.splits[0]  # of folds the first, which also names every case
-    identity: dict[str, Any] = {  # what differs is named in this order
-        "folds": None if bench.folds is None else bench.folds.count,
-        "searched": {searched.name: dataclasses.asdict(searched.domain) for searched in task.space},
-        **identity_of(bench.found, split, plan, settings, bench.machine(), length),
-        "threads": threads,
-    }
-    require_same(recorded, identity, folder)
-    study.write_identity(identity)
-    study.begin(task.defaults)
-    return dataclasses.replace(bench, length=length, threads=threads)
 
+    folder: Path
+    task: Task
+    job: Job
+    folds: Folds | None
+    splits: Sequence[Split]
+    plans: Sequence[Plan]
 
-def run_trials(
-    study: Study, bench: Bench, task: Task, plans: Sequence[Plan], folder: Path, *, trials: int, progress: Progress
-) -> None:
-    """Run the trials that are missing.
+    def enter(self, study: Study) -> "Search":
+        """Record the search in its study, or continue the one that is recorded there.
 
-    Args:
-        study: Where each is noted.
-        bench: What is the same for every trial.
-        task: What is varied.
-        plans: Of each split.
-        folder: Gets `trials.csv` and `best.toml`, anew after each trial.
-        trials: How many there are to be.
-        progress: Is told of each.
-    """
-    names = [searched.name for searched in task.space]
-    write_trials(folder / TRIALS_FILE, study.trials(), names)
-    missing = trials - _settled(study)
-    if missing <= 0:
-        progress.say(f"{folder}: has its {trials} trials; nothing is left to do")
-        return
-    bench.slices.mkdir(parents=True, exist_ok=True)
-    # Before any clock starts, so that the first trial's budget is not shorter than that of the others.
-    for split, made in zip(bench.splits, plans, strict=True):
-        prepare(bench.found, split, made, bench.slices, bench.progress)
-    training, validation = len(bench.splits[0].training), len(bench.splits[0].validation)
-    progress.say(
-        f"{missing} trials, each trained on {training} cases and scored on {validation}"
-        f"{'' if bench.folds is None else f', {bench.folds.count} times'}; searched: {', '.join(names)}"
-    )
-    if bench.folds is None and validation < _CASES_FEW:
-        progress.say(f"{validation} cases tell settings apart poorly: --folds N scores each trial on every case")
-    while (settled := _settled(study)) < trials:
-        asked = study.ask(task.space)
-        said = _run(study, asked, bench, task)
-        ended = study.trials()
-        write_trials(folder / TRIALS_FILE, ended, names)
-        if any(trial.state == "done" for trial in ended):
-            write_best(folder / BEST_FILE, task.settings(best_of(ended).values), ended)
-        progress.say(f"trial {asked.number}, {settled + 1} of {trials}: {values_text(asked.values)}: {said}")
-        shutil.rmtree(_place(bench, asked), ignore_errors=True)
+        Returns:
+            The search with the recorded length and number of threads, where none are requested.
 
+        Raises:
+            TrainingError: The study is of another search; the message names the difference.
+        """
+        recorded, job, split = study.identity, self.job, self.splits[0]  # in folds the first split has every case too
+        length = job.length or recorded_length(recorded) or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
+        job = dataclasses.replace(job, length=length, threads=job.threads or recorded.get("threads"))
+        identity = {  # differences are named in this order
+            "folds": None if self.folds is None else self.folds.count,
+            "searched": {searched.name: dataclasses.asdict(searched.domain) for searched in self.task.space},
+            **identity_of(job.found, split, self.plans[0], job.settings, job.machine, length),
+            "threads": job.threads,
+        }
+        require_same(recorded, identity, self.folder)
+        study.write_identity(identity)
+        study.begin(self.task.defaults)
+        return dataclasses.replace(self, job=job)
 
-def _settled(study: Study) -> int:
-    return sum(trial.state != "interrupted" for trial in study.trials())
+    def run(self, study: Study, count: int, progress: Progress) -> tuple[Trial, ...]:
+        """Run trials until there are `count`; `trials.csv` and `best.toml` are written after each.
 
+        Args:
+            study: Where the trials are recorded.
+            count: Number of trials, those that have already ended included.
+            progress: Where each trial is reported.
 
-def _run(study: Study, asked: Asked, bench: Bench, task: Task) -> str:
-    """Run one trial and note what comes of it; in words, what did."""
-    twin = next((trial for trial in study.trials() if trial.score and trial.values == asked.values), None)
-    if twin is not None and twin.score is not None:
-        study.finish(asked, twin.score, note=f"as trial {twin.number}")
-        return f"as trial {twin.number}"
-    if asked.kills >= _KILLS_MOST:
-        study.fail(asked, f"its process was killed {asked.kills} times")
-        return f"failed: its process was killed {asked.kills} times"
-    try:
-        score = run_trial(_place(bench, asked), bench, task.settings(asked.values))
-    except BaseException as error:
-        problem = problem_of(error)
-        if problem is None:
-            study.interrupt(asked)
-            raise
-        study.fail(asked, problem)
+        Returns:
+            All trials.
+        """
+        names = [searched.name for searched in self.task.space]
+        write_trials(self.folder, study.trials(), names)
+        missing = count - study.ended_count
+        if missing <= 0:
+            progress.say(f"{self.folder}: has its {count} trials; nothing is left to do")
+            return study.trials()
+        self._prepare(missing, names, progress)
+        while study.ended_count < count:
+            trial = study.next_trial(self.task.space)
+            result = self._run_one(study, trial)
+            trials = study.trials()
+            write_trials(self.folder, trials, names)
+            if any(trial.score for trial in trials):
+                write_best(self.folder, self.task.settings(best_of(trials).values), trials)
+            done = f"trial {trial.number}, {study.ended_count} of {count}"
+            progress.say(f"{done}: {values_text(trial.values)}: {result}")
+            shutil.rmtree(self._place(trial), ignore_errors=True)
+        return study.trials()
+
+    def _prepare(self, missing: int, names: Sequence[str], progress: Progress) -> None:
+        """Prepare the slices before any clock starts, so that the first trial has as much time as the others."""
+        job, training, validation = self.job, len(self.splits[0].training), len(self.splits[0].validation)
+        slices = job.slices or self.folder
+        slices.mkdir(parents=True, exist_ok=True)
+        for split, made in zip(self.splits, self.plans, strict=True):
+            prepare(job.found, split, made, slices, job.progress)
+        repeated = "" if self.folds is None else f", {self.folds.count} times"
+        progress.say(
+            f"{missing} trials, each trained on {training} cases and scored on {validation}{repeated}; searched: "
+            f"{listed(names)}"
+        )
+        if self.folds is None and validation < _CASES_FEW:
+            progress.say(f"{validation} cases tell settings apart poorly: --folds N scores each trial on every case")
+
+    def _run_one(self, study: Study, trial: NextTrial) -> str:
+        """Run one trial and record its result, which is returned in words."""
+        twin = next((ended for ended in study.trials() if ended.score and ended.values == trial.values), None)
+        if twin is not None and twin.score is not None:
+            study.finish(trial, twin.score, note=f"as trial {twin.number}")
+            return f"as trial {twin.number}"
+        problem: str | None = f"its process was killed {trial.kills} times"
+        if trial.kills < _KILLS_MOST:
+            settings = Start().settle(self.task.settings(trial.values), preset=None)
+            job = dataclasses.replace(self.job, settings=settings)
+            try:
+                score = run_trial(self._place(trial), job, self.folds, self.splits)
+            except BaseException as error:
+                problem = problem_of(error)
+                if problem is None:
+                    study.interrupt(trial)
+                    raise
+            else:
+                study.finish(trial, score)
+                return f"Dice {score.mean:.4f}, {duration(score.seconds)}"
+        study.fail(trial, problem or "")
         return f"failed: {problem}"
-    study.finish(asked, score)
-    return f"Dice {score.mean:.4f}, {duration(score.seconds)}"
 
-
-def _place(bench: Bench, asked: Asked) -> Path:
-    """The folder of a trial and of those that repeat it, so that these go on where it stopped."""
-    return bench.slices.parent / f"trial_{asked.origin}"
+    def _place(self, trial: NextTrial) -> Path:
+        """The folder of a trial and of its repetitions, which continue where it stopped."""
+        return self.folder / WORK_FOLDER / f"trial_{trial.origin}"

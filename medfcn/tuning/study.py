@@ -1,7 +1,7 @@
-"""The trials of a search on disk: `study.db`, an sqlite file that optuna keeps and draws from.
+"""The trials of a search on disk: `study.db`, an sqlite file in which optuna keeps the trials it draws.
 
-What is drawn for a trial follows from the seed, from how many trials came before, and from what they reached: a
-search that was killed and goes on draws what it would have drawn.
+The values drawn for a trial follow from the seed, the number of earlier trials and their scores: a search that was
+killed and is continued draws the same values as without the kill.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medfcn.decoding import decode_json
 from medfcn.errors import MedfcnError, MissingFileError, TrainingError
 from medfcn.tuning.space import Between, Searched, Value
 from medfcn.tuning.trial import Score, State, Trial
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 _NAME = "medfcn"
 _AT_RANDOM = 8
-"""Trials that are drawn at random, before the draws follow from what the trials reached."""
+"""Number of trials that are drawn at random, before the draws follow from the scores."""
+_REMEDY = "look at the disk, or start again with --overwrite"
 
 
 def require_optuna() -> None:
@@ -34,19 +36,21 @@ def require_optuna() -> None:
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise MissingFileError("a search needs optuna, which is not installed; pip install 'medfcn[tune]'") from error
+        raise MissingFileError(
+            "a search needs optuna, which is not installed; pip install 'medfcn[tune]'", code="LIBRARY_MISSING"
+        ) from error
 
 
 @dataclass(frozen=True)
-class Asked:
+class NextTrial:
     """A trial that is to be run.
 
     Attributes:
         number: From 0.
-        values: What to run it with.
-        origin: The trial it repeats; itself where it repeats none.
+        values: The searched values, by name.
+        origin: The trial that it repeats; its own number if it repeats none.
         kills: How often a process was killed in it.
-        handle: Optuna's own.
+        handle: Optuna's own object.
     """
 
     number: int
@@ -60,8 +64,8 @@ class Study:
     """The trials of one search.
 
     Args:
-        path: The sqlite file; made where it is missing.
-        seed: Of what is drawn.
+        path: The sqlite file; made if it is missing.
+        seed: Random seed of the draws.
 
     Raises:
         TrainingError: The file is broken.
@@ -81,29 +85,34 @@ class Study:
             )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What was noted that must stay the same; nothing in a study that has just begun."""
+        """The recorded facts that must stay the same; empty in a new study."""
         with self._translated():
-            value = json.loads(self._study.user_attrs.get("identity", "{}"))
-        return value if isinstance(value, dict) else {}
+            content = self._study.user_attrs.get("identity", "{}")
+        return decode_json(content, dict[str, Any], source=self.path.name, error=TrainingError, remedy=_REMEDY)
 
     def write_identity(self, identity: Mapping[str, Any]) -> None:
-        """Note what must stay the same."""
+        """Record the facts that must stay the same."""
         with self._translated():
             self._study.set_user_attr("identity", json.dumps(identity))
 
     def trials(self) -> tuple[Trial, ...]:
-        """All that have ended, in order."""
+        """All trials that have ended, in order."""
         with self._translated():
             return tuple(_trial_of(frozen) for frozen in self._frozen() if frozen.state.is_finished())
 
+    @property
+    def ended_count(self) -> int:
+        """Number of trials that ended by themselves."""
+        return sum(trial.state != "interrupted" for trial in self.trials())
+
     def begin(self, defaults: Mapping[str, Value]) -> None:
-        """Make sure that the defaults come first, and that trials that were stopped or killed come again.
+        """Put the defaults first in the queue, and repeat trials that were stopped or killed.
 
         Args:
             defaults: The values of the first trial.
@@ -122,13 +131,12 @@ class Study:
                     attributes = {"repeats": trial.number, "origin": trial.origin}
                     self._study.enqueue_trial(dict(trial.values), user_attrs=attributes)
 
-    def ask(self, space: Sequence[Searched]) -> Asked:
-        """The next trial: one that waits, else one that is drawn."""
+    def next_trial(self, space: Sequence[Searched]) -> NextTrial:
+        """The next trial: from the queue, else newly drawn."""
         import optuna
 
         distributions = {searched.name: _distribution(searched) for searched in space}
-        settled = sum(trial.state != "interrupted" for trial in self.trials())
-        seed = int(np.random.SeedSequence([self.seed, settled]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, self.ended_count]).generate_state(1)[0])
         with self._translated(), _quiet():
             self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
             handle = self._study.ask(distributions)
@@ -138,36 +146,36 @@ class Study:
                 for frozen in self._frozen()
                 if frozen.user_attrs.get("origin", frozen.number) == origin
             )
-        return Asked(handle.number, dict(handle.params), origin, kills, handle)
+        return NextTrial(handle.number, dict(handle.params), origin, kills, handle)
 
-    def finish(self, asked: Asked, score: Score, *, note: str = "") -> None:
-        """A trial is done; the note says whose score it took over, where it did."""
+    def finish(self, trial: NextTrial, score: Score, *, note: str = "") -> None:
+        """Record that a trial is done; the note names the trial whose score it took over."""
         with self._translated():
-            asked.handle.set_user_attr("score", asdict(score))
-            asked.handle.set_user_attr("problem", note)
-            self._study.tell(asked.handle, score.mean)
+            trial.handle.set_user_attr("score", asdict(score))
+            trial.handle.set_user_attr("problem", note)
+            self._study.tell(trial.handle, score.mean)
 
-    def fail(self, asked: Asked, problem: str) -> None:
-        """A trial cannot be trained."""
-        self._end(asked, "problem", problem)
+    def fail(self, trial: NextTrial, problem: str) -> None:
+        """Record that a trial cannot be trained."""
+        self._end(trial, "problem", problem)
 
-    def interrupt(self, asked: Asked) -> None:
-        """A trial was stopped, and will be repeated."""
-        self._end(asked, "stopped", True)
+    def interrupt(self, trial: NextTrial) -> None:
+        """Record that a trial was stopped, and is to be repeated."""
+        self._end(trial, "stopped", True)
 
-    def _end(self, asked: Asked, attribute: str, value: object) -> None:
+    def _end(self, trial: NextTrial, attribute: str, value: object) -> None:
         from optuna.trial import TrialState
 
         with self._translated():
-            asked.handle.set_user_attr(attribute, value)
-            self._study.tell(asked.handle, state=TrialState.FAIL)
+            trial.handle.set_user_attr(attribute, value)
+            self._study.tell(trial.handle, state=TrialState.FAIL)
 
     def _frozen(self) -> "list[optuna.trial.FrozenTrial]":
         return self._study.get_trials(deepcopy=False)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Tell in one line what is wrong with the file.
+        """Report a broken file in one line.
 
         Raises:
             TrainingError: It cannot be read or written.
@@ -183,8 +191,8 @@ class Study:
             cause = error.__cause__ or error
             line = str(getattr(cause, "orig", None) or cause).splitlines()[0]
             raise TrainingError(
-                f"{self.path.parent}: {self.path.name} cannot be read or written ({line}); look at the disk, or "
-                "start again with --overwrite"
+                f"{self.path.parent}: {self.path.name} cannot be read or written ({line}); {_REMEDY}",
+                code="STUDY_BROKEN",
             ) from error
 
 
@@ -199,13 +207,11 @@ def _distribution(searched: Searched) -> "optuna.distributions.BaseDistribution"
 
 def _trial_of(frozen: "optuna.trial.FrozenTrial") -> Trial:
     attributes = frozen.user_attrs
-    state: State = "interrupted"
+    state: State = "failed" if "problem" in attributes else "interrupted"
     if frozen.state.name == "COMPLETE":
         state = "done"
-    elif "problem" in attributes:
-        state = "failed"
     score = Score(**attributes["score"]) if state == "done" else None
-    # One that was killed as it was begun may have only the values it waited with.
+    # A trial that was killed at its very beginning has only the values it had in the queue.
     values = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
     origin = attributes.get("origin", frozen.number)
     return Trial(frozen.number, values, state, score, attributes.get("problem", ""), origin)
@@ -213,7 +219,7 @@ def _trial_of(frozen: "optuna.trial.FrozenTrial") -> Trial:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep optuna from telling what medfcn tells itself."""
+    """Keep optuna from reporting what medfcn reports itself."""
     import optuna
 
     before = optuna.logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""What all trials of a search have in common, and what is varied."""
+"""The task of a search: the settings that all trials share, and those that vary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ from medfcn.tuning.space import Searched, Value, centre_space, defaults_of, with
 
 @dataclass(frozen=True)
 class Task:
-    """What is varied.
+    """The settings that vary, and those that do not.
 
     Attributes:
-        base: The settings that all trials have in common.
-        fixed: Names of those that the user has set.
-        space: What is searched.
-        defaults: The values of the first trial.
+        base: The settings that all trials share.
+        fixed: Names of the settings that the user has set.
+        space: The searched settings.
+        defaults: Their values in the first trial.
     """
 
     base: Settings
     fixed: frozenset[str]
-    space: tuple[Searched, ...]
+    space: Sequence[Searched]
     defaults: Mapping[str, Value]
 
     def settings(self, values: Mapping[str, Value]) -> Settings:
-        """Those of a trial; with the default values they are the base, untouched."""
+        """The settings of a trial; with the default values they are the base, unchanged."""
         changed = {name: value for name, value in values.items() if value != self.defaults[name]}
         return with_values(self.base, changed, fixed=self.fixed)
 
@@ -46,11 +46,11 @@ def task_of(
     """The task with its defaults, and with learning rates around that of its network.
 
     Args:
-        base: The settings that all trials have in common.
-        fixed: Names of those that the user has set.
-        space: What is searched.
-        plan: What follows from the cases and the base.
-        labels: What is segmented.
+        base: The settings that all trials share.
+        fixed: Names of the settings that the user has set.
+        space: The searched settings.
+        plan: The plan for these cases and the base.
+        labels: The labels to segment.
 
     Raises:
         SettingsError: A default is not in its domain.
@@ -59,9 +59,9 @@ def task_of(
     with torch.device("meta"):
         network = build_network(planned_design(settings.network, plan, labels))
     rate = largest_rate(network, settings.network, settings.training)
-    centred = centre_space(space, rate=rate, usual=USUAL_RATE)
+    space = centre_space(space, rate=rate, usual=USUAL_RATE)
     settings = override(settings, "slices", context=plan.context)
-    return Task(base, fixed, centred, defaults_of(centred, settings, rate=rate))
+    return Task(base, fixed, space, defaults_of(space, settings, rate=rate))
 
 
 def set_by_user(request: DesignRequest) -> frozenset[str]:
@@ -75,14 +75,17 @@ def set_by_user(request: DesignRequest) -> frozenset[str]:
         SettingsError: It is not TOML.
     """
     if isinstance(request.settings, Settings):
-        usual = to_tables(Settings())
-        names = {
-            f"{table}.{key}"
-            for table, values in to_tables(request.settings).items()
-            for key, value in values.items()
-            if value != usual[table].get(key)
-        }
+        tables = changed_tables(request.settings)
     else:
         tables = {} if request.settings is None else read_tables(request.settings)
-        names = {f"{table}.{key}" for table, values in tables.items() for key in values}
+    names = {f"{table}.{key}" for table, values in tables.items() for key in values}
     return frozenset(names | ({"slices.context"} if request.context is not None else set()))
+
+
+def changed_tables(settings: Settings) -> dict[str, dict[str, object]]:
+    """The settings that differ from the defaults, by table."""
+    usual = to_tables(Settings())
+    return {
+        table: {key: value for key, value in values.items() if value != usual[table].get(key)}
+        for table, values in to_tables(settings).items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -15,17 +16,19 @@ from medfcn.progress import Task as ProgressTask
 from medfcn.runs.folder import STUDY_FILE, RunFolder
 from medfcn.runs.lock import locked
 from medfcn.runs.stop import Stop
+from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds
+from medfcn.training.job import Job
+from medfcn.training.record import cpu_seconds
 from medfcn.training.request import WorkRequest
 from medfcn.training.start import Start
 from medfcn.training.survey import survey
 from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, require_place, require_search
 from medfcn.tuning.outcome import Tuned, best_of
-from medfcn.tuning.search import enter, run_trials, split_and_plan
+from medfcn.tuning.search import Search, split_and_plan
 from medfcn.tuning.space import SPACE, Searched, choose_space
 from medfcn.tuning.study import Study, require_optuna
 from medfcn.tuning.task import set_by_user, task_of
-from medfcn.tuning.trial import Bench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,33 +81,38 @@ def tune(request: TuneRequest) -> Tuned:
         if not request.resume and not request.overwrite:
             require_place(folder)
         base, fixed = request.chosen_settings(), set_by_user(request)
-        settled = Start().settle(base, preset=request.preset)
-        searched = choose_space(SPACE if request.space is None else request.space, fixed, request.only)
-        labels, length = request.label_map(settled), request.length(base)
+        settings = Start().settle(base, preset=request.preset)
+        space = choose_space(SPACE if request.space is None else request.space, fixed, request.only)
+        labels, length = request.label_map(settings), request.length(settings)
         found = survey(request.cases(), labels, request.options, skip_bad=request.skip_bad, progress=say)
-        folds, device = Folds.of(None, request.folds), choose_device(request.device)
-        bench = Bench(
-            found, folds, (), device, request.seed, length, request.threads,
-            slices=folder / WORK_FOLDER / "slices", stop=stop, progress=_Bars(say),
+        started, used = time.monotonic(), cpu_seconds()
+        machine = Machine(choose_device(request.device), request.seed, started=started, cpu_started=used)
+        job = Job(
+            found, settings, machine, Start(), length, request.threads, resume=False, stop=stop,
+            progress=_Bars(say), slices=folder / WORK_FOLDER / "slices",
         )  # fmt: skip
-        bench, plans = split_and_plan(bench, settled)
-        task = task_of(base, fixed, searched, plan=plans[0], labels=found.labels)
+        folds = Folds.of(None, request.folds)
+        splits, plans = split_and_plan(job, folds)
+        task = task_of(base, fixed, space, plan=plans[0], labels=found.labels)
         if request.overwrite:
             clear(folder)
         with closing(Study(folder / STUDY_FILE, seed=request.seed)) as study:
-            bench = enter(study, bench, task, plans[0], folder)
-            run_trials(study, bench, task, plans, folder, trials=request.trials, progress=say)
-            ended = study.trials()
+            search = Search(folder, task, job, folds, splits, plans).enter(study)
+            trials = search.run(study, request.trials, say)
         clear_work(folder)
-        scored_on = sum(len(split.validation) for split in bench.splits)
-        chosen = task.settings(best_of(ended).values)
-        has_test = bool(request.leave_out)
-        return Tuned(folder, ended, chosen, scored_on, in_folds=folds is not None, has_test=has_test)
+        return Tuned(
+            folder,
+            trials,
+            settings=task.settings(best_of(trials).values),
+            validation_cases=sum(len(split.validation) for split in splits),
+            in_folds=folds is not None,
+            has_test=bool(request.leave_out),
+        )
 
 
 @contextmanager
 def _stopping(stop: Stop, folder: Path) -> Iterator[None]:
-    """Turn an interrupt that a signal asked for into the one line that says how to go on."""
+    """Turn an interrupt that a signal asked for into the one line that says how to continue."""
     try:
         yield
     except KeyboardInterrupt:
@@ -125,5 +133,5 @@ class _Bars:
         """Nothing."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[ProgressTask]:
-        """As it would be without a search around it."""
+        """A bar, as without a search around it."""
         return self.progress.task(name, total)

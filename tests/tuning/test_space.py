@@ -125,5 +125,7 @@ def test_settings_come_back_from_the_file_they_are_written_to() -> None:
     }.items():
         settings = override(settings, table, **values)
     assert settings_from(tomllib.loads(settings_toml(settings)), source="best.toml") == settings
+    monai = override(Settings(), "network", monai="BasicUNet", monai_arguments={"features": [8, 8], "act": "relu"})
+    assert settings_from(tomllib.loads(settings_toml(monai)), source="best.toml") == monai
     for part in dataclasses.fields(Settings):
         assert f"[{part.name}]" not in settings_toml(Settings())

@@ -102,7 +102,7 @@ def test_the_command_searches_and_its_best_settings_train(balls: Path, tmp_path:
     common += ["--threads", 1]
     out = tmp_path / "out"
     said = run("tune", balls, "-o", out, *common, "--config", tmp_path / "base.toml", "--context", 3, "--trials", 4)
-    assert "so this flatters: train with --config" in said
+    assert "so this number is too good: train with --config" in said
     assert "score on the cases you left out" in said
     searched_for = set(rows_of(out)[0]) - {"trial", "state", "steps", "seconds", "note"}
     assert {name for name in searched_for if not name.startswith("dice_")} == {
@@ -272,7 +272,7 @@ def test_a_trial_in_which_the_process_is_always_killed_is_given_up(balls: Path, 
     for _ in range(3):
         study = Study(out / "study.db", seed=0)
         study.begin({"training.learning_rate": 4e-3})
-        study.ask((Searched("training.learning_rate", medfcn.tuning.space.SPACE[0].domain, ""),))
+        study.next_trial((Searched("training.learning_rate", medfcn.tuning.space.SPACE[0].domain, ""),))
         study.close()  # and nothing more is heard of it
     tune(balls, out, trials=2, resume=True)
     rows = rows_of(out)
@@ -308,9 +308,9 @@ def test_another_search_is_refused_by_name(balls: Path, searched: Tuned, tmp_pat
 
 
 def test_an_output_is_kept_unless_it_is_to_be_replaced(balls: Path, searched: Tuned, tmp_path: Path) -> None:
-    with pytest.raises(OutputExistsError, match=r"holds a search; go on with it \(--resume, resume=True\)"):
+    with pytest.raises(OutputExistsError, match=r"contains a search; continue it \(--resume, resume=True\)"):
         tune(balls, searched.folder)
-    with pytest.raises(MissingFileError, match="holds no search"):
+    with pytest.raises(MissingFileError, match="contains no search"):
         tune(balls, tmp_path / "out", resume=True)
     with pytest.raises(SettingsError, match="given together"):
         tune(balls, tmp_path / "out", resume=True, overwrite=True)
