@@ -104,7 +104,7 @@ def _named(item: tuple[str, Any]) -> tuple[str, tuple[int, ...]]:
 
 def _is_whole(value: object) -> bool:
     if isinstance(value, str):
-        return value.isascii() and value.isdigit() and len(value) <= 9 and int(value) <= LARGEST_LABEL
+        return value.isascii() and value.isdigit() and len(value) <= 12 and int(value) <= LARGEST_LABEL
     return type(value) is int and 0 <= value <= LARGEST_LABEL
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
-from medfcn.labels.whole_numbers import chunks, numbers_text, values_in
+from medfcn.labels.whole_numbers import LARGEST_TABLE, chunks, numbers_text, values_in
 
 IGNORED = 255
 """The index of a voxel that nobody labelled: neither foreground nor background."""
@@ -49,8 +49,12 @@ class LabelCodec:
         Returns:
             The same shape, in the same memory order.
         """
-        table = np.zeros(max(int(mask.max(initial=0)), *self.indices, 0) + 1, dtype=np.uint8)
-        for value, index in self.indices.items():
+        largest = int(mask.max(initial=0))
+        known = {value: index for value, index in sorted(self.indices.items()) if value <= largest}
+        if largest > LARGEST_TABLE:
+            return _searched(known, mask)
+        table = np.zeros(largest + 1, dtype=np.uint8)
+        for value, index in known.items():
             table[value] = index
         return _looked_up(table, mask)
 
@@ -90,4 +94,17 @@ def _looked_up(table: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
     result = np.empty_like(places, dtype=table.dtype, subok=False)
     for target, source in chunks(result, places):
         target[...] = table[source]
+    return result
+
+
+def _searched(indices: Mapping[int, int], mask: NDArray[Any]) -> Bytes:
+    """The index of each voxel, 0 where it has none, where a table of all values would be too long."""
+    result = np.zeros_like(mask, dtype=np.uint8, subok=False)
+    if not indices:
+        return result
+    values = np.array(list(indices), dtype=mask.dtype)
+    found = np.array(list(indices.values()), dtype=np.uint8)
+    for target, source in chunks(result, mask):
+        places = np.minimum(np.searchsorted(values, source), len(values) - 1)
+        target[...] = np.where(values[places] == source, found[places], 0)
     return result

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
 from medfcn.labels.label_map import LabelMap
-from medfcn.labels.whole_numbers import LARGEST_LABEL, ROUNDING, label_counts, numbers_text, whole_numbers
+from medfcn.labels.whole_numbers import LARGEST_TABLE, ROUNDING, label_counts, numbers_text, whole_numbers
+from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.reading import as_volume, read_stored, volume_of
@@ -17,6 +18,7 @@ from medfcn.volumes.volume import Volume, VolumeLike
 
 ROUNDED = "voxels rounded to whole labels"
 """Begins the note on a mask whose voxels were not quite whole numbers."""
+_MOST_ROUNDING = 0.499
 
 
 def read_mask(
@@ -24,8 +26,10 @@ def read_mask(
 ) -> Volume:
     """Read a mask: a volume whose voxels are whole numbers from 0 up.
 
-    Values within 1e-3 of a whole number are rounded, and the volume's `notes` say so. The values are those of
-    the file; `labels` only says what 255 means.
+    Values within 1e-3 of a whole number are rounded, and the volume's `notes` say so. Where a file stores integers
+    and a slope below 1, as nibabel does of floats under an integer header, rounding to these integers moved a value
+    by up to half the slope, and that is undone. The values are those of the file; `labels` only says which of two
+    readings of a scaled file is meant, and what 255 means.
 
     Args:
         source: What `as_volume` accepts.
@@ -37,42 +41,69 @@ def read_mask(
         A volume of the smallest unsigned integers that can hold the values.
 
     Raises:
-        LabelError: A value is negative, not whole, above 65535, or a 255 that nobody named.
+        LabelError: A value is negative, not whole, above 2^32 - 1, or a 255 that nobody named.
         VolumeError: As in `read_volume`.
     """
     named = set(labels.named_values.union(labels.ignored)) if labels else set()
     if isinstance(source, str | os.PathLike) and extension_of(source) in NIFTI_EXTENSIONS:
-        volume = _unscaled_where_ambiguous(source, named, options)
+        volume, rounding = _unscaled_where_ambiguous(source, named, options)
     else:
-        volume = as_volume(source, options=options)
+        volume, rounding = as_volume(source, options=options), ROUNDING
     who = volume.name or "mask"
-    whole, off = whole_numbers(volume.array, name=who)
+    whole, off = whole_numbers(volume.array, name=who, rounding=rounding)
     _check_255(whole, named, who)
     notes = volume.notes + ((f"{ROUNDED} (by up to {off:.1g})",) if off else ())
     return Volume(whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes)
 
 
-def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions) -> Volume:
-    """Read a mask whose header may scale it, such as 255 by 1/255, where both readings look like labels."""
+def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions) -> tuple[Volume, float]:
+    """Read a mask whose header may scale it, such as 255 by 1/255, where both readings may look like labels.
+
+    Returns:
+        The mask, and the farthest that a voxel may be from a whole number.
+    """
     stored = read_stored(source, options=options)
     raw = stored.array.copy() if stored.is_scaled else stored.array
     scaled = volume_of(stored, options=options)
-    if not stored.is_scaled or raw.dtype.kind not in "iu" or int(raw.min()) < 0 or int(raw.max()) > LARGEST_LABEL:
-        return scaled
+    if not stored.is_scaled or raw.dtype.kind not in "iu":
+        return scaled, ROUNDING
+    most = max(abs(float(scaled.array.min())), abs(float(scaled.array.max())))
+    # Half a slope was lost when the stored integers were rounded, and a little to float32.
+    lost = min(abs(stored.slope) / 2 + 1e-6 * most, _MOST_ROUNDING) if abs(stored.slope) < 1.0 else 0.0
+    rounding = max(lost, ROUNDING)
+    if int(raw.min()) < 0 or int(raw.max()) > LARGEST_TABLE:
+        return scaled, rounding
     as_stored = [int(value) for value in np.unique(raw)]
     as_scaled = [float(value) for value in np.unique(scaled.array)]
-    names_stored = bool(named.intersection(as_stored))
-    names_scaled = any(abs(value - round(value)) <= ROUNDING and round(value) in named for value in as_scaled)
-    if names_stored == names_scaled:
-        raise LabelError(
-            f"{stored.name}: stores the values {numbers_text(as_stored)} and scl_slope {stored.slope:.6g} makes "
-            f"them {numbers_text(as_scaled)}; say which is meant, such as --labels organ={as_stored[-1]}",
-            field="scl_slope",
-        )
-    if not names_stored:
-        return scaled
+    if all(round(value * stored.slope + stored.inter) == value for value in as_stored):  # a slope of almost 1
+        return scaled, _MOST_ROUNDING
+    if not _stored_values_are_meant(as_stored, as_scaled, named, rounding, stored):
+        return scaled, rounding
     note = "scl_slope ignored: the labels named are the stored values"
-    return volume_of(replace(stored, array=raw, slope=1.0, inter=0.0, notes=(*stored.notes, note)), options=options)
+    plain = replace(stored, array=raw, slope=1.0, inter=0.0, notes=(*stored.notes, note))
+    return volume_of(plain, options=options), ROUNDING
+
+
+def _stored_values_are_meant(
+    as_stored: list[int], as_scaled: list[float], named: set[int], rounding: float, stored: StoredVolume
+) -> bool:
+    """True if the labels are the stored values, False if they are the scaled ones.
+
+    Raises:
+        LabelError: Neither the labels named nor the values decide it.
+    """
+    whole = [round(value) for value in as_scaled if abs(value - round(value)) <= rounding]
+    names_stored, names_scaled = bool(named.intersection(as_stored)), bool(named.intersection(whole))
+    if names_stored != names_scaled:
+        return names_stored
+    # Several labels do not become whole numbers by chance; a single value may be a mask drawn with 255.
+    if abs(stored.slope) < 1.0 and len(whole) == len(as_scaled) and len(set(whole) - {0}) > 1:
+        return False
+    raise LabelError(
+        f"{stored.name}: stores the values {numbers_text(as_stored)} and scl_slope {stored.slope:.6g} makes "
+        f"them {numbers_text(as_scaled)}; say which is meant, such as --labels organ={as_stored[-1]}",
+        field="scl_slope",
+    )
 
 
 def _check_255(whole: NDArray[Any], named: set[int], name: str) -> None:

@@ -1,5 +1,6 @@
 """Arrays of whole numbers: the voxels of masks, before their meaning is known."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 from medfcn.errors import LabelError
 from medfcn.text import listed
 
-LARGEST_LABEL = 65535
+LARGEST_LABEL = 2**32 - 1
+"""Atlases of the mouse brain number their regions up to 614,454,277."""
+LARGEST_TABLE = 65535
+"""Up to this value a table has an entry for each value; above it, one for each value that occurs."""
 
 ROUNDING = 1e-3
 """The farthest that a voxel may be from a whole number and still be that label."""
@@ -17,11 +21,16 @@ CHUNK_VOXELS = 1 << 19
 """Voxels of one step of a pass over a volume: small enough to stay in a second-level cache."""
 
 
-def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], float]:
+def whole_numbers(array: NDArray[Any], *, name: str, rounding: float = ROUNDING) -> tuple[NDArray[Any], float]:
     """The voxels of a mask as the smallest unsigned integers, and the largest rounding that this needed.
 
+    Args:
+        array: The voxels, any shape.
+        name: The case or file, for messages.
+        rounding: The farthest that a voxel may be from a whole number; below 0.5.
+
     Raises:
-        LabelError: A voxel is negative, above 65535, or more than 1e-3 from a whole number.
+        LabelError: A voxel is negative, above 2^32 - 1, or more than `rounding` from a whole number.
 
     Example:
         >>> whole_numbers(np.array([[[0.0, 0.9999]]]), name="case")[0].tolist()
@@ -31,9 +40,9 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     if array.dtype.kind == "f":
         for (part,) in chunks(array):  # so that no second volume of floats is made
             here = float(np.abs(part - np.rint(part)).max())
-            if not here <= ROUNDING:  # NaN too
+            if not here <= rounding:  # NaN too
                 raise LabelError(
-                    f"{name}: values that are no labels: {numbers_text(_not_whole(array))}; "
+                    f"{name}: values that are no labels: {numbers_text(_not_whole(array, rounding))}; "
                     "give a mask of whole numbers (is this an image or a probability?)"
                 )
             off = max(off, here)
@@ -42,8 +51,8 @@ def whole_numbers(array: NDArray[Any], *, name: str) -> tuple[NDArray[Any], floa
     if array.dtype.kind == "b":
         return array.astype(np.uint8), 0.0
     least, most = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-    if least < -ROUNDING or most > LARGEST_LABEL + ROUNDING:
-        outside = np.unique(array[(array < -ROUNDING) | (array > LARGEST_LABEL)])
+    if least < -rounding or most > LARGEST_LABEL + rounding:
+        outside = np.unique(array[(array < -rounding) | (array > LARGEST_LABEL)])
         raise LabelError(
             f"{name}: label values {numbers_text(outside)} are outside 0 to {LARGEST_LABEL}; "
             "re-export the mask, or give one that contains labels"
@@ -70,13 +79,20 @@ def chunks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
 
 
 def label_counts(array: NDArray[Any]) -> dict[int, int]:
-    """The number of voxels of each value, for unsigned integers up to 65535, in the order of the values.
+    """The number of voxels of each value, for unsigned integers, in the order of the values.
 
     Example:
         >>> label_counts(np.array([[[0, 2, 2]]], dtype=np.uint8))
         {0: 1, 2: 2}
     """
-    counts = np.zeros(int(array.max(initial=0)) + 1, dtype=np.int64)
+    largest = int(array.max(initial=0))
+    if largest > LARGEST_TABLE:
+        found: Counter[int] = Counter()
+        for (part,) in chunks(array):
+            values, each = np.unique(part, return_counts=True)
+            found.update(dict(zip(values.tolist(), each.tolist(), strict=True)))
+        return dict(sorted(found.items()))
+    counts = np.zeros(largest + 1, dtype=np.int64)
     for (part,) in chunks(array):
         counts += np.bincount(part, minlength=len(counts))
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
@@ -96,12 +112,14 @@ def numbers_text(values: Iterable[float]) -> str:
     """The first few of some numbers, for a message.
 
     Example:
-        >>> numbers_text([1, 2.5])
-        '1, 2.5'
+        >>> numbers_text([1, 2.5, 614454277])
+        '1, 2.5, 614454277'
     """
-    return listed(f"{value:.6g}" for value in values)
+    return listed(
+        f"{value:.10g}" if abs(value) < 1e10 and value == int(value) else f"{value:.6g}" for value in values
+    )
 
 
-def _not_whole(array: NDArray[Any]) -> NDArray[Any]:
-    strange = array[~(np.abs(array - np.rint(array)) <= ROUNDING)]
+def _not_whole(array: NDArray[Any], rounding: float) -> NDArray[Any]:
+    strange = array[~(np.abs(array - np.rint(array)) <= rounding)]
     return np.unique(strange[:1_000_000])

@@ -63,6 +63,54 @@ def test_a_mask_that_nibabel_scaled_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask.array, VOXELS > 2)
 
 
+@pytest.mark.parametrize("labels", [None, LabelMap.parse("a=1,b=2+3,c=4"), LabelMap.parse("b=2")])
+@pytest.mark.parametrize("slope", [0.99999994, 0.9999, 1.0000001])
+def test_a_slope_of_almost_1_changes_no_label(slope: float, labels: LabelMap | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    path.write_bytes(put(good(), "scl_slope", slope))
+    mask = read_mask(path, labels=labels)
+    np.testing.assert_array_equal(mask.array, VOXELS)
+    assert any(note.startswith("voxels rounded to whole labels") for note in mask.notes)
+
+
+@pytest.mark.parametrize("top", [2, 104, 131, 132, 200, 254])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4"])
+def test_float_labels_under_an_integer_header_are_rounded(dtype: str, top: int, tmp_path: Path) -> None:
+    """nibabel scales them by top / 255 and the like; what rounding to integers lost is less than half a label."""
+    import nibabel
+
+    values = np.array([0.0, 1.0, 2.0, (top + 1) // 2, top])[VOXELS]
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    image.set_data_dtype(np.dtype(dtype))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    for labels in (None, LabelMap.parse(f"organ={top}"), LabelMap.parse("a=1,b=2")):
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.nii.gz", labels=labels).array, values)
+
+
+def test_an_image_that_its_header_scales_is_no_mask(tmp_path: Path) -> None:
+    """Its values are as often near half a number as near a whole one."""
+    voxels = np.arange(120, dtype=np.int16).reshape(VOXELS.shape)
+    for slope in (0.9, 0.7, 0.3, 0.01):
+        (tmp_path / "a.nii").write_bytes(put(good(voxels=voxels), "scl_slope", slope))
+        with pytest.raises(LabelError):
+            read_mask(tmp_path / "a.nii")
+
+
+def test_labels_above_65535_are_read_and_written(tmp_path: Path) -> None:
+    """Regions of the Allen mouse brain atlas have numbers up to 614454277."""
+    values = np.array([0, 997, 65536, 182305689, 614454277], dtype=np.uint32)[VOXELS]
+    (tmp_path / "a.nii").write_bytes(good(code=768, voxels=values))
+    labels = LabelMap.parse("root=997,cortex=182305689+65536,ventricle=614454277")
+    mask = read_mask(tmp_path / "a.nii", labels=labels)
+    np.testing.assert_array_equal(mask.array, values)
+    indices = labels.encode(mask.array, name="a")
+    np.testing.assert_array_equal(indices, np.array([0, 1, 2, 2, 3])[VOXELS])
+    written = Volume(labels.decode(indices), mask.affine).save(tmp_path / "b.nii.gz")
+    assert sorted(np.unique(read_mask(written).array)) == [0, 2, 997, 614454277]
+    with pytest.raises(LabelError, match=r"614454277"):
+        LabelMap.from_names({997: "root"}).encode(mask.array, name="a")
+
+
 def test_masks_come_from_whatever_stands_for_a_volume(tmp_path: Path) -> None:
     volume = Volume((VOXELS > 2).astype(float), np.eye(4), name="a")
     assert read_mask(volume).array.dtype == np.uint8

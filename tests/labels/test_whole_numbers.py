@@ -1,4 +1,4 @@
-"""Voxels of masks are whole numbers from 0 to 65535, or refused."""
+"""Voxels of masks are whole numbers from 0 to 2^32 - 1, or refused."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_one_voxel_that_is_no_label_is_found(value: float, place: int) -> None:
         whole_numbers(mask, name="case")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 65536.0, 1e30, -0.002])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1.0, 2.0**32, 1e30, -0.002])
 def test_values_no_label_can_have_are_refused(value: float) -> None:
     mask = np.zeros((2, 2, 2))
     mask[1, 1, 1] = value
@@ -40,8 +40,12 @@ def test_values_no_label_can_have_are_refused(value: float) -> None:
         whole_numbers(mask, name="case")
 
 
-@given(arrays(np.uint16, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 9)))
-def test_counts_are_those_of_unique(mask: NDArray[np.uint16]) -> None:
+@given(
+    arrays(np.uint16, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 9)),
+    st.sampled_from([1, 65535 // 9, 70_000, 2**32 // 10]),
+)
+def test_counts_are_those_of_unique(mask: NDArray[np.generic], step: int) -> None:
+    mask = mask.astype(np.uint32) * np.uint32(step)
     values, counts = np.unique(mask, return_counts=True)
     assert label_counts(mask) == dict(zip(values.tolist(), counts.tolist(), strict=True))
     assert label_counts(np.asfortranarray(mask)) == label_counts(mask)
