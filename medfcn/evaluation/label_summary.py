@@ -174,25 +174,16 @@ def summarise_label(
 
 def micro_scores(rows: Sequence[LabelScores]) -> dict[str, float]:
     """Overlap with the voxels of all rows counted together."""
-    counts = VoxelCounts(
-        sum(row.true_positives for row in rows),
-        sum(row.false_positives for row in rows),
-        sum(row.false_negatives for row in rows),
-        0,
-    )
+    names = ("true_positives", "false_positives", "false_negatives")
+    counts = VoxelCounts(**{name: sum(getattr(row, name) for row in rows) for name in names}, true_negatives=0)
     scores = {name: getattr(counts, name) for name in ("dice", "iou", "precision", "recall")}
     return {**scores, "f1": counts.dice}
 
 
 def _lesions(rows: Sequence[LabelScores]) -> LesionCounts | None:
     counted = [row for row in rows if not math.isnan(row.lesions)]
-    if not counted:
-        return None
-    return LesionCounts(
-        int(sum(row.lesions for row in counted)),
-        int(sum(row.lesions_found for row in counted)),
-        int(sum(row.lesions_false for row in counted)),
-    )
+    names = ("lesions", "lesions_found", "lesions_false")
+    return LesionCounts(*(int(sum(getattr(row, name) for row in counted)) for name in names)) if counted else None
 
 
 def _with_values(metric: str, rows: Sequence[LabelScores]) -> list[tuple[float, LabelScores]]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -112,7 +113,8 @@ class ScoredCases:
         reading, masks = _Reading(), {}
         for kind, sources in (("reference", self.pairs.references), ("prediction", self.pairs.predictions)):
             if case in sources:
-                masks[kind] = reading.mask(kind, sources[case], self.meaning.known, self._codec_of(case, kind))
+                codec_of = partial(self._codec_of, case, kind)
+                masks[kind] = reading.mask(kind, sources[case], self.meaning.known, codec_of)
             else:
                 reading.notes.append(f"There is no {kind} of this case.")
         reference = masks.get("reference")
@@ -124,15 +126,14 @@ class ScoredCases:
         image = reading.image(self.images.get(case, ()))
         return CaseVolumes(image, reference, masks.get("prediction"), tuple(reading.notes), hashes=reading.hashes)
 
-    def _codec_of(self, case: str, kind: str) -> Callable[[Volume], LabelCodec]:
-        def codec_of(mask: Volume) -> LabelCodec:
-            labels, meaning = self.meaning.labels, self.meaning
-            if labels is None:
-                codec = meaning.with_values_named(self.labels, values_in(mask.array))
-                return codec if kind == "reference" else codec.without_ignored
-            return labels.reference_codec if kind == "reference" else meaning.of_prediction(case)
-
-        return codec_of
+    def _codec_of(self, case: str, kind: str, mask: Volume) -> LabelCodec:
+        """The meaning of a mask's values as indices of `labels`, or of their overlaps."""
+        labels = self.meaning.labels
+        if labels is None:
+            codec = self.meaning.with_values_named(self.labels, values_in(mask.array))
+        else:
+            codec = labels.reference_codec if kind == "reference" else self.meaning.of_prediction(case)
+        return codec if kind == "reference" else codec.without_ignored
 
 
 @dataclass(frozen=True)
