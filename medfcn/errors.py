@@ -108,6 +108,8 @@ The codes, which `medfcn check --json` reports too:
     SLICES_LOST          Prepared slices of a training are not there any more.
     LOSS_NOT_FINITE      The loss or the gradient of a training is NaN or infinite.
     OUT_OF_MEMORY        The GPU has too little memory.
+    LIBRARY_MISSING      An optional library is not installed.
+    STUDY_BROKEN         The study of a search cannot be read or written.
     TRAINING_FAILED      The training cannot go on.
     TRAINING_STOPPED     The training stopped because a signal or the caller requested it.
     PROCESS_FAILED       One of several training processes failed or vanished.
