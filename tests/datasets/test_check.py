@@ -172,7 +172,7 @@ def test_names_that_no_label_has(root: Path) -> None:
     )
     (root / "dataset.json").write_text('{"labels": {"background": 0, "a": 1, "b": 2}}')
     report = check(root)
-    assert {problem.code for problem in report.errors} == {"LABEL_VALUES"}
+    assert {problem.code for problem in report.errors} == {"LABEL_UNNAMED"}
     assert "unexpected label values 3, 4" in report.errors[0].found
 
 

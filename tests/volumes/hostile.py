@@ -510,7 +510,7 @@ def values() -> list[Hostile]:
     raw = put(GOOD, "scl_slope", 0.99999994)
     almost = (VOXELS * float(np.float32(0.99999994))).astype(np.float32)
     files.append(_nii("labels_slope_almost_1", "scl_slope = 0.99999994", raw, ACCEPT, voxels=almost))
-    floats = np.array([-128, -127, -1, 0, 127], dtype=np.int8)[VOXELS]  # of 254 labels: 0, 1, 126, 127, 254
+    floats = np.array([-128, -127, -2, -1, 127], dtype=np.int8)[VOXELS]  # of 254 labels: 0, 1, 126, 127, 254
     raw = put(put(good(code=256, voxels=floats), "scl_slope", 254 / 255), "scl_inter", 127.5)
     scaled = (floats * float(np.float32(254 / 255)) + 127.5).astype(np.float32)
     what = "labels up to 254 as floats under an int8 header"
