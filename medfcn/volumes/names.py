@@ -6,7 +6,8 @@ import unicodedata
 from pathlib import PurePath
 
 NIFTI_EXTENSIONS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
-OTHER_EXTENSIONS = (".nrrd", ".nhdr", ".mha", ".mhd")
+OTHER_EXTENSIONS = (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Of two that end alike the longer comes first; 3D Slicer names segmentations `.seg.nrrd`."""
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 
@@ -29,8 +30,8 @@ def stem_of(name: str | os.PathLike[str]) -> str:
     """A volume's file name without its folder and its extension.
 
     Example:
-        >>> stem_of("images/case_017.nii.gz"), stem_of("v1.2.nii")
-        ('case_017', 'v1.2')
+        >>> stem_of("images/case_017.nii.gz"), stem_of("v1.2.nii"), stem_of("case_017.seg.nrrd")
+        ('case_017', 'v1.2', 'case_017')
     """
     base = PurePath(name).name
     return base[: len(base) - len(extension_of(base))]

@@ -27,6 +27,16 @@ def test_folders_of_images_and_labels(tmp_path: Path) -> None:
     assert dataset.relative(Path("/elsewhere/x.nii")) == "x.nii"
 
 
+@pytest.mark.parametrize("extension", [".seg.nrrd", ".seg.nhdr", ".SEG.NRRD", ".nrrd", ".mha"])
+def test_a_segmentation_of_another_format_belongs_to_its_image(extension: str, tmp_path: Path) -> None:
+    """3D Slicer names segmentations `.seg.nrrd`."""
+    lay(tmp_path, "images/a.nii.gz", "images/b.v2.nii.gz", f"labels/a{extension}", f"labels/b.v2{extension}")
+    dataset = require_complete(find_dataset(tmp_path))
+    assert [case.id for case in dataset.cases] == ["a", "b.v2"]
+    assert set(find_masks(tmp_path / "labels")) == {"a", "b.v2"}
+    assert set(find_masks(tmp_path / "labels" / f"a{extension}")) == {"a"}
+
+
 def test_channels_are_one_case(tmp_path: Path) -> None:
     lay(tmp_path, *(f"images/{case}_{channel:04d}.nii.gz" for case in ("a", "b") for channel in (0, 1)))
     lay(tmp_path, "labels/a.nii.gz", "labels/b.nii.gz")

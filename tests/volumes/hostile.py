@@ -597,6 +597,9 @@ def text_headers() -> list[Hostile]:
         ("outside", "LOCAL", "../../etc/passwd", "", "HEADER_DAMAGED"),
         ("outside_nrrd", "\n\n", "\ndata file: /etc/passwd\n\n", "HEADER_DAMAGED", ""),
         ("list", "LOCAL", "LIST", "", "HEADER_DAMAGED"),
+        ("local", "LOCAL", "Local", "", ACCEPT),
+        ("local_lower", "LOCAL", "local", "", ACCEPT),
+        ("slicer", "encoding: raw", "encoding: raw\nSegment0_LabelValue:=1\nSegment0_Name:=liver", ACCEPT, ""),
         ("vector", "kinds: domain domain domain", "kinds: vector domain domain", "VOXELS_TYPE", ""),
         ("skip", "encoding: raw", "byte skip: 2\nencoding: raw", "HEADER_OFFSET", ""),
         ("twice", "sizes: 6 5 4", "sizes: 6 5 4\nsizes: 4 5 6", "HEADER_DAMAGED", ""),
@@ -615,6 +618,14 @@ def text_headers() -> list[Hostile]:
         files.append(Hostile(f"{name}_cut", "the last byte missing", {f"{name}_cut.{name}": cut}, "FILE_CUT_OFF"))
         files.append(Hostile(f"{name}_html", "HTML", {f"{name}_html.{name}": b"<html>"}, "FILE_NAME"))
         files.append(Hostile(f"{name}_empty", "no bytes", {f"{name}_empty.{name}": b""}, "FILE_EMPTY"))
+    seg = {"nrrd_seg.seg.nrrd": nrrd.encode() + BODY}
+    files.append(Hostile("nrrd_seg", "a good NRRD file, named as 3D Slicer names segmentations", seg, ACCEPT))
+    words = {"i8": ("long long", "signed long long int", "int64_t"), "u8": ("ulonglong", "unsigned long long int")}
+    for kind, names in words.items():
+        for name in names:
+            raw = nrrd.replace("type: short", f"type: {name}").encode() + VOXELS.astype(kind).tobytes(order="F")
+            file = f"nrrd_{name.replace(' ', '_')}"
+            files.append(Hostile(file, f"type: {name}", {f"{file}.nrrd": raw}, ACCEPT, voxels=VOXELS.astype(kind)))
     packed_nrrd = nrrd.replace("raw", "gzip").encode() + packed(BODY)
     files.append(Hostile("nrrd_gzip", "encoding: gzip", {"nrrd_gzip.nrrd": packed_nrrd}, ACCEPT))
     files.append(Hostile("nrrd_gzip_cut", "the same, cut", {"nrrd_gzip_cut.nrrd": packed_nrrd[:-9]}, "FILE_CUT_OFF"))

@@ -53,7 +53,7 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
         if source.is_gzip:
             found = f"named {extension_of(given)} but is gzip data; unpack it first"
             raise VolumeError(found, code="FILE_NAME")
-        parse = parse_nrrd if extension_of(given) in (".nrrd", ".nhdr") else parse_metaimage
+        parse = parse_nrrd if extension_of(given).endswith((".nrrd", ".nhdr")) else parse_metaimage
         header = parse(given, source.read(LARGEST_HEADER))
         checksum = _checksum(header, options.max_bytes)
         if header.affine is None and not options.assume_grid:

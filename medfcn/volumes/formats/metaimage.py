@@ -53,7 +53,7 @@ def parse_metaimage(path: Path, raw: bytes) -> TextHeader:
     if "ElementDataFile" not in fields:
         found = "is absent: the header has no end"
         raise bad_field("FILE_CUT_OFF", "ElementDataFile", found, "the file is cut off, copy it again")
-    local = fields["ElementDataFile"] == "LOCAL"
+    local = fields["ElementDataFile"] in ("LOCAL", "Local", "local")
     is_big = _is_true(fields, "ElementByteOrderMSB", "False")
     is_big = _is_true(fields, "BinaryDataByteOrderMSB", str(is_big))
     return TextHeader(

@@ -23,7 +23,8 @@ _TYPES = {
     **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
     **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
     **dict.fromkeys(("longlong", "long long", "long long int", "int64", "int64_t"), "i8"),
-    **dict.fromkeys(("ulonglong", "unsigned long long", "uint64", "uint64_t"), "u8"),
+    **dict.fromkeys(("signed long long", "signed long long int"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"),
     "float": "f4",
     "double": "f8",
 }
@@ -60,7 +61,7 @@ def parse_nrrd(path: Path, raw: bytes) -> TextHeader:
         if fields.get(field, "0") != "0":
             raise bad_field("HEADER_OFFSET", field, f"is {fields[field]!r}; expected 0", "save it without")
     detached = fields.get("data file", fields.get("datafile"))
-    if extension_of(path) == ".nhdr" and detached is None:
+    if extension_of(path).endswith(".nhdr") and detached is None:
         raise bad_field("HEADER_DAMAGED", "data file", "is absent; expected the name of a file beside it")
     if detached is None and end is None:
         raise bad_field("FILE_CUT_OFF", "the header", "has no end", "the file is cut off, copy it again")
