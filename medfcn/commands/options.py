@@ -195,7 +195,10 @@ def reading_options(command: _Command) -> _Command:
             help="Which transform to take where qform, sform and pixdim disagree; such files are refused otherwise. "
             "sform is taken as it is, a gantry tilt included.",
         ),
-        flag("--assume-grid", "Read files without a transform on a grid along x, y, z."),
+        flag(
+            "--assume-grid",
+            "Read files that do not say left from right: i to the left, j to the back, k to the head.",
+        ),
         click.option(
             "--nonfinite",
             metavar="fill:VALUE",

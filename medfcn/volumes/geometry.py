@@ -20,6 +20,12 @@ SAME_GRID_VOXELS = 0.05
 NEAR_GRID_VOXELS = 0.5
 """Below this they are accepted and the displacement is recorded; from here on they are refused."""
 
+ASSUMED_DIRECTIONS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""To RAS+ from the directions that are assumed where a file states none: left, back, head (LPS).
+
+nibabel takes LAS for such a NIfTI file, ITK takes LPS for every format: both let i run to the left.
+"""
+
 FARTHEST_MM, SHORTEST_MM = 1e8, 1e-9
 """No volume is larger or farther away than this (100 km), and none has shorter voxel edges."""
 
@@ -81,6 +87,18 @@ def orientation_of(affine: Affine) -> str:
     """
     world_axes, signs = axis_assignment(affine)
     return "".join(_LETTERS[world][sign > 0] for world, sign in zip(world_axes, signs, strict=True))
+
+
+def directions_text(affine: Affine) -> str:
+    """In words, where the axes `i`, `j`, `k` mostly point in the patient.
+
+    Example:
+        >>> directions_text(np.diag([-1.0, 1.0, 2.5, 1.0]))
+        'i runs to the left, j to the front, k to the head'
+    """
+    names = dict(zip("LRPAIS", ("left", "right", "back", "front", "feet", "head"), strict=True))
+    i, j, k = (names[letter] for letter in orientation_of(affine))
+    return f"i runs to the {i}, j to the {j}, k to the {k}"
 
 
 def axis_assignment(affine: Affine) -> tuple[Shape, Shape]:

@@ -26,7 +26,10 @@ class ReadOptions:
 
     "sform" takes the sform as it is, whatever pixdim says, and keeps its shear (a gantry tilt)."""
     assume_grid: bool = False
-    """Accept a file whose transform codes are both 0: voxels along x, y, z, spacing from pixdim, origin 0."""
+    """Accept a file that does not say how its grid is placed, such as NIfTI with both transform codes 0.
+
+    Assumed in every format: i runs to the left, j to the back, k to the head, spacing as stated, origin 0.
+    """
     nonfinite: float | None = None
     """Value that replaces NaN and infinite voxels; None refuses such a file."""
     volume_index: int | None = None

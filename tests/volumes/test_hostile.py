@@ -176,7 +176,7 @@ def test_accepted_files_agree_with_nibabel_and_simpleitk(hostile: Hostile, tmp_p
 
 
 OPT_INS = [
-    ("no_codes", ReadOptions(assume_grid=True), np.diag([1.5, 2.0, 3.0, 1.0])),
+    ("no_codes", ReadOptions(assume_grid=True), np.diag([-1.5, -2.0, 3.0, 1.0])),
     ("nan_at_5", ReadOptions(nonfinite=-7.0), None),
     ("srow_moved_15.0", ReadOptions(xform="sform"), None),
     ("srow_flipped", ReadOptions(xform="qform"), AFFINE),
@@ -202,6 +202,30 @@ def test_what_is_refused_can_be_opted_in_to(
     np.testing.assert_allclose(volume.affine, hostile.affine if affine is None else affine, rtol=1e-6)
     if options.volume_index is None and options.xform != "qform":
         assert volume.notes
+
+
+def test_an_assumed_grid_runs_to_the_left_in_every_format(tmp_path: Path) -> None:
+    """As in nibabel (LAS) and in SimpleITK (LPS, for all of them)."""
+    meta = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
+        "ElementSpacing = 1.5 2 3\nDimSize = 6 5 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    nrrd = "NRRD0004\ntype: short\ndimension: 3\nsizes: 6 5 4\nspacings: 1.5 2 3\nendian: little\nencoding: raw\n\n"
+    no_codes = put(put(GOOD, "qform_code", 0), "sform_code", 0)
+    files = {"a.nii": no_codes, "a.mha": meta.encode() + GOOD[352:], "a.nrrd": nrrd.encode() + GOOD[352:]}
+    for name, raw in files.items():
+        (tmp_path / name).write_bytes(raw)
+        with pytest.raises(
+            GeometryError, match="pass --assume-grid to assume that i runs to the left, j to the back"
+        ):
+            read_volume(tmp_path / name)
+        volume = read_volume(tmp_path / name, options=ReadOptions(assume_grid=True))
+        np.testing.assert_array_equal(volume.affine, np.diag([-1.5, -2.0, 3.0, 1.0]))
+        assert any("i runs to the left, j to the back, k to the head" in note for note in volume.notes)
+        other = SimpleITK.ReadImage(os.fspath(tmp_path / name))
+        lps = np.array(other.TransformIndexToPhysicalPoint((1, 1, 1)))
+        np.testing.assert_allclose(lps * [-1, -1, 1], (volume.affine @ [1, 1, 1, 1])[:3])
+    assert "".join(nibabel.aff2axcodes(nibabel.load(tmp_path / "a.nii").affine)) == "LAS"
 
 
 def test_the_message_on_a_tilt_names_the_option_that_keeps_it(tmp_path: Path) -> None:

@@ -32,12 +32,17 @@ from medfcn.volumes.formats.streams import (
     stream_errors,
 )
 from medfcn.volumes.formats.text_header import TextHeader
-from medfcn.volumes.geometry import Affine, checked_affine, corner_displacement_voxels
+from medfcn.volumes.geometry import (
+    ASSUMED_DIRECTIONS,
+    Affine,
+    checked_affine,
+    corner_displacement_voxels,
+    directions_text,
+)
 from medfcn.volumes.names import extension_of
 from medfcn.volumes.options import ReadOptions
 
 LARGEST_HEADER = 1 << 20
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVolume:
@@ -57,7 +62,8 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
         header = parse(given, source.read(LARGEST_HEADER))
         checksum = _checksum(header, options.max_bytes)
         if header.affine is None and not options.assume_grid:
-            remedy = "re-export the file, or pass --assume-grid to take the grid that SimpleITK assumes"
+            assumed = directions_text(ASSUMED_DIRECTIONS)
+            remedy = f"re-export the file, or pass --assume-grid to assume that {assumed} where it does not say"
             found = "does not say how the grid is placed in the patient"
             raise bad_field("GRID_UNKNOWN", "the header", found, remedy)
         array, affine = _read_with_simpleitk(given)
@@ -76,7 +82,7 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
     digest = sha256_of(given)
     if header.voxel_path != given:
         digest = joint_hash(digest, sha256_of(header.voxel_path))
-    notes = ("grid not stated: the file format's default assumed",) if header.affine is None else ()
+    notes = (f"grid not stated: assumed that {directions_text(affine)}",) if header.affine is None else ()
     return StoredVolume(array, affine, shown(given), digest, notes=notes)
 
 
@@ -95,7 +101,7 @@ def _read_with_simpleitk(path: Path) -> tuple[NDArray[Any], Affine]:
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return library.GetArrayFromImage(image).T, checked_affine(_LPS_TO_RAS @ affine)
+    return library.GetArrayFromImage(image).T, checked_affine(ASSUMED_DIRECTIONS @ affine)
 
 
 def _checksum(header: TextHeader, max_bytes: int) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from medfcn.errors import GeometryError
 from medfcn.volumes.formats.refusals import bad_field
 from medfcn.volumes.geometry import (
+    ASSUMED_DIRECTIONS,
     FARTHEST_MM,
     SHORTEST_MM,
     Affine,
@@ -16,6 +17,7 @@ from medfcn.volumes.geometry import (
     checked_affine,
     corner_displacement_mm,
     corner_displacement_voxels,
+    directions_text,
     is_sheared,
     spacing_mm,
 )
@@ -115,12 +117,11 @@ class RawTransforms:
         return replace(self, quaternion=quaternion, pixdim=pixdim), tuple(notes)
 
     def assumed(self) -> Affine:
-        """The grid of a file without transforms: spacing from pixdim, nothing turned.
+        """The grid of a file without transforms: spacing from pixdim, directions as ITK 5.4 assumes them, origin 0.
 
-        Source:
-            nifti1.h, "METHOD 1".
+        nifti1.h, "METHOD 1", lets i run to the right, and no reader does.
         """
-        return np.diag([*self.pixdim[1:4], 1.0])
+        return ASSUMED_DIRECTIONS @ np.diag([*self.pixdim[1:4], 1.0])
 
     def candidates(self) -> list[Affine]:
         """Every affine that a reader may have taken from these transforms."""
@@ -205,9 +206,10 @@ def choose_affine(
     if transforms.qform_code == 0 and transforms.sform_code == 0:
         if not options.assume_grid:
             found = "and sform_code are both 0, so left and right are not known"
-            remedy = "re-export the file, or pass --assume-grid to take voxels along x, y, z"
+            remedy = f"re-export the file, or pass --assume-grid to assume that {directions_text(ASSUMED_DIRECTIONS)}"
             raise bad_field("GRID_UNKNOWN", "qform_code", found, remedy)
-        affine, notes = transforms.assumed(), ("both transform codes 0: grid assumed along x, y, z",)
+        affine = transforms.assumed()
+        notes = (f"both transform codes 0: assumed that {directions_text(affine)}",)
     elif transforms.sform_code == 0:
         affine = transforms.qform()
     elif transforms.qform_code == 0:
