@@ -36,6 +36,7 @@ The codes, which `medfcn check --json` reports too:
     VOXELS_TYPE          The voxels are not single real numbers.
     VOXELS_SCALING       The slope or intercept is not a number.
     VOXELS_NOT_FINITE    Voxels are NaN or infinite.
+    VOXELS_RANGE         A voxel is beyond the range of float32.
     VOXELS_CONTRADICTED  SimpleITK reads other voxels than the header describes.
     SHAPE                The volume does not have three dimensions of at least one voxel.
     SHAPE_4D             The file contains several volumes, and none or a wrong one was chosen.
@@ -60,6 +61,7 @@ The codes, which `medfcn check --json` reports too:
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.
+    NO_FOREGROUND        No training case contains any foreground.
     LABEL_VALUE_ABSENT   No case has one of the values of a requested label.
     LABELS_EMPTY         No case has a foreground voxel.
     LABELS_MISSING       No mask contains any label.
@@ -125,7 +127,7 @@ Example:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from medfcn.text import one_line
 
@@ -188,6 +190,16 @@ class SettingsError(MedfcnError, ValueError):
     """A setting that does not exist, or a value it cannot have."""
 
     default_code = "SETTING_INVALID"
+
+    @classmethod
+    def of(cls, setting: str, problem: str, *, code: str = "") -> Self:
+        """The error of one setting by its full name, which is also its `field`.
+
+        Example:
+            >>> print(SettingsError.of("network.fusion", "'add' needs score maps; set network.scores = true"))
+            setting network.fusion: 'add' needs score maps; set network.scores = true
+        """
+        return cls(f"setting {setting}: {problem}", code=code, field=setting)
 
 
 class ModelError(MedfcnError, ValueError):

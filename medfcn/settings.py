@@ -62,7 +62,7 @@ class _Checked:
             value = getattr(self, name)
             if value is not None and not rule.allows(value):
                 full = f"{self._table}.{name}"
-                raise SettingsError(f"setting {full}: {value!r} is not {rule.expected}; change it", field=full)
+                raise SettingsError.of(full, f"{value!r} is not {rule.expected}; change it")
 
 
 def _numbers(most: int) -> Rule:

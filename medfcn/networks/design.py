@@ -83,15 +83,12 @@ class Design:
             (32, 64, 128, 256, 256)
         """
         if settings.monai is not None:
-            raise SettingsError(
-                f"setting network.monai: {settings.monai!r} is a network of MONAI, not an FCN; leave it out here",
-                field="network.monai",
+            raise SettingsError.of(
+                "network.monai", f"{settings.monai!r} is a network of MONAI, not an FCN; leave it out here"
             )
         chosen = with_preset(settings if widths is None else dataclasses.replace(settings, widths=widths))
         if chosen.widths is None:
-            raise SettingsError(
-                "setting network.widths: not set, and there is no plan; set it", field="network.widths"
-            )
+            raise SettingsError.of("network.widths", "not set, and there is no plan; set it")
         names = {part.name for part in dataclasses.fields(cls)}
         parts: dict[str, Any] = {name: value for name, value in vars(chosen).items() if name in names}
         for name in ("widths", "decoder_widths"):
@@ -189,10 +186,8 @@ def head_of(settings: NetworkSettings, label_count: int, *, overlapping: bool = 
         SettingsError: Softmax is set for labels that overlap.
     """
     if overlapping and settings.head == "softmax":
-        raise SettingsError(
-            "setting network.head: 'softmax' lets one label hold at a time, and these labels overlap; take sigmoid "
-            "or auto",
-            field="network.head",
+        raise SettingsError.of(
+            "network.head", "'softmax' lets one label hold at a time, and these labels overlap; take sigmoid or auto"
         )
     if settings.head != "auto":
         return settings.head

@@ -137,17 +137,16 @@ def _step_count(encoder: Encoder, finest: int, design: Design) -> int:
     """How often the decoder doubles the resolution."""
     coarsest = encoder.strides[-1]
     if finest > coarsest or (design.skips and finest not in encoder.strides):
-        raise SettingsError(
-            f"setting network.finest_stride: {finest} is not a stride of the encoder's maps, which are "
-            f"{listed(encoder.strides)}; take one of these",
-            field="network.finest_stride",
+        raise SettingsError.of(
+            "network.finest_stride",
+            f"{finest} is not a stride of the encoder's maps, which are {listed(encoder.strides)}; take one of these",
         )
     count = (coarsest // finest).bit_length() - 1
     if design.decoder_widths and len(design.decoder_widths) != count:
-        raise SettingsError(
-            f"setting network.decoder_widths: has {counted(len(design.decoder_widths), 'number')}, and from stride "
+        raise SettingsError.of(
+            "network.decoder_widths",
+            f"has {counted(len(design.decoder_widths), 'number')}, and from stride "
             f"{coarsest} to {finest} there are {counted(count, 'step')}; give one number for each",
-            field="network.decoder_widths",
         )
     return count
 
@@ -160,10 +159,10 @@ def _decoder_widths(encoder: Encoder, skips: list[int], count: int, score: int, 
     if not widths:  # those of the map that each is fused with
         return [encoder.channels[level] for level in skips] or [encoder.channels[-1]] * count
     if skips and design.fusion == "add" and set(widths) != {score}:
-        raise SettingsError(
-            f"setting network.decoder_widths: maps of {listed(widths)} channels cannot be added to score maps of "
+        raise SettingsError.of(
+            "network.decoder_widths",
+            f"maps of {listed(widths)} channels cannot be added to score maps of "
             f'{score}; take () or network.fusion = "concat"',
-            field="network.decoder_widths",
         )
     return widths
 

@@ -372,4 +372,4 @@ class SegmentationLoss(nn.Module):
 def require_setting(name: str, value: object, holds: bool, expected: str) -> None:
     """Raise SettingsError unless `holds`."""
     if not holds:
-        raise SettingsError(f"setting {name}: {value!r} is not {expected}; change it", field=name)
+        raise SettingsError.of(name, f"{value!r} is not {expected}; change it")

@@ -48,10 +48,10 @@ class Objective(nn.Module):
         training = settings.training
         weights = training.class_weights
         if weights is not None and len(weights) != label_count + 1:
-            raise SettingsError(
-                f"setting training.class_weights: {weights!r} has {len(weights)} numbers, the background and "
+            raise SettingsError.of(
+                "training.class_weights",
+                f"{weights!r} has {len(weights)} numbers, the background and "
                 f"{label_count} labels take {label_count + 1}; give as many",
-                field="training.class_weights",
             )
         options = LossOptions(
             training.loss,

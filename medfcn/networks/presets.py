@@ -34,15 +34,16 @@ _AUTO = NetworkSettings(
     decoder_dropout=0.0,
 )
 
+_LITERATURE = dataclasses.replace(_AUTO, stem_stride=1, refinements=0)
+"""The parts that most of the literature's networks share with each other, or with `auto`."""
+
 _FCN32S = dataclasses.replace(
-    _AUTO,
+    _LITERATURE,
     preset="fcn32s",
     encoder="vgg16",
-    stem_stride=1,
     widths=_VGG16_WIDTHS,
     classifier_channels=4096,
     score_channels=0,
-    refinements=0,
     finest_stride=32,
     normalisation="none",
     dropout=0.5,
@@ -70,9 +71,8 @@ _ALL = (
     dataclasses.replace(_FCN32S, preset="fcn1s", finest_stride=1),
     # VGG-16's blocks with batch normalisation; steps repeat pixels, convolve, concatenate the finer block's map.
     dataclasses.replace(
-        _AUTO,
+        _LITERATURE,
         preset="vgg_concat",
-        stem_stride=1,
         encoder="vgg16_blocks",
         widths=_VGG16_WIDTHS,
         scores=False,
@@ -84,37 +84,31 @@ _ALL = (
         decoder_dropout=0.5,
     ),
     dataclasses.replace(
-        _AUTO,
+        _LITERATURE,
         preset="compact",
-        stem_stride=1,
         encoder="pooled",
         widths=(64, 128, 256),
         scores=False,
         decoder_widths=(256, 128, 64),
         fusion="concat",
         upsampling="transposed_3x3",
-        refinements=0,
     ),
     dataclasses.replace(
-        _AUTO,
+        _LITERATURE,
         preset="plain",
-        stem_stride=1,
         encoder="flat",
         widths=(64, 64, 32, 16),
         scores=False,
-        refinements=0,
         head_kernel=3,
     ),
     dataclasses.replace(
-        _AUTO,
+        _LITERATURE,
         preset="score_decoder",
-        stem_stride=1,
         encoder="vgg16_blocks",
         widths=_VGG16_WIDTHS,
         score_channels=0,
         decoder_widths=(256, 128),
         skips=False,
-        refinements=0,
         finest_stride=4,
     ),
     _RESNET18,
@@ -140,15 +134,12 @@ def with_preset(settings: NetworkSettings) -> NetworkSettings:
         _require_no_parts(settings)
         return settings
     if settings.monai_arguments is not None:
-        raise SettingsError(
-            "setting network.monai_arguments: is set without network.monai; name the network too",
-            field="network.monai_arguments",
-        )
+        raise SettingsError.of("network.monai_arguments", "is set without network.monai; name the network too")
     if settings.preset not in PRESETS:
-        raise SettingsError(
-            f"setting network.preset: there is no {settings.preset!r}{did_you_mean(settings.preset, PRESETS)}",
+        raise SettingsError.of(
+            "network.preset",
+            f"there is no {settings.preset!r}{did_you_mean(settings.preset, PRESETS)}",
             code="SETTING_UNKNOWN",
-            field="network.preset",
         )
     preset = PRESETS[settings.preset]
     given = {name: value for name, value in vars(settings).items() if value is not None}
@@ -164,10 +155,10 @@ def _require_no_parts(settings: NetworkSettings) -> None:
     usual = vars(NetworkSettings(monai=settings.monai, monai_arguments=settings.monai_arguments, head=settings.head))
     for name, value in vars(settings).items():
         if value != usual[name]:
-            raise SettingsError(
-                f"setting network.{name}: {value!r} is for medfcn's own networks, and network.monai is "
+            raise SettingsError.of(
+                f"network.{name}",
+                f"{value!r} is for medfcn's own networks, and network.monai is "
                 f"{settings.monai!r}; leave one of them out",
-                field=f"network.{name}",
             )
 
 
@@ -182,20 +173,19 @@ def _require_fit(settings: NetworkSettings) -> None:
     """Refuse parts that cannot be put together."""
     wanted = {"vgg16": 5, "vgg16_blocks": 5, "resnet18": 4, "resnet34": 4, "resnet50": 4}.get(str(settings.encoder))
     if wanted and settings.widths is not None and len(settings.widths) != wanted:
-        raise SettingsError(
-            f"setting network.widths: {settings.widths!r} has {counted(len(settings.widths), 'number')}, the encoder "
+        raise SettingsError.of(
+            "network.widths",
+            f"{settings.widths!r} has {counted(len(settings.widths), 'number')}, the encoder "
             f"{settings.encoder} takes {wanted}; give as many",
-            field="network.widths",
         )
     if settings.encoder != "strided" and settings.stem_stride not in (None, 1):
-        raise SettingsError(
-            f"setting network.stem_stride: {settings.stem_stride} is for the encoder 'strided', not for "
-            f"{settings.encoder!r}; leave it out",
-            field="network.stem_stride",
+        raise SettingsError.of(
+            "network.stem_stride",
+            f"{settings.stem_stride} is for the encoder 'strided', not for {settings.encoder!r}; leave it out",
         )
     if not settings.scores and settings.fusion == "add" and settings.skips and not settings.encoder == "flat":
-        raise SettingsError(
-            "setting network.fusion: 'add' needs score maps, because the encoder's maps differ in channels; set "
+        raise SettingsError.of(
+            "network.fusion",
+            "'add' needs score maps, because the encoder's maps differ in channels; set "
             'network.scores = true, or network.fusion = "concat"',
-            field="network.fusion",
         )

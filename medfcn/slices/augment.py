@@ -1,11 +1,11 @@
-"""Random changes to a batch of training slices, made on the device where the network is.
+"""Random changes to a batch of training slices, on the device of the network.
 
 One resampling applies rotation, scale, shear, shift, mirroring and a smooth deformation to images and targets
-together; intensity changes follow on the images alone. Parameters are drawn from the seed and the step, on the
-CPU and for the whole batch, so that every device and every number of processes sees the same slices.
+together; intensity changes follow on the images alone. The random numbers follow from the seed and the step. They are
+drawn on the CPU and for the whole batch, so that every device and every number of processes sees the same slices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from medfcn.settings import AugmentSettings, View
 from medfcn.slices.slicing import in_plane_axes
 
 _CHANNEL = 0x5EED
-"""Separates the random numbers of augmentation from those of the sampler, which has the same seed and step."""
+"""Keeps the random numbers of augmentation apart from those of the sampler, which has the same seed and step."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Augmenter:
     """Applies `settings` to batches.
 
     Attributes:
-        settings: How strong each change may be.
-        window: `(H, W)` of what comes out.
+        settings: The largest strength of each change.
+        window: `(H, W)` of the result.
         label_count: Foreground labels in the targets.
         mirror_axes: Axes of the network grid (0 is R, 1 is A, 2 is S) that are mirrored where they lie in a slice.
-        seed: Of the whole training.
-        members: `(A + 1, L)` for labels that overlap: which of them hold where a target is 0 … A.
+        seed: That of the whole training.
+        members: `(A + 1, L)` for labels that overlap: the labels that a target of 0 … A stands for.
     """
 
     settings: AugmentSettings
@@ -56,15 +56,15 @@ class Augmenter:
             images: `(B, C, H', W')` float32, larger than the window by the sampler's margin.
             targets: `(B, H', W')` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`
                 (255).
-            step: The step of the training, which the random numbers follow from.
-            views: The plane of each slice of the whole batch, which decides along which of its axes it is mirrored.
-            share: Which slices of the batch these are; None for all.
+            step: The step of the training; the random numbers follow from it.
+            views: The plane of each slice of the whole batch; it decides along which of its axes a slice is mirrored.
+            share: The places of these slices in the batch; None for all.
 
         Returns:
-            `(B, C, *window)` float32 images and `(B, *window)` int64 targets. A pixel has the label that more than
-            half of it has. Where part of it is ignored, its largest share decides (ties to the smaller value). Labels
-            that overlap each follow what more than half of the pixel's known part has, and then the pixel is of the
-            row of `members` that agrees best; it is ignored where more than half of it is.
+            `(B, C, *window)` float32 images and `(B, *window)` int64 targets. A pixel gets the label that more than
+            half of it has. If some of it is ignored, the largest share decides (ties to the smaller value). For
+            labels that overlap, each label counts if more than half of the known share of the pixel has it, and the
+            pixel gets the row of `members` that agrees best; it is ignored if more than half of it is.
         """
         random = np.random.Generator(np.random.Philox(key=[self.seed ^ _CHANNEL, step]))
         mine = slice(None) if share is None else slice(share.start, share.stop)
@@ -78,7 +78,10 @@ class Augmenter:
     def _move(
         self, images: torch.Tensor, targets: torch.Tensor, grid: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and targets at other positions."""
+        """Images and targets at the positions of `grid`, `(B, *window, 2)`.
+
+        The mask of each label is interpolated as one more channel: its value is the label's share of a pixel.
+        """
         ignores = bool((targets == IGNORED).any())
         values = [*range(1, self.label_count + 1), *([IGNORED] if ignores else [])]
         labels = torch.tensor(values, device=images.device)
@@ -97,10 +100,14 @@ class Augmenter:
     def _sampling_grid(
         self, random: np.random.Generator, images: torch.Tensor, views: Sequence[View], mine: slice
     ) -> torch.Tensor:
-        """`(B, *window, 2)` positions in the batch's region, in grid_sample's units."""
+        """`(B, *window, 2)` positions in the batch's region, in grid_sample's units.
+
+        Each slice has an affine map from the window to the region, and half of the moved ones also a smooth
+        deformation. Numbers are drawn for every slice, whichever use them.
+        """
         count, region = len(views), images.shape[2:]
         settings = self.settings
-        # Those that lie still keep their pixels, as volumes to be segmented do; between pixels there is blur.
+        # Slices that are not moved keep their pixels, as volumes in prediction do; between pixels there is blur.
         moves = random.random(count) >= settings.still_share
         angle = np.deg2rad(random.uniform(-1, 1, count) * settings.rotation_degrees)
         angle *= moves & (random.random(count) < 2 / 3)
@@ -138,7 +145,7 @@ class Augmenter:
     def _change_intensity(
         self, random: np.random.Generator, images: torch.Tensor, count: int, mine: slice
     ) -> torch.Tensor:
-        """Blur, coarser pixels, bias field, contrast, brightness, gamma, noise: each for part of `count` slices."""
+        """Blur, coarser pixels, bias field, contrast, brightness, gamma, noise: each for some of `count` slices."""
         settings = self.settings
 
         def per_slice(values: NDArray[np.float64]) -> torch.Tensor:
@@ -146,10 +153,12 @@ class Augmenter:
 
         if settings.blur_pixels > 0:
             sigma = random.uniform(0.3, 1.0) * settings.blur_pixels
-            images = _blur_some(images, sigma, (random.random(count) < 0.2)[mine])
+            chosen = (random.random(count) < 0.2)[mine]
+            images = _change_some(images, chosen, lambda some: _blurred(some, sigma))
         if settings.low_resolution > 0:
             factor = 1 + random.uniform(0, 1) * settings.low_resolution
-            images = _coarsen_some(images, factor, (random.random(count) < 0.125)[mine])
+            chosen = (random.random(count) < 0.125)[mine]
+            images = _change_some(images, chosen, lambda some: _coarsened(some, factor))
         if settings.bias_field > 0:
             field = random.normal(0, settings.bias_field, (count, 1, 3, 3)) * (random.random((count, 1, 1, 1)) < 0.3)
             images = images + _smooth_field(field[mine], self.window, images.device) * (images.abs() + 1)
@@ -164,7 +173,7 @@ class Augmenter:
         if settings.noise > 0:
             level = random.uniform(0, settings.noise, count) * (random.random(count) < 0.5)
             generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-            # A share's numbers are at their place among the batch's, which torch draws from first to last.
+            # torch draws the batch's numbers from first to last; those of a share are at its places.
             noise = torch.randn((count, *images.shape[1:]), generator=generator)[mine].to(images.device)
             images = images + noise * per_slice(level)
         return images
@@ -173,7 +182,7 @@ class Augmenter:
 def _move_overlapping(
     images: torch.Tensor, targets: torch.Tensor, grid: torch.Tensor, members: NDArray[np.bool_]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and targets of labels that overlap at other positions; see `parts.best_overlap`."""
+    """As `Augmenter._move`, for labels that overlap; see `overlaps.best_overlap`."""
     table = torch.tensor(members, dtype=images.dtype, device=images.device)
     ignored = targets == IGNORED
     masks = table[targets.masked_fill(ignored, 0).long()].movedim(-1, 1)
@@ -193,29 +202,30 @@ def _smooth_field(coarse: NDArray[np.float64], window: tuple[int, int], device: 
     return functional.interpolate(points, size=window, mode="bicubic", align_corners=True)
 
 
-def _blur_some(images: torch.Tensor, sigma: float, chosen: NDArray[np.bool_]) -> torch.Tensor:
-    """Gaussian blur of the chosen slices of a batch."""
+def _change_some(
+    images: torch.Tensor, chosen: NDArray[np.bool_], change: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """`(B, C, H, W)` images, of which the chosen ones are changed."""
     if not chosen.any():
         return images
+    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    return images.index_copy(0, index, change(images[index]))
+
+
+def _blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """`(B, C, H, W)` images after Gaussian blur: one pass along the rows, one along the columns."""
     radius = max(1, round(3 * sigma))
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel = torch.from_numpy((taps / taps.sum()).astype(np.float32)).to(images.device)
-    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
-    part = images[index]
-    shape = part.shape
-    flat = functional.pad(part.reshape(-1, 1, *shape[2:]), (radius,) * 4, mode="replicate")
+    flat = functional.pad(images.reshape(-1, 1, *images.shape[2:]), (radius,) * 4, mode="replicate")
     flat = functional.conv2d(flat, kernel.reshape(1, 1, -1, 1))
     flat = functional.conv2d(flat, kernel.reshape(1, 1, 1, -1))
-    return images.index_copy(0, index, flat.reshape(shape))
+    return flat.reshape(images.shape)
 
 
-def _coarsen_some(images: torch.Tensor, factor: float, chosen: NDArray[np.bool_]) -> torch.Tensor:
-    """The chosen slices of a batch as pixels larger by a factor would show them."""
-    if not chosen.any():
-        return images
-    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+def _coarsened(images: torch.Tensor, factor: float) -> torch.Tensor:
+    """`(B, C, H, W)` images as pixels larger by a factor would show them."""
     height, width = images.shape[2:]
     coarse = (max(1, round(height / factor)), max(1, round(width / factor)))
-    part = functional.interpolate(images[index], size=coarse, mode="bilinear", antialias=True)
-    part = functional.interpolate(part, size=(height, width), mode="bilinear")
-    return images.index_copy(0, index, part)
+    fewer = functional.interpolate(images, size=coarse, mode="bilinear", antialias=True)
+    return functional.interpolate(fewer, size=(height, width), mode="bilinear")

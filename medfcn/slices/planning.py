@@ -118,10 +118,10 @@ class _Choice:
         medians = [float(np.median([case.spacing_mm[axis] for case in self.cases])) for axis in range(3)]
         if len(views) > 1:
             if wanted is not None and wanted[0] != wanted[1]:
-                raise SettingsError(
-                    f"setting slices.spacing_mm: {wanted!r} differ, but slices of several views share one spacing; "
+                raise SettingsError.of(
+                    "slices.spacing_mm",
+                    f"{wanted!r} differ, but slices of several views share one spacing; "
                     "give it twice, or set one view",
-                    field="slices.spacing_mm",
                 )
             if wanted is None and like is not None and len(set(like.spacing_mm)) == 1:
                 return self.because("spacing_mm", like.spacing_mm, _LIKE)
