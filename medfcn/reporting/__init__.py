@@ -2,10 +2,8 @@
 
 from medfcn.reporting.compose import predict_report, report, train_report
 from medfcn.reporting.pictures import PictureCase, overlay_picture, overlay_sheet
-from medfcn.reporting.upright import CaseVolumes
 
 __all__ = [
-    "CaseVolumes",
     "PictureCase",
     "overlay_picture",
     "overlay_sheet",

@@ -18,7 +18,6 @@ from medfcn.progress import Progress
 from medfcn.reporting.html import About, write_prediction_report, write_report
 from medfcn.reporting.provenance import facts_of, failures_beside, labels_of_run, log_of_run
 from medfcn.reporting.shown_cases import Images, PredictedCases, ScoredCases, images_at, images_beside
-from medfcn.reporting.upright import ReadCase
 from medfcn.runs.folder import RunFolder
 from medfcn.volumes.names import stem_of
 
@@ -88,7 +87,7 @@ def report(
 
 def train_report(
     run: Path | str,
-    source: Path | str | ReadCase,
+    dataset: Path | str,
     *,
     output: Path | str | None = None,
     allow_outside: bool = False,
@@ -100,8 +99,7 @@ def train_report(
     Args:
         run: A finished run folder with masks and scores in `validation/`; or a folder of folds, with the scores of
             all and the masks in each.
-        source: The data set of the training, with images and references. Or a function that returns the volumes of a
-            case by its id, for volumes in memory: then no image and no mask is read.
+        dataset: The data set of the training, with images and references; each file is read once.
         output: The file; by default `report.html` in the run folder.
         allow_outside: As in `train`.
         overwrite: Replace an existing file.
@@ -119,10 +117,7 @@ def train_report(
     path = RunFolder(run).report if output is None else Path(output)
     refuse_existing_file(path, overwrite=overwrite)
     table, labels = read_scores(RunFolder(run).validation), labels_of_run(run)
-    if callable(source):
-        read_case = source
-    else:
-        read_case = _validation_cases(RunFolder(run), source, table, labels, allow_outside=allow_outside).read
+    cases = _validation_cases(RunFolder(run), dataset, table, labels, allow_outside=allow_outside)
     about = About(
         title=f"Validation of {run.resolve().name}",
         subtitle="validation cases",
@@ -130,7 +125,7 @@ def train_report(
         log=log_of_run(run),
         overlaps=_overlap_names(labels),
     )
-    return write_report(path, table, read_case, about=about, progress=progress)
+    return write_report(path, table, cases.read, about=about, progress=progress)
 
 
 def _validation_cases(
