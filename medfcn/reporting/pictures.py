@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PictureCase", "overlay_picture", "overlay_sheet"]
+__all__ = ["PictureCase", "overlay_sheet"]
 
 # Okabe and Ito's orange and sky blue: distinct for every kind of colour vision, and in grey by their lightness and by
 # the line, which is solid for the reference and dashed for the prediction.
@@ -52,40 +52,11 @@ class PictureCase:
     ignored: tuple[int, ...] = ()
 
 
-def overlay_picture(
-    image: Volume,
-    reference: Volume | None,
-    prediction: Volume | None,
-    path: Path | str,
-    *,
-    title: str = "",
-    ignored: Sequence[int] = (),
-) -> Path:
-    """Draw one case as a PNG: three views through the middle of the organ, and the worst slice.
-
-    Pictures keep the volume's proportions in millimetres. Right and left are as radiologists show them: the patient's
-    right is on the left of axial and coronal pictures. Letters at the edges name the directions.
-
-    Args:
-        image: The image.
-        reference: The reader's mask, on the image's grid; `None` when there is none.
-        prediction: The network's mask, on the image's grid; `None` when there is none.
-        path: The file, written whole or not at all.
-        title: One line above the pictures.
-        ignored: Values of the reference for ignored voxels.
-
-    Returns:
-        `path`.
-
-    Raises:
-        GeometryMismatchError: A mask is not on the image's grid.
-        LabelError: The values of a mask are not whole numbers.
-    """
-    return overlay_sheet([PictureCase(image, reference, prediction, title, tuple(ignored))], path)
-
-
 def overlay_sheet(cases: Sequence[PictureCase], path: Path | str) -> Path:
-    """Draw several cases in one PNG, one below the other; each as in `overlay_picture`.
+    """Draw cases in one PNG, one below the other: three views through the middle of the organ, and the worst slice.
+
+    Pictures keep the volumes' proportions in millimetres. Right and left are as radiologists show them: the patient's
+    right is on the left of axial and coronal pictures. Letters at the edges name the directions.
 
     Args:
         cases: At least one.
@@ -93,6 +64,10 @@ def overlay_sheet(cases: Sequence[PictureCase], path: Path | str) -> Path:
 
     Returns:
         `path`.
+
+    Raises:
+        GeometryMismatchError: A mask is not on its image's grid.
+        LabelError: The values of a mask are not whole numbers.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -163,7 +163,7 @@ def test_a_value_that_no_reference_has_is_pointed_out(tmp_path):
     assert any("the predictions hold 5, which no reference does" in note for note in table.notes)
 
 
-def test_the_sidecar_of_a_prediction_says_what_its_values_mean(tmp_path):
+def test_the_record_of_a_prediction_gives_the_meaning_of_its_values(tmp_path):
     merged = LabelMap.parse("hippocampus=1+2")
     save(tmp_path / "references", "a", organ(values=(1, 2)))
     save(tmp_path / "predictions", "a", organ(values=(1, 1)), labels=merged)
@@ -182,7 +182,7 @@ def test_swapped_folders_are_asked_about(tmp_path):
     assert not any("swapped" in note for note in evaluate(predictions, predictions).notes)
 
 
-def test_a_sidecar_is_translated_into_the_labels_asked_for(tmp_path):
+def test_a_record_is_translated_into_the_requested_labels(tmp_path):
     two = LabelMap.parse("anterior=1,posterior=2")
     save(tmp_path / "references", "a", organ(values=(1, 2)))
     save(tmp_path / "predictions", "a", organ(values=(1, 2)), labels=two)
@@ -193,7 +193,7 @@ def test_a_sidecar_is_translated_into_the_labels_asked_for(tmp_path):
         evaluate(tmp_path / "merged", tmp_path / "references", labels=two)
 
 
-def test_sidecars_that_disagree_are_refused_unless_labels_are_given(tmp_path):
+def test_records_that_disagree_are_refused_unless_labels_are_given(tmp_path):
     for case, names in (("a", "organ=1+2"), ("b", "other=1+2")):
         save(tmp_path / "references", case, organ())
         save(tmp_path / "predictions", case, organ(values=(1, 1)), labels=LabelMap.parse(names))
@@ -380,7 +380,7 @@ def scores_of(row):
 
 
 def test_what_the_reference_ignores_is_neither_right_nor_wrong(tmp_path):
-    """Whatever is predicted there, the scores are those of the lower half, of which the upper is background."""
+    """Predictions in the ignored upper half change nothing: the scores are those of the lower half."""
     lower = organ()
     lower[:, :, 5:] = 0
     found = organ(1)
@@ -438,7 +438,7 @@ def test_a_case_of_nothing_but_ignored_voxels_has_empty_rows(tmp_path):
     ]
 
 
-def test_the_sidecar_says_what_is_ignored(tmp_path):
+def test_the_record_says_which_value_is_ignored(tmp_path):
     labels = LabelMap.parse("organ=1+2,ignore=255")
     save(tmp_path / "references", "a", scribbled(organ()))
     save(tmp_path / "predictions", "a", (organ() > 0).astype(np.uint8), labels=labels)

@@ -1,4 +1,4 @@
-"""What must hold for every pair of masks, whatever they are."""
+"""Laws that hold for every pair of masks."""
 
 import math
 

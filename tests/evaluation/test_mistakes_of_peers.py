@@ -1,4 +1,4 @@
-"""What other tools get wrong, each once: the mistake, and that medfcn does not make it."""
+"""Mistakes of other tools, each once: medfcn does not make them."""
 
 import math
 
@@ -151,6 +151,6 @@ def test_hausdorff_has_spacing_and_both_directions():
 
 
 def test_distances_are_taken_in_space_and_not_slice_by_slice():
-    """A lesion found two slices away is missed in every slice, and 2 slices away in space."""
+    """A lesion predicted two slices away is missed in every slice, and 2 slices away in space."""
     first, second = box((9, 9, 9), (4, 4, 2), (5, 5, 3)), box((9, 9, 9), (4, 4, 4), (5, 5, 5))
     assert hausdorff_mm(first, second, (1, 1, 3)) == 6

@@ -121,7 +121,7 @@ def test_reports_draw_parts_and_list_labels(cases: tuple[Path, Path], tmp_path: 
 
 
 def _named(path: Path) -> tuple[list[str], list[str]]:
-    """What the viewer draws, and what the table can be narrowed to."""
+    """The labels of the viewer, and those that the table can be narrowed to."""
     text = path.read_text("utf-8")
     data = next(json.loads(inner) for tag, a, inner in Page(text).raw if a.get("id") == "page-data")
     options = [line for line in text.splitlines() if "<option value=" in line]

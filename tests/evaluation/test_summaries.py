@@ -1,4 +1,4 @@
-"""What is said about many cases: a miss never flatters, and the order of cases does not matter."""
+"""Summaries of many cases: a miss never improves them, and the order of cases does not matter."""
 
 import dataclasses
 import json

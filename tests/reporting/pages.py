@@ -48,7 +48,7 @@ PAYLOADS = (
 
 
 def case_volumes(number=0, *, shape=(24, 20, 12), affine=AFFINE, miss=False, labels=1):
-    """A bright box in noise, drawn and found one voxel beside it."""
+    """A bright box in noise, and a prediction one voxel beside it."""
     random = np.random.default_rng(number)
     reference, prediction = np.zeros((2, *shape), dtype=np.uint8)
     reference[6:14, 5:13, 3:8] = 1
@@ -116,7 +116,7 @@ ELEMENTS = re.findall(
 
 
 def active_parts(page):
-    """What could run, load or lead elsewhere; nothing of it may be in a report."""
+    """Elements that could run, load or lead elsewhere; a report may have none."""
     found = []
     for tag, attributes in page.elements:
         if tag not in ELEMENTS:

@@ -125,7 +125,7 @@ def test_an_existing_report_is_refused_before_any_work(dataset, tmp_path):
 
 @pytest.fixture
 def run(dataset, tmp_path):
-    """What training leaves of a run whose validation cases are 0 and 1."""
+    """A finished run whose validation cases are 0 and 1."""
     folder = tmp_path / "run"
     masks = save_masks(folder / "validation", (0, 1))
     table = evaluate(

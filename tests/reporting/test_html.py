@@ -165,7 +165,7 @@ def test_ticks_cover_the_range_with_a_handful(low, width):
 
 
 def half_unlabelled():
-    """A case of which nobody labelled the upper half, and which is found as drawn in the lower one."""
+    """A case whose reference ignores the upper half, with a perfect prediction of the lower half."""
     volumes = case_volumes()
     reference = volumes.reference.array.copy()
     reference[:, :, 6:] = IGNORED

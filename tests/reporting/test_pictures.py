@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medfcn.errors import GeometryMismatchError
-from medfcn.reporting import PictureCase, overlay_picture, overlay_sheet
+from medfcn.reporting import PictureCase, overlay_sheet
 from medfcn.reporting.pictures import _panels
 from medfcn.volumes import Volume
 
@@ -85,7 +85,8 @@ def test_what_nobody_labelled_is_neither_organ_nor_error():
 def test_pictures_are_written_with_and_without_masks(tmp_path):
     image, reference, prediction = case_on()
     for name, masks in {"both": (reference, prediction), "one": (reference, None), "none": (None, None)}.items():
-        path = overlay_picture(image, *masks, tmp_path / f"{name}.png", title="case $a$ 病例 \x1b[2J")
+        case = PictureCase(image, *masks, title="case $a$ 病例 \x1b[2J")
+        path = overlay_sheet([case], tmp_path / f"{name}.png")
         assert path.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["both.png", "none.png", "one.png"]
     empty = reference.with_array(np.zeros_like(reference.array))
@@ -98,14 +99,14 @@ def test_pictures_are_written_with_and_without_masks(tmp_path):
 def test_a_constant_image_is_drawn(tmp_path):
     image, reference, prediction = case_on()
     flat = image.with_array(np.zeros(image.shape, dtype=np.int16))
-    assert overlay_picture(flat, reference, prediction, tmp_path / "flat.png").exists()
+    assert overlay_sheet([PictureCase(flat, reference, prediction)], tmp_path / "flat.png").exists()
 
 
 def test_a_mask_on_another_grid_is_refused_and_nothing_is_written(tmp_path):
     image, reference, _ = case_on()
     moved = Volume(reference.array, np.diag([1.0, 1.0, 3.0, 1.0]))
     with pytest.raises(GeometryMismatchError):
-        overlay_picture(image, moved, None, tmp_path / "x.png")
+        overlay_sheet([PictureCase(image, moved, None)], tmp_path / "x.png")
     assert not list(tmp_path.iterdir())
 
 
