@@ -192,8 +192,9 @@ def test_what_does_not_fit_is_told_with_its_first_tensor(changed: dict[str, obje
 def test_parts_that_change_what_weights_mean_are_refused_by_name(changed: dict[str, object]) -> None:
     here, there = with_preset(NetworkSettings(**changed)), with_preset(NetworkSettings())  # type: ignore[arg-type]
     part = next(iter(changed))
-    with pytest.raises(ModelError, match=f"runs/old: network.{part} is .* there and .* here"):
+    with pytest.raises(ModelError, match=f"runs/old: network.{part} is .* there and .* here") as caught:
         require_same_parts(here, there, source="runs/old")
+    assert (caught.value.code, caught.value.field) == ("WEIGHTS_MISFIT", f"network.{part}")
 
 
 def test_parts_without_weights_may_change() -> None:

@@ -553,6 +553,8 @@ def test_parts_that_do_not_fit_are_refused_in_one_line_that_says_what_to_do(wron
     with pytest.raises(SettingsError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"setting {caught.value.field}: ")
+    assert caught.value.code == ("SETTING_UNKNOWN" if "there is no" in str(caught.value) else "SETTING_INVALID")
 
 
 def test_without_skips_and_scores_the_decoder_still_reaches_full_size() -> None:

@@ -43,6 +43,16 @@ def started(state: State, *, image_channels: int = 3, context: int = 1, **parts:
     return encoder.eval()
 
 
+CODES = {
+    "give a state dict of": "WEIGHTS_UNKNOWN",
+    "key is": "WEIGHTS_KEYS",
+    "keys are": "WEIGHTS_KEYS",
+    "NaN": "WEIGHTS_NOT_FINITE",
+    "has the type": "WEIGHTS_TYPE",
+}
+"""The code of a refusal by words of its message; else `WEIGHTS_MISFIT`."""
+
+
 def refused(state: State, match: str, **parts: object) -> str:
     settings = with_preset(NetworkSettings(**parts))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=match) as caught:
@@ -51,6 +61,7 @@ def refused(state: State, match: str, **parts: object) -> str:
     assert text.startswith("weights.pth: ")
     assert text.isprintable()
     assert len(text) < 400
+    assert caught.value.code == next((code for words, code in CODES.items() if words in text), "WEIGHTS_MISFIT")
     return text
 
 
