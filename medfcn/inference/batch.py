@@ -197,7 +197,7 @@ def _predict_case(case: Case, volumes: Sequence[Volume], request: PredictRequest
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
         review={name: item.review for name, item in prediction.assessments.items()},
         flags=prediction.flags,
-        notes=tuple(note for volume in volumes for note in volume.notes),
+        notes=(*request.models.notes, *(note for volume in volumes for note in volume.notes)),
     )
     record.write(path)
     return prediction

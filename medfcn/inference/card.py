@@ -45,6 +45,8 @@ class Card:
             overlap.
         threshold: The probability from which a voxel is foreground, if unseen cases chose another than the default.
         unseen: The results on cases that the network had not seen.
+        transforms: The user's own MONAI transforms between reading and slicing, each with `name`, `arguments` (None
+            if only a script can pass it) and `sha256`; a card without any lacks the key.
         weights_sha256: The hash of `model.safetensors`.
         versions: The versions of medfcn and its libraries in the training.
         training: Facts of the training: cases, hashes, steps, seconds.
@@ -63,6 +65,7 @@ class Card:
     view_weights: tuple[float, ...] = ()
     threshold: float | None = None
     unseen: Unseen | None = None
+    transforms: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     intended_use: str = INTENDED_USE
@@ -81,11 +84,14 @@ class Card:
         what = [value[name] for name in ("labels", "channels", "one_part", "view_weights", "threshold", "unseen")]
         plan = {name: item for name, item in value["plan"].items() if name != "reasons"}
         settings = [value["settings"][name] for name in ("network", "prediction")]
-        return hashlib.sha256(json.dumps([what, plan, settings], sort_keys=True).encode()).hexdigest()
+        more = [list(self.transforms)] if self.transforms else []
+        return hashlib.sha256(json.dumps([what, plan, settings, *more], sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, as `model.json` stores them."""
         plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        if not self.transforms:
+            del plain["transforms"]
         return plain | {
             "labels": self.labels.to_json(),
             "plan": self.plan.to_json(),
@@ -96,6 +102,12 @@ class Card:
 
 class _Format(msgspec.Struct, frozen=True):
     format: int
+
+
+class _StoredTransform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    arguments: dict[str, Any] | None
+    sha256: str
 
 
 class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,9 +125,10 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     validation: dict[str, Any]
     intended_use: str
     format: int
-    # Cards of this format did not always have the next two.
+    # Cards of this format did not always have the next three.
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     unseen: dict[str, Any] | None = None
+    transforms: tuple[_StoredTransform, ...] = ()
 
 
 def read_card(path: Path) -> Card:
@@ -142,6 +155,7 @@ def read_card(path: Path) -> Card:
                 "labels": labels,
                 "plan": Plan.from_json(stored.plan),
                 "settings": settings_from(_with_slope(stored.settings), source=source),
+                "transforms": tuple(msgspec.structs.asdict(transform) for transform in stored.transforms),
                 "unseen": None if stored.unseen is None else Unseen.from_json(stored.unseen, labels=count),
             }
         )

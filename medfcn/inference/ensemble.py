@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.inference.model import Model, Predictor
 from medfcn.runs.folder import RunFolder
 from medfcn.slices.views import parse_views
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import Transforms
 
 
 class Ensemble(Predictor):
@@ -21,6 +25,10 @@ class Ensemble(Predictor):
     def __init__(self, models: Sequence[Model]) -> None:
         first = models[0].card
         for model in models[1:]:
+            if model.card.transforms != first.transforms:
+                raise ModelError(
+                    "the runs differ in their transforms; average only runs of one task", field="transforms"
+                )
             if model.card.labels != first.labels or model.card.channels != first.channels:
                 field = "channels" if model.card.labels == first.labels else "labels"
                 raise ModelError(f"the runs differ in their {field}; average only runs of one task", field=field)
@@ -34,7 +42,11 @@ class Ensemble(Predictor):
 
 
 def load(
-    runs: Sequence[Path | str] | Path | str, *, device: str = "auto", views: str | Sequence[str] | None = None
+    runs: Sequence[Path | str] | Path | str,
+    *,
+    device: str = "auto",
+    views: str | Sequence[str] | None = None,
+    transforms: Transforms | None = None,
 ) -> Ensemble:
     """Load the models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
 
@@ -42,10 +54,12 @@ def load(
         runs: Run folders.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take all.
+        transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
 
     Raises:
         MissingFileError: A folder, or a file of its model, does not exist.
-        ModelError: A model is broken, or they do not belong together, or one was not trained on slices of a view.
+        ModelError: A model is broken, or they do not belong together, or one was not trained on slices of a view, or
+            with these transforms.
         SettingsError: The device does not exist, or a view is unknown.
     """
     chosen = "all" if views is None else parse_views(views)
@@ -55,4 +69,4 @@ def load(
         folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
     if not folders:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
-    return Ensemble([Model.load(folder, device=device).with_views(kept) for folder in folders])
+    return Ensemble([Model.load(folder, device=device, transforms=transforms).with_views(kept) for folder in folders])

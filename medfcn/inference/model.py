@@ -11,8 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -36,6 +37,9 @@ from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import CaseTransforms, Transforms
 
 READ_STRICTLY = ReadOptions()
 
@@ -76,6 +80,14 @@ class Predictor(ABC):
     def rules(self) -> Rules:
         """The threshold, and the labels of which one component is kept."""
         return rules_of([model.card for model in self.models])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the record of a mask: that the user's transforms run with another MONAI than in the training."""
+        then = self.card.versions.get("monai")
+        if not self.card.transforms or then == (now := version("monai")):
+            return ()
+        return (f"transforms: trained with MONAI {then}, run with {now}",)
 
     def __repr__(self) -> str:
         """One line: what is segmented, from which channels, in which views, by how many models."""
@@ -142,27 +154,41 @@ class Model(Predictor):
         card: Everything else that is needed to use it, and its origin.
         device: The device that it runs on.
         precision: Its arithmetic in prediction: float32, so that a mask does not depend on the hardware.
+        transforms: The user's own transforms between reading and slicing; None for most models.
         head: The way from its logits to probabilities.
     """
 
     def __init__(
-        self, network: SliceNetwork, card: Card, *, device: torch.device, precision: Precision = "float32"
+        self,
+        network: SliceNetwork,
+        card: Card,
+        *,
+        device: torch.device,
+        precision: Precision = "float32",
+        transforms: CaseTransforms | None = None,
     ) -> None:
         self.network = channels_last(network.to(device)).eval()
         self.card = card
         self.device = device
         self.precision = precision
+        self.transforms = transforms
         self.head: Head = head_of(
             card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping
         )
 
     @classmethod
-    def load(cls, run: Path | str, *, device: str = "auto") -> Model:
+    def load(cls, run: Path | str, *, device: str = "auto", transforms: Transforms | None = None) -> Model:
         """Load the model of a run folder.
+
+        Args:
+            run: A run folder.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            transforms: The transforms that the run was trained with, if its card cannot hold them.
 
         Raises:
             MissingFileError: The folder, or one of the two files, does not exist.
-            ModelError: They cannot be read, contradict each other, or come from another version.
+            ModelError: They cannot be read, contradict each other, or come from another version; or the transforms of
+                the run are missing, or others than these.
             SettingsError: The device does not exist.
         """
         folder = RunFolder(Path(run))
@@ -176,8 +202,12 @@ class Model(Predictor):
                 f"{path.name}: its SHA-256 is not the one in {RunFolder.card}; copy the run folder again",
                 field="weights_sha256",
             )
-        network = read_network(path, card)
-        return cls(network, card, device=choose_device(device))
+        chosen = _transforms_of(card, transforms)
+        return cls(read_network(path, card), card, device=choose_device(device), transforms=chosen)
+
+    def with_card(self, card: Card) -> Model:
+        """The same network, used in another way."""
+        return Model(self.network, card, device=self.device, precision=self.precision, transforms=self.transforms)
 
     def save(self, run: Path | str) -> None:
         """Write `model.safetensors` and `model.json` into a folder, each whole or not at all."""
@@ -207,8 +237,7 @@ class Model(Predictor):
         chosen = tuple(weight for view, weight in zip(known, weights, strict=False) if view in kept)
         share = tuple(weight / sum(chosen) for weight in chosen) if sum(chosen) > 0 else ()
         plan = dataclasses.replace(self.card.plan, views=kept)
-        card = dataclasses.replace(self.card, plan=plan, view_weights=share, unseen=None)
-        return Model(self.network, card, device=self.device, precision=self.precision)
+        return self.with_card(dataclasses.replace(self.card, plan=plan, view_weights=share, unseen=None))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -254,6 +283,21 @@ class Model(Predictor):
         seen = (sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding) for axes in mirrors)
         total: NDArray[np.float32] = reduce(np.add, (_foreground(logits, self.head) for logits in seen))
         return total / np.float32(len(mirrors))
+
+
+def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | None:
+    """The user's own transforms of a run, from its card or from a script; MONAI is loaded only if there are some.
+
+    Raises:
+        ModelError: They are missing, or others than those of the training.
+    """
+    if not card.transforms:
+        if given is None:
+            return None
+        raise ModelError("transforms: the run was trained without any; leave them out", field="transforms")
+    from medfcn.monai.case_transforms import CaseTransforms
+
+    return CaseTransforms.of_run(card.transforms, given)
 
 
 def mean_of_views(card: Card, probabilities: Callable[[View], NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -320,9 +364,11 @@ def predict_with(
         tta: Average over mirror images; None follows each model's settings.
         keep_probabilities: Also return the probabilities.
     """
-    card = models[0].card
+    card, transforms = models[0].card, models[0].transforms
     labels, rules = card.labels, rules_of([model.card for model in models])
-    grid = grid_of(volumes[0], card.plan)
+    moved = None if transforms is None else transforms(volumes)
+    seen = volumes if moved is None else moved.images
+    grid = grid_of(seen[0], card.plan)
     shape = tuple(grid.native_shape[axis] for axis in grid.axes)
     indices = np.zeros(shape, dtype=np.uint8)
     kept = np.zeros((len(labels.entries), *shape), dtype=np.float32) if keep_probabilities else None
@@ -332,14 +378,18 @@ def predict_with(
         if volume.array.min() == volume.array.max()
     ]
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
-    likely = [] if flags else [model.network_probabilities(volumes, tta=tta) for model in models]
-    for rows, mean, decided in decided_slabs(models, likely, volumes[0], meter):
+    likely = [] if flags else [model.network_probabilities(seen, tta=tta) for model in models]
+    for rows, mean, decided in decided_slabs(models, likely, seen[0], meter):
         indices[rows] = decided
         if kept is not None:
             kept[:, rows] = mean
     indices = np.ascontiguousarray(to_stored_order(indices, grid))
+    kept = None if kept is None else np.ascontiguousarray(to_stored_order(kept, grid))
     if rules.one_part:
         indices = keep_largest(indices, rules.one_part)
+    if transforms is not None and moved is not None:
+        indices = transforms.undo(indices, moved)
+        kept = None if kept is None else transforms.undo(kept, moved)
     volumes_ml = {name: count * volumes[0].voxel_ml for name, count in labels.voxel_counts(indices).items()}
     doubt = None if flags else meter.doubt()
     unseen = [model.card.unseen for model in models if model.card.unseen is not None]
@@ -351,7 +401,7 @@ def predict_with(
         mask=volumes[0].with_array(labels.decode(indices)),
         volumes_ml=volumes_ml,
         flags=tuple(flags),
-        probabilities=None if kept is None else np.ascontiguousarray(to_stored_order(kept, grid)),
+        probabilities=kept,
         assessments=assessments,
         doubt=doubt,
     )

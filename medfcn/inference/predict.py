@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
@@ -15,6 +16,9 @@ from medfcn.labels.sidecar import record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.outputs import refuse_existing
 from medfcn.volumes import ReadOptions
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import Transforms
 
 _NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".dcm", ".npy", ".npz", ".zip")
 """Endings that folders do not have, besides those that begin as a mask's does."""
@@ -34,6 +38,7 @@ def predict(
     resume: bool = False,
     device: str = "auto",
     threads: int = 1,
+    transforms: Transforms | None = None,
     progress: Progress | None = None,
 ) -> PredictionRun:
     """Put masks on a volume, or on every volume of a folder.
@@ -55,13 +60,14 @@ def predict(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch. Another number can change a probability by 1e-6, so the default is one, and
             the `.json` beside a mask records the number.
+        transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         progress: Where messages go.
 
     Raises:
         OutputExistsError: The output exists, and neither `overwrite` nor `resume` is set; or a mask would replace an
             input, which neither allows.
         MissingFileError: A run or the source does not exist.
-        ModelError: A model cannot be loaded.
+        ModelError: A model cannot be loaded, or was trained with other transforms.
         DatasetError: The folder contains no volumes, or not those of `cases`.
         SettingsError: The output's name ends nearly as a mask's does.
         OSError: The disk is full, or a folder may not be written to.
@@ -76,7 +82,7 @@ def predict(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
         )
     request = PredictRequest(
-        models=load(runs, device=device, views=views),
+        models=load(runs, device=device, views=views, transforms=transforms),
         target=target,
         probabilities=probabilities,
         tta=tta,

@@ -24,6 +24,8 @@ from medfcn.monai.recorded import TransformRecord
 from medfcn.text import listed, one_line
 from medfcn.volumes import Volume, require_same_grid
 
+Transforms = Compose | Sequence[Callable[..., Any]] | Callable[..., Any]
+"""A `Compose` of dictionary transforms, a list of them, or one."""
 _SAME_AFFINE = 1e-3
 """Millimetres; MONAI rounds affines as it inverts them."""
 
@@ -44,6 +46,14 @@ class Transformed:
     trace: MetaTensor
     original: Volume
 
+    def without_voxels(self) -> "Transformed":
+        """The same with empty volumes, which is enough to undo the transforms."""
+        empty, original = (
+            volume.with_array(np.broadcast_to(np.uint8(0), volume.shape))
+            for volume in (self.images[0], self.original)
+        )
+        return Transformed((empty,), None, self.trace, original)
+
 
 class CaseTransforms:
     """Deterministic transforms of a case.
@@ -58,7 +68,7 @@ class CaseTransforms:
         SettingsError: One is random, or is not a transform.
     """
 
-    def __init__(self, transforms: "Compose | Sequence[Callable[..., Any]] | Callable[..., Any]") -> None:
+    def __init__(self, transforms: Transforms) -> None:
         chain = list(_flat(transforms))
         for transform in chain:
             if isinstance(transform, RandomizableTrait):
@@ -85,7 +95,7 @@ class CaseTransforms:
         Raises:
             ModelError: One cannot be built from a card.
         """
-        records = [TransformRecord(**entry) for entry in value]
+        records = [TransformRecord(entry["name"], entry["arguments"], entry["sha256"]) for entry in value]
         missing = [record.name for record in records if record.arguments is None]
         if missing:
             raise ModelError(
@@ -95,6 +105,34 @@ class CaseTransforms:
                 field="transforms",
             )
         return cls([record.build() for record in records])
+
+    @classmethod
+    def of_run(cls, stored: Sequence[Mapping[str, Any]], given: Transforms | None) -> "CaseTransforms":
+        """The transforms of a run.
+
+        Args:
+            stored: As its card has them.
+            given: As a script passes them again; None builds them from the card.
+
+        Raises:
+            ModelError: They cannot be built from the card, or others are given.
+        """
+        if given is None:
+            return cls.from_json(stored)
+        transforms = cls(given)
+        names = [[entry["name"] for entry in each] for each in (stored, transforms.to_json())]
+        same = names[0] == names[1] and all(
+            # What no card can hold is the script's word: code may change and do the same.
+            entry["arguments"] is None or entry["sha256"] == record.sha256
+            for entry, record in zip(stored, transforms.records, strict=True)
+        )
+        if not same:
+            raise ModelError(
+                f"transforms: the run was trained with others ({listed(names[0])}, and their arguments); pass those "
+                "again, or leave them out",
+                field="transforms",
+            )
+        return transforms
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values, for a card."""
@@ -197,13 +235,24 @@ class CaseTransforms:
             field="transforms",
         )
 
-    def require_undoable(self, transformed: Transformed) -> None:
-        """Make sure that a mask of a transformed case would come back to the grid of the file.
+    def require_usable(self, images: Sequence[Volume], mask: Volume) -> None:
+        """Try the transforms on a case before any work.
 
         Raises:
-            VolumeError: It would not.
+            VolumeError: They fail, or a mask would not come back to the grid of the file.
+            SettingsError: The same case comes out in two ways.
         """
-        self.undo(np.zeros(transformed.images[0].shape, dtype=np.uint8), transformed)
+        first, second = (self(images, mask) for _ in range(2))
+        if not all(
+            np.array_equal(one.array, two.array) for one, two in zip(first.images, second.images, strict=True)
+        ):
+            raise SettingsError(
+                f"transforms: {images[0].name or 'a case'} comes out in another way each time, so a prediction could "
+                "not repeat it; give deterministic transforms",
+                code="TRANSFORM_RANDOM",
+                field="transforms",
+            )
+        self.undo(np.zeros(first.images[0].shape, dtype=np.uint8), first)
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process prepares nothing with them; they may hold what cannot be pickled.

@@ -284,7 +284,11 @@ class Machine:
     world: World = ALONE
 
 
-def versions() -> dict[str, str]:
-    """Of medfcn and what its numbers depend on."""
-    names = ("medfcn", "torch", "monai", "numpy", "nibabel")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+def versions(*, monai: str = "") -> dict[str, str]:
+    """The versions of medfcn and of the libraries on which its numbers depend.
+
+    Args:
+        monai: The version of MONAI; empty where it did not run.
+    """
+    found = {"python": platform.python_version()} | {name: version(name) for name in ("medfcn", "torch")}
+    return found | ({"monai": monai} if monai else {}) | {name: version(name) for name in ("numpy", "nibabel")}

@@ -33,7 +33,7 @@ def write_run(
     settled = settle(model, prepared, outputs)
     for case_id, mask in settled.masks.items():
         mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True)
-    references = {case.id: case.mask for case in prepared.validation}
+    references = {case.id: case.on_file or case.mask for case in prepared.validation}
     table = evaluate(settled.masks, references, labels=prepared.survey.labels)
     notes = list(table.notes)
     if table.rows and not split.fold:

@@ -39,6 +39,7 @@ def identity_of(
     del planned["reasons"]
     processes = machine.world.size
     numbers = {name: number for name, number in versions().items() if name != "python"}
+    transforms = {} if found.transforms is None else {"transforms": found.transforms.to_json()}
     return {
         "format": _FORMAT,
         "settings": tables,
@@ -52,7 +53,17 @@ def identity_of(
         "validation": {case: list(found.hashes[case]) for case in split.validation},
         "plan": planned,
         "fold": split.fold,
+        **transforms,
     }
+
+
+def with_recorded_monai(identity: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """`identity` with the version of MONAI that earlier medfcn recorded; another one is no other training.
+
+    The slices are prepared once, and stay as they are; see `prepare`.
+    """
+    monai = recorded.get("versions", {}).get("monai")
+    return {**identity, "versions": identity["versions"] | ({"monai": monai} if monai else {})}
 
 
 def weights_key(weights: Mapping[str, torch.Tensor]) -> str:

@@ -38,6 +38,7 @@ from medfcn.training.identity import (
     recorded_length,
     require_same,
     weights_key,
+    with_recorded_monai,
     write_identity,
 )
 from medfcn.training.prepare import Prepared, as_planned, ceiling_text, prepare
@@ -133,6 +134,7 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
         threads=job.threads or recorded.get("threads"),
     )
     identity = identity_of(job.found, split, made, job.settings, job.machine, length)
+    identity = with_recorded_monai(identity, recorded)
     if job.threads is not None:
         identity["threads"] = job.threads
     require_same(recorded, identity, folder)

@@ -127,7 +127,8 @@ def _judge_training(card: Card, model: Model, prepared: Prepared, eligible: tupl
     folder = prepared.state / "training"
     folder.mkdir(exist_ok=True)
     ids = prepared.split.training[:_JUDGED_MOST]
-    cases = [ScoredCase.of(prepared.survey.read(case_id), prepared.plan, folder) for case_id in ids]
+    found = prepared.survey
+    cases = [ScoredCase.of(found.read(case_id), prepared.plan, folder, found.transforms) for case_id in ids]
     return _judge(card, Outputs(model, folder / "outputs", cases), cases, eligible, ())
 
 
@@ -138,7 +139,7 @@ def _judge(
     eligible: tuple[int, ...],
     thresholds: tuple[float, ...],
 ) -> list[_Judged]:
-    model = Model(outputs.model.network, dataclasses.replace(card, one_part=()), device=outputs.model.device)
+    model = outputs.model.with_card(dataclasses.replace(card, one_part=()))
     return [_judge_case(model, outputs, case, eligible, thresholds) for case in cases]
 
 
@@ -231,7 +232,7 @@ def _unseen(
     labels, masks, reached = card.labels, {}, []
     for one in judged:
         kept = keep_largest(one.indices, card.one_part) if card.one_part else one.indices
-        masks[one.case.id] = one.case.blank.with_array(labels.decode(kept))
+        masks[one.case.id] = one.case.as_predicted(kept, labels, prepared.survey.transforms)
         reached.append(dices_of(one.case.reference(labels), kept, labels) if card.one_part else one.dices)
     training = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
     of_labels = []

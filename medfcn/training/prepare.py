@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ from medfcn.slices.grid import GridMap, to_native_grid, to_network_grid
 from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
-from medfcn.slices.preprocess import grid_of, network_image
-from medfcn.slices.slicing import slice_volume
+from medfcn.slices.preprocess import grid_of
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_by_group
 from medfcn.training.survey import Survey
 from medfcn.training.validation import ScoredCase
 
 _CEILINGS_FILE = "ceilings.json"
+_MONAI_FILE = "monai.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Prepared:
         store: The slices of the training cases.
         ceilings: Best Dice that the network grid allows, by training case; see `ceiling`.
         validation: The validation cases; none in processes that do not validate.
+        monai: The version of MONAI that prepared the slices; empty if none did.
     """
 
     survey: Survey
@@ -53,6 +55,7 @@ class Prepared:
     store: SliceStore
     ceilings: Mapping[str, float] = field(default_factory=dict)
     validation: tuple[ScoredCase, ...] = ()
+    monai: str = ""
 
 
 def require_possible(settings: Settings, labels: LabelMap) -> None:
@@ -119,11 +122,15 @@ def prepare(
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     known = _known_ceilings(folder / _CEILINGS_FILE)
+    monai, is_recorded = _monai_of(found, split, plan, folder, progress), False
     with progress.task("prepare", len(split.training) + len(split.validation)) as task:
-        for case_id, keys in _keys(found, split, plan).items():
+        for case_id, keys in _keys(found, split, plan, monai).items():
             first = next(iter(keys.values()))
             along = _open(folder, case_id, keys) if first in known else None
             if along is None:
+                if not is_recorded:
+                    monai, is_recorded = version("monai"), True
+                    write_json(folder / _MONAI_FILE, monai)
                 known[first] = _store(found, case_id, plan, folder, keys)
                 along = _open(folder, case_id, keys)
             if along is None:
@@ -136,9 +143,9 @@ def prepare(
         write_json(folder / _CEILINGS_FILE, known)
         validation = []
         for case_id in split.validation:
-            validation.append(ScoredCase.of(found.read(case_id), plan, state))
+            validation.append(ScoredCase.of(found.read(case_id), plan, state, found.transforms))
             task.advance(case_id)
-    return Prepared(found, split, plan, state, SliceStore(tuple(stored)), ceilings, tuple(validation))
+    return Prepared(found, split, plan, state, SliceStore(tuple(stored)), ceilings, tuple(validation), monai)
 
 
 def reopen(found: Survey, split: Split, plan: Plan, folder: Path) -> Prepared:
@@ -148,7 +155,7 @@ def reopen(found: Survey, split: Split, plan: Plan, folder: Path) -> Prepared:
         DatasetError: A case is not there.
     """
     stored = []
-    for case_id, keys in _keys(found, split, plan).items():
+    for case_id, keys in _keys(found, split, plan, _recorded_monai(folder)).items():
         along = _open(folder, case_id, keys)
         if along is None:
             raise DatasetError(
@@ -160,10 +167,35 @@ def reopen(found: Survey, split: Split, plan: Plan, folder: Path) -> Prepared:
     return Prepared(found, split, plan, folder, SliceStore(tuple(stored)))
 
 
-def _keys(found: Survey, split: Split, plan: Plan) -> dict[str, dict[View, str]]:
+def _monai_of(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> str:
+    """The version of MONAI whose slices are used: the recorded one, or the installed one if slices are missing.
+
+    It matters only for the user's own transforms, which another version could compute in another way.
+    """
+    recorded, installed = _recorded_monai(folder), version("monai")
+    if found.transforms is None or recorded == installed:
+        return recorded
+    keys = _keys(found, split, plan, recorded)
+    if recorded and all(_open(folder, case_id, keys[case_id]) is not None for case_id in split.training):
+        progress.say(f"the slices were prepared with MONAI {recorded}; {installed} is installed and continues")
+        return recorded
+    return installed
+
+
+def _recorded_monai(folder: Path) -> str:
+    """The version of MONAI that prepared the slices in a folder; empty if none is recorded."""
+    try:
+        return read_json(folder / _MONAI_FILE, str, error=TrainingError, remedy="it is made again")
+    except (OSError, TrainingError):
+        return ""
+
+
+def _keys(found: Survey, split: Split, plan: Plan, monai: str) -> dict[str, dict[View, str]]:
     """The store's key of each training case's slices along each view."""
     planned = plan.to_json()
     what = {name: planned[name] for name in ("spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
+    if found.transforms is not None:
+        what |= {"transforms": found.transforms.sha256, "monai": monai}
     return {
         case_id: {view: store_key(found.hashes[case_id], what | {"view": view}) for view in plan.views}
         for case_id in split.training
@@ -187,12 +219,15 @@ def _known_ceilings(path: Path) -> dict[str, float]:
 
 def _store(found: Survey, case_id: str, plan: Plan, folder: Path, keys: Mapping[View, str]) -> float:
     """Keep a training case's slices; its ceiling."""
-    read, labels = found.read(case_id), found.labels
-    grid, reference = grid_of(read.images[0], plan), read.reference(labels)
-    image, label = network_image(read.images, plan), _to_network(reference, grid, labels)
+    # Loaded here: `import medfcn`, planning and prediction do without MONAI.
+    from medfcn.monai.preparing import slices_of
+
+    read, labels = found.read(case_id).moved_by(found.transforms), found.labels
+    reference = read.reference(labels)
+    slices = slices_of(read.images, reference, plan, labels.members)
     for view, key in keys.items():
-        write_case(folder, key, slice_volume(image, view), slice_volume(label[None], view)[:, 0])
-    return _ceiling(reference, label, grid, labels)
+        write_case(folder, key, *slices.along[view])
+    return _ceiling(reference, slices.label, grid_of(read.images[0], plan), labels)
 
 
 def _to_network(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> NDArray[np.uint8]:
@@ -207,7 +242,7 @@ def ceilings_of(found: Survey, split: Split, plan: Plan) -> dict[str, float]:
     """The ceiling of each training case."""
     ceilings = {}
     for case_id in split.training:
-        read = found.read(case_id)
+        read = found.read(case_id).moved_by(found.transforms)
         ceilings[case_id] = ceiling(read.reference(found.labels), grid_of(read.images[0], plan), found.labels)
     return ceilings
 

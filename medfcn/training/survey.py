@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume, read_volume, require_same_grid
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import CaseTransforms
 
 _KEPT_BYTES = 256 * 2**20
 """Voxels that are kept in memory after the first pass; the other cases are read a second time."""
@@ -46,6 +50,13 @@ class ReadCase:
         """The memory that the voxels take."""
         return sum(volume.array.nbytes for volume in (*self.images, self.mask))
 
+    def moved_by(self, transforms: "CaseTransforms | None") -> "ReadCase":
+        """The case after the user's own transforms, which leave the hashes of its files as they are."""
+        if transforms is None:
+            return self
+        moved = transforms(self.images, self.mask)
+        return replace(self, images=moved.images, mask=moved.mask or self.mask)
+
     def reference(self, labels: LabelMap) -> NDArray[np.uint8]:
         """`(I, J, K)` indices: 0 for background, k for the k-th label (or overlap), `IGNORED` for unlabelled voxels.
 
@@ -68,6 +79,7 @@ class Survey:
         hashes: By case id, as in `ReadCase`.
         problems: Case id and one line for each case that cannot be used.
         memory: The cases whose volumes are still in memory, by id.
+        transforms: The user's own transforms between reading and slicing.
     """
 
     dataset: Dataset
@@ -78,6 +90,7 @@ class Survey:
     hashes: Mapping[str, tuple[str, ...]]
     problems: tuple[tuple[str, str], ...]
     memory: Mapping[str, ReadCase] = field(default_factory=dict, repr=False)
+    transforms: "CaseTransforms | None" = None
 
     def without_volumes(self) -> "Survey":
         """The same without voxels, for other processes."""
@@ -131,7 +144,13 @@ def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
 
 
 def survey(
-    dataset: Dataset, labels: LabelMap | None, options: ReadOptions, *, skip_bad: bool, progress: Progress
+    dataset: Dataset,
+    labels: LabelMap | None,
+    options: ReadOptions,
+    *,
+    skip_bad: bool,
+    progress: Progress,
+    transforms: "CaseTransforms | None" = None,
 ) -> Survey:
     """Read every case once, before anything is written.
 
@@ -141,9 +160,11 @@ def survey(
         options: How volumes are read.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
         progress: Where each problem is reported.
+        transforms: The user's own transforms between reading and slicing.
 
     Raises:
         DatasetError: A case cannot be used and `skip_bad` is false, or no case can.
+        VolumeError: The transforms fail on a case, or cannot be undone for its mask.
     """
     named = labels or dataset.labels
     chosen = None if named is None else named.ignoring(dataset.ignored)
@@ -163,7 +184,7 @@ def survey(
                 memory[case.id] = read
                 free -= read.bytes
             if chosen is not None:
-                fingerprints[case.id] = _fingerprint(read, chosen)
+                fingerprints[case.id] = _fingerprint(read, chosen, transforms)
 
     report = check_cases(dataset, labels=chosen, options=options, progress=progress, visit=visit)
     if chosen is None:
@@ -171,18 +192,22 @@ def survey(
         refused = {case.id for case in report.cases if case.label is None}
         if any(case.label is not None and case.id in refused for case in dataset.cases):
             # Once the labels are known, such a mask may be unambiguous; see `read_mask`.
-            return survey(dataset, chosen, options, skip_bad=skip_bad, progress=progress)
+            return survey(dataset, chosen, options, skip_bad=skip_bad, progress=progress, transforms=transforms)
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
     good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
-    found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory)
+    found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms)
     for case in good:
         if case.id not in fingerprints:
-            fingerprints[case.id] = _fingerprint(found.read(case.id), chosen)
+            fingerprints[case.id] = _fingerprint(found.read(case.id), chosen, transforms)
+    if transforms is not None and good:
+        first = found.read(good[0].id)
+        transforms.require_usable(first.images, first.mask)
     return found
 
 
-def _fingerprint(read: ReadCase, labels: LabelMap) -> CaseFingerprint:
+def _fingerprint(read: ReadCase, labels: LabelMap, transforms: "CaseTransforms | None") -> CaseFingerprint:
+    read = read.moved_by(transforms)
     return fingerprint_case(read.id, read.images, read.reference(labels), len(labels.entries), members=labels.members)
 
 

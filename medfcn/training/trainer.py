@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import numpy as np
 import torch
@@ -238,7 +239,7 @@ class Trainer:
         return mean_dice(outputs, cases, before_each=self._leave_validation_if_asked), outputs
 
     def _model(self) -> Model:
-        prepared = self.prepared
+        prepared, transforms = self.prepared, self.prepared.survey.transforms
         card = Card(
             labels=prepared.survey.labels,
             channels=prepared.survey.dataset.channel_names,
@@ -246,9 +247,10 @@ class Trainer:
             settings=self.settings,
             one_part=(),
             weights_sha256="",
-            versions=versions(),
+            versions=versions(monai=prepared.monai or (version("monai") if self.settings.network.monai else "")),
+            transforms=() if transforms is None else tuple(transforms.to_json()),
         )
-        return Model(self.stepper.averaged.network, card, device=self.machine.device)
+        return Model(self.stepper.averaged.network, card, device=self.machine.device, transforms=transforms)
 
     def _leave_if_asked(self) -> None:
         """Save and leave after a step, if any process was asked to."""

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.training.survey import ReadCase
 from medfcn.volumes import Volume
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import CaseTransforms, Transformed
 
 _KEPT_BYTES = 16 * 2**30
 """Disk space for the probabilities of one network; if more is needed, the network runs again."""
@@ -41,20 +44,38 @@ class ScoredCase:
         image: `(C, R, A, S)` input of the network.
         mask: The reference, with the values of its file.
         blank: An empty volume on the image's grid, which the mask is predicted on.
+        moved: Where the user's own transforms lead from the file to these grids; None without any.
+        on_file: The reference on the grid of its file; None if that is `mask`.
     """
 
     id: str
     image: NDArray[np.float32]
     mask: Volume
     blank: Volume
+    moved: "Transformed | None" = None
+    on_file: Volume | None = None
 
     @classmethod
-    def of(cls, read: ReadCase, plan: Plan, folder: Path) -> "ScoredCase":
+    def of(cls, read: ReadCase, plan: Plan, folder: Path, transforms: "CaseTransforms | None" = None) -> "ScoredCase":
         """Bring a case to the network grid; its arrays are put into `folder`."""
+        if transforms is not None:
+            moved = transforms(read.images, read.mask)
+            after = dataclasses.replace(read, images=moved.images, mask=moved.mask or read.mask)
+            case = cls.of(after, plan, folder)
+            file = _on_disk(read.mask.array, folder / f"{read.id}.file.npy")
+            return dataclasses.replace(case, moved=moved.without_voxels(), on_file=read.mask.with_array(file))
         image = _on_disk(network_image(read.images, plan), folder / f"{read.id}.image.npy")
         mask = dataclasses.replace(read.mask, array=_on_disk(read.mask.array, folder / f"{read.id}.mask.npy"))
         empty = np.broadcast_to(np.uint8(0), read.images[0].shape)  # takes no memory
         return cls(read.id, image, mask, read.images[0].with_array(empty))
+
+    def as_predicted(
+        self, indices: NDArray[np.uint8], labels: LabelMap, transforms: "CaseTransforms | None"
+    ) -> Volume:
+        """A mask as a user would get it, on the grid of the file, from `(I, J, K)` indices."""
+        if self.moved is None or transforms is None:
+            return self.blank.with_array(labels.decode(indices))
+        return self.moved.original.with_array(labels.decode(transforms.undo(indices, self.moved)))
 
     def reference(self, labels: LabelMap) -> NDArray[np.uint8]:
         """`(I, J, K)` indices of the labels, or overlaps; see `ReadCase.reference`."""

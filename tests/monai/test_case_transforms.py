@@ -143,10 +143,13 @@ def test_transforms_that_cannot_be_undone_are_refused_in_one_line() -> None:
 
     transforms = CaseTransforms(Lambdad(KEYS, every_other))
     with pytest.raises(VolumeError, match=r"cannot be undone for its mask \(shape") as caught:
-        transforms.require_undoable(transforms([image], mask))
+        transforms.require_usable([image], mask)
     assert "\n" not in str(caught.value)
     fine = CaseTransforms(Resized(KEYS, spatial_size=(8, 8, 8), mode=("trilinear", "nearest")))
-    fine.require_undoable(fine([image], mask))
+    fine.require_usable([image], mask)
+    hidden = CaseTransforms(Lambdad("image", lambda tensor: tensor + np.random.default_rng().normal()))
+    with pytest.raises(SettingsError, match="comes out in another way each time"):
+        hidden.require_usable([image], mask)
 
 
 def test_a_chain_returns_from_a_card() -> None:
