@@ -179,13 +179,13 @@ class _CaseReader:
             image = self._read(file, "image", read_volume, options=self.options)
             if image is not None:
                 self._look_at_image(file, image)
-                self._displacement(file, next(iter(volumes), None), image, "channel")
+                image, _ = self._on_grid(file, next(iter(volumes), None), image, "channel")
                 volumes.append(image)
         label, mask = self.case.label, None
         if label is not None:
             mask = self._read(label, "label", read_mask, labels=self.labels, options=self.options)
             if mask is not None:
-                displacement = self._displacement(label, next(iter(volumes), None), mask, "label")
+                mask, displacement = self._on_grid(label, next(iter(volumes), None), mask, "label")
                 self._look_at_label(label, mask, displacement)
         return tuple(volumes), mask
 
@@ -199,10 +199,13 @@ class _CaseReader:
         except MedfcnError as error:
             self.problems.refuse(error, file, role)
             return None
-        for note in volume.notes:
+        self._warn_of(volume.notes, file, role)
+        return volume
+
+    def _warn_of(self, notes: Sequence[str], file: Path, role: str) -> None:
+        for note in notes:
             code = "LABEL_ROUNDED" if note.startswith(ROUNDED) else "READ_NOTE"
             self.problems.warn(code, file, role, note, "")
-        return volume
 
     def _look_at_image(self, file: Path, image: Volume) -> None:
         lowest, highest = float(image.array.min()), float(image.array.max())
@@ -244,20 +247,22 @@ class _CaseReader:
             ignored_voxels=unlabelled,
         )
 
-    def _displacement(self, file: Path, image: Volume | None, other: Volume, role: str) -> float | None:
-        """Distance in voxels between the corners of a volume and those of the first image, if there is one."""
+    def _on_grid(self, file: Path, image: Volume | None, other: Volume, role: str) -> tuple[Volume, float | None]:
+        """A volume in the order of the first image, and the distance of their corners in voxels, if there is one."""
         if image is None:
-            return None
+            return other, None
+        count, other = len(other.notes), other.reordered_to(image)
+        self._warn_of(other.notes[count:], file, role)
         try:
             voxels = require_same_grid(image, other)
         except GeometryMismatchError as error:
             self.problems.refuse(error, file, role)
-            return None
+            return other, None
         if voxels >= SAME_GRID_VOXELS:
             found = f"its corners are {voxels:.3g} voxels from the image's"
             remedy = "accepted; re-export it on the image's grid if that matters"
             self.problems.warn(f"{role.upper()}_GRID_NEAR", file, "affine", found, remedy)
-        return voxels
+        return other, voxels
 
 
 def voxels_sha256(array: NDArray[Any]) -> str:

@@ -13,7 +13,7 @@ from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.whole_numbers import values_in
 from medfcn.progress import Progress, Silent
-from medfcn.text import listed
+from medfcn.text import counted, listed
 from medfcn.volumes import Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
 
@@ -75,7 +75,7 @@ def evaluate(
     pairs = pair_cases(predictions, references)
     meaning = find_meaning(pairs, references, labels)
     scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
-    notes = (*pairs.notes(), *meaning.notes, *_notes_on_values(scored, meaning))
+    notes = (*pairs.notes(), *_notes_on_order(scored), *meaning.notes, *_notes_on_values(scored, meaning))
     if meaning.labels is None:
         rows = _rows_of_all_values(scored, meaning, definitions)
     else:
@@ -85,12 +85,16 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _ScoredCase:
-    """The rows of a case, and the values in its masks; `ignored` are values of the reference that do not count."""
+    """The rows of a case, and the values in its masks; `ignored` are values of the reference that do not count.
+
+    `reordered` is true if the prediction is stored along other axes than the reference.
+    """
 
     rows: tuple[LabelScores, ...]
     reference: frozenset[int]
     prediction: frozenset[int]
     ignored: frozenset[int]
+    reordered: bool
 
 
 def _processors() -> int:
@@ -131,7 +135,9 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
     reference = read_mask(pairs.references[case], labels=meaning.known)
     given = pairs.predictions.get(case)
     prediction = None if given is None else read_mask(given, labels=meaning.known)
+    stored = prediction
     if prediction is not None and given is not None:
+        prediction = prediction.reordered_to(reference)
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
     in_reference = values_in(reference.array)
     in_prediction = set() if prediction is None else values_in(prediction.array)
@@ -143,7 +149,11 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
     rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_codec=codec)
     ignored = meaning.ignored
     return _ScoredCase(
-        rows, frozenset(in_reference - ignored), frozenset(in_prediction), frozenset(in_reference & ignored)
+        rows,
+        frozenset(in_reference - ignored),
+        frozenset(in_prediction),
+        frozenset(in_reference & ignored),
+        reordered=prediction is not stored,
     )
 
 
@@ -195,6 +205,14 @@ def _rows_of_all_values(
         by_label = {row.label: row for row in case.rows}
         rows += [by_label.get(name) or absent_row(case.rows[0], name, definitions) for name in names]
     return tuple(rows)
+
+
+def _notes_on_order(scored: list[_ScoredCase]) -> tuple[str, ...]:
+    """Name the predictions that are stored along other axes than their references."""
+    moved = [case.rows[0].case for case in scored if case.reordered]
+    if not moved:
+        return ()
+    return (f"{counted(len(moved), 'prediction')} re-ordered to the axes of the reference: {listed(moved)}",)
 
 
 def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...]:

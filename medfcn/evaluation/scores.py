@@ -231,6 +231,7 @@ def score_case(
     )
     masks = labels.encode(reference.array, name=f"{case} reference"), np.zeros(reference.shape, np.uint8)
     if prediction is not None:
+        prediction = prediction.reordered_to(reference)
         require_same_grid(reference, prediction)
         codec = (prediction_codec or labels.written_codec).without_ignored
         labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")

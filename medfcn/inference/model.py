@@ -346,7 +346,8 @@ def as_channels(
             "give one volume for each, in that order",
             field="channels",
         )
-    return tuple(as_volume(item, options=options) for item in sources)
+    first, *others = (as_volume(item, options=options) for item in sources)
+    return (first, *(other.reordered_to(first) for other in others))
 
 
 def predict_with(

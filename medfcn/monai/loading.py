@@ -69,6 +69,7 @@ class LoadVolumed(MapTransform):
             volumes = [as_volume(source, options=self.options) for source in sources]
             first = first or volumes[0]
             notes: list[str] = []
+            volumes = [volume.reordered_to(first) for volume in volumes]
             for volume in volumes:
                 voxels = require_same_grid(first, volume)
                 notes += volume.notes

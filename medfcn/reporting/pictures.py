@@ -100,6 +100,7 @@ def _panels(case: PictureCase) -> tuple[list[Panel], tuple[float, float]]:
     whole = {}
     for name, mask in (("reference", case.reference), ("prediction", case.prediction)):
         if mask is not None:
+            mask = mask.reordered_to(case.image)
             require_same_grid(case.image, mask)
             whole[name] = whole_numbers(mask.array, name=mask.name or name)[0]
     values = set().union(*map(values_in, whole.values())) - set(case.ignored)

@@ -117,14 +117,16 @@ class ScoredCases:
                 masks[kind] = reading.mask(kind, sources[case], self.meaning.known, codec_of)
             else:
                 reading.notes.append(f"There is no {kind} of this case.")
-        reference = masks.get("reference")
+        reference, prediction = masks.get("reference"), masks.get("prediction")
+        if reference is not None and prediction is not None:
+            prediction = prediction.reordered_to(reference)
         share = 0.0 if reference is None else np.mean(reference.array == IGNORED)
         if share:
             reading.notes.append(
                 f"The reference ignores {100 * share:.3g} % of the voxels: predictions there are not counted."
             )
         image = reading.image(self.images.get(case, ()))
-        return CaseVolumes(image, reference, masks.get("prediction"), tuple(reading.notes), hashes=reading.hashes)
+        return CaseVolumes(image, reference, prediction, tuple(reading.notes), hashes=reading.hashes)
 
     def _codec_of(self, case: str, kind: str, mask: Volume) -> LabelCodec:
         """The meaning of a mask's values as indices of `labels`, or of their overlaps."""

@@ -179,6 +179,7 @@ def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> Upri
     if grid is None:
         return None
     if image is not None:
+        image = image.reordered_to(grid)
         try:
             require_same_grid(image, grid)
         except GeometryMismatchError as error:

@@ -72,6 +72,7 @@ def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
         GeometryMismatchError: A channel has another grid than the first.
         VolumeError: An intensity is beyond float32.
     """
+    volumes = [volume.reordered_to(volumes[0]) for volume in volumes]
     for channel in volumes[1:]:
         try:
             require_same_grid(volumes[0], channel)

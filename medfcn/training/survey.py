@@ -119,11 +119,12 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     """
     if case.label is None:
         raise DatasetError(f"{case.id}: no label; add it, or leave the case out", code="LABEL_MISSING")
-    images = tuple(read_volume(path, options=options) for path in case.images)
-    mask = read_mask(case.label, labels=labels, options=options)
-    for volume in (*images[1:], mask):
-        require_same_grid(images[0], volume)
-    return ReadCase(case.id, images, mask)
+    first, *others = (read_volume(path, options=options) for path in case.images)
+    others.append(read_mask(case.label, labels=labels, options=options))
+    *channels, mask = (volume.reordered_to(first) for volume in others)
+    for volume in (*channels, mask):
+        require_same_grid(first, volume)
+    return ReadCase(case.id, (first, *channels), mask)
 
 
 def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:

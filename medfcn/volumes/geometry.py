@@ -119,6 +119,21 @@ def axis_assignment(affine: Affine) -> tuple[Shape, Shape]:
     return best[1], (signs[0], signs[1], signs[2])
 
 
+def axis_order(grid: Affine, affine: Affine) -> tuple[Shape, Shape]:
+    """For each voxel axis of `grid` the axis of `affine` that runs along it, and its sign (1 or -1).
+
+    Example:
+        >>> axis_order(np.eye(4), np.array([[0, 0, 2.0, 0], [-1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]]))
+        ((2, 0, 1), (1, -1, 1))
+    """
+    # Seen from the grid, the columns of `affine` are along the axes i, j, k, as those of an affine along x, y, z.
+    seen = np.eye(4)
+    seen[:3, :3] = np.linalg.solve(np.asarray(grid, dtype=np.float64)[:3, :3], np.asarray(affine)[:3, :3])
+    along, signs = axis_assignment(seen)
+    order = (along.index(0), along.index(1), along.index(2))
+    return order, (signs[order[0]], signs[order[1]], signs[order[2]])
+
+
 def _cosines(affine: Affine) -> NDArray[np.float64]:
     """Direction cosines, `(3, 3)`: one column of length 1 for each voxel axis."""
     matrix = np.asarray(affine, dtype=np.float64)[:3, :3]

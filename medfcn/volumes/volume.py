@@ -123,6 +123,38 @@ class Volume:
             raise GeometryMismatchError(found, code="SHAPE_DIFFERS")
         return replace(self, array=other, sha256="", notes=())
 
+    def reordered_to(self, grid: "Volume") -> "Volume":
+        """The same voxels in the order in which another volume stores the same place.
+
+        Axes are exchanged and reversed, and no voxel is interpolated. `notes` say so.
+
+        Args:
+            grid: The volume whose order is wanted, such as the image of this label.
+
+        Returns:
+            This volume where it is in that order already, and where no order brings it to within half a voxel:
+            `require_same_grid` refuses it then.
+
+        Example:
+            >>> image = Volume(np.zeros((2, 3, 1)), np.eye(4))
+            >>> along_y_first = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+            >>> Volume(np.arange(6).reshape(3, 2, 1), along_y_first).reordered_to(image).array[..., 0].tolist()
+            [[0, 2, 4], [1, 3, 5]]
+        """
+        if _is_near(grid, self):
+            return self
+        order, signs = geometry.axis_order(grid.affine, self.affine)
+        to_self = np.zeros((4, 4))
+        to_self[3, 3] = 1.0
+        for axis, (source, sign) in enumerate(zip(order, signs, strict=True)):
+            to_self[source, axis] = sign
+            to_self[source, 3] = 0.0 if sign > 0 else self.shape[source] - 1.0
+        flips = tuple(slice(None, None, sign) for sign in signs)
+        array = np.asfortranarray(self.array.transpose(order)[flips])
+        note = f"stored in the order {self.orientation}, not {grid.orientation} as what it belongs to: re-ordered"
+        other = replace(self, array=array, affine=self.affine @ to_self, header=None, notes=(*self.notes, note))
+        return other if _is_near(grid, other) else self
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """The voxels, for `numpy.asarray(volume)`; read-only unless `copy` is true."""
         return np.array(self.array, dtype=dtype, copy=copy)
@@ -165,11 +197,19 @@ VolumeLike = str | os.PathLike[str] | Volume | NibabelImage | tuple[ArrayLike, A
 """Anything that `as_volume` turns into a volume: a path, a `Volume`, a nibabel image, or an array with its affine."""
 
 
+def _is_near(grid: Volume, other: Volume) -> bool:
+    """True if a volume has the shape of another, and its corners are less than half a voxel away."""
+    if grid.shape != other.shape:
+        return False
+    return corner_displacement_voxels(grid.affine, other.affine, grid.shape) < NEAR_GRID_VOXELS
+
+
 def require_same_grid(image: "Volume", label: "Volume") -> float:
     """Check that a label is on its image's grid.
 
     Up to a displacement of 0.05 voxels the grids are the same. Up to 0.5 voxels the label is accepted, and the
-    caller records the displacement. From 0.5 voxels on it is refused.
+    caller records the displacement. From 0.5 voxels on it is refused, and so is a label in another order
+    of axes: see `Volume.reordered_to`.
 
     Returns:
         The largest displacement of a corner, in voxels of the image.

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, n
 from medfcn.labels import IGNORED, LabelEntry, LabelMap
 from medfcn.progress import Lines
 from medfcn.volumes import Volume
+from tests.slices.stored_orders import ORDERS, stored_in
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 HIPPOCAMPUS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hippocampus"
@@ -114,6 +116,30 @@ def test_another_grid_is_a_failure_that_is_named_and_the_folder_goes_on(tmp_path
     write_scores(table, tmp_path / "out")
     with (tmp_path / "out" / "failures.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == ["a"]
+
+
+def test_predictions_in_any_of_the_48_orders_are_scored_alike(tmp_path):
+    reference, prediction = organ(), organ(1)
+    prediction[4, 4:6, 8] = 1
+    affine = AFFINE @ np.array([[0.8, -0.6, 0, 3], [0.6, 0.8, 0, 5], [0, 0, 1, 7], [0, 0, 0, 1]])
+    for number, order in enumerate(ORDERS):
+        save(tmp_path / "references", f"c{number:02d}", reference, affine=affine)
+        array, place = stored_in(prediction, affine, order)
+        save(tmp_path / "predictions", f"c{number:02d}", array, affine=place)
+    table = evaluate(tmp_path / "predictions", tmp_path / "references", definitions=Definitions(lesions=True))
+    assert not table.failures
+    first = {row.label: replace(row, case="") for row in table.rows if row.case == "c00"}
+    assert all(replace(row, case="") == first[row.label] for row in table.rows)
+    assert 0.5 < first["1"].dice < 1.0
+    assert any(
+        note.startswith("47 predictions re-ordered to the axes of the reference: c01, c02") for note in table.notes
+    )
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, 0]
+    array, place = stored_in(prediction, moved, ORDERS[11])
+    save(tmp_path / "moved", "c00", array, affine=place)
+    failures = evaluate(tmp_path / "moved", tmp_path / "references", cases=["c00"]).failures
+    assert "is on another grid than the reference" in failures[0][1]
 
 
 def test_a_broken_file_is_a_failure(tmp_path):
@@ -314,13 +340,14 @@ def test_threads_change_nothing_and_progress_counts_every_case(tmp_path):
     assert all(line.endswith(f"case_{n}") for n, line in enumerate(lines))
 
 
-def test_left_is_not_right(tmp_path):
+def test_left_is_not_right():
+    """Only voxels and affine together say where a mask is."""
     mask = np.zeros((8, 4, 4), dtype=np.uint8)
     mask[1:3] = 1
-    flipped = Volume(
-        mask[::-1], np.diag([-1.0, 1, 1, 1]) @ np.array([[1, 0, 0, -7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    )
-    assert evaluate({"a": flipped}, {"a": Volume(mask, np.eye(4))}).failures
+    flip = np.array([[-1.0, 0, 0, 7], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    for array, affine, dice in ((mask[::-1], flip, 1.0), (mask[::-1], np.eye(4), 0.0), (mask, flip, 0.0)):
+        (row,) = evaluate({"a": Volume(array, affine)}, {"a": Volume(mask, np.eye(4))}).rows
+        assert row.dice == dice
 
 
 PAYLOADS = (

@@ -13,6 +13,7 @@ from medfcn.errors import GeometryMismatchError, MissingFileError, VolumeError
 from medfcn.monai.loading import LoadVolumed
 from medfcn.volumes import ReadOptions, read_volume
 from tests.conftest import draw_ball, write_case
+from tests.slices.stored_orders import ORDERS, stored_in
 
 KEYS = ["image", "label"]
 
@@ -64,6 +65,14 @@ def test_keys_on_different_grids_are_refused(case: dict[str, str]) -> None:
     moved[0, 3] += 3
     with pytest.raises(GeometryMismatchError):
         LoadVolumed(KEYS)({**case, "label": nibabel.Nifti1Image(np.asarray(mask.dataobj), moved)})
+
+
+def test_a_label_in_another_order_is_reordered_with_a_note(case: dict[str, str]) -> None:
+    mask = read_volume(case["label"])
+    array, affine = stored_in(mask.array, mask.affine, ORDERS[29])
+    loaded = LoadVolumed(KEYS)({**case, "label": (array, affine)})
+    assert torch.equal(loaded["label"], LoadVolumed(KEYS)(case)["label"])
+    assert "re-ordered" in loaded["label"].meta["notes"]
 
 
 def test_a_label_a_little_off_gets_the_affine_of_the_image_and_a_note(case: dict[str, str]) -> None:

@@ -116,6 +116,14 @@ def test_a_thinned_mask_loses_no_part(monkeypatch):
     assert unpacked(packed["reference"], shape).sum() == 2
 
 
+def test_an_image_in_another_order_is_shown_at_its_place():
+    volumes = case_volumes()
+    expected = packed_case(upright_case(volumes), most_bytes=10**6)
+    turned = reoriented(volumes.image, (2, 0, 1), (True, False, True))
+    case = upright_case(CaseVolumes(turned, volumes.reference, volumes.prediction))
+    assert packed_case(case, most_bytes=10**6)["image"] == expected["image"]
+
+
 def test_an_image_on_another_grid_is_left_out_and_named():
     volumes = case_volumes()
     moved = Volume(volumes.image.array, AFFINE + np.array([[0, 0, 0, 9.0], *np.zeros((3, 4))]))

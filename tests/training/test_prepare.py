@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medfcn.config import override
 from medfcn.datasets import find_dataset
+from medfcn.datasets.check import check
 from medfcn.errors import DatasetError
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Lines, Silent
@@ -17,8 +18,9 @@ from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of
 from medfcn.training.prepare import ceiling, plan_training, prepare
 from medfcn.training.survey import Survey, survey
-from medfcn.volumes import ReadOptions, Volume
+from medfcn.volumes import ReadOptions, Volume, require_same_grid
 from tests.conftest import draw_ball, write_case
+from tests.slices.stored_orders import ORDERS, stored_in
 
 IGNORING = LabelMap.parse("ball=1,ignore=255")
 
@@ -40,6 +42,29 @@ def scribbled(tmp_path: Path) -> Path:
 
 def surveyed(root: Path, labels: LabelMap | None) -> Survey:
     return survey(find_dataset(root), labels, ReadOptions(), skip_bad=False, progress=Silent())
+
+
+def test_labels_and_channels_in_any_of_the_48_orders_are_reordered(tmp_path: Path) -> None:
+    """`check` names it, and training gets the masks and channels that it would get of files in one order."""
+    image, mask = draw_ball(3, (14, 12, 9))
+    affine = np.diag([-1.0, -1.0, 1.5, 1.0])
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number, order in enumerate(ORDERS):
+        Volume(image + number, affine).save(tmp_path / "images" / f"a{number}_0000.nii.gz")
+        Volume(*stored_in(image - number - 1, affine, order)).save(tmp_path / "images" / f"a{number}_0001.nii.gz")
+        Volume(*stored_in(mask, affine, order)).save(tmp_path / "labels" / f"a{number}.nii.gz")
+    report = check(tmp_path)
+    assert not report.errors
+    assert {problem.code for problem in report.warnings} == {"READ_NOTE"}
+    assert all(case.label is not None and case.label.displacement_voxels == 0 for case in report.cases)
+    for found in (surveyed(tmp_path, LabelMap.parse("ball=1")), surveyed(tmp_path, None)):
+        again = found.without_volumes()
+        for number in range(len(ORDERS)):
+            for read in (found.read(f"a{number}"), again.read(f"a{number}")):
+                np.testing.assert_array_equal(read.mask.array, mask)
+                np.testing.assert_array_equal(read.images[1].array, image - number - 1)
+                assert require_same_grid(read.images[0], read.mask) == 0
 
 
 def test_labels_that_no_mask_holds_are_told_alone(scribbled: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,6 +187,42 @@ def test_another_orientation_of_the_same_place_is_refused(
         require_same_grid(grid(affine, cube), grid(other, cube))
 
 
+@given(
+    affines(),
+    st.tuples(*[st.integers(2, 6)] * 3),
+    st.sampled_from(ORIENTATIONS),
+    st.tuples(*[st.floats(-0.2, 0.2)] * 3),
+)
+def test_the_same_place_in_another_order_is_reordered(
+    affine: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    matrix: NDArray[np.float64],
+    shift: tuple[float, float, float],
+) -> None:
+    """Any of the 48 orders, up to half a voxel away: each voxel goes to the place that it has in the patient."""
+    voxels = np.arange(np.prod(shape)).reshape(shape)
+    to_image = np.eye(4)
+    to_image[:3, :3] = matrix
+    to_image[:3, 3] = [(size - 1) * (row.sum() < 0) for size, row in zip(shape, matrix, strict=True)]
+    stored_shape = tuple(int(size) for size in np.abs(matrix.T) @ shape)
+    stored = np.zeros(stored_shape, dtype=np.int64)
+    for index in np.ndindex(stored_shape):
+        stored[index] = voxels[tuple((to_image @ [*index, 1.0])[:3].astype(int))]
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ shift
+    image, label = Volume(voxels, affine), Volume(stored, moved @ to_image, name="label", sha256="1")
+    found = label.reordered_to(image)
+    np.testing.assert_array_equal(found.array, voxels)
+    np.testing.assert_allclose(found.affine, moved, atol=1e-9)
+    assert (found is label) == np.array_equal(matrix, np.eye(3))
+    assert found is label or "re-ordered" in found.notes[-1]
+    assert found.sha256 == "1"
+    assert require_same_grid(image, found) == pytest.approx(np.linalg.norm(shift), abs=1e-6)
+    moved[:3, 3] += affine[:3, 1]
+    away = Volume(stored, moved @ to_image)
+    assert away.reordered_to(image) is away
+
+
 def test_shapes_that_differ_are_refused_with_both() -> None:
     with pytest.raises(GeometryMismatchError, match=r"\(3, 3, 2\) differs from image shape \(3, 3, 3\)"):
         require_same_grid(grid(np.eye(4), (3, 3, 3)), grid(np.eye(4), (3, 3, 2)))
