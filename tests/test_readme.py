@@ -11,6 +11,7 @@ from medfcn.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
 COMMANDS = [line.split("#")[0].strip() for line in LINES if line.startswith("medfcn ")]
@@ -45,7 +46,7 @@ def test_the_readme_says_research_use_only() -> None:
 def test_every_room_of_the_package_is_described() -> None:
     for path in (ROOT / "medfcn").iterdir():
         if path.is_dir() and (path / "__init__.py").is_file():
-            assert f"`medfcn/{path.name}/`" in README, path.name
+            assert f"`medfcn/{path.name}/`" in MAP, path.name
 
 
 def test_the_python_example_runs(
@@ -73,3 +74,9 @@ def test_the_python_example_runs(
     exec(compile(code[1], "README.md", "exec"), {})
     assert (tmp_path / "case_017_mask.nii.gz").is_file()
     assert (tmp_path / "scores.csv").is_file()
+
+
+def test_every_link_in_the_documents_leads_to_a_file() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
