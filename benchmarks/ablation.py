@@ -29,7 +29,7 @@ from medfcn.datasets.tables import read_ids
 from medfcn.evaluation import evaluate
 from medfcn.files import write_csv
 from medfcn.labels import LabelMap
-from medfcn.networks.design import Design as Parts
+from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
@@ -123,7 +123,7 @@ def trainer_of(design: Design, name: str, seed: int, *, split_seed: int, data: P
     store.mkdir(parents=True, exist_ok=True)
     prepared = prepare(found, split, plan, store, Silent())
     torch.manual_seed(seed)
-    network = build_network(Parts.planned(settings.network, plan, found.labels))
+    network = build_network(planned_design(settings.network, plan, found.labels))
     machine = Machine(device=torch.device("cpu"), seed=seed, started=time.monotonic())
     log = Log(Path(tempfile.gettempdir()) / f"medfcn_ablation_{os.getpid()}.csv", started=machine.started)
     return Trainer(prepared, settings, machine, network, log=log, progress=Silent())

@@ -20,7 +20,7 @@ from medfcn.evaluation import write_scores
 from medfcn.inference.decide import decide
 from medfcn.labels import LabelMap
 from medfcn.monai import EncodeLabelsd, LoadVolumed, SliceVolumed, SlidingVolumeInferer, network_transforms
-from medfcn.networks.design import Design
+from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import build_network
 from medfcn.runs.outputs import refuse_existing
 from medfcn.settings import NetworkSettings
@@ -61,7 +61,7 @@ def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, thr
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     plan = make_plan(dataset, labels=label_map, leave_out=test, seed=seed).plan
-    design = Design.planned(NetworkSettings(), plan, label_map)
+    design = planned_design(NetworkSettings(), plan, label_map)
     network, is_softmax = build_network(design), design.head == "softmax"
     cases: dict[str, Any] = {case.id: case for case in find_dataset(dataset).cases}
     files = [{"image": list(case.images), "label": case.label} for case in cases.values() if case.id not in test]

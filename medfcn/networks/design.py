@@ -100,18 +100,6 @@ class Design:
             parts["stem_stride"] = stem_stride if chosen.encoder == "strided" else 1
         return cls(channels_in=channels_in, label_count=label_count, **parts)
 
-    @classmethod
-    def planned(cls, settings: NetworkSettings, plan: Plan, labels: LabelMap) -> Self:
-        """The design of some settings for the slices of a plan and the labels of a data set; see `of`."""
-        return cls.of(
-            settings,
-            widths=plan.widths,
-            stem_stride=plan.stem_stride,
-            channels_in=plan.channels_in,
-            label_count=len(labels.entries),
-            overlapping=labels.overlapping,
-        )
-
     @property
     def channels_out(self) -> int:
         """Logits of a pixel: one for each label with the head `sigmoid`; one more with `softmax`, for background.
@@ -164,14 +152,14 @@ def planned_design(settings: NetworkSettings, plan: Plan, labels: LabelMap) -> A
     Raises:
         SettingsError: There is no such preset, or the parts do not fit each other.
     """
-    if settings.monai is None:
-        return Design.planned(settings, plan, labels)
-    return MonaiDesign.of(
-        with_preset(settings),
-        channels_in=plan.channels_in,
-        label_count=len(labels.entries),
-        overlapping=labels.overlapping,
-    )
+    given: dict[str, Any] = {
+        "channels_in": plan.channels_in,
+        "label_count": len(labels.entries),
+        "overlapping": labels.overlapping,
+    }
+    if settings.monai is not None:
+        return MonaiDesign.of(with_preset(settings), **given)
+    return Design.of(settings, widths=plan.widths, stem_stride=plan.stem_stride, **given)
 
 
 def scaled_channels(channels: int, width: float) -> int:

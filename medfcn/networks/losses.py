@@ -7,7 +7,7 @@ whatever precision the network works in.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, assert_never
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -277,23 +277,20 @@ class SegmentationLoss(nn.Module):
         return _Reference(targets, label_count, self.members, known, weights, self.head, logits.dtype)
 
     def _loss(self, logits: Tensor, reference: _Reference) -> Tensor:
-        match self.options.name:
-            case "ce_dice":
-                return self._cross_entropy(logits, reference) + self.options.dice_weight * self._overlap(
-                    logits, reference
-                )
-            case "ce":
-                return self._cross_entropy(logits, reference)
-            case "dice" | "tversky":
-                return self._overlap(logits, reference)
-            case "focal":
-                return self._focal(logits, reference)
-            case "mse":
-                return self._squared_error(logits, reference)
-            case "hinge":
-                return self._hinge(logits, reference)
-            case _:
-                assert_never(self.options.name)
+        losses = {
+            "ce_dice": self._both,
+            "ce": self._cross_entropy,
+            "dice": self._overlap,
+            "tversky": self._overlap,
+            "focal": self._focal,
+            "mse": self._squared_error,
+            "hinge": self._hinge,
+        }
+        return losses[self.options.name](logits, reference)
+
+    def _both(self, logits: Tensor, reference: _Reference) -> Tensor:
+        cross_entropy = self._cross_entropy(logits, reference)
+        return cross_entropy + self.options.dice_weight * self._overlap(logits, reference)
 
     def _cross_entropy(self, logits: Tensor, reference: _Reference) -> Tensor:
         weights, smoothing = reference.weights, self.options.label_smoothing

@@ -9,64 +9,52 @@ from medfcn.networks.blocks import Normalisation, normalisation
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Residual blocks in each of the four stages, by depth."""
+_EXPANSION = 4
+"""A bottleneck's result has this many times the channels of its convolutions."""
 
 
-class _Residual(nn.Module):
-    """Convolutions whose result is added to their input; a shortcut gives the input the same channels and size."""
+class ResidualBlock(nn.Module):
+    """Convolutions whose result is added to their input; a shortcut gives the input the same channels and size.
+
+    A basic block (ResNet-18 and 34) has two 3×3 convolutions; a bottleneck (ResNet-50) has a 1×1, a 3×3 and a 1×1
+    one, the last of which has four times the channels.
+
+    Args:
+        channels_in: Channels of the input.
+        width: Channels of the first convolution.
+        stride: Stride of the first 3×3 convolution.
+        norm: The normalisation after each convolution.
+        bottleneck: See above.
+    """
 
     downsample: nn.Module | None
 
-    def _shortcut(self, channels_in: int, channels_out: int, stride: int, norm: Normalisation) -> nn.Module | None:
-        if stride == 1 and channels_in == channels_out:
-            return None
-        convolution = nn.Conv2d(channels_in, channels_out, 1, stride, bias=norm == "none")
-        return nn.Sequential(convolution, normalisation(norm, channels_out))
+    def __init__(self, channels_in: int, width: int, stride: int, norm: Normalisation, *, bottleneck: bool) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+        edges = (1, 3, 1) if bottleneck else (3, 3)
+        channels = [channels_in, *[width] * (len(edges) - 1), width * _EXPANSION if bottleneck else width]
+        # Named as in torchvision: conv1, bn1, conv2 …
+        self.layers = [(f"conv{number}", f"bn{number}") for number in range(1, len(edges) + 1)]
+        for place, edge in enumerate(edges):
+            before, after = channels[place : place + 2]
+            step = stride if place == edges.index(3) else 1
+            convolution = nn.Conv2d(before, after, edge, step, padding=edge // 2, bias=norm == "none")
+            for name, module in zip(self.layers[place], (convolution, normalisation(norm, after)), strict=True):
+                self.add_module(name, module)
+        self.downsample = None
+        if stride > 1 or channels_in != channels[-1]:
+            shortcut = nn.Conv2d(channels_in, channels[-1], 1, stride, bias=norm == "none")
+            self.downsample = nn.Sequential(shortcut, normalisation(norm, channels[-1]))
 
-    def _joined(self, changed: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """`(N, C, H, W)` to `(N, width or 4·width, ⌈H/stride⌉, ⌈W/stride⌉)`."""
+        changed = given
+        for place, (convolution, norm) in enumerate(self.layers):
+            changed = torch.relu_(changed) if place else changed
+            changed = self.get_submodule(norm)(self.get_submodule(convolution)(changed))
         kept = given if self.downsample is None else self.downsample(given)
         return torch.relu_(changed + kept)
-
-
-class BasicBlock(_Residual):
-    """Two 3×3 convolutions, as in ResNet-18 and 34."""
-
-    EXPANSION = 1
-
-    def __init__(self, channels_in: int, width: int, stride: int, norm: Normalisation) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, width, 3, stride, padding=1, bias=norm == "none")
-        self.bn1 = normalisation(norm, width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=norm == "none")
-        self.bn2 = normalisation(norm, width)
-        self.downsample = self._shortcut(channels_in, width, stride, norm)
-
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
-        """`(N, C, H, W)` to `(N, width, ⌈H/stride⌉, ⌈W/stride⌉)`."""
-        changed = torch.relu_(self.bn1(self.conv1(given)))
-        return self._joined(self.bn2(self.conv2(changed)), given)
-
-
-class Bottleneck(_Residual):
-    """A 1×1, a 3×3 and a 1×1 convolution, as in ResNet-50."""
-
-    EXPANSION = 4
-
-    def __init__(self, channels_in: int, width: int, stride: int, norm: Normalisation) -> None:
-        super().__init__()
-        channels_out = width * self.EXPANSION
-        self.conv1 = nn.Conv2d(channels_in, width, 1, bias=norm == "none")
-        self.bn1 = normalisation(norm, width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=norm == "none")
-        self.bn2 = normalisation(norm, width)
-        self.conv3 = nn.Conv2d(width, channels_out, 1, bias=norm == "none")
-        self.bn3 = normalisation(norm, channels_out)
-        self.downsample = self._shortcut(channels_in, channels_out, stride, norm)
-
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
-        """`(N, C, H, W)` to `(N, 4·width, ⌈H/stride⌉, ⌈W/stride⌉)`."""
-        changed = torch.relu_(self.bn1(self.conv1(given)))
-        changed = torch.relu_(self.bn2(self.conv2(changed)))
-        return self._joined(self.bn3(self.conv3(changed)), given)
 
 
 def calm_residuals(network: nn.Module) -> None:
@@ -78,10 +66,10 @@ def calm_residuals(network: nn.Module) -> None:
     Source:
         The scaling of residual branches by the depth: Zhang, Dauphin, Ma, Fixup initialization, ICLR 2019.
     """
-    blocks = [module for module in network.modules() if isinstance(module, BasicBlock | Bottleneck)]
+    blocks = [module for module in network.modules() if isinstance(module, ResidualBlock)]
     for block in blocks:
-        last, norm = (block.conv3, block.bn3) if isinstance(block, Bottleneck) else (block.conv2, block.bn2)
-        if isinstance(norm, nn.Identity):
+        last, norm = (block.get_submodule(name) for name in block.layers[-1])
+        if isinstance(last, nn.Conv2d) and isinstance(norm, nn.Identity):
             with torch.no_grad():
                 last.weight.mul_(len(blocks) ** -0.5)
 
@@ -97,7 +85,7 @@ def resnet_levels(
         norm: The normalisation after each convolution.
         depth: 18, 34 or 50.
     """
-    kind = Bottleneck if depth == 50 else BasicBlock
+    bottleneck = depth == 50
     stem = nn.Sequential(
         nn.Conv2d(channels_in, widths[0], 7, stride=2, padding=3, bias=norm == "none"),
         normalisation(norm, widths[0]),
@@ -107,9 +95,10 @@ def resnet_levels(
     channels = [widths[0]]
     for stage, (width, count) in enumerate(zip(widths, STAGES[depth], strict=True)):
         blocks: list[nn.Module] = [nn.MaxPool2d(3, stride=2, padding=1)] if stage == 0 else []
+        after = width * _EXPANSION if bottleneck else width
         for index in range(count):
-            before = channels[-1] if index == 0 else width * kind.EXPANSION
-            blocks.append(kind(before, width, 2 if stage and index == 0 else 1, norm))
+            before, stride = (after, 1) if index else (channels[-1], 2 if stage else 1)
+            blocks.append(ResidualBlock(before, width, stride, norm, bottleneck=bottleneck))
         levels.append(nn.Sequential(*blocks))
-        channels.append(width * kind.EXPANSION)
+        channels.append(after)
     return levels, channels

@@ -1,5 +1,7 @@
 """Upsampling: a coarse map → a finer grid."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -73,23 +75,16 @@ class Upsample(nn.Module):
                 nn.init.zeros_(mixing.bias)  # type: ignore[arg-type]  # it has one
                 self.learned = mixing
             return
-        layer: nn.Conv2d | nn.ConvTranspose2d
-        if self.method == "nearest_conv":
-            layer = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-            taps_a_pixel = 9.0
-        elif self.method == "transposed_3x3":
-            layer = nn.ConvTranspose2d(
-                channels_in, channels_out, 3, stride=2, padding=1, output_padding=1, bias=False
-            )
-            taps_a_pixel = 9 / 4
-        elif self.method == "dilated":
-            layer = nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=4, dilation=3, bias=False)
-            taps_a_pixel = 4.0
-        else:
-            layer = nn.ConvTranspose2d(
-                channels_in, channels_out, 2 * factor, stride=factor, padding=factor // 2, bias=False
-            )
-            taps_a_pixel = 4.0
+        kind = nn.Conv2d if self.method == "nearest_conv" else nn.ConvTranspose2d
+        # Edge, stride and padding; then the number of taps that reach a fine pixel.
+        layers: dict[str, tuple[tuple[int, int, int], dict[str, Any], float]] = {
+            "nearest_conv": ((3, 1, 1), {}, 9.0),
+            "transposed_3x3": ((3, 2, 1), {"output_padding": 1}, 9 / 4),
+            "dilated": ((4, 2, 4), {"dilation": 3}, 4.0),
+            "transposed": ((2 * factor, factor, factor // 2), {}, 4.0),
+        }
+        shape, more, taps_a_pixel = layers[self.method]
+        layer = kind(channels_in, channels_out, *shape, bias=False, **more)
         self.learned = layer
         if layer.weight.is_meta:  # no values, only shapes: trained weights will follow
             return
@@ -102,12 +97,10 @@ class Upsample(nn.Module):
 
     def forward(self, coarse: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """`(N, channels_in, h, w)` to `(N, channels_out, *size)`, where `size` is at most `factor` times `(h, w)`."""
-        if self.method == "bilinear":
-            if self.learned is not None:
-                coarse = self.learned(coarse)
-            coarse = functional.interpolate(coarse, scale_factor=self.factor, mode="bilinear", align_corners=False)
-        elif self.method == "nearest_conv" and self.learned is not None:
-            coarse = self.learned(functional.interpolate(coarse, scale_factor=2, mode="nearest"))
-        elif self.learned is not None:
+        if self.method == "nearest_conv":
+            coarse = functional.interpolate(coarse, scale_factor=2, mode="nearest")
+        if self.learned is not None:
             coarse = self.learned(coarse)
+        if self.method == "bilinear":
+            coarse = functional.interpolate(coarse, scale_factor=self.factor, mode="bilinear", align_corners=False)
         return coarse[..., : size[0], : size[1]]

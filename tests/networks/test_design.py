@@ -6,7 +6,7 @@ import pytest
 
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
-from medfcn.networks.design import Design
+from medfcn.networks.design import Design, planned_design
 from medfcn.networks.presets import PRESETS
 from medfcn.settings import NetworkSettings
 from tests.inference.models import tiny_plan
@@ -31,15 +31,15 @@ def test_the_width_scales_what_there_is_and_0_stays_0() -> None:
 @pytest.mark.parametrize(("set_stem", "expected"), [(None, 4), (2, 2)])
 def test_the_plan_chooses_the_stem_that_the_settings_leave_open(set_stem: int | None, expected: int) -> None:
     plan, labels = tiny_plan(stem_stride=4), LabelMap.parse("left=1,right=2")
-    design = Design.planned(NetworkSettings(stem_stride=set_stem), plan, labels)  # type: ignore[arg-type]
+    design = planned_design(NetworkSettings(stem_stride=set_stem), plan, labels)  # type: ignore[arg-type]
     assert design.stem_stride == expected
     assert (design.widths, design.channels_in) == (plan.widths, plan.channels_in)
     assert (design.label_count, design.head, design.channels_out) == (2, "softmax", 3)
-    assert Design.planned(NetworkSettings(encoder="pooled"), plan, labels).stem_stride == 1
+    assert planned_design(NetworkSettings(encoder="pooled"), plan, labels).stem_stride == 1
 
 
 def test_labels_that_overlap_have_a_logit_each() -> None:
-    design = Design.planned(NetworkSettings(), tiny_plan(), LabelMap.parse("whole=1+2,core=2"))
+    design = planned_design(NetworkSettings(), tiny_plan(), LabelMap.parse("whole=1+2,core=2"))
     assert (design.head, design.channels_out) == ("sigmoid", 2)
 
 

@@ -18,7 +18,7 @@ from medfcn.networks.design import Design
 from medfcn.networks.encoders import FlatLevel
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import PRESETS, with_preset
-from medfcn.networks.resnet import BasicBlock, Bottleneck
+from medfcn.networks.resnet import ResidualBlock
 from medfcn.networks.upsampling import Upsample
 from medfcn.settings import NetworkSettings
 from medfcn.slices.planning import stem_for, widths_for
@@ -297,10 +297,8 @@ def operations(module: nn.Module) -> tuple[str, ...]:
 
 
 def _single_operations(module: nn.Module) -> list[str]:
-    if isinstance(module, BasicBlock):
-        return ["basic block"]
-    if isinstance(module, Bottleneck):
-        return ["bottleneck"]
+    if isinstance(module, ResidualBlock):
+        return ["bottleneck" if module.bottleneck else "basic block"]
     if isinstance(module, Upsample):
         return _upsampling(module)
     if isinstance(module, FlatLevel):
