@@ -191,6 +191,13 @@ class Model(Predictor):
                 the run are missing, or others than these.
             SettingsError: The device does not exist.
         """
+        model = cls.load_network(run, device=device)
+        model.transforms = _transforms_of(model.card, transforms)
+        return model
+
+    @classmethod
+    def load_network(cls, run: Path | str, *, device: str = "auto") -> Model:
+        """As `load`, without the transforms of the run: to start from its weights, not to predict."""
         folder = RunFolder(Path(run))
         for path in (folder.card, folder.weights):
             if not path.is_file():
@@ -202,8 +209,7 @@ class Model(Predictor):
                 f"{path.name}: its SHA-256 is not the one in {RunFolder.card}; copy the run folder again",
                 field="weights_sha256",
             )
-        chosen = _transforms_of(card, transforms)
-        return cls(read_network(path, card), card, device=choose_device(device), transforms=chosen)
+        return cls(read_network(path, card), card, device=choose_device(device))
 
     def with_card(self, card: Card) -> Model:
         """The same network, used in another way."""

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medfcn.config import to_tables
 from medfcn.datasets import Dataset
@@ -18,6 +18,9 @@ from medfcn.training.prepare import as_planned
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import Transforms
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -30,6 +33,7 @@ class Asked:
         seed: Of every random number.
         start: What the network's first weights are.
         length: How long; None takes any.
+        transforms: The user's own; None takes any.
     """
 
     dataset: Dataset
@@ -38,6 +42,7 @@ class Asked:
     seed: int
     start: Start
     length: Length | None
+    transforms: "Transforms | None" = None
 
     def require_done(self, folder: Path, *, fold: str = "") -> None:
         """Refuse to call this training done where another one ended. No volume is read, so files may have changed.
@@ -51,8 +56,13 @@ class Asked:
         """
         card = read_card(RunFolder(folder).card)
         labels = (self.labels or self.dataset.labels or _labels_of_values(card)).ignoring(self.dataset.ignored)
+        transforms = card.transforms
+        if self.transforms is not None:
+            from medfcn.monai.case_transforms import CaseTransforms
+
+            transforms = tuple(CaseTransforms(self.transforms).to_json())
         here = facts(
-            replace(card, settings=settings_of(self.settings, card), labels=labels),
+            replace(card, settings=settings_of(self.settings, card), labels=labels, transforms=transforms),
             fold=fold,
             seed=self.seed,
             length=self.length,
@@ -82,6 +92,7 @@ def facts(
         "fold": fold,
         "labels": card.labels.to_json() | {"entries": entries},
         "settings": tables,
+        "transforms": [transform["sha256"] for transform in card.transforms],
         "seed": seed,
         **asked,
         "start": {name: start.get(name) for name in ("init", "encoder_weights")},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medfcn.config import budget_seconds, override, read_settings
 from medfcn.datasets import Dataset, find_dataset
@@ -19,6 +20,9 @@ from medfcn.training.prepare import require_possible
 from medfcn.training.schedule import Length
 from medfcn.training.survey import leave_out
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import Transforms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +105,13 @@ class PlanRequest(DesignRequest):
             intensities are kept where they are not set; finer skips may be new, and start with scores of zero.
         encoder_weights: A state dict of VGG-16 or ResNet in torchvision's key layout, the initial weights of the
             encoder of a fitting preset: a safetensors file, or one that `torch.load` reads with `weights_only=True`.
+        transforms: Your own deterministic MONAI transforms between reading and slicing, such as a `Compose`. They get
+            a dictionary with `image` and `label`. Those of a run to start from, or to resume, are kept.
     """
 
     init: Path | str | None = None
     encoder_weights: Path | str | None = None
+    transforms: Transforms | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from medfcn.errors import SettingsError
+from medfcn.errors import SettingsError, TrainingError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
@@ -24,6 +24,10 @@ from medfcn.progress import Progress
 from medfcn.settings import NetworkSettings, Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import shown
+from medfcn.training.identity import read_identity
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import CaseTransforms, Transforms
 
 
 @dataclass(frozen=True)
@@ -131,12 +135,45 @@ def find_start(init: Path | str | None, encoder: Path | str | None, *, output: P
     if init is not None:
         if output is not None and Path(init).resolve() == Path(output).resolve():
             raise SettingsError(f"{output}: is the run to start from, and would be replaced; choose another output")
-        run = Model.load(init, device="cpu")
+        run = Model.load_network(init, device="cpu")
         return Start(shown(init), run=run, record={"init": run.card.weights_sha256})
     if encoder is not None:
         state = read_state_dict(encoder)
         return Start(shown(encoder), encoder=state, record={"encoder_weights": sha256_of(encoder)})
     return Start()
+
+
+def choose_transforms(
+    given: "Transforms | None", start: Start, resumed: Path | None = None
+) -> "CaseTransforms | None":
+    """The user's own transforms: those that are given, else those of a stopped training, else of the initial run.
+
+    Args:
+        given: As a script passes them.
+        start: The initial weights.
+        resumed: The run folder of a stopped training.
+
+    Raises:
+        SettingsError: One is random, or is not a transform.
+        ModelError: They cannot be built again, or the stopped training has others.
+        TrainingError: The stopped training has none.
+    """
+    recorded = read_identity(resumed) if resumed is not None else {}
+    stored = recorded.get("transforms") or ([] if start.run is None else start.run.card.transforms)
+    if given is not None and recorded and "transforms" not in recorded:
+        raise TrainingError(
+            f"{resumed}: cannot be resumed as something else: it was started without transforms; leave them out, or "
+            "start again (--overwrite, overwrite=True)",
+            field="transforms",
+        )
+    if given is None and not stored:
+        return None
+    # Loaded here, because most trainings have none and plans do without MONAI.
+    from medfcn.monai.case_transforms import CaseTransforms
+
+    if "transforms" in recorded or given is None:
+        return CaseTransforms.of_run(stored, given)
+    return CaseTransforms(given)
 
 
 def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str | None) -> NetworkSettings:

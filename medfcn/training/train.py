@@ -24,7 +24,7 @@ from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training
 from medfcn.training.record import cpu_seconds
 from medfcn.training.request import PlanRequest, TrainRequest
-from medfcn.training.start import find_start
+from medfcn.training.start import choose_transforms, find_start
 from medfcn.training.survey import survey
 
 _AXES = ("R", "A", "S")
@@ -58,10 +58,12 @@ def run_training(request: TrainRequest) -> Run:
             settings = start.settle(request.chosen_settings(), preset=request.preset)
             world.share(settings.training.batch_size)
             length, labels, cases = request.length(settings), request.label_map(settings), request.cases()
+            transforms = choose_transforms(request.transforms, start, todo[0] if resume and todo else None)
             if not todo:
-                asked = Asked(cases, labels, settings, request.seed, start, length)
+                asked = Asked(cases, labels, settings, request.seed, start, length, request.transforms)
                 return world.broadcast(_finished(folder, folds, asked, say))
-            found = survey(cases, labels, request.options, skip_bad=request.skip_bad, progress=say)
+            options, skip_bad = request.options, request.skip_bad
+            found = survey(cases, labels, options, skip_bad=skip_bad, progress=say, transforms=transforms)
             job = Job(
                 found, settings, machine, start, length, request.threads, resume=resume, stop=stop, progress=say
             )
@@ -140,7 +142,14 @@ def plan(request: PlanRequest) -> Planned:
     start = find_start(request.init, request.encoder_weights)
     settings = start.settle(request.chosen_settings(), preset=request.preset)
     labels = request.label_map(settings)
-    found = survey(request.cases(), labels, request.options, skip_bad=request.skip_bad, progress=request.say)
+    found = survey(
+        request.cases(),
+        labels,
+        request.options,
+        skip_bad=request.skip_bad,
+        progress=request.say,
+        transforms=choose_transforms(request.transforms, start),
+    )
     split, made = plan_training(found, settings, seed=request.seed, like=start.plan)
     start.require_fit(as_planned(settings, made), made, found.labels)
     return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings_of(found, split, made))
