@@ -72,6 +72,7 @@ The codes, which `medfcn check --json` reports too:
     DATASET_UNREADABLE   The folder or table cannot be read as a data set.
     DATASET_LAYOUT       The folder has none of the layouts of a data set.
     DATASET_JSON         An entry of dataset.json is wrong.
+    DATASET_CONTRADICTED An entry of dataset.json contradicts the files.
     CASES_INCOMPLETE     Cases lack an image, a channel or a label.
     FOLDER_EMPTY         A folder contains no volume.
     FILE_NAMED_TWICE     Two entries name the same file.
@@ -87,6 +88,8 @@ The codes, which `medfcn check --json` reports too:
     GROUP_INVALID        A case has no group, or two.
     PATIENTS_UNSTATED    Several cases seem to be of one patient by their ids, and nothing says whether they are.
     FOLD_INVALID         A case has no fold while others have one, or a group is in two folds.
+    SPLITS_INVALID       A prescribed split contradicts the cases, their patients or itself.
+    SPLITS_UNREAD        There is a file of splits that is not read.
     SETTING_INVALID      A setting or option has a value that is not allowed.
     OPTIONS_TOGETHER     Options of which only one may be given are given together.
     SETTING_UNKNOWN      There is no such setting or table.

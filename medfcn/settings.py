@@ -120,9 +120,9 @@ class SliceSettings(_Checked, table="slices"):
     views both are those of all three axes, and must agree."""
     window: Annotated[tuple[int, int] | None, _WINDOW] = None
     """Pixels of a training slice. Larger slices are cropped in training and tiled in prediction."""
-    normalisation: Literal["auto", "zscore", "ct"] = "auto"
+    normalisation: Literal["auto", "zscore", "ct", "none"] = "auto"
     """`zscore` scales each volume by its own mean and standard deviation; `ct` clips and scales all volumes by the
-    intensities of the dataset's foreground."""
+    intensities of the dataset's foreground; `none` leaves intensities as they are."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,19 @@ class NamedLabels:
 
 
 @dataclass(frozen=True)
+class Splits:
+    """Training and validation cases that a data set prescribes.
+
+    Args:
+        source: The file, such as `splits_final.json`.
+        parts: Ids of the training and of the validation cases of each split; several splits are folds.
+    """
+
+    source: str
+    parts: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The cases of a folder or table, in the order of their ids.
 
@@ -78,6 +91,7 @@ class Dataset:
         named: The labels that the data set names.
         has_groups: True if it states which cases are of one patient.
         left_out: Complete or incomplete cases that are not used on request.
+        splits: The splits that it prescribes, apart from the folds of its cases.
     """
 
     root: Path
@@ -89,6 +103,7 @@ class Dataset:
     named: NamedLabels = NamedLabels()
     has_groups: bool = False
     left_out: tuple[Case, ...] = ()
+    splits: Splits | None = None
 
     @property
     def labels(self) -> LabelMap | None:
@@ -99,6 +114,13 @@ class Dataset:
     def ignored(self) -> tuple[int, ...]:
         """Values of voxels that nobody labelled, where the data set names them."""
         return self.named.ignored
+
+    @property
+    def fold_count(self) -> int:
+        """Number of folds that the data set prescribes; 0 without."""
+        if self.splits is not None and len(self.splits.parts) > 1:
+            return len(self.splits.parts)
+        return len({case.fold for case in self.all_cases if case.fold is not None})
 
     @property
     def all_cases(self) -> tuple[Case, ...]:

@@ -1,25 +1,39 @@
 """`dataset.json` as the Medical Segmentation Decathlon, nnU-Net and MONAI write it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from medfcn.datasets.cases import NamedLabels
+from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import read_text
 from medfcn.decoding import decode_json
 from medfcn.errors import DatasetError
 from medfcn.labels.label_map import IGNORE_NAME
 from medfcn.labels.whole_numbers import LARGEST_LABEL
+from medfcn.text import counted, listed
 
 _CODE, _REMEDY = "DATASET_JSON", "fix the entry"
+_BACKGROUND = re.compile(
+    r"back ?ground|^(bg|air|none|void|other|rest|empty|)$|clear|unlabel|not? label|outside", re.I
+)
+"""Names of the value 0 that no label is meant by."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One case of a training list; an empty text, an empty list or null names no file."""
+    """One case of a list; an empty text, an empty list or null names no file.
+
+    Attributes:
+        image: One file for each channel.
+        label: The reference mask.
+        fold: The fold whose validation case it is, as MONAI writes it.
+    """
 
     image: str | list[str] | None = None
     label: str | None = None
+    fold: int | str | None = None
 
     @property
     def images(self) -> list[str]:
@@ -35,20 +49,58 @@ class Description(msgspec.Struct, frozen=True):
         labels: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` or `{"whole": [1, 2]}` as nnU-Net does.
         channel_names: Names by number, as nnU-Net writes them.
         modality: The same, as the Decathlon writes them.
+        validation: Cases to validate with, as MONAI writes them.
+        count: `numTraining`, the number of training cases.
     """
 
     training: Annotated[list[Entry], msgspec.Meta(min_length=1)] = []
     labels: dict[str, Any] = {}
     channel_names: Any = None
     modality: Any = None
+    validation: list[Entry] = []
+    count: Any = msgspec.field(name="numTraining", default=None)
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels; empty unless the file names 0, 1 and so on without a gap."""
-        named = self.modality if self.channel_names is None else self.channel_names
+        named = self._named_channels
         if not isinstance(named, dict) or set(named) != {str(number) for number in range(len(named))}:
             return ()
         return tuple(str(named[str(number)]) for number in range(len(named)))
+
+    @property
+    def _named_channels(self) -> Any:
+        return self.modality if self.channel_names is None else self.channel_names
+
+    def contradictions(self, cases: int, channels: int) -> list[Problem]:
+        """Warnings about entries that contradict the files, or each other.
+
+        Args:
+            cases: Number of training cases that there are.
+            channels: Number of channels that they have.
+        """
+        found = []
+        if self.count is not None and self.count != cases:
+            found.append(("numTraining", f"numTraining is {self.count!r}, but there are {counted(cases, 'case')}"))
+        named = self._named_channels
+        if named is not None and len(self.channels) != channels:
+            names = listed(named.values()) if isinstance(named, dict) else repr(named)
+            found.append(("channel_names", f"the channels {names} are named, but a case has {channels}"))
+        elif self.modality is not None and self.modality != named:
+            found.append(("modality", "modality and channel_names name other channels; channel_names is used"))
+        for name, values in map(_named, self.labels.items()):
+            if name.casefold() == "background" and values != (0,):
+                what = f"the label {name} has the value {listed(values)}; 0 is background here, this is a label"
+                found.append(("labels", what))
+            elif values == (0,) and not _BACKGROUND.search(name):
+                found.append(
+                    ("labels", f"the label {name} has the value 0, which is background; it is not segmented")
+                )
+        remedy = "correct dataset.json"
+        return [
+            Problem("DATASET_CONTRADICTED", "warning", "", "dataset.json", field, text, remedy)
+            for field, text in found
+        ]
 
     def named_labels(self) -> NamedLabels:
         """The labels that the file names.

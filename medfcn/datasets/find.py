@@ -7,6 +7,7 @@ from pathlib import Path
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.layouts import dataset_at, exists_as_folder, inputs_in, volumes_in
 from medfcn.datasets.patients import grouped_by
+from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.datasets.tables import read_table
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.text import listed, shown
@@ -134,7 +135,7 @@ def _grouped(dataset: Dataset, path: Path) -> Dataset:
 
 
 def _check_cases(dataset: Dataset) -> None:
-    """Refuse a file that is named twice, a group in two folds, and a data set without a complete case."""
+    """Refuse files that are named twice, groups in two folds, wrong splits, and data without a complete case."""
     owners: dict[Path, str] = {}
     folds: dict[str, Case] = {}
     for case in dataset.all_cases:
@@ -146,5 +147,6 @@ def _check_cases(dataset: Dataset) -> None:
         if other.fold != case.fold:
             found = f"its group {case.group} is in fold {case.fold} and, with {other.id}, in fold {other.fold}"
             raise DatasetError(f"{case.id}: {found}; a group belongs to one fold", code="FOLD_INVALID", field="fold")
+    check_splits(dataset)
     if not dataset.cases:
         require_complete(dataset)

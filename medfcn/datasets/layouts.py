@@ -1,12 +1,14 @@
 """The layouts of data sets, each read into a `Dataset`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medfcn.datasets.assemble import Draft, Place, assemble, check_unique, is_there, usual_channel_count
-from medfcn.datasets.cases import Dataset, NamedLabels
-from medfcn.datasets.dataset_json import Description, read_description
+from medfcn.datasets.cases import Dataset, NamedLabels, Splits
+from medfcn.datasets.dataset_json import Description, Entry, read_description
+from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.text import listed, shown
@@ -134,33 +136,64 @@ def _from_folders(place: Place, about: Description) -> Dataset:
     return _described(place, [Draft(name, channels.get(name, {}), references.get(name)) for name in names], about)
 
 
-def _described(place: Place, drafts: Sequence[Draft], about: Description) -> Dataset:
-    """The data set with the channels and labels that its `dataset.json` names, if it has one."""
+def _described(
+    place: Place, drafts: Sequence[Draft], about: Description, *, validation: Collection[str] = ()
+) -> Dataset:
+    """The data set with the channels, labels and splits that its `dataset.json` names, if it has one."""
     count = usual_channel_count(drafts, named=len(about.channels))
     numbered = ("image",) if count == 1 else tuple(f"{number:04d}" for number in range(count))
     channel_names = about.channels if len(about.channels) == count else numbered
-    return assemble(place, drafts, channel_names, about.named_labels())
+    dataset = assemble(place, drafts, channel_names, about.named_labels())
+    splits = read_splits(place.root)
+    if validation:
+        training = tuple(draft.id for draft in drafts if draft.id not in validation)
+        if splits or any(draft.fold for draft in drafts):
+            found = "validation is listed beside folds of training, or of a splits_final.json"
+            raise DatasetError(f"dataset.json: {found}; keep one", code="SPLITS_INVALID", field="validation")
+        splits = Splits("dataset.json", ((training, tuple(validation)),))
+    problems = [*about.contradictions(len(drafts) - len(validation), count), *splits_elsewhere(place.root)]
+    return replace(dataset, splits=splits, problems=(*problems, *dataset.problems))
 
 
 def _from_list(root: Path, about: Description, *, allow_outside: bool) -> Dataset:
-    """A `dataset.json` with `training: [{image, label}]`."""
-    drafts = []
-    for number, entry in enumerate(about.training):
-        field = f"training[{number}]"
-        where = f"dataset.json: {field}"
-        if not entry.images and not entry.label:
-            raise DatasetError(f"{where} has no image and no label; give both", code="DATASET_JSON", field=field)
-        files = [
-            inside_root(root, text, where=where, field=field, allow_outside=allow_outside)
-            for text in (*entry.images, *([entry.label] if entry.label else []))
-        ]
-        label = files.pop() if entry.label else None
-        channels = dict(enumerate(_with_channels(files)))
-        # A label of the same whole name says that `_0000` is part of the id.
-        same = bool(channels) and label is not None and stem_of(label) == stem_of(channels[0])
-        name = stem_of(channels[0]) if same else _name_of(channels, label)
-        drafts.append(Draft(checked_id(name, where="dataset.json"), channels, label, where=where))
-    return _described(Place(root, "decathlon", channel="image[{}]".format), drafts, about)
+    """A `dataset.json` with `training: [{image, label}]`, and perhaps `validation`."""
+    training = [
+        _entry_draft(root, entry, f"training[{number}]", allow_outside=allow_outside)
+        for number, entry in enumerate(about.training)
+    ]
+    validation = [
+        _entry_draft(root, entry, f"validation[{number}]", allow_outside=allow_outside)
+        for number, entry in enumerate(about.validation)
+    ]
+    _require_folds(training, "dataset.json")
+    place = Place(root, "decathlon", channel="image[{}]".format)
+    return _described(place, [*training, *validation], about, validation=[draft.id for draft in validation])
+
+
+def _entry_draft(root: Path, entry: Entry, field: str, *, allow_outside: bool) -> Draft:
+    """The case of an entry of a list."""
+    where = f"dataset.json: {field}"
+    if not entry.images and not entry.label:
+        raise DatasetError(f"{where} has no image and no label; give both", code="DATASET_JSON", field=field)
+    files = [
+        inside_root(root, text, where=where, field=field, allow_outside=allow_outside)
+        for text in (*entry.images, *([entry.label] if entry.label else []))
+    ]
+    label = files.pop() if entry.label else None
+    channels = dict(enumerate(_with_channels(files)))
+    # A label of the same whole name says that `_0000` is part of the id.
+    same = bool(channels) and label is not None and stem_of(label) == stem_of(channels[0])
+    name = stem_of(channels[0]) if same else _name_of(channels, label)
+    fold = None if entry.fold is None else str(entry.fold)
+    return Draft(checked_id(name, where="dataset.json"), channels, label, fold=fold, where=where)
+
+
+def _require_folds(drafts: Sequence[Draft], source: str) -> None:
+    """Refuse folds that only some cases have."""
+    unfolded = [draft.id for draft in drafts if draft.fold is None]
+    if unfolded and len(unfolded) < len(drafts):
+        found = f"no fold for {listed(unfolded, limit=3)}"
+        raise DatasetError(f"{source}: {found}; give every case one, or none", code="FOLD_INVALID", field="fold")
 
 
 def _name_of(channels: Mapping[int, Path], label: Path | None) -> str:
@@ -204,10 +237,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         drafts.append(Draft(name, images, label, row.get("group", "").strip(), fold, where))
     if not drafts:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case", code="TABLE_EMPTY")
-    unfolded = [draft.id for draft in drafts if draft.fold is None]
-    if unfolded and len(unfolded) < len(drafts):
-        found = f"no fold for {listed(unfolded, limit=3)}"
-        raise DatasetError(f"{table.name}: {found}; give every case one, or none", code="FOLD_INVALID", field="fold")
+    _require_folds(drafts, table.name)
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
     return assemble(place, drafts, tuple(column.partition("_")[2] or "image" for column in columns), NamedLabels())
 

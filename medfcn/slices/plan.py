@@ -28,10 +28,10 @@ class Intensity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `zscore`: each volume is clipped to its own 0.5th and 99.5th percentiles, then scaled by its own mean and
     standard deviation. Voxels at the volume's minimum (air, or what lies outside a scan) are left out of both when
     they are more than a twentieth of the volume. `ct`: all volumes are clipped to `lower` and `upper` and scaled by
-    `mean` and `std`, which are those of the training cases' foreground.
+    `mean` and `std`, which are those of the training cases' foreground. `none`: intensities stay as they are.
     """
 
-    kind: Literal["zscore", "ct"]
+    kind: Literal["zscore", "ct", "none"]
     lower: _Number = 0.0
     upper: _Number = 0.0
     mean: _Number = 0.0

@@ -33,12 +33,20 @@ half a hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.m
 _BATCH_PIXELS = 16 * 96 * 96
 """Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
 _LIKE, _SET = "as in the run it starts from", "as set"
+_NAMED: Mapping[str, Literal["ct", "none", "zscore"]] = {"ct": "ct", "nonorm": "none", "zscore": "zscore"}
+"""Kinds of intensities by the names that nnU-Net gives to channels."""
+_NOT_HERE = ("rescale_0_1", "rescale_to_0_1", "rgb_to_0_1")
 
 _Value = TypeVar("_Value")
 
 
 def make_plan(
-    cases: Sequence[CaseFingerprint], settings: Settings, *, stride: int | None = None, like: Plan | None = None
+    cases: Sequence[CaseFingerprint],
+    settings: Settings,
+    *,
+    stride: int | None = None,
+    like: Plan | None = None,
+    channels: Sequence[str] = (),
 ) -> Plan:
     """Plan how volumes become slices.
 
@@ -50,6 +58,8 @@ def make_plan(
             spacing, context, widths and kinds of intensities are kept, because the weights were trained with them.
             The window, the batch and the figures by which CT is scaled follow from the cases, which may show another
             organ.
+        channels: Names of the channels in a `dataset.json`. `CT`, `noNorm` and `zscore` choose how intensities are
+            scaled, as they do in nnU-Net.
 
     Raises:
         DatasetError: There is no case, or no foreground in any.
@@ -60,7 +70,7 @@ def make_plan(
             "no training case contains any foreground; check the labels, or the mapping given to --labels",
             code="NO_FOREGROUND",
         )
-    choice = _Choice(cases, settings, like)
+    choice = _Choice(cases, settings, like, channels)
     views = choice.views()
     spacing = choice.spacing(views)
     edges = [_slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
@@ -93,12 +103,14 @@ class _Choice:
         cases: As in `make_plan`.
         settings: As in `make_plan`.
         like: As in `make_plan`.
+        channels: As in `make_plan`.
         reasons: For each choice made so far, why.
     """
 
     cases: Sequence[CaseFingerprint]
     settings: Settings
     like: Plan | None
+    channels: Sequence[str]
     reasons: dict[str, str] = field(default_factory=dict)
 
     def because(self, name: str, value: _Value, why: str) -> _Value:
@@ -211,16 +223,21 @@ class _Choice:
         return tuple(self._intensity(channel) for channel in range(len(self.cases[0].minimum)))
 
     def _intensity(self, channel: int) -> Intensity:
+        name = self.channels[channel] if channel < len(self.channels) else ""
         kind, why = self.settings.slices.normalisation, _SET
         if kind == "auto" and self.like is not None and channel < len(self.like.intensities):
             kind, why = self.like.intensities[channel].kind, _LIKE
+        elif kind == "auto" and (named := _NAMED.get(name.casefold())):
+            kind, why = named, f"the channel is named {name}, as in nnU-Net"
         elif kind == "auto":
             lowest = float(np.median([case.minimum[channel] for case in self.cases]))
             kind = "ct" if lowest <= _CT_MINIMUM else "zscore"
             why = f"the median minimum is {lowest:.4g}, {'at most' if kind == 'ct' else 'above'} {_CT_MINIMUM:g}"
+            if name.casefold() in _NOT_HERE:
+                why += f"; nnU-Net's {name} is not available here"
         self.reasons[f"normalisation of channel {channel}"] = f"{kind}: {why}"
-        if kind == "zscore":
-            return Intensity("zscore")
+        if kind != "ct":
+            return Intensity(kind)
         values = np.concatenate([case.foreground[channel] for case in self.cases])
         lower, upper = (float(value) for value in np.percentile(values, [0.5, 99.5]))
         clipped = np.clip(values, lower, upper)

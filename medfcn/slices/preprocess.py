@@ -27,6 +27,8 @@ def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.fl
         array: Any shape.
         intensity: See there.
     """
+    if intensity.kind == "none":
+        return array.astype(np.float32)
     if intensity.kind == "ct":
         return _scaled(array, intensity.lower, intensity.upper, intensity.mean, intensity.std)
     values = array.reshape(-1)

@@ -25,7 +25,7 @@ from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
 from medfcn.slices.preprocess import grid_of
 from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
-from medfcn.training.folds import Split, split_by_group
+from medfcn.training.folds import Split, split_cases
 from medfcn.training.survey import Survey
 from medfcn.training.validation import ScoredCase
 
@@ -79,7 +79,7 @@ def plan_training(found: Survey, settings: Settings, *, seed: int, like: Plan | 
     Raises:
         SettingsError: The settings do not fit the labels.
     """
-    split = split_by_group(found.cases, validation_share=settings.training.validation_share, seed=seed)
+    split = split_cases(found, validation_share=settings.training.validation_share, seed=seed)
     return split, plan_split(found, split, settings, like=like)
 
 
@@ -91,7 +91,8 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     """
     require_possible(settings, found.labels)
     training = [found.fingerprints[case_id] for case_id in split.training]
-    plan = make_plan(training, settings, stride=coarsest_stride(settings.network), like=like)
+    channels = () if found.dataset.layout == "table" else found.dataset.channel_names
+    plan = make_plan(training, settings, stride=coarsest_stride(settings.network), like=like, channels=channels)
     design = planned_design(settings.network, plan, found.labels)
     if isinstance(design, MonaiDesign):
         require_window(design, plan.window)

@@ -191,3 +191,42 @@ def test_special_files_in_place_of_tables_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "dataset.json")
     with pytest.raises(DatasetError, match="not a file"):
         find_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("about", "field", "found"),
+    [
+        ({"numTraining": 3}, "numTraining", "numTraining is 3, but there are 2 cases"),
+        (
+            {"channel_names": {"0": "T1", "1": "T2"}},
+            "channel_names",
+            "the channels T1, T2 are named, but a case has 1",
+        ),
+        ({"channel_names": {"1": "T1"}}, "channel_names", "the channels T1 are named, but a case has 1"),
+        ({"channel_names": ["T1", "T2"]}, "channel_names", "the channels ['T1', 'T2'] are named, but a case has 1"),
+        (
+            {"modality": {"0": "CT"}, "channel_names": {"0": "MRI"}},
+            "modality",
+            "modality and channel_names name other",
+        ),
+        ({"labels": {"background": 3, "organ": 1}}, "labels", "the label background has the value 3"),
+        ({"labels": {"1": "Background", "2": "organ"}}, "labels", "the label Background has the value 1"),
+        ({"labels": {"liver": 0, "spleen": 1}}, "labels", "the label liver has the value 0, which is background"),
+    ],
+)
+def test_what_contradicts_the_files_is_named(
+    about: dict[str, object], field: str, found: str, tmp_path: Path
+) -> None:
+    lay(tmp_path, *(name for case in "ab" for name in (f"imagesTr/{case}_0000.nii", f"labelsTr/{case}.nii")))
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    (problem,) = find_dataset(tmp_path).problems
+    assert (problem.code, problem.severity, problem.field) == ("DATASET_CONTRADICTED", "warning", field)
+    assert found in problem.line
+
+
+def test_what_agrees_with_the_files_is_not_named(tmp_path: Path) -> None:
+    lay(tmp_path, *(name for case in "ab" for name in (f"imagesTr/{case}_0000.nii", f"labelsTr/{case}.nii")))
+    for zero in ("background", "Background", "clear label", "unlabelled", "bg"):
+        about = {"numTraining": 2, "modality": {"0": "MRI"}, "labels": {"0": zero, "1": "organ"}}
+        (tmp_path / "dataset.json").write_text(json.dumps(about))
+        assert not find_dataset(tmp_path).problems

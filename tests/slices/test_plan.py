@@ -408,6 +408,19 @@ def test_a_channel_that_the_run_did_not_have_is_chosen_from_the_cases() -> None:
     assert plan.reasons["normalisation of channel 1"].startswith("zscore: the median minimum")
 
 
+def test_channels_are_scaled_as_nnunet_names_them() -> None:
+    case = _case()
+    case = dataclasses.replace(case, minimum=(0.0,) * 5, foreground=case.foreground * 5)
+    plan = make_plan([case], Settings(), channels=("CT", "noNorm", "zscore", "rescale_0_1", "MRI"))
+    assert [intensity.kind for intensity in plan.intensities] == ["ct", "none", "zscore", "zscore", "zscore"]
+    assert plan.reasons["normalisation of channel 0"] == "ct: the channel is named CT, as in nnU-Net"
+    assert plan.reasons["normalisation of channel 1"] == "none: the channel is named noNorm, as in nnU-Net"
+    assert plan.reasons["normalisation of channel 3"].endswith("nnU-Net's rescale_0_1 is not available here")
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    as_set = make_plan([case], override(Settings(), "slices", normalisation="zscore"), channels=("CT",) * 5)
+    assert {intensity.kind for intensity in as_set.intensities} == {"zscore"}
+
+
 def test_the_slices_of_a_body_are_seen_whole() -> None:
     plan = make_plan([_case(shape=(512, 512, 120), spacing=(0.8, 0.8, 3.0))], Settings())
     assert plan.window == (512, 512)

@@ -74,3 +74,8 @@ def test_intensities_beyond_float32_are_refused_not_made_infinite() -> None:
     array[0, 0, 0] = 1e300
     with pytest.raises(VolumeError, match="huge: contains intensities"):
         stack_channels([Volume(array, np.eye(4), name="huge")])
+
+
+def test_a_channel_without_normalisation_stays_as_it_is() -> None:
+    array = np.array([-7.5, 0.0, 3000.0], dtype=np.float32)
+    assert np.array_equal(normalise(array, Intensity("none")), array)
