@@ -65,8 +65,14 @@ def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> 
 
 def fold_splits(found: Survey, folds: Folds, seed: int) -> tuple[Split, ...]:
     """The split of every fold, the first is fold 1; see `split_into_folds`."""
-    voxels = {case_id: shape.label_voxels for case_id, shape in found.fingerprints.items()}
-    return split_into_folds(found.cases, voxels, found.labels.names, count=folds.count, seed=seed)
+    return split_into_folds(
+        found.cases,
+        found.label_voxels,
+        found.labels.names,
+        count=folds.count,
+        seed=seed,
+        prescribed=found.dataset.splits,
+    )
 
 
 def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:

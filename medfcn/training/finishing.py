@@ -36,13 +36,19 @@ def write_run(
     references = {case.id: case.on_file or case.mask for case in prepared.validation}
     table = evaluate(settled.masks, references, labels=prepared.survey.labels)
     notes = list(table.notes)
-    if table.rows and not split.fold:
+    if table.rows and not split.fold and outcome.is_chosen:
         threshold = settled.card.threshold
         also = "" if threshold is None else f" and the threshold {threshold:g}"
         notes.append(
             f"the weights (step {outcome.best_step}){also} were chosen on these cases, so new ones may score lower; "
             "--folds scores each case by a network for which nothing was chosen on it"
         )
+    elif not split.fold and not outcome.is_chosen:
+        notes.append(
+            f"no validation scored any label, so nothing was chosen: the last weights (step {outcome.steps})"
+        )
+        progress.say(notes[-1])
+    notes += split.notes
     missing = never_predicted(table)
     for line in missing:
         progress.say(line)

@@ -2,13 +2,16 @@
 
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medfcn.datasets import Case
+from medfcn.datasets.cases import Case, Splits
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.runs.folder import RunFolder
+from medfcn.text import counted, listed
+from medfcn.training.covering import cover
+from medfcn.training.survey import Survey
 
 _VALIDATION_MOST = 24
 """Validation cases beyond this change the choice of weights little, and cost training time."""
@@ -23,15 +26,90 @@ class Split:
         validation: Never learnt from, and scored at the end.
         fold: Such as `2 of 5`; empty where the data set is not folded. Nothing is chosen on the validation cases of a
             fold, so that their scores are those of unseen cases; without folds they choose the weights.
+        origin: A line about splits that the data set prescribes; empty without.
+        notes: A line for each label that is in only one of both parts.
     """
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
     fold: str = ""
+    origin: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def split_by_group(cases: Sequence[Case], *, validation_share: float, seed: int) -> Split:
+def split_cases(found: Survey, *, validation_share: float, seed: int) -> Split:
+    """The cases to train on and to validate with: as the data set prescribes, else by `split_by_group`.
+
+    Args:
+        found: The cases and their labels.
+        validation_share: Share of the cases to validate with.
+        seed: Random seed.
+
+    Raises:
+        DatasetError: There are fewer than two groups, or a prescribed part has no case that can be used.
+    """
+    voxels, prescribed, count = found.label_voxels, found.dataset.splits, found.dataset.fold_count
+    origin = ""
+    if prescribed is not None and len(prescribed.parts) == 1:
+        split = Split(*_usable(prescribed, 0, found.cases))
+        unused = len(found.cases) - len(split.training) - len(split.validation)
+        origin = f"the split is that of {prescribed.source}"
+        if unused:
+            origin += f"; {counted(unused, 'case')} in neither of its parts, and not used"
+    else:
+        split = split_by_group(found.cases, validation_share=validation_share, seed=seed, label_voxels=voxels)
+        if count:
+            origin = f"{count} folds are prescribed, and not used without --folds {count} or --fold K/{count}"
+    return replace(split, origin=origin, notes=_lacking(split, voxels, found.labels.names))
+
+
+def _usable(splits: Splits, place: int, cases: Iterable[Case]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Both parts of a prescribed split, with the cases that can be used."""
+    usable = {case.id for case in cases}
+    training, validation = (tuple(sorted(usable.intersection(part))) for part in splits.parts[place])
+    if not training or not validation:
+        raise DatasetError(
+            f"{splits.source}: split {place + 1} has no {'validation' if training else 'training'} case that can be "
+            "used; correct it",
+            code="SPLITS_INVALID",
+        )
+    return training, validation
+
+
+def _lacking(split: Split, label_voxels: Mapping[str, Sequence[int]], label_names: Sequence[str]) -> tuple[str, ...]:
+    """A line for each label that is in only one part of a split."""
+    counts = [
+        [sum(bool(label_voxels[name][place]) for name in part) for place in range(len(label_names))]
+        for part in (split.training, split.validation)
+    ]
+    lines = []
+    for name, trained, scored in zip(label_names, *counts, strict=True):
+        if trained and not scored:
+            lines.append(f"{name}: in no validation case, so it has no score ({counted(trained, 'training case')})")
+        if scored and not trained:
+            lines.append(f"{name}: in no training case, so it is not learned ({counted(scored, 'validation case')})")
+    if not any(counts[1]):
+        lines.append("no validation case contains a label: nothing is chosen on them, and the last weights are kept")
+    return tuple(lines)
+
+
+def split_by_group(
+    cases: Sequence[Case],
+    *,
+    validation_share: float,
+    seed: int,
+    label_voxels: Mapping[str, Sequence[int]] | None = None,
+) -> Split:
     """Keep a share of the groups for validation, at least one and at most about 24 cases.
+
+    Groups are drawn at random. If the drawn ones lack a label that others contain, as few as possible are exchanged,
+    such that the validation cases contain every label, and the training cases too.
+
+    Args:
+        cases: In any order.
+        validation_share: Share of the cases.
+        seed: Random seed.
+        label_voxels: By case id, the voxels of each label.
 
     Raises:
         DatasetError: There are fewer than two groups.
@@ -45,13 +123,45 @@ def split_by_group(cases: Sequence[Case], *, validation_share: float, seed: int)
     order = sorted(groups)
     random.Random(seed).shuffle(order)
     wanted = min(validation_share * len(cases), _VALIDATION_MOST)
-    kept: list[str] = []
+    drawn: list[str] = []
+    count = 0
     for group in order[:-1]:
-        if kept and len(kept) + len(groups[group]) / 2 > wanted:
+        if drawn and count + len(groups[group]) / 2 > wanted:
             break
-        kept += groups[group]
-    training = [case.id for case in cases if case.id not in set(kept)]
+        drawn.append(group)
+        count += len(groups[group])
+    labels_of = {
+        group: {place for name in names for place, voxels in enumerate((label_voxels or {}).get(name, ())) if voxels}
+        for group, names in groups.items()
+    }
+    exchanged = _exchanged(order, drawn, labels_of, groups)
+    if len(_labels_in(exchanged, labels_of)) > len(_labels_in(drawn, labels_of)):
+        drawn = exchanged
+    kept = {name for group in drawn for name in groups[group]}
+    training = [case.id for case in cases if case.id not in kept]
     return Split(training=tuple(sorted(training)), validation=tuple(sorted(kept)))
+
+
+def _labels_in(groups: Iterable[str], labels_of: Mapping[str, Collection[int]]) -> set[int]:
+    return {label for group in groups for label in labels_of[group]}
+
+
+def _exchanged(
+    order: Sequence[str],
+    drawn: Sequence[str],
+    labels_of: Mapping[str, Collection[int]],
+    groups: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Groups with every label that can be on both sides, filled up with drawn ones to the same number of cases."""
+    kept = cover(order, labels_of)  # the drawn groups are the first in order
+    everything = _labels_in(order, labels_of)
+    least = sum(len(groups[group]) for group in drawn)
+    for group in drawn:
+        others = [other for other in order if other not in kept and other != group]
+        is_room = sum(len(groups[other]) for other in kept) + len(groups[group]) / 2 <= least
+        if group not in kept and is_room and _labels_in(others, labels_of) == everything:
+            kept.append(group)
+    return kept
 
 
 @dataclass(frozen=True)
@@ -112,12 +222,13 @@ def split_into_folds(
     *,
     count: int,
     seed: int,
+    prescribed: Splits | None = None,
 ) -> tuple[Split, ...]:
     """Every case in the validation part of one fold, and in the training part of all others.
 
-    The folds that a table prescribes are kept, in the order of their names. Otherwise groups are dealt out, those
-    with the rarest label first and among them the largest, each to the fold that has the fewest cases of that label,
-    then the fewest cases. What comes of it follows from the cases and the seed, on whichever machine.
+    Prescribed splits are kept, and so are prescribed folds, in the order of their names. Otherwise groups are dealt
+    out, those with the rarest label first and among them the largest, each to the fold that has the fewest cases of
+    that label, then the fewest cases. The folds follow from the cases and the seed alone, on every machine.
 
     Args:
         cases: In any order.
@@ -125,30 +236,35 @@ def split_into_folds(
         label_names: Of the labels, in that order.
         count: How many folds.
         seed: Of the order in which equal groups are dealt out.
+        prescribed: The splits of the data set, such as those of nnU-Net.
 
     Returns:
         The folds, the first is fold 1.
 
     Raises:
-        DatasetError: There are fewer groups than folds, the table prescribes another number of folds, or a part of a
-            fold has no case with some label.
+        DatasetError: There are fewer groups than folds, another number of folds is prescribed, or a part of a fold
+            has no case with some label.
 
     Source:
         Iterative stratification: Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011, of groups instead of cases.
     """
     ordered = sorted(cases, key=lambda case: case.id)
-    prescribed = any(case.fold is not None for case in ordered)
-    held = _prescribed(ordered, count) if prescribed else _dealt(ordered, label_voxels, count, seed)
+    remedy = "take fewer folds, or prescribe them in a table's column fold"
+    if prescribed is not None:
+        remedy = f"correct {prescribed.source}"
+        _require_count(len(prescribed.parts), count, prescribed.source)
+        parts = [_usable(prescribed, place, ordered) for place in range(count)]
+    else:
+        if any(case.fold is not None for case in ordered):
+            remedy = "change the folds of the data set"
+            held = _prescribed(ordered, count)
+        else:
+            held = _dealt(ordered, label_voxels, count, seed)
+        names = [case.id for case in ordered]
+        parts = [(tuple(n for n in names if n not in part), tuple(n for n in names if n in part)) for part in held]
     splits = tuple(
-        Split(
-            training=tuple(case.id for case in ordered if case.id not in part),
-            validation=tuple(case.id for case in ordered if case.id in part),
-            fold=f"{number} of {count}",
-        )
-        for number, part in enumerate(held, start=1)
-    )
-    remedy = (
-        "change the column fold" if prescribed else "take fewer folds, or prescribe them in a table's column fold"
+        Split(training, validation, fold=f"{number} of {count}")
+        for number, (training, validation) in enumerate(parts, start=1)
     )
     for split in splits:
         for use, ids in (("training", split.training), ("validation", split.validation)):
@@ -174,12 +290,18 @@ def _prescribed(cases: Sequence[Case], count: int) -> list[set[str]]:
     names = sorted({str(case.fold) for case in cases})
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
-    if len(names) != count:
-        shown = ", ".join(names)
-        raise DatasetError(
-            f"the table prescribes {len(names)} folds ({shown}), {count} are asked for; ask for as many"
-        )
+    _require_count(len(names), count, "the data set", f" ({listed(names)})")
     return [{case.id for case in cases if case.fold == name} for name in names]
+
+
+def _require_count(prescribed: int, count: int, source: str, names: str = "") -> None:
+    if prescribed != count:
+        how = "request as many" if prescribed > 1 else "train without folds"
+        raise DatasetError(
+            f"{source} prescribes {counted(prescribed, 'fold')}{names}, {count} are requested; {how}",
+            code="FOLD_INVALID",
+            field="folds",
+        )
 
 
 def _dealt(cases: Sequence[Case], label_voxels: Mapping[str, Sequence[int]], count: int, seed: int) -> list[set[str]]:

@@ -221,6 +221,9 @@ def _report_data(prepared: Prepared, progress: Progress) -> None:
         f"{listed(prepared.survey.labels.names)}; {listed(made.views)} slices, windows "
         f"{made.window[0]}×{made.window[1]}"
     )
+    for line in (split.origin, *split.notes):
+        if line:
+            progress.say(line)
     progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
 
 

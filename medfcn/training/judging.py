@@ -81,12 +81,15 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     """
     card, cases, is_fold = model.card, prepared.validation, bool(prepared.split.fold)
     labels, eligible = card.labels, one_component_labels(card, prepared)
-    if not is_fold and not labels.overlapping:
+    voxels = prepared.survey.label_voxels
+    is_scored = any(sum(voxels[case.id]) for case in cases)
+    if not is_fold and not labels.overlapping and is_scored:
         card = dataclasses.replace(card, view_weights=choose_view_weights(outputs, cases))
-    thresholds = _open_thresholds(card)
+    thresholds = _open_thresholds(card) if is_scored else ()
     judged = _judge(card, outputs, cases, eligible, thresholds)
     on_training = _judge_training(card, model, prepared, eligible) if is_fold and eligible else judged
-    card = dataclasses.replace(card, one_part=_choose_components(card, eligible, on_training))
+    tried = tuple(label for label in eligible if any(voxels[one.case.id][label - 1] for one in on_training))
+    card = dataclasses.replace(card, one_part=_choose_components(card, tried, on_training))
     unseen, masks = _unseen(card, prepared, judged, eligible if is_fold else ())
     threshold = None if is_fold else best_threshold([unseen])
     if threshold is not None:

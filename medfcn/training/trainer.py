@@ -38,6 +38,7 @@ class Outcome:
         model: With the weights that were best on the validation cases.
         steps: Optimiser steps made.
         best_step: The step of those weights.
+        is_chosen: True if the validation cases chose them; otherwise they are the last ones.
         micro_batch: Number of slices that went through the network at once, in the end.
         outputs: The model's probabilities for the validation cases, if it was validated in this process.
     """
@@ -45,6 +46,7 @@ class Outcome:
     model: Model
     steps: int
     best_step: int
+    is_chosen: bool
     micro_batch: int
     outputs: Outputs | None
 
@@ -141,7 +143,7 @@ class Trainer:
         if best.weights:
             self.stepper.averaged.network.load_state_dict(best.weights)
         micro_batch = self.stepper.gradients.micro_batch
-        return Outcome(self._model(), total, best.step or total, micro_batch, best.outputs)
+        return Outcome(self._model(), total, best.step or total, best.step > 0, micro_batch, best.outputs)
 
     def _measure(self, length: Length) -> int:
         """Make the first steps of a budget, and fix their number from the time they take.
@@ -214,7 +216,7 @@ class Trainer:
         step, epoch_steps, dice = self.step, self.settings.training.epoch_steps, None
         if validate:
             dice, outputs = self._validate(self.prepared.validation)
-            if dice > self.best.dice:
+            if dice is not None and dice > max(self.best.dice, 0):  # one that scores nothing chooses nothing
                 self.best.replace(dice, step, self.stepper.weights(), outputs)
             elif outputs is not None:
                 outputs.remove()
@@ -227,14 +229,15 @@ class Trainer:
                 learning_rate=self.stepper.learning_rate(step - 1, total),
                 validation_dice=dice,
             )
-            if dice is not None:
-                self.progress.say(f"step {step} of {total}: mean loss {recent:.3f}, validation Dice {dice:.4f}")
+            if validate:
+                scored = "no label to validate on" if dice is None else f"validation Dice {dice:.4f}"
+                self.progress.say(f"step {step} of {total}: mean loss {recent:.3f}, {scored}")
         self.is_judged = True
         if self._checkpoints is not None and (validate or step == total or self._checkpoints.is_due):
             self._save()
 
-    def _validate(self, cases: Sequence[ScoredCase]) -> tuple[float, Outputs | None]:
-        """Mean Dice of the averaged weights, and their probabilities."""
+    def _validate(self, cases: Sequence[ScoredCase]) -> tuple[float | None, Outputs | None]:
+        """Mean Dice of the averaged weights (see `mean_dice`), and their probabilities."""
         outputs = Outputs(self._model(), self.prepared.state / f"outputs_{self.step}", cases)
         return mean_dice(outputs, cases, before_each=self._leave_validation_if_asked), outputs
 

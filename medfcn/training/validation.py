@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.model import Model, decided_slabs, mean_of_views
-from medfcn.labels import LabelMap
+from medfcn.labels import IGNORED, LabelMap
 from medfcn.settings import View
 from medfcn.slices.grid import to_stored_order
 from medfcn.slices.plan import Plan
@@ -158,20 +158,25 @@ def decide_case(
     return np.ascontiguousarray(to_stored_order(indices, grid))
 
 
-def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Callable[[], None]) -> float:
-    """Mean Dice over cases and labels; labels that are empty in both masks are left out, 0 if all are.
+def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Callable[[], None]) -> float | None:
+    """Mean Dice over cases and labels; labels that are empty in both masks are left out.
 
     Args:
-        outputs: Of the network to score.
-        cases: The cases.
+        outputs: Of the network.
+        cases: The cases to score.
         before_each: Called before each case; an error that it raises ends the validation.
+
+    Returns:
+        None if no reference contains a label: an empty mask is then the best one, so a mean would say nothing.
     """
-    model, dices = outputs.model, list[float]()
+    dices: list[float] = []
+    model, labels, is_scored = outputs.model, outputs.model.card.labels, False
     for case in cases:
         before_each()
-        labels = model.card.labels
-        dices += dices_of(case.reference(labels), decide_case(model, outputs, case), labels)
-    return mean_of(dices)
+        reference = case.reference(labels)
+        is_scored = is_scored or bool(((reference > 0) & (reference != IGNORED)).any())
+        dices += dices_of(reference, decide_case(model, outputs, case), labels)
+    return mean_of(dices) if is_scored else None
 
 
 def dices_of(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:

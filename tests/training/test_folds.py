@@ -263,7 +263,7 @@ def test_the_folds_of_a_table_are_kept(data: Path, tmp_path: Path) -> None:
     common: dict[str, Any] = {"steps": 2, "device": "cpu", "threads": 1}
     run = medfcn.train(other / "cases.csv", tmp_path / "run", folds=2, **common)
     assert validation_of(run.folder / "fold_2") == {"ball_0", "ball_3"}  # 10 comes after 9
-    with pytest.raises(DatasetError, match=r"prescribes 2 folds \(9, 10\), 3 are asked for"):
+    with pytest.raises(DatasetError, match=r"prescribes 2 folds \(9, 10\), 3 are requested"):
         medfcn.train(other / "cases.csv", tmp_path / "more", folds=3, **common)
 
 
