@@ -38,7 +38,7 @@ from medfcn.training.distributed import Machine
 from medfcn.training.prepare import as_planned, plan_training, prepare
 from medfcn.training.record import Log
 from medfcn.training.schedule import Length
-from medfcn.training.survey import Survey, leave_out, survey
+from medfcn.training.survey import Survey, survey
 from medfcn.training.trainer import Trainer
 from medfcn.volumes import ReadOptions
 
@@ -110,7 +110,7 @@ def surveyed(data: Path, name: str, output: Path) -> Survey:
         ids = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "images").glob("*.nii.gz"))
         # Two sides of one person stand next to each other in this set's numbers.
         write_csv(groups, ("id", "group"), [(one, f"person_{(int(one.split('_')[1]) + 1) // 2}") for one in ids])
-    found = leave_out(find_dataset(folder, groups=groups), out)
+    found = find_dataset(folder, groups=groups).without(out)
     return survey(found, labels, options, skip_bad=False, progress=Silent())
 
 

@@ -56,8 +56,9 @@ def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Pa
     )
     with (run / "cases.csv").open() as file:
         uses = {row["case"]: row["use"] for row in csv.DictReader(file)}
-    assert set(uses) == {f"ball_{number}" for number in range(6)}
-    assert sorted(uses.values()) == ["training"] * 5 + ["validation"]
+    assert set(uses) == {f"ball_{number}" for number in range(8)}
+    assert sorted(uses.values()) == ["left out"] * 2 + ["training"] * 5 + ["validation"]
+    assert {name for name, use in uses.items() if use == "left out"} == {"ball_6", "ball_7"}
 
     for path in run.rglob("*"):
         if path.is_file():

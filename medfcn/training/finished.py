@@ -15,6 +15,7 @@ from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import require_same
 from medfcn.training.prepare import as_planned
+from medfcn.training.record import LEFT_OUT, ON_REQUEST
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 
@@ -124,6 +125,7 @@ def _labels_of_values(card: Card) -> LabelMap:
 
 
 def _cases_of(folder: Path) -> dict[str, str]:
-    """The groups by case that a finished run wrote down."""
+    """The groups by case that a finished run wrote down, without the cases that were left out on request."""
     with RunFolder(folder).cases.open(newline="", encoding="utf-8") as file:
-        return {row["case"]: row["group"] for row in csv.DictReader(file)}
+        rows = [row for row in csv.DictReader(file) if (row.get("use"), row.get("problem")) != (LEFT_OUT, ON_REQUEST)]
+    return {row["case"]: row["group"] for row in rows}

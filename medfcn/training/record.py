@@ -10,6 +10,10 @@ from medfcn.training.folds import Split
 from medfcn.training.state import State
 from medfcn.training.survey import Survey
 
+LEFT_OUT = "left out"
+"""The use of a case that is not used, in `cases.csv`."""
+ON_REQUEST = "on request"
+"""Its problem, if it has none but that the user left it out."""
 _COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_dice", "seconds", "cpu_seconds")
 
 
@@ -69,5 +73,7 @@ def write_cases(path: Path, survey: Survey, split: Split) -> None:
     rows = []
     for case in survey.dataset.all_cases:
         hashes = survey.hashes.get(case.id, ("",) * (len(channels) + 1))
-        rows.append((case.id, case.group, uses.get(case.id, "left out"), *hashes, problems.get(case.id, "")))
+        rows.append((case.id, case.group, uses.get(case.id, LEFT_OUT), *hashes, problems.get(case.id, "")))
+    unread = ("",) * (len(channels) + 1)
+    rows += [(case.id, case.group, LEFT_OUT, *unread, ON_REQUEST) for case in survey.dataset.left_out]
     write_csv(path, columns, rows)

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from medfcn.config import budget_seconds, override, read_settings
 from medfcn.datasets import Dataset, find_dataset
+from medfcn.datasets.patients import require_stated_patients
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
 from medfcn.progress import Progress, Silent
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.views import parse_views
+from medfcn.text import counted, listed
 from medfcn.training.folds import Folds
 from medfcn.training.prepare import require_possible
 from medfcn.training.schedule import Length
-from medfcn.training.survey import leave_out
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class DesignRequest:
         groups: A CSV of `id, group`. Cases of one group (a patient) are never split across training and validation.
         group_by: Groups from the ids (instead of `groups`): `stem`, `none` or a regular expression; see
             `medfcn.datasets.patients.grouped_by`.
-        leave_out: Ids of cases to exclude, such as a held-out test set.
+        leave_out: Ids of cases or patients (groups) to exclude, such as a held-out test set. All cases of a patient
+            are excluded together.
         seed: Random seed.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
         options: What to opt in to when reading volumes that are otherwise refused.
@@ -93,7 +95,13 @@ class DesignRequest:
         found = find_dataset(
             self.dataset, groups=self.groups, group_by=self.group_by, allow_outside=self.allow_outside
         )
-        return leave_out(found, self.leave_out or ())
+        names = self.leave_out or ()
+        kept = found.without(names)
+        others = [case.id for case in kept.left_out if case.id not in names and case.group not in names]
+        if others:
+            count = counted(len(others), "other case")
+            self.say.say(f"left out with them, because a patient is never split: {count}: {listed(others)}")
+        return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +159,18 @@ class WorkRequest(DesignRequest):
         for name, count in (("epochs", self.epochs), ("steps", self.steps)):
             if count is not None and count < 1:
                 raise SettingsError(f"{name} {count}: at least 1 is needed; give a larger number", field=name)
+
+    def cases(self) -> Dataset:
+        """The data set without the cases to leave out.
+
+        Raises:
+            DatasetError: Its ids seem to name patients, and nothing says whether they do. A training that is resumed
+                was split as it is.
+        """
+        found = super().cases()
+        if not self.resume:
+            require_stated_patients(found)
+        return found
 
     def length(self, settings: Settings) -> Length | None:
         """The requested length; None without one."""

@@ -92,6 +92,11 @@ class Survey:
     memory: Mapping[str, ReadCase] = field(default_factory=dict, repr=False)
     transforms: "CaseTransforms | None" = None
 
+    @property
+    def label_voxels(self) -> dict[str, tuple[int, ...]]:
+        """By case id, the voxels of each label."""
+        return {case_id: figures.label_voxels for case_id, figures in self.fingerprints.items()}
+
     def without_volumes(self) -> "Survey":
         """The same without voxels, for other processes."""
         return replace(self, memory={})
@@ -125,23 +130,6 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     for volume in (*channels, mask):
         require_same_grid(first, volume)
     return ReadCase(case.id, (first, *channels), mask)
-
-
-def leave_out(dataset: Dataset, ids: Sequence[str]) -> Dataset:
-    """`dataset` without some cases, such as a held-out test set.
-
-    Raises:
-        DatasetError: An id is not in the data set; a misspelt test case would otherwise be trained on.
-    """
-    known = {case.id for case in dataset.all_cases}
-    unknown = sorted(set(ids) - known)
-    if unknown:
-        raise DatasetError(
-            f"{counted(len(unknown), 'case')} to leave out not in the data set: {listed(unknown, limit=3)}; correct "
-            "the ids",
-            code="CASES_UNKNOWN",
-        )
-    return dataset.keep(known - set(ids))
 
 
 def survey(
