@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
 from medfcn.slices.components import largest_share
-from medfcn.slices.grid import GridMap, map_to_network
+from medfcn.slices.grid import from_stored_order, map_to_network
 from medfcn.volumes import Volume
 
 _FOREGROUND_SAMPLE = 10_000
@@ -80,33 +80,31 @@ def fingerprint_case(
         id=case_id,
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
-        extent_mm=_extent_mm(foreground, grid),
+        extent_mm=_extent_mm(from_stored_order(foreground, grid), grid.spacing_native_mm),
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
         largest_shares=tuple(largest_share(mask) for mask in masks),
-        right_shares=tuple(_right_share(mask, grid) for mask in masks),
+        right_shares=tuple(_right_share(from_stored_order(mask, grid)) for mask in masks),
     )
 
 
-def _right_share(mask: NDArray[np.bool_], grid: GridMap) -> float:
-    """The share of a mask in the right half of its volume; a slice in the very middle counts half."""
-    along = mask.sum(axis=tuple(axis for axis in range(3) if axis != grid.axes[0]))
+def _right_share(mask: NDArray[np.bool_]) -> float:
+    """The share of an `(R, A, S)` mask in the right half of its volume; a slice in the very middle counts half."""
+    along = mask.sum(axis=(1, 2))
     total = int(along.sum())
     if not total:
         return float("nan")
-    if grid.flips[0]:
-        along = along[::-1]
     size = len(along)
     right = along[-(size // 2) :].sum() if size > 1 else 0
     middle = along[size // 2] if size % 2 else 0
     return float((right + middle / 2) / total)
 
 
-def _extent_mm(foreground: NDArray[np.bool_], grid: GridMap) -> tuple[float, float, float]:
-    voxels = []
-    for axis in grid.axes:
-        inside = np.flatnonzero(foreground.any(axis=tuple(other for other in range(3) if other != axis)))
-        voxels.append(int(inside[-1] - inside[0]) + 1 if len(inside) else 0)
-    first, second, third = (count * edge for count, edge in zip(voxels, grid.spacing_native_mm, strict=True))
-    return first, second, third
+def _extent_mm(foreground: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> tuple[float, float, float]:
+    """The edges of the box around an `(R, A, S)` mask."""
+    edges = []
+    for others, spacing in zip(((1, 2), (0, 2), (0, 1)), spacing_mm, strict=True):
+        inside = np.flatnonzero(foreground.any(axis=others))
+        edges.append((int(inside[-1] - inside[0]) + 1 if len(inside) else 0) * spacing)
+    return edges[0], edges[1], edges[2]
