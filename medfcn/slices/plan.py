@@ -60,9 +60,6 @@ class Plan:
             slice.
         reasons: For each choice, why.
         stem_stride: Input pixels per pixel of the first level.
-
-    Raises:
-        ValueError: The fields do not fit each other.
     """
 
     views: tuple[View, ...]
@@ -75,18 +72,6 @@ class Plan:
     mirror_axes: tuple[int, ...]
     reasons: Mapping[str, str]
     stem_stride: Literal[1, 2, 4] = 1
-
-    def __post_init__(self) -> None:
-        in_plane = {axis for view in self.views for axis in in_plane_axes(view)}
-        sound = {
-            "views": 1 <= len(set(self.views)) == len(self.views),
-            "spacing_mm": all(self.spacing_mm[axis] is not None for axis in in_plane),
-            "context": self.context % 2 == 1,
-            "mirror_axes": self.mirror_axes == tuple(axis for axis in range(3) if axis in self.mirror_axes),
-        }
-        for name, holds in sound.items():
-            if not holds:
-                raise ValueError(f"plan.{name} cannot be {getattr(self, name)!r}")
 
     @property
     def channels_in(self) -> int:
@@ -107,13 +92,21 @@ class Plan:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: A field is missing, is unknown, or has a value that it cannot have.
+            ValueError: A field is missing, is unknown, has a value that it cannot have, or does not fit the others.
         """
         try:
             plan = msgspec.convert(value, cls)
         except msgspec.ValidationError as error:
             raise ValueError(f"plan: {error}") from error
-        unknown = value.keys() - vars(plan)
-        if unknown:
-            raise ValueError(f"plan: unknown keys {sorted(unknown)}")
+        in_plane = {axis for view in plan.views for axis in in_plane_axes(view)}
+        sound = {
+            "views": 1 <= len(set(plan.views)) == len(plan.views),
+            "spacing_mm": all(plan.spacing_mm[axis] is not None for axis in in_plane),
+            "context": plan.context % 2 == 1,
+            "mirror_axes": plan.mirror_axes == tuple(axis for axis in range(3) if axis in plan.mirror_axes),
+        }
+        sound |= dict.fromkeys(value.keys() - sound.keys() - vars(plan).keys(), False)
+        for name, holds in sound.items():
+            if not holds:
+                raise ValueError(f"plan.{name} cannot be {value[name]!r}")
         return plan
