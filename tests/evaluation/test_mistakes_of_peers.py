@@ -9,6 +9,7 @@ from medfcn.evaluation import (
     Definitions,
     ScoreTable,
     assd_mm,
+    count_lesions,
     dice,
     hausdorff_mm,
     masd_mm,
@@ -154,3 +155,44 @@ def test_distances_are_taken_in_space_and_not_slice_by_slice():
     """A lesion predicted two slices away is missed in every slice, and 2 slices away in space."""
     first, second = box((9, 9, 9), (4, 4, 2), (5, 5, 3)), box((9, 9, 9), (4, 4, 4), (5, 5, 5))
     assert hausdorff_mm(first, second, (1, 1, 3)) == 6
+
+
+def test_an_organ_flush_with_its_crop_is_not_longer_than_it_is():
+    """platipy 0.7 crops to the masks first: a flat-ended organ one 3 mm slice off had 18 mm instead of 1.573 (ASSD).
+
+    The value is independent of the frame: the same masks in a volume cut to them, and in one with air around.
+    """
+    reference = np.ones((8, 8, 6), dtype=np.uint8)
+    prediction = reference.copy()
+    prediction[..., -1] = 0
+    framed = [np.pad(mask, 4) for mask in (reference, prediction)]
+    for first, second in ((reference, prediction), framed):
+        assert hausdorff_mm(first, second, (1, 1, 3)) == 3
+        # Boundary voxels: 240 and 212. The lost slice: 64 at 3 mm. The new end: 20, 12 and 4 at 1, 2 and 3 mm.
+        assert assd_mm(first, second, (1, 1, 3)) == pytest.approx((64 * 3 + 20 + 12 * 2 + 4 * 3) / (240 + 212))
+
+
+def test_one_thick_slice_off_is_one_slice_thickness():
+    first, second = box((20, 20, 12), (5, 5, 3), (15, 15, 8)), box((20, 20, 12), (5, 5, 4), (15, 15, 9))
+    assert hausdorff_mm(first, second, (1, 1, 5)) == 5
+    assert hausdorff_mm(first, second, (1, 1, 5), percentile=95) == 5
+
+
+def test_eight_false_of_ten_predicted_lesions_are_eight_false():
+    """MedPy 0.5.2: `obj_fpr` is the share of lesions missed, so these eight false ones are 0.0."""
+    reference = box((60, 60, 1), (5, 5, 0), (10, 10, 1)) | box((60, 60, 1), (5, 20, 0), (10, 25, 1))
+    prediction = reference.copy()
+    for number in range(8):
+        row, column = 30 + number // 4 * 12, 5 + number % 4 * 12
+        prediction |= box((60, 60, 1), (row, column, 0), (row + 4, column + 4, 1))
+    counts = count_lesions(reference, prediction)
+    assert (counts.reference, counts.found, counts.false) == (2, 2, 8)
+    assert counts.precision == 0.2
+
+
+def test_a_case_has_its_score_whatever_its_place_and_company():
+    """TorchMetrics 1.9.0: one case alone, first and last of three has a generalised Dice of 1.0, 0.111 and 0.667."""
+    pairs = [(ORGAN, ORGAN), (NOTHING, ORGAN), (box((9, 9, 9), (2, 2, 2), (6, 6, 5)), ORGAN)]
+    alone = [table_of(pair).rows[0].dice for pair in pairs]
+    assert [row.dice for row in table_of(*pairs).rows] == alone
+    assert [row.dice for row in table_of(*pairs[::-1]).rows] == alone[::-1]
