@@ -6,13 +6,14 @@ What one case lacks is a problem of that case and stops nothing here; a caller t
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medfcn.datasets.cases import Case, Dataset, NamedLabels
 from medfcn.datasets.problems import CaseProblems, Problem
 from medfcn.errors import DatasetError
 from medfcn.volumes.names import twin_key
+from medfcn.volumes.reading import volume_count
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,25 @@ def assemble(place: Place, drafts: Sequence[Draft], channel_names: tuple[str, ..
         named,
         has_groups=any(draft.group for draft in drafts),
     )
+
+
+def stacked_channels(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
+    """The data set with its channels in the fourth dimension of one file a case, if it is stored so.
+
+    Task01 and Task05 of the Decathlon are: several channels are named, each case has one image file, and the first
+    file contains as many volumes.
+
+    Args:
+        dataset: As its files are listed.
+        names: The channels that `dataset.json` names.
+    """
+    one_file = len(names) > 1 and dataset.cases and len(dataset.channel_names) == 1
+    if not one_file or volume_count(dataset.cases[0].images[0]) != len(names):
+        return dataset
+    cases, incomplete = (
+        tuple(replace(case, stacked=len(names)) for case in group) for group in (dataset.cases, dataset.incomplete)
+    )
+    return replace(dataset, cases=cases, incomplete=incomplete, channel_names=names)
 
 
 def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequence[Path]) -> list[Problem]:

@@ -24,6 +24,7 @@ class Case:
         group: Cases of one group, usually of one patient, are never split across training and validation; the id if
             no groups are known.
         fold: The fold that the data set's table prescribes.
+        stacked: Number of channels in the fourth dimension of the one image file; 1 where each channel has a file.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Case:
     label: Path | None
     group: str
     fold: str | None = None
+    stacked: int = 1
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -114,6 +116,18 @@ class Dataset:
     def ignored(self) -> tuple[int, ...]:
         """Values of voxels that nobody labelled, where the data set names them."""
         return self.named.ignored
+
+    def of_volume(self, index: int | None) -> "Dataset":
+        """The same with one channel of those in the fourth dimension; all of them where `index` is None."""
+        stacked = max(case.stacked for case in self.cases)
+        if index is None or index >= stacked or stacked == 1:
+            return self
+
+        def single(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+            return tuple(replace(case, stacked=1) for case in cases)
+
+        names = (self.channel_names[index],)
+        return replace(self, cases=single(self.cases), incomplete=single(self.incomplete), channel_names=names)
 
     @property
     def fold_count(self) -> int:

@@ -7,9 +7,10 @@ what is wrong and what to do.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from medfcn.volumes.geometry import SAME_GRID_VOXELS
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.privacy import personal_text_fields
-from medfcn.volumes.reading import read_volume
+from medfcn.volumes.reading import read_channels, read_volume
 from medfcn.volumes.volume import Volume, require_same_grid
 
 Visit = Callable[[Case, tuple[Volume, ...], Volume | None], None]
@@ -114,6 +115,7 @@ def check_cases(
 
             report = check_cases(find_dataset("dataset"), visit=visit)
     """
+    dataset = dataset.of_volume(options.volume_index)
     labels = dataset.labels if labels is None else labels.ignoring(dataset.ignored)
     ignored = labels.ignored if labels else dataset.ignored
     incomplete = {case.id for case in dataset.incomplete}
@@ -176,33 +178,38 @@ class _CaseReader:
         """Read the images, then the label, those that can be read; look at each while it is in memory."""
         volumes: list[Volume] = []
         for file in self.case.images:
-            image = self._read(file, "image", read_volume, options=self.options)
-            if image is not None:
+            stacked = self.case.stacked
+            read = read_volume if stacked == 1 else partial(read_channels, count=stacked)
+            for image in self._read(file, "image", read):
                 self._look_at_image(file, image)
                 image, _ = self._on_grid(file, next(iter(volumes), None), image, "channel")
                 volumes.append(image)
         label, mask = self.case.label, None
         if label is not None:
-            mask = self._read(label, "label", read_mask, labels=self.labels, options=self.options)
-            if mask is not None:
-                mask, displacement = self._on_grid(label, next(iter(volumes), None), mask, "label")
+            masks = self._read(label, "label", read_mask, labels=self.labels)
+            if masks:
+                mask, displacement = self._on_grid(label, next(iter(volumes), None), masks[0], "label")
                 self._look_at_label(label, mask, displacement)
         return tuple(volumes), mask
 
-    def _read(self, file: Path, role: str, read: Callable[..., Volume], **choices: Any) -> Volume | None:
+    def _read(
+        self, file: Path, role: str, read: Callable[..., Volume | tuple[Volume, ...]], **choices: Any
+    ) -> tuple[Volume, ...]:
+        """The volumes of a file; none where it is refused."""
         personal = personal_text_fields(file) if extension_of(file) in NIFTI_EXTENSIONS else ()
         if personal:
             remedy = "nothing of it is written by medfcn; clear it before you share the file"
             self.problems.warn("HEADER_TEXT", file, listed(personal), "text that looks like patient data", remedy)
         try:
-            volume = read(file, **choices)
+            volumes = read(file, options=self.options, **choices)
         except MedfcnError as error:
             self.problems.refuse(error, file, role)
-            return None
-        self._warn_of(volume.notes, file, role)
-        return volume
+            return ()
+        volumes = volumes if isinstance(volumes, tuple) else (volumes,)
+        self._warn_of(dict.fromkeys(note for volume in volumes for note in volume.notes), file, role)
+        return volumes
 
-    def _warn_of(self, notes: Sequence[str], file: Path, role: str) -> None:
+    def _warn_of(self, notes: Iterable[str], file: Path, role: str) -> None:
         for note in notes:
             code = "LABEL_ROUNDED" if note.startswith(ROUNDED) else "READ_NOTE"
             self.problems.warn(code, file, role, note, "")

@@ -5,7 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medfcn.datasets.assemble import Draft, Place, assemble, check_unique, is_there, usual_channel_count
+from medfcn.datasets.assemble import (
+    Draft,
+    Place,
+    assemble,
+    check_unique,
+    is_there,
+    stacked_channels,
+    usual_channel_count,
+)
 from medfcn.datasets.cases import Dataset, NamedLabels, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
@@ -143,7 +151,7 @@ def _described(
     count = usual_channel_count(drafts, named=len(about.channels))
     numbered = ("image",) if count == 1 else tuple(f"{number:04d}" for number in range(count))
     channel_names = about.channels if len(about.channels) == count else numbered
-    dataset = assemble(place, drafts, channel_names, about.named_labels())
+    dataset = stacked_channels(assemble(place, drafts, channel_names, about.named_labels()), about.channels)
     splits = read_splits(place.root)
     if validation:
         training = tuple(draft.id for draft in drafts if draft.id not in validation)
@@ -151,7 +159,7 @@ def _described(
             found = "validation is listed beside folds of training, or of a splits_final.json"
             raise DatasetError(f"dataset.json: {found}; keep one", code="SPLITS_INVALID", field="validation")
         splits = Splits("dataset.json", ((training, tuple(validation)),))
-    problems = [*about.contradictions(len(drafts) - len(validation), count), *splits_elsewhere(place.root)]
+    problems = [*about.contradictions(len(drafts) - len(validation), len(dataset.channel_names)), *splits_elsewhere(place.root)]
     return replace(dataset, splits=splits, problems=(*problems, *dataset.problems))
 
 

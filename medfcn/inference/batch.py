@@ -190,7 +190,7 @@ def _predict_case(case: Case, volumes: Sequence[Volume], request: PredictRequest
             file.parent.mkdir(exist_ok=True)
             volumes[0].with_array(array).save(file, overwrite=True)
     record = msgspec.structs.replace(
-        request.record(case, [volume.sha256 for volume in volumes]),
+        request.record(case, [volume.sha256 for volume in volumes][: len(case.images)]),
         mask_sha256=sha256_of(path),
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
         volumes_ml=prediction.volumes_ml,

@@ -37,6 +37,7 @@ from medfcn.slices.grid import native_slabs, to_stored_order
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+from medfcn.volumes.reading import read_channels, volume_count
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
@@ -346,6 +347,8 @@ def as_channels(
         ModelError: There are more or fewer than the model was trained on.
     """
     sources = list(source) if isinstance(source, list) else [cast(VolumeLike, source)]
+    if len(sources) == 1 and len(channels) > 1 and options.volume_index is None and volume_count(sources[0]) > 1:
+        return read_channels(sources[0], len(channels), options=options)
     if len(sources) != len(channels):
         raise ModelError(
             f"the model takes {len(channels)} channels ({listed(channels)}), the case has {len(sources)}; "

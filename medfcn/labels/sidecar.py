@@ -43,7 +43,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     are passed over.
 
     Attributes:
-        input_sha256: Hashes of the image files, one for each channel.
+        input_sha256: Hashes of the image files, in the order of the channels.
         model_sha256: Hashes of the weights, one for each model.
         card_sha256: Hashes of what else decides a mask in each model's card.
         medfcn: The version.

@@ -17,7 +17,8 @@ from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import values_in
 from medfcn.reporting.sections import PredictedCase
 from medfcn.reporting.upright import CaseVolumes
-from medfcn.volumes import Volume, VolumeLike, as_volume
+from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+from medfcn.volumes.reading import volume_count
 
 __all__ = ["Images", "PredictedCases", "ScoredCases", "images_at", "images_beside"]
 
@@ -79,9 +80,11 @@ class _Reading:
 
     def image(self, channels: Sequence[VolumeLike]) -> Volume | None:
         """The first channel."""
-        image = self.volume("image", lambda: as_volume(channels[0])) if channels else None
-        if image is not None and len(channels) > 1:
-            self.notes.append(f"The first of {len(channels)} channels is shown.")
+        first = ReadOptions(volume_index=0)
+        image = self.volume("image", lambda: as_volume(channels[0], options=first)) if channels else None
+        count = max(len(channels), volume_count(channels[0])) if channels else 0
+        if image is not None and count > 1:
+            self.notes.append(f"The first of {count} channels is shown.")
         return image
 
     def mask(

@@ -15,7 +15,8 @@ from medfcn.labels import LabelMap, read_mask
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.text import counted, listed
-from medfcn.volumes import ReadOptions, Volume, read_volume, require_same_grid
+from medfcn.volumes import ReadOptions, Volume, require_same_grid
+from medfcn.volumes.reading import read_channels
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms
@@ -124,7 +125,7 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     """
     if case.label is None:
         raise DatasetError(f"{case.id}: no label; add it, or leave the case out", code="LABEL_MISSING")
-    first, *others = (read_volume(path, options=options) for path in case.images)
+    first, *others = (volume for path in case.images for volume in read_channels(path, case.stacked, options=options))
     others.append(read_mask(case.label, labels=labels, options=options))
     *channels, mask = (volume.reordered_to(first) for volume in others)
     for volume in (*channels, mask):
@@ -155,6 +156,7 @@ def survey(
         DatasetError: A case cannot be used and `skip_bad` is false, or no case can.
         VolumeError: The transforms fail on a case, or cannot be undone for its mask.
     """
+    dataset = dataset.of_volume(options.volume_index)
     named = labels or dataset.labels
     chosen = None if named is None else named.ignoring(dataset.ignored)
     if chosen is not None and chosen.overlapping:

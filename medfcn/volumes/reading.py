@@ -1,12 +1,15 @@
 """The one door for volumes: any supported file, array or image becomes a `Volume`."""
 
 import os
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from medfcn.errors import VolumeError, naming
+from medfcn.text import shown
 from medfcn.volumes.formats.itk import read_itk
-from medfcn.volumes.formats.nifti import read_nifti, stored_of_image
+from medfcn.volumes.formats.nifti import count_volumes, read_nifti, read_nifti_volumes, stored_of_image
 from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
 from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, stem_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
@@ -60,6 +63,57 @@ def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
         GeometryError: Its transforms are absent, broken or contradict each other.
     """
     return volume_of(read_stored(path, options=options), options=options)
+
+
+def read_channels(source: VolumeLike, count: int, *, options: ReadOptions = DEFAULT_OPTIONS) -> tuple[Volume, ...]:
+    """The volumes in the fourth dimension of one source, as Task01 and Task05 of the Decathlon store their channels.
+
+    Args:
+        source: As in `as_volume`; an array may have four dimensions.
+        count: Number of volumes that are expected; 1 reads as `as_volume` does.
+        options: How they are read.
+
+    Raises:
+        VolumeError: There are more or fewer, or one cannot be trusted.
+
+    Example:
+        >>> [volume.shape for volume in read_channels((np.ones((5, 4, 3, 2)), np.eye(4)), 2)]
+        [(5, 4, 3), (5, 4, 3)]
+    """
+    if count == 1:
+        return (as_volume(source, options=options),)
+    found = volume_count(source)
+    if found != count:
+        if found == 1:
+            as_volume(source, options=options)  # raises where the source has a fault of its own
+        name = shown(source) if isinstance(source, str | os.PathLike) else "image"
+        raise VolumeError(
+            f"{name}: {found} of {count} channels in the fourth dimension; give a file with all of "
+            f"them, or {count} files",
+            code="SHAPE_4D",
+            field="dim",
+        )
+    if isinstance(source, str | os.PathLike):
+        return tuple(volume_of(one, options=options) for one in read_nifti_volumes(source, options=options))
+    if isinstance(source, tuple | list):
+        array = np.asarray(source[0])
+        return tuple(Volume(array[..., channel], np.asarray(source[1])) for channel in range(count))
+    return tuple(as_volume(source, options=replace(options, volume_index=channel)) for channel in range(count))
+
+
+def volume_count(source: VolumeLike) -> int:
+    """Number of volumes in the fourth dimension of a source; 1 where there is none, or where the source is refused.
+
+    Example:
+        >>> volume_count((np.ones((5, 4, 3, 2)), np.eye(4))), volume_count((np.ones((5, 4, 3)), np.eye(4)))
+        (2, 1)
+    """
+    if isinstance(source, str | os.PathLike):
+        return count_volumes(source) if extension_of(source) in (".nii", ".nii.gz") else 1
+    pair = isinstance(source, tuple | list) and len(source) == 2
+    stored: Any = source[0] if pair else getattr(source, "dataobj", None)  # type: ignore[index]
+    shape = stored.shape if hasattr(stored, "shape") else np.shape(stored)
+    return int(shape[3]) if len(shape) == 4 else 1
 
 
 def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> StoredVolume:

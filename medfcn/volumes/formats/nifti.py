@@ -5,6 +5,7 @@ CRC (nibabel 5.4.2), and it ignores units and contradicting fields. nibabel imag
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,30 @@ def read_nifti(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredV
         source.skip(header.vox_offset - source.position)
         array = _voxels_of(source, header)
     return _stored(array, header, shown(path), source.sha256)
+
+
+def read_nifti_volumes(path: str | os.PathLike[str], *, options: ReadOptions) -> tuple[StoredVolume, ...]:
+    """Read every volume of a `.nii` or `.nii.gz` file in one pass, as `read_nifti` reads one of them."""
+    with opened(path) as source:
+        _require_compression(source, extension_of(path))
+        header = _header_of(source, replace(options, volume_index=0), is_pair=False)
+        source.require_length(header.end, max_bytes=options.max_bytes)
+        source.skip(header.vox_offset - source.position)
+        whole = replace(header, shape=(*header.shape[:2], header.shape[2] * header.volumes), volumes=1)
+        array = _voxels_of(source, whole)
+    parts = np.split(array, header.volumes, axis=2)  # in Fortran order one volume follows the other
+    return tuple(_stored(part, header, shown(path), source.sha256) for part in parts)
+
+
+def count_volumes(path: str | os.PathLike[str]) -> int:
+    """Number of volumes that the header of a NIfTI file names; 1 for any other file, and for one that is refused."""
+    try:
+        with opened(path) as source:
+            return _header_of(
+                source, ReadOptions(volume_index=0, xform="sform", assume_grid=True), is_pair=False
+            ).volumes
+    except (VolumeError, MissingFileError):
+        return 1
 
 
 def _unknown_extension(head: bytes) -> VolumeError:

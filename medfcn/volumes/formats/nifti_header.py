@@ -243,7 +243,10 @@ def _shape_of(record: NDArray[np.void], options: ReadOptions) -> tuple[Shape, in
         raise bad_field("SHAPE", "dim", f"{says}; a volume has three dimensions", "export it as 3D")
     if volumes > 1 and wanted is None:
         found = f"says 4D ({' x '.join(map(str, sizes))}): {volumes} volumes"
-        raise bad_field("SHAPE_4D", "dim", found, f"choose one with --volume 0 to {volumes - 1}")
+        remedy = (
+            f"choose one with --volume 0 to {volumes - 1}, or name {volumes} channels in a dataset.json (modality)"
+        )
+        raise bad_field("SHAPE_4D", "dim", found, remedy)
     if wanted is not None and wanted >= volumes:
         found = f"says that the file contains {volumes}, numbered from 0; there is no volume {wanted}"
         raise bad_field("SHAPE_4D", "dim", found, "choose another with --volume")
