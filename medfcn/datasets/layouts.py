@@ -159,7 +159,10 @@ def _described(
             found = "validation is listed beside folds of training, or of a splits_final.json"
             raise DatasetError(f"dataset.json: {found}; keep one", code="SPLITS_INVALID", field="validation")
         splits = Splits("dataset.json", ((training, tuple(validation)),))
-    problems = [*about.contradictions(len(drafts) - len(validation), len(dataset.channel_names)), *splits_elsewhere(place.root)]
+    problems = [
+        *about.contradictions(len(drafts) - len(validation), len(dataset.channel_names)),
+        *splits_elsewhere(place.root),
+    ]
     return replace(dataset, splits=splits, problems=(*problems, *dataset.problems))
 
 
