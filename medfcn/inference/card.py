@@ -96,7 +96,7 @@ class Card:
             "labels": self.labels.to_json(),
             "plan": self.plan.to_json(),
             "settings": to_tables(self.settings),
-            "unseen": None if self.unseen is None else self.unseen.to_json(),
+            "unseen": msgspec.to_builtins(self.unseen),
         }
 
 
@@ -127,7 +127,7 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     format: int
     # Cards of this format did not always have the next three.
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
-    unseen: dict[str, Any] | None = None
+    unseen: Unseen | None = None
     transforms: tuple[_StoredTransform, ...] = ()
 
 
@@ -156,7 +156,6 @@ def read_card(path: Path) -> Card:
                 "plan": Plan.from_json(stored.plan),
                 "settings": settings_from(_with_slope(stored.settings), source=source),
                 "transforms": tuple(msgspec.structs.asdict(transform) for transform in stored.transforms),
-                "unseen": None if stored.unseen is None else Unseen.from_json(stored.unseen, labels=count),
             }
         )
         _require_sound(card)
@@ -182,6 +181,7 @@ def _require_sound(card: Card) -> None:
         "one_part": all(1 <= index <= count for index in card.one_part)
         and not (card.one_part and card.labels.overlapping),
         "view_weights": not weights or (len(weights) == len(card.plan.views) and sum(weights) > 0),
+        "unseen": card.unseen is None or len(card.unseen.labels) == count,
         "plan.widths": bool(card.plan.widths) != (card.settings.network.monai is not None),
     }
     for name, is_sound in sound.items():

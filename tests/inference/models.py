@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medfcn.config import override
 from medfcn.inference.card import Card
+from medfcn.inference.held_out import UnseenLabel
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
 from medfcn.networks.design import Design
@@ -77,6 +78,16 @@ def tiny_model(
         versions={"medfcn": "test"},
     )
     return Model(network, card, device=torch.device("cpu"))
+
+
+def unseen_label(
+    scores: tuple[tuple[float, float], ...] = (),
+    absent_share: float = 0.0,
+    log_ml: tuple[float, float] | None = None,
+    one_part: tuple[tuple[float, float], ...] = (),
+) -> UnseenLabel:
+    """Numbers of a label, of which a test needs some."""
+    return UnseenLabel(scores, absent_share, log_ml, one_part)
 
 
 def saved(model: Model, folder: Path) -> Path:

@@ -23,12 +23,12 @@ from medfcn.inference.confidence import (
     fit_curve,
 )
 from medfcn.inference.ensemble import Ensemble
-from medfcn.inference.held_out import Unseen, UnseenLabel
+from medfcn.inference.held_out import Unseen
 from medfcn.inference.model import Model
 from medfcn.inference.predict import predict
 from medfcn.labels import LabelMap
 from medfcn.volumes import Volume
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.models import blobs, saved, tiny_model, unseen_label, write_image
 
 SHARES = st.floats(0, 1)
 
@@ -116,7 +116,7 @@ def test_empty_masks_have_no_doubt() -> None:
 def judge(absent_share: float = 0.0) -> LabelConfidence:
     soft, dice = _cases(40, seed=3, curve=Curve(-0.5, 1.0))
     scores = tuple(zip(soft.tolist(), dice.tolist(), strict=True))
-    return LabelConfidence.of([UnseenLabel(scores, absent_share, log_ml=(1.0, 0.2))], review_share=0.1)
+    return LabelConfidence.of([unseen_label(scores, absent_share, log_ml=(1.0, 0.2))], review_share=0.1)
 
 
 def of(judged: LabelConfidence, *soft: float, agreement: float = math.nan, ml: float = math.e) -> Assessment:
@@ -156,19 +156,19 @@ def test_networks_that_disagree_expect_no_more_than_they_agree() -> None:
 
 
 def test_too_few_unseen_cases_expect_nothing() -> None:
-    judged = LabelConfidence.of([UnseenLabel(((0.9, 0.8),) * 4)], review_share=0.1)
+    judged = LabelConfidence.of([unseen_label(((0.9, 0.8),) * 4)], review_share=0.1)
     assert math.isnan(of(judged, 0.9).expected_dice)
     assert of(judged, 0.9).review is None
     assert of(judged, math.nan, ml=0.0).review
     assert assess_mask(None, {"organ": 0.0}, [], review_share=0.1) == {}
-    constant = assess_mask(None, {"organ": 0.0}, [Unseen((UnseenLabel(),))], review_share=0.1)
+    constant = assess_mask(None, {"organ": 0.0}, [Unseen((unseen_label(),), (), ())], review_share=0.1)
     assert constant["organ"].review
 
 
 def test_folds_pool_what_each_had_not_seen() -> None:
     soft, dice = _cases(9, seed=5, curve=Curve(-0.5, 1.0))
     scores = list(zip(soft.tolist(), dice.tolist(), strict=True))
-    folds = [UnseenLabel(tuple(scores[start : start + 3])) for start in (0, 3, 6)]
+    folds = [unseen_label(tuple(scores[start : start + 3])) for start in (0, 3, 6)]
     assert LabelConfidence.of(folds[:1], review_share=0.1).curve is None
     assert LabelConfidence.of(folds, review_share=0.1).curve == fit_curve(soft.tolist(), dice.tolist())
 
@@ -177,7 +177,7 @@ def calibrated(**choices: object) -> Model:
     """A model whose probabilities on unseen cases were right, and whose masks of these images are not like them."""
     model = tiny_model(**choices)  # type: ignore[arg-type]
     scores = tuple((value, value) for value in np.linspace(0.9, 0.95, 10).tolist())
-    unseen = Unseen(tuple(UnseenLabel(scores) for _ in model.card.labels.entries))
+    unseen = Unseen(tuple(unseen_label(scores) for _ in model.card.labels.entries), (), ())
     model.card = dataclasses.replace(model.card, unseen=unseen)
     return model
 
@@ -209,7 +209,7 @@ def test_a_folder_is_told_what_to_review(tmp_path: Path) -> None:
 def test_too_few_unseen_cases_say_nothing_of_a_folder(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "case.nii.gz", blobs())
     model = tiny_model()
-    model.card = dataclasses.replace(model.card, unseen=Unseen((UnseenLabel(((0.9, 0.8),) * 4),)))
+    model.card = dataclasses.replace(model.card, unseen=Unseen((unseen_label(((0.9, 0.8),) * 4),), (), ()))
     done = predict(saved(model, tmp_path / "run"), tmp_path / "images", tmp_path / "masks", device="cpu")
     assert done.review is None
     assert not (tmp_path / "masks" / "confidence.csv").exists()
@@ -236,5 +236,5 @@ def test_the_doubt_of_one_volume_does_not_depend_on_how_it_is_stored() -> None:
 def test_doubt_is_of_the_labels_in_their_order() -> None:
     doubt = Doubt(np.array([[0.95, 0.5]]), np.array([math.nan, math.nan]))
     scores = tuple((value, value) for value in np.linspace(0.9, 0.95, 10).tolist())
-    found = assess_mask(doubt, {"a": 1.0, "b": 1.0}, [Unseen((UnseenLabel(scores),) * 2)], review_share=0.1)
+    found = assess_mask(doubt, {"a": 1.0, "b": 1.0}, [Unseen((unseen_label(scores),) * 2, (), ())], review_share=0.1)
     assert found["a"].expected_dice > 0.9 > found["b"].expected_dice

@@ -11,12 +11,12 @@ import pytest
 from medfcn.errors import ModelError
 from medfcn.inference.card import Card
 from medfcn.inference.ensemble import Ensemble
-from medfcn.inference.held_out import Unseen, UnseenLabel
+from medfcn.inference.held_out import Unseen
 from medfcn.inference.model import Model
 from medfcn.inference.rules import THRESHOLDS, Rules, best_threshold, held_out_gain, rules_of
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.models import blobs, saved, tiny_model, unseen_label, write_image
 
-LABEL = UnseenLabel(
+LABEL = unseen_label(
     scores=((0.9, 0.85), (0.95, 0.9)), absent_share=0.2, log_ml=(1.5, 0.3), one_part=((0.8, 0.82), (0.9, 0.9))
 )
 SOUND = Unseen((LABEL,), thresholds=(0.4, 0.5), threshold_dices=((0.8, 0.81), (0.7, 0.69)))
@@ -33,7 +33,7 @@ def by_threshold(gains: list[float], *, at: float, seed: int = 0) -> Unseen:
     start = np.random.default_rng(seed).uniform(0.7, 0.9, len(gains))
     rows = np.repeat(start[:, None], len(THRESHOLDS), axis=1)
     rows[:, THRESHOLDS.index(at)] += gains
-    return Unseen((UnseenLabel(),), THRESHOLDS, tuple(map(tuple, rows.tolist())))
+    return Unseen((unseen_label(),), THRESHOLDS, tuple(map(tuple, rows.tolist())))
 
 
 def test_it_travels_in_the_card(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_a_threshold_is_chosen_only_where_chance_would_not_have() -> None:
     assert best_threshold([by_threshold([-0.02] * 6, at=0.4)]) is None
     assert best_threshold([by_threshold([0.02] * 4, at=0.4)]) is None  # too few
     assert best_threshold([by_threshold([0.02] * 6, at=0.5)]) is None
-    assert best_threshold([Unseen((UnseenLabel(),))]) is None
+    assert best_threshold([Unseen((unseen_label(),), (), ())]) is None
     assert best_threshold([]) is None
-    assert best_threshold([clear, Unseen((UnseenLabel(),))]) is None
+    assert best_threshold([clear, Unseen((unseen_label(),), (), ())]) is None
 
 
 def test_folds_choose_together_and_a_set_threshold_wins() -> None:
@@ -120,7 +120,7 @@ def test_the_gain_that_is_told_is_of_cases_that_did_not_choose() -> None:
 
 def test_folds_keep_one_part_where_their_unseen_cases_do_not_lose_by_it() -> None:
     def cards(*pairs: tuple[tuple[float, float], ...], own: tuple[int, ...] = ()) -> list[Card]:
-        return [with_unseen(Unseen((UnseenLabel(one_part=pair),)), one_part=own).card for pair in pairs]
+        return [with_unseen(Unseen((unseen_label(one_part=pair),), (), ()), one_part=own).card for pair in pairs]
 
     gain, loss = ((0.8, 0.9), (0.8, 0.8)), ((0.8, 0.75), (0.8, 0.8))
     assert rules_of(cards(gain, loss)).one_part == (1,)
