@@ -108,9 +108,11 @@ The codes, which `medfcn check --json` reports too:
     OUTPUT_NOT_OURS      The output folder contains files of something else.
     RUN_LOCKED           Another process works in the run folder.
     RUN_STOPPED          The run folder contains a stopped training.
+    RUN_DIFFERS          The run folder contains another training than the requested one.
     NOT_STOPPED          The run folder contains no stopped training to resume.
     CHECKPOINT_BROKEN    The checkpoint of a stopped training cannot be read.
     SLICES_LOST          Prepared slices of a training are not there any more.
+    SLICES_DAMAGED       Prepared slices of a training contain values that cannot be.
     LOSS_NOT_FINITE      The loss or the gradient of a training is NaN or infinite.
     OUT_OF_MEMORY        The GPU has too little memory.
     LIBRARY_MISSING      An optional library is not installed.

@@ -11,11 +11,11 @@ from medfcn.networks.network import SliceNetwork
 class AveragedWeights:
     """Keeps a running mean of a network's weights and of its normalisation statistics.
 
-    Early on the mean follows quickly (as if it had seen few steps), then with the given decay.
+    At first the mean follows quickly (as the mean of few steps), then with the given decay.
 
     Args:
         network: Copied at once; later changes arrive through `update`.
-        decay: Share of the mean that stays at each step; 0 follows the network exactly.
+        decay: Share of the old mean at each step; 0 follows the network exactly.
 
     Source:
         Polyak, Juditsky, SIAM J. Control Optim. 30(4), 1992; the warm-up is that of TensorFlow's

@@ -1,4 +1,4 @@
-"""The batches of a training: drawn, augmented and on the device."""
+"""The batches of a training: sampled, augmented and on the device."""
 
 import numpy as np
 import torch
@@ -8,18 +8,19 @@ from medfcn.labels import IGNORED
 from medfcn.settings import Settings
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
+from medfcn.text import counted
 from medfcn.training.prepare import Prepared
 
 
 class Batches:
-    """One process's share of each step's batch; all of it where there is one process.
+    """One process's share of each step's batch; the whole batch if there is one process.
 
     Args:
         prepared: Cases, plan and slices.
-        settings: Of sampling and augmentation.
-        seed: Of the whole training.
-        share: Which slices of every batch.
-        device: Where they are wanted.
+        settings: For sampling and augmentation.
+        seed: Random seed of the training.
+        share: The slices of every batch that this process takes.
+        device: Where the batch is put.
     """
 
     def __init__(
@@ -52,8 +53,9 @@ class Batches:
         if beyond.any():
             index, *_ = (int(found[0]) for found in np.nonzero(beyond))
             raise TrainingError(
-                f"{batch.cases[index]}: its prepared slices hold the target {batch.targets[beyond][0]}, beyond the "
-                f"{self._largest} labels; they are damaged: start again with --overwrite"
+                f"{batch.cases[index]}: its prepared slices contain the target {batch.targets[beyond][0]}, beyond "
+                f"the {counted(self._largest, 'label')}; they are damaged: start again with --overwrite",
+                code="SLICES_DAMAGED",
             )
         images = torch.from_numpy(batch.images).to(self.device)
         targets = torch.from_numpy(batch.targets).to(self.device)
@@ -61,5 +63,5 @@ class Batches:
         return images.contiguous(memory_format=torch.channels_last), targets
 
     def cases(self, step: int) -> tuple[str, ...]:
-        """The cases of the whole batch of a step, each once."""
+        """The cases in the whole batch of a step, each once."""
         return tuple(sorted(set(self.sampler.batch(step).cases)))

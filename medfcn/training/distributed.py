@@ -1,8 +1,8 @@
-"""Several processes that train one network together, as `torchrun` starts them, on one machine or several.
+"""Several processes that train one network together, started by `torchrun` on one machine or several.
 
-Each has a share of every batch on its own device. Tensors go between the devices by NCCL, or by gloo on CPUs;
-everything else (whether to stop, how many steps, what the first process prepared) goes by gloo, which may wait as
-long as the first process checks, prepares or validates.
+Each has a share of every batch on its own device. Tensors are exchanged by NCCL, or by gloo on CPUs. Everything else
+(a request to stop, the number of steps, the prepared cases) is exchanged by gloo, which waits as long as the first
+process checks, prepares or validates.
 """
 
 import itertools
@@ -31,20 +31,20 @@ from medfcn.progress import process_count
 
 _Value = TypeVar("_Value")
 _WAIT = timedelta(days=100)
-_TOLD = "told"
-"""Key of the store that the processes share: how many of them have met an error."""
+_ERRORS = "told"
+"""Key of the processes' common store: the number of those that met an error."""
 _LOOK_SECONDS, _GRACE_SECONDS = 2.0, 30.0
 _FIRST_SECONDS = 0.5
-"""How long the others let the first process speak, where all meet the same error."""
+"""Time that the others give the first process to report, if all meet the same error."""
 _calls = itertools.count()
 
 
 class World:
-    """The processes of one training, as one of them sees it; alone unless told otherwise.
+    """The processes of one training, as one of them sees it; a single process by default.
 
     Attributes:
-        rank: Which one this is, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: Number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, *, control: dist.ProcessGroup | None = None) -> None:
@@ -54,16 +54,16 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that speaks, validates and writes the run folder."""
+        """True in the process that reports, validates and writes the run folder."""
         return self.rank == 0
 
     @property
     def shared(self) -> SharedBatch | None:
-        """What losses see of the other processes; None without any."""
+        """The other processes, for losses; None without any."""
         return self if self.size > 1 else None
 
     def share(self, batch_size: int) -> range:
-        """Which slices of a batch are this process's, as many as the others' or one more.
+        """The slices of a batch that this process takes; processes differ by one at most.
 
         Raises:
             SettingsError: There are fewer slices than processes.
@@ -75,31 +75,32 @@ class World:
         if batch_size < self.size:
             raise SettingsError(
                 f"setting training.batch_size: {batch_size} slices cannot be shared by {self.size} processes; take "
-                f"{self.size} or more, or start fewer processes"
+                f"{self.size} or more, or start fewer processes",
+                field="training.batch_size",
             )
         return range(batch_size * self.rank // self.size, batch_size * (self.rank + 1) // self.size)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of what every process gives; gradients flow back to each of them."""
+        """The sum of the processes' values; gradients flow back to each of them."""
         total: Tensor = _Total.apply(values)  # type: ignore[no-untyped-call]
         return total
 
     def gather(self, values: Tensor) -> Tensor:
-        """What every process gives, `(size, *values.shape)`, without a gradient."""
+        """The values of every process, `(size, *values.shape)`, without a gradient."""
         each = [torch.empty_like(values) for _ in range(self.size)]
         dist.all_gather(each, values.contiguous())
         return torch.stack(each)
 
     def broadcast(self, value: _Value | None) -> _Value:
-        """What the first process gives, in every process; the others give None."""
-        held: list[Any] = [value]
+        """The value of the first process, in every process; the others pass None."""
+        values: list[Any] = [value]
         if self.size > 1:
-            dist.broadcast_object_list(held, src=0, group=self._control)
-        given: _Value = held[0]
-        return given
+            dist.broadcast_object_list(values, src=0, group=self._control)
+        first: _Value = values[0]
+        return first
 
     def largest(self, number: int) -> int:
-        """The largest of the numbers that the processes give."""
+        """The largest of the processes' numbers."""
         if self.size == 1:
             return number
         numbers = torch.tensor([number])
@@ -107,15 +108,15 @@ class World:
         return int(numbers)
 
     def wait(self) -> None:
-        """Until every process is here, however long that takes."""
+        """Wait until every process is here, however long that takes."""
         self.largest(0)
 
     def start_alike(self, module: nn.Module) -> None:
-        """Give a module the first process's weights and buffers."""
+        """Copy the first process's weights and buffers into a module."""
         for tensor in module.state_dict().values() if self.size > 1 else ():
-            given = tensor.contiguous()
-            dist.broadcast(given, src=0)
-            tensor.copy_(given)
+            first = tensor.contiguous()
+            dist.broadcast(first, src=0)
+            tensor.copy_(first)
 
     def together(self, module: nn.Module) -> nn.Module:
         """What to call in a training instead of `module`: its gradients are the mean over processes.
@@ -134,7 +135,7 @@ ALONE = World()
 
 
 class _Total(torch.autograd.Function):
-    """A sum over processes. What every process makes of it counts, so gradients are added up too."""
+    """A sum over processes. Every process uses the sum, so its gradients are added up too."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -151,13 +152,14 @@ class _Total(torch.autograd.Function):
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[World, torch.device]]:
-    """Meet the processes that `torchrun` started with this one; alone without it.
+    """Meet the processes that `torchrun` started with this one; without `torchrun` there is one process.
 
-    An error in any of them ends all, and one of them says why: the first that meets it. The others raise a
-    `ProcessError` that need not be shown.
+    An error in any of them ends all, and the first that meets it reports it. The others raise a `ProcessError` that
+    need not be shown.
 
     Args:
-        device: `auto`, `cpu` or `cuda`; each process takes the GPU of its number on its machine. Alone also `cuda:N`.
+        device: `auto`, `cpu` or `cuda`; each process takes the GPU of its number on its machine. For a single process
+            also `cuda:N`.
 
     Yields:
         The processes and this one's device.
@@ -196,10 +198,11 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
 
 
 def _own_device(name: str) -> torch.device:
-    """The device of one of several processes of a machine."""
+    """The device of one of several processes on a machine."""
     if ":" in name:
         raise SettingsError(
-            f"device {name!r} is one GPU, and each process takes one of its own; use cuda, auto or cpu"
+            f"device {name!r} is one GPU, and each process takes one of its own; use cuda, auto or cpu",
+            field="device",
         )
     if choose_device(name).type == "cpu":
         return torch.device("cpu")
@@ -207,21 +210,22 @@ def _own_device(name: str) -> torch.device:
     if local >= gpus:
         raise SettingsError(
             f"{os.environ['LOCAL_WORLD_SIZE']} processes on a machine with {gpus} CUDA GPUs; start torchrun with "
-            f"--nproc-per-node {gpus}, or use cpu"
+            f"--nproc-per-node {gpus}, or use cpu",
+            field="device",
         )
     return torch.device("cuda", local)
 
 
 @contextmanager
 def _watching(store: Store) -> Iterator[None]:
-    """End this process when another has met an error and this one cannot: it waits for what will never come."""
+    """End this process after another met an error and this one waits for it in vain."""
     has_left = threading.Event()
 
     def watch() -> None:
         while not has_left.wait(_LOOK_SECONDS):
             try:
-                is_over = store.check([_TOLD])
-            except RuntimeError:  # the machine that held it is gone
+                is_over = store.check([_ERRORS])
+            except RuntimeError:  # the machine with the store is gone
                 is_over = True
             if is_over:
                 if not has_left.wait(_GRACE_SECONDS):
@@ -236,30 +240,30 @@ def _watching(store: Store) -> Iterator[None]:
 
 
 def _said(error: BaseException, store: Store, rank: int, size: int) -> BaseException:
-    """What to raise for an error, so that one process alone has something to say."""
+    """The error to raise, so that only one process reports it."""
     if rank and isinstance(error, TrainingStoppedError | KeyboardInterrupt):
-        return error  # the first process says so
+        return error  # the first process reports it
     if rank:
         time.sleep(_FIRST_SECONDS)
     try:
-        is_told = store.add(_TOLD, 1) > 1
+        is_told = store.add(_ERRORS, 1) > 1
     except RuntimeError:
         is_told = False
     if is_told:
-        return ProcessError(f"another of the {size} processes ended the training, and says why", is_told=True)
+        return ProcessError(f"another of the {size} processes ended the training, and reports why", is_told=True)
     if _is_lost(error):
         return ProcessError(
-            f"another of the {size} processes ended without a word: killed, or its machine is gone; start "
+            f"another of the {size} processes ended without a message: killed, or its machine is gone; start "
             "again, with --resume where a checkpoint was saved"
         )
     if rank and isinstance(error, MedfcnError | OSError | MemoryError):
-        what = str(error) or "out of memory"
-        return ProcessError(f"process {rank} of 0 to {size - 1}, on {socket.gethostname()}: {what}")
+        problem = str(error) or "out of memory"
+        return ProcessError(f"process {rank} of 0 to {size - 1}, on {socket.gethostname()}: {problem}")
     return error
 
 
 def _is_lost(error: BaseException) -> bool:
-    """Whether a process could not reach another: gloo says so with a RuntimeError and no more."""
+    """True if a process could not reach another, which gloo reports as a plain RuntimeError."""
     return isinstance(error, dist.DistError) or (
         type(error) is RuntimeError and any(word in str(error) for word in ("gloo", "onnection"))
     )
@@ -267,13 +271,13 @@ def _is_lost(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a training runs on.
+    """The device, the processes and the clock of a training.
 
     Attributes:
-        device: Where the network is.
-        seed: Of every random number.
+        device: The device of the network.
+        seed: Random seed.
         started: `time.monotonic()` when the command began; budgets count from here.
-        cpu_started: CPU seconds that the process had used by then, for other things.
+        cpu_started: CPU seconds that the process had used by then.
         world: The processes that train together.
     """
 

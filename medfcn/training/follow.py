@@ -1,6 +1,6 @@
-"""What every process of a training but the first does: its share of each step, as the first one says.
+"""The work of every process of a training except the first: its share of each step.
 
-It reads no volume and writes no file. The prepared slices lie in the run folder, on a file system that all see.
+It reads no volume and writes no file. The prepared slices are in the run folder, on a file system that all see.
 """
 
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ from medfcn.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Order:
-    """One training, as the first process tells it to the others.
+    """One training, sent from the first process to the others.
 
     Attributes:
-        found: The cases.
-        split: Which of them are trained on.
+        found: The cases, without their volumes.
+        split: The use of each case.
         plan: How volumes became slices.
         settings: All settings, as planned.
-        length: How long.
+        length: The length.
         threads: CPU threads of each process.
-        folder: Where the slices lie.
-        saved: Where a stopped training stood; None for a new one.
+        folder: Where the slices are.
+        saved: The state of a stopped training; None for a new one.
     """
 
     found: Survey
@@ -51,11 +51,11 @@ class Order:
 
 
 def train_along(order: Order, machine: Machine, stop: Stop) -> None:
-    """Make every step of a training that the first process begins now."""
+    """Make every step of the training that the first process begins now."""
     prepared = reopen(order.found, order.split, order.plan, order.folder)
     device = machine.device
     with using_threads(order.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        # The weights are those of the first process as soon as they meet.
+        # Replaced by the weights of the first process as soon as they meet.
         network = Start().network(order.settings, order.plan, order.found.labels, progress=Silent())
         log = Log(RunFolder(order.folder.parent).log, started=machine.started)
         trainer = Trainer(prepared, order.settings, machine, network, log=log, progress=Silent())

@@ -1,4 +1,4 @@
-"""The gradient of a batch, in as many parts as the memory asks for."""
+"""The gradient of a batch, in as many parts as the memory needs."""
 
 import torch
 from torch import nn
@@ -11,27 +11,27 @@ from medfcn.training.distributed import ALONE, World
 
 
 class Gradients:
-    """Computes the gradients of batches; when memory runs out, in smaller parts from then on.
+    """Computes the gradients of batches; after memory ran out, in smaller parts.
 
-    The parts' gradients are added up, weighted by their slices. For losses that are means over slices or over voxels
-    that all count alike, and without batch normalisation, the sum is the gradient of the whole batch. Otherwise it is
-    not quite: batch statistics, a Dice over the batch, and means over weighted or unignored voxels are then those of
-    each part. Dropout draws part by part.
+    The gradients of the parts are added up, weighted by their numbers of slices. The sum is the gradient of the whole
+    batch if the loss is a mean over slices, or over voxels of equal weight, and without batch normalisation.
+    Otherwise it is an approximation: batch statistics, a Dice over the batch, and means over weighted or labelled
+    voxels are those of each part. Dropout draws part by part.
 
-    Several processes each give their share of a batch, and get the gradient of the whole, whatever the loss and the
-    normalisation; there are no smaller parts then, because all would have to take them at once. Dropout draws by
-    itself in each process.
+    With several processes, each gives its share of a batch and gets the gradient of the whole, for every loss and
+    normalisation. There are no smaller parts then, because all processes would have to take them at once. Dropout
+    draws by itself in each process.
 
     Args:
         supervised: The network with the heads of its training.
-        objective: What is made small.
-        micro_batch: Slices in a part; starts as those of the batch.
-        use_bfloat16: Whether the network works in bfloat16.
-        progress: Is told when parts become smaller.
-        world: The processes that share each batch; `join` lets them meet.
+        objective: The loss to minimise.
+        micro_batch: Number of slices in a part; the whole batch at first.
+        use_bfloat16: The network computes in bfloat16.
+        progress: Where smaller parts are reported.
+        world: The processes that share each batch; they meet in `join`.
 
     Attributes:
-        micro_batch: Slices in a part now.
+        micro_batch: Number of slices in a part now.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Gradients:
         self._before = [buffer.clone() for buffer in self._buffers]
 
     def join(self) -> None:
-        """Start with the first process's weights, and share every batch from now on."""
+        """Take the first process's weights, and share every batch from now on."""
         self.world.start_alike(self.supervised)
         self._called = self.world.together(self.supervised)
 
@@ -65,13 +65,13 @@ class Gradients:
         Args:
             images: `(N, C, H, W)`, this process's share of the batch.
             targets: `(N, H, W)`.
-            seed: Of dropout.
+            seed: Random seed of dropout.
 
         Returns:
             The loss of the batch, a scalar without a gradient, on the network's device.
 
         Raises:
-            TrainingError: One slice alone does not fit into memory, or a process's share does not.
+            TrainingError: One slice does not fit into memory, or a process's share does not.
         """
         self._copy(self._buffers, self._before)
         while True:
@@ -81,26 +81,28 @@ class Gradients:
                 if self.world.size > 1:
                     raise TrainingError(
                         f"out of GPU memory with {len(images)} slices a process; start more processes, or set a "
-                        "smaller training.batch_size, slices.window or network.width"
+                        "smaller training.batch_size, slices.window or network.width",
+                        code="OUT_OF_MEMORY",
                     ) from error
                 if self.micro_batch == 1:
                     raise TrainingError(
                         "out of GPU memory with one slice at a time; set a smaller slices.window or network.width, "
-                        "or take another --device"
+                        "or take another --device",
+                        code="OUT_OF_MEMORY",
                     ) from error
-            # Out of the handler, so that what the failed attempt held is free again.
+            # Outside of the handler, so that the memory of the failed attempt is free again.
             self._halve(images.device)
 
     def _halve(self, device: torch.device) -> None:
-        """Undo what the failed attempt changed, and take smaller parts."""
+        """Undo the changes of the failed attempt, and take smaller parts."""
         self.micro_batch = (self.micro_batch + 1) // 2
         self._copy(self._before, self._buffers)
         self.supervised.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.empty_cache()
         self.progress.say(
-            f"out of GPU memory: going on with {self.micro_batch} slices at a time, their gradients added up to a "
-            "batch's; batch statistics are now of so many slices"
+            f"out of GPU memory: going on with {self.micro_batch} slices at a time, whose gradients are added up; "
+            "batch statistics are now those of so many slices"
         )
 
     def _sum_of_parts(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:

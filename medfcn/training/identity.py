@@ -1,4 +1,4 @@
-"""What must be the same for a stopped training to go on: `state/training.json`."""
+"""Everything that must be the same for a stopped training to continue: `state/training.json`."""
 
 import dataclasses
 import hashlib
@@ -10,43 +10,41 @@ from typing import Any
 import torch
 
 from medfcn.config import to_tables
+from medfcn.decoding import read_json
 from medfcn.errors import TrainingError
 from medfcn.files import write_json
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
+from medfcn.text import listed
 from medfcn.training.distributed import Machine, versions
 from medfcn.training.folds import Split
 from medfcn.training.schedule import Length
 from medfcn.training.survey import Survey
 
 _FORMAT = 1
-_SHOWN = 3
-"""Differences named in one message."""
+_AGAIN = "start again (--overwrite, overwrite=True)"
 
 
 def identity_of(
     found: Survey, split: Split, plan: Plan, settings: Settings, machine: Machine, length: Length
 ) -> dict[str, Any]:
-    """Everything that the steps of a training follow from, except the number of threads and the first weights.
+    """Everything that decides the steps of a training, except the number of threads and the first weights.
 
-    How often to save is left out: what a training comes to does not depend on it. The number of processes counts as
-    threads do: sums are rounded otherwise, and dropout draws otherwise.
+    How often checkpoints are saved is left out: the result does not depend on it. The number of processes is in it,
+    as threads are: sums are rounded differently, and dropout draws differently.
     """
-    tables = to_tables(settings)
-    del tables["training"]["checkpoint_seconds"]
     planned = plan.to_json()
     del planned["reasons"]
     processes = machine.world.size
-    numbers = {name: number for name, number in versions().items() if name != "python"}
     transforms = {} if found.transforms is None else {"transforms": found.transforms.to_json()}
     return {
         "format": _FORMAT,
-        "settings": tables,
-        "length": {"steps": length.steps, "budget_seconds": length.budget_seconds},
+        "settings": deciding_settings(settings),
+        "length": dataclasses.asdict(length),
         "seed": machine.seed,
         "device": machine.device.type if processes == 1 else f"{processes} × {machine.device.type}",
-        "versions": numbers,
+        "versions": {name: number for name, number in versions().items() if name != "python"},
         "labels": found.labels.to_json(),
         "reading": dataclasses.asdict(found.options),
         "training": {case: list(found.hashes[case]) for case in split.training},
@@ -66,8 +64,15 @@ def with_recorded_monai(identity: Mapping[str, Any], recorded: Mapping[str, Any]
     return {**identity, "versions": identity["versions"] | ({"monai": monai} if monai else {})}
 
 
+def deciding_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that decide the result of a training."""
+    tables = to_tables(settings)
+    del tables["training"]["checkpoint_seconds"]
+    return tables
+
+
 def weights_key(weights: Mapping[str, torch.Tensor]) -> str:
-    """A hash of weights, such as those that a training starts from."""
+    """A hash of weights, such as the first ones of a training."""
     content = hashlib.sha256()
     for name, tensor in weights.items():
         content.update(name.encode())
@@ -77,36 +82,31 @@ def weights_key(weights: Mapping[str, torch.Tensor]) -> str:
 
 def key_of(identity: Mapping[str, Any]) -> str:
     """A hash of everything in an identity."""
-    return hashlib.sha256(_canonical(identity).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Keep an identity in a run folder's `state/`."""
+    """Keep an identity in a run folder."""
     write_json(RunFolder(folder).identity, identity)
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What `state/` says must be the same; nothing when a training was stopped in the data check.
+    """The identity in a run folder; empty if its training was stopped in the data check.
 
     Raises:
         TrainingError: The file is broken.
     """
-    try:
-        value = json.loads(RunFolder(folder).identity.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = RunFolder(folder).identity
+    if not path.is_file():
         return {}
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise TrainingError(
-            f"{folder}: {RunFolder.identity} is broken, so it cannot be resumed; start again "
-            "(--overwrite, overwrite=True)"
-        )
-    return value
+    try:
+        return read_json(path, dict[str, Any], error=TrainingError, remedy=_AGAIN)
+    except TrainingError as error:
+        raise TrainingError(f"{folder}: cannot be resumed: {error}", code="CHECKPOINT_BROKEN") from error
 
 
 def recorded_length(recorded: Mapping[str, Any]) -> Length | None:
-    """The length that a stopped training was asked to be; None when nothing is recorded."""
+    """The requested length of a stopped training; None if nothing is recorded."""
     try:
         return Length(**recorded["length"])
     except (KeyError, TypeError):
@@ -114,15 +114,15 @@ def recorded_length(recorded: Mapping[str, Any]) -> Length | None:
 
 
 def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with a training as something else than it was.
+    """Refuse to resume a training as a different one.
 
     Args:
-        recorded: What `read_identity` gave.
-        now: What the training would be now; parts that are not known yet may be left out.
+        recorded: The result of `read_identity`.
+        now: The identity now; entries that are not known yet may be left out.
         folder: The run folder, for the message.
 
     Raises:
-        TrainingError: They differ; the message names what does.
+        TrainingError: They differ; the message names the differences.
 
     Example:
         >>> require_same({"seed": 1, "threads": 2}, {"seed": 3, "threads": 2}, Path("run"))
@@ -135,22 +135,20 @@ started, or start again (--overwrite, overwrite=True)
         dict(_flat(json.loads(json.dumps({name: side[name] for name in now if name in recorded}))))
         for side in (recorded, now)
     )
-    names = [name for name in here | then if here.get(name) != then.get(name)]
-    if not names:
-        return
-    said = "; ".join(f"{name} is {_shown(here, name)}, was {_shown(then, name)}" for name in names[:_SHOWN])
-    more = f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    raise TrainingError(
-        f"{folder}: cannot be resumed as something else: {said}{more}; resume it as it was started, or start again "
-        "(--overwrite, overwrite=True)"
-    )
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    # A version of MONAI counts only for slices that it prepared, and their keys contain it.
+    names = [name for name in here | then if here.get(name) != then.get(name) and name != "versions.monai"]
+    if names:
+        changes = (f"{name} is {_shown(here, name)}, was {_shown(then, name)}" for name in names)
+        raise TrainingError(
+            f"{folder}: cannot be resumed as something else: {listed(changes, limit=3, separator='; ')}; resume it "
+            f"as it was started, or {_AGAIN}",
+            code="RUN_DIFFERS",
+            field=names[0],
+        )
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested tables as pairs of a dotted name and a value."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else str(key))

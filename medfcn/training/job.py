@@ -1,4 +1,4 @@
-"""One training in its run folder: from the checked cases, or from where it was stopped, to the written model."""
+"""One training in its run folder: from the checked cases, or from a stopped state, to the written model."""
 
 import dataclasses
 import shutil
@@ -62,7 +62,7 @@ class Run:
         validation: Scores of the validation cases.
         seconds: Wall time.
         cpu_seconds: User and system time.
-        scored: Every folder that holds scores of its own, and is due a report.
+        scored: Every folder with scores of its own, which gets a report.
     """
 
     folder: Path
@@ -83,20 +83,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """What is the same for every training of a command.
+    """Everything that the trainings of one command have in common.
 
     Attributes:
         found: The cases.
         settings: All settings.
         machine: Device, seed, clock and processes.
-        start: What the network's first weights are.
-        length: How long; None takes the length of a stopped training, else the default.
-        threads: CPU threads; None takes those of a stopped training, else whichever number is the fastest.
-        resume: Go on with a stopped training.
+        start: The first weights of the network.
+        length: The length; None takes that of a stopped training, else the default.
+        threads: CPU threads; None takes those of a stopped training, else the fastest number.
+        resume: Continue a stopped training.
         stop: Looked at between two steps.
         progress: Where messages go.
-        slices: Where prepared slices lie that several trainings share, and that outlive each; None keeps a training's
-            own in its state.
+        slices: A folder of prepared slices that several trainings share; None keeps each training's own in its state.
     """
 
     found: Survey
@@ -180,6 +179,7 @@ def _train_prepared(
             torch.set_num_threads(trainer.stepper.fastest_threads())
             identity["threads"] = torch.get_num_threads()
         require_same(recorded, identity, run.path)
+        identity["versions"] = recorded.get("versions", identity["versions"])
         write_identity(run.path, identity)
         every = job.settings.training.checkpoint_seconds
         checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
@@ -229,11 +229,11 @@ def _report_data(prepared: Prepared, progress: Progress) -> None:
 
 @contextmanager
 def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
-    """Turn an interrupt that a signal asked for into the one line that says how to go on.
+    """Turn the interrupt of a signal into the one line that says how to continue.
 
     Args:
-        folders: The locked run folders to be filled, in order.
-        stop: What the signal asked.
+        folders: The locked run folders to fill, in order.
+        stop: The request that the signal made.
     """
     try:
         yield
@@ -242,9 +242,7 @@ def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
             raise
         unfinished = [folder for folder in folders if not RunFolder(folder).is_finished]
         if not unfinished:
-            raise TrainingStoppedError(
-                "stopped; what was there is as it was", signal_number=stop.signal_number
-            ) from None
+            raise TrainingStoppedError("stopped; nothing was changed", signal_number=stop.signal_number) from None
         RunFolder(unfinished[0]).state.mkdir(exist_ok=True)
         raise TrainingStoppedError(
             "stopped; go on with the same command and --resume", signal_number=stop.signal_number
@@ -252,9 +250,9 @@ def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
 
 
 def finished_run(folder: Path, progress: Progress) -> Run:
-    """The run of a folder that needs no resuming."""
+    """The run in a folder that needs no resuming."""
     run = RunFolder(folder)
-    if run.state.is_dir():  # killed after the last file was written, and before the slices were removed
+    if run.state.is_dir():  # killed after the last file was written
         with locked(folder, progress):
             shutil.rmtree(run.state)
     progress.say(f"{folder}: is finished; nothing is left to do")

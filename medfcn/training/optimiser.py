@@ -1,4 +1,4 @@
-"""Which weights of a network are trained, and how fast each of them."""
+"""The optimiser: the weights that are trained, and the learning rate of each."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,18 +13,18 @@ from medfcn.settings import NetworkSettings, TrainingSettings
 
 USUAL_RATE = 4e-3
 _PLAIN_CHANNELS = 512
-"""Without normalisation, this many channels still bear the whole rate; more bear less in proportion."""
+"""Without normalisation, the whole rate suits up to so many channels; for more it falls in proportion."""
 
 
 def largest_rate(network: SliceNetwork, settings: NetworkSettings, training: TrainingSettings) -> float:
-    """The learning rate as set, else what a network bears.
+    """The learning rate as set, else one that suits the network.
 
-    A step of Adam changes a sum over many channels by as much as there are channels, and without normalisation
-    nothing takes that back: the rate falls with the widest of the encoder's maps.
+    A step of Adam changes a sum over channels in proportion to their number. Without normalisation nothing corrects
+    that, so the rate falls with the widest of the encoder's maps.
 
     Source:
-        Yang, Hu, Feature learning in infinite-width neural networks, ICML 2021; that 512 channels bear the whole rate
-        was tried on FCN-8s at widths 1/8 and 1/2.
+        Yang, Hu, Feature learning in infinite-width neural networks, ICML 2021; the limit of 512
+        channels was tried on FCN-8s at widths 1/8 and 1/2.
     """
     if training.learning_rate is not None:
         return training.learning_rate
@@ -34,10 +34,10 @@ def largest_rate(network: SliceNetwork, settings: NetworkSettings, training: Tra
 
 
 def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW that decays convolution weights and leaves biases and normalisation alone.
+    """AdamW with weight decay for convolution weights, and without it for biases and normalisation.
 
-    Each group holds `scale`, the factor on the learning rate: 1 for the decoder, `layer_decay` for the encoder's last
-    level, its square for the one before, and so on. A frozen encoder is in no group.
+    Each group has a `scale`, the factor on the learning rate: 1 for the decoder, `layer_decay` for the encoder's last
+    level, its square for the level before, and so on. A frozen encoder is in no group.
 
     Source:
         Loshchilov, Hutter, ICLR 2019. Layer-wise rates: Howard, Ruder, ACL 2018.
@@ -71,7 +71,7 @@ def _by_depth(supervised: SupervisedFCN, training: TrainingSettings) -> Iterator
 
 
 def set_training_mode(supervised: SupervisedFCN, training: TrainingSettings) -> None:
-    """Training mode, with those normalisation statistics and dropouts at rest that are to stay as they are."""
+    """Training mode, except for a frozen encoder and frozen normalisation statistics."""
     supervised.train()
     if training.freeze_encoder and isinstance(supervised.network, FCN):
         supervised.network.encoder.eval()

@@ -169,5 +169,5 @@ def test_targets_beyond_the_labels_are_refused_with_the_case(
         original(self, prepared, *arguments, **choices)
 
     monkeypatch.setattr(Trainer, "__init__", damage)
-    with pytest.raises(TrainingError, match=r"ball_\d: its prepared slices hold the target 7, beyond the 1 labels"):
+    with pytest.raises(TrainingError, match=r"ball_\d: its prepared slices contain the target 7, beyond the 1 label"):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
