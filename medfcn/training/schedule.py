@@ -31,11 +31,13 @@ class Length:
 
 
 def validation_steps(total: int) -> set[int]:
-    """The steps after which to validate; they follow from their number alone, so that a repetition does the same.
+    """The steps after which to validate, in the second half of a training.
+
+    They follow from the number of steps alone, so that a repetition does the same.
 
     Example:
         >>> sorted(validation_steps(300)), sorted(validation_steps(1500))
-        ([300], [500, 1000, 1500])
+        ([300], [1000, 1250, 1500])
     """
     count = max(1, min(_VALIDATIONS_MOST, total // _STEPS_BETWEEN_VALIDATIONS))
     return {total - round(index * total / (2 * count)) for index in range(count)}

@@ -124,7 +124,7 @@ def test_a_budget_is_fixed_by_the_first_process(together: Path) -> None:
 def test_an_error_in_one_process_is_told_once_and_ends_both(together: Path) -> None:
     assert told(together, 1)["failed"][0].startswith("process 1 of 0 to 1, on ")
     assert told(together, 1)["failed"][0].endswith(": the disk of this process is full")
-    assert told(together, 0)["failed"] == ["another of the 2 processes ended the training, and says why", True]
+    assert told(together, 0)["failed"] == ["another of the 2 processes ended the training, and reports why", True]
     assert not (together / "failed").exists()
 
 
@@ -214,7 +214,7 @@ def test_a_signal_to_one_process_and_a_kill_end_both_in_one_line(balls: Path, tm
         lines = ended(process)
     assert len(lines) == 1
     assert lines[0].startswith(
-        ("medfcn: another of the 2 processes ended without a word", "medfcn: stopped after step")
+        ("medfcn: another of the 2 processes ended without a message", "medfcn: stopped after step")
     )
 
 
@@ -245,7 +245,7 @@ def test_one_process_speaks(rank: int) -> None:
     alone = _said(lost, store, rank, 2)
     assert isinstance(alone, ProcessError)
     assert not alone.is_told
-    assert "ended without a word" in str(alone)
+    assert "ended without a message" in str(alone)
     second = _said(lost, store, rank, 2)
     assert isinstance(second, ProcessError)
     assert second.is_told

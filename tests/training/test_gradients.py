@@ -74,8 +74,7 @@ def test_parts_add_up_to_the_gradient_of_the_batch(training: TrainingSettings, n
     torch.testing.assert_close(gradient(parts), gradient(whole), rtol=1e-3, atol=1e-6)
     assert isinstance(parts.progress, Told)
     assert [line.split(";")[0] for line in parts.progress.lines] == [
-        f"out of GPU memory: going on with {count} slices at a time, their gradients added up to a batch's"
-        for count in (6, 3)
+        f"out of GPU memory: going on with {count} slices at a time, whose gradients are added up" for count in (6, 3)
     ]
 
 

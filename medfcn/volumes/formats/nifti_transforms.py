@@ -244,8 +244,7 @@ def _agreed(transforms: RawTransforms, shape: Shape, options: ReadOptions, milli
     qform = transforms.qform()
     sform, _ = _sform(transforms, options)
     voxels = corner_displacement_voxels(sform, qform, shape)
-    a = _lost_to_rounding(transforms.quaternion, sform)
-    if voxels > DISAGREEMENT_VOXELS and a is not None:
+    if voxels > DISAGREEMENT_VOXELS and (a := _lost_to_rounding(transforms.quaternion, sform)) is not None:
         voxels = min(voxels, corner_displacement_voxels(sform, transforms.qform(a=a), shape))
     if not voxels <= DISAGREEMENT_VOXELS:
         distance = corner_displacement_mm(sform, qform, shape) * millimetres
