@@ -135,8 +135,7 @@ started, or start again (--overwrite, overwrite=True)
         dict(_flat(json.loads(json.dumps({name: side[name] for name in now if name in recorded}))))
         for side in (recorded, now)
     )
-    # A version of MONAI counts only for slices that it prepared, and their keys contain it.
-    names = [name for name in here | then if here.get(name) != then.get(name) and name != "versions.monai"]
+    names = [name for name in here | then if here.get(name) != then.get(name)]
     if names:
         changes = (f"{name} is {_shown(here, name)}, was {_shown(then, name)}" for name in names)
         raise TrainingError(

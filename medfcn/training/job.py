@@ -179,7 +179,6 @@ def _train_prepared(
             torch.set_num_threads(trainer.stepper.fastest_threads())
             identity["threads"] = torch.get_num_threads()
         require_same(recorded, identity, run.path)
-        identity["versions"] = recorded.get("versions", identity["versions"])
         write_identity(run.path, identity)
         every = job.settings.training.checkpoint_seconds
         checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
