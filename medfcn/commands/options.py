@@ -230,7 +230,7 @@ design_options = all_of(
     ),
     groups_option,
     group_by_option,
-    ids("--leave-out", "File of case ids to exclude (held-out test set), one per line."),
+    ids("--leave-out", "File of ids of cases or patients to exclude (held-out test set), one per line."),
     count("--seed", "Random seed.", least=0, default=0),
     flag("--skip-bad", "Leave out cases that cannot be used, and list them in cases.csv."),
     allow_outside_option,

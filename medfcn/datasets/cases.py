@@ -137,6 +137,13 @@ class Dataset:
         return len({case.fold for case in self.all_cases if case.fold is not None})
 
     @property
+    def splits_text(self) -> str:
+        """The splits or folds that the data set prescribes, in words; empty without."""
+        if self.splits is not None:
+            return f"prescribed: {counted(len(self.splits.parts), 'split')} of {self.splits.source}"
+        return f"prescribed: {counted(self.fold_count, 'fold')}" if self.fold_count else ""
+
+    @property
     def all_cases(self) -> tuple[Case, ...]:
         """The complete and the incomplete cases, in the order of their ids."""
         return tuple(sorted((*self.cases, *self.incomplete), key=lambda case: case.id))

@@ -151,6 +151,7 @@ def check_cases(
         tuple(problems),
         ignored,
         unstated_patients=unstated_patients(dataset),
+        splits=dataset.splits_text,
     )
 
 

@@ -69,6 +69,7 @@ class CheckReport:
         problems: Errors first.
         ignored: The label values of voxels that nobody labelled.
         unstated_patients: The ids that seem to be of one patient, by what they share, where no groups are stated.
+        splits: The splits or folds that the data set prescribes; empty without.
     """
 
     layout: str
@@ -78,6 +79,7 @@ class CheckReport:
     problems: tuple[Problem, ...]
     ignored: tuple[int, ...] = ()
     unstated_patients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    splits: str = ""
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -111,7 +113,7 @@ class CheckReport:
             *aligned(rows, widest=160),
             "",
             f"layout {self.layout}: {counted(len(self.cases), 'case')} in {counted(groups, 'group')}; "
-            f"channels: {listed(self.channel_names)}; labels: {names}",
+            f"channels: {listed(self.channel_names)}; labels: {names}" + (f"; {self.splits}" if self.splits else ""),
             "axes: " + ", ".join(f"{letters} {count}" for letters, count in axes.most_common()),
             "",
             *(problem.line for problem in self.problems),

@@ -115,6 +115,7 @@ class Planned:
         plan["mirror_axes"] = [_AXES[axis] for axis in self.plan.mirror_axes]
         rows = [("labels", listed(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
+        rows += [("split", "", line) for line in (self.split.origin, *self.split.notes) if line]
         rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED]
         rows += [(name, "", reason) for name, reason in reasons.items() if name.startswith("normalisation")]
         rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))

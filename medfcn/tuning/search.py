@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.config import budget_seconds
+from medfcn.errors import DatasetError
 from medfcn.progress import Progress
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
@@ -32,11 +33,17 @@ def split_and_plan(job: Job, folds: Folds | None) -> tuple[Sequence[Split], Sequ
     """The splits that all trials share, and the plan of each.
 
     Raises:
-        DatasetError: The cases cannot be split.
+        DatasetError: The cases cannot be split, or no validation case contains a label.
     """
     found, settings, seed = job.found, job.settings, job.machine.seed
     if folds is None:
         split, made = plan_training(found, settings, seed=seed)
+        if not any(sum(found.label_voxels[name]) for name in split.validation):
+            raise DatasetError(
+                f"none of the {len(split.validation)} validation cases contains a label, so trials cannot be "
+                "compared; add cases, or search with --folds",
+                code="LABELS_EMPTY",
+            )
         return (split,), (made,)
     splits = fold_splits(found, folds, seed)
     return splits, [plan_split(found, split, settings) for split in splits]

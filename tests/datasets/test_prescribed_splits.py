@@ -28,6 +28,7 @@ def test_the_splits_of_nnunet_are_read(tmp_path: Path) -> None:
     dataset = find_dataset(nnunet(tmp_path, ("ab", "cd"), ("cd", "ab")))
     assert dataset.splits == Splits("splits_final.json", ((("a", "b"), ("c", "d")), (("c", "d"), ("a", "b"))))
     assert dataset.fold_count == 2
+    assert "; prescribed: 2 splits of splits_final.json" in check_cases(dataset).to_text()
     assert find_dataset(nnunet(tmp_path, ("abc", "d"))).fold_count == 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import medfcn
+from medfcn.errors import DatasetError
 from medfcn.files import sha256_of
 from medfcn.inference.card import read_card
 from medfcn.training.job import Run
@@ -53,3 +54,13 @@ def test_validations_that_score_nothing_choose_nothing(tmp_path: Path, monkeypat
     assert not any("were chosen on these cases" in note for note in notes)
     last, _ = train(data, tmp_path / "once")  # validated after its last step only
     assert sha256_of(run.folder / "model.safetensors") == sha256_of(last.folder / "model.safetensors")
+
+
+def test_plan_says_what_is_not_validated_and_no_search_is_begun(tmp_path: Path) -> None:
+    data = lay(tmp_path / "data", 3, 0, 2)
+    planned = medfcn.plan(data, labels="ball=1").to_text()
+    assert "ball: in no validation case, so it has no score (1 training case)" in planned
+    pytest.importorskip("optuna")
+    with pytest.raises(DatasetError, match="none of the 1 validation cases contains a label") as caught:
+        medfcn.tune(data, tmp_path / "search", labels="ball=1", steps=1, trials=1, device="cpu", threads=1)
+    assert caught.value.code == "LABELS_EMPTY"
