@@ -9,6 +9,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from medfcn.errors import SettingsError
+
 _Options = ParamSpec("_Options")
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
@@ -63,6 +65,18 @@ def called_with(
         return call
 
     return decorate
+
+
+def require_one(**given: object) -> None:
+    """Refuse options of which only one may be given.
+
+    Raises:
+        SettingsError: Several are not None.
+    """
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        message = f"{' and '.join(names)} are given together; give one of them"
+        raise SettingsError(message, code="OPTIONS_TOGETHER", field=names[0])
 
 
 class _Plain:

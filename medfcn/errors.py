@@ -87,7 +87,9 @@ The codes, which `medfcn check --json` reports too:
     ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
     GROUP_INVALID        A case has no group, or two.
     PATIENTS_UNSTATED    Several cases seem to be of one patient by their ids, and nothing says whether they are.
-    FOLD_INVALID         A case has no fold while others have one, or a group is in two folds.
+    GROUPS_FEW           There are too few groups (patients) to split.
+    FOLDS_DIFFER         The folds in a folder are of different trainings.
+    FOLD_INVALID         A case has no fold while others have one, a group is in two folds, or a fold lacks a label.
     SPLITS_INVALID       A prescribed split contradicts the cases, their patients or itself.
     SPLITS_UNREAD        There is a file of splits that is not read.
     SETTING_INVALID      A setting or option has a value that is not allowed.

@@ -1,10 +1,10 @@
-"""Several folds: a run folder for each, and the scores of every case by the fold that had not seen it.
+"""Cross-validation: a run folder for each fold, and scores of every case by the fold that was not trained on it.
 
 Within a fold nothing is chosen on its validation cases: the last averaged weights are kept, and whether only the
-largest part of a label stays is decided on training cases. What each fold would have gained on its validation cases
-stands in its card, and chooses for the mean of all. So the scores out of the folds are those of unseen cases, and no
-case is spared from training to choose with, which would cost more than the choice gains: with a learning rate that
-falls to nothing and averaged weights, the last are nearly the best.
+largest component of a label stays is decided on training cases. The card records how the validation cases would
+change each choice; the mean of all folds uses these. So the scores out of the folds are those of new cases, and no
+case is taken from training to choose with, which would cost more than the choice gains: with a learning rate that
+falls to zero and averaged weights, the last weights are nearly the best.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from medfcn.runs.outputs import clear, clear_folds, clear_scores, require_free
 from medfcn.text import duration
 from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
 from medfcn.training.finishing import never_predicted
-from medfcn.training.folds import Folds, Split, fold_folder, split_into_folds
+from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
 from medfcn.training.prepare import as_planned, plan_split
@@ -31,40 +31,40 @@ from medfcn.training.survey import Survey
 
 
 def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> None:
-    """Refuse to put folds where something else lies.
+    """Refuse to put folds into a folder with other things.
 
     Args:
         run: The folder of all folds.
-        folds: Those to train; their folders are locked.
-        resume: Finished and stopped folds may be there.
-        overwrite: Anything may be there that `require_free` lets be replaced.
+        folds: The folds to train; their folders are locked.
+        resume: Accept finished and stopped folds.
+        overwrite: Accept everything that `require_free` accepts.
 
     Raises:
-        OutputExistsError: A training without folds, another number of folds, or one of these folds is there.
+        OutputExistsError: The folder contains a training without folds, another number of folds, or one of these
+            folds.
     """
     if overwrite:
         return
-    if RunFolder(run).is_finished or RunFolder(run).state.is_dir():
-        raise OutputExistsError(f"{run}: holds a training without folds; choose another output")
-    others = [number for number in RunFolder(run).folds() if number.isdecimal()]
-    strange = sorted(number for number in others if not 1 <= int(number) <= folds.count)
-    if strange:
-        raise OutputExistsError(f"{run}: contains fold {strange[0]} of {folds.count}; choose another output")
+    folder = RunFolder(run)
+    if folder.is_finished or folder.state.is_dir():
+        raise OutputExistsError(f"{run}: contains a training without folds; choose another output")
+    beyond = sorted(name for name in folder.folds() if name.isdecimal() and not 1 <= int(name) <= folds.count)
+    if beyond:
+        raise OutputExistsError(f"{run}: contains fold {beyond[0]} of {folds.count}; choose another output")
     if resume:
         return
-    for folder in folds.folders(run):
-        require_free(folder)
-    if folds.is_all:
-        held = {path.name for path in run.iterdir()} - {RunFolder.lock} - {path.name for path in folds.folders(run)}
-        if held:
-            raise OutputExistsError(
-                f"{run}: already exists; choose another output, replace it (--overwrite, overwrite=True), or train "
-                "the folds that are missing (--resume, resume=True)"
-            )
+    for place in folds.folders(run):
+        require_free(place)
+    others = {path.name for path in run.iterdir()} - {RunFolder.lock} - {path.name for path in folds.folders(run)}
+    if folds.is_all and others:
+        raise OutputExistsError(
+            f"{run}: already exists; choose another output, replace it (--overwrite, overwrite=True), or train "
+            "the folds that are missing (--resume, resume=True)"
+        )
 
 
 def fold_splits(found: Survey, folds: Folds, seed: int) -> tuple[Split, ...]:
-    """The split of every fold, the first is fold 1; see `split_into_folds`."""
+    """The split of every fold; the first is fold 1. See `split_into_folds`."""
     return split_into_folds(
         found.cases,
         found.label_voxels,
@@ -76,17 +76,17 @@ def fold_splits(found: Survey, folds: Folds, seed: int) -> tuple[Split, ...]:
 
 
 def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
-    """Train folds that are locked, one after the other; finished ones are kept where `job.resume` says so.
+    """Train folds that are locked, one after the other. With `job.resume`, finished folds are kept.
 
     Args:
         run: The folder of all folds.
-        folds: Those to train.
-        job: What is the same for all; the folds of a command share its budget.
-        overwrite: Replace what is there.
+        folds: The folds to train.
+        job: The same for all folds, which share its budget.
+        overwrite: Replace existing folds.
 
     Raises:
-        DatasetError: The cases cannot be folded; nothing was trained then.
-        TrainingError: Finished folds do not belong to these.
+        DatasetError: The cases cannot be split into folds; nothing was trained.
+        TrainingError: Finished folds are not of the same cross-validation.
     """
     splits = fold_splits(job.found, folds, job.machine.seed)
     plans = {
@@ -95,58 +95,59 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     }
     for made in plans.values():
         job.start.require_fit(as_planned(job.settings, made), made, job.found.labels)
-    redone = () if job.resume else folds.numbers
+    repeated = () if job.resume else folds.numbers
     job = replace(job, length=_length_of_one(run, folds, job))
-    for number in set(range(1, folds.count + 1)) - set(redone):
-        if RunFolder(fold_folder(run, number)).is_finished:
-            _require_sibling(fold_folder(run, number), splits[number - 1], job)
+    for number, split in enumerate(splits, start=1):
+        fold = RunFolder(run).fold(number)
+        if number not in repeated and fold.is_finished:
+            _require_sibling(fold, split, job)
     if overwrite and folds.is_all:
         clear(run)
         clear_folds(run, job.progress, held=folds.folders(run))
-    if redone:
+    if repeated:
         clear_scores(run)
     runs = []
     for number, folder in zip(folds.numbers, folds.folders(run), strict=True):
         if job.resume and RunFolder(folder).is_finished:
             runs.append(finished_run(folder, job.progress))
             continue
-        job.progress.say(f"fold {number} of {folds.count}")
+        job.progress.say(f"fold {folds.name(number)}")
         runs.append(train_into(folder, job, splits[number - 1], plans[number]))
-        # The clock of the next fold starts here; the data check counts for the first.
-        job = job.timed_from_now()
+        job = job.timed_from_now()  # the data check counts for the first fold
     return _together(run, folds, runs, job.progress)
 
 
 def finished_folds(run: Path, folds: Folds, asked: Asked, progress: Progress) -> Run:
-    """The run of folds that need no resuming.
+    """The run of folds that are all finished.
 
     Raises:
-        TrainingError: One of them is another training than is asked for.
+        TrainingError: One of them is another training than the requested one.
     """
     asked = replace(asked, length=None if asked.length is None else _share(asked.length, folds))
     for number, folder in zip(folds.numbers, folds.folders(run), strict=True):
-        asked.require_done(folder, fold=f"{number} of {folds.count}")
+        asked.require_done(folder, fold=folds.name(number))
     return _together(run, folds, [finished_run(folder, progress) for folder in folds.folders(run)], progress)
 
 
 def _together(run: Path, folds: Folds, runs: Sequence[Run], progress: Progress) -> Run:
-    """What a command that trained some folds gives back, once the scores of all are written where all are there."""
-    table = gather(run, folds.count)
-    if table is not None:
-        progress.say(
-            f"all {folds.count} folds are trained: {RunFolder(run).scores} scores every case by the "
-            "fold that had not seen it"
-        )
-    scored = (*folds.folders(run), *(() if table is None else (run,)))
-    if not folds.is_all or table is None:
+    """The result of a command that trained folds; once all folds are finished, their scores are written together."""
+    table = gather(run, folds)
+    if table is None:
+        return replace(runs[0], scored=folds.folders(run))
+    progress.say(
+        f"all {folds.count} folds are trained: {RunFolder(run).scores} scores every case by the fold that was not "
+        "trained on it"
+    )
+    scored = (*folds.folders(run), run)
+    if not folds.is_all:
         return replace(runs[0], scored=scored)
     seconds, used = sum(each.seconds for each in runs), sum(each.cpu_seconds for each in runs)
     progress.say(f"{folds.count} folds in {duration(seconds)}, {used:.0f} CPU seconds: {run}")
     return Run(run, sum(each.steps for each in runs), table, seconds, used, scored=scored)
 
 
-def gather(run: Path, count: int) -> ScoreTable | None:
-    """Write `validation/scores.csv` and `summary.json` of all folds' validation cases, once all folds are there.
+def gather(run: Path, folds: Folds) -> ScoreTable | None:
+    """Write `validation/scores.csv` and `summary.json` of all folds' validation cases, once all folds are finished.
 
     Returns:
         The scores; None while a fold is missing.
@@ -154,80 +155,74 @@ def gather(run: Path, count: int) -> ScoreTable | None:
     Raises:
         TrainingError: The folds are not of one cross-validation.
     """
-    folders = [fold_folder(run, number) for number in range(1, count + 1)]
-    if not all(RunFolder(folder).is_finished for folder in folders):
+    together = RunFolder(run)
+    each = [together.fold(number) for number in range(1, folds.count + 1)]
+    if not all(fold.is_finished for fold in each):
         return None
-    cards = [read_card(RunFolder(folder).card) for folder in folders]
+    cards, tables = [read_card(fold.card) for fold in each], [ScoreTable.from_csv(fold.scores) for fold in each]
     owners: dict[str, str] = {}
-    tables = [ScoreTable.from_csv(RunFolder(folder).scores) for folder in folders]
-    for number, (folder, card, table) in enumerate(zip(folders, cards, tables, strict=True), start=1):
-        if card.training.get("fold") != f"{number} of {count}":
-            raise TrainingError(f"{folder}: is not fold {number} of {count}; train it again with --overwrite")
+    notes = [f"out of fold: each case was scored by the one of {folds.count} networks that was not trained on it"]
+    notes += _threshold_note(cards)
+    for number, (fold, card, table) in enumerate(zip(each, cards, tables, strict=True), start=1):
+        if card.training.get("fold") != folds.name(number):
+            raise TrainingError(
+                f"{fold.path}: is not fold {folds.name(number)}; train it again with --overwrite", code="FOLDS_DIFFER"
+            )
         for case in table.cases:
-            if owners.setdefault(case, folder.name) != folder.name:
+            if owners.setdefault(case, fold.path.name) != fold.path.name:
                 raise TrainingError(
-                    f"{run}: {owners[case]} and {folder.name} both kept {case} for validation; they were split "
-                    "differently: train one again with --overwrite"
+                    f"{run}: {owners[case]} and {fold.path.name} both kept {case} for validation; they were split "
+                    "differently: train one again with --overwrite",
+                    code="FOLDS_DIFFER",
                 )
+        notes += [f"{fold.path.name}: {line}" for line in never_predicted(table)]
     rows = sorted((row for table in tables for row in table.rows), key=lambda row: row.case)
-    note = f"out of fold: each case was scored by the one of {count} networks that was not trained on it"
-    named = zip(folders, tables, strict=True)
-    missing = [f"{folder.name}: {line}" for folder, table in named for line in never_predicted(table)]
-    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=(note, *_threshold_note(cards), *missing))
-    if _is_written(run, gathered):
-        return gathered
-    RunFolder(run).validation.mkdir(exist_ok=True)
-    write_scores(gathered, RunFolder(run).validation, overwrite=True)
+    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=tuple(notes))
+    is_written = together.scores.is_file() and repr(ScoreTable.from_csv(together.scores).rows) == repr(gathered.rows)
+    if not is_written:  # a finished run is left as it is
+        together.validation.mkdir(exist_ok=True)
+        write_scores(gathered, together.validation, overwrite=True)
     return gathered
 
 
 def _threshold_note(cards: Sequence[Card]) -> tuple[str, ...]:
-    """What the out-of-fold cases chose for the mean of the folds, which their scores know nothing of."""
+    """The threshold that the out-of-fold cases chose for the mean of the folds; their scores do not use it."""
     unseen = [card.unseen for card in cards if card.unseen is not None]
     chosen = best_threshold(unseen) if len(unseen) == len(cards) else None
     if chosen is None:
         return ()
     return (
-        f"the mean of the folds takes the threshold {chosen:g}, which these cases chose; their scores here are those "
-        f"with {cards[0].foreground_from:g} (chosen for each fold by the others alone, it changes the Dice by "
-        f"{held_out_gain(unseen):+.4f} in the mean)",
+        f"the mean of the folds uses the threshold {chosen:g}, which was chosen on these cases; their scores here "
+        f"are those with {cards[0].foreground_from:g} (chosen for each fold on the others alone, it changes the mean "
+        f"Dice by {held_out_gain(unseen):+.4f})",
     )
 
 
-def _is_written(run: Path, table: ScoreTable) -> bool:
-    """Whether the scores lie there already, so that a finished run is left as it is."""
-    scores = RunFolder(run).scores
-    return scores.is_file() and repr(ScoreTable.from_csv(scores).rows) == repr(table.rows)
-
-
 def _length_of_one(run: Path, folds: Folds, job: Job) -> Length:
-    """The length of one fold: as asked for, else that of a fold that is finished or was stopped, else the default."""
+    """The length of one fold: as requested, else that of a finished or stopped fold, else the default."""
     for number in range(1, folds.count + 1) if job.length is None and job.resume else ():
-        folder = fold_folder(run, number)
-        if RunFolder(folder).is_finished:
-            return length_of(read_card(RunFolder(folder).card))
-        length = recorded_length(read_identity(folder))
+        fold = RunFolder(run).fold(number)
+        length = length_of(read_card(fold.card)) if fold.is_finished else recorded_length(read_identity(fold.path))
         if length is not None:
             return length
-    default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
-    return _share(job.length or default, folds)
+    return _share(job.length or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET)), folds)
 
 
 def _share(length: Length, folds: Folds) -> Length:
-    """What each of some folds gets of a length."""
+    """The length of one of several folds, which share a budget."""
     if length.budget_seconds is None or not folds.is_all:
         return length
     return Length(budget_seconds=length.budget_seconds / folds.count)
 
 
-def _require_sibling(folder: Path, split: Split, job: Job) -> None:
-    """Refuse to train a fold beside one that is not of the same cross-validation.
+def _require_sibling(fold: RunFolder, split: Split, job: Job) -> None:
+    """Refuse to train a fold beside one of another cross-validation.
 
     Raises:
-        TrainingError: Its number, settings, seed, length, first weights or labels are others.
-        DatasetError: It kept other cases for validation.
+        TrainingError: Its number, settings, seed, length, initial weights or labels differ.
+        DatasetError: Its validation cases differ.
     """
-    card = read_card(RunFolder(folder).card)
+    card = read_card(fold.card)
     here = facts(
         replace(card, settings=settings_of(job.settings, card), labels=job.found.labels),
         fold=split.fold,
@@ -235,11 +230,11 @@ def _require_sibling(folder: Path, split: Split, job: Job) -> None:
         length=job.length,
         start=job.start.record,
     )
-    require_same(facts_of(card), here, folder)
-    kept = set(ScoreTable.from_csv(RunFolder(folder).scores).cases)
-    if kept != set(split.validation):
-        odd = sorted(kept ^ set(split.validation))[0]
+    require_same(facts_of(card), here, fold.path)
+    odd = sorted(set(ScoreTable.from_csv(fold.scores).cases) ^ set(split.validation))
+    if odd:
         raise DatasetError(
-            f"{folder}: its validation cases are not those of fold {split.fold} of this data set, first {odd}; give "
-            "the data set it was trained on, or start again with --overwrite"
+            f"{fold.path}: its validation cases are not those of fold {split.fold} of this data set, first {odd[0]}; "
+            "give the data set it was trained on, or start again with --overwrite",
+            code="FOLDS_DIFFER",
         )

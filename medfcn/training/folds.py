@@ -1,4 +1,4 @@
-"""Which cases are trained on and which are kept for validation. A group (a patient) is never parted."""
+"""The use of each case: training or validation. Cases of one group (a patient) are never split across the two."""
 
 import random
 import re
@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medfcn.calls import require_one
 from medfcn.datasets.cases import Case, Splits
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.runs.folder import RunFolder
@@ -14,7 +15,7 @@ from medfcn.training.covering import cover
 from medfcn.training.survey import Survey
 
 _VALIDATION_MOST = 24
-"""Validation cases beyond this change the choice of weights little, and cost training time."""
+"""More validation cases than these change the choice of weights little, and cost training time."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Split:
     """Case ids by use, each sorted.
 
     Attributes:
-        training: Learnt from.
-        validation: Never learnt from, and scored at the end.
-        fold: Such as `2 of 5`; empty where the data set is not folded. Nothing is chosen on the validation cases of a
-            fold, so that their scores are those of unseen cases; without folds they choose the weights.
+        training: The cases to train on.
+        validation: The cases that are never trained on, and scored at the end.
+        fold: Such as `2 of 5`; empty without folds. Nothing is chosen on the validation cases of a fold, so their
+            scores are those of new cases; without folds the validation cases choose the weights.
         origin: A line about splits that the data set prescribes; empty without.
         notes: A line for each label that is in only one of both parts.
     """
@@ -117,8 +118,10 @@ def split_by_group(
     groups = _groups_of(cases)
     if len(groups) < 2:
         raise DatasetError(
-            f"{len(cases)} cases in {len(groups)} group: training needs two groups or more, one to validate on; "
-            "add cases, or correct --groups"
+            f"{counted(len(cases), 'case')} in {counted(len(groups), 'group')}: training needs two groups or more, "
+            "one of them for validation; add cases, or correct --groups",
+            code="GROUPS_FEW",
+            field="groups",
         )
     order = sorted(groups)
     random.Random(seed).shuffle(order)
@@ -166,12 +169,12 @@ def _exchanged(
 
 @dataclass(frozen=True)
 class Folds:
-    """Which of how many folds a command trains.
+    """The folds that a command trains.
 
     Attributes:
-        numbers: From 1.
-        count: In all, at least 2.
-        is_all: Whether all were asked for at once, and share a budget.
+        numbers: Their numbers, from 1.
+        count: Number of folds of the cross-validation, at least 2.
+        is_all: True if all were requested at once, and share a budget.
     """
 
     numbers: tuple[int, ...]
@@ -180,7 +183,7 @@ class Folds:
 
     @classmethod
     def of(cls, fold: str | None, folds: int | None) -> "Folds | None":
-        """The folds that `--fold K/N` or `--folds N` ask for; None when neither is given.
+        """The folds that `--fold K/N` or `--folds N` request; None if neither is given.
 
         Raises:
             SettingsError: Both are given, or they are not such numbers.
@@ -191,28 +194,27 @@ class Folds:
             >>> Folds.of(None, 3).numbers
             (1, 2, 3)
         """
-        if fold is not None and folds is not None:
-            raise SettingsError("fold and folds are given together; give one of them")
+        require_one(fold=fold, folds=folds)
+        if folds is not None and folds < 2:
+            raise SettingsError(f"folds {folds}: at least 2 are needed; give a larger number", field="folds")
         if folds is not None:
-            if folds < 2:
-                raise SettingsError(f"folds {folds}: at least 2 are needed; give a larger number")
             return cls(tuple(range(1, folds + 1)), folds, is_all=True)
         if fold is None:
             return None
         match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", fold)
         number, count = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= number <= count or count < 2:
-            raise SettingsError(f"fold {fold!r} is not K/N with K from 1 to N; write for example 2/5")
+            message = f"fold {fold!r} is not K/N with K from 1 to N; write for example 2/5"
+            raise SettingsError(message, field="fold")
         return cls((number,), count, is_all=False)
 
     def folders(self, run: Path) -> tuple[Path, ...]:
         """The run folders to make."""
-        return tuple(fold_folder(run, number) for number in self.numbers)
+        return tuple(RunFolder(run).fold(number).path for number in self.numbers)
 
-
-def fold_folder(run: Path, number: int) -> Path:
-    """Where a fold's run lies."""
-    return RunFolder(run).fold(number).path
+    def name(self, number: int) -> str:
+        """The name of a fold in a split and in its card."""
+        return f"{number} of {self.count}"
 
 
 def split_into_folds(
@@ -224,18 +226,19 @@ def split_into_folds(
     seed: int,
     prescribed: Splits | None = None,
 ) -> tuple[Split, ...]:
-    """Every case in the validation part of one fold, and in the training part of all others.
+    """Put every case into the validation part of one fold, and into the training part of all others.
 
-    Prescribed splits are kept, and so are prescribed folds, in the order of their names. Otherwise groups are dealt
-    out, those with the rarest label first and among them the largest, each to the fold that has the fewest cases of
-    that label, then the fewest cases. The folds follow from the cases and the seed alone, on every machine.
+    Prescribed splits are kept, and so are prescribed folds, in the order of their names. Otherwise groups are
+    distributed: those with the rarest label first, and among them the largest first, each into the fold with the
+    fewest cases of that label, then with the fewest cases. The result depends on the cases and the seed alone, not on
+    the machine.
 
     Args:
         cases: In any order.
-        label_voxels: By case id, the voxels of each label.
-        label_names: Of the labels, in that order.
-        count: How many folds.
-        seed: Of the order in which equal groups are dealt out.
+        label_voxels: For each case id, the number of voxels of each label.
+        label_names: The names of the labels, in that order.
+        count: Number of folds.
+        seed: Random seed of the order in which equal groups are distributed.
         prescribed: The splits of the data set, such as those of nnU-Net.
 
     Returns:
@@ -249,6 +252,7 @@ def split_into_folds(
         Iterative stratification: Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011, of groups instead of cases.
     """
     ordered = sorted(cases, key=lambda case: case.id)
+    ids = [case.id for case in ordered]
     remedy = "take fewer folds, or prescribe them in a table's column fold"
     if prescribed is not None:
         remedy = f"correct {prescribed.source}"
@@ -257,28 +261,27 @@ def split_into_folds(
     else:
         if any(case.fold is not None for case in ordered):
             remedy = "change the folds of the data set"
-            held = _prescribed(ordered, count)
+            kept = _prescribed(ordered, count)
         else:
-            held = _dealt(ordered, label_voxels, count, seed)
-        names = [case.id for case in ordered]
-        parts = [(tuple(n for n in names if n not in part), tuple(n for n in names if n in part)) for part in held]
-    splits = tuple(
-        Split(training, validation, fold=f"{number} of {count}")
-        for number, (training, validation) in enumerate(parts, start=1)
-    )
+            kept = _distributed(ordered, label_voxels, count, seed)
+        parts = [(tuple(i for i in ids if i not in part), tuple(i for i in ids if i in part)) for part in kept]
+    splits = tuple(Split(*part, fold=f"{number} of {count}") for number, part in enumerate(parts, start=1))
     for split in splits:
-        for use, ids in (("training", split.training), ("validation", split.validation)):
+        for use, used in (("training", split.training), ("validation", split.validation)):
             for position, name in enumerate(label_names):
-                if not any(label_voxels[case_id][position] for case_id in ids):
-                    having = sum(bool(label_voxels[case.id][position]) for case in ordered)
+                if not any(label_voxels[case_id][position] for case_id in used):
+                    total = sum(bool(label_voxels[case_id][position]) for case_id in ids)
                     raise DatasetError(
-                        f"fold {split.fold}: none of its {len(ids)} {use} cases holds {name} "
-                        f"(of all {len(ordered)} cases {having} do); {remedy}"
+                        f"fold {split.fold}: none of its {len(used)} {use} cases contains {name} "
+                        f"(of all {len(ids)} cases {total} do); {remedy}",
+                        code="FOLD_INVALID",
+                        field="fold",
                     )
     return splits
 
 
 def _groups_of(cases: Iterable[Case]) -> dict[str, list[str]]:
+    """The ids of each group's cases."""
     groups: dict[str, list[str]] = {}
     for case in cases:
         groups.setdefault(case.group, []).append(case.id)
@@ -286,7 +289,7 @@ def _groups_of(cases: Iterable[Case]) -> dict[str, list[str]]:
 
 
 def _prescribed(cases: Sequence[Case], count: int) -> list[set[str]]:
-    """The folds of a table, in the order of their names, as numbers where all are."""
+    """The folds of a table, in the order of their names: as numbers, if all names are numbers."""
     names = sorted({str(case.fold) for case in cases})
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
@@ -304,34 +307,38 @@ def _require_count(prescribed: int, count: int, source: str, names: str = "") ->
         )
 
 
-def _dealt(cases: Sequence[Case], label_voxels: Mapping[str, Sequence[int]], count: int, seed: int) -> list[set[str]]:
+def _distributed(
+    cases: Sequence[Case], label_voxels: Mapping[str, Sequence[int]], count: int, seed: int
+) -> list[set[str]]:
+    """The validation cases of each fold; see `split_into_folds`."""
     groups = _groups_of(cases)
     if len(groups) < count:
         raise DatasetError(
-            f"{count} folds of {len(groups)} groups ({len(cases)} cases): a group is never parted; take fewer folds"
+            f"{count} folds of {len(groups)} groups ({len(cases)} cases): a group is never split; take fewer folds",
+            code="GROUPS_FEW",
+            field="folds",
         )
     order = sorted(groups)
     random.Random(seed).shuffle(order)
     labels = range(len(label_voxels[cases[0].id]))
-    # For each group and label, the cases that hold it.
-    holding = {
+    # For each group, the number of its cases that contain each label.
+    containing = {
         group: [sum(bool(label_voxels[case_id][label]) for case_id in ids) for label in labels]
         for group, ids in groups.items()
     }
-    rarity = {label: sum(bool(holding[group][label]) for group in order) for label in labels}
-    rarest_first = sorted(labels, key=lambda label: rarity[label])
+    rarest_first = sorted(labels, key=lambda label: sum(bool(numbers[label]) for numbers in containing.values()))
 
-    def leading(group: str) -> int:
-        """The place in `rarest_first` of the rarest label that a group holds; the last for one without any."""
-        return next((place for place, label in enumerate(rarest_first) if holding[group][label]), len(rarest_first))
+    def rank(group: str) -> int:
+        """The place in `rarest_first` of the rarest label in a group; the last place for a group without labels."""
+        places = (place for place, label in enumerate(rarest_first) if containing[group][label])
+        return next(places, len(rarest_first))
 
-    held: list[set[str]] = [set() for _ in range(count)]
-    counts = [[0] * (len(rarest_first) + 1) for _ in range(count)]
-    for group in sorted(order, key=lambda group: (leading(group), -len(groups[group]))):
-        place = leading(group)
-        number = min(range(count), key=lambda fold: (counts[fold][place], len(held[fold])))
-        held[number].update(groups[group])
-        for other, label in enumerate(rarest_first):
-            counts[number][other] += holding[group][label]
-        counts[number][-1] = len(held[number])
-    return held
+    parts: list[set[str]] = [set() for _ in range(count)]
+    counts = [[0] * (len(rarest_first) + 1) for _ in range(count)]  # of cases in each fold: by label, and in all
+    for group in sorted(order, key=lambda group: (rank(group), -len(groups[group]))):
+        number = min(range(count), key=lambda fold: (counts[fold][rank(group)], counts[fold][-1]))
+        parts[number].update(groups[group])
+        for place, label in enumerate(rarest_first):
+            counts[number][place] += containing[group][label]
+        counts[number][-1] = len(parts[number])
+    return parts

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medfcn.calls import require_one
 from medfcn.config import budget_seconds, override, read_settings
 from medfcn.datasets import Dataset, find_dataset
 from medfcn.datasets.patients import require_stated_patients
@@ -201,16 +202,3 @@ class TrainRequest(WorkRequest, PlanRequest):
     def chosen_folds(self) -> Folds | None:
         """The folds to train; None for a training without folds."""
         return Folds.of(self.fold, self.folds)
-
-
-def require_one(**given: object) -> None:
-    """Refuse options of which only one may be given.
-
-    Raises:
-        SettingsError: Several are not None.
-    """
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise SettingsError(
-            f"{' and '.join(names)} are given together; give one of them", code="OPTIONS_TOGETHER", field=names[0]
-        )

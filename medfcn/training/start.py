@@ -1,4 +1,4 @@
-"""What a network's weights are when its training starts: random, an encoder trained elsewhere, or a whole run."""
+"""The initial weights of a network: random, or those of a pretrained encoder, or of a whole run."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from medfcn.calls import require_one
 from medfcn.errors import SettingsError, TrainingError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
@@ -23,7 +24,7 @@ from medfcn.networks.pretrained import encoder_weights, start_encoder
 from medfcn.progress import Progress
 from medfcn.settings import NetworkSettings, Settings
 from medfcn.slices.plan import Plan
-from medfcn.text import shown
+from medfcn.text import listed, shown
 from medfcn.training.identity import read_identity
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a network's first weights come from; from random numbers, where neither is given.
+    """The source of a network's initial weights: a run, an encoder, or random numbers if neither is given.
 
     Attributes:
-        name: What messages call the run or the file.
-        run: The model whose weights are carried on.
+        name: The run or the file, for messages.
+        run: The model whose weights are the initial ones.
         encoder: A state dict in torchvision's layout, for the encoder alone.
-        record: What `model.json` keeps: the SHA-256 of the weights, never a path.
+        record: For `model.json`: the SHA-256 of the weights, never a path.
     """
 
     name: str = ""
@@ -52,14 +53,14 @@ class Start:
         return None if self.run is None else self.run.card.plan
 
     def settle(self, settings: Settings, *, preset: str | None) -> Settings:
-        """Settings with every part of the network set, the run's where the user leaves them open.
+        """Settings with every part of the network set.
 
-        Without a preset, parts of the network that are not set are the run's. With one, they are the preset's, and
-        what no preset sets (`width`, `head`) is the run's.
+        Without a preset, parts that the user leaves open are the run's. With one, they are the preset's, and those
+        that no preset sets (`width`, `head`) are the run's.
 
         Args:
-            settings: As read, the user's single choices in them.
-            preset: As given by itself.
+            settings: The user's settings, single options included.
+            preset: The preset, if it is given by itself.
 
         Raises:
             SettingsError: There is no such preset, or its parts do not fit each other.
@@ -80,7 +81,7 @@ class Start:
         """Refuse weights that do not fit the planned network, before anything is prepared.
 
         Raises:
-            ModelError: They are of other shapes; the first tensor is named.
+            ModelError: Their shapes differ; the first tensor is named.
         """
         if self.run is not None:
             with torch.device("meta"):
@@ -88,13 +89,13 @@ class Start:
             self._carry(self.run, network, labels)
 
     def network(self, settings: Settings, plan: Plan, labels: LabelMap, *, progress: Progress) -> SliceNetwork:
-        """The network as its training starts.
+        """The network with its initial weights.
 
         Args:
             settings: From `settle`.
             plan: How volumes become slices.
-            labels: What is segmented.
-            progress: Is told which weights were taken.
+            labels: The labels to segment.
+            progress: Where the weights that are used are reported.
 
         Raises:
             ModelError: The weights do not fit.
@@ -103,7 +104,7 @@ class Start:
         if self.run is not None:
             carry = self._carry(self.run, network, labels)
             carry.start(network, self.run.network)
-            progress.say(_said(self.name, carry, self.run.card.labels, labels))
+            progress.say(_carried_text(self.name, carry, self.run.card.labels, labels))
         if self.encoder is not None and isinstance(network, FCN):
             weights = encoder_weights(self.encoder, settings.network, source=self.name)
             start_encoder(network.encoder, weights, image_channels=len(plan.intensities), context=plan.context)
@@ -116,7 +117,7 @@ class Start:
 
 
 def find_start(init: Path | str | None, encoder: Path | str | None, *, output: Path | str | None = None) -> Start:
-    """Read what a training starts from.
+    """Read the initial weights.
 
     Args:
         init: A run folder.
@@ -124,17 +125,15 @@ def find_start(init: Path | str | None, encoder: Path | str | None, *, output: P
         output: The run folder to make.
 
     Raises:
-        SettingsError: Both are given, or the run would be replaced by what starts from it.
+        SettingsError: Both are given, or the new run would replace the one it starts from.
         MissingFileError: The run or the file is not there.
         ModelError: It cannot be read.
     """
-    if init is not None and encoder is not None:
-        raise SettingsError(
-            "init and encoder_weights are given together; give one of them", code="OPTIONS_TOGETHER", field="init"
-        )
+    require_one(init=init, encoder_weights=encoder)
     if init is not None:
         if output is not None and Path(init).resolve() == Path(output).resolve():
-            raise SettingsError(f"{output}: is the run to start from, and would be replaced; choose another output")
+            message = f"{output}: is the run to start from, and would be replaced; choose another output"
+            raise SettingsError(message, field="init")
         run = Model.load_network(init, device="cpu")
         return Start(shown(init), run=run, record={"init": run.card.weights_sha256})
     if encoder is not None:
@@ -177,7 +176,7 @@ def choose_transforms(
 
 
 def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str | None) -> NetworkSettings:
-    """`given` with what it leaves open as the run has it; see `Start.settle`."""
+    """The given settings, with the run's where they are open; see `Start.settle`."""
     defaults = NetworkSettings()
     chosen = {
         part.name: getattr(given, part.name)
@@ -190,19 +189,19 @@ def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str 
     if preset is None and "preset" not in chosen:
         return dataclasses.replace(run, **chosen)
     kept: dict[str, Any] = {"width": run.width, "head": run.head}
-    if with_preset(dataclasses.replace(given, stem_stride=None)).encoder == "strided":  # the plan of the run chose it
+    if with_preset(dataclasses.replace(given, stem_stride=None)).encoder == "strided":  # chosen by the run's plan
         kept["stem_stride"] = run.stem_stride
     return dataclasses.replace(given, **(kept | chosen))
 
 
-def _said(name: str, carry: Carry, before: LabelMap, labels: LabelMap) -> str:
-    """In one line, which weights a training starts from."""
+def _carried_text(name: str, carry: Carry, before: LabelMap, labels: LabelMap) -> str:
+    """The initial weights in one line."""
     count = sum(len(names) for names in (carry.taken, carry.zeroed, carry.relabelled, carry.fresh))
     parts = [f"starts from {name}: {len(carry.taken)} of {count} tensors"]
     if carry.zeroed:
         parts.append("the new skips' scores start at zero")
     if carry.relabelled:
-        was, now = ((", ".join(each.names)) for each in (before, labels))
+        was, now = (listed(each.names) for each in (before, labels))
         parts.append(f"the layers of the labels start at random, because the run has {was} and this one {now}")
     if carry.fresh:
         parts.append("new upsampling starts as linear interpolation")

@@ -1,10 +1,9 @@
-"""What a search varies: the one table of settings that matter, where each may lie, and why.
+"""The settings that a search varies: one table with the range of each, and why it is worth trainings.
 
-Everything else stays as the user or the defaults have it. A setting that the user has fixed is not searched.
+All other settings are those of the user, or the defaults. A setting that the user has set is not searched.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from medfcn.config import override
 from medfcn.errors import SettingsError
 from medfcn.settings import AugmentSettings, Settings
+from medfcn.text import did_you_mean
 
 Value = float | int | str
 
@@ -22,7 +22,7 @@ _AMOUNTS = tuple(
     for part in dataclasses.fields(AugmentSettings)
     if isinstance(part.default, float) and part.default and part.name != "still_share"
 )
-"""The settings of `[augment]` that a strength is a factor on: those that are not off by default, shares apart."""
+"""The settings of `[augment]` that a strength multiplies: all that are not off by default, except the share."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class OneOf:
 
     values: tuple[Value, ...]
 
-    def holds(self, value: Value) -> bool:
-        """Whether a value is one of them."""
+    def __contains__(self, value: Value) -> bool:
         return value in self.values
 
 
@@ -41,21 +40,17 @@ class Between:
     """A number of a range.
 
     Attributes:
-        low: The smallest.
-        high: The largest.
-        log: Draw so that every factor is as likely as every other, not every difference.
+        low: The smallest number.
+        high: The largest number.
+        log: Draw on a logarithmic scale.
     """
 
     low: float
     high: float
     log: bool = False
 
-    def holds(self, value: Value) -> bool:
-        """Whether a value is a number of the range."""
+    def __contains__(self, value: Value) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
-
-
-Domain = OneOf | Between
 
 
 @dataclass(frozen=True)
@@ -63,45 +58,28 @@ class Searched:
     """A setting that is searched.
 
     Attributes:
-        name: `table.key` of a settings file; `augment.strength` is the factor on every amount of `[augment]`.
-        domain: The values it may take.
+        name: `table.key` of a settings file; `augment.strength` is a factor on every amount of `[augment]`.
+        domain: The values it may have.
         reason: Why it is worth trainings.
-        fixed_by: Other settings that decide it, so that it is not searched where one of these is set.
+        fixed_by: Other settings that decide it: if one of them is set, this one is not searched.
     """
 
     name: str
-    domain: Domain
+    domain: OneOf | Between
     reason: str
     fixed_by: tuple[str, ...] = ()
 
 
 SPACE = (
-    Searched(
-        _RATE,
-        Between(1e-3, 1e-2, log=True),
-        "a few hundred steps want a larger one, many steps a smaller one; no other setting moves as much",
-    ),
-    Searched(
-        "training.weight_decay",
-        Between(2e-3, 0.2, log=True),
-        "few cases are soon known by heart, many are not",
-    ),
-    Searched(
-        "training.foreground_share",
-        Between(0.3, 0.9),
-        "slices without the label teach where it is not; how many of them are needed depends on how rare it is",
-    ),
-    Searched("slices.context", OneOf((1, 3, 5)), "neighbours say what a slice alone cannot, where slices are thin"),
-    Searched(
-        "network.width",
-        OneOf((0.5, 1.0, 2.0)),
-        "a wider network learns more in a step, and makes fewer steps in the same time",
-        fixed_by=("network.widths",),
-    ),
-    Searched(_STRENGTH, Between(0.0, 1.5), "few cases and many steps want more, short trainings less"),
+    Searched(_RATE, Between(1e-3, 1e-2, log=True), "matters most: few steps need a larger one, many a smaller one"),
+    Searched("training.weight_decay", Between(2e-3, 0.2, log=True), "few cases are soon learnt by heart"),
+    Searched("training.foreground_share", Between(0.3, 0.9), "slices without the label teach where it is not"),
+    Searched("slices.context", OneOf((1, 3, 5)), "neighbours show what a thin slice alone does not"),
+    Searched("network.width", OneOf((0.5, 1.0, 2.0)), "more per step, fewer steps in a time", ("network.widths",)),
+    Searched(_STRENGTH, Between(0.0, 1.5), "few cases and many steps need more, short trainings less"),
     Searched("augment.mirror", OneOf(("never", "auto")), "doubles the cases where the anatomy is symmetric enough"),
 )
-"""The settings that matter. Planes, spacing and windows are the plan's; losses and designs differ by less than the
+"""The settings that matter. The plan chooses planes, spacing and windows. Losses and designs differ by less than the
 noise of one training on most data sets, and are better compared one by one (see `benchmarks/README.md`)."""
 
 
@@ -111,9 +89,9 @@ def choose_space(
     """The settings of a space that are searched.
 
     Args:
-        space: All that could be.
-        fixed: Names of settings that the user has set.
-        only: Names to search, with or without their table; None takes all that are not fixed.
+        space: All settings that can be searched.
+        fixed: Names of the settings that the user has set.
+        only: Names of the settings to search, with or without their table; None takes all that are not fixed.
 
     Raises:
         SettingsError: A name is unknown or fixed, or nothing is left.
@@ -123,62 +101,63 @@ def choose_space(
         ['network.width', 'augment.mirror']
     """
     wanted = None if only is None else {_full_name(name, space) for name in only}
-    by_whom = {searched.name: _fixed_by(searched, fixed) for searched in space}
+    reasons = {searched.name: _fixed_by(searched, fixed) for searched in space}
     for name in sorted(wanted or ()):
-        if by_whom[name]:
-            raise SettingsError(f"{name} is to be searched, and {by_whom[name]} is set; leave one of the two out")
-    chosen = tuple(
-        searched for searched in space if not by_whom[searched.name] and (wanted is None or searched.name in wanted)
-    )
+        if reasons[name]:
+            message = f"{name} is to be searched, and {reasons[name]} is set; leave one of the two out"
+            raise SettingsError(message, code="OPTIONS_TOGETHER", field=name)
+    chosen = tuple(each for each in space if not reasons[each.name] and (wanted is None or each.name in wanted))
     if not chosen:
-        raise SettingsError("every setting that could be searched is set; leave some out of the settings file")
+        raise SettingsError(
+            "every setting that could be searched is set; leave some out of the settings file", field="settings"
+        )
     return chosen
 
 
 def _full_name(name: str, space: Sequence[Searched]) -> str:
-    known = [searched.name for searched in space]
-    found = [full for full in known if name in (full, full.split(".")[1])]
-    if found:
-        return found[0]
-    close = difflib.get_close_matches(name, [*known, *(full.split(".")[1] for full in known)], n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"those that are: {', '.join(known)}"
-    raise SettingsError(f"setting {name!r} is not searched; {hint}")
+    """The name of a searched setting with its table."""
+    full = {searched.name.split(".")[1]: searched.name for searched in space}
+    known = {**full, **{searched.name: searched.name for searched in space}}
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise SettingsError(f"setting {name!r} is not searched{hint}", code="SETTING_UNKNOWN", field="only")
+    return known[name]
 
 
 def _fixed_by(searched: Searched, fixed: Collection[str]) -> str:
-    """The name of what fixes a setting; empty where nothing does."""
+    """The name of the setting that fixes another one; empty if none does."""
     if searched.name == _STRENGTH and all(f"augment.{name}" in fixed for name in _AMOUNTS):
         return "every amount of [augment]"
     return next((name for name in (searched.name, *searched.fixed_by) if name in fixed), "")
 
 
 def centre_space(space: Sequence[Searched], *, rate: float, usual: float) -> tuple[Searched, ...]:
-    """A space whose learning rates lie around what the network bears by default, as they do for most networks.
+    """A space with learning rates around the default of the network, as they are for most networks.
 
     Args:
         space: With learning rates for `usual`.
-        rate: The default of the network that is searched for; see `optimiser.largest_rate`.
+        rate: The default of the network; see `optimiser.largest_rate`.
         usual: The default of most networks.
     """
-    factor = rate / usual
-    return tuple(
-        dataclasses.replace(
-            searched,
-            domain=Between(searched.domain.low * factor, searched.domain.high * factor, log=searched.domain.log),
-        )
-        if searched.name == _RATE and isinstance(searched.domain, Between) and factor != 1
-        else searched
-        for searched in space
-    )
+
+    def centred(searched: Searched) -> Searched:
+        domain = searched.domain
+        if searched.name != _RATE or rate == usual or not isinstance(domain, Between):
+            return searched
+        factor = rate / usual
+        domain = dataclasses.replace(domain, low=domain.low * factor, high=domain.high * factor)
+        return dataclasses.replace(searched, domain=domain)
+
+    return tuple(map(centred, space))
 
 
 def defaults_of(space: Sequence[Searched], settings: Settings, *, rate: float) -> dict[str, Value]:
-    """The values of settings that nobody searched, by name: those of the first trial.
+    """The values of the first trial by name: those that the settings have without a search.
 
     Args:
-        space: What is searched.
-        settings: What the user has set, or the plan chose; defaults elsewhere.
-        rate: The learning rate that they come to.
+        space: The searched settings.
+        settings: The settings of the user and of the plan, with defaults elsewhere.
+        rate: Their learning rate.
 
     Raises:
         SettingsError: One is not in its domain.
@@ -186,22 +165,22 @@ def defaults_of(space: Sequence[Searched], settings: Settings, *, rate: float) -
     defaults: dict[str, Value] = {}
     for searched in space:
         table, key = searched.name.split(".")
-        value: Any = rate if searched.name == _RATE else getattr(getattr(settings, table), key, None)
-        if searched.name == _STRENGTH:
-            value = 1.0
-        if value is None or not searched.domain.holds(value):
-            raise SettingsError(f"setting {searched.name}: the default {value!r} is not in {searched.domain}")
+        given: dict[str, Any] = {_RATE: rate, _STRENGTH: 1.0}
+        value = given.get(searched.name, getattr(getattr(settings, table), key, None))
+        if value is None or value not in searched.domain:
+            message = f"setting {searched.name}: the default {value!r} is not in {searched.domain}"
+            raise SettingsError(message, field=searched.name)
         defaults[searched.name] = value
     return defaults
 
 
 def with_values(settings: Settings, values: Mapping[str, Value], *, fixed: Collection[str] = ()) -> Settings:
-    """Settings with the values of a trial in place.
+    """Settings with the values of a trial.
 
     Args:
-        settings: What all trials have in common.
-        values: By name.
-        fixed: Names of settings that the user has set, and that a strength is no factor on.
+        settings: The settings that all trials share.
+        values: The values by name.
+        fixed: Names of the settings that the user has set, which a strength does not multiply.
 
     Example:
         >>> with_values(Settings(), {"augment.strength": 0.5}, fixed={"augment.noise"}).augment.shear
@@ -209,10 +188,9 @@ def with_values(settings: Settings, values: Mapping[str, Value], *, fixed: Colle
     """
     for name, value in values.items():
         table, key = name.split(".")
+        changed: dict[str, Any] = {key: value}
         if name == _STRENGTH:
             amounts = [amount for amount in _AMOUNTS if f"augment.{amount}" not in fixed]
-            scaled = {amount: getattr(settings.augment, amount) * float(value) for amount in amounts}
-            settings = override(settings, table, **scaled)
-        else:
-            settings = override(settings, table, **{key: value})
+            changed = {amount: getattr(settings.augment, amount) * float(value) for amount in amounts}
+        settings = override(settings, table, **changed)
     return settings

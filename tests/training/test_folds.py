@@ -218,7 +218,7 @@ def test_overwriting_leaves_no_fold_of_before(data: Path, folded: Path, tmp_path
         train(data, run)
     single = train(data, run, overwrite=True, steps=2)
     assert list(run.glob("fold_*")) == []
-    with pytest.raises(OutputExistsError, match="holds a training without folds"):
+    with pytest.raises(OutputExistsError, match="contains a training without folds"):
         train(data, run, fold="1/3")
     assert (single.folder / "model.json").is_file()
     (tmp_path / "others").mkdir()

@@ -25,6 +25,7 @@ from medfcn.settings import Settings
 from medfcn.training import judging
 from medfcn.training.crossvalidation import gather
 from medfcn.training.finishing import never_predicted
+from medfcn.training.folds import Folds
 from medfcn.training.judging import ThresholdTally
 from medfcn.training.trainer import Outcome, Trainer
 from medfcn.training.validation import Outputs, ScoredCase
@@ -211,6 +212,6 @@ def test_folds_choose_a_threshold_for_their_mean_alone_and_say_so(
     assert "their scores here are those with 0.5" in note
     image: Volume = medfcn.read_volume(balls / "images" / "ball_0.nii.gz")
     assert together.predict(image).array.sum() > together.models[0].predict(image).array.sum()
-    again = gather(run.folder, 2)
+    again = gather(run.folder, Folds((1, 2), 2, is_all=True))
     assert again is not None
     assert again.notes == run.validation.notes

@@ -111,7 +111,7 @@ def test_folds_that_cannot_be_are_refused() -> None:
         folded(cases, {case.id: (1,) for case in cases}, 3)
     cases = cases_of([1, 2, 3, 4])
     with pytest.raises(
-        DatasetError, match=r"fold 1 of 2: none of its 2 training cases holds label_1 \(of all 4 cases 1"
+        DatasetError, match=r"fold 1 of 2: none of its 2 training cases contains label_1 \(of all 4 cases 1"
     ):
         folded(cases, {case.id: (1, int(case.group == "4")) for case in cases}, 2)
 

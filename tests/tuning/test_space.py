@@ -93,7 +93,7 @@ def test_only_what_is_named_is_searched() -> None:
     assert names(choose_space(SPACE, (), ["learning_rate"])) == ["training.learning_rate"]
     for only, fixed, said in (
         (["learning_rat"], set(), "did you mean 'learning_rate'"),
-        (["zzz"], set(), "those that are: training.learning_rate, "),
+        (["zzz"], set(), "known are "),
         (["width"], {"network.widths"}, r"network\.width is to be searched, and network\.widths is set"),
         (None, {searched.name for searched in SPACE} | {f"augment.{name}" for name in AMOUNTS}, "every setting"),
     ):

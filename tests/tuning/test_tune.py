@@ -349,7 +349,7 @@ def test_misuse_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: py
     assert (code, line) == (1, "medfcn: setting 'learning_rat' is not searched; did you mean 'learning_rate'?")
     code, line = told("--only", "context", "--context", 3)
     assert (code, line) == (
-        1,
+        2,
         "medfcn: slices.context is to be searched, and slices.context is set; leave one of the two out",
     )
     monkeypatch.setitem(sys.modules, "optuna", None)
