@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medfcn.datasets.check import check as check
     from medfcn.errors import MedfcnError as MedfcnError
+    from medfcn.evaluation import compare as compare
     from medfcn.evaluation import evaluate as evaluate
     from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
@@ -35,6 +36,7 @@ _HOMES = {
     "Model": "medfcn.inference.model",
     "Volume": "medfcn.volumes",
     "check": "medfcn.datasets.check",
+    "compare": "medfcn.evaluation",
     "evaluate": "medfcn.evaluation",
     "load": "medfcn.inference.ensemble",
     "plan": "medfcn.training.train",
@@ -50,6 +52,7 @@ __all__ = [
     "Model",
     "Volume",
     "check",
+    "compare",
     "evaluate",
     "load",
     "plan",

@@ -1,5 +1,7 @@
 """`import medfcn` does nothing, and `medfcn --help` needs nothing heavy."""
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -59,6 +61,42 @@ def test_module_runs_as_a_command() -> None:
     done = run("-m", "medfcn", "--help")
     assert done.returncode == 0
     assert "train" in done.stdout
+
+
+def test_every_verb_of_the_command_line_is_a_public_call() -> None:
+    """Drawing networks and the demo are no verbs; --compare, --report and the loading of runs are."""
+    import medfcn
+    from medfcn.cli import main
+
+    verbs = {*main.commands} - {"networks", "demo"} | {"compare", "report", "load"}
+    assert verbs <= set(medfcn.__all__)
+    for verb in verbs:
+        call = getattr(medfcn, verb)
+        assert callable(call)
+        assert not inspect.ismodule(call)
+        assert len(inspect.getdoc(call) or "") > 100
+        assert "Args:" in (call.__doc__ or "")
+
+
+@pytest.mark.parametrize("verb", ["plan", "train", "tune"])
+def test_the_help_of_a_call_lists_every_option_once(verb: str) -> None:
+    import medfcn
+    from medfcn.cli import main
+
+    call = getattr(medfcn, verb)
+    names = list(inspect.signature(call).parameters)
+    explained = re.findall(r"^    (\w+): ", call.__doc__.split("Raises:")[0], flags=re.MULTILINE)
+    assert sorted(explained) == sorted(names)
+    options = {option.name for option in main.commands[verb].params} - {"volume", "nonfinite", "assume_grid", "xform"}
+    assert options <= set(names)
+    assert set(names) - options <= {"options", "progress", "stop", "space"}
+
+
+def test_a_mistyped_option_of_a_call_is_a_type_error() -> None:
+    import medfcn
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
+        medfcn.train("dataset", "run", stepz=3)  # type: ignore[call-arg]
 
 
 def test_every_public_name_is_there_and_no_other_is() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import medfcn
+from medfcn.cli import main
 from medfcn.volumes import read_volume
 
 
@@ -65,3 +67,29 @@ def test_errors_are_medfcn_errors_and_builtin_ones(tmp_path: Path) -> None:
         medfcn.load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
         medfcn.load(tmp_path / "nowhere")
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("verb", "choices", "options"),
+    [
+        ("train", {"steps": 2}, ["--steps", "2"]),
+        ("train", {"steps": 2, "folds": 2}, ["--steps", "2", "--folds", "2"]),
+        ("train", {"steps": 2, "report": False}, ["--steps", "2", "--no-report"]),
+        ("tune", {"steps": 2, "trials": 1}, ["--steps", "2", "--trials", "1"]),
+    ],
+    ids=["train", "folds", "no report", "tune"],
+)
+def test_a_script_leaves_the_files_that_the_command_leaves(
+    verb: str, choices: dict[str, object], options: list[str], balls: Path, tmp_path: Path
+) -> None:
+    getattr(medfcn, verb)(balls, tmp_path / "script", device="cpu", threads=1, **choices)
+    words = [verb, str(balls), "-o", str(tmp_path / "command"), "--device", "cpu", "--threads", "1", *options]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.stderr
+    files = files_in(tmp_path / "script")
+    assert files == files_in(tmp_path / "command")
+    assert ("report.html" in files) == (verb == "train" and "--no-report" not in options)
