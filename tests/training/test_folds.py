@@ -246,7 +246,7 @@ def test_a_label_that_a_fold_lacks_is_named_before_any_training(data: Path, tmp_
         drawn[:13] *= 2
         nibabel.save(nibabel.Nifti1Image(drawn, mask.affine), path)
     with pytest.raises(
-        DatasetError, match=r"fold 3 of 3: none of its \d validation cases holds low \(of all 6 cases 2"
+        DatasetError, match=r"fold 3 of 3: none of its \d validation cases contains low \(of all 6 cases 2"
     ):
         train(other, tmp_path / "run", labels="high=1,low=2", folds=3)
     assert not (tmp_path / "run").exists()
