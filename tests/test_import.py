@@ -89,7 +89,7 @@ def test_the_help_of_a_call_lists_every_option_once(verb: str) -> None:
     assert sorted(explained) == sorted(names)
     options = {option.name for option in main.commands[verb].params} - {"volume", "nonfinite", "assume_grid", "xform"}
     assert options <= set(names)
-    assert set(names) - options <= {"options", "progress", "stop", "space"}
+    assert set(names) - options <= {"options", "progress", "stop", "space", "transforms"}
 
 
 def test_a_mistyped_option_of_a_call_is_a_type_error() -> None:
