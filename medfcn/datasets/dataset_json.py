@@ -80,7 +80,7 @@ class Description(msgspec.Struct, frozen=True):
             channels: Number of channels that they have.
         """
         found = []
-        if self.count is not None and self.count != cases:
+        if self.count is not None and self.count not in (cases, cases + len(self.validation)):
             found.append(("numTraining", f"numTraining is {self.count!r}, but there are {counted(cases, 'case')}"))
         named = self._named_channels
         if named is not None and len(self.channels) != channels:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.calls import called_with
+from medfcn.datasets.patients import patients_problem
 from medfcn.labels import LabelMap
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
@@ -102,12 +103,14 @@ class Planned:
         split: The cases to train on and to validate with.
         labels: The labels to segment.
         ceilings: The best Dice that the network grid allows, by case id; see `prepare.ceiling`.
+        unstated: A line about patients that only the ids tell of, on which a training stops; empty without.
     """
 
     plan: Plan
     split: Split
     labels: LabelMap
     ceilings: Mapping[str, float]
+    unstated: str = ""
 
     def to_text(self) -> str:
         """Every choice with its reason, one per line."""
@@ -115,6 +118,7 @@ class Planned:
         plan["mirror_axes"] = [_AXES[axis] for axis in self.plan.mirror_axes]
         rows = [("labels", listed(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
+        rows += [("patients", "", self.unstated)] if self.unstated else []
         rows += [("split", "", line) for line in (self.split.origin, *self.split.notes) if line]
         rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED]
         rows += [(name, "", reason) for name, reason in reasons.items() if name.startswith("normalisation")]
@@ -153,4 +157,11 @@ def plan(request: PlanRequest) -> Planned:
     )
     split, made = plan_training(found, settings, seed=request.seed, like=start.plan)
     start.require_fit(as_planned(settings, made), made, found.labels)
-    return Planned(plan=made, split=split, labels=found.labels, ceilings=ceilings_of(found, split, made))
+    problem = patients_problem(found.dataset)
+    return Planned(
+        plan=made,
+        split=split,
+        labels=found.labels,
+        ceilings=ceilings_of(found, split, made),
+        unstated="" if problem is None else f"{problem.found}; {problem.remedy}",
+    )
