@@ -116,7 +116,7 @@ def numbers_text(values: Iterable[float]) -> str:
         '1, 2.5, 614454277'
     """
     return listed(
-        f"{value:.10g}" if abs(value) < 1e10 and value == int(value) else f"{value:.6g}" for value in values
+        f"{value:.10g}" if -1e10 < value < 1e10 and value == int(value) else f"{value:.6g}" for value in values
     )
 
 
