@@ -19,6 +19,7 @@ from medfcn.slices.grid import to_network_grid
 from medfcn.slices.overlaps import overlaps_to_network
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.slices.slicing import slice_volume
+from medfcn.training.distributed import versions
 from tests.training.test_resume import StopAfter, Told
 
 KEYS = ["image", "label"]
@@ -192,6 +193,21 @@ def test_another_version_of_monai_is_noted_and_no_reason_to_refuse(
     noted = [line for line in told.lines if "9.9 is installed" in line]
     assert len(noted) == (transforms is not None)
     assert card_of(ended.folder)["versions"]["monai"] == card_of(whole.folder)["versions"]["monai"]
+
+
+def test_a_run_that_recorded_monai_although_it_did_not_run_is_resumed(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As medfcn did before slices were prepared by MONAI transforms."""
+    options = {"steps": 4, **COMMON}
+    whole = medfcn.train(balls, tmp_path / "whole", **options)
+    with monkeypatch.context() as earlier, pytest.raises(TrainingStoppedError):
+        earlier.setattr("medfcn.training.identity.versions", lambda: versions(monai="1.0"))
+        medfcn.train(balls, tmp_path / "run", stop=StopAfter(2), **options)
+    told = Told()
+    ended = medfcn.train(balls, tmp_path / "run", resume=True, progress=told, **options)
+    assert any(line.startswith("going on after step") for line in told.lines)
+    assert (ended.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
 
 
 def test_a_run_to_start_from_gives_its_transforms_on(run: Path, balls: Path, tmp_path: Path) -> None:
