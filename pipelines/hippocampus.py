@@ -25,12 +25,12 @@ TASK = "Task04_Hippocampus"
 
 
 def person_of(case_id: str) -> int:
-    """Whose volume it is: `hippocampus_<2k-1>` and `hippocampus_<2k>` are the two sides of person k."""
+    """The number k of the person: `hippocampus_<2k-1>` and `hippocampus_<2k>` are the two sides of person k."""
     return (int(re.sub(r"\D", "", case_id)) + 1) // 2
 
 
 def held_out(case_ids: Iterable[str], *, at_least: int = 40) -> list[str]:
-    """The test volumes: whole persons in an order shuffled with seed 0, until there are enough volumes."""
+    """The ids of the test volumes: of whole persons, shuffled with seed 0, until there are enough volumes."""
     volumes: dict[int, list[str]] = defaultdict(list)
     for case_id in case_ids:
         volumes[person_of(case_id)].append(case_id)
@@ -43,7 +43,7 @@ def held_out(case_ids: Iterable[str], *, at_least: int = 40) -> list[str]:
 
 
 def download(folder: Path) -> Path:
-    """Fetch and unpack the official archive, its checksum verified by MONAI."""
+    """Fetch and unpack the official archive; MONAI verifies its checksum."""
     from monai.apps import DecathlonDataset, download_and_extract
 
     archive = folder / f"{TASK}.tar"
@@ -53,13 +53,15 @@ def download(folder: Path) -> Path:
 
 @click.command()
 @click.option(
-    "--data", metavar="FOLDER", help="The volumes, in any layout that medfcn reads; downloaded unless given."
+    "--data",
+    metavar="FOLDER",
+    help="Folder of the volumes, in any layout that medfcn reads. [default: download]",
 )
 @click.option("-o", "--output", default="runs/hippocampus", show_default=True, help="The folder to make.")
 @click.option("--budget", default="10m", show_default=True, help="Wall time of the training.")
-@click.option("--context", type=int, help="Slices the network sees at once. [default: as `medfcn train` chooses]")
+@click.option("--context", type=int, help="Number of slices in the network's input. [default: as `medfcn train`]")
 @click.option("--threads", type=int, help="CPU threads. [default: all cores]")
-@click.option("--seed", default=0, show_default=True, help="Of the training; the split does not change with it.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the training; the split stays the same.")
 def main(data: str | None, output: str, budget: str, context: int | None, threads: int | None, seed: int) -> None:
     """Train on most of the people, and score the masks of the others."""
     folder, progress = Path(output), for_terminal()
@@ -89,7 +91,8 @@ def main(data: str | None, output: str, budget: str, context: int | None, thread
     write_scores(table, folder / "scores")
     click.echo(table.to_text())
     click.echo(
-        f"trained in {run.seconds:.0f} s, {run.cpu_seconds:.0f} CPU s; {len(test)} unseen: {folder / 'scores'}"
+        f"trained in {run.seconds:.0f} s, {run.cpu_seconds:.0f} CPU s; scores of {len(test)} unseen volumes: "
+        f"{folder / 'scores'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""FCN-32s, then FCN-16s, then FCN-8s, each from the former's weights, through the public API.
+"""FCN-32s, then FCN-16s, then FCN-8s, each from the weights of the one before, through the public API.
 
     python pipelines/stagewise.py DATASET -o runs/stages --width 0.25 --budget 10m
     python pipelines/stagewise.py DATASET -o runs/stages --encoder-weights vgg16.pth
@@ -32,7 +32,7 @@ STAGES = ("fcn32s", "fcn16s", "fcn8s")
 @click.option("--config", metavar="FILE", help="TOML file of settings for every stage.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=int, help="CPU threads. [default: one or all, whichever is faster]")
-@click.option("--seed", default=0, show_default=True, help="Of every random number; every stage has the same split.")
+@click.option("--seed", default=0, show_default=True, help="Random seed; every stage has the same split.")
 def main(
     dataset: str,
     output: str,
@@ -46,7 +46,7 @@ def main(
     threads: int | None,
     seed: int,
 ) -> None:
-    """Train FCN-32s, 16s and 8s on DATASET, stage by stage, and say what each reaches on the validation cases."""
+    """Train FCN-32s, 16s and 8s on DATASET, stage by stage, and report the validation Dice of each."""
     folder, progress = Path(output), for_terminal()
     former: Path | None = None
     rows = []

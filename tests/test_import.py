@@ -51,8 +51,8 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
     assert done.stdout
 
 
-def test_neither_training_nor_prediction_loads_monai() -> None:
-    """It would take longer than the masks of thirty small volumes."""
+def test_the_names_of_training_and_prediction_load_no_monai() -> None:
+    """A training loads it when it prepares slices; a prediction without transforms never does."""
     done = run("-c", "import sys, medfcn; medfcn.train, medfcn.predict, medfcn.load; print('monai' in sys.modules)")
     assert (done.stdout, done.stderr) == ("False\n", "")
 

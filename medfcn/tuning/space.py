@@ -75,7 +75,12 @@ SPACE = (
     Searched("training.weight_decay", Between(2e-3, 0.2, log=True), "few cases are soon learnt by heart"),
     Searched("training.foreground_share", Between(0.3, 0.9), "slices without the label teach where it is not"),
     Searched("slices.context", OneOf((1, 3, 5)), "neighbours show what a thin slice alone does not"),
-    Searched("network.width", OneOf((0.5, 1.0, 2.0)), "more per step, fewer steps in a time", ("network.widths",)),
+    Searched(
+        "network.width",
+        OneOf((0.5, 1.0, 2.0)),
+        "more per step, fewer steps in a time",
+        ("network.widths", "network.monai"),
+    ),
     Searched(_STRENGTH, Between(0.0, 1.5), "few cases and many steps need more, short trainings less"),
     Searched("augment.mirror", OneOf(("never", "auto")), "doubles the cases where the anatomy is symmetric enough"),
 )

@@ -129,3 +129,8 @@ def test_settings_come_back_from_the_file_they_are_written_to() -> None:
     assert settings_from(tomllib.loads(settings_toml(monai)), source="best.toml") == monai
     for part in dataclasses.fields(Settings):
         assert f"[{part.name}]" not in settings_toml(Settings())
+
+
+def test_the_width_of_a_network_of_monai_is_not_searched() -> None:
+    names = [searched.name for searched in choose_space(SPACE, {"network.monai"}, None)]
+    assert "network.width" not in names
