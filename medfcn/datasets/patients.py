@@ -108,7 +108,10 @@ def patients_problem(dataset: Dataset) -> Problem | None:
     few = listed((f"{listed(ids, limit=3)} ({stem})" for stem, ids in stems.items()), limit=2, separator="; ")
     count = sum(map(len, stems.values()))
     found = f"{count} cases seem to be of {counted(len(stems), 'patient')} by their ids: {few}"
-    remedy = "give --group-by stem (or --groups FILE) to keep each patient together, or --group-by none"
+    remedy = (
+        "give --group-by stem (or --groups FILE) to keep each patient together, or --group-by none if each case is a "
+        "patient"
+    )
     return Problem(_CODE, "warning", "", "", "id", found, remedy)
 
 
