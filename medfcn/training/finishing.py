@@ -45,7 +45,7 @@ def write_run(
         )
     elif not split.fold and not outcome.is_chosen:
         notes.append(
-            f"no validation scored any label, so none chose the weights: the last ones (step {outcome.steps}) are kept"
+            f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
         )
         progress.say(notes[-1])
     notes += split.notes
