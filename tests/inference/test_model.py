@@ -328,7 +328,7 @@ def test_models_of_other_tasks_are_not_averaged(other: dict[str, Any]) -> None:
         Ensemble([tiny_model(), tiny_model(**other)])
 
 
-@pytest.mark.parametrize("verb", [Model.predict, Model.predict_case, Model.assess], ids=str)
+@pytest.mark.parametrize("verb", [Model.predict, Model.predict_case, Model.assess], ids=lambda verb: verb.__name__)
 def test_help_shows_the_short_names_of_types(verb: Any) -> None:
     """Spelled out, `VolumeLike` fills a screen."""
     heading = pydoc.render_doc(verb, renderer=pydoc.plaintext).splitlines()[2]
