@@ -108,7 +108,7 @@ def long_signatures(source: str) -> list[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             count = len(given) - (bool(given) and given[0].arg in ("self", "cls", "ctx"))
-            is_command = any("click.command" in ast.unparse(decorator) for decorator in node.decorator_list)
+            is_command = any("command(" in ast.unparse(decorator) for decorator in node.decorator_list)
             if count > MOST_PARAMETERS and node.name not in VERBS and not is_command:
                 found.append(f"line {node.lineno}: {node.name} has {count}")
     return found

@@ -71,7 +71,7 @@ def test_an_import_that_points_up_is_found() -> None:
     assert wrong_imports("evaluation", [(3, "torch.nn")])
     assert wrong_imports("inference", [(1, "medfcn.evaluation.evaluate")])
     assert not wrong_imports("training", [(1, "medfcn.evaluation.evaluate")])
-    assert wrong_imports("training", [(1, "medfcn.commands.options.checked")])
+    assert wrong_imports("training", [(1, "medfcn.commands.options.flag")])
     assert wrong_imports("commands", [(1, "medfcn.cli.main")])
 
 

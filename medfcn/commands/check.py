@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED
+from medfcn.commands.exits import FAILED, command
 from medfcn.commands.options import (
     allow_outside_option,
     group_by_option,
@@ -17,7 +17,7 @@ from medfcn.commands.options import (
 from medfcn.progress import for_terminal
 
 
-@click.command()
+@command()
 @click.argument("dataset")
 @labels_option
 @groups_option

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import show
+from medfcn.commands.exits import command, show
 from medfcn.commands.options import count, device_option, flag, overwrite_option, threads_option
 from medfcn.progress import for_terminal
 
 
-@click.command()
+@command()
 @click.option("-o", "--output", default="medfcn_demo", show_default=True, help="The folder to make.")
 @count("--steps", "Number of optimiser steps.", default=350)
 @flag("--resume", "Go on with a demo that was stopped.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED
+from medfcn.commands.exits import FAILED, SOME_FAILED, command
 from medfcn.commands.options import cases_option, labels_option, overwrite_option
 from medfcn.errors import OutputExistsError
 from medfcn.files import write_json
@@ -15,7 +15,7 @@ from medfcn.runs.folder import COMPARISON_FILE, RunFolder
 from medfcn.runs.outputs import refuse_existing
 
 
-@click.command()
+@command()
 @click.argument("predictions")
 @click.argument("references")
 @click.option("-o", "--output", required=True, help="The folder for scores.csv and summary.json.")

@@ -1,13 +1,15 @@
 """Output and end of a command: text that is safe to print, an exit status, one line for every error."""
 
+import functools
 import os
 import sys
 import traceback
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
-from medfcn.errors import MedfcnError, ProcessError, TrainingStoppedError
+from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError
 from medfcn.progress import process_count, process_rank
 from medfcn.text import page, printable
 
@@ -17,6 +19,26 @@ FAILED, MISUSE, SOME_FAILED, INTERRUPTED, BY_SIGNAL = 1, 2, 3, 130, 128
 def show(text: str, *, err: bool = False) -> None:
     """Print lines of text with everything that could steer a terminal made visible."""
     click.echo(page(text.split("\n")), err=err)
+
+
+class _Command(click.Command):
+    """A command that makes a wrong value of one of its options a misuse of the command line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error that names an option which was given becomes one of its usage."""
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            name = error.field.rpartition(".")[2]
+            given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            for option in self.params:
+                if given and option.name == name:
+                    raise click.BadParameter(str(error), ctx=ctx, param=option) from error
+            raise
+
+
+command = functools.partial(click.command, cls=_Command)
+"""The decorator of all commands."""
 
 
 class Commands(click.Group):
@@ -36,7 +58,7 @@ class Commands(click.Group):
         except TrainingStoppedError as error:
             _fail(str(error), debug=debug, status=BY_SIGNAL + error.signal_number)
         except MedfcnError as error:
-            _fail(str(error), debug=debug, status=MISUSE if error.code == "OPTIONS_TOGETHER" else FAILED)
+            _fail(str(error), debug=debug)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error}; no partial files were left behind", debug=debug)

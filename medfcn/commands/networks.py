@@ -5,27 +5,14 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import show
-from medfcn.commands.options import check_preset, checked, overwrite_option
+from medfcn.commands.exits import command, show
+from medfcn.commands.options import overwrite_option
 
 
-def _check_size(text: str) -> object:
-    from medfcn.networks.describe.stages import slice_size
-
-    return slice_size(text)
-
-
-def _check_picture(path: str) -> object:
-    from medfcn.networks.describe.drawing import picture_format
-
-    return picture_format(path)
-
-
-@click.command()
+@command()
 @click.option(
     "--preset",
     metavar="NAME",
-    callback=checked(check_preset),
     help="Show one design in detail, such as fcn8s. [default: list all]",
 )
 @click.option("--config", metavar="FILE", help="TOML file of settings; show its network in detail.")
@@ -34,7 +21,6 @@ def _check_picture(path: str) -> object:
     metavar="HxW",
     default="256x256",
     show_default=True,
-    callback=checked(_check_size),
     help="Rows and columns of a slice in pixels; one number stands for both.",
 )
 @click.option("--channels", type=click.IntRange(1, 4096), default=1, show_default=True, help="Channels of an image.")
@@ -46,7 +32,6 @@ def _check_picture(path: str) -> object:
 @click.option(
     "--picture",
     metavar="FILE",
-    callback=checked(_check_picture),
     help="Also draw one design (auto without --preset and --config): a .png, .svg or .pdf file.",
 )
 @overwrite_option

@@ -1,16 +1,14 @@
-"""The options that several commands share, each declared once, and the checks that make a wrong value a misuse."""
+"""The options that several commands share, each declared once. Their values are checked where they are used."""
 
 import functools
 import math
-import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from medfcn.errors import SettingsError
 
-_Value = TypeVar("_Value")
 _Command = Callable[..., Any]
 _Option = Callable[[_Command], _Command]
 
@@ -18,51 +16,6 @@ _Option = Callable[[_Command], _Command]
 def all_of(*options: _Option) -> _Option:
     """One decorator that adds several options, which `--help` lists in this order."""
     return lambda command: functools.reduce(lambda inner, option: option(inner), reversed(options), command)
-
-
-def checked(
-    check: Callable[[_Value], object],
-) -> Callable[[click.Context, click.Parameter, _Value | None], _Value | None]:
-    """A click callback that makes a value which the library would refuse a misuse of the command line."""
-
-    def callback(ctx: click.Context, parameter: click.Parameter, value: _Value | None) -> _Value | None:
-        if value is not None:
-            try:
-                check(value)
-            except SettingsError as error:
-                raise click.BadParameter(str(error), ctx=ctx, param=parameter) from error
-        return value
-
-    return callback
-
-
-def _check_labels(text: str) -> object:
-    from medfcn.labels import LabelMap
-
-    return LabelMap.parse(text)
-
-
-def _check_budget(text: str) -> object:
-    from medfcn.config import budget_seconds
-
-    return budget_seconds(text)
-
-
-def _check_grouping(how: str) -> None:
-    from medfcn.datasets.patients import check_grouping
-
-    check_grouping(how)
-
-
-def _check_context(count: int) -> object:
-    from medfcn.settings import SliceSettings
-
-    return SliceSettings(context=count)
-
-
-def _check_device(name: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N", field="device")
 
 
 def _fill_value(text: str) -> float:
@@ -78,21 +31,6 @@ def _fill_value(text: str) -> float:
     return value
 
 
-def _check_views(text: str) -> object:
-    from medfcn.slices.views import parse_views
-
-    return parse_views(text)
-
-
-def check_preset(name: str) -> object:
-    """Refuse the name of a design that does not exist."""
-    from medfcn.config import override
-    from medfcn.networks.presets import with_preset
-    from medfcn.settings import Settings
-
-    return with_preset(override(Settings(), "network", preset=name).network)
-
-
 def _read_ids(ctx: click.Context, parameter: click.Parameter, path: str | None) -> Sequence[str] | None:
     from medfcn.datasets.tables import read_ids
 
@@ -104,16 +42,15 @@ def flag(name: str, explanation: str) -> _Option:
     return click.option(name, is_flag=True, help=explanation)
 
 
-def file(name: str, explanation: str) -> _Option:
-    """An option whose value is a file."""
-    return click.option(name, metavar="FILE", help=explanation)
+def text(name: str, metavar: str, explanation: str) -> _Option:
+    """An option whose value is checked where it is used."""
+    return click.option(*name.split(), metavar=metavar, help=explanation)
 
 
 def count(name: str, explanation: str, *, least: int = 1, default: int | None = None) -> _Option:
     """An option whose value is a whole number."""
-    return click.option(
-        name, type=click.IntRange(min=least), default=default, show_default=default is not None, help=explanation
-    )
+    kind, is_shown = click.IntRange(min=least), default is not None
+    return click.option(name, type=kind, default=default, show_default=is_shown, help=explanation)
 
 
 def ids(name: str, explanation: str) -> _Option:
@@ -121,56 +58,39 @@ def ids(name: str, explanation: str) -> _Option:
     return click.option(name, metavar="FILE", callback=_read_ids, help=explanation)
 
 
-labels_option = click.option(
+labels_option = text(
     "--labels",
-    metavar="NAME=V[+V…],…",
-    callback=checked(_check_labels),
-    help="Labels to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
+    "NAME=V[+V…],…",
+    "Labels to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
     "whole=1+2,core=2 overlap; ignore=255 leaves out voxels that nobody labelled.",
 )
-predict_views_option = click.option(
-    "--views",
-    metavar="all|VIEW[,VIEW]",
-    callback=checked(_check_views),
-    help="Some of the model's views, such as axial,coronal. [default: all]",
-)
-preset_option = click.option(
-    "--preset",
-    metavar="NAME",
-    callback=checked(check_preset),
-    help="The network's design, such as fcn8s. [default: auto]",
-)
 cases_option = ids("--cases", "File of case ids to use, one per line.")
-groups_option = file(
-    "--groups", "CSV of id, group: cases of one group (a patient) are never split across training and validation."
+groups_option = text(
+    "--groups",
+    "FILE",
+    "CSV of id, group: cases of one group (a patient) are never split across training and validation.",
 )
-group_by_option = click.option(
+group_by_option = text(
     "--group-by",
-    metavar="stem|none|REGEX",
-    callback=checked(_check_grouping),
-    help="Patients from the ids (instead of --groups). stem: ids that differ in a last token for a frame, time, "
-    "visit, side, scan or date are one patient. REGEX: its first group, else the whole match, is the patient. none: "
-    "each case is one.",
+    "stem|none|REGEX",
+    "Patients from the ids (instead of --groups). stem: ids that differ in a last token for a frame, time, visit, "
+    "side, scan or date are one patient. REGEX: its first group, else the whole match, is the patient. none: each "
+    "case is one.",
 )
-device_option = click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    callback=checked(_check_device),
-    help="auto, cpu, cuda or cuda:N.",
-)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 threads_option = count("--threads", "CPU threads. [default: one or all, whichever is faster]")
 allow_outside_option = flag("--allow-outside", "Accept paths in a table that lead out of its folder.")
 overwrite_option = flag("--overwrite", "Replace an existing output.")
 start_options = all_of(
-    click.option(
+    text(
         "--init",
-        metavar="RUN",
-        help="A run folder whose weights are the initial ones; its network, views, spacing and context are then the "
+        "RUN",
+        "A run folder whose weights are the initial ones; its network, views, spacing and context are then the "
         "defaults.",
     ),
-    file(
+    text(
         "--encoder-weights",
+        "FILE",
         "VGG-16 or ResNet in torchvision's layout: the initial weights of a fitting preset's encoder.",
     ),
 )
@@ -199,11 +119,10 @@ def reading_options(command: _Command) -> _Command:
             "--assume-grid",
             "Read files that do not say left from right: i to the left, j to the back, k to the head.",
         ),
-        click.option(
+        text(
             "--nonfinite",
-            metavar="fill:VALUE",
-            callback=checked(_fill_value),
-            help="Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
+            "fill:VALUE",
+            "Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
         ),
         count("--volume", "Number of the volume of a 4D file to read, from 0.", least=0),
     )
@@ -212,21 +131,17 @@ def reading_options(command: _Command) -> _Command:
 
 design_options = all_of(
     labels_option,
-    click.option("--config", "settings", metavar="FILE", help="TOML file of settings."),
-    preset_option,
-    click.option(
+    text("--config settings", "FILE", "TOML file of settings."),
+    text("--preset", "NAME", "The network's design, such as fcn8s. [default: auto]"),
+    count(
         "--context",
-        type=click.IntRange(min=1),
-        callback=checked(_check_context),
-        help="Number of slices in the network's input, odd. [default: 3 with the preset auto where slices are at "
+        "Number of slices in the network's input, odd. [default: 3 with the preset auto where slices are at "
         "most two pixels apart, else 1]",
     ),
-    click.option(
-        "--views",
-        "--view",
-        metavar="auto|all|VIEW[,VIEW]",
-        callback=checked(_check_views),
-        help="Planes of the slices: axial, coronal, sagittal, several with commas, or all. [default: auto]",
+    text(
+        "--views --view",
+        "auto|all|VIEW[,VIEW]",
+        "Planes of the slices: axial, coronal, sagittal, several with commas, or all. [default: auto]",
     ),
     groups_option,
     group_by_option,
@@ -242,10 +157,10 @@ design_options = all_of(
 def work_options(work: str, *, folds: str, resume: str) -> _Option:
     """The options of `WorkRequest`: shared by train and tune, which explain three of them each."""
     return all_of(
-        click.option(
+        text(
             "--budget",
-            callback=checked(_check_budget),
-            help=f"Wall time of {work}, such as 90s, 10m, 2h; a bare number is seconds. [default: 10m]",
+            "TIME",
+            f"Wall time of {work}, such as 90s, 10m, 2h; a bare number is seconds. [default: 10m]",
         ),
         count("--epochs", "Number of epochs (instead of --budget)."),
         count("--steps", "Number of optimiser steps (instead of --budget); reproduces an earlier run exactly."),

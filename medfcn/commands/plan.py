@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import show
+from medfcn.commands.exits import command, show
 from medfcn.commands.options import design_options, start_options
 from medfcn.progress import for_terminal
 
 
-@click.command()
+@command()
 @click.argument("dataset")
 @design_options
 @start_options

@@ -5,26 +5,26 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED, show
+from medfcn.commands.exits import FAILED, SOME_FAILED, command, show
 from medfcn.commands.options import (
     cases_option,
     count,
     device_option,
     flag,
     overwrite_option,
-    predict_views_option,
     reading_options,
+    text,
 )
 from medfcn.progress import for_terminal
 
 
-@click.command()
+@command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", required=True, help="A folder for masks; for one volume also a .nii or .nii.gz file.")
 @flag("--probabilities", "Also write probabilities/<case>.nii.gz.")
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that were used in training.")
-@predict_views_option
+@text("--views", "all|VIEW[,VIEW]", "Some of the model's views, such as axial,coronal. [default: all]")
 @flag("--report", "Also write report.html: the masks over the volumes.")
 @flag("--resume", "Keep masks that this model made of this input, and make the others.")
 @cases_option

@@ -4,18 +4,12 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import show
-from medfcn.commands.options import checked, design_options, start_options, work_options
+from medfcn.commands.exits import command, show
+from medfcn.commands.options import design_options, start_options, text, work_options
 from medfcn.progress import for_terminal, process_rank
 
 
-def _check_fold(text: str) -> object:
-    from medfcn.training.folds import Folds
-
-    return Folds.of(text, None)
-
-
-@click.command()
+@command()
 @click.argument("dataset")
 @click.option("-o", "--output", required=True, metavar="RUN", help="The run folder to make.")
 @work_options(
@@ -23,7 +17,7 @@ def _check_fold(text: str) -> object:
     folds="Train N folds into RUN/fold_1 …, which share the budget.",
     resume="Go on with the training that was stopped in RUN; it ends as it would have without the stop.",
 )
-@click.option("--fold", metavar="K/N", callback=checked(_check_fold), help="Train fold K of N, into RUN/fold_K.")
+@text("--fold", "K/N", "Train fold K of N, into RUN/fold_K.")
 @design_options
 @start_options
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html.")

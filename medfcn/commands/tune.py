@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import show
+from medfcn.commands.exits import command, show
 from medfcn.commands.options import count, design_options, work_options
 from medfcn.progress import for_terminal
 
@@ -14,7 +14,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     return [name.strip() for value in values for name in value.split(",")] or None
 
 
-@click.command()
+@command()
 @click.argument("dataset")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="The folder to make.")
 @count("--trials", "Number of trainings in all.", default=20)

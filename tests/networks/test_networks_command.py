@@ -115,8 +115,8 @@ def test_misuse_of_the_command_line_ends_with_2(arguments: list[object], said: s
     ("arguments", "status", "said"),
     [
         (["--preset", "fcn8"], 2, "did you mean 'fcn8s'?"),
-        (["--width", 100], 1, "setting network.width: 100.0 is not a factor from 1/1024 to 16; change it"),
-        (["--width", "nan"], 1, "setting network.width: nan is not"),
+        (["--width", 100], 2, "setting network.width: 100.0 is not a factor from 1/1024 to 16; change it"),
+        (["--width", "nan"], 2, "setting network.width: nan is not"),
         (["--config", "nowhere.toml"], 1, "nowhere.toml: settings file not found"),
         (["--preset", "plain", "--size", 8, "--picture", "no/such/folder/plain.png"], 1, "No such file or directory"),
     ],

@@ -341,17 +341,16 @@ def test_misuse_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: py
         assert not (tmp_path / "out").exists()
         return result.exit_code, result.stderr.strip().splitlines()[-1]
 
-    assert told("--steps", 2, "--budget", "1m") == (
-        2,
-        "medfcn: budget and steps are given together; give one of them",
-    )
-    code, line = told("--only", "width,learning_rat")
-    assert (code, line) == (1, "medfcn: setting 'learning_rat' is not searched; did you mean 'learning_rate'?")
-    code, line = told("--only", "context", "--context", 3)
-    assert (code, line) == (
-        2,
-        "medfcn: slices.context is to be searched, and slices.context is set; leave one of the two out",
-    )
+    for arguments, option, said in (
+        (("--steps", 2, "--budget", "1m"), "budget", "budget and steps are given together; give one of them"),
+        (("--only", "width,learning_rat"), "only", "'learning_rat' is not searched; did you mean 'learning_rate'?"),
+        (("--only", "context", "--context", 3), "context", "slices.context is to be searched, and slices.context is"),
+        (("--resume", "--overwrite"), "resume", "resume and overwrite are given together; give one of them"),
+    ):
+        code, line = told(*arguments)
+        assert code == 2
+        assert f"--{option}" in line
+        assert said in line
     monkeypatch.setitem(sys.modules, "optuna", None)
     code, line = told()
     assert (code, line) == (1, "medfcn: a search needs optuna, which is not installed; pip install 'medfcn[tune]'")
