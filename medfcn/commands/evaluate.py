@@ -30,6 +30,12 @@ from medfcn.runs.outputs import refuse_existing
 )
 @click.option("--pooled-hd95", is_flag=True, help="HD95 as one percentile of both directions, not the larger of two.")
 @click.option("--lesions", is_flag=True, help="Also count lesions (found, missed, false), for scattered targets.")
+@click.option(
+    "--boundary-at-edges/--no-boundary-at-edges",
+    default=True,
+    show_default=True,
+    help="Faces at the ends of the volume count as surface. Without them, the volume goes on as it ends.",
+)
 @click.option("--compare", metavar="OTHER", help="Other masks, or a folder of their scores, to compare with.")
 @click.option("--images", metavar="FOLDER", help="Volumes to show in report.html. [default: those of REFERENCES]")
 @click.option("--report/--no-report", "with_report", default=True, help="Write report.html.", show_default=True)
@@ -55,6 +61,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         boundary=choices["boundary"],
         pooled_hd95=choices["pooled_hd95"],
         lesions=choices["lesions"],
+        boundary_at_edges=choices["boundary_at_edges"],
     )
     same: dict[str, Any] = {
         "labels": choices["labels"],

@@ -2,11 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError
+from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score_case
@@ -80,7 +81,7 @@ def evaluate(
         rows = _rows_of_all_values(scored, meaning, definitions)
     else:
         rows = tuple(row for case in scored for row in case.rows)
-    return ScoreTable(rows, definitions, notes, failures)
+    return ScoreTable(rows, definitions, (*notes, *_notes_at_edges(rows, definitions)), failures)
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,26 @@ def _notes_on_order(scored: list[_ScoredCase]) -> tuple[str, ...]:
     return (f"{counted(len(moved), 'prediction')} re-ordered to the axes of the reference: {listed(moved)}",)
 
 
+def _notes_at_edges(rows: Sequence[LabelScores], definitions: Definitions) -> Iterator[str]:
+    """Name the labels whose masks end where the volume ends: there, they agree with every prediction."""
+    rule = (
+        "a prediction that fills the volume agrees there; --no-boundary-at-edges leaves these faces out"
+        if definitions.boundary_at_edges
+        else "these faces are left out"
+    )
+    for label in dict.fromkeys(row.label for row in rows):
+        of_label = [row for row in rows if row.label == label]
+        first, second = (
+            sum(getattr(row, side) > NOTABLE_SHARE for row in of_label)
+            for side in ("reference_at_edges", "prediction_at_edges")
+        )
+        if first or second:
+            yield (
+                f"{label}: more than {NOTABLE_SHARE:.0%} of the surface is at the end of the volume in {first} of "
+                f"{counted(len(of_label), 'reference')} and in {second} predictions: {rule}"
+            ).replace("%", " %", 1)
+
+
 def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...]:
     """Say which values were compared with nothing, or have no name."""
     in_references, in_predictions, ignored = (
@@ -223,8 +244,8 @@ def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, 
     notes = []
     if ignored:
         notes.append(
-            f"the references hold {_values(ignored)}, voxels that nobody labelled: they count nowhere, and are "
-            "background in both masks for distances, volumes and lesions"
+            f"the references hold {_values(ignored)}, voxels that nobody labelled: they count nowhere, and a face "
+            "towards one is no boundary"
         )
     if meaning.labels is not None:
         unnamed = in_references - meaning.labels.named_values

@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from medfcn.errors import SettingsError
 from medfcn.evaluation.mask_pairs import occupied_box, pair_masks
+from medfcn.labels.codec import Bytes
 
 __all__ = ["LesionCounts", "count_lesions"]
 
@@ -54,10 +57,13 @@ class LesionCounts:
         return 2 * self.found / everything if everything else math.nan
 
 
-def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap: float = 0.0) -> LesionCounts:
+def count_lesions(
+    reference: ArrayLike, prediction: ArrayLike, *, least_overlap: float = 0.0, ignored: ArrayLike | None = None
+) -> LesionCounts:
     """Count lesions found, missed and predicted falsely.
 
-    A lesion is a component whose voxels touch by a face, an edge or a corner. It is found when the prediction
+    A lesion is a component whose voxels touch by a face, an edge or a corner, or lie straight across ignored voxels:
+    at the same place in the next labelled slice along an axis. It is found when the prediction
     contains at least one of its voxels, and more than `least_overlap` of them. A predicted component is false when it
     overlaps no lesion of the reference.
 
@@ -65,6 +71,7 @@ def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap:
         reference: The reader's mask: booleans, or 0 and 1.
         prediction: The network's mask, on the same grid.
         least_overlap: In `[0, 1)`.
+        ignored: Boolean, True for voxels that nobody labelled: background in both masks. None by default.
 
     Raises:
         GeometryMismatchError: The masks differ in shape.
@@ -74,6 +81,8 @@ def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap:
     Example:
         >>> count_lesions([1, 0, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0, 1])
         LesionCounts(reference=2, found=1, false=1)
+        >>> count_lesions([1, 0, 1, 0], [1, 0, 1, 0], ignored=[False, True, False, False])
+        LesionCounts(reference=1, found=1, false=0)
     """
     if not 0 <= least_overlap < 1:
         raise SettingsError(f"least_overlap: found {least_overlap}; expected 0 to below 1", field="least_overlap")
@@ -82,9 +91,12 @@ def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap:
     if box is None:
         return LesionCounts(0, 0, 0)
     in_reference, in_prediction = pair.reference[box], pair.prediction[box]
-    touching = np.ones((3,) * in_reference.ndim, dtype=bool)
-    lesions, lesion_count = ndimage.label(in_reference, structure=touching)
-    components, component_count = ndimage.label(in_prediction, structure=touching)
+    hidden = None
+    if ignored is not None:
+        hidden = np.asarray(ignored, dtype=np.bool_).transpose(pair.axes)[box]
+        in_reference, in_prediction = (np.where(hidden, np.uint8(0), mask) for mask in (in_reference, in_prediction))
+    lesions, lesion_count = _components(in_reference, hidden)
+    components, component_count = _components(in_prediction, hidden)
     # Voxels of each lesion, voxels of each lesion in the prediction, voxels of each component in the reference.
     sizes = np.bincount(lesions.reshape(-1), minlength=lesion_count + 1)[1:]
     shared = np.bincount(lesions[in_prediction != 0], minlength=lesion_count + 1)[1:]
@@ -94,3 +106,28 @@ def count_lesions(reference: ArrayLike, prediction: ArrayLike, *, least_overlap:
         found=int(np.count_nonzero((shared > 0) & (shared > least_overlap * sizes))),
         false=int(np.count_nonzero(touched == 0)),
     )
+
+
+def _components(mask: Bytes, hidden: NDArray[np.bool_] | None) -> tuple[NDArray[np.integer], int]:
+    """Components from 1 on, 0 for the background, and their number."""
+    components, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
+    if hidden is None or not count or not hidden.any():
+        return components, int(count)
+    pairs = np.concatenate([_across(components, hidden, axis) for axis in range(mask.ndim)])
+    joined = coo_array((np.ones(len(pairs), dtype=bool), tuple(pairs.T)), shape=(count + 1, count + 1))
+    # The background is joined to nothing, so it stays alone, as the first.
+    fewer, together = connected_components(joined, directed=False)
+    return together[components], int(fewer) - 1
+
+
+def _across(components: NDArray[np.integer], hidden: NDArray[np.bool_], axis: int) -> NDArray[np.integer]:
+    """`(n, 2)` components that lie straight across hidden voxels along an axis."""
+    along, is_hidden = np.moveaxis(components, axis, -1), np.moveaxis(hidden, axis, -1)
+    length = along.shape[-1]
+    # For each voxel the last labelled place before it, or -1.
+    last = np.maximum.accumulate(np.where(is_hidden, -1, np.arange(length)), axis=-1)
+    before = np.concatenate([np.full_like(last[..., :1], -1), last[..., :-1]], axis=-1)
+    far = (along != 0) & (before >= 0) & (before < np.arange(length) - 1)
+    other = np.take_along_axis(along, np.maximum(before, 0), axis=-1)
+    far &= other != 0
+    return np.stack([along[far], other[far]], axis=1)

@@ -206,13 +206,34 @@ def grid_of(spacing_mm: ArrayLike, dimensions: int) -> NDArray[np.float64]:
     )
 
 
+def without_flat_axes(grid: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The grid of the axes that are longer than 1; distances along them are the same.
+
+    Args:
+        grid: `(n, n)` matrix from a step in voxels to a step in millimetres.
+        shape: `n` lengths, at least one of them above 1.
+
+    Example:
+        >>> without_flat_axes(np.diag([1.0, 2.0, 5.0]), (30, 40, 1))
+        array([[1., 0.],
+               [0., 2.]])
+    """
+    kept = [axis for axis, length in enumerate(shape) if length != 1]
+    if len(kept) == len(shape):
+        return grid
+    columns = grid[:, kept]
+    lengths = edge_lengths(columns)
+    # On a sheared grid: the same steps in coordinates of the plane that they span.
+    return np.asarray(np.linalg.qr(columns)[1]) if lengths is None else np.diag(lengths)
+
+
 def edge_lengths(grid: NDArray[np.float64], *, tolerance: float = 1e-5) -> tuple[float, ...] | None:
     """Voxel edges in mm if the axes of `grid` are at right angles; `None` on a sheared grid.
 
     Turning a grid in space changes no distance, so the spacing is enough for an oblique grid without shear. The
     tolerance is for the cosine between two axes, about the precision of an affine stored as `float32`.
     """
-    if np.count_nonzero(grid) == len(grid) and grid.diagonal().all():
+    if grid.shape == (len(grid),) * 2 and np.count_nonzero(grid) == len(grid) and grid.diagonal().all():
         return tuple(np.abs(grid.diagonal()).tolist())
     gram = grid.T @ grid
     lengths = np.sqrt(np.diag(gram))

@@ -16,7 +16,7 @@ from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
 
 __all__ = ["COLUMNS", "ScoreTable", "read_scores", "write_scores"]
 
-COLUMNS = tuple(column.name for column in fields(LabelScores))
+COLUMNS = tuple(column.name for column in fields(LabelScores) if not column.name.endswith("_at_edges"))
 """The columns of `scores.csv`, in order."""
 
 _TEXT = ("case", "label", "status")

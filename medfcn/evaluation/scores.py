@@ -12,11 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import SettingsError
+from medfcn.evaluation.edges import voxels_at_ends
 from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
-from medfcn.evaluation.surface import Boundary, SurfaceDistances, label_surface_distances, surface_distances
-from medfcn.labels import LabelCodec, LabelMap
+from medfcn.evaluation.surface import (
+    Boundary,
+    SurfaceDistances,
+    boundary_voxels,
+    label_surface_distances,
+    surface_distances,
+)
+from medfcn.labels import IGNORED, LabelCodec, LabelMap
 from medfcn.labels.codec import Bytes
 from medfcn.volumes import Volume, require_same_grid
 
@@ -45,6 +52,8 @@ class Definitions:
         nsd_boundary: Boundary between which `nsd` is measured.
         pooled_hd95: Take one 95th percentile of both directions together, instead of the larger of the two.
         lesions: Also count lesions (components), for scattered targets.
+        boundary_at_edges: Faces at the ends of the volume are boundary, as in MONAI, MedPy and surface-distance. If
+            not, the volume goes on as it ends, and a mask that the field of view cuts off has no surface there.
 
     Raises:
         SettingsError: The tolerance is not a length, or there is no such boundary.
@@ -52,6 +61,8 @@ class Definitions:
     Example:
         >>> Definitions(tolerance_mm=2.0, boundary="elements", pooled_hd95=True).short()
         'NSD within 2 mm (surface elements); HD95 one pooled percentile, ASSD pooled (surface elements)'
+        >>> Definitions(boundary_at_edges=False).short().split("; ")[-1]
+        'ends of the volume are not its boundary'
     """
 
     tolerance_mm: float = 1.0
@@ -59,6 +70,7 @@ class Definitions:
     nsd_boundary: Boundary = "elements"
     pooled_hd95: bool = False
     lesions: bool = False
+    boundary_at_edges: bool = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance_mm) and self.tolerance_mm >= 0):
@@ -75,9 +87,10 @@ class Definitions:
         """One line for the foot of a table."""
         words: dict[Boundary, str] = {"voxels": "voxel boundary", "elements": "surface elements"}
         hd95 = "one pooled percentile" if self.pooled_hd95 else "the larger directed percentile"
+        at_edges = "" if self.boundary_at_edges else "; ends of the volume are not its boundary"
         return (
             f"NSD within {self.tolerance_mm:g} mm ({words[self.nsd_boundary]}); "
-            f"HD95 {hd95}, ASSD pooled ({words[self.boundary]})"
+            f"HD95 {hd95}, ASSD pooled ({words[self.boundary]}){at_edges}"
         )
 
     def to_json(self) -> dict[str, object]:
@@ -107,13 +120,17 @@ class Definitions:
                 "nsd": f"the share of both boundaries within {self.tolerance_mm:g} mm of the other",
                 "volume_difference_ml": "prediction minus reference",
                 "lesions": "components that touch by a face, edge or corner; found when one voxel is predicted; "
-                "false when none of its voxels is drawn",
+                "false when none of its voxels is drawn; straight across ignored voxels they are connected",
             },
             "distances_between": _BOUNDARY_WORDS[self.boundary],
             "nsd_between": _BOUNDARY_WORDS[self.nsd_boundary],
-            "ignored_voxels": "voxels that the reference labels as ignored are in no count of voxels, and background "
-            "in both masks for distances, volumes and lesions",
-            "geometry": "in three dimensions, in millimetres from each reference's affine",
+            "ends_of_the_volume": "boundary; axes of length 1 have no ends"
+            if self.boundary_at_edges
+            else "no boundary: the volume goes on as it ends; a mask without any boundary left counts as empty in "
+            "distances",
+            "ignored_voxels": "voxels that the reference labels as ignored are in no count of voxels, in no volume; "
+            "a face towards one is no boundary",
+            "geometry": "in three dimensions (a slice: in its plane), in millimetres from each reference's affine",
             "empty_masks": "both empty: left out and counted; one empty or no prediction: overlap and NSD 0, "
             "distances infinite",
         }
@@ -155,6 +172,9 @@ class LabelScores:
         lesions: Lesions of the reference. `nan` unless lesions were counted; the same holds for the next two.
         lesions_found: Lesions that the prediction overlaps.
         lesions_false: Predicted components that overlap no lesion.
+        reference_at_edges: Share of the reference's boundary voxels that are at an end of the volume; `nan` without
+            any. It and the next are not in the file; the notes name those that are large.
+        prediction_at_edges: The same of the prediction.
     """
 
     case: str
@@ -181,6 +201,8 @@ class LabelScores:
     lesions: float = math.nan
     lesions_found: float = math.nan
     lesions_false: float = math.nan
+    reference_at_edges: float = math.nan
+    prediction_at_edges: float = math.nan
 
     @property
     def is_scored(self) -> bool:
@@ -205,8 +227,8 @@ def score_case(
 ) -> tuple[LabelScores, ...]:
     """Score one case.
 
-    Voxels that the reference ignores (`labels.ignored`) are neither right nor wrong and are not counted. For
-    distances, volumes and lesions they are background in both masks. A label that overlaps others is scored whole.
+    Voxels that the reference ignores (`labels.ignored`) are neither right nor wrong and are not counted. A face
+    towards one is no boundary. A label that overlaps others is scored whole.
 
     Args:
         prediction: The mask, in whole numbers: the `written` value of each label, or of each overlap. `None` when
@@ -237,16 +259,20 @@ def score_case(
         labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
         masks = masks[0], codec.encode(prediction.array)
     counts = count_labels(*masks, labels=len(labels.entries), members=labels.members)
-    if labels.ignored:
-        masks = without_ignored(*masks)
+    ignored = None
+    if labels.ignored and bool((hidden := masks[0] == IGNORED).any()):
+        ignored, masks = hidden, without_ignored(*masks)
     measured: Sequence[_Measured | None] = [None] * len(labels.entries)
+    shares: Sequence[tuple[float, float]] = [(math.nan, math.nan)] * len(labels.entries)
     if prediction is not None:
-        measured = _measured(masks, reference, labels, about.definitions)
+        measured = _measured(masks, ignored, reference, labels, about.definitions)
+        shares = _shares_at_edges(masks, ignored, labels, measured, about.definitions)
     rows = []
-    for index, (name, of_label, distances) in enumerate(zip(labels.names, counts, measured, strict=True), start=1):
-        row = about.row(name, of_label, distances)
+    every = zip(labels.names, counts, measured, shares, strict=True)
+    for index, (name, of_label, distances, (first, second)) in enumerate(every, start=1):
+        row = replace(about.row(name, of_label, distances), reference_at_edges=first, prediction_at_edges=second)
         if about.definitions.lesions:
-            lesions = count_lesions(*(labels.mask_of(mask, index) for mask in masks))
+            lesions = count_lesions(*(labels.mask_of(mask, index) for mask in masks), ignored=ignored)
             row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
     return tuple(rows)
@@ -265,21 +291,51 @@ _Measured = tuple[SurfaceDistances, SurfaceDistances]
 """The distances of a label for the metrics in millimetres, and those for `nsd`."""
 
 
+_Ignored = NDArray[np.bool_] | None
+"""True for voxels that the reference ignores; `None` without any."""
+
+
 def _measured(
-    masks: tuple[Bytes, Bytes], reference: Volume, labels: LabelMap, definitions: Definitions
+    masks: tuple[Bytes, Bytes], ignored: _Ignored, reference: Volume, labels: LabelMap, definitions: Definitions
 ) -> list[_Measured]:
     """Measure every label of a reference and a prediction, given as indices."""
     grid = _grid_mm(reference)
+    rules: dict[str, Any] = {"ignored": ignored, "boundary_at_edges": definitions.boundary_at_edges}
 
     def distances(boundary: Boundary) -> Sequence[SurfaceDistances]:
         if not labels.overlapping:
-            return label_surface_distances(*masks, grid, labels=len(labels.entries), boundary=boundary)
+            return label_surface_distances(*masks, grid, labels=len(labels.entries), boundary=boundary, **rules)
         # The border of a label is not the border of its overlaps, so each label is measured as a whole.
         pairs = (tuple(labels.mask_of(mask, index + 1) for mask in masks) for index in range(len(labels.entries)))
-        return [surface_distances(first, second, grid, boundary=boundary) for first, second in pairs]
+        return [surface_distances(first, second, grid, boundary=boundary, **rules) for first, second in pairs]
 
     by_boundary = {boundary: distances(boundary) for boundary in {definitions.boundary, definitions.nsd_boundary}}
     return list(zip(by_boundary[definitions.boundary], by_boundary[definitions.nsd_boundary], strict=True))
+
+
+def _shares_at_edges(
+    masks: tuple[Bytes, Bytes],
+    ignored: _Ignored,
+    labels: LabelMap,
+    measured: Sequence[_Measured],
+    definitions: Definitions,
+) -> list[tuple[float, float]]:
+    """Share of the boundary voxels of each label at an end of the volume: of the reference, of the prediction."""
+    values = len(labels.membership) - 1
+    at_ends = [voxels_at_ends(mask, values) @ labels.membership for mask in masks]
+    if definitions.boundary == "voxels" and definitions.boundary_at_edges:
+        totals = [(each.reference_mm.size, each.prediction_mm.size) for each, _ in measured]
+    elif not any(counts.any() for counts in at_ends):
+        totals = [(1, 1)] * len(measured)
+    elif labels.overlapping:
+        wholes = ([labels.mask_of(mask, index + 1) for mask in masks] for index in range(len(measured)))
+        totals = [boundary_voxels(*pair, labels=1, ignored=ignored)[0] for pair in wholes]
+    else:
+        totals = list(boundary_voxels(*masks, labels=len(measured), ignored=ignored))
+    return [
+        (first / max(total, 1), second / max(other, 1))
+        for first, second, (total, other) in zip(*(counts.tolist() for counts in at_ends), totals, strict=True)
+    ]
 
 
 def _grid_mm(volume: Volume) -> NDArray[np.float64]:

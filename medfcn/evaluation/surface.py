@@ -4,8 +4,12 @@ All scores of a pair come from one pair of distance vectors (`surface_distances`
 mask, the distance to the nearest boundary element of the other. Distances are measured in space, on the whole volume,
 with the given spacing; there is no default spacing.
 
+Axes of length 1 take no part: a slice is measured in its plane. A face towards an ignored voxel is no boundary. A
+face at an end of the volume is one unless `boundary_at_edges` is false; then the volume goes on as it ends.
+
 An empty mask never scores well: with one mask empty, distances are `inf` and the normalised surface distance is 0;
-with both empty they are `nan`.
+with both empty they are `nan`. A mask that has voxels and no boundary left counts as an empty one. If neither has a
+boundary, distances are `nan` where the masks are the same (nothing to measure), else `inf` and 0.
 """
 
 import math
@@ -16,13 +20,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import SettingsError
 from medfcn.evaluation.boundary import Boundary, BoundaryPoints, element_sizes, label_boundaries
-from medfcn.evaluation.mask_pairs import MaskPair, grid_of, occupied_box, pair_labels, pair_masks
+from medfcn.evaluation.hidden import open_voxels, share_not_open
+from medfcn.evaluation.mask_pairs import (
+    MaskPair,
+    grid_of,
+    occupied_box,
+    pair_labels,
+    pair_masks,
+    without_flat_axes,
+)
 from medfcn.evaluation.nearest import nearest_mm
+from medfcn.labels import IGNORED
+from medfcn.labels.codec import Bytes
 
 __all__ = [
     "Boundary",
     "SurfaceDistances",
     "assd_mm",
+    "boundary_voxels",
     "hausdorff_mm",
     "label_surface_distances",
     "masd_mm",
@@ -47,6 +62,7 @@ class SurfaceDistances:
         reference_sizes: `(n,)` size of each element: 1 for voxels, mm² (2D: mm) for surface elements.
         prediction_sizes: `(m,)`, likewise.
         boundary: The kind of boundary elements.
+        apart_mm: The distance if neither mask has a boundary: `nan` where they are the same, `inf` where not.
     """
 
     reference_mm: Vector
@@ -54,6 +70,7 @@ class SurfaceDistances:
     reference_sizes: Vector
     prediction_sizes: Vector
     boundary: Boundary
+    apart_mm: float = math.nan
 
     @property
     def _directions(self) -> tuple[tuple[Vector, Vector], tuple[Vector, Vector]]:
@@ -62,10 +79,10 @@ class SurfaceDistances:
 
     @property
     def _without_both(self) -> float | None:
-        """The distance if a mask is empty: `inf` if one is, `nan` if both are; else `None`."""
+        """The distance if a mask has no boundary: `inf` if one has none, `apart_mm` if both; else `None`."""
         if self.reference_mm.size and self.prediction_mm.size:
             return None
-        return math.inf if self.reference_mm.size or self.prediction_mm.size else math.nan
+        return math.inf if self.reference_mm.size or self.prediction_mm.size else self.apart_mm
 
     def hausdorff_mm(self, *, percentile: float = 100.0, pooled: bool = False) -> float:
         """The largest distance, or the larger of the two directed percentiles.
@@ -146,29 +163,38 @@ def _weighted_percentile(distances: Vector, sizes: Vector, percentile: float) ->
 
 
 def surface_distances(
-    reference: ArrayLike, prediction: ArrayLike, spacing_mm: ArrayLike, *, boundary: Boundary = "voxels"
+    reference: ArrayLike,
+    prediction: ArrayLike,
+    spacing_mm: ArrayLike,
+    *,
+    boundary: Boundary = "voxels",
+    ignored: ArrayLike | None = None,
+    boundary_at_edges: bool = True,
 ) -> SurfaceDistances:
     """Measure two masks of one label once, for every score.
 
     Args:
-        reference: The reader's mask: booleans, or 0 and 1; 2D or 3D (`voxels`: 1D too).
+        reference: The reader's mask: booleans, or 0 and 1; 1D to 3D.
         prediction: The network's mask, on the same grid.
         spacing_mm: Voxel edge lengths along each axis; or, on a sheared grid, the linear part of the affine.
         boundary: `voxels` or `elements`; see `medfcn.evaluation.boundary`.
+        ignored: Boolean, True for voxels that nobody labelled; none by default.
+        boundary_at_edges: Faces at the ends of the volume are boundary.
 
     Raises:
-        GeometryMismatchError: The masks differ in shape, or have too few axes for surface elements.
+        GeometryMismatchError: The masks differ in shape, or have too many axes for surface elements.
         LabelError: A mask contains other values than 0 and 1.
         SettingsError: The spacing is not one positive length for each axis.
 
     Example:
-        >>> reference = np.array([[0, 1, 1, 0]], dtype=bool)
-        >>> prediction = np.array([[0, 1, 1, 1]], dtype=bool)
+        >>> reference = np.array([[0, 1, 1, 0], [0, 0, 0, 0]], dtype=bool)
+        >>> prediction = np.array([[0, 1, 1, 1], [0, 0, 0, 0]], dtype=bool)
         >>> distances = surface_distances(reference, prediction, (1.0, 2.0))
         >>> distances.hausdorff_mm(), distances.assd_mm(), distances.nsd(tolerance_mm=1.0)
         (2.0, 0.4, 0.8)
     """
-    return _measure(pair_masks(reference, prediction), spacing_mm, 1, boundary)[0]
+    cut = _cut(pair_masks(reference, prediction), ignored, boundary_at_edges)
+    return _measure(cut, spacing_mm, 1, boundary)[0]
 
 
 def label_surface_distances(
@@ -178,6 +204,8 @@ def label_surface_distances(
     *,
     labels: int,
     boundary: Boundary = "voxels",
+    ignored: ArrayLike | None = None,
+    boundary_at_edges: bool = True,
 ) -> tuple[SurfaceDistances, ...]:
     """Measure every label of two masks in one pass over the volume, whatever the number of labels.
 
@@ -185,36 +213,111 @@ def label_surface_distances(
         reference: `uint8`, with `k` for the k-th label and 0 for the background.
         prediction: The same, on the same grid.
         spacing_mm: As in `surface_distances`.
-        labels: The number of labels, 1 to 255.
-        boundary: As in `surface_distances`.
+        labels: The number of labels, 1 to 254.
+        boundary: As in `surface_distances`, like the next two.
+        ignored: Voxels that nobody labelled.
+        boundary_at_edges: Faces at the ends of the volume are boundary.
 
     Returns:
         The distances of labels 1 to `labels`, in order.
     """
-    return _measure(pair_labels(reference, prediction), spacing_mm, labels, boundary)
+    return _measure(
+        _cut(pair_labels(reference, prediction), ignored, boundary_at_edges), spacing_mm, labels, boundary
+    )
 
 
-def _measure(pair: MaskPair, spacing_mm: ArrayLike, labels: int, boundary: Boundary) -> tuple[SurfaceDistances, ...]:
+def boundary_voxels(
+    reference: ArrayLike, prediction: ArrayLike, *, labels: int, ignored: ArrayLike | None = None
+) -> tuple[tuple[int, int], ...]:
+    """Boundary voxels of each label in both masks, those at the ends of the volume included."""
+    cut = _cut(pair_labels(reference, prediction), ignored, True)
+    found = (cut.boundaries(mask, labels, "voxels") for mask in (cut.reference, cut.prediction))
+    return tuple((first.positions.size, second.positions.size) for first, second in zip(*found, strict=True))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The part of two masks that contains all foreground, without axes of length 1.
+
+    Attributes:
+        reference: The part of the reference; `IGNORED` where nobody labelled.
+        prediction: That of the prediction, likewise.
+        axes: As in `MaskPair`.
+        shape: That of the whole pair.
+        at_ends: The ends of the volume are boundary.
+        is_open: True for ignored voxels at which the surface ends; `None` without ignored voxels.
+    """
+
+    reference: Bytes
+    prediction: Bytes
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    at_ends: bool
+    is_open: NDArray[np.bool_] | None
+
+    @property
+    def is_whole(self) -> bool:
+        """True if every face between two labels, and at the ends, is boundary."""
+        return self.at_ends and self.is_open is None
+
+    def boundaries(self, mask: Bytes, labels: int, boundary: Boundary) -> tuple[BoundaryPoints, ...]:
+        ignored = self.is_open is not None
+        return label_boundaries(mask, labels, boundary, ignored=ignored, at_ends=self.at_ends)
+
+    def sizes(self, points: BoundaryPoints, by_code: Vector | None) -> Vector:
+        """The size of each element, from that of each code; ones for voxels."""
+        if by_code is None:
+            return np.ones(points.positions.size)
+        sizes = by_code[points.codes]
+        return sizes if self.is_open is None else sizes * share_not_open(self.is_open, points.indices())
+
+    def apart_mm(self, label: int) -> float:
+        """The distance between two masks of a label without a boundary."""
+        if self.is_whole:
+            return math.nan  # Neither has a voxel.
+        return math.inf if bool(((self.reference == label) != (self.prediction == label)).any()) else math.nan
+
+
+def _cut(pair: MaskPair, ignored: ArrayLike | None, at_ends: bool) -> _Cut:
+    """Cut a pair to its foreground."""
+    shape = pair.reference.shape
+    box = occupied_box(pair) or (slice(0, 0),) * len(shape)
+    if ignored is not None or not at_ends:
+        # One voxel more: an end of the box must not be taken for an end of the volume.
+        box = tuple(
+            slice(max(part.start - 1, 0), min(part.stop + 1, length)) for part, length in zip(box, shape, strict=True)
+        )
+    masks = [mask[box] for mask in (pair.reference, pair.prediction)]
+    is_open = None
+    if ignored is not None:
+        hidden = np.asarray(ignored, dtype=np.bool_).transpose(pair.axes)
+        is_open = open_voxels(hidden, box)
+        masks = [np.where(hidden[box], np.uint8(IGNORED), mask) for mask in masks]
+    # A volume of a single voxel has no axis left, and no face that is boundary.
+    has_axes = any(length != 1 for length in shape)
+    kept = tuple(part for part, length in zip(masks[0].shape, shape, strict=True) if length != 1) or (-1,)
+    reference, prediction = (mask.reshape(kept) for mask in masks)
+    is_open = None if is_open is None else is_open.reshape(kept)
+    return _Cut(reference, prediction, pair.axes, shape, at_ends and has_axes, is_open)
+
+
+def _measure(cut: _Cut, spacing_mm: ArrayLike, labels: int, boundary: Boundary) -> tuple[SurfaceDistances, ...]:
     if boundary not in ("voxels", "elements"):
         raise SettingsError(f"boundary: found {boundary!r}; expected 'voxels' or 'elements'", field="boundary")
-    # The columns of the grid follow the axes of the pair; the box leaves out the background around both masks.
-    grid = grid_of(spacing_mm, pair.reference.ndim)[:, list(pair.axes)]
-    box = occupied_box(pair) or (slice(0, 0),) * pair.reference.ndim
-    reference_points = label_boundaries(pair.reference[box], labels, boundary)
-    prediction_points = label_boundaries(pair.prediction[box], labels, boundary)
-    sizes = element_sizes(grid) if boundary == "elements" else None
+    # The columns of the grid follow the axes of the pair.
+    grid = grid_of(spacing_mm, len(cut.shape))[:, list(cut.axes)]
+    grid = without_flat_axes(grid, cut.shape) if max(cut.shape) != 1 else np.eye(1)
+    reference_points = cut.boundaries(cut.reference, labels, boundary)
+    prediction_points = cut.boundaries(cut.prediction, labels, boundary)
+    by_code = element_sizes(grid, ignored=not cut.is_whole) if boundary == "elements" else None
+    found = []
     pairs = zip(reference_points, prediction_points, strict=True)
-    return tuple(_between(first, second, grid, sizes, boundary) for first, second in pairs)
-
-
-def _between(
-    reference: BoundaryPoints, prediction: BoundaryPoints, grid: Vector, sizes: Vector | None, boundary: Boundary
-) -> SurfaceDistances:
-    reference_mm, prediction_mm = nearest_mm(reference, prediction, grid)
-    reference_sizes, prediction_sizes = (
-        np.ones(points.positions.size) if sizes is None else sizes[points.codes] for points in (reference, prediction)
-    )
-    return SurfaceDistances(reference_mm, prediction_mm, reference_sizes, prediction_sizes, boundary)
+    for label, (first, second) in enumerate(pairs, start=1):
+        apart_mm = math.nan if first.positions.size or second.positions.size else cut.apart_mm(label)
+        distances = nearest_mm(first, second, grid)
+        sizes = cut.sizes(first, by_code), cut.sizes(second, by_code)
+        found.append(SurfaceDistances(*distances, *sizes, boundary, apart_mm))
+    return tuple(found)
 
 
 def hausdorff_mm(

@@ -51,6 +51,8 @@ def element_boundary(mask, spacing):
 
 @lru_cache(maxsize=100_000)
 def element_size(cell, spacing):
+    if len(spacing) == 1:
+        return 1.0
     if len(spacing) == 2:
         return contour_length(np.array(cell).reshape(2, 2), *spacing)
     grid = np.array(cell, dtype=float).reshape(2, 2, 2)
@@ -81,6 +83,14 @@ def directed(points, others, spacing):
 
 
 def surface(reference, prediction, spacing, *, boundary, tolerance):
+    kept = [axis for axis, length in enumerate(reference.shape) if length != 1]
+    shape = [reference.shape[axis] for axis in kept]
+    same = bool((reference == prediction).all())
+    if not kept:
+        score = NAN if same else INF
+        return {**dict.fromkeys(("hd", "hd95", "hd95_pooled", "assd", "masd"), score), "nsd": NAN if same else 0.0}
+    reference, prediction = reference.reshape(shape), prediction.reshape(shape)
+    spacing = tuple(spacing[axis] for axis in kept)
     take = (
         (lambda mask: voxel_boundary(mask))
         if boundary == "voxels"

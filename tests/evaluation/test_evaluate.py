@@ -407,15 +407,16 @@ def scores_of(row):
 
 
 def test_what_the_reference_ignores_is_neither_right_nor_wrong(tmp_path):
-    """Predictions in the ignored upper half change nothing: the scores are those of the lower half."""
-    lower = organ()
-    lower[:, :, 5:] = 0
+    """Predictions in the ignored upper half change nothing."""
     found = organ(1)
     found_below = found.copy()
     found_below[:, :, 5:] = 0
     noise = np.random.default_rng(0).integers(0, 3, found.shape)
     random = np.where(np.arange(10) >= 5, noise, found).astype(np.uint8)
-    expected = evaluate({"a": (found_below, AFFINE)}, {"a": (lower, AFFINE)}, labels="front=1,back=2")
+    expected = evaluate(
+        {"a": (found_below, AFFINE)}, {"a": (scribbled(organ()), AFFINE)}, labels="front=1,back=2,ignore=255"
+    )
+    assert all(row.status == "ok" and row.dice < 1 for row in expected.rows)
     definitions = Definitions(lesions=True)
     for prediction in (found, found_below, random):
         for labels, value in (("front=1,back=2,ignore=255", 255), ("front=1,back=2,ignore=9", 9)):

@@ -32,7 +32,7 @@ BOUNDARIES = st.sampled_from(["voxels", "elements"])
 @st.composite
 def pairs(draw, dimensions=(2, 3)):
     count = draw(st.sampled_from(dimensions))
-    shape = draw(array_shapes(min_dims=count, max_dims=count, min_side=1, max_side=6))
+    shape = draw(array_shapes(min_dims=count, max_dims=count, min_side=2, max_side=6))
     reference, prediction = (draw(arrays(bool, shape)) for _ in range(2))
     spacing = tuple(draw(EDGES) for _ in range(count))
     return reference, prediction, spacing
