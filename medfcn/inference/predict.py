@@ -93,7 +93,19 @@ def predict(
     if request.is_one_file and not resume:
         refuse_existing_file(record_path(target), overwrite=overwrite)
     _refuse_inputs(chosen, request)
-    return predict_cases(chosen, request, progress or Silent())
+    progress = progress or Silent()
+    _say_old_rules(request, progress)
+    return predict_cases(chosen, request, progress)
+
+
+def _say_old_rules(request: PredictRequest, progress: Progress) -> None:
+    """Say once that a run was trained with a rule that training no longer uses."""
+    plans = [model.card.plan for model in request.models.models]
+    if any(item.kind == "zscore" and item.background == "minimum" for plan in plans for item in plan.intensities):
+        progress.say(
+            "the background is found by the rule that the model was trained with: voxels exactly at the minimum; one "
+            "voxel below them spoils the mask. Training again would use a rule that specks and noise do not upset"
+        )
 
 
 def _refuse_mistyped(target: Path) -> None:

@@ -26,9 +26,13 @@ class Intensity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one channel's intensities are brought to mean 0 and standard deviation 1.
 
     `zscore`: each volume is clipped to its own 0.5th and 99.5th percentiles, then scaled by its own mean and
-    standard deviation. Voxels at the volume's minimum (air, or what lies outside a scan) are left out of both when
-    they are more than a twentieth of the volume. `ct`: all volumes are clipped to `lower` and `upper` and scaled by
-    `mean` and `std`, which are those of the training cases' foreground. `none`: intensities stay as they are.
+    standard deviation. The background (air, or what lies outside a scan) is left out of all of these. `ct`: all
+    volumes are clipped to `lower` and `upper` and scaled by `mean` and `std`, which are those of the training cases'
+    foreground. `none`: intensities stay as they are.
+
+    `background` is the rule by which `zscore` finds the background. `robust`: see `medfcn.slices.background`.
+    `minimum`: voxels exactly at the volume's minimum, if they are more than a twentieth of the volume; one voxel
+    below the background defeats it. Cards without the key are of models that were trained with it.
     """
 
     kind: Literal["zscore", "ct", "none"]
@@ -36,6 +40,7 @@ class Intensity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upper: _Number = 0.0
     mean: _Number = 0.0
     std: Annotated[float, Meta(gt=0, lt=1e38)] = 1.0
+    background: Literal["minimum", "robust"] = "minimum"
 
     def __post_init__(self) -> None:
         if self.lower > self.upper:
@@ -85,6 +90,9 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values; `from_json` is the inverse."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
+        for intensity in plain["intensities"]:
+            if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
+                del intensity["background"]
         return plain
 
     @classmethod

@@ -236,8 +236,10 @@ class _Choice:
             if name.casefold() in _NOT_HERE:
                 why += f"; nnU-Net's {name} is not available here"
         self.reasons[f"normalisation of channel {channel}"] = f"{kind}: {why}"
-        if kind != "ct":
+        if kind == "none":
             return Intensity(kind)
+        if kind == "zscore":
+            return Intensity(kind, background="robust")
         values = np.concatenate([case.foreground[channel] for case in self.cases])
         lower, upper = (float(value) for value in np.percentile(values, [0.5, 99.5]))
         clipped = np.clip(values, lower, upper)

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
+from medfcn.slices.background import at_minimum, find_background
 from medfcn.slices.grid import GridMap, map_to_network, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.volumes import Volume, require_same_grid
 
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
-_EMPTY_SHARE = 0.05
-"""Voxels at a volume's minimum are taken for air or padding if they are more than this share."""
 
 
 def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
@@ -31,11 +30,16 @@ def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.fl
         return array.astype(np.float32)
     if intensity.kind == "ct":
         return _scaled(array, intensity.lower, intensity.upper, intensity.mean, intensity.std)
-    values = array.reshape(-1)
-    lowest = values.min()
-    above = values > lowest
-    if len(values) - np.count_nonzero(above) > _EMPTY_SHARE * len(values):
-        values = values[above]
+    if intensity.background == "minimum":
+        return _zscore(array, array > array.min() if at_minimum(array) else None)
+    found = find_background(array)
+    result = _zscore(array, found.image)
+    return found.darken(result)
+
+
+def _zscore(array: NDArray[np.float32], image: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+    """Clip and scale by the figures of the voxels of `image`; None takes all."""
+    values = array.reshape(-1) if image is None else array[image]
     if not len(values):
         return np.zeros_like(array)
     lower, upper = np.percentile(values[:: max(1, len(values) // _PERCENTILE_SAMPLE)], [0.5, 99.5])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from medfcn.config import to_tables
@@ -69,6 +70,15 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
     tables = to_tables(settings)
     del tables["training"]["checkpoint_seconds"]
     return tables
+
+
+def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
+    """`plan` with the rule for the background by which a stopped training prepared its slices."""
+    intensities = recorded.get("plan", {}).get("intensities", [])
+    if not intensities or any("background" in intensity for intensity in intensities):
+        return plan
+    old = tuple(msgspec.structs.replace(intensity, background="minimum") for intensity in plan.intensities)
+    return dataclasses.replace(plan, intensities=old)
 
 
 def weights_key(weights: Mapping[str, torch.Tensor]) -> str:

@@ -32,6 +32,7 @@ from medfcn.training.finishing import write_run
 from medfcn.training.folds import Split
 from medfcn.training.follow import Order
 from medfcn.training.identity import (
+    as_recorded,
     identity_of,
     key_of,
     read_identity,
@@ -125,6 +126,7 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
         made: The plan.
     """
     run, recorded = RunFolder(folder), read_identity(folder) if job.resume else {}
+    made = as_recorded(made, recorded)
     length = job.length or recorded_length(recorded) or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
     job = dataclasses.replace(
         job,
