@@ -57,8 +57,7 @@ def find_background(array: NDArray[np.float32]) -> Background:
     Left out of the image are, in this order:
 
     1. Slices of one value, along any axis: a frame around a scan, a slice that was lost. They hold no image, whatever
-       the value is (a few of them must be far darker or brighter than the rest). In a scan that has a background, the
-       neighbours of brighter ones go with them, because resampling mixes the two.
+       the value is (a few of them must be far darker or brighter than the rest).
     2. Padding: everything up to the highest value that more than a twentieth of the voxels have exactly, that stands
        alone (scanners give no such value, but masking and padding do), and that has next to nothing below it. So a
        speck below the background changes nothing, and of two paddings both are left out. The minimum need not stand
@@ -69,7 +68,7 @@ def find_background(array: NDArray[np.float32]) -> Background:
 
     What is left of a volume without noise and specks are the voxels above its minimum, or all of them.
     """
-    blank = _blank_slices(array)
+    blank = _blank(array)
     if blank is not None and blank.all():
         return Background(None, None)
     values = array.reshape(-1) if blank is None else array[~blank]
@@ -81,10 +80,22 @@ def find_background(array: NDArray[np.float32]) -> Background:
     if within is not None:
         image &= array != within
     if blank is not None:
-        image &= ~(blank if level is None else _with_neighbours(array, blank, level))
+        image &= ~blank
     if not image.any():
         image = array > array.min() if at_minimum(array) else np.ones(array.shape, dtype=bool)
     return Background(None if image.all() else image, blank)
+
+
+def _blank(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """The voxels of slices of one value, inside a frame of them too; None if there are none."""
+    blank = _blank_slices(array)
+    if blank is None or blank.all():
+        return blank
+    box = tuple(slice(int(places.min()), int(places.max()) + 1) for places in np.nonzero(~blank))
+    inner = _blank(array[box]) if array[box].size < array.size else None
+    if inner is not None:
+        blank[box] |= inner
+    return blank
 
 
 def _blank_slices(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
@@ -106,17 +117,6 @@ def _blank_slices(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     far = np.abs(np.clip(array, low, high) - array) > _FAR * (high - low)
     blank &= far
     return blank if blank.any() else None
-
-
-def _with_neighbours(array: NDArray[np.float32], blank: NDArray[np.bool_], level: float | None) -> NDArray[np.bool_]:
-    """Blank voxels, and the neighbours of those that are above the level of the background."""
-    foreign = blank & (array > level)
-    result = blank.copy()
-    for axis in range(array.ndim):
-        moved, here = np.moveaxis(result, axis, 0), np.moveaxis(foreign, axis, 0)
-        moved[1:] |= here[:-1]
-        moved[:-1] |= here[1:]
-    return result
 
 
 def _padding(
