@@ -38,5 +38,11 @@ def train(request: TrainRequest) -> Run:
     if request.report and not process_rank():
         for folder in run.scored:
             if not RunFolder(folder).report.is_file():
-                train_report(folder, request.dataset, allow_outside=request.allow_outside, progress=request.progress)
+                train_report(
+                    folder,
+                    request.dataset,
+                    options=request.options,
+                    allow_outside=request.allow_outside,
+                    progress=request.progress,
+                )
     return run

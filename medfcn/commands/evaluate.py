@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import FAILED, SOME_FAILED, command
-from medfcn.commands.options import cases_option, labels_option, overwrite_option
+from medfcn.commands.options import cases_option, labels_option, overwrite_option, reading_options
 from medfcn.errors import OutputExistsError
 from medfcn.files import write_json
 from medfcn.progress import for_terminal
@@ -40,6 +40,7 @@ from medfcn.runs.outputs import refuse_existing
 @click.option("--images", metavar="FOLDER", help="Volumes to show in report.html. [default: those of REFERENCES]")
 @click.option("--report/--no-report", "with_report", default=True, help="Write report.html.", show_default=True)
 @cases_option
+@reading_options
 @overwrite_option
 def evaluate(predictions: str, references: str, output: str, **choices: Any) -> None:
     """Score the masks in PREDICTIONS against those in REFERENCES, in Dice and millimetres.
@@ -65,6 +66,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     )
     same: dict[str, Any] = {
         "labels": choices["labels"],
+        "options": choices["options"],
         "definitions": definitions,
         "cases": choices["cases"],
         "progress": for_terminal(),

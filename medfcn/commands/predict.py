@@ -45,7 +45,8 @@ def predict(runs: tuple[str, ...], source: str, output: str, report: bool, **cho
     if report and done:
         from medfcn.reporting.compose import predict_report
 
-        show(f"report: {predict_report(output, source, overwrite=True, progress=progress)}")
+        page = predict_report(output, source, options=choices["options"], overwrite=True, progress=progress)
+        show(f"report: {page}")
     for case, note in result.flags:
         show(f"{case}: {note}", err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""

@@ -24,6 +24,7 @@ from medfcn.labels import LabelMap
 from medfcn.progress import Progress
 from medfcn.runs.folder import SCORES_FILE
 from medfcn.text import aligned, listed, page
+from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
 __all__ = ["Comparison", "MovedCase", "PairedDifference", "compare", "compare_tables", "masks_or_scores"]
 
@@ -146,6 +147,7 @@ def compare(
     cases: Iterable[str] | None = None,
     metrics: Sequence[str] = METRICS,
     most: int = 5,
+    options: ReadOptions = DEFAULT_OPTIONS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -162,6 +164,7 @@ def compare(
         cases: As in `evaluate`.
         metrics: As in `compare_tables`.
         most: As in `compare_tables`.
+        options: As in `evaluate`.
         threads: As in `evaluate`.
         progress: Where progress is reported.
 
@@ -195,6 +198,7 @@ def compare(
             labels=labels,
             definitions=definitions,
             cases=cases,
+            options=options,
             threads=threads,
             progress=progress,
         )

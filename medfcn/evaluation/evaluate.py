@@ -15,8 +15,9 @@ from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.whole_numbers import values_in
 from medfcn.progress import Progress, Silent
 from medfcn.text import counted, listed
-from medfcn.volumes import Volume, VolumeLike, require_same_grid
+from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
+from medfcn.volumes.options import DEFAULT_OPTIONS
 
 __all__ = ["evaluate"]
 
@@ -29,6 +30,7 @@ def evaluate(
     tolerance_mm: float = 1.0,
     definitions: Definitions | None = None,
     cases: Iterable[str] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> ScoreTable:
@@ -49,6 +51,7 @@ def evaluate(
         tolerance_mm: For `nsd`.
         definitions: All settings at once, instead of `tolerance_mm`.
         cases: Ids of the references to score; all by default.
+        options: What to opt in to when reading masks that are otherwise refused.
         threads: Number of cases scored in parallel; by default the number of processors. Scores do not depend on it.
         progress: Where progress is reported.
 
@@ -73,7 +76,7 @@ def evaluate(
     """
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
     references = chosen_references(references, cases)
-    pairs = pair_cases(predictions, references)
+    pairs = pair_cases(predictions, references, options)
     meaning = find_meaning(pairs, references, labels)
     scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
     notes = (*pairs.notes(), *_notes_on_order(scored), *meaning.notes, *_notes_on_values(scored, meaning))
@@ -133,9 +136,9 @@ def _score_all(
 
 
 def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitions) -> _ScoredCase:
-    reference = read_mask(pairs.references[case], labels=meaning.known)
+    reference = read_mask(pairs.references[case], labels=meaning.known, options=pairs.options)
     given = pairs.predictions.get(case)
-    prediction = None if given is None else read_mask(given, labels=meaning.known)
+    prediction = None if given is None else read_mask(given, labels=meaning.known, options=pairs.options)
     stored = prediction
     if prediction is not None and given is not None:
         prediction = prediction.reordered_to(reference)

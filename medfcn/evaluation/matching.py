@@ -14,7 +14,8 @@ from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.text import listed
-from medfcn.volumes import VolumeLike
+from medfcn.volumes import ReadOptions, VolumeLike
+from medfcn.volumes.options import DEFAULT_OPTIONS
 
 __all__ = ["Masks", "Meaning", "Pairs", "chosen_references", "find_meaning", "pair_cases"]
 
@@ -31,12 +32,14 @@ class Pairs:
         predictions: By case id; only of cases that have a reference.
         missing: Ids without a prediction.
         unmatched: Ids of predictions without a reference.
+        options: How the files are read.
     """
 
     references: Mapping[str, VolumeLike]
     predictions: Mapping[str, VolumeLike]
     missing: tuple[str, ...]
     unmatched: tuple[str, ...]
+    options: ReadOptions = DEFAULT_OPTIONS
 
     def notes(self) -> tuple[str, ...]:
         """Facts about the matching that a reader of the scores needs."""
@@ -73,7 +76,7 @@ def chosen_references(references: Masks, cases: Iterable[str] | None) -> Masks:
     return {case: mask for case, mask in found.items() if case in chosen}
 
 
-def pair_cases(predictions: Masks, references: Masks) -> Pairs:
+def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:
     """Match predictions and references by case id.
 
     Raises:
@@ -96,6 +99,7 @@ def pair_cases(predictions: Masks, references: Masks) -> Pairs:
         {case: ours[case] for case in ids if case in ours},
         tuple(case for case in ids if case not in ours),
         tuple(sorted(ours.keys() - theirs.keys())),
+        options,
     )
 
 
@@ -209,7 +213,7 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
     chosen = chosen.ignoring(beside.ignored)
     codecs = {case: _translated(labels, chosen, case) for case, labels in recorded.items()}
     plain = [mask for case, mask in pairs.predictions.items() if case not in recorded]
-    others, notes = _meaning_of_others(plain, chosen)
+    others, notes = _meaning_of_others(plain, chosen, pairs.options)
     overlap = (chosen.overlap_text,) if chosen.overlapping else ()
     return Meaning(chosen, recorded=codecs, others=others, notes=(*swapped, *overlap, *notes))
 
@@ -261,14 +265,16 @@ def _translated(recorded: LabelMap, chosen: LabelMap, case: str) -> LabelCodec:
     return LabelCodec(indices)
 
 
-def _meaning_of_others(masks: Sequence[VolumeLike], labels: LabelMap) -> tuple[LabelCodec, tuple[str, ...]]:
+def _meaning_of_others(
+    masks: Sequence[VolumeLike], labels: LabelMap, options: ReadOptions
+) -> tuple[LabelCodec, tuple[str, ...]]:
     """The meaning of predictions without a record; see `find_meaning`."""
     written, original = labels.written_codec, labels.reference_codec.without_ignored
     if all(original.indices.get(value, index) == index for value, index in written.indices.items()):
         return LabelCodec({**original.indices, **written.indices}), ()
     if not masks:
         return written, ()
-    values = set().union(*(values_in(read_mask(mask, labels=labels).array) for mask in masks))
+    values = set().union(*(values_in(read_mask(mask, labels=labels, options=options).array) for mask in masks))
     if values <= written.indices.keys():
         return written, (
             "the predictions hold only values that medfcn writes for these labels, and were read as such",

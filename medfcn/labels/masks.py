@@ -13,7 +13,7 @@ from medfcn.labels.whole_numbers import LARGEST_TABLE, ROUNDING, label_counts, n
 from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
-from medfcn.volumes.reading import as_volume, read_stored, volume_of
+from medfcn.volumes.reading import as_volume, read_stored, volume_count, volume_of
 from medfcn.volumes.volume import Volume, VolumeLike
 
 ROUNDED = "voxels rounded to whole labels"
@@ -35,7 +35,7 @@ def read_mask(
         source: What `as_volume` accepts.
         labels: Naming 255 (`--labels organ=255`, `ignore=255`) opts in to masks drawn with 255, and to files
             that scale 255 down to 1.
-        options: How a file is read.
+        options: How a file is read. A volume is chosen of a 4D file only: the mask of a 4D image is 3D.
 
     Returns:
         A volume of the smallest unsigned integers that can hold the values.
@@ -44,6 +44,8 @@ def read_mask(
         LabelError: A value is negative, not whole, above 2^32 - 1, or a 255 that nobody named.
         VolumeError: As in `read_volume`.
     """
+    if options.volume_index is not None and volume_count(source) == 1:
+        options = replace(options, volume_index=None)
     named = set(labels.named_values.union(labels.ignored)) if labels else set()
     if isinstance(source, str | os.PathLike) and extension_of(source) in NIFTI_EXTENSIONS:
         volume, rounding = _unscaled_where_ambiguous(source, named, options)

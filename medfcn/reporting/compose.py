@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from medfcn.datasets import find_dataset, find_masks, require_complete
+from medfcn.datasets import Dataset, find_dataset, find_masks, require_complete
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate, read_scores
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
@@ -19,7 +19,9 @@ from medfcn.reporting.html import About, write_prediction_report, write_report
 from medfcn.reporting.provenance import facts_of, failures_beside, labels_of_run, log_of_run
 from medfcn.reporting.shown_cases import Images, PredictedCases, ScoredCases, images_at, images_beside
 from medfcn.runs.folder import RunFolder
+from medfcn.volumes import ReadOptions
 from medfcn.volumes.names import stem_of
+from medfcn.volumes.options import DEFAULT_OPTIONS
 
 __all__ = ["images_beside", "predict_report", "report", "train_report"]
 
@@ -33,6 +35,7 @@ def report(
     labels: LabelMap | str | None = None,
     definitions: Definitions | None = None,
     cases: Iterable[str] | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
     table: ScoreTable | None = None,
     run: Path | str | None = None,
     title: str = "Evaluation",
@@ -50,6 +53,7 @@ def report(
         labels: As in `evaluate`; the same as for `table`.
         definitions: As in `evaluate`.
         cases: As in `evaluate`.
+        options: As in `evaluate`, for images too.
         table: The scores, if they are known; by default they are computed.
         run: The run folder of the model, for its training curves and settings.
         title: The heading.
@@ -70,10 +74,10 @@ def report(
         raise MissingFileError(f"{run}: there is no such run folder; check the path")
     pictures = images_beside(references) if images is None else images_at(images)
     references = chosen_references(references, cases)
-    pairs = pair_cases(predictions, references)
+    pairs = pair_cases(predictions, references, options)
     meaning = find_meaning(pairs, references, labels)
     if table is None:
-        table = evaluate(predictions, references, labels=labels, definitions=definitions)
+        table = evaluate(predictions, references, labels=labels, definitions=definitions, options=options)
     about = About(
         title=title,
         facts=facts_of(pairs.predictions.values(), run),
@@ -90,6 +94,7 @@ def train_report(
     dataset: Path | str,
     *,
     output: Path | str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
     allow_outside: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -101,6 +106,7 @@ def train_report(
             all and the masks in each.
         dataset: The data set of the training, with images and references; each file is read once.
         output: The file; by default `report.html` in the run folder.
+        options: As in `train`.
         allow_outside: As in `train`.
         overwrite: Replace an existing file.
         progress: Where progress is reported.
@@ -117,7 +123,8 @@ def train_report(
     path = RunFolder(run).report if output is None else Path(output)
     refuse_existing_file(path, overwrite=overwrite)
     table, labels = read_scores(RunFolder(run).validation), labels_of_run(run)
-    cases = _validation_cases(RunFolder(run), dataset, table, labels, allow_outside=allow_outside)
+    found = find_dataset(dataset, allow_outside=allow_outside)
+    cases = _validation_cases(RunFolder(run), found, table, labels, options)
     about = About(
         title=f"Validation of {run.resolve().name}",
         subtitle="validation cases",
@@ -129,22 +136,22 @@ def train_report(
 
 
 def _validation_cases(
-    run: RunFolder, dataset: Path | str, table: ScoreTable, labels: LabelMap, *, allow_outside: bool
+    run: RunFolder, dataset: Dataset, table: ScoreTable, labels: LabelMap, options: ReadOptions
 ) -> ScoredCases:
     """The validation cases of a run, with images and references of a data set."""
     needed = set(table.cases)
-    complete = require_complete(find_dataset(dataset, allow_outside=allow_outside).keep(needed)).cases
+    complete = require_complete(dataset.keep(needed)).cases
     references = {case.id: case.label for case in complete if case.label is not None}
     if not references:
         raise DatasetError(
-            f"{Path(dataset).name}: contains none of the validation cases of {run.path.name}; give the data set of "
+            f"{dataset.root.name}: contains none of the validation cases of {run.path.name}; give the data set of "
             "its training",
             code="CASES_UNMATCHED",
         )
     masks = {
         case: mask for model in run.models() for case, mask in find_masks(model.validation).items() if case in needed
     }
-    pairs = Pairs(references, masks, tuple(sorted(needed - set(masks))), ())
+    pairs = Pairs(references, masks, tuple(sorted(needed - set(masks))), (), options)
     meaning = Meaning(labels, others=labels.written_codec)
     return ScoredCases(pairs, meaning, table.labels, {case.id: list(case.images) for case in complete})
 
@@ -155,6 +162,7 @@ def predict_report(
     *,
     output: Path | str | None = None,
     title: str = "Predictions",
+    options: ReadOptions = DEFAULT_OPTIONS,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -165,6 +173,7 @@ def predict_report(
         images: The predicted images.
         output: The file; by default `report.html` in the folder, or `<case>.html` beside the one mask.
         title: The heading.
+        options: As in `predict`.
         overwrite: Replace an existing file.
         progress: Where progress is reported.
 
@@ -184,7 +193,7 @@ def predict_report(
     if len(paths) == len(pictures) == 1 and masks.is_file():
         pictures = dict(zip(paths, pictures.values(), strict=True))
     records = {case: MaskRecord.beside(path) for case, path in paths.items()}
-    cases = PredictedCases(paths, records, pictures)
+    cases = PredictedCases(paths, records, pictures, options)
     about = About(
         title=title,
         overlaps=_overlap_names(cases.label_map),

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -18,6 +18,7 @@ from medfcn.labels.whole_numbers import values_in
 from medfcn.reporting.sections import PredictedCase
 from medfcn.reporting.upright import CaseVolumes
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import volume_count
 
 __all__ = ["Images", "PredictedCases", "ScoredCases", "images_at", "images_beside"]
@@ -63,8 +64,9 @@ def images_at(images: Images) -> Channels:
 
 @dataclass
 class _Reading:
-    """Volumes of one case; `notes` say why one of them is not shown."""
+    """Volumes of one case; `notes` say why one of them is not shown, `options` how files are read."""
 
+    options: ReadOptions
     notes: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ class _Reading:
 
     def image(self, channels: Sequence[VolumeLike]) -> Volume | None:
         """The first channel."""
-        first = ReadOptions(volume_index=0)
+        first = replace(self.options, volume_index=self.options.volume_index or 0)
         image = self.volume("image", lambda: as_volume(channels[0], options=first)) if channels else None
         count = max(len(channels), volume_count(channels[0])) if channels else 0
         if image is not None and count > 1:
@@ -91,7 +93,7 @@ class _Reading:
         self, kind: str, source: VolumeLike, labels: LabelMap | None, codec_of: Callable[[Volume], LabelCodec]
     ) -> Volume | None:
         """A mask as indices."""
-        mask = self.volume(kind, lambda: read_mask(source, labels=labels))
+        mask = self.volume(kind, lambda: read_mask(source, labels=labels, options=self.options))
         return None if mask is None else mask.with_array(codec_of(mask).encode(mask.array))
 
 
@@ -113,7 +115,7 @@ class ScoredCases:
 
     def read(self, case: str) -> CaseVolumes:
         """The volumes of a case; masks contain indices of `labels`, or of the overlaps where labels overlap."""
-        reading, masks = _Reading(), {}
+        reading, masks = _Reading(self.pairs.options), {}
         for kind, sources in (("reference", self.pairs.references), ("prediction", self.pairs.predictions)):
             if case in sources:
                 codec_of = partial(self._codec_of, case, kind)
@@ -149,11 +151,13 @@ class PredictedCases:
         masks: Their files, in the order of the ids.
         records: Their records.
         images: The images.
+        options: How files are read.
     """
 
     masks: Mapping[str, Path]
     records: Mapping[str, MaskRecord | None]
     images: Channels
+    options: ReadOptions = DEFAULT_OPTIONS
     _measured: dict[str, dict[str, float]] = field(default_factory=dict, init=False)
 
     @property
@@ -172,13 +176,13 @@ class PredictedCases:
         volumes = record.volumes_ml
         if volumes is None:
             if case not in self._measured:  # it was not shown, so its mask is read here
-                self._mask_of(case, _Reading())
+                self._mask_of(case, _Reading(self.options))
             volumes = self._measured.get(case, {})
         return PredictedCase(case, dict(volumes), record.flags)
 
     def read(self, case: str) -> CaseVolumes:
         """The volumes of a case; the mask contains indices of `labels`, or of the overlaps where labels overlap."""
-        reading = _Reading()
+        reading = _Reading(self.options)
         prediction = self._mask_of(case, reading)
         image = reading.image(self.images.get(case, ()))
         return CaseVolumes(image, None, prediction, tuple(reading.notes), has_reference=False, hashes=reading.hashes)

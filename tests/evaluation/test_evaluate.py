@@ -1,6 +1,7 @@
 """Folders of masks: matched by id, missing ones counted, values read as what they mean."""
 
 import csv
+import gzip
 import io
 import json
 import math
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from medfcn.cli import main
 from medfcn.errors import DatasetError, LabelError, MedfcnError, MissingFileError, SettingsError
 from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
 from medfcn.labels import IGNORED, LabelEntry, LabelMap
 from medfcn.progress import Lines
 from medfcn.volumes import Volume
 from tests.slices.stored_orders import ORDERS, stored_in
+from tests.volumes.hostile import put
 
 AFFINE = np.diag([1.0, 1.5, 2.0, 1.0])
 HIPPOCAMPUS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "hippocampus"
@@ -116,6 +120,27 @@ def test_another_grid_is_a_failure_that_is_named_and_the_folder_goes_on(tmp_path
     write_scores(table, tmp_path / "out")
     with (tmp_path / "out" / "failures.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == ["a"]
+
+
+@pytest.mark.parametrize(("field", "value", "option"), [("srow", 9.0, "--xform sform"), ("code", 0, "--assume-grid")])
+def test_masks_of_odd_headers_are_scored_with_the_option_that_is_named(field, value, option, tmp_path):
+    """A mask has its image's header, so that what `predict` was told `evaluate` needs to be told."""
+    for folder, mask in (("references", organ()), ("predictions", organ(1))):
+        save(tmp_path / folder, "a", mask)
+        path = tmp_path / folder / "a.nii.gz"
+        raw = gzip.decompress(path.read_bytes())
+        raw = put(raw, "srow", value, at=3) if field == "srow" else put(put(raw, "qform_code", 0), "sform_code", 0)
+        path.write_bytes(gzip.compress(raw))
+    words = ["evaluate", str(tmp_path / "predictions"), str(tmp_path / "references"), "-o"]
+    refused = CliRunner().invoke(main, [*words, str(tmp_path / "refused")])
+    assert option in refused.output
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "scores"), *option.split(), "--labels", "a=1,b=2"])
+    assert done.exit_code == 0, done.output
+    expected = evaluate({"a": (organ(1), AFFINE)}, {"a": (organ(), AFFINE)}, labels="a=1,b=2").rows
+    with (tmp_path / "scores" / "scores.csv").open() as file:
+        assert [float(row["dice"]) for row in csv.DictReader(file)] == [row.dice for row in expected]
+    page = (tmp_path / "scores" / "report.html").read_text()
+    assert "is not shown" not in page
 
 
 def test_predictions_in_any_of_the_48_orders_are_scored_alike(tmp_path):

@@ -60,6 +60,7 @@ def test_channels_are_named_by_the_modality(tmp_path: Path) -> None:
     assert [len(case.images) for case in report.cases] == [2] * 5
     assert report.channel_names == NAMES
     one = check(root, options=ReadOptions(volume_index=1))
+    assert not one.errors
     assert (one.channel_names, [len(case.images) for case in one.cases]) == (("ADC",), [1] * 5)
 
 

@@ -120,6 +120,7 @@ def test_hostile_pair_is_one_grid_or_refused(hostile: Hostile, tmp_path: Path) -
 
 def test_hostile_dataset_is_checked_to_its_end(tmp_path: Path) -> None:
     """Every hostile NIfTI file as an image and as a label of one dataset: one report, no exception."""
+    signal.alarm(60)  # a thousand files
     files = [
         hostile for hostile in CORPUS if hostile.opened.endswith((".nii", ".nii.gz")) and len(hostile.content) == 1
     ]
