@@ -26,6 +26,8 @@ from medfcn.volumes import Volume, require_same_grid
 
 Transforms = Compose | Sequence[Callable[..., Any]] | Callable[..., Any]
 """A `Compose` of dictionary transforms, a list of them, or one."""
+_STAYS_SHARE = 0.5
+"""Share of a label's voxels that must be in the label again after the transforms were undone."""
 _SAME_AFFINE = 1e-3
 """Millimetres; MONAI rounds affines as it inverts them."""
 
@@ -252,7 +254,12 @@ class CaseTransforms:
                 code="TRANSFORM_RANDOM",
                 field="transforms",
             )
-        self.undo(np.zeros(first.images[0].shape, dtype=np.uint8), first)
+        if first.mask is None:
+            return
+        back = self.undo((first.mask.array != 0).astype(np.uint8), first) != 0
+        # A crop may lose a part of the label, and no transform may move it.
+        if back.any() and (mask.array[back] != 0).mean() < _STAYS_SHARE:
+            raise self._not_undone(images[0].name or "case", "its label comes back in another place")
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process prepares nothing with them; they may hold what cannot be pickled.

@@ -110,6 +110,15 @@ class _Grey:
         return {**sample, "image": sample["image"].numpy()}
 
 
+class _Moved:
+    """Moves the volume in the world, which nothing undoes."""
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        for key in KEYS:
+            sample[key].affine[0, 3] += 5
+        return sample
+
+
 @pytest.mark.parametrize(
     ("transform", "words"),
     [
@@ -147,6 +156,12 @@ def test_transforms_that_cannot_be_undone_are_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
     fine = CaseTransforms(Resized(KEYS, spatial_size=(8, 8, 8), mode=("trilinear", "nearest")))
     fine.require_usable([image], mask)
+    elsewhere = mask.with_array(np.where(np.indices(mask.shape)[0] < 3, 7, 0).astype(np.uint8))
+    silent = CaseTransforms(Lambdad(KEYS, lambda tensor: tensor.flip(1)))  # moves voxels, and no trace says so
+    with pytest.raises(VolumeError, match="its label comes back in another place"):
+        silent.require_usable([image], elsewhere)
+    with pytest.raises(VolumeError, match="another affine than that of the file"):
+        CaseTransforms(_Moved()).require_usable([image], mask)
     hidden = CaseTransforms(Lambdad("image", lambda tensor: tensor + np.random.default_rng().normal()))
     with pytest.raises(SettingsError, match="comes out in another way each time"):
         hidden.require_usable([image], mask)
