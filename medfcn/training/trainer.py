@@ -218,6 +218,8 @@ class Trainer:
             dice, outputs = self._validate(self.prepared.validation)
             if dice is not None and dice > max(self.best.dice, 0):  # one that scores nothing chooses nothing
                 self.best.replace(dice, step, self.stepper.weights(), outputs)
+            elif step == total and not self.best.step:
+                self.best.outputs = outputs  # nothing was chosen, so that the last weights are kept
             elif outputs is not None:
                 outputs.remove()
         if step % epoch_steps == 0 or step == total or validate:
