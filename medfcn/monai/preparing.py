@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from monai.transforms import InvertibleTransform
 from numpy.typing import NDArray
 
 from medfcn.monai.loading import image_tensor, label_tensor
@@ -28,21 +29,32 @@ class CaseSlices:
     along: Mapping[View, tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
-def slices_of(
-    images: Sequence[Volume], reference: NDArray[np.uint8], plan: Plan, members: NDArray[np.bool_] | None
-) -> CaseSlices:
-    """Bring a case to the network grid and cut it into slices.
+class Slicer:
+    """Brings cases to the network grid and cuts them into slices.
 
     Args:
-        images: One volume for each channel.
-        reference: `(I, J, K)` indices of the labels, or overlaps.
         plan: How volumes become slices.
         members: For labels that overlap; see `ToNetworkGridd`.
     """
-    sample = {"image": image_tensor(images), "label": label_tensor(reference, images[0].affine)}
-    on_grid = network_transforms(plan, _KEYS, members=members)(sample)
-    along = {}
-    for view in plan.views:
-        cut = SliceVolumed(_KEYS, view)(on_grid)
-        along[view] = (cut["image"].numpy(), cut["label"].numpy()[:, 0])
-    return CaseSlices(on_grid["label"].numpy()[0], along)
+
+    def __init__(self, plan: Plan, members: NDArray[np.bool_] | None) -> None:
+        self.plan = plan
+        self._to_grid = network_transforms(plan, _KEYS, members=members)
+        self._cuts = {view: SliceVolumed(_KEYS, view) for view in plan.views}
+        for transform in (*self._to_grid.transforms, *self._cuts.values()):
+            if isinstance(transform, InvertibleTransform):
+                transform.tracing = False  # nothing is inverted here
+
+    def __call__(self, images: Sequence[Volume], reference: NDArray[np.uint8]) -> CaseSlices:
+        """The slices of a case.
+
+        Args:
+            images: One volume for each channel.
+            reference: `(I, J, K)` indices of the labels, or overlaps.
+        """
+        sample = {"image": image_tensor(images), "label": label_tensor(reference, images[0].affine)}
+        on_grid, along = self._to_grid(sample), {}
+        for view, cut in self._cuts.items():
+            slices = cut(on_grid)
+            along[view] = (slices["image"].numpy(), slices["label"].numpy()[:, 0])
+        return CaseSlices(on_grid["label"].numpy()[0], along)

@@ -90,10 +90,12 @@ class ToNetworkGridd(MapTransform, InvertibleTransform):
             affine = native.affine.cpu().numpy().astype(np.float64)
             shape = (int(native.shape[1]), int(native.shape[2]), int(native.shape[3]))
             grid = map_to_network(shape, orientation_of(affine), spacing_mm(affine), self.spacing_mm)
-            array = self._moved(native.detach().cpu().numpy(), grid, mode, to_network=True)
-            moved = _like(native, array, affine @ grid.native_voxel)
-            trace = {"mode": mode, "grid": grid.to_json(), "affine": affine.tolist()}
-            self.push_transform(moved, orig_size=shape, extra_info=trace)  # type: ignore[no-untyped-call]
+            moved = _like(
+                native, self._moved(_array(native), grid, mode, to_network=True), affine @ grid.native_voxel
+            )
+            if self.tracing:
+                trace = {"mode": mode, "grid": grid.to_json(), "affine": affine.tolist()}
+                self.push_transform(moved, orig_size=shape, extra_info=trace)  # type: ignore[no-untyped-call]
             result[key] = moved
         return result
 
@@ -118,6 +120,8 @@ class ToNetworkGridd(MapTransform, InvertibleTransform):
             move = overlaps_to_network if to_network else overlaps_to_native
             channels = [move(channel.astype(np.uint8), grid, self.members) for channel in array]
             return np.stack(channels).astype(array.dtype)
+        if array.dtype == np.uint8 and array.max(initial=0) < _CLASSES_MOST:
+            return resample(array, grid)
         values, codes = np.unique(array, return_inverse=True)
         if len(values) > _CLASSES_MOST:
             return _nearest(array, grid, to_network=to_network)
@@ -222,7 +226,7 @@ class NormaliseIntensityd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             image = _as_meta_tensor(result[key])
-            array = image.detach().cpu().numpy().astype(np.float32, copy=False)
+            array = _array(image).astype(np.float32, copy=False)
             result[key] = _like(image, normalise_channels(array, self.intensities))
         return result
 
@@ -270,10 +274,11 @@ class SliceVolumed(MapTransform, InvertibleTransform):
         result = dict(data)
         for key, context in self.key_iterator(result, self.context):
             volume = _as_meta_tensor(result[key])
-            slices = slice_volume(volume.detach().cpu().numpy(), self.view)
-            cut = _like(volume, with_neighbours(slices, context))
-            trace = {"view": self.view, "context": context, "channels": int(volume.shape[0])}
-            self.push_transform(cut, orig_size=tuple(volume.shape[1:]), extra_info=trace)  # type: ignore[no-untyped-call]
+            cut = _like(volume, with_neighbours(slice_volume(_array(volume), self.view), context))
+            if self.tracing:
+                trace = {"view": self.view, "context": context, "channels": int(volume.shape[0])}
+                size = tuple(volume.shape[1:])
+                self.push_transform(cut, orig_size=size, extra_info=trace)  # type: ignore[no-untyped-call]
             result[key] = cut
         return result
 
@@ -296,6 +301,8 @@ class SliceVolumed(MapTransform, InvertibleTransform):
 
 def with_neighbours(slices: NDArray[Any], context: int) -> NDArray[Any]:
     """`(N, C, H, W)` slices as `(N, context·C, H, W)`: each between its neighbours, lowest first."""
+    if context == 1:
+        return slices
     count, channels, height, width = slices.shape
     around = slices[neighbours(np.arange(count), count, context)]
     return np.ascontiguousarray(around.reshape(count, context * channels, height, width))
@@ -322,6 +329,13 @@ def network_transforms(
 
 def _as_meta_tensor(value: Any) -> MetaTensor:
     return value if isinstance(value, MetaTensor) else MetaTensor(value)
+
+
+def _array(tensor: MetaTensor) -> NDArray[Any]:
+    """The numbers of a tensor, without the work that MONAI does for each operation on a `MetaTensor`."""
+    with torch._C.DisableTorchFunctionSubclass():
+        array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
 
 
 def _like(tensor: MetaTensor, array: NDArray[Any], affine: NDArray[np.float64] | None = None) -> MetaTensor:

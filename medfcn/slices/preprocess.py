@@ -42,12 +42,32 @@ def _zscore(array: NDArray[np.float32], image: NDArray[np.bool_] | None) -> NDAr
     values = array.reshape(-1) if image is None else array[image]
     if not len(values):
         return np.zeros_like(array)
-    lower, upper = np.percentile(values[:: max(1, len(values) // _PERCENTILE_SAMPLE)], [0.5, 99.5])
+    sample = values[:: max(1, len(values) // _PERCENTILE_SAMPLE)]
+    lower, upper = percentile(sample, 0.5), percentile(sample, 99.5)
     values = np.clip(values, lower, upper)
     mean, spread = values.mean(dtype=np.float64), values.std(dtype=np.float64)
     if not spread > 0:
         return np.zeros_like(array)
     return _scaled(array, lower, upper, mean, spread)
+
+
+def percentile(values: NDArray[np.float32], percent: float) -> np.float64:
+    """`np.percentile(values, [percent])`, the same to the last bit in a fifth of the time.
+
+    numpy selects one element with vector instructions, and several at once (as `percentile` does) without (2.4).
+
+    Args:
+        values: `(N,)`, at least one.
+        percent: 0 to 100.
+    """
+    place = np.float64(percent) / 100 * (len(values) - 1)
+    below = int(place)
+    ordered = np.partition(values, below)
+    low = ordered[below]
+    high = ordered[below + 1 :].min() if below + 1 < len(values) else low
+    share, step = place - below, high - low
+    result: np.float64 = low + step * share if share < 0.5 else high - step * (1 - share)
+    return result
 
 
 def _scaled(array: NDArray[np.float32], lower: float, upper: float, mean: float, std: float) -> NDArray[np.float32]:

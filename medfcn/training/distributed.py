@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -288,6 +289,7 @@ class Machine:
     world: World = ALONE
 
 
+@cache
 def versions(*, monai: str = "") -> dict[str, str]:
     """The versions of medfcn and of the libraries on which its numbers depend.
 

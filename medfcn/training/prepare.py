@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, wr
 from medfcn.training.folds import Split, split_cases
 from medfcn.training.survey import Survey
 from medfcn.training.validation import ScoredCase
+
+if TYPE_CHECKING:
+    from medfcn.monai.preparing import Slicer
 
 _CEILINGS_FILE = "ceilings.json"
 _MONAI_FILE = "monai.json"
@@ -123,16 +127,19 @@ def prepare(
     stored: list[StoredCase] = []
     ceilings: dict[str, float] = {}
     known = _known_ceilings(folder / _CEILINGS_FILE)
-    monai, is_recorded = _monai_of(found, split, plan, folder, progress), False
+    monai, slicer = _monai_of(found, split, plan, folder, progress), None
     with progress.task("prepare", len(split.training) + len(split.validation)) as task:
         for case_id, keys in _keys(found, split, plan, monai).items():
             first = next(iter(keys.values()))
             along = _open(folder, case_id, keys) if first in known else None
             if along is None:
-                if not is_recorded:
-                    monai, is_recorded = version("monai"), True
+                if slicer is None:
+                    # Loaded here: `import medfcn`, planning and prediction do without MONAI.
+                    from medfcn.monai.preparing import Slicer
+
+                    monai, slicer = version("monai"), Slicer(plan, found.labels.members)
                     write_json(folder / _MONAI_FILE, monai)
-                known[first] = _store(found, case_id, plan, folder, keys)
+                known[first] = _store(found, case_id, slicer, folder, keys)
                 along = _open(folder, case_id, keys)
             if along is None:
                 raise DatasetError(
@@ -218,17 +225,14 @@ def _known_ceilings(path: Path) -> dict[str, float]:
         return {}
 
 
-def _store(found: Survey, case_id: str, plan: Plan, folder: Path, keys: Mapping[View, str]) -> float:
+def _store(found: Survey, case_id: str, slicer: "Slicer", folder: Path, keys: Mapping[View, str]) -> float:
     """Keep a training case's slices; its ceiling."""
-    # Loaded here: `import medfcn`, planning and prediction do without MONAI.
-    from medfcn.monai.preparing import slices_of
-
     read, labels = found.read(case_id).moved_by(found.transforms), found.labels
     reference = read.reference(labels)
-    slices = slices_of(read.images, reference, plan, labels.members)
+    slices = slicer(read.images, reference)
     for view, key in keys.items():
         write_case(folder, key, *slices.along[view])
-    return _ceiling(reference, slices.label, grid_of(read.images[0], plan), labels)
+    return _ceiling(reference, slices.label, grid_of(read.images[0], slicer.plan), labels)
 
 
 def _to_network(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> NDArray[np.uint8]:

@@ -64,7 +64,7 @@ class ReadCase:
         Raises:
             LabelError: The mask has a value that `labels` does not allow.
         """
-        return labels.encode(self.mask.array, name=self.id)
+        return labels.reference_codec.encode(self.mask.array)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
 from medfcn.slices.plan import Intensity
-from medfcn.slices.preprocess import normalise, stack_channels
+from medfcn.slices.preprocess import normalise, percentile, stack_channels
 from medfcn.volumes import Volume
 
 ZSCORE = Intensity("zscore")
@@ -23,6 +23,14 @@ def test_zscore_does_not_depend_on_the_scale_of_a_scanner(seed: int, slope: floa
     assert first.dtype == np.float32
     assert abs(float(first.mean())) < 1e-3
     assert 0.9 < float(first.std()) < 1.1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.sampled_from([0.0, 0.5, 50.0, 99.5, 100.0]))
+def test_a_percentile_is_numpys_to_the_last_bit(seed: int, count: int, percent: float) -> None:
+    random = np.random.default_rng(seed)
+    values = random.normal(300, 100, count).astype(np.float32)
+    for each in (values, values.round(), (values * 1e-30).astype(np.float32)):
+        assert percentile(each, percent) == np.percentile(each, [percent])[0]
 
 
 def test_zscore_is_not_moved_by_a_few_extreme_voxels() -> None:

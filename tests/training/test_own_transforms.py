@@ -13,7 +13,7 @@ from monai.transforms import Compose, Flipd, Lambdad, RandFlipd, ScaleIntensityR
 
 import medfcn
 from medfcn.errors import ModelError, SettingsError, TrainingError, TrainingStoppedError, VolumeError
-from medfcn.monai.preparing import slices_of
+from medfcn.monai.preparing import Slicer
 from medfcn.settings import Settings, SliceSettings
 from medfcn.slices.grid import to_network_grid
 from medfcn.slices.overlaps import overlaps_to_network
@@ -256,7 +256,7 @@ def test_the_compose_and_the_functions_underneath_prepare_the_same_bits(balls: P
     plan = medfcn.plan(balls, labels="ball=1", settings=settings).plan
     image = medfcn.read_volume(balls / "images" / "ball_3.nii.gz")
     reference = medfcn.read_volume(balls / "labels" / "ball_3.nii.gz").array
-    slices = slices_of([image], reference, plan, None)
+    slices = Slicer(plan, None)([image], reference)
     grid = grid_of(image, plan)
     assert np.array_equal(slices.label, to_network_grid(reference, grid))
     for view in views:
@@ -264,7 +264,7 @@ def test_the_compose_and_the_functions_underneath_prepare_the_same_bits(balls: P
         assert np.array_equal(images, slice_volume(network_image([image], plan), view))
         assert np.array_equal(labels, slice_volume(slices.label[None], view)[:, 0])
     members = np.array([[False, False], [True, False], [True, True]])
-    overlaps = slices_of([image], reference + (reference > 0) * (image.array > 190), plan, members)
+    overlaps = Slicer(plan, members)([image], reference + (reference > 0) * (image.array > 190))
     expected = overlaps_to_network(
         (reference + (reference > 0) * (image.array > 190)).astype(np.uint8), grid, members
     )
