@@ -205,14 +205,15 @@ class CaseTransforms:
             VolumeError: The transforms cannot be undone.
         """
         is_mask = values.ndim == 3
-        tensor = MetaTensor(
-            torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)[None if is_mask else ...])
-        )
+        predicted = torch.from_numpy(np.ascontiguousarray(values[None] if is_mask else values, dtype=np.float32))
         inverted = Invertd("pred", self.compose, orig_keys="image", nearest_interp=is_mask)
         who, original = transformed.original.name or "case", transformed.original
         try:
-            sample: dict[Any, Any] = {"image": transformed.trace, "pred": tensor}
-            back = inverted(sample)["pred"] if self._has_keys else MetaTensor(tensor, affine=transformed.trace.affine)
+            if self._has_keys:
+                sample: dict[Any, Any] = {"image": transformed.trace, "pred": MetaTensor(predicted)}
+                back = inverted(sample)["pred"]
+            else:
+                back = MetaTensor(predicted, affine=transformed.trace.affine)
         except Exception as error:  # a transform is anyone's code
             cause = error.__cause__ or error
             raise self._not_undone(who, f"{type(cause).__name__}: {one_line(str(cause))[:200]}") from error
