@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from medfcn.evaluation import evaluate as evaluate
     from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
-    from medfcn.inference.predict import predict as predict
     from medfcn.reporting.compose import report as report
     from medfcn.training.train import plan as plan
     from medfcn.tuning.tune import tune as tune
+    from medfcn.verbs import predict as predict
     from medfcn.verbs import train as train
     from medfcn.volumes import Volume as Volume
     from medfcn.volumes import read_volume as read_volume
@@ -40,7 +40,7 @@ _HOMES = {
     "evaluate": "medfcn.evaluation",
     "load": "medfcn.inference.ensemble",
     "plan": "medfcn.training.train",
-    "predict": "medfcn.inference.predict",
+    "predict": "medfcn.verbs",
     "read_volume": "medfcn.volumes",
     "report": "medfcn.reporting.compose",
     "train": "medfcn.verbs",

@@ -7,14 +7,13 @@ from pathlib import Path
 from medfcn.datasets import find_inputs, find_masks
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
-from medfcn.inference.predict import predict
 from medfcn.labels import read_mask
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.compose import report
 from medfcn.reporting.pictures import PictureCase, overlay_sheet
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import refuse_existing
-from medfcn.verbs import train
+from medfcn.verbs import predict, train
 from medfcn.volumes import read_volume
 
 

@@ -1,8 +1,14 @@
-"""The calls that also write a report: above everything they put together."""
+"""The calls that also write a report: above everything they put together.
+
+The report's modules are loaded when a report is written.
+"""
+
+from dataclasses import replace
 
 from medfcn.calls import called_with
+from medfcn.inference.batch import PredictionRun
+from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.progress import process_rank
-from medfcn.reporting.compose import train_report
 from medfcn.runs.folder import RunFolder
 from medfcn.training.job import Run
 from medfcn.training.request import TrainRequest
@@ -36,6 +42,8 @@ def train(request: TrainRequest) -> Run:
     """
     run = run_training(request)
     if request.report and not process_rank():
+        from medfcn.reporting.compose import train_report
+
         for folder in run.scored:
             if not RunFolder(folder).report.is_file():
                 train_report(
@@ -46,3 +54,27 @@ def train(request: TrainRequest) -> Run:
                     progress=request.progress,
                 )
     return run
+
+
+@called_with(PredictRequest)
+def predict(request: PredictRequest) -> PredictionRun:
+    """Put masks on a volume, or on every volume of a folder.
+
+    Raises:
+        OutputExistsError: The output exists, and neither `overwrite` nor `resume` is set; or a mask would replace an
+            input, which neither allows.
+        MissingFileError: A run or the source does not exist.
+        ModelError: A model cannot be loaded, or was trained with other transforms.
+        DatasetError: The folder contains no volumes, or not those of `cases`.
+        SettingsError: The output's name ends nearly as a mask's does.
+        OSError: The disk is full, or a folder may not be written to.
+    """
+    result = predict_masks(request)
+    if not request.report or not (result.predicted or result.skipped):
+        return result
+    from medfcn.reporting.compose import predict_report
+
+    page = predict_report(
+        request.output, request.source, options=request.options, overwrite=True, progress=request.progress
+    )
+    return replace(result, report=page)

@@ -144,7 +144,7 @@ def test_a_folder_of_other_things_is_not_overwritten(
 @pytest.mark.parametrize("name", ["m.nii.gzz", "m.nifti", "m.mha", "m.nii.zip", "m.ni.gz", "M.NII.GZ", "m.gz"])
 def test_a_mistyped_mask_ending_makes_no_folder(name: str, balls: Path, ball_run: Path, tmp_path: Path) -> None:
     result = medfcn("predict", ball_run, balls / "images" / "ball_7.nii.gz", "-o", tmp_path / name)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "ends in neither .nii nor .nii.gz" in only_line(result)
     assert list(tmp_path.iterdir()) == []
 
@@ -428,7 +428,7 @@ def test_an_interrupt_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypat
     def interrupted(*arguments: object, **choices: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medfcn.inference.predict.predict", interrupted)
+    monkeypatch.setattr("medfcn.verbs.predict", interrupted)
     result = medfcn("predict", tmp_path, balls, "-o", tmp_path / "masks")
     assert result.exit_code == 130
     assert only_line(result).startswith("medfcn: interrupted")

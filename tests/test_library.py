@@ -93,3 +93,14 @@ def test_a_script_leaves_the_files_that_the_command_leaves(
     files = files_in(tmp_path / "script")
     assert files == files_in(tmp_path / "command")
     assert ("report.html" in files) == (verb == "train" and "--no-report" not in options)
+
+
+def test_a_script_predicts_with_a_report_as_the_command_does(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    volume = balls / "images" / "ball_7.nii.gz"
+    result = medfcn.predict(ball_run, volume, tmp_path / "script", device="cpu", report=True)
+    assert result.report == tmp_path / "script" / "report.html"
+    words = ["predict", str(ball_run), str(volume), "-o", str(tmp_path / "command"), "--device", "cpu", "--report"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.stderr
+    assert f"report: {tmp_path / 'command' / 'report.html'}" in done.stdout
+    assert files_in(tmp_path / "script") == files_in(tmp_path / "command")

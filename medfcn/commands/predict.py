@@ -32,21 +32,17 @@ from medfcn.progress import for_terminal
 @overwrite_option
 @device_option
 @count("--threads", "CPU threads.", default=1)
-def predict(runs: tuple[str, ...], source: str, output: str, report: bool, **choices: Any) -> None:
+def predict(runs: tuple[str, ...], **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.
 
     The predictions of several RUNs are averaged. Each mask is on its volume's own grid.
     """
-    from medfcn.inference.predict import predict as run_prediction
+    from medfcn.verbs import predict as run_prediction
 
-    progress = for_terminal()
-    result = run_prediction(list(runs), source, output, progress=progress, **choices)
+    result = run_prediction(list(runs), progress=for_terminal(), **choices)
     done = len(result.predicted) + len(result.skipped)
-    if report and done:
-        from medfcn.reporting.compose import predict_report
-
-        page = predict_report(output, source, options=choices["options"], overwrite=True, progress=progress)
-        show(f"report: {page}")
+    if result.report:
+        show(f"report: {result.report}")
     for case, note in result.flags:
         show(f"{case}: {note}", err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""

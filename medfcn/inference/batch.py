@@ -48,6 +48,7 @@ class PredictionRun:
         flags: Id and one line for each mask that a reader should look at.
         review: Ids of the cases, new and skipped, with a label to be reviewed; None if the models do not know what to
             expect, and no mask lacks a label.
+        report: The page with the masks over the volumes, if it was requested.
     """
 
     output: Path
@@ -56,10 +57,11 @@ class PredictionRun:
     failures: tuple[tuple[str, str], ...]
     flags: tuple[tuple[str, str], ...]
     review: tuple[str, ...] | None = None
+    report: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictRequest:
+class Batch:
     """Everything that is the same for all cases of a batch.
 
     Args:
@@ -141,36 +143,36 @@ class PredictRequest:
             return False
 
 
-def predict_cases(cases: Sequence[Case], request: PredictRequest, progress: Progress) -> PredictionRun:
+def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> PredictionRun:
     """Predict cases one after the other, and write the masks and the tables of the folder.
 
     Raises:
         OSError: The disk is full, or a folder may not be written to.
     """
-    request.folder.mkdir(parents=True, exist_ok=True)
+    batch.folder.mkdir(parents=True, exist_ok=True)
     predicted, skipped, failures, flags = [], [], [], []
-    with progress.task("predict", len(cases)) as task, using_threads(request.threads):
-        for case, reading in _read_ahead(cases, request):
+    with progress.task("predict", len(cases)) as task, using_threads(batch.threads):
+        for case, reading in _read_ahead(cases, batch):
             try:
                 volumes = reading.result()
                 if volumes is None:
                     skipped.append(case.id)
                 else:
-                    prediction = _predict_case(case, volumes, request)
+                    prediction = _predict_case(case, volumes, batch)
                     predicted.append(case.id)
                     flags += [(case.id, flag) for flag in prediction.flags]
             except MedfcnError as error:
-                stale = "; an older mask of it is still there" if request.mask_path(case).exists() else ""
+                stale = "; an older mask of it is still there" if batch.mask_path(case).exists() else ""
                 failures.append((case.id, f"{error}{stale}"))
                 progress.say(f"{case.id}: failed: {error}{stale}")
             task.advance(case.id)
     done = {*predicted, *skipped}
-    records = {case.id: MaskRecord.beside(request.mask_path(case)) for case in cases if case.id in done}
+    records = {case.id: MaskRecord.beside(batch.mask_path(case)) for case in cases if case.id in done}
     # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
-    review = write_review(None if request.is_one_file else request.folder, records)
-    if not request.is_one_file:
-        _write_failures(request.folder / FAILURES_FILE, failures)
-    return PredictionRun(request.target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags), review)
+    review = write_review(None if batch.is_one_file else batch.folder, records)
+    if not batch.is_one_file:
+        _write_failures(batch.folder / FAILURES_FILE, failures)
+    return PredictionRun(batch.target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags), review)
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
@@ -180,36 +182,36 @@ def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _predict_case(case: Case, volumes: Sequence[Volume], request: PredictRequest) -> Prediction:
+def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> Prediction:
     """Predict one case and write its mask, then the record, which says that the mask is complete."""
-    prediction = request.models.predict_case(list(volumes), tta=request.tta, keep_probabilities=request.probabilities)
-    path, probability_paths = request.mask_path(case), request.probability_paths(case)
+    prediction = batch.models.predict_case(list(volumes), tta=batch.tta, keep_probabilities=batch.probabilities)
+    path, probability_paths = batch.mask_path(case), batch.probability_paths(case)
     prediction.mask.save(path, overwrite=True)
     if prediction.probabilities is not None:
         for file, array in zip(probability_paths, prediction.probabilities, strict=True):
             file.parent.mkdir(exist_ok=True)
             volumes[0].with_array(array).save(file, overwrite=True)
     record = msgspec.structs.replace(
-        request.record(case, [volume.sha256 for volume in volumes][: len(case.images)]),
+        batch.record(case, [volume.sha256 for volume in volumes][: len(case.images)]),
         mask_sha256=sha256_of(path),
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
         volumes_ml=prediction.volumes_ml,
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
         review={name: item.review for name, item in prediction.assessments.items()},
         flags=prediction.flags,
-        notes=(*request.models.notes, *(note for volume in volumes for note in volume.notes)),
+        notes=(*batch.models.notes, *(note for volume in volumes for note in volume.notes)),
     )
     record.write(path)
     return prediction
 
 
-def _read_ahead(cases: Sequence[Case], request: PredictRequest) -> Iterator[tuple[Case, _Reading]]:
+def _read_ahead(cases: Sequence[Case], batch: Batch) -> Iterator[tuple[Case, _Reading]]:
     """Each case with its volumes, which another thread reads while the network works."""
 
     def read(case: Case) -> tuple[Volume, ...] | None:
-        if request.resume and request.is_done(case):
+        if batch.resume and batch.is_done(case):
             return None
-        return as_channels([str(path) for path in case.images], request.models.card.channels, request.options)
+        return as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: list[_Reading] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
-from medfcn.inference.batch import MASK_ENDINGS, PredictionRun, PredictRequest, predict_cases
+from medfcn.inference.batch import MASK_ENDINGS, Batch, PredictionRun, predict_cases
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import READ_STRICTLY
 from medfcn.labels.sidecar import record_path
@@ -24,26 +25,11 @@ _NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh",
 """Endings that folders do not have, besides those that begin as a mask's does."""
 
 
-def predict(
-    runs: Sequence[Path | str] | Path | str,
-    source: Path | str,
-    output: Path | str,
-    *,
-    probabilities: bool = False,
-    tta: bool | None = None,
-    views: str | Sequence[str] | None = None,
-    cases: Sequence[str] | None = None,
-    options: ReadOptions = READ_STRICTLY,
-    overwrite: bool = False,
-    resume: bool = False,
-    device: str = "auto",
-    threads: int = 1,
-    transforms: Transforms | None = None,
-    progress: Progress | None = None,
-) -> PredictionRun:
-    """Put masks on a volume, or on every volume of a folder.
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """The options of `predict`.
 
-    Args:
+    Attributes:
         runs: Run folders; several are an ensemble.
         source: A volume's file, or a folder of them.
         output: The folder for `<case>.nii.gz` and `<case>.json`, and for `confidence.csv`, which lists the cases with
@@ -61,46 +47,58 @@ def predict(
         threads: CPU threads of torch. Another number can change a probability by 1e-6, so the default is one, and
             the `.json` beside a mask records the number.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
-        progress: Where messages go.
-
-    Raises:
-        OutputExistsError: The output exists, and neither `overwrite` nor `resume` is set; or a mask would replace an
-            input, which neither allows.
-        MissingFileError: A run or the source does not exist.
-        ModelError: A model cannot be loaded, or was trained with other transforms.
-        DatasetError: The folder contains no volumes, or not those of `cases`.
-        SettingsError: The output's name ends nearly as a mask's does.
-        OSError: The disk is full, or a folder may not be written to.
+        report: Also write `report.html`: the masks over the volumes.
+        progress: Where messages and progress are reported.
     """
-    target = Path(output)
-    if not resume:
-        refuse_existing(target, overwrite=overwrite)
-    chosen = _chosen(find_inputs(source), cases)
+
+    runs: Sequence[Path | str] | Path | str = field(kw_only=False)
+    source: Path | str = field(kw_only=False)
+    output: Path | str = field(kw_only=False)
+    probabilities: bool = False
+    tta: bool | None = None
+    views: str | Sequence[str] | None = None
+    cases: Sequence[str] | None = None
+    options: ReadOptions = READ_STRICTLY
+    overwrite: bool = False
+    resume: bool = False
+    device: str = "auto"
+    threads: int = 1
+    transforms: Transforms | None = None
+    report: bool = False
+    progress: Progress | None = None
+
+
+def predict_masks(request: PredictRequest) -> PredictionRun:
+    """Predict as requested, without a report; see `medfcn.predict`."""
+    target = Path(request.output)
+    if not request.resume:
+        refuse_existing(target, overwrite=request.overwrite)
+    chosen = _chosen(find_inputs(request.source), request.cases)
     _refuse_mistyped(target)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
         )
-    request = PredictRequest(
-        models=load(runs, device=device, views=views, transforms=transforms),
+    batch = Batch(
+        models=load(request.runs, device=request.device, views=request.views, transforms=request.transforms),
         target=target,
-        probabilities=probabilities,
-        tta=tta,
-        options=options,
-        threads=threads,
-        resume=resume,
+        probabilities=request.probabilities,
+        tta=request.tta,
+        options=request.options,
+        threads=request.threads,
+        resume=request.resume,
     )
-    if request.is_one_file and not resume:
-        refuse_existing_file(record_path(target), overwrite=overwrite)
-    _refuse_inputs(chosen, request)
-    progress = progress or Silent()
-    _say_old_rules(request, progress)
-    return predict_cases(chosen, request, progress)
+    if batch.is_one_file and not request.resume:
+        refuse_existing_file(record_path(target), overwrite=request.overwrite)
+    _refuse_inputs(chosen, batch)
+    progress = request.progress or Silent()
+    _say_old_rules(batch, progress)
+    return predict_cases(chosen, batch, progress)
 
 
-def _say_old_rules(request: PredictRequest, progress: Progress) -> None:
+def _say_old_rules(batch: Batch, progress: Progress) -> None:
     """Say once that a run was trained with a rule that training no longer uses."""
-    plans = [model.card.plan for model in request.models.models]
+    plans = [model.card.plan for model in batch.models.models]
     if any(item.kind == "zscore" and item.background == "minimum" for plan in plans for item in plan.intensities):
         progress.say(
             "the background is found by the rule that the model was trained with: voxels exactly at the minimum; one "
@@ -138,11 +136,11 @@ def _chosen(found: tuple[Case, ...], ids: Sequence[str] | None) -> tuple[Case, .
     return tuple(case for case in found if case.id in set(ids))
 
 
-def _refuse_inputs(cases: Sequence[Case], request: PredictRequest) -> None:
+def _refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
     """Refuse to replace a volume by the mask that is made from it."""
     inputs = {path.resolve() for case in cases for path in case.images}
     for case in cases:
-        for path in (request.mask_path(case), *request.probability_paths(case)):
+        for path in (batch.mask_path(case), *batch.probability_paths(case)):
             if path.resolve() in inputs:
                 raise OutputExistsError(
                     f"{path}: is an input, and would be replaced by a mask; choose another output", field="output"

@@ -25,8 +25,8 @@ from medfcn.inference.confidence import (
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.held_out import Unseen
 from medfcn.inference.model import Model
-from medfcn.inference.predict import predict
 from medfcn.labels import LabelMap
+from medfcn.verbs import predict
 from medfcn.volumes import Volume
 from tests.inference.models import blobs, saved, tiny_model, unseen_label, write_image
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from medfcn.errors import ModelError
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
-from medfcn.inference.predict import predict
 from medfcn.labels import LabelMap, read_mask
+from medfcn.verbs import predict
 from medfcn.volumes import Volume, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
 from tests.overlapping import CROSSED, NESTED

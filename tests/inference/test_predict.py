@@ -19,8 +19,8 @@ from medfcn.errors import DatasetError, MissingFileError, ModelError, OutputExis
 from medfcn.inference import predict as predict_module
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model
-from medfcn.inference.predict import predict
 from medfcn.labels import read_mask
+from medfcn.verbs import predict
 from medfcn.volumes import ReadOptions, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
 

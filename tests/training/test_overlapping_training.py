@@ -13,7 +13,6 @@ from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.errors import SettingsError
 from medfcn.evaluation import evaluate
-from medfcn.inference.predict import predict
 from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.progress import Silent
 from medfcn.settings import Settings
@@ -23,6 +22,7 @@ from medfcn.slices.preprocess import grid_of
 from medfcn.training.prepare import ceiling, plan_training, prepare
 from medfcn.training.survey import survey
 from medfcn.training.train import Run, plan
+from medfcn.verbs import predict
 from medfcn.volumes import ReadOptions, Volume
 from tests.overlapping import NESTED, draw_nested, write_nested
 
