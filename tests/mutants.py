@@ -161,9 +161,9 @@ MUTANTS = [
     *_in(
         "monai/transforms.py",
         TRANSFORMS,
-        ("affine of the native grid kept", "affine @ grid.native_voxel)", "affine.copy())"),
-        ("matrices the wrong way round", "affine @ grid.native_voxel)", "grid.native_voxel @ affine)"),
-        ("matrix inverted", "affine @ grid.native_voxel)", "affine @ np.linalg.inv(grid.native_voxel))"),
+        ("affine of the native grid kept", "affine @ grid.native_voxel", "affine.copy()"),
+        ("matrices the wrong way round", "affine @ grid.native_voxel", "grid.native_voxel @ affine"),
+        ("matrix inverted", "affine @ grid.native_voxel", "affine @ np.linalg.inv(grid.native_voxel)"),
         ("spacing in reverse", "spacing_mm(affine), self.spacing_mm", "spacing_mm(affine)[::-1], self.spacing_mm"),
         (
             "spacing taken from the rows",
