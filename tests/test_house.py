@@ -15,26 +15,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 SOURCES = {str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
 
 # Rooms that still break a rule. The lists only become shorter.
-UNFINISHED: dict[str, tuple[str, ...]] = {
-    "openings": (
-        "datasets",
-        "evaluation",
-        "inference",
-        "networks",
-        "progress.py",
-        "reporting",
-        "slices",
-        "training",
-        "tuning",
-        "volumes",
-    ),
-    "parameters": (),
-    "files": (),
-    "keys": ("inference",),
-    "escapes": ("reporting",),
-}
+UNFINISHED: dict[str, tuple[str, ...]] = {rule: () for rule in ("openings", "parameters", "files", "keys", "escapes")}
 
-ESCAPES = ("text.py", "errors.py", "progress.py", "commands/exits.py", "reporting/html.py")
+ESCAPES = ("text.py", "errors.py", "progress.py", "commands/exits.py", "reporting/html.py", "reporting/svg.py")
 """Modules through which text leaves: those that may make it safe to print."""
 MOST_PARAMETERS = 8
 VERBS = ("check", "compare", "evaluate", "load", "plan", "predict", "report", "train", "tune")

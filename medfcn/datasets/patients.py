@@ -71,7 +71,7 @@ def shared_stems(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _cuts(name: str) -> list[str]:
-    """What is left of an id as one token after the other is cut off."""
+    """The rest of an id, as one token after the other is cut off."""
     cuts: list[str] = []
     while found := _CERTAIN.search(name) or _LIKELY.search(name):
         stem = name[: found.start()]

@@ -120,7 +120,7 @@ class World:
             tensor.copy_(first)
 
     def together(self, module: nn.Module) -> nn.Module:
-        """What to call in a training instead of `module`: its gradients are the mean over processes.
+        """The module to call in a training instead of `module`: its gradients are the mean over processes.
 
         Its batch normalisations are replaced by those that see the whole batch.
         """

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 NIFTI_EXTENSIONS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 OTHER_EXTENSIONS = (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Of two that end alike the longer comes first; 3D Slicer names segmentations `.seg.nrrd`."""
+"""The longer of two that end alike comes first; 3D Slicer names segmentations `.seg.nrrd`."""
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 
