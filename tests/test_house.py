@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 SOURCES = {str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
 
 # Rooms that still break a rule. The lists only become shorter.
-UNFINISHED: dict[str, tuple[str, ...]] = {rule: () for rule in ("openings", "parameters", "files", "keys", "escapes")}
+UNFINISHED: dict[str, tuple[str, ...]] = dict.fromkeys(("openings", "parameters", "files", "keys", "escapes"), ())
 
 ESCAPES = ("text.py", "errors.py", "progress.py", "commands/exits.py", "reporting/html.py", "reporting/svg.py")
 """Modules through which text leaves: those that may make it safe to print."""

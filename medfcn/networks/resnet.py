@@ -11,6 +11,23 @@ STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Residual blocks in each of the four stages, by depth."""
 _EXPANSION = 4
 """A bottleneck's result has this many times the channels of its convolutions."""
+_ENOUGH_CHANNELS = 8
+"""From here on, torch's own strided convolution is used."""
+
+
+class Shortcut(nn.Conv2d):
+    """A 1×1 convolution with a stride; of few channels, it takes its pixels first and convolves them without one.
+
+    The result is the same. The other way torch 2.13.0 can crash on CPUs without AVX-512; with a torch that does not,
+    this class is no longer needed.
+    """
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """`(N, C, H, W)` to `(N, C', ⌈H/stride⌉, ⌈W/stride⌉)`."""
+        rows, columns = self.stride
+        if self.in_channels >= _ENOUGH_CHANNELS or rows == columns == 1:
+            return super().forward(given)
+        return nn.functional.conv2d(given[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
 class ResidualBlock(nn.Module):
@@ -44,7 +61,7 @@ class ResidualBlock(nn.Module):
                 self.add_module(name, module)
         self.downsample = None
         if stride > 1 or channels_in != channels[-1]:
-            shortcut = nn.Conv2d(channels_in, channels[-1], 1, stride, bias=norm == "none")
+            shortcut = Shortcut(channels_in, channels[-1], 1, stride, bias=norm == "none")
             self.downsample = nn.Sequential(shortcut, normalisation(norm, channels[-1]))
 
     def forward(self, given: torch.Tensor) -> torch.Tensor:

@@ -568,3 +568,14 @@ def test_without_skips_and_scores_the_decoder_still_reaches_full_size() -> None:
         (16, 16),
         (32, 32),
     ]
+
+
+def test_a_thin_shortcut_is_the_strided_convolution() -> None:
+    """Of few channels it is computed another way, with the same result."""
+    from medfcn.networks.resnet import Shortcut
+
+    thin = Shortcut(4, 6, 1, 2)
+    given = noise(2, 4, 7, 10)
+    with torch.no_grad():
+        expected = torch.nn.functional.conv2d(given, thin.weight, thin.bias, stride=2)
+        assert torch.allclose(thin(given), expected, atol=1e-6)

@@ -53,12 +53,13 @@ def test_the_network_learns_the_balls(ball_run: Path) -> None:
         assert min(float(row["dice"]) for row in csv.DictReader(file)) > 0.85
 
 
-def test_the_card_holds_no_path_and_no_test_case(ball_run: Path, balls: Path) -> None:
+def test_a_run_contains_no_path_and_names_test_cases_in_its_list_alone(ball_run: Path, balls: Path) -> None:
     for path in ball_run.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
             assert str(balls.parent).encode() not in content, path
-            assert b"ball_6" not in content, path
+            if path.name != "cases.csv":  # which lists the cases that were left out
+                assert b"ball_6" not in content, path
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step_and_names_the_cases(
