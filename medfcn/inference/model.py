@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
 from medfcn.inference.decide import decide
 from medfcn.inference.devices import choose_device
+from medfcn.inference.probabilities import foreground, mean_of_views
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.networks.design import Head, head_of
@@ -288,7 +289,7 @@ class Model(Predictor):
             precision=self.precision,
         )
         seen = (sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding) for axes in mirrors)
-        total: NDArray[np.float32] = reduce(np.add, (_foreground(logits, self.head) for logits in seen))
+        total: NDArray[np.float32] = reduce(np.add, (foreground(logits, self.head) for logits in seen))
         return total / np.float32(len(mirrors))
 
 
@@ -305,37 +306,6 @@ def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | Non
     from medfcn.monai.case_transforms import CaseTransforms
 
     return CaseTransforms.of_run(card.transforms, given)
-
-
-def mean_of_views(card: Card, probabilities: Callable[[View], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The weighted mean of the views' probabilities.
-
-    Args:
-        card: Says which views there are, and their weights.
-        probabilities: Called with each view whose weight is not 0, in the order of the card; `(L, R, A, S)`.
-    """
-    weights = dict(zip(card.plan.views, card.view_weights or (1.0,) * len(card.plan.views), strict=True))
-    shares = {view: np.float32(weight / sum(weights.values())) for view, weight in weights.items() if weight > 0}
-    parts = ((share, probabilities(view)) for view, share in shares.items())
-    # In place, except where an array only maps a file.
-    scaled = (np.multiply(part, share, out=part if part.flags.writeable else None) for share, part in parts)
-    return reduce(lambda total, part: np.add(total, part, out=total), scaled)
-
-
-def _foreground(logits: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
-    """`(K, R, A, S)` logits to `(L, R, A, S)` probabilities of the labels.
-
-    Raises:
-        ModelError: They are not finite.
-    """
-    tensor = torch.from_numpy(logits)
-    shares = torch.sigmoid(tensor) if head == "sigmoid" else torch.softmax(tensor, dim=0)[1:]
-    probabilities: NDArray[np.float32] = shares.numpy()
-    if not np.isfinite(probabilities).all():
-        raise ModelError(
-            "the network gives NaN for this volume; look at its intensities, or train again", code="VOXELS_NOT_FINITE"
-        )
-    return probabilities
 
 
 def as_channels(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.confidence import DoubtMeter
-from medfcn.inference.model import Model, decided_slabs, mean_of_views
+from medfcn.inference.model import Model, decided_slabs
+from medfcn.inference.probabilities import mean_of_views
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.settings import View
 from medfcn.slices.grid import to_stored_order
