@@ -75,6 +75,10 @@ def predict(request: PredictRequest) -> PredictionRun:
     from medfcn.reporting.compose import predict_report
 
     page = predict_report(
-        request.output, request.source, options=request.options, overwrite=True, progress=request.progress
+        request.output,
+        {case: list(files) for case, files in result.inputs.items()},
+        options=request.options,
+        overwrite=True,
+        progress=request.progress,
     )
     return replace(result, report=page)

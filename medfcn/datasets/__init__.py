@@ -3,7 +3,8 @@
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.check import check_cases
 from medfcn.datasets.check_report import CheckReport
-from medfcn.datasets.find import find_dataset, find_inputs, find_masks, require_complete
+from medfcn.datasets.find import find_dataset, find_masks, require_complete
+from medfcn.datasets.inputs import find_inputs
 from medfcn.datasets.problems import Problem
 
 __all__ = [

@@ -25,6 +25,7 @@ class Case:
             no groups are known.
         fold: The fold that the data set's table prescribes.
         stacked: Number of channels in the fourth dimension of the one image file; 1 where each channel has a file.
+        lacks: The image that is missing and what to do, where only a prediction is wanted; empty if none is.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Case:
     group: str
     fold: str | None = None
     stacked: int = 1
+    lacks: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:

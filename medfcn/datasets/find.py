@@ -1,17 +1,16 @@
-"""The door: finds the cases of a data set, the inputs of a prediction, and the masks of an evaluation."""
+"""The door: finds the cases of a data set, and the masks of an evaluation."""
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 
 from medfcn.datasets.cases import Case, Dataset
-from medfcn.datasets.layouts import dataset_at, exists_as_folder, inputs_in, volumes_in
+from medfcn.datasets.layouts import dataset_at, exists_as_folder, volumes_in
 from medfcn.datasets.patients import grouped_by
 from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.datasets.tables import read_table
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.text import listed, shown
-from medfcn.volumes.names import case_id_of, extension_of, stem_of
+from medfcn.volumes.names import extension_of, stem_of
 
 
 def find_dataset(
@@ -70,25 +69,6 @@ def require_complete(dataset: Dataset) -> Dataset:
     raise DatasetError(f"{shown(dataset.root)}: {count}: {first}; {remedy}", code="CASES_INCOMPLETE")
 
 
-def find_inputs(path: str | os.PathLike[str]) -> tuple[Case, ...]:
-    """The cases to predict: one file, a folder of volumes, or a folder with `images/`.
-
-    Files `<case>_0000`, `<case>_0001` … are channels of one case where there is a `_0000`.
-
-    Raises:
-        MissingFileError: There is nothing at `path`.
-        DatasetError: The folder contains no volumes, or two that share an id.
-    """
-    given = Path(path)
-    if not exists_as_folder(given):
-        name, channel = case_id_of(given)
-        return (Case(name if channel == 0 else stem_of(given), (given,), None, name),)
-    folder = given / "images" if (given / "images").is_dir() else given
-    channels = inputs_in(folder)
-    _require_files(channels, folder, "volumes")
-    return tuple(Case(name, images, None, name) for name, images in sorted(channels.items()))
-
-
 def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
     """Masks by case id: one file, a folder of masks, or a data set (its labels).
 
@@ -109,13 +89,9 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
         return {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
     masks = volumes_in(folder)
-    _require_files(masks, folder, "masks")
+    if not masks:
+        raise DatasetError(f"{folder}: no masks (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
     return masks
-
-
-def _require_files(found: Collection[str], folder: Path, kind: str) -> None:
-    if not found:
-        raise DatasetError(f"{folder}: no {kind} (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
 
 
 def _grouped(dataset: Dataset, path: Path) -> Dataset:

@@ -73,13 +73,18 @@ def _files_in(folder: Path) -> list[Path]:
         raise DatasetError(f"{shown(folder)}: {found}; check its permissions", code="FILE_UNREADABLE") from error
 
 
-def volumes_in(folder: Path) -> dict[str, Path]:
+def volumes_in(folder: Path, *, case: str | None = None) -> dict[str, Path]:
     """The volumes in a folder by their file names without extension; a header stands for its file of voxels too.
+
+    Args:
+        folder: Where they are.
+        case: Only the files of this case, as `case_id_of` has it.
 
     Raises:
         DatasetError: Two share a name.
     """
-    files = [file for file in _files_in(folder) if extension_of(file) and not file.is_dir()]
+    named = [file for file in _files_in(folder) if extension_of(file) and case in (None, case_id_of(file)[0])]
+    files = [file for file in named if not file.is_dir()]
     headers = {stem_of(file) for file in files if extension_of(file).startswith(".hdr")}
     found = [
         (stem_of(file), file)
@@ -112,22 +117,6 @@ def channels_in(folder: Path, *, labelled: frozenset[str] = frozenset()) -> dict
             found = f"both {shown(other)} and {shown(file)} are its image"
             raise DatasetError(f"{name}: {found}; rename one", code="ID_DUPLICATE")
     return cases
-
-
-def inputs_in(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """The images in a folder by case id, in the order of the channels.
-
-    Raises:
-        DatasetError: A channel is missing between others, or two files share an id.
-    """
-    cases = channels_in(folder)
-    for name, channels in cases.items():
-        absent = sorted(set(range(max(channels))) - set(channels))
-        if absent:
-            channel = f"channel _{absent[0]:04d}"
-            raise DatasetError(f"{name}: {channel} is missing; add the file", code="CHANNEL_MISSING", field=channel)
-    check_unique([(name, channels[0]) for name, channels in cases.items()], remedy="rename one")
-    return {name: tuple(file for _, file in sorted(channels.items())) for name, channels in cases.items()}
 
 
 def _from_folders(place: Place, about: Description) -> Dataset:

@@ -6,9 +6,9 @@ GPU stop the batch.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from medfcn.datasets import Case
-from medfcn.errors import MedfcnError, SettingsError
+from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.files import sha256_of, write_csv
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
@@ -49,6 +49,7 @@ class PredictionRun:
         review: Ids of the cases, new and skipped, with a label to be reviewed; None if the models do not know what to
             expect, and no mask lacks a label.
         report: The page with the masks over the volumes, if it was requested.
+        inputs: The image files of each case by its id.
     """
 
     output: Path
@@ -58,6 +59,7 @@ class PredictionRun:
     flags: tuple[tuple[str, str], ...]
     review: tuple[str, ...] | None = None
     report: Path | None = None
+    inputs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,15 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
     review = write_review(None if batch.is_one_file else batch.folder, records)
     if not batch.is_one_file:
         _write_failures(batch.folder / FAILURES_FILE, failures)
-    return PredictionRun(batch.target, tuple(predicted), tuple(skipped), tuple(failures), tuple(flags), review)
+    return PredictionRun(
+        batch.target,
+        tuple(predicted),
+        tuple(skipped),
+        tuple(failures),
+        tuple(flags),
+        review,
+        inputs={case.id: case.images for case in cases},
+    )
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
@@ -211,6 +221,8 @@ def _read_ahead(cases: Sequence[Case], batch: Batch) -> Iterator[tuple[Case, _Re
     def read(case: Case) -> tuple[Volume, ...] | None:
         if batch.resume and batch.is_done(case):
             return None
+        if case.lacks:
+            raise DatasetError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="image")
         return as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
 
     with ThreadPoolExecutor(max_workers=1) as pool:

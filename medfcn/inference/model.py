@@ -7,6 +7,7 @@ needed to use them. Neither can contain code. They are checked against each othe
 from __future__ import annotations
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medfcn.datasets import find_inputs
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
@@ -311,7 +313,7 @@ def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | Non
 def as_channels(
     source: VolumeLike | Sequence[VolumeLike], channels: Sequence[str], options: ReadOptions = READ_STRICTLY
 ) -> tuple[Volume, ...]:
-    """A case's channels as trusted volumes.
+    """A case's channels as trusted volumes; the path of one channel (`_0000`) stands for its siblings too.
 
     Raises:
         ModelError: There are more or fewer than the model was trained on.
@@ -319,6 +321,11 @@ def as_channels(
     sources = list(source) if isinstance(source, list) else [cast(VolumeLike, source)]
     if len(sources) == 1 and len(channels) > 1 and options.volume_index is None and volume_count(sources[0]) > 1:
         return read_channels(sources[0], len(channels), options=options)
+    if len(sources) == 1 < len(channels) and isinstance(sources[0], str | os.PathLike):
+        case = find_inputs(sources[0], channels=len(channels))[0]
+        if case.lacks:
+            raise ModelError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="channels")
+        sources = list(case.images)
     if len(sources) != len(channels):
         raise ModelError(
             f"the model takes {len(channels)} channels ({listed(channels)}), the case has {len(sources)}; "

@@ -31,7 +31,7 @@ class PredictRequest:
 
     Attributes:
         runs: Run folders; several are an ensemble.
-        source: A volume's file, or a folder of them.
+        source: A volume's file, a folder of them, or a data set; see `medfcn.datasets.find_inputs`.
         output: The folder for `<case>.nii.gz` and `<case>.json`, and for `confidence.csv`, which lists the cases with
             the lowest expected Dice first. For one volume it may be the mask's own file, ending in `.nii` or
             `.nii.gz`.
@@ -73,14 +73,15 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     target = Path(request.output)
     if not request.resume:
         refuse_existing(target, overwrite=request.overwrite)
-    chosen = _chosen(find_inputs(request.source), request.cases)
     _refuse_mistyped(target)
+    models = load(request.runs, device=request.device, views=request.views, transforms=request.transforms)
+    chosen = _chosen(find_inputs(request.source, channels=len(models.card.channels)), request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
         )
     batch = Batch(
-        models=load(request.runs, device=request.device, views=request.views, transforms=request.transforms),
+        models=models,
         target=target,
         probabilities=request.probabilities,
         tta=request.tta,

@@ -424,9 +424,25 @@ def test_several_channels_are_several_files(tmp_path: Path) -> None:
     done = predict(run, tmp_path / "images", tmp_path / "masks", device="cpu")
     assert done.predicted == ("whole",)
     assert done.failures[0][0] == "half"
-    assert "takes 2 channels" in done.failures[0][1]
+    assert "half_0001.nii.gz is missing: the model takes 2 channels" in done.failures[0][1]
     pair = [tmp_path / "images" / f"whole_{channel:04d}.nii.gz" for channel in (0, 1)]
     assert np.array_equal(read_mask(tmp_path / "masks" / "whole.nii.gz").array, model.predict(list(pair)).array)
+    assert np.array_equal(model.predict(pair[0]).array, model.predict(list(pair)).array)
+    one = predict(run, pair[0], tmp_path / "one", device="cpu")
+    assert one.predicted == ("whole",)
+    assert (tmp_path / "one" / "whole.nii.gz").read_bytes() == (tmp_path / "masks" / "whole.nii.gz").read_bytes()
+    with pytest.raises(ModelError, match=r"half: half_0001\.nii\.gz is missing"):
+        model.predict(tmp_path / "images" / "half_0000.nii.gz")
+
+
+def test_numbered_volumes_are_cases_of_a_model_with_one_channel(run: Path, tmp_path: Path) -> None:
+    for number in (0, 1):
+        for folder in ("images", "labels"):
+            write_image(tmp_path / "data" / folder / f"v_{number:04d}.nii.gz", blobs(seed=number))
+    done = predict(run, tmp_path / "data", tmp_path / "masks", device="cpu", report=True)
+    assert done.predicted == ("v_0000", "v_0001")
+    assert done.report is not None
+    assert done.report.read_text().count("is not shown") == 0
 
 
 def test_what_is_not_there_is_named_and_nothing_is_made(run: Path, images: Path, tmp_path: Path) -> None:

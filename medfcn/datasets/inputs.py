@@ -1,0 +1,143 @@
+"""The inputs of a prediction: volumes and their channels, with or without labels."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from medfcn.datasets.assemble import check_unique
+from medfcn.datasets.cases import Case, Dataset
+from medfcn.datasets.layouts import dataset_at, exists_as_folder, volumes_in
+from medfcn.errors import DatasetError, MedfcnError
+from medfcn.text import counted
+from medfcn.volumes.names import case_id_of, extension_of, stem_of
+from medfcn.volumes.reading import volume_count
+
+_LABELS_OF = {"images": "labels", "imagesTr": "labelsTr"}
+
+
+def find_inputs(path: str | os.PathLike[str], *, channels: int | None = None) -> tuple[Case, ...]:
+    """The cases to predict: one file, a folder of volumes, or a data set, whose labels are left aside.
+
+    Files `<case>_0000`, `<case>_0001` … are channels of one case where there is a `_0000`, unless a label beside them
+    has the whole name. With one channel they are cases of their own, and with several a single file stands for its
+    siblings too.
+
+    Args:
+        path: A volume's file, a folder of volumes, or a data set as in `find_dataset`.
+        channels: Number of channels of the model. A case that has fewer says in `lacks` which file is missing. None
+            takes cases as they are.
+
+    Raises:
+        MissingFileError: There is nothing at `path`.
+        DatasetError: The folder contains no volumes, or two that share an id; or the channels are not known, and one
+            is missing between others.
+    """
+    given = Path(path)
+    if not exists_as_folder(given):
+        if not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json"):
+            return _of_dataset(dataset_at(given, allow_outside=False))
+        return (_of_file(given, channels),)
+    folder = next((given / name for name in _LABELS_OF if (given / name).is_dir()), given)
+    dataset = _dataset_in(given)
+    if dataset is not None and (folder != given / "images" or _lists_channels(dataset)):
+        return _of_dataset(dataset)
+    volumes = volumes_in(folder)
+    if not volumes:
+        raise DatasetError(f"{folder}: no volumes (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
+    return _of_volumes(volumes, _labelled(folder), channels)
+
+
+def _dataset_in(folder: Path) -> Dataset | None:
+    """The data set of a folder; None if it is none, or one without labels: its volumes are there all the same."""
+    try:
+        return dataset_at(folder, allow_outside=False)
+    except MedfcnError:
+        return None
+
+
+def _lists_channels(dataset: Dataset) -> bool:
+    """True if only a list says which files are the channels of a case."""
+    return dataset.layout == "decathlon" and any(len(case.images) > 1 for case in dataset.cases)
+
+
+def _of_dataset(dataset: Dataset) -> tuple[Case, ...]:
+    """The cases of a data set; those that lack an image say so."""
+    absent = ("IMAGE_MISSING", "FILE_MISSING", "CHANNEL_MISSING")
+    lacks = {
+        problem.case: f"{problem.found}; {problem.remedy}"
+        for problem in reversed(dataset.problems)
+        if problem.code in absent and problem.field != "label"
+    }
+    return tuple(
+        Case(case.id, case.images, None, case.id, stacked=case.stacked, lacks=lacks.get(case.id, ""))
+        for case in dataset.all_cases
+    )
+
+
+def _of_file(given: Path, channels: int | None) -> Case:
+    """The case of one file."""
+    base, channel = case_id_of(given)
+    alone = Case(stem_of(given) if channel else base, (given,), None, base)
+    if channels is None or channel is None:
+        return alone
+    try:
+        siblings = volumes_in(given.parent, case=base)
+    except DatasetError:
+        if channels > 1:
+            raise
+        siblings = {}
+    found = _of_volumes({**siblings, stem_of(given): given}, _labelled(given.parent), channels)
+    return next(case for case in found if given in case.images)
+
+
+def _labelled(folder: Path) -> frozenset[str]:
+    """The names of the labels beside a folder of images."""
+    labels = folder.parent / _LABELS_OF.get(folder.name, "")
+    try:
+        return frozenset(volumes_in(labels)) if folder.name in _LABELS_OF and labels.is_dir() else frozenset()
+    except MedfcnError:
+        return frozenset()
+
+
+def _of_volumes(volumes: Mapping[str, Path], labelled: frozenset[str], channels: int | None) -> tuple[Case, ...]:
+    """Volumes by their names → cases."""
+    numbered: dict[str, dict[int, Path]] = {}
+    for stem, file in volumes.items():
+        base, channel = case_id_of(file)
+        if channel is not None and stem not in labelled:
+            numbered.setdefault(base, {})[channel] = file
+    groups = {base: files for base, files in numbered.items() if base in labelled or _are_channels(files, channels)}
+    inside = {stem_of(file) for files in groups.values() for file in files.values()}
+    alone = [(stem, file) for stem, file in volumes.items() if stem not in inside]
+    check_unique([*alone, *((base, min(files.values())) for base, files in groups.items())], remedy="rename one")
+    cases = [Case(stem, (file,), None, stem) for stem, file in alone]
+    cases += [_of_channels(base, files, channels) for base, files in groups.items()]
+    return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def _are_channels(files: Mapping[int, Path], channels: int | None) -> bool:
+    """True if files that differ in `_0000`, `_0001` … are one case, as far as no label says so."""
+    if channels is None:
+        return 0 in files
+    if channels == 1:
+        return set(files) == {0}
+    return (0 in files or max(files) < channels) and volume_count(min(files.values())) == 1
+
+
+def _of_channels(base: str, files: Mapping[int, Path], channels: int | None) -> Case:
+    """The case of some numbered files.
+
+    Raises:
+        DatasetError: The number of channels is not known, and one is missing between others.
+    """
+    images, first = tuple(file for _, file in sorted(files.items())), files[min(files)]
+    missing = sorted(set(range(max(channels or 0, *files))) - set(files))
+    if not missing:
+        return Case(base, images, None, base)
+    name = f"channel _{missing[0]:04d}"
+    if channels is None:
+        raise DatasetError(f"{base}: {name} is missing; add the file", code="CHANNEL_MISSING", field=name)
+    file = f"{base}_{missing[0]:04d}{extension_of(first)}"
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+    lacks = f"{file}{more} is missing: the model takes {counted(channels, 'channel')}, the case has {len(files)}"
+    return Case(base, images, None, base, lacks=f"{lacks}; add the file")
