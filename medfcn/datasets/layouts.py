@@ -83,13 +83,15 @@ def volumes_in(folder: Path, *, case: str | None = None) -> dict[str, Path]:
     Raises:
         DatasetError: Two share a name.
     """
-    named = [file for file in _files_in(folder) if extension_of(file) and case in (None, case_id_of(file)[0])]
-    files = [file for file in named if not file.is_dir()]
-    headers = {stem_of(file) for file in files if extension_of(file).startswith(".hdr")}
+    named = {file: end for file in _files_in(folder) if (end := extension_of(file))}
+    extensions = {
+        file: end for file, end in named.items() if case in (None, case_id_of(file)[0]) and not file.is_dir()
+    }
+    headers = {stem_of(file) for file, end in extensions.items() if end.startswith(".hdr")}
     found = [
         (stem_of(file), file)
-        for file in files
-        if not (extension_of(file).startswith(".img") and stem_of(file) in headers)
+        for file, end in extensions.items()
+        if not (end.startswith(".img") and stem_of(file) in headers)
     ]
     check_unique(found, remedy="rename one")
     for name, _ in found:

@@ -108,7 +108,10 @@ def _blank_slices(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
         if length < 2 or array.size // length < _SLICE_VOXELS:
             continue
         others = tuple(other for other in range(array.ndim) if other != axis)
-        blank |= array.min(axis=others, keepdims=True) == array.max(axis=others, keepdims=True)
+        # One row of each slice tells of most that they hold an image.
+        rows = np.moveaxis(array, axis, 0)[:, 0]
+        if (rows.min(axis=-1) == rows.max(axis=-1)).any():
+            blank |= array.min(axis=others, keepdims=True) == array.max(axis=others, keepdims=True)
     share = np.count_nonzero(blank) / array.size
     if share in (0, 1) or share > _SHARE:
         return blank if share else None
@@ -126,6 +129,9 @@ def _padding(
     level = float(array.min()) if at_minimum(array) else None
     if blank is not None and np.count_nonzero(sample == sample[0]) > _SHARE * len(sample):
         level = float(sample[0])
+    apart = int(_SHARE * len(sample))
+    if apart and not (sample[apart:] == sample[:-apart]).any():
+        return level, None
     values, counts = np.unique(sample, return_counts=True)
     frequent = counts > _SHARE * len(sample)
     rare, rare_counts = np.flatnonzero(~frequent), counts[~frequent]

@@ -9,6 +9,7 @@ NIFTI_EXTENSIONS = (".nii.gz", ".nii", ".hdr.gz", ".hdr", ".img.gz", ".img")
 OTHER_EXTENSIONS = (".seg.nrrd", ".seg.nhdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 """The longer of two that end alike comes first; 3D Slicer names segmentations `.seg.nrrd`."""
 
+_EXTENSIONS = NIFTI_EXTENSIONS + OTHER_EXTENSIONS
 _CHANNEL = re.compile(r"_(\d{4})$")
 
 
@@ -19,11 +20,10 @@ def extension_of(name: str | os.PathLike[str]) -> str:
         >>> extension_of("A.NII.GZ"), extension_of("b.mha"), extension_of("notes.txt")
         ('.nii.gz', '.mha', '')
     """
-    lowered = PurePath(name).name.lower()
-    for extension in NIFTI_EXTENSIONS + OTHER_EXTENSIONS:
-        if lowered.endswith(extension) and len(lowered) > len(extension):
-            return extension
-    return ""
+    lowered = _last(name).lower()
+    if not lowered.endswith(_EXTENSIONS):
+        return ""
+    return next((end for end in _EXTENSIONS if lowered.endswith(end) and len(lowered) > len(end)), "")
 
 
 def stem_of(name: str | os.PathLike[str]) -> str:
@@ -33,7 +33,7 @@ def stem_of(name: str | os.PathLike[str]) -> str:
         >>> stem_of("images/case_017.nii.gz"), stem_of("v1.2.nii"), stem_of("case_017.seg.nrrd")
         ('case_017', 'v1.2', 'case_017')
     """
-    base = PurePath(name).name
+    base = _last(name)
     return base[: len(base) - len(extension_of(base))]
 
 
@@ -53,7 +53,12 @@ def case_id_of(name: str | os.PathLike[str]) -> tuple[str, int | None]:
 
 def is_hidden(name: str | os.PathLike[str]) -> bool:
     """True if a file is hidden (`.x`, and the `._x` files that macOS leaves beside others)."""
-    return PurePath(name).name.startswith(".")
+    return _last(name).startswith(".")
+
+
+def _last(name: str | os.PathLike[str]) -> str:
+    """The last part of a path."""
+    return name.name if isinstance(name, PurePath) else PurePath(name).name
 
 
 def twin_key(name: str) -> str:
