@@ -232,12 +232,13 @@ def _distances(metric: str, rows: Sequence[LabelScores], penalty_mm: float | str
 def _penalised_mean(pairs: Sequence[tuple[float, LabelScores]], penalty_mm: float | str | None) -> float:
     if penalty_mm is None:
         return math.nan
-    # A penalty below the distance of another case would make a miss the better result.
-    floor = max((value for value, _ in pairs if math.isfinite(value)), default=0.0)
-    return math.fsum(
-        max(floor, row.diagonal_mm if penalty_mm == "diagonal" else float(penalty_mm)) if math.isinf(value) else value
-        for value, row in pairs
-    ) / len(pairs)
+    finite = [value for value, _ in pairs if math.isfinite(value)]
+    penalties = [
+        row.diagonal_mm if penalty_mm == "diagonal" else float(penalty_mm) for _, row in pairs[len(finite) :]
+    ]
+    # With a penalty below the distance or the penalty of another case, a miss would be the better result.
+    penalty = max([*finite, *penalties])
+    return math.fsum([*finite, *[penalty] * len(penalties)]) / len(pairs)
 
 
 def _volumes(rows: Sequence[LabelScores]) -> VolumeSummary:

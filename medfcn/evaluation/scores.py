@@ -168,7 +168,8 @@ class LabelScores:
         true_positives: Voxels in both masks.
         false_positives: Voxels in the prediction only.
         false_negatives: Voxels in the reference only.
-        diagonal_mm: Distance from corner to corner of the volume: the penalty of a miss in a penalised mean.
+        diagonal_mm: Distance from corner to corner of the volume; the largest of the missed volumes is the penalty of
+            a miss in a penalised mean.
         lesions: Lesions of the reference. `nan` unless lesions were counted; the same holds for the next two.
         lesions_found: Lesions that the prediction overlaps.
         lesions_false: Predicted components that overlap no lesion.

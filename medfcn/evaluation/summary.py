@@ -71,7 +71,8 @@ def summarise(
     Args:
         rows: Scores of cases and labels.
         definitions: Definitions of the scores.
-        penalty_mm: Distance of a miss in `penalised_mean`: millimetres, or `"diagonal"`, that of its volume.
+        penalty_mm: Distance of a miss in `penalised_mean`: millimetres, or `"diagonal"`, that of the largest
+            volume missed.
         notes: Notes to keep in the summary.
         failed: Number of cases that could not be scored.
 
