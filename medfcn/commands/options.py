@@ -62,7 +62,8 @@ labels_option = text(
     "--labels",
     "NAME=V[+V…],…",
     "Labels to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
-    "whole=1+2,core=2 overlap; ignore=255 leaves out voxels that nobody labelled.",
+    "lesion=1-42 is a range, lesion=any every value but 0; whole=1+2,core=2 overlap; ignore=255 leaves out voxels "
+    "that nobody labelled.",
 )
 cases_option = ids("--cases", "File of case ids to use, one per line.")
 groups_option = text(

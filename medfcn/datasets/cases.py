@@ -10,6 +10,7 @@ from pathlib import Path
 from medfcn.datasets.problems import Problem, relative_to
 from medfcn.errors import DatasetError
 from medfcn.labels.label_map import LabelMap
+from medfcn.labels.values import Named, Values
 from medfcn.text import counted, listed
 
 
@@ -48,13 +49,13 @@ class NamedLabels:
 
     Args:
         names: Name of each value, without 0 and the ignored values.
-        regions: Values of each label, instead of `names`, where a label has several values.
+        regions: Values of each label, instead of `names`, where a label has several values or a range of them.
         ignored: Values of voxels that nobody labelled.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
-    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    ignored: tuple[int, ...] = ()
+    regions: Mapping[str, Named] = field(default_factory=dict)
+    ignored: Values = ()
 
     @property
     def label_map(self) -> LabelMap | None:
@@ -115,7 +116,7 @@ class Dataset:
         return self.named.label_map
 
     @property
-    def ignored(self) -> tuple[int, ...]:
+    def ignored(self) -> Values:
         """Values of voxels that nobody labelled, where the data set names them."""
         return self.named.ignored
 

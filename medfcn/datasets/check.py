@@ -23,8 +23,10 @@ from medfcn.datasets.find import find_dataset
 from medfcn.datasets.patients import patients_problem, unstated_patients
 from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
-from medfcn.labels import LabelEntry, LabelMap
+from medfcn.labels import LabelMap
+from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.masks import ROUNDED, read_mask
+from medfcn.labels.values import ANY, Values, ValueSet
 from medfcn.labels.whole_numbers import label_counts
 from medfcn.progress import Progress, Silent
 from medfcn.text import listed
@@ -42,7 +44,7 @@ Visit = Callable[[Case, tuple[Volume, ...], Volume | None], None]
 def check(
     dataset: str | os.PathLike[str],
     *,
-    labels: str | LabelMap | None = None,
+    labels: LabelsLike | None = None,
     groups: str | os.PathLike[str] | None = None,
     group_by: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
@@ -55,8 +57,8 @@ def check(
 
     Args:
         dataset: A folder, a `dataset.json` or a table, as `find_dataset` reads it.
-        labels: The labels to look for, such as `hippocampus=1+2`; without them those that the data set names, else
-            every value in the masks.
+        labels: The labels to look for, such as `hippocampus=1+2` or `{"lesion": "1-42"}`; without them those that the
+            data set names, else every value in the masks.
         groups: A CSV with the columns `id` and `group`.
         group_by: Instead of it, `stem`, `none` or a regular expression on the ids; see `patients.grouped_by`.
         options: What to opt in to when reading volumes that are otherwise refused.
@@ -68,7 +70,7 @@ def check(
         DatasetError: It cannot be read as a data set, or no case is complete.
         SettingsError: The labels contradict each other.
     """
-    chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    chosen = None if labels is None else LabelMap.of(labels)
     found = find_dataset(dataset, groups=groups, group_by=group_by, allow_outside=allow_outside)
     return check_cases(found, labels=chosen, options=options, progress=progress, threads=2)
 
@@ -162,7 +164,7 @@ class _CaseReader:
     case: Case
     problems: CaseProblems
     labels: LabelMap | None
-    ignored: tuple[int, ...]
+    ignored: Values
     options: ReadOptions
     images: list[ImageFacts] = field(default_factory=list)
     label: LabelFacts | None = None
@@ -236,13 +238,13 @@ class _CaseReader:
 
     def _look_at_label(self, file: Path, mask: Volume, displacement: float | None) -> None:
         counts = {value: count for value, count in label_counts(mask.array).items() if value != 0}
-        unlabelled = sum(counts.pop(value, 0) for value in self.ignored)
+        unlabelled = sum(counts.pop(value) for value in set(counts) & ValueSet(self.ignored))
         if self.labels is not None:
             try:
                 self.labels.encode(np.array([[sorted(counts) or [0]]]), name=self.case.id)
             except LabelError as error:
                 self.problems.refuse(error, file, "label")
-        if not (counts if self.labels is None else self.labels.named_values.intersection(counts)):
+        if not (counts if self.labels is None else set(counts) & self.labels.named_values):
             remedy = "fine if there is nothing to be seen"
             self.problems.warn("LABEL_EMPTY", file, "voxels", "no foreground voxel", remedy)
         self.label = LabelFacts(
@@ -305,25 +307,22 @@ def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[P
     contained = f"the masks contain {listed(present) or 'nothing but 0'}"
     problems = []
     for entry in labels.entries if labels else ():
-        absent = [value for value in entry.values if value not in present]
+        # A range promises nothing about each of its values: it is absent if none of them is present.
+        named = () if entry.values == ANY else entry.values
+        absent = [value for value in named if not set(present) & ValueSet((value,))]
         code, values = "LABEL_ABSENT", ""
-        if len(absent) < len(entry.values):
+        if len(absent) < len(named):
             code, values = "LABEL_VALUE_ABSENT", f"value{'s' * (len(absent) > 1)} {listed(absent)} of "
-        if absent:
-            found = f"no case has {values}{_text_of(entry)}; {contained}"
+        if absent or not (named or present):
+            found = f"no case has {values}{entry}; {contained}"
             problems.append(Problem(code, "warning", "", "", "labels", found, "check the name and its values"))
-    if not (present if labels is None else labels.named_values.intersection(present)):
+    if not (present if labels is None else set(present) & labels.named_values):
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
         if present and labels:
-            names = listed(map(_text_of, labels.entries))
+            names = listed(labels.entries)
             found, remedy = f"no case has a voxel of the requested labels, {names}; {contained}", "correct --labels"
         problems.append(Problem("LABELS_EMPTY", "error", "", "", "labels", found, remedy))
     return problems
-
-
-def _text_of(entry: LabelEntry) -> str:
-    """A label as `--labels` names it."""
-    return f"{entry.name}={listed(entry.values, separator='+')}"
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:

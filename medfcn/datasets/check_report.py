@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medfcn.datasets.problems import Problem
+from medfcn.labels.values import Values
 from medfcn.text import aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing
 
@@ -77,7 +78,7 @@ class CheckReport:
     label_names: tuple[str, ...]
     cases: tuple[CaseFacts, ...]
     problems: tuple[Problem, ...]
-    ignored: tuple[int, ...] = ()
+    ignored: Values = ()
     unstated_patients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     splits: str = ""
 

@@ -12,6 +12,7 @@ from medfcn.datasets.tables import read_text
 from medfcn.decoding import decode_json
 from medfcn.errors import DatasetError
 from medfcn.labels.label_map import IGNORE_NAME
+from medfcn.labels.values import ANY, Named, Value, parse_values, span_of, values_from, values_text
 from medfcn.labels.whole_numbers import LARGEST_LABEL
 from medfcn.text import counted, listed
 
@@ -46,7 +47,8 @@ class Description(msgspec.Struct, frozen=True):
 
     Attributes:
         training: The cases; empty where the file lists none, as nnU-Net's.
-        labels: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` or `{"whole": [1, 2]}` as nnU-Net does.
+        labels: `{"1": "organ"}` as the Decathlon writes them, `{"organ": 1}` or `{"whole": [1, 2]}` as nnU-Net does;
+            values may be ranges, `{"lesion": "1-42"}`, or `any`.
         channel_names: Names by number, as nnU-Net writes them.
         modality: The same, as the Decathlon writes them.
         validation: Cases to validate with, as MONAI writes them.
@@ -90,7 +92,7 @@ class Description(msgspec.Struct, frozen=True):
             found.append(("modality", "modality and channel_names name other channels; channel_names is used"))
         for name, values in map(_named, self.labels.items()):
             if name.casefold() == "background" and values != (0,):
-                what = f"the label {name} has the value {listed(values)}; 0 is background here, this is a label"
+                what = f"the label {name} has the value {values_text(values)}; 0 is background here, this is a label"
                 found.append(("labels", what))
             elif values == (0,) and not _BACKGROUND.search(name):
                 found.append(
@@ -117,15 +119,19 @@ class Description(msgspec.Struct, frozen=True):
             >>> named = Description(labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}).named_labels()
             >>> named.regions, named.ignored
             ({'whole': (1, 2), 'core': (2,)}, (3,))
+            >>> Description(labels={"background": 0, "lesion": "1-42"}).named_labels().regions
+            {'lesion': (Span(first=1, last=42),)}
         """
         pairs = [pair for pair in map(_named, self.labels.items()) if pair[1] != (0,)]
-        ignored = tuple(value for name, values in pairs if name == IGNORE_NAME for value in values)
-        if any(isinstance(item, list) for item in self.labels.values()):
-            return NamedLabels(
-                regions={name: values for name, values in pairs if name != IGNORE_NAME}, ignored=ignored
-            )
+        ignored = tuple(value for name, values in pairs if name == IGNORE_NAME and values != ANY for value in values)
+        named = [(name, values) for name, values in pairs if name != IGNORE_NAME]
+        is_plain = all(len(values) == 1 and isinstance(values[0], int) for _, values in named)
+        if not is_plain or any(isinstance(item, list) for item in self.labels.values()):
+            if len(dict(named)) < len(named):
+                raise _refused("labels", f"a label is named twice ({listed(name for name, _ in named)})")
+            return NamedLabels(regions=dict(named), ignored=ignored)
         names: dict[int, str] = {}
-        for name, (value, *_) in pairs:
+        for name, value in ((name, value) for name, values in pairs for value in values if isinstance(value, int)):
             if names.setdefault(value, name) != name:
                 raise _refused("labels", f"value {value} has two names")
         return NamedLabels({value: names[value] for value in sorted(names) if value not in ignored}, ignored=ignored)
@@ -141,23 +147,24 @@ def read_description(path: Path) -> Description:
     return decode_json(read_text(path), Description, source=path.name, error=DatasetError, remedy=_REMEDY, code=_CODE)
 
 
-def _named(item: tuple[str, Any]) -> tuple[str, tuple[int, ...]]:
+def _named(item: tuple[str, Any]) -> tuple[str, Named]:
     """Name and values of an entry of `labels`, whichever way round it is written."""
     key, stored = item
-    name, stored = (stored, key) if isinstance(stored, str) and _is_whole(key) else (key, stored)
-    values = stored if isinstance(stored, list) else [stored]
-    if not values or not all(map(_is_whole, values)):
+    is_turned = isinstance(stored, str) and parse_values(key) not in (None, ANY)
+    name, stored = (stored, key) if is_turned else (key, stored)
+    values = values_from(stored)
+    if values is None or values == () or not (values == ANY or all(map(_is_label, values))):
         raise _refused(f"labels.{key}", f"expected whole numbers from 0 to {LARGEST_LABEL}, found {stored!r}")
-    numbers = tuple(map(int, values))
-    if 0 in numbers and len(numbers) > 1:
+    if values == ANY and name == IGNORE_NAME:
+        raise _refused(f"labels.{key}", "ignores every value")
+    if values != ANY and values != (0,) and any(span_of(value).first == 0 for value in values):
         raise _refused(f"labels.{key}", "contains the background's 0 beside other values")
-    return name, numbers
+    return name, values
 
 
-def _is_whole(value: object) -> bool:
-    if isinstance(value, str):
-        return value.isascii() and value.isdigit() and len(value) <= 12 and int(value) <= LARGEST_LABEL
-    return type(value) is int and 0 <= value <= LARGEST_LABEL
+def _is_label(value: Value) -> bool:
+    first, last = span_of(value)
+    return 0 <= first <= last <= LARGEST_LABEL
 
 
 def _refused(field: str, found: str) -> DatasetError:

@@ -20,7 +20,7 @@ from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import Definitions, LabelScores
 from medfcn.evaluation.summary_text import shown_number
 from medfcn.files import plain_json
-from medfcn.labels import LabelMap
+from medfcn.labels.label_map import LabelsLike
 from medfcn.progress import Progress
 from medfcn.runs.folder import SCORES_FILE
 from medfcn.text import aligned, listed, page
@@ -142,7 +142,7 @@ def compare(
     second: Masks | ScoreTable,
     references: Masks,
     *,
-    labels: LabelMap | str | None = None,
+    labels: LabelsLike | None = None,
     definitions: Definitions | None = None,
     cases: Iterable[str] | None = None,
     metrics: Sequence[str] = METRICS,

@@ -11,7 +11,8 @@ from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score_case
-from medfcn.labels import LabelMap, read_mask
+from medfcn.labels import read_mask
+from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.whole_numbers import values_in
 from medfcn.progress import Progress, Silent
 from medfcn.text import counted, listed
@@ -26,7 +27,7 @@ def evaluate(
     predictions: Masks,
     references: Masks,
     *,
-    labels: LabelMap | str | None = None,
+    labels: LabelsLike | None = None,
     tolerance_mm: float = 1.0,
     definitions: Definitions | None = None,
     cases: Iterable[str] | None = None,
@@ -43,7 +44,8 @@ def evaluate(
     Args:
         predictions: A folder of masks `<case>.nii.gz` (from medfcn or another tool), one file, or masks by case id.
         references: A folder of masks, a data set (its labels), one file, or masks by case id.
-        labels: The labels to score: a `LabelMap`, or text such as `"hippocampus=1+2"` or `"organ=1,ignore=255"`.
+        labels: The labels to score: text such as `"hippocampus=1+2"`, `"organ=1,ignore=255"` or `"lesion=1-42"`, a
+            mapping such as `{"lesion": "any"}`, or a `LabelMap`.
             Labels that overlap (`"whole=1+2,core=2"`) are each scored whole. By default the labels in the
             `<case>.json` files of the predictions; without these, every value in the masks, with names (or
             nnU-Net's regions) from a `dataset.json` beside the references. `find_meaning` in

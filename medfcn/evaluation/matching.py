@@ -11,7 +11,9 @@ from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.layouts import volumes_in
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
+from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.text import listed
 from medfcn.volumes import ReadOptions, VolumeLike
@@ -143,9 +145,9 @@ class Meaning:
     notes: tuple[str, ...] = ()
 
     @property
-    def ignored(self) -> frozenset[int]:
+    def ignored(self) -> ValueSet:
         """The ignored values of a reference."""
-        return frozenset(self.named.ignored if self.labels is None else self.labels.ignored)
+        return ValueSet(self.named.ignored if self.labels is None else self.labels.ignored)
 
     @property
     def known(self) -> LabelMap | None:
@@ -159,7 +161,7 @@ class Meaning:
     def of_values(self, values: set[int]) -> LabelMap:
         """One label for each value of a mask, in their order; ignored values are no label."""
         entries = tuple(LabelEntry(self._name(value), (value,), value) for value in sorted(values - self.ignored))
-        return LabelMap(entries, ignored=tuple(sorted(self.ignored)))
+        return LabelMap(entries, ignored=self.ignored.values)
 
     def with_values_named(self, names: Sequence[str], values: set[int]) -> LabelCodec:
         """The meaning of a mask that was scored value by value.
@@ -169,15 +171,16 @@ class Meaning:
             values: The values of the mask.
         """
         indices = {name: index for index, name in enumerate(names, start=1)}
+        unlabelled: dict[Value, int] = dict.fromkeys(self.ignored.values, IGNORED)
         named = {value: self._name(value) for value in values - self.ignored}
-        scored = {value: indices[name] for value, name in named.items() if name in indices}
-        return LabelCodec(scored | dict.fromkeys(self.ignored, IGNORED))
+        scored: dict[Value, int] = {value: indices[name] for value, name in named.items() if name in indices}
+        return LabelCodec({**unlabelled, **scored})
 
     def _name(self, value: int) -> str:
         return self.named.names.get(value, str(value))
 
 
-def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None) -> Meaning:
+def find_meaning(pairs: Pairs, references: Masks, labels: LabelsLike | None) -> Meaning:
     """Decide which labels are scored, and the meaning of the values of each mask.
 
     The labels are `labels`; by default those in the `<case>.json` files of the predictions; without these, the
@@ -202,7 +205,7 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelMap | str | None)
         if (record := MaskRecord.beside(path)) and record.labels
     }
     swapped = () if recorded else _swapped(pairs.references)
-    chosen = LabelMap.parse(labels) if isinstance(labels, str) else labels
+    chosen = None if labels is None else LabelMap.of(labels)
     if chosen is None and recorded:
         chosen = _common(recorded)
     beside = _named_beside(references)
@@ -249,15 +252,16 @@ def _common(recorded: Mapping[str, LabelMap]) -> LabelMap:
 
 def _translated(recorded: LabelMap, chosen: LabelMap, case: str) -> LabelCodec:
     """The meaning of a mask with recorded labels, as indices of the labels to score."""
-    indices = {}
+    indices: dict[Value, int] = {}
     for stored in recorded.overlaps:
         for index, wanted in enumerate(chosen.overlaps, start=1):
-            shared = set(stored.values) & set(wanted.values)
-            if shared == set(stored.values):
+            values = ValueSet(stored.values)
+            shared = values & ValueSet(wanted.values)
+            if shared.spans == values.spans:
                 indices[stored.written] = index
             elif shared:
                 raise SettingsError(
-                    f"{case}: its .json merges {'+'.join(map(str, stored.values))} into {stored.name}, of which "
+                    f"{case}: its .json merges {listed(stored.values, separator='+')} into {stored.name}, of which "
                     f"{wanted.name} contains only a part; give --labels as the model was trained",
                     code="LABELS_DIFFER",
                     field="labels",
@@ -270,21 +274,21 @@ def _meaning_of_others(
 ) -> tuple[LabelCodec, tuple[str, ...]]:
     """The meaning of predictions without a record; see `find_meaning`."""
     written, original = labels.written_codec, labels.reference_codec.without_ignored
-    if all(original.indices.get(value, index) == index for value, index in written.indices.items()):
-        return LabelCodec({**original.indices, **written.indices}), ()
+    if (both := original.joined_with(written)) is not None:
+        return both, ()
     if not masks:
         return written, ()
     values = set().union(*(values_in(read_mask(mask, labels=labels, options=options).array) for mask in masks))
-    if values <= written.indices.keys():
+    if not values - written.known:
         return written, (
             "the predictions hold only values that medfcn writes for these labels, and were read as such",
         )
-    if values <= original.indices.keys():
+    if not values - original.known:
         return original, ("the predictions hold values of the references, and were read as such",)
     raise DatasetError(
         f"predictions contain the values {numbers_text(sorted(values))}; expected those that medfcn writes "
-        f"({numbers_text(sorted(written.indices))}) or those of the references "
-        f"({numbers_text(sorted(original.indices))}); name the labels so that the two do not overlap",
+        f"({listed(written.known.values)}) or those of the references ({listed(original.known.values)}); name the "
+        "labels so that the two do not overlap",
         code="LABEL_VALUES",
         field="labels",
     )

@@ -1,8 +1,9 @@
 """The labels of a task: their names, their values in a reference, and their values in a mask that medfcn writes.
 
 A `LabelMap` is an ordered list of foreground labels. A label of one value is written to masks as that value, one
-merged from several as its index in the list. Where labels overlap, a mask stores their overlaps (see
-`medfcn.labels.overlaps`), each as its smallest value: a voxel belongs to every label that has its value.
+that has a range as its first value, one merged from single values as its index in the list. Where labels overlap, a
+mask stores their overlaps (see `medfcn.labels.overlaps`), each as its smallest value: a voxel belongs to every label
+that has its value.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,22 @@ from medfcn.decoding import convert
 from medfcn.errors import SettingsError
 from medfcn.labels.codec import IGNORED, LabelCodec
 from medfcn.labels.overlaps import Overlap, find_overlaps, is_overlapping, membership
+from medfcn.labels.values import (
+    ANY,
+    Named,
+    Span,
+    Value,
+    Values,
+    ValueSet,
+    parse_values,
+    span_of,
+    twice,
+    value_of,
+    values_from,
+    values_text,
+)
 from medfcn.labels.whole_numbers import LARGEST_LABEL, label_counts, whole_numbers
+from medfcn.text import listed
 
 IGNORE_NAME = "ignore"
 """The name that is reserved for voxels that nobody labelled, as nnU-Net reserves it."""
@@ -30,13 +46,18 @@ class LabelEntry:
 
     Args:
         name: Its name in reports.
-        values: The values of a reference that belong to it.
+        values: The values of a reference that belong to it: single ones, ranges, or `any` for every value but 0 and
+            those that the labels ignore.
         written: The value it has in a mask that medfcn writes; where labels overlap, its index in the list.
     """
 
     name: str
-    values: tuple[int, ...]
+    values: Named
     written: int
+
+    def __str__(self) -> str:
+        """The label as `--labels` names it, cut short."""
+        return f"{self.name}={ANY if self.values == ANY else listed(self.values, separator='+')}"
 
 
 @dataclass(frozen=True)
@@ -71,35 +92,50 @@ class LabelMap:
         [('whole', (1, 2), 1), ('whole + core', (3,), 3)]
         >>> labels.decode(labels.encode(np.array([[[0, 1, 2, 3]]]), name="case")).tolist()
         [[[0, 1, 1, 3]]]
+
+        Lesions that are numbered one by one:
+
+        >>> LabelMap.parse("liver=100,lesion=1-42").encode(np.array([[[0, 7, 42, 43, 100]]]), name="case").tolist()
+        [[[0, 2, 2, 0, 1]]]
+        >>> LabelMap.parse("lesion=any,ignore=9").encode(np.array([[[0, 7, 9, 70000]]]), name="case").tolist()
+        [[[0, 1, 255, 1]]]
     """
 
     entries: tuple[LabelEntry, ...]
     unnamed: Literal["background", "refuse"] = "background"
-    ignored: tuple[int, ...] = ()
+    ignored: Values = ()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.entries) <= _MOST_LABELS:
             raise _refusal(f"{len(self.entries)} labels; expected 1 to {_MOST_LABELS}, as NAME=V[+V...],...")
         names: set[str] = set()
-        owners: dict[int, str] = {}
-        alike: dict[frozenset[int], str] = {}
+        alike: dict[tuple[Span, ...], str] = {}
         for entry in self.entries:
             if not entry.name or entry.name in names:
                 raise _refusal(f"the name {entry.name!r} is empty or given twice; give each its own")
             names.add(entry.name)
+            if entry.values == ANY:
+                if len(self.entries) > 1:
+                    raise _refusal(
+                        f"{entry.name}=any is every value, so no other label can stand beside it; name the values of "
+                        "each, such as 1-42"
+                    )
+                continue
             _require_labels(entry.name, entry.values, "0 is the background")
-            owners |= dict.fromkeys(entry.values, entry.name)
-            values = frozenset(entry.values)
-            if len(values) < len(entry.values):
-                raise _refusal(f"{entry.name} has a value twice; name it once")
-            other = alike.setdefault(values, entry.name)
+            if (value := twice(entry.values)) is not None:
+                raise _refusal(f"{entry.name} has a value twice (in {value}); name it once")
+            other = alike.setdefault(ValueSet(entry.values).spans, entry.name)
             if other != entry.name:
                 raise _refusal(f"{other} and {entry.name} have the same values; name one")
         _require_labels(IGNORE_NAME, self.ignored, "those of labels excepted")
-        for value in self.ignored:
-            if value in owners or self.ignored.count(value) > 1:
-                other = owners.get(value, IGNORE_NAME)
-                raise _refusal(f"the value {value} belongs to {other} and to ignore; name it once")
+        if (value := twice(self.ignored)) is not None:
+            raise _refusal(f"the value {value} belongs to ignore and to ignore; name it once")
+        for entry, values in reversed(list(zip(self.entries, self._values, strict=True))):
+            if not values and entry.values:
+                raise _refusal(f"{entry.name}=any: every value is ignored; ignore fewer")
+            for shared in (ValueSet(values) & ValueSet(self.ignored)).values:
+                raise _refusal(f"the value {shared} belongs to {entry.name} and to ignore; name it once")
+        _refuse_crossing(self.entries)
         self._check_written()
         if len(self.overlaps) > _MOST_LABELS:
             raise _refusal(
@@ -110,14 +146,17 @@ class LabelMap:
     def _check_written(self) -> None:
         written: dict[int, LabelEntry] = {}
         for index, entry in enumerate(self.entries, start=1):
-            if not entry.values or entry.written != _written(entry.values, index, self.overlapping):
+            is_right = entry.values and entry.written == _written(
+                entry.values, index, overlapping=self.overlapping, ignored=self.ignored
+            )
+            if not is_right:
                 raise _refusal(
                     f"{entry.name} cannot be written as {entry.written}; a single value is written as itself, a "
-                    "merged one, or any where labels overlap, as its place in the list"
+                    "range as its first value, a merged one, or any where labels overlap, as its place in the list"
                 )
             other = written.setdefault(entry.written, entry)
             if other is not entry:
-                merged, single = (entry, other) if len(entry.values) > 1 else (other, entry)
+                merged, single = (entry, other) if _is_merged(entry.values) else (other, entry)
                 raise _refusal(
                     f"{merged.name} (merged, so written as its place in the list) and {single.name} would both be "
                     f"written as {entry.written}; put {merged.name} at a place that is no other label's value"
@@ -125,7 +164,7 @@ class LabelMap:
 
     @classmethod
     def parse(cls, text: str) -> "LabelMap":
-        """Read `NAME=V[+V...],...`; values that no entry names are background.
+        """Read `NAME=V[-W][+V[-W]...],...` or `NAME=any`; values that no entry names are background.
 
         Labels overlap if they name the same value. The name `ignore` is no label: its values are voxels that nobody
         labelled.
@@ -138,26 +177,61 @@ class LabelMap:
             ('anterior', 'posterior')
             >>> LabelMap.parse("organ=1,ignore=254+255").ignored
             (254, 255)
+            >>> [entry.written for entry in LabelMap.parse("liver=100,lesion=1-42").entries]
+            [100, 1]
         """
-        named: list[tuple[str, tuple[int, ...]]] = []
-        ignored: tuple[int, ...] = ()
+        named: list[tuple[str, Named]] = []
         for part in text.split(","):
             name, equals, numbers = (piece.strip() for piece in part.partition("="))
-            digits = [number.strip() for number in numbers.split("+")]
-            if not (name and equals) or not all(number.isascii() and number.isdigit() for number in digits):
+            values = parse_values(numbers)
+            if not (name and equals) or values is None:
                 raise _refusal(
-                    f"{part.strip()!r} is not NAME=V[+V...]; write for example organ=1 or left=1+3,right=2+4"
+                    f"{part.strip()!r} is not NAME=V[+V...]; write for example organ=1, left=1+3,right=2+4, "
+                    "lesion=1-42 or lesion=any"
                 )
-            # A number of more digits than a label can have is refused before it is converted.
-            values = tuple(int(number[:12]) for number in digits)
-            if name == IGNORE_NAME:
-                ignored += values
-            else:
-                named.append((name, values))
-        return cls(_entries(named), ignored=ignored)
+            named.append((name, values))
+        return cls._of(named)
 
     @classmethod
-    def from_names(cls, names: Mapping[int, str], *, ignored: Iterable[int] = ()) -> "LabelMap":
+    def of(cls, labels: "LabelsLike") -> "LabelMap":
+        """Labels from text as in `parse`, or from a mapping of names to values.
+
+        Raises:
+            SettingsError: They are neither, or contradict each other.
+
+        Example:
+            >>> LabelMap.of({"lesion": "1-42", "liver": [100, 101]}) == LabelMap.parse("lesion=1-42,liver=100+101")
+            True
+        """
+        if isinstance(labels, LabelMap):
+            return labels
+        if isinstance(labels, str):
+            return cls.parse(labels)
+        if not isinstance(labels, Mapping):
+            raise _refusal(
+                f"found {type(labels).__name__}; give text such as organ=1, or a mapping of names to values"
+            )
+        named: list[tuple[str, Named]] = []
+        for name, given in labels.items():
+            values = values_from(given)
+            if not isinstance(name, str) or values is None:
+                raise _refusal(f"{name!r}: {given!r}; give a value, a list of values, text such as 1-42, or any")
+            named.append((name, values))
+        return cls._of(named)
+
+    @classmethod
+    def _of(cls, named: Sequence[tuple[str, Named]]) -> "LabelMap":
+        """Labels of these names and values, of which `ignore` is none."""
+        ignored: Values = ()
+        for name, values in named:
+            if name == IGNORE_NAME:
+                if values == ANY:
+                    raise _refusal("ignore=any leaves nothing to learn or to score; name the values to ignore")
+                ignored += values
+        return cls(_entries([one for one in named if one[0] != IGNORE_NAME], ignored), ignored=ignored)
+
+    @classmethod
+    def from_names(cls, names: Mapping[int, str], *, ignored: Iterable[Value] = ()) -> "LabelMap":
         """One label for each value, in the order of the values, without 0; masks with other values are refused.
 
         Args:
@@ -171,10 +245,10 @@ class LabelMap:
         chosen = sorted((int(value), str(name)) for value, name in names.items() if int(value) != 0)
         entries = tuple(LabelEntry(name, (value,), value) for value, name in chosen if name != IGNORE_NAME)
         unlabelled = {value for value, name in chosen if name == IGNORE_NAME}.union(ignored)
-        return cls(entries, unnamed="refuse", ignored=tuple(sorted(unlabelled)))
+        return cls(entries, unnamed="refuse", ignored=_in_order(unlabelled))
 
     @classmethod
-    def from_regions(cls, regions: Mapping[str, Sequence[int]], *, ignored: Iterable[int] = ()) -> "LabelMap":
+    def from_regions(cls, regions: Mapping[str, Named | list[int]], *, ignored: Iterable[Value] = ()) -> "LabelMap":
         """Labels that may have several values and overlap, in their order; masks with other values are refused.
 
         Args:
@@ -185,10 +259,11 @@ class LabelMap:
             >>> LabelMap.from_regions({"whole": [1, 2], "core": [2]}).overlapping
             True
         """
-        entries = _entries([(name, tuple(values)) for name, values in regions.items()])
-        return cls(entries, unnamed="refuse", ignored=tuple(sorted(ignored)))
+        unlabelled = _in_order(ignored)
+        named = [(name, values if values == ANY else tuple(values)) for name, values in regions.items()]
+        return cls(_entries(named, unlabelled), unnamed="refuse", ignored=unlabelled)
 
-    def ignoring(self, values: Iterable[int]) -> "LabelMap":
+    def ignoring(self, values: Iterable[Value]) -> "LabelMap":
         """The same labels for a dataset that ignores these values, except those that a label names.
 
         Labels that already name ignored values stay as they are.
@@ -196,29 +271,49 @@ class LabelMap:
         Example:
             >>> LabelMap.parse("organ=1").ignoring([1, 2]).ignored
             (2,)
+            >>> LabelMap.parse("lesion=any").ignoring([1, 2]).entries[0].written
+            3
         """
         if self.ignored:
             return self
-        return replace(self, ignored=tuple(sorted(set(values).difference(self.named_values))))
+        named = ValueSet(tuple(value for entry in self.entries if entry.values != ANY for value in entry.values))
+        ignored = tuple(kept for one in _in_order(values) for kept in (ValueSet((one,)) & named.others).values)
+        entries = tuple(
+            replace(entry, written=_written(ANY, 1, overlapping=False, ignored=ignored))
+            if entry.values == ANY
+            else entry
+            for entry in self.entries
+        )
+        return replace(self, entries=entries, ignored=ignored)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels' names, in order."""
         return tuple(entry.name for entry in self.entries)
 
+    @property
+    def is_any(self) -> bool:
+        """True if every value but 0 is the one label."""
+        return self.entries[0].values == ANY and not self.ignored
+
+    @cached_property
+    def _values(self) -> tuple[Values, ...]:
+        """The values of each label, `any` in numbers."""
+        return tuple(_in_numbers(entry.values, self.ignored) for entry in self.entries)
+
     @cached_property
     def overlapping(self) -> bool:
         """True if a value belongs to several labels."""
-        return is_overlapping([entry.values for entry in self.entries])
+        return is_overlapping(self._values)
 
     @cached_property
     def overlaps(self) -> tuple[Overlap, ...]:
         """The combinations of labels that a mask stores, by smallest value; each label alone where none overlap."""
         if self.overlapping:
-            return find_overlaps(self.names, [entry.values for entry in self.entries])
+            return find_overlaps(self.names, self._values)
         return tuple(
-            Overlap(entry.name, entry.values, (index,), entry.written)
-            for index, entry in enumerate(self.entries, start=1)
+            Overlap(entry.name, values, (index,), entry.written)
+            for index, (entry, values) in enumerate(zip(self.entries, self._values, strict=True), start=1)
         )
 
     @cached_property
@@ -239,13 +334,13 @@ class LabelMap:
             >>> LabelMap.parse("whole=1+2+3,core=3").overlap_text
             'labels overlap: 1+2 is whole; 3 is whole + core'
         """
-        each = "; ".join(f"{'+'.join(map(str, overlap.values))} is {overlap.name}" for overlap in self.overlaps)
+        each = "; ".join(f"{values_text(overlap.values)} is {overlap.name}" for overlap in self.overlaps)
         return f"labels overlap: {each}"
 
-    @property
-    def named_values(self) -> frozenset[int]:
+    @cached_property
+    def named_values(self) -> ValueSet:
         """The values of a reference that belong to a label."""
-        return frozenset(value for entry in self.entries for value in entry.values)
+        return ValueSet(tuple(value for values in self._values for value in values))
 
     @cached_property
     def reference_codec(self) -> LabelCodec:
@@ -336,24 +431,67 @@ class LabelMap:
         return convert(value, cls, source="labels", error=SettingsError, remedy="expected what medfcn writes")
 
 
+LabelsLike = LabelMap | str | Mapping[str, Any]
+"""Labels as the library takes them: text as `--labels`, a mapping of names to values, or a `LabelMap`."""
+
+
 def _refusal(message: str) -> SettingsError:
     return SettingsError(f"labels: {message}", field="labels")
 
 
-def _require_labels(name: str, values: Iterable[int], remark: str) -> None:
+def _require_labels(name: str, values: Values, remark: str) -> None:
     for value in values:
-        if not 1 <= value <= LARGEST_LABEL:
+        first, last = span_of(value)
+        if first > last:
+            raise _refusal(f"{name}={value} runs down; write {last}-{first}")
+        if not (first >= 1 and last <= LARGEST_LABEL):
             raise _refusal(f"{name}={value}; values are 1 to {LARGEST_LABEL}, {remark}")
 
 
-def _entries(named: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[LabelEntry, ...]:
+def _refuse_crossing(entries: Sequence[LabelEntry]) -> None:
+    """Refuse ranges that share some of their values: that is a slip of the pen, a range within another is a part."""
+    ranges = sorted(
+        (value, entry.name)
+        for entry in entries
+        if entry.values != ANY
+        for value in entry.values
+        if type(value) is Span
+    )
+    for place, (one, name) in enumerate(ranges):
+        for other, other_name in ranges[place + 1 :]:
+            if other.first > one.last:
+                break
+            if one.first < other.first and one.last < other.last:
+                raise _refusal(
+                    f"{name}={one} and {other_name}={other} both contain {value_of(other.first, one.last)}; end one "
+                    "before the other begins, or name the shared values one by one where labels are meant to overlap"
+                )
+
+
+def _entries(named: Sequence[tuple[str, Named]], ignored: Values = ()) -> tuple[LabelEntry, ...]:
     """Labels of these names and values, with what they are written as."""
-    overlapping = is_overlapping([values for _, values in named])
+    overlapping = is_overlapping([_in_numbers(values, ignored) for _, values in named])
     return tuple(
-        LabelEntry(name, values, _written(values, index, overlapping))
+        LabelEntry(name, values, _written(values, index, overlapping=overlapping, ignored=ignored))
         for index, (name, values) in enumerate(named, start=1)
     )
 
 
-def _written(values: tuple[int, ...], index: int, overlapping: bool) -> int:
-    return values[0] if len(values) == 1 and not overlapping else index
+def _written(values: Named, index: int, *, overlapping: bool, ignored: Values) -> int:
+    """The value of a label in a mask that medfcn writes."""
+    if overlapping or _is_merged(values):
+        return index
+    return min((span_of(value).first for value in _in_numbers(values, ignored)), default=index)
+
+
+def _is_merged(values: Named) -> bool:
+    """True if several single values are named, and no range."""
+    return values != ANY and len(values) > 1 and not any(isinstance(value, Span) for value in values)
+
+
+def _in_numbers(values: Named, ignored: Values) -> Values:
+    return ValueSet(ignored).others.values if values == ANY else values
+
+
+def _in_order(values: Iterable[Value]) -> Values:
+    return tuple(sorted(values, key=span_of))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
 from medfcn.labels.label_map import LabelMap
+from medfcn.labels.values import ValueSet
 from medfcn.labels.whole_numbers import LARGEST_TABLE, ROUNDING, label_counts, numbers_text, whole_numbers
 from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
@@ -46,9 +47,10 @@ def read_mask(
     """
     if options.volume_index is not None and volume_count(source) == 1:
         options = replace(options, volume_index=None)
-    named = set(labels.named_values.union(labels.ignored)) if labels else set()
+    named = ValueSet((*labels.named_values.values, *labels.ignored)) if labels else ValueSet(())
     if isinstance(source, str | os.PathLike) and extension_of(source) in NIFTI_EXTENSIONS:
-        volume, rounding = _unscaled_where_ambiguous(source, named, options)
+        is_any = labels is not None and labels.is_any
+        volume, rounding = _unscaled_where_ambiguous(source, named, options, is_any=is_any)
     else:
         volume, rounding = as_volume(source, options=options), ROUNDING
     who = volume.name or "mask"
@@ -58,7 +60,9 @@ def read_mask(
     return Volume(whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes)
 
 
-def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions) -> tuple[Volume, float]:
+def _unscaled_where_ambiguous(
+    source: Any, named: ValueSet, options: ReadOptions, *, is_any: bool
+) -> tuple[Volume, float]:
     """Read a mask whose header may scale it, such as 255 by 1/255, where both readings may look like labels.
 
     Returns:
@@ -79,6 +83,8 @@ def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions
     as_scaled = [float(value) for value in np.unique(scaled.array)]
     if all(round(value * stored.slope + stored.inter) == value for value in as_stored):  # a slope of almost 1
         return scaled, _MOST_ROUNDING
+    if is_any and stored.inter == 0:  # 0 is 0 in both readings, and every other value the label
+        return scaled, rounding
     if not _stored_values_are_meant(as_stored, as_scaled, named, rounding, stored):
         return scaled, rounding
     note = "scl_slope ignored: the labels named are the stored values"
@@ -87,7 +93,7 @@ def _unscaled_where_ambiguous(source: Any, named: set[int], options: ReadOptions
 
 
 def _stored_values_are_meant(
-    as_stored: list[int], as_scaled: list[float], named: set[int], rounding: float, stored: StoredVolume
+    as_stored: list[int], as_scaled: list[float], named: ValueSet, rounding: float, stored: StoredVolume
 ) -> bool:
     """True if the labels are the stored values, False if they are the scaled ones.
 
@@ -95,7 +101,7 @@ def _stored_values_are_meant(
         LabelError: Neither the labels named nor the values decide it.
     """
     whole = [round(value) for value in as_scaled if abs(value - round(value)) <= rounding]
-    names_stored, names_scaled = bool(named.intersection(as_stored)), bool(named.intersection(whole))
+    names_stored, names_scaled = bool(set(as_stored) & named), bool(set(whole) & named)
     if names_stored != names_scaled:
         return names_stored
     # Several labels do not become whole numbers by chance; a single value may be a mask drawn with 255.
@@ -108,7 +114,7 @@ def _stored_values_are_meant(
     )
 
 
-def _check_255(whole: NDArray[Any], named: set[int], name: str) -> None:
+def _check_255(whole: NDArray[Any], named: ValueSet, name: str) -> None:
     """Refuse a 255 that nobody named: it may be a label, or the foreground of a mask saved as a picture."""
     if 255 in named or int(whole.max()) < 255 or not (whole == 255).any():
         return

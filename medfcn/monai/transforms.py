@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
+from medfcn.labels.label_map import LabelsLike
 from medfcn.settings import View
 from medfcn.slices.grid import (
     GridMap,
@@ -169,7 +170,7 @@ class EncodeLabelsd(MapTransform, InvertibleTransform):
 
     Args:
         keys: Entries to change, each a `(1, I, J, K)` mask.
-        labels: The meaning of the values, such as `LabelMap.parse("hippocampus=1+2")`.
+        labels: The meaning of the values, such as `hippocampus=1+2`.
         allow_missing_keys: Skip entries that are missing.
 
     Example:
@@ -178,9 +179,9 @@ class EncodeLabelsd(MapTransform, InvertibleTransform):
         tensor([[[[0, 1, 2]]]], dtype=torch.uint8)
     """
 
-    def __init__(self, keys: KeysCollection, labels: LabelMap, *, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, labels: LabelsLike, *, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.labels = labels
+        self.labels = LabelMap.of(labels)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Encode the entries of `data`.

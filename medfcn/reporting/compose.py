@@ -13,6 +13,7 @@ from medfcn.evaluation import Definitions, ScoreTable, evaluate, read_scores
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.files import refuse_existing_file
 from medfcn.labels import LabelMap
+from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
 from medfcn.reporting.html import About, write_prediction_report, write_report
@@ -32,7 +33,7 @@ def report(
     output: Path | str,
     *,
     images: Images | None = None,
-    labels: LabelMap | str | None = None,
+    labels: LabelsLike | None = None,
     definitions: Definitions | None = None,
     cases: Iterable[str] | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,

@@ -13,6 +13,7 @@ import numpy as np
 
 from medfcn.files import atomic_write
 from medfcn.labels import IGNORED, LabelCodec
+from medfcn.labels.values import Value, Values, ValueSet
 from medfcn.labels.whole_numbers import values_in, whole_numbers
 from medfcn.reporting.panels import Panel, panel_of
 from medfcn.reporting.upright import CaseVolumes, upright_case
@@ -49,7 +50,7 @@ class PictureCase:
     reference: Volume | None
     prediction: Volume | None
     title: str = ""
-    ignored: tuple[int, ...] = ()
+    ignored: Values = ()
 
 
 def overlay_sheet(cases: Sequence[PictureCase], path: Path | str) -> Path:
@@ -103,9 +104,12 @@ def _panels(case: PictureCase) -> tuple[list[Panel], tuple[float, float]]:
             mask = mask.reordered_to(case.image)
             require_same_grid(case.image, mask)
             whole[name] = whole_numbers(mask.array, name=mask.name or name)[0]
-    values = set().union(*map(values_in, whole.values())) - set(case.ignored)
-    indices = {value: min(index, IGNORED - 1) for index, value in enumerate(sorted(values), start=1)}
-    codec = LabelCodec(indices | dict.fromkeys(case.ignored, IGNORED))
+    values = set().union(*map(values_in, whole.values())) - ValueSet(case.ignored)
+    indices: dict[Value, int] = {
+        value: min(index, IGNORED - 1) for index, value in enumerate(sorted(values), start=1)
+    }
+    unlabelled: dict[Value, int] = dict.fromkeys(case.ignored, IGNORED)
+    codec = LabelCodec({**indices, **unlabelled})
     codecs = {"reference": codec, "prediction": codec.without_ignored}
     masks = {name: case.image.with_array(codecs[name].encode(mask)) for name, mask in whole.items()}
     upright = upright_case(CaseVolumes(case.image, masks.get("reference"), masks.get("prediction")))

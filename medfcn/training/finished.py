@@ -11,6 +11,7 @@ from medfcn.datasets import Dataset
 from medfcn.files import csv_field
 from medfcn.inference.card import Card, read_card
 from medfcn.labels import LabelMap
+from medfcn.labels.values import span_of, values_text
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same
@@ -57,7 +58,8 @@ class Asked:
         """
         card = read_card(RunFolder(folder).card)
         # Labels that nobody named, in masks of the run's values:
-        unnamed = LabelMap.from_names({value: f"label_{value}" for value in card.labels.named_values})
+        values = [span_of(value).first for value in card.labels.named_values.values]
+        unnamed = LabelMap.from_names({value: f"label_{value}" for value in values})
         labels = (self.labels or self.dataset.labels or unnamed).ignoring(self.dataset.ignored)
         transforms = card.transforms
         if self.transforms is not None:
@@ -83,7 +85,7 @@ def facts(
         length: The requested length.
         start: As `Start.record`; other entries are ignored.
     """
-    entries = ",".join(f"{entry.name}={'+'.join(map(str, entry.values))}" for entry in card.labels.entries)
+    entries = ",".join(f"{entry.name}={values_text(entry.values)}" for entry in card.labels.entries)
     return {
         "fold": fold,
         "labels": card.labels.to_json() | {"entries": entries},

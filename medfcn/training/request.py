@@ -13,6 +13,7 @@ from medfcn.datasets import Dataset, find_dataset
 from medfcn.datasets.patients import require_stated_patients
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
+from medfcn.labels.label_map import LabelsLike
 from medfcn.progress import Progress, Silent
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
@@ -53,7 +54,7 @@ class DesignRequest:
     """
 
     dataset: Path | str = field(kw_only=False)
-    labels: str | LabelMap | None = None
+    labels: LabelsLike | None = None
     settings: Settings | Path | str | None = None
     preset: str | None = None
     context: int | None = None
@@ -86,7 +87,7 @@ class DesignRequest:
 
     def label_map(self, settings: Settings) -> LabelMap | None:
         """The requested labels, refused before a volume is read if they do not fit the settings."""
-        labels = LabelMap.parse(self.labels) if isinstance(self.labels, str) else self.labels
+        labels = None if self.labels is None else LabelMap.of(self.labels)
         if labels is not None:
             require_possible(settings, labels)
         return labels
