@@ -1,11 +1,13 @@
 """The result of `check`, as facts and as text."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medfcn.datasets.problems import Problem
+from medfcn.labels.partly import is_partly_labelled
 from medfcn.labels.values import Values
 from medfcn.text import aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing
@@ -126,9 +128,14 @@ class CheckReport:
 def _row(case: CaseFacts) -> tuple[str, str, str, str, str, str]:
     values = "not read"
     if case.label is not None:
-        counts = [f"{value}: {count} ({case.label.ml[value]:.3g})" for value, count in case.label.voxels.items()]
-        if case.label.ignored_voxels:
-            counts.append(f"ignored: {case.label.ignored_voxels}")
+        voxels, ignored = math.prod(case.images[0].shape) if case.images else 0, case.label.ignored_voxels
+        is_partly = is_partly_labelled(voxels - ignored, voxels)
+        counts = [
+            f"{value}: {count}" + ("" if is_partly else f" ({case.label.ml[value]:.3g})")
+            for value, count in case.label.voxels.items()
+        ]
+        if ignored:
+            counts.append(f"ignored: {ignored}" + (", partly labelled" if is_partly else ""))
         values = ", ".join(counts) or "empty"
     if not case.images:
         return case.id, "not read", "", "", "", values

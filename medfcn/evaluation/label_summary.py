@@ -7,7 +7,7 @@ volume may rise with a miss.)
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +18,18 @@ from medfcn.evaluation.lesions import LesionCounts
 from medfcn.evaluation.overlap import VoxelCounts
 from medfcn.evaluation.scores import LabelScores
 from medfcn.files import plain_json
+from medfcn.labels.partly import share_text
+from medfcn.text import counted
 
-__all__ = ["DISTANCES", "SHARES", "DistanceSummary", "LabelSummary", "ShareSummary", "VolumeSummary"]
+__all__ = [
+    "DISTANCES",
+    "SHARES",
+    "DistanceSummary",
+    "LabelSummary",
+    "PartlyLabelled",
+    "ShareSummary",
+    "VolumeSummary",
+]
 
 SHARES = ("dice", "iou", "precision", "recall", "specificity", "nsd")
 DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "masd_mm")
@@ -98,6 +108,41 @@ class VolumeSummary:
 
 
 @dataclass(frozen=True)
+class PartlyLabelled:
+    """Cases of which less than half is labelled.
+
+    Their overlaps are of the labelled voxels alone. Unless they are missed, or predicted where the reference is
+    empty, they have no distance and no NSD; they never have a volume.
+
+    Attributes:
+        cases: Number of such cases.
+        labelled_voxels: Their labelled voxels.
+        voxels: All their voxels.
+    """
+
+    cases: int
+    labelled_voxels: int
+    voxels: int
+
+    @classmethod
+    def among(cls, rows: Iterable[LabelScores]) -> "PartlyLabelled | None":
+        """Those among some rows, each case once; `None` without any."""
+        found = {row.case: row for row in rows if row.is_partly_labelled}.values()
+        if not found:
+            return None
+        return cls(len(found), sum(row.labelled_voxels for row in found), sum(row.voxels for row in found))
+
+    def text(self, cases: int) -> str:
+        """What their figures mean, of so many cases in all, in a line without a full stop."""
+        return (
+            f"less than half is labelled in {self.cases} of {counted(cases, 'case')}, "
+            f"{share_text(self.labelled_voxels, self.voxels)}: their overlaps (Dice, IoU, precision, "
+            "recall, specificity) are of these voxels alone, not of the organ, and they have no distance, NSD, "
+            "volume or lesion (a miss and a false prediction keep infinity and NSD 0)"
+        )
+
+
+@dataclass(frozen=True)
 class LabelSummary:
     """All cases of one label.
 
@@ -116,6 +161,7 @@ class LabelSummary:
         micro: Overlap with the voxels of all cases counted together, as if they were one case.
         lesions: Lesions of all cases together; `None` unless they were counted.
         failed: Cases that could not be scored; only `cases` counts them.
+        partly_labelled: Scored cases of which less than half is labelled; `None` without any.
     """
 
     label: str
@@ -132,6 +178,7 @@ class LabelSummary:
     micro: Mapping[str, float]
     lesions: LesionCounts | None = None
     failed: int = 0
+    partly_labelled: PartlyLabelled | None = None
 
     def __getitem__(self, metric: str) -> ShareSummary | DistanceSummary:
         """The summary of one metric."""
@@ -144,6 +191,8 @@ class LabelSummary:
             values["lesions"] |= {
                 name: getattr(self.lesions, name) for name in ("missed", "recall", "precision", "f1")
             }
+        if self.partly_labelled is None:
+            del values["partly_labelled"]
         plain: dict[str, Any] = plain_json(values)
         return plain
 
@@ -169,6 +218,7 @@ def summarise_label(
         micro=micro_scores(rows),
         lesions=_lesions(rows),
         failed=failed,
+        partly_labelled=PartlyLabelled.among(scored),
     )
 
 

@@ -16,7 +16,13 @@ from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
 
 __all__ = ["COLUMNS", "ScoreTable", "read_scores", "write_scores"]
 
-COLUMNS = tuple(column.name for column in fields(LabelScores) if not column.name.endswith("_at_edges"))
+_PARTLY = ("labelled_voxels", "voxels")
+"""Columns of a table with a case of which less than half is labelled; others lack them."""
+COLUMNS = tuple(
+    column.name
+    for column in fields(LabelScores)
+    if not column.name.endswith("_at_edges") and column.name not in _PARTLY
+)
 """The columns of `scores.csv`, in order."""
 
 _TEXT = ("case", "label", "status")
@@ -77,7 +83,8 @@ class ScoreTable:
 
     def to_csv(self, path: Path | str) -> None:
         """Write all rows, whole or not at all; NaN is an empty field and infinity `inf`."""
-        write_csv(path, COLUMNS, [[getattr(row, column) for column in COLUMNS] for row in self.rows])
+        columns = COLUMNS + (_PARTLY if any(row.is_partly_labelled for row in self.rows) else ())
+        write_csv(path, columns, [[getattr(row, column) for column in columns] for row in self.rows])
 
     @classmethod
     def from_csv(cls, path: Path | str, *, definitions: Definitions | None = None) -> "ScoreTable":
@@ -117,7 +124,7 @@ class ScoreTable:
 def _parsed(row: dict[str, Any], where: str) -> LabelScores:
     """One row from its text."""
     values: dict[str, Any] = {}
-    for column in COLUMNS:
+    for column in COLUMNS + _PARTLY:
         text = row.get(column) or ""
         if column in _TEXT:
             values[column] = text[1:] if text[:1] == "'" and csv_field(text[1:]) == text else text

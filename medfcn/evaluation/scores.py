@@ -25,12 +25,16 @@ from medfcn.evaluation.surface import (
 )
 from medfcn.labels import IGNORED, LabelCodec, LabelMap
 from medfcn.labels.codec import Bytes
+from medfcn.labels.partly import count_labelled, is_partly_labelled
 from medfcn.volumes import Volume, require_same_grid
 
 __all__ = ["Definitions", "LabelScores", "Status", "score_case"]
 
-Status = Literal["ok", "both_empty", "prediction_empty", "reference_empty", "prediction_missing"]
-"""Which of the two masks contain a label; `prediction_empty` and `prediction_missing` are misses."""
+Status = Literal["ok", "both_empty", "prediction_empty", "reference_empty", "prediction_missing", "partly_labelled"]
+"""Which of the two masks contain a label; `prediction_empty` and `prediction_missing` are misses.
+
+`partly_labelled` is `ok` in a case of which less than half is labelled.
+"""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
 MISSES: tuple[Status, ...] = ("prediction_empty", "prediction_missing")
@@ -130,6 +134,8 @@ class Definitions:
             "distances",
             "ignored_voxels": "voxels that the reference labels as ignored are in no count of voxels, in no volume; "
             "a face towards one is no boundary",
+            "partly_labelled": "where less than half of a case is labelled: overlap of the labelled voxels alone; no "
+            "distance, NSD, volume or lesion, but infinity and NSD 0 for a miss and a false prediction",
             "geometry": "in three dimensions (a slice: in its plane), in millimetres from each reference's affine",
             "empty_masks": "both empty: left out and counted; one empty or no prediction: overlap and NSD 0, "
             "distances infinite",
@@ -176,6 +182,10 @@ class LabelScores:
         reference_at_edges: Share of the reference's boundary voxels that are at an end of the volume; `nan` without
             any. It and the next are not in the file; the notes name those that are large.
         prediction_at_edges: The same of the prediction.
+        labelled_voxels: Labelled voxels of a case of which less than half is labelled. All counts and overlaps are
+            of these alone; distances, NSD and lesions are `nan` except in a miss or a false prediction, and volumes
+            are `nan`. 0 in other cases. It and the next are in the file if any of its cases is such a case.
+        voxels: All voxels of such a case; 0 in other cases.
     """
 
     case: str
@@ -204,6 +214,13 @@ class LabelScores:
     lesions_false: float = math.nan
     reference_at_edges: float = math.nan
     prediction_at_edges: float = math.nan
+    labelled_voxels: int = 0
+    voxels: int = 0
+
+    @property
+    def is_partly_labelled(self) -> bool:
+        """True if less than half of the case is labelled."""
+        return self.voxels > 0
 
     @property
     def is_scored(self) -> bool:
@@ -214,6 +231,10 @@ class LabelScores:
     def is_miss(self) -> bool:
         """True if there is no prediction where one was needed."""
         return self.status in MISSES
+
+
+_Measured = tuple[SurfaceDistances, SurfaceDistances]
+"""The distances of a label for the metrics in millimetres, and those for `nsd`."""
 
 
 def score_case(
@@ -229,7 +250,8 @@ def score_case(
     """Score one case.
 
     Voxels that the reference ignores (`labels.ignored`) are neither right nor wrong and are not counted. A face
-    towards one is no boundary. A label that overlaps others is scored whole.
+    towards one is no boundary. Where less than half of the case is labelled, nothing is measured that speaks of a
+    whole organ. A label that overlaps others is scored whole.
 
     Args:
         prediction: The mask, in whole numbers: the `written` value of each label, or of each overlap. `None` when
@@ -260,19 +282,24 @@ def score_case(
         labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
         masks = masks[0], codec.encode(prediction.array)
     counts = count_labels(*masks, labels=len(labels.entries), members=labels.members)
-    ignored = None
-    if labels.ignored and bool((hidden := masks[0] == IGNORED).any()):
-        ignored, masks = hidden, without_ignored(*masks)
+    ignored, labelled, voxels = None, masks[0].size, masks[0].size
+    if labels.ignored and (labelled := count_labelled(masks[0])) < voxels:
+        ignored, masks = masks[0] == IGNORED, without_ignored(*masks)
+    is_partly = is_partly_labelled(labelled, voxels)
     measured: Sequence[_Measured | None] = [None] * len(labels.entries)
     shares: Sequence[tuple[float, float]] = [(math.nan, math.nan)] * len(labels.entries)
-    if prediction is not None:
+    if prediction is not None and is_partly:
+        measured = [_unmeasured(of_label) for of_label in counts]
+    elif prediction is not None:
         measured = _measured(masks, ignored, reference, labels, about.definitions)
         shares = _shares_at_edges(masks, ignored, labels, measured, about.definitions)
     rows = []
     every = zip(labels.names, counts, measured, shares, strict=True)
     for index, (name, of_label, distances, (first, second)) in enumerate(every, start=1):
         row = replace(about.row(name, of_label, distances), reference_at_edges=first, prediction_at_edges=second)
-        if about.definitions.lesions:
+        if is_partly:
+            row = _partly_labelled(row, labelled, voxels)
+        elif about.definitions.lesions:
             lesions = count_lesions(*(labels.mask_of(mask, index) for mask in masks), ignored=ignored)
             row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
@@ -282,14 +309,29 @@ def score_case(
 def absent_row(row: LabelScores, label: str, definitions: Definitions) -> LabelScores:
     """The row of a label that neither mask of a case contains, from any other row of that case."""
     nothing = VoxelCounts(0, 0, 0, true_negatives=1)
-    empty = SurfaceDistances(*(np.empty(0),) * 4, definitions.boundary)
-    measured = None if row.status == "prediction_missing" else (empty, empty)
+    measured = None if row.status == "prediction_missing" else (_NOTHING, _NOTHING)
     absent = _AboutCase(row.case, 0.0, row.diagonal_mm, definitions).row(label, nothing, measured)
+    if row.is_partly_labelled:
+        return _partly_labelled(absent, row.labelled_voxels, row.voxels)
     return replace(absent, lesions=row.lesions * 0, lesions_found=row.lesions * 0, lesions_false=row.lesions * 0)
 
 
-_Measured = tuple[SurfaceDistances, SurfaceDistances]
-"""The distances of a label for the metrics in millimetres, and those for `nsd`."""
+def _unmeasured(counts: VoxelCounts) -> _Measured:
+    """The distances of a label in a case of which less than half is labelled: infinite if one mask lacks it."""
+    distances = _INFINITE if bool(counts.reference) != bool(counts.prediction) else _NOTHING
+    return distances, distances
+
+
+def _partly_labelled(row: LabelScores, labelled: int, voxels: int) -> LabelScores:
+    """The row of a case of which less than half is labelled: without volumes, which would be those of strokes."""
+    volumes = ("reference_ml", "prediction_ml", "volume_difference_ml", "volume_difference_percent")
+    return replace(
+        row,
+        status="partly_labelled" if row.status == "ok" else row.status,
+        labelled_voxels=labelled,
+        voxels=voxels,
+        **dict.fromkeys(volumes, math.nan),
+    )
 
 
 _Ignored = NDArray[np.bool_] | None
@@ -398,6 +440,7 @@ class _AboutCase:
 
 # One boundary element without a counterpart: all its distances are infinite.
 _INFINITE = SurfaceDistances(np.array([math.inf]), np.empty(0), np.ones(1), np.empty(0), "voxels")
+_NOTHING = SurfaceDistances(*(np.empty(0),) * 4, "voxels")
 _MISSING: dict[str, Any] = {
     "status": "prediction_missing",
     "dice": 0.0,

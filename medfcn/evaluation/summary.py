@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from medfcn.evaluation.estimates import INTERVAL, mean_of
-from medfcn.evaluation.label_summary import DISTANCES, SHARES, LabelSummary, micro_scores, summarise_label
+from medfcn.evaluation.label_summary import (
+    DISTANCES,
+    SHARES,
+    LabelSummary,
+    PartlyLabelled,
+    micro_scores,
+    summarise_label,
+)
 from medfcn.evaluation.scores import Definitions, LabelScores
 from medfcn.evaluation.summary_text import summary_lines
 from medfcn.files import plain_json
@@ -27,6 +34,7 @@ class Summary:
         micro: Overlap with the voxels of all cases and labels counted together.
         definitions: Definitions of the numbers.
         notes: Facts that a reader needs: predictions that are missing, masks that were left out.
+        partly_labelled: What the figures of cases mean of which less than half is labelled; empty without any.
     """
 
     labels: tuple[LabelSummary, ...]
@@ -34,6 +42,7 @@ class Summary:
     micro: Mapping[str, float]
     definitions: Definitions
     notes: tuple[str, ...] = ()
+    partly_labelled: str = ""
 
     def __getitem__(self, label: str) -> LabelSummary:
         """The summary of the label of that name."""
@@ -44,7 +53,9 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Values for a JSON file: NaN is `None` and infinity `"inf"`."""
+        said = {"partly_labelled": self.partly_labelled} if self.partly_labelled else {}
         return {
+            **said,
             "definitions": self.definitions.to_json(),
             "interval": INTERVAL,
             "labels": {summary.label: summary.to_json() for summary in self.labels},
@@ -55,7 +66,7 @@ class Summary:
 
     def to_text(self) -> str:
         """A table for a terminal, with the definitions at its foot."""
-        return page(summary_lines(self.labels, self.definitions, self.notes))
+        return page(summary_lines(self.labels, self.definitions, self.notes, self.partly_labelled))
 
 
 def summarise(
@@ -86,7 +97,9 @@ def summarise(
     labels = tuple(
         summarise_label(label, of_label, penalty_mm=penalty_mm, failed=failed) for label, of_label in by_label.items()
     )
-    return Summary(labels, _macro(labels), micro_scores(rows), definitions, tuple(notes))
+    partly = PartlyLabelled.among(rows)
+    said = "" if partly is None else partly.text(len({row.case for row in rows}))
+    return Summary(labels, _macro(labels), micro_scores(rows), definitions, tuple(notes), said)
 
 
 def _macro(labels: Sequence[LabelSummary]) -> dict[str, float]:

@@ -13,13 +13,24 @@ _HEADINGS = ("label", "metric", "mean", "95 % interval", "median", "quartiles", 
 _NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in ("label", "metric", "in case")]
 
 
-def summary_lines(labels: Sequence[LabelSummary], definitions: Definitions, notes: Sequence[str]) -> list[str]:
-    """A row for each label and metric, the counts of each label, the notes, and the definitions at the foot."""
+def summary_lines(
+    labels: Sequence[LabelSummary], definitions: Definitions, notes: Sequence[str], partly_labelled: str = ""
+) -> list[str]:
+    """A row for each label and metric, the counts of each label, the notes, and the definitions at the foot.
+
+    Args:
+        labels: The summaries.
+        definitions: Definitions of the scores.
+        notes: Further lines.
+        partly_labelled: The line on cases of which less than half is labelled; the overlaps that it is about have a
+            star.
+    """
     rows = [row for label in labels for row in _label_rows(label, definitions.tolerance_mm)]
     return [
         *(aligned([_HEADINGS, *rows], right=_NUMBERS, widest=24) if rows else ["no case was scored"]),
         "",
         *(line for label in labels for line in _counts_lines(label)),
+        *([f"* {partly_labelled}"] if partly_labelled else []),
         *(("", *notes) if notes else ()),
         "",
         f"{definitions.short()}.",
@@ -30,6 +41,8 @@ def summary_lines(labels: Sequence[LabelSummary], definitions: Definitions, note
 def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str, ...]]:
     for metric, title in _SHARES.items():
         title = f"{title} {tolerance_mm:g} mm" if metric == "nsd" else title
+        if label.partly_labelled and metric != "nsd":
+            title += " *"
         yield (label.label if metric == "dice" else "", title, *_share_fields(label.shares[metric]))
     for metric, title in _DISTANCES.items():
         yield ("", title, *_distance_fields(label.distances[metric]))
@@ -51,10 +64,11 @@ def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
 def _counts_lines(label: LabelSummary) -> Iterator[str]:
     missing = f" ({label.missing} without a file)" if label.missing else ""
     failed = f", {label.failed} could not be scored" if label.failed else ""
+    partly = f", {label.partly_labelled.cases} partly labelled" if label.partly_labelled else ""
     name = one_line(label.label, limit=24)
     yield (
         f"{name}: {label.scored} of {label.cases} cases scored, {label.missed} missed{missing}, "
-        f"{label.false} predicted where the reference is empty, {label.both_empty} empty in both{failed}"
+        f"{label.false} predicted where the reference is empty, {label.both_empty} empty in both{partly}{failed}"
     )
     lesions = label.lesions
     if lesions is not None:

@@ -109,6 +109,7 @@ def write_report(
     pictures = _pictures(order, about.overlaps or table.labels, read_case, progress)
     context = {
         "has_scores": True,
+        "is_partly": bool(summary.partly_labelled),
         "failures": table.failures,
         "columns": column_titles(table, about.expected_dice),
         "volumes": volume_sections(table, summary, order),
@@ -146,6 +147,7 @@ def write_prediction_report(
     masks = [row_of(case) for case in cases]
     context = {
         "has_scores": False,
+        "is_partly": False,
         "failures": about.failures,
         "columns": column_titles(None, about.expected_dice),
         "distributions": prediction_charts(masks, labels),
@@ -264,7 +266,7 @@ def _write(
         others=[picture for picture in pictures[_WORST_SHOWN:] if picture.strip],
         unseen=[picture.case for picture in pictures if not picture.volumes],
         pictures=pictures,
-        training=training_charts(about.log),
+        training=training_charts(about.log, is_partly=context["is_partly"]),
         facts={**about.facts, "Versions of this report": _versions()},
         count=len(pictures),
         is_dice_expected=is_dice_expected(about.expected_dice),

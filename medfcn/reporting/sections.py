@@ -33,6 +33,7 @@ _STATUS: dict[Status, tuple[str, str, str]] = {
     "prediction_missing": ("missed: no mask file", "cross", "✕"),
     "reference_empty": ("predicted, but reference empty", "triangle", "▲"),
     "both_empty": ("empty in both", "circle", "○"),
+    "partly_labelled": ("partly labelled", "circle", "◐"),
 }
 _TITLES = {
     "dice": "Dice",
@@ -199,7 +200,11 @@ def _headline(rows: Sequence[LabelScores]) -> str:
     for row in sorted(rows, key=_badness)[:_MOST_LABELS_NAMED]:
         words, _, sign = _STATUS[row.status]
         name = f"{row.label} " if len(rows) > 1 else ""
-        parts.append(f"{name}Dice {row.dice:.3f}" if row.status == "ok" else f"{name}{sign} {words}")
+        if row.status in ("ok", "partly_labelled"):
+            of = "" if row.status == "ok" else " of the labelled voxels"
+            parts.append(f"{name}Dice {row.dice:.3f}{of}")
+        else:
+            parts.append(f"{name}{sign} {words}")
     return " · ".join(parts) + (f" · {len(rows) - len(parts)} more labels" if len(rows) > len(parts) else "")
 
 
@@ -220,6 +225,7 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
     return {
         "summary": summary,
         "links": links,
+        "overlaps": tuple(name for name in SHARES if name != "nsd"),
         "metrics": [(name, titles[name], _digits(name)) for name in (*SHARES, *DISTANCES)],
         "macro": _macro(summary) if len(summary.labels) > 1 else {},
         "missed_cases": _alert(table, links, is_miss=True),
@@ -232,6 +238,7 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
             "Geometry": definitions["geometry"],
             "Empty masks": definitions["empty_masks"],
             "Ignored voxels": definitions["ignored_voxels"],
+            "Partly labelled": definitions["partly_labelled"],
             "Intervals": summary.to_json()["interval"],
         },
         "distributions": [_distribution(table, name, titles[name], links) for name in _CHARTS],
@@ -349,14 +356,19 @@ def _is_of_another(flag: str, label: str, labels: Sequence[str]) -> bool:
     )
 
 
-def training_charts(log: Mapping[str, Sequence[float]]) -> list[str]:
-    """Loss, validation Dice and learning rate over the steps of a training; empty without a log."""
+def training_charts(log: Mapping[str, Sequence[float]], *, is_partly: bool = False) -> list[str]:
+    """Loss, validation Dice and learning rate over the steps of a training; empty without a log.
+
+    Args:
+        log: The columns of `log.csv`.
+        is_partly: The validation Dice is of the labelled voxels alone, which are less than half of some cases.
+    """
     steps = log.get("step", ())
     x_end = max((step for step in steps if abs(step) < _LARGEST_DRAWN), default=1.0)
     charts = []
     for name, title, kind, is_share in (
         ("loss", "Training loss", "solid", False),
-        ("validation_dice", "Validation Dice", "dots", True),
+        ("validation_dice", f"Validation Dice{' of the labelled voxels' if is_partly else ''}", "dots", True),
         ("learning_rate", "Learning rate", "solid", False),
     ):
         points = [(x, y) for x, y in zip(steps, log.get(name, ()), strict=False) if abs(x) + abs(y) < _LARGEST_DRAWN]

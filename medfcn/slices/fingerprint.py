@@ -1,5 +1,6 @@
 """The figures of a data set from which a plan is made."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
+from medfcn.labels.partly import count_labelled, is_partly_labelled
 from medfcn.slices.components import largest_share
 from medfcn.slices.grid import from_stored_order, map_to_network
 from medfcn.volumes import Volume
@@ -30,6 +32,7 @@ class CaseFingerprint:
         largest_shares: For each label the share of its voxels in its largest component; nan where it is absent.
         right_shares: For each label the share of its voxels in the half of the volume towards the patient's right;
             nan where it is absent.
+        ignored_voxels: Voxels that nobody labelled.
     """
 
     id: str
@@ -41,6 +44,13 @@ class CaseFingerprint:
     label_voxels: tuple[int, ...]
     largest_shares: tuple[float, ...]
     right_shares: tuple[float, ...]
+    ignored_voxels: int = 0
+
+    @property
+    def is_partly_labelled(self) -> bool:
+        """True if less than half of the case is labelled, so that its labels are only parts of organs."""
+        voxels = math.prod(self.shape)
+        return is_partly_labelled(voxels - self.ignored_voxels, voxels)
 
 
 def fingerprint_case(
@@ -86,6 +96,7 @@ def fingerprint_case(
         label_voxels=tuple(int(count) for count in counts),
         largest_shares=tuple(largest_share(mask) for mask in masks),
         right_shares=tuple(_right_share(from_stored_order(mask, grid)) for mask in masks),
+        ignored_voxels=labels.size - count_labelled(labels),
     )
 
 

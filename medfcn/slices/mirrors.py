@@ -28,7 +28,10 @@ def choose_mirrors(
         return (), "none, as set"
     if mirror == "always":
         return (0, 1, 2), "both in-plane axes, as set"
-    spread = _volume_spread(cases)
+    whole = [case for case in cases if not case.is_partly_labelled]
+    if not whole:
+        return (), "off: less than half of every case is labelled, which does not tell organs from lesions"
+    spread = _volume_spread(whole)
     if spread < _LESION_SPREAD:
         return (), f"off: label volumes vary little (×{spread:.2g}), as for organs, which have a fixed side"
     why = f"label volumes vary much (×{spread:.2g}), as for lesions, which have no fixed side"

@@ -49,6 +49,18 @@ def write_run(
         )
         progress.say(notes[-1])
     notes += split.notes
+    uses = {"training": split.training, "validation": split.validation}
+    partly = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_labelled(ids))}
+    if "validation" in partly:
+        notes.append(
+            f"validation cases: {partly['validation']}; from such cases predict expects no Dice, and no threshold is "
+            "chosen on them"
+        )
+    if "training" in partly:
+        notes.append(
+            f"training cases: {partly['training']}; from such cases predict takes no volume, and a label that they "
+            "lack may still be there"
+        )
     missing = never_predicted(table)
     for line in missing:
         progress.say(line)
@@ -64,6 +76,8 @@ def write_run(
         "ceiling_dice": ceiling_text(prepared.ceilings),
         **record,
     }
+    if partly:
+        training["partly_labelled"] = partly
     if outcome.micro_batch < prepared.plan.batch_size:
         training["micro_batch"] = outcome.micro_batch
     model.card = dataclasses.replace(settled.card, training=training, validation=table.summary().to_json())

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,11 +106,13 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
 def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
     """Indices of the labels that are one component in nearly all training references, if the settings leave it open.
 
-    None where labels overlap: what is removed from one label would be removed from others too.
+    References of which less than half is labelled do not count: strokes in one organ are several components. None
+    where labels overlap: what is removed from one label would be removed from others too.
     """
     if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
         return ()
-    shares = [prepared.survey.fingerprints[case_id].largest_shares for case_id in prepared.split.training]
+    references = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
+    shares = [case.largest_shares for case in references if not case.is_partly_labelled]
     eligible = []
     for place in range(len(card.labels.entries)):
         present = [share[place] for share in shares if not math.isnan(share[place])]
@@ -226,6 +229,9 @@ def _unseen(
 ) -> tuple[Unseen, dict[str, Volume]]:
     """The numbers that the card keeps of the validation cases, and their masks.
 
+    Cases of which less than half is labelled say nothing about a whole organ: neither its volume nor the Dice of its
+    mask, nor the best threshold. That they contain a label counts, that they lack it does not.
+
     Args:
         card: Says of which labels one component is kept.
         prepared: The training cases.
@@ -237,26 +243,31 @@ def _unseen(
         kept = keep_largest(one.indices, card.one_part) if card.one_part else one.indices
         masks[one.case.id] = one.case.as_predicted(kept, labels, prepared.survey.transforms)
         reached.append(dices_of(one.case.reference(labels), kept, labels) if card.one_part else one.dices)
-    training = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
+    figures = prepared.survey.fingerprints
+    training = [figures[case_id] for case_id in prepared.split.training]
+    whole = [not figures[one.case.id].is_partly_labelled for one in judged]
     of_labels = []
     for place in range(len(labels.entries)):
+        telling = [case for case in training if case.label_voxels[place] or not case.is_partly_labelled]
+        absent = sum(not case.label_voxels[place] for case in telling)
         volumes_ml = [
-            shape.label_voxels[place] * math.prod(shape.spacing_mm) / 1000
-            for shape in training
-            if shape.label_voxels[place]
+            case.label_voxels[place] * math.prod(case.spacing_mm) / 1000
+            for case in training
+            if case.label_voxels[place] and not case.is_partly_labelled
         ]
         logs = np.log(volumes_ml)
-        scores = ((one.soft_dice[place], dices[place]) for one, dices in zip(judged, reached, strict=True))
+        soft = (one.soft_dice[place] for one in compress(judged, whole))
+        scores = zip(soft, (dices[place] for dices in compress(reached, whole)), strict=True)
         components = ((one.dices[place], one.largest[place]) for one in judged if place + 1 in tried)
         of_labels.append(
             UnseenLabel(
                 scores=_pairs(scores),
-                absent_share=round(1 - len(volumes_ml) / len(training), _DIGITS),
+                absent_share=round(absent / max(len(telling), 1), _DIGITS),
                 log_ml=(float(logs.mean()), float(logs.std(ddof=1))) if len(logs) > 1 else None,
                 one_part=_pairs(components),
             )
         )
-    by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in judged)
+    by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in compress(judged, whole))
     return Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else ()), masks
 
 

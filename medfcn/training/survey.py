@@ -1,6 +1,7 @@
 """The first pass over a data set: every case is read and checked once, and its volumes are kept while they fit."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from medfcn.datasets.check import check_cases
 from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError
 from medfcn.labels import LabelMap, read_mask
+from medfcn.labels.partly import share_text
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.text import counted, listed
@@ -97,6 +99,16 @@ class Survey:
     def label_voxels(self) -> dict[str, tuple[int, ...]]:
         """By case id, the voxels of each label."""
         return {case_id: figures.label_voxels for case_id, figures in self.fingerprints.items()}
+
+    def partly_labelled(self, case_ids: Iterable[str]) -> str:
+        """How much is labelled of those cases of which it is less than half, in words; empty if there are none."""
+        among = [self.fingerprints[case_id] for case_id in case_ids]
+        partly = [case for case in among if case.is_partly_labelled]
+        if not partly:
+            return ""
+        voxels = sum(math.prod(case.shape) for case in partly)
+        labelled = voxels - sum(case.ignored_voxels for case in partly)
+        return f"less than half is labelled in {len(partly)} of {len(among)} cases, {share_text(labelled, voxels)}"
 
     def without_volumes(self) -> "Survey":
         """The same without voxels, for other processes."""

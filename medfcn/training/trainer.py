@@ -111,6 +111,8 @@ class Trainer:
         self.step_seconds: list[float] = []
         self._checkpoints: Checkpoints | None = None
         self._stop = Stop()
+        partly = prepared.survey.partly_labelled(prepared.split.validation)
+        self._of_what = f" of the labelled voxels alone ({partly})" if partly else ""
 
     def run(self, length: Length, *, checkpoints: Checkpoints | None = None, stop: Stop | None = None) -> Outcome:
         """Train for a length, and keep the weights that were best on the validation cases.
@@ -232,7 +234,7 @@ class Trainer:
                 validation_dice=dice,
             )
             if validate:
-                scored = "no label to validate on" if dice is None else f"validation Dice {dice:.4f}"
+                scored = "no label to validate on" if dice is None else f"validation Dice {dice:.4f}{self._of_what}"
                 self.progress.say(f"step {step} of {total}: mean loss {recent:.3f}, {scored}")
         self.is_judged = True
         if self._checkpoints is not None and (validate or step == total or self._checkpoints.is_due):

@@ -486,7 +486,7 @@ def test_a_case_of_nothing_but_ignored_voxels_has_empty_rows(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "back": 2, "ignore": 1}}))
     table = evaluate(tmp_path / "predictions", tmp_path / "labels")
     assert [(row.case, row.label, row.status) for row in table.rows] == [
-        ("a", "back", "ok"),
+        ("a", "back", "partly_labelled"),  # `front` is ignored too
         ("b", "back", "both_empty"),
     ]
 
