@@ -324,14 +324,9 @@ def _unmeasured(counts: VoxelCounts) -> _Measured:
 
 def _partly_labelled(row: LabelScores, labelled: int, voxels: int) -> LabelScores:
     """The row of a case of which less than half is labelled: without volumes, which would be those of strokes."""
-    volumes = ("reference_ml", "prediction_ml", "volume_difference_ml", "volume_difference_percent")
-    return replace(
-        row,
-        status="partly_labelled" if row.status == "ok" else row.status,
-        labelled_voxels=labelled,
-        voxels=voxels,
-        **dict.fromkeys(volumes, math.nan),
-    )
+    status: Status = "partly_labelled" if row.status == "ok" else row.status
+    row = replace(row, status=status, labelled_voxels=labelled, voxels=voxels, reference_ml=math.nan)
+    return replace(row, prediction_ml=math.nan, volume_difference_ml=math.nan, volume_difference_percent=math.nan)
 
 
 _Ignored = NDArray[np.bool_] | None
