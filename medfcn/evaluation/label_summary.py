@@ -133,7 +133,7 @@ class PartlyLabelled:
         return cls(len(found), sum(row.labelled_voxels for row in found), sum(row.voxels for row in found))
 
     def text(self, cases: int) -> str:
-        """What their figures mean, of so many cases in all, in a line without a full stop."""
+        """The meaning of their figures, of so many cases in all, in a line without a full stop."""
         return (
             f"less than half is labelled in {self.cases} of {counted(cases, 'case')}, "
             f"{share_text(self.labelled_voxels, self.voxels)}: their overlaps (Dice, IoU, precision, "
