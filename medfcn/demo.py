@@ -7,6 +7,7 @@ from pathlib import Path
 from medfcn.datasets import find_inputs, find_masks
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
+from medfcn.files import make_folder
 from medfcn.labels import read_mask
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.compose import report
@@ -83,7 +84,7 @@ def demo(
     say, folder, data = progress or Silent(), Path(output), sample_data()
     if not resume:
         refuse_existing(folder, overwrite=overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     run = folder / "run"
     train(
         data / "train",

@@ -14,6 +14,7 @@ names the header field, setting or column.
     ├── ModelError              (ValueError)         weights or a run folder that cannot be loaded or do not fit
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
+    ├── WriteError              (OSError)            an output that the disk or the system does not take
     └── TrainingError           (RuntimeError)       training that cannot go on
         ├── TrainingStoppedError                     training that stopped on request
         └── ProcessError                             training in several processes, of which one failed
@@ -108,6 +109,9 @@ The codes, which `medfcn check --json` reports too:
     WEIGHTS_NOT_FINITE   Weights contain NaN or infinity.
     OUTPUT_EXISTS        The output exists, and overwriting was not requested.
     OUTPUT_NOT_OURS      The output folder contains files of something else.
+    OUTPUT_LINK          A link in the output folder leads elsewhere.
+    DISK_FULL            The disk, the quota or the largest size of a file leaves no room for an output.
+    WRITE_FAILED         The system does not let an output be written.
     RUN_LOCKED           Another process works in the run folder.
     RUN_STOPPED          The run folder contains a stopped training.
     RUN_DIFFERS          The run folder contains another training than the requested one.
@@ -225,6 +229,12 @@ class OutputExistsError(MedfcnError, FileExistsError):
     """The output exists, and overwriting was not requested."""
 
     default_code = "OUTPUT_EXISTS"
+
+
+class WriteError(MedfcnError, OSError):
+    """An output that cannot be written: the disk is full, or the system does not allow it."""
+
+    default_code = "WRITE_FAILED"
 
 
 class TrainingError(MedfcnError, RuntimeError):

@@ -1,39 +1,103 @@
 """Files that are written whole or not at all, and hashes of files.
 
-Nothing here knows what is in a file. Every writer in medfcn goes through `atomic_write`.
+Nothing here knows what is in a file. Every writer in medfcn goes through `atomic_write`, so that a full disk is
+reported in one way.
 """
 
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
 import math
 import os
+import re
 import secrets
+import shutil
+import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from medfcn.errors import OutputExistsError
+from medfcn.errors import OutputExistsError, WriteError
+
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than the system allows (see ulimit -f)",
+}
+"""The errors of the system that mean that an output is too large."""
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{12}\.part")
+_NAME_BYTES = 200
+"""Bytes of a file's name that its temporary name repeats, so that this is valid for every valid name."""
+_TRIES = 100
+_ABANDONED_SECONDS = 24 * 3600.0
+"""Where there are no locks, a temporary file is abandoned if nothing was written to it for so long."""
+
+
+class _Part(io.RawIOBase):
+    """A temporary file that remembers how much was to be written, and the first error of the system.
+
+    It has no `fileno`: libraries that write to a descriptor themselves lose the reason of an error.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name = file.name
+        self.length = 0
+        self.problem: OSError | None = None
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.length
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        self.length += len(view)
+        with self.noted():
+            self._file.write(view)
+        return len(view)
+
+    def flush(self) -> None:
+        if not self._file.closed:
+            with self.noted():
+                self._file.flush()
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Remember an error of the system, whatever a library makes of it."""
+        try:
+            yield
+        except OSError as error:
+            self.problem = self.problem or error
+            raise
 
 
 @contextmanager
-def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
+def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open `path` for writing so that it appears complete or not at all.
 
     The bytes go to a hidden temporary file beside `path`, which is flushed to the disk and then moved over
     `path` in one step. If the body raises, the temporary file is removed and an older `path` is untouched.
-    A process that is killed leaves at most a hidden `.<name>.<hex>.part` file, never a broken `path`.
+    A process that is killed leaves at most a hidden `.<name>.<hex>.part` file, never a broken `path`; see
+    `remove_half_written`.
 
     Args:
         path: The final file; its folder must exist.
+        durable: Survive a power cut. Files that no later process needs do without.
 
     Yields:
-        A binary file object.
+        A binary file object without a descriptor.
 
     Raises:
-        OSError: The disk is full, the folder is missing or may not be written to.
+        WriteError: The disk is full, or the folder is missing or may not be written to. It is raised in place of
+            whatever a library makes of the error.
 
     Example:
         >>> import tempfile
@@ -44,19 +108,134 @@ def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
         (b'whole', 1)
     """
     path = Path(path)
-    # A short fixed prefix keeps the temporary name valid for any legal final name.
-    part = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.part"
+    with _reported(path):
+        file = _open_part(path)
+    part = _Part(file)
     try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
+        try:
+            with file:
+                yield cast(BinaryIO, part)
+                with part.noted():
+                    file.flush()
+                    if durable:
+                        os.fsync(file.fileno())
+                    Path(part.name).replace(path)  # while it is open, and so locked
+        except Exception as error:
+            problem = part.problem or (error if isinstance(error, OSError) and error.errno in NO_ROOM else None)
+            if problem is None:
+                raise
+            Path(part.name).unlink(missing_ok=True)  # before the free bytes are counted
+            raise write_error(problem, path, part.length) from error
+        if durable:
+            _sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
-            part.unlink()
+            Path(part.name).unlink()
         raise
+
+
+def _open_part(path: Path) -> BinaryIO:
+    """A new temporary file beside `path`, locked as long as it is open: an open one is no litter."""
+    for _ in range(_TRIES):
+        part = path.parent / f"{_part_stem(path.name)}{secrets.token_hex(6)}.part"
+        file = part.open("xb")
+        try:
+            if lock(file.fileno()) is not False and part.exists():
+                return file
+        except BaseException:
+            file.close()
+            part.unlink(missing_ok=True)
+            raise
+        file.close()  # another process took it for litter in the moment before it was locked
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def _part_stem(name: str) -> str:
+    return f".{os.fsdecode(os.fsencode(name)[:_NAME_BYTES])}."
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file until it is closed, or its process ends, however that ends.
+
+    Returns:
+        False if another process has locked it; None on a file system without locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return None
+    return True
+
+
+def remove_half_written(folder: Path, *names: str) -> None:
+    """Remove the temporary files that killed processes left in a folder.
+
+    A file that a process on this or another machine is writing is locked, and stays. So does everything whose name
+    is not one of `atomic_write`.
+
+    Args:
+        folder: The folder; it need not exist.
+        names: Names of files, of which alone those are removed; all without any.
+    """
+    stems = tuple(map(_part_stem, names)) or (".",)
+    for path in folder.glob(".*.part"):
+        if _HALF_WRITTEN.fullmatch(path.name) and path.name.startswith(stems):
+            with suppress(OSError):
+                _remove_abandoned(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        is_free = lock(descriptor) if stat.S_ISREG(found.st_mode) else False
+        if is_free or (is_free is None and time.time() - found.st_mtime > _ABANDONED_SECONDS):
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def is_half_written(name: str) -> bool:
+    """True for the name of a temporary file of `atomic_write`."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
+def write_error(error: OSError, path: Path | str, length: int = 0, *, reason: str | None = None) -> WriteError:
+    """The error of an output that cannot be written, with the bytes that are needed and those that are free.
+
+    Args:
+        error: As the system reports it.
+        path: The output.
+        length: Bytes that were to be written, as far as known.
+        reason: Why there is no room, where the system's number is not known.
+    """
+    if isinstance(error, WriteError):
+        return error
+    reason = reason or NO_ROOM.get(error.errno or 0)
+    if reason is None:
+        why = f"{path}: cannot be written: {error.strerror or error}; look at the folder and the disk"
+        refused = WriteError(why)
+    else:
+        needed = f"{length} bytes were to be written, and " if length else ""
+        free = "an unknown number of"
+        with suppress(OSError):
+            free = str(shutil.disk_usage(Path(path).parent).free)
+        why = f"{path}: {reason}: {needed}{free} bytes are free there; make room, or choose an output on another disk"
+        refused = WriteError(why, code="DISK_FULL")
+    refused.errno, refused.filename = error.errno, os.fspath(path)
+    return refused
 
 
 def _sync_folder(folder: Path) -> None:
@@ -67,6 +246,36 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        WriteError: The disk is full, or the system does not allow it.
+    """
+    with _reported(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def make_inner_folder(path: Path) -> None:
+    """Make a folder in an output, unless it is there; see `refuse_link`."""
+    refuse_link(path)
+    make_folder(path)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a link in the place of something in an output: what it leads to is elsewhere, and is not ours.
+
+    Raises:
+        OutputExistsError: There is one.
+    """
+    if path.is_symlink():
+        raise OutputExistsError(
+            f"{path}: is a link to somewhere else, which is neither filled nor removed; remove the link, or choose "
+            "another output",
+            code="OUTPUT_LINK",
+        )
 
 
 def refuse_existing_file(path: Path | str, *, overwrite: bool) -> None:
@@ -82,11 +291,34 @@ def refuse_existing_file(path: Path | str, *, overwrite: bool) -> None:
         )
 
 
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write a file, whole or not at all; see `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files so that all appear or none: only when the disk has all of them are they moved to their places.
+
+    Args:
+        contents: The content of each file; the first appears first.
+    """
+    with ExitStack() as files:
+        for path, content in reversed(list(contents.items())):
+            file = files.enter_context(atomic_write(path))
+            file.write(content)
+            file.flush()
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; NaN becomes `null` and infinity `"inf"`."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """The content of a file of `write_json`."""
     text = json.dumps(plain_json(value), indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_write(path) as file:
-        file.write(text.encode() + b"\n")
+    return text.encode() + b"\n"
 
 
 def plain_json(value: Any) -> Any:
@@ -106,12 +338,16 @@ def write_csv(path: Path | str, columns: Sequence[str], rows: Iterable[Sequence[
     NaN and None become empty fields and infinity `inf`. Text that a spreadsheet would run as a formula gets
     a leading apostrophe, and control characters in text become spaces.
     """
+    write_bytes(path, csv_bytes(columns, rows))
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """The content of a file of `write_csv`."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([[csv_field(value) for value in row] for row in rows])
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue().encode())
+    return buffer.getvalue().encode()
 
 
 def csv_field(value: object) -> str:

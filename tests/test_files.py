@@ -64,7 +64,7 @@ except OSError as error:
     print(type(error).__name__)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "OSError"
+    assert done.stdout.strip() == "WriteError"
     assert list(tmp_path.iterdir()) == []
 
 

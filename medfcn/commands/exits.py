@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError
+from medfcn.files import NO_ROOM, write_error
 from medfcn.progress import process_count, process_rank
 from medfcn.text import page, printable
 
@@ -44,6 +45,13 @@ command = functools.partial(click.command, cls=_Command)
 class Commands(click.Group):
     """Turns every error that a user can fix into one line and an exit status."""
 
+    def main(self, *arguments: Any, **choices: Any) -> Any:
+        """Run the process; text that goes to a full disk before a command runs, such as help, is an error too."""
+        try:
+            return super().main(*arguments, **choices)
+        except OSError as error:
+            _fail_to_write(error, debug=False)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the requested command; an error ends the process."""
         debug = bool(ctx.params.get("debug"))
@@ -60,13 +68,19 @@ class Commands(click.Group):
         except MedfcnError as error:
             _fail(str(error), debug=debug)
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror or error}; no partial files were left behind", debug=debug)
+            _fail_to_write(error, debug=debug)
         except KeyboardInterrupt:
             click.echo(err=True)  # after the ^C of the terminal
             _fail("interrupted; no partial files were left behind", debug=False, status=INTERRUPTED)
         except MemoryError:
             _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
+
+
+def _fail_to_write(error: OSError, *, debug: bool) -> NoReturn:
+    if error.errno in NO_ROOM:
+        _fail(str(write_error(error, error.filename or "the output of this command")), debug=debug)
+    where = f"{error.filename}: " if error.filename else ""
+    _fail(f"{where}{error.strerror or error}; no partial files were left behind", debug=debug)
 
 
 def _fail(message: str, *, debug: bool, status: int = FAILED, is_reported: bool | None = None) -> NoReturn:

@@ -2,7 +2,6 @@
 
 import csv
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,15 @@ from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
-from medfcn.files import csv_field, refuse_existing_file, write_csv, write_json
+from medfcn.files import (
+    csv_bytes,
+    csv_field,
+    json_bytes,
+    make_folder,
+    refuse_existing_file,
+    write_bytes,
+    write_together,
+)
 from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
 
 __all__ = ["COLUMNS", "ScoreTable", "read_scores", "write_scores"]
@@ -25,6 +32,7 @@ COLUMNS = tuple(
 )
 """The columns of `scores.csv`, in order."""
 
+_FAILURE_COLUMNS = ("case", "reason")
 _TEXT = ("case", "label", "status")
 _WHOLE = tuple(column.name for column in fields(LabelScores) if column.type is int)
 _EXPECTED = "expected a scores.csv of medfcn evaluate"
@@ -83,8 +91,11 @@ class ScoreTable:
 
     def to_csv(self, path: Path | str) -> None:
         """Write all rows, whole or not at all; NaN is an empty field and infinity `inf`."""
+        write_bytes(path, self._content())
+
+    def _content(self) -> bytes:
         columns = COLUMNS + (_PARTLY if any(row.is_partly_labelled for row in self.rows) else ())
-        write_csv(path, columns, [[getattr(row, column) for column in columns] for row in self.rows])
+        return csv_bytes(columns, [[getattr(row, column) for column in columns] for row in self.rows])
 
     @classmethod
     def from_csv(cls, path: Path | str, *, definitions: Definitions | None = None) -> "ScoreTable":
@@ -187,13 +198,17 @@ def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = Fal
     """
     folder = Path(folder)
     scores, summary, failures = (folder / name for name in (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
-    for path in (scores, summary):
+    for path in (scores, summary, *([failures] if table.failures else [])):
         refuse_existing_file(path, overwrite=overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(scores)
-    write_json(summary, table.summary(penalty_mm="diagonal").to_json())
-    written: Sequence[Path] = (scores, summary)
+    make_folder(folder)
+    content = {scores: table._content(), summary: json_bytes(table.summary(penalty_mm="diagonal").to_json())}
     if table.failures:
-        write_csv(failures, ("case", "reason"), table.failures)
-        written = (scores, summary, failures)
-    return tuple(written)
+        content[failures] = csv_bytes(_FAILURE_COLUMNS, table.failures)
+    write_together(content)
+    if (
+        not table.failures
+        and failures.is_file()
+        and failures.read_bytes().startswith(csv_bytes(_FAILURE_COLUMNS, ()))
+    ):
+        failures.unlink()  # of an earlier evaluation; that of a prediction has other columns
+    return tuple(content)

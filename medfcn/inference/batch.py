@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from medfcn.datasets import Case
-from medfcn.errors import DatasetError, MedfcnError, SettingsError
-from medfcn.files import sha256_of, write_csv
+from medfcn.errors import DatasetError, MedfcnError, SettingsError, WriteError
+from medfcn.files import make_folder, make_inner_folder, sha256_of, write_csv
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
@@ -149,9 +149,9 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
     """Predict cases one after the other, and write the masks and the tables of the folder.
 
     Raises:
-        OSError: The disk is full, or a folder may not be written to.
+        WriteError: The disk is full, or a folder may not be written to.
     """
-    batch.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(batch.folder)
     predicted, skipped, failures, flags = [], [], [], []
     with progress.task("predict", len(cases)) as task, using_threads(batch.threads):
         for case, reading in _read_ahead(cases, batch):
@@ -163,6 +163,8 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
                     prediction = _predict_case(case, volumes, batch)
                     predicted.append(case.id)
                     flags += [(case.id, flag) for flag in prediction.flags]
+            except WriteError:
+                raise
             except MedfcnError as error:
                 stale = "; an older mask of it is still there" if batch.mask_path(case).exists() else ""
                 failures.append((case.id, f"{error}{stale}"))
@@ -195,11 +197,22 @@ def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:
 def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> Prediction:
     """Predict one case and write its mask, then the record, which says that the mask is complete."""
     prediction = batch.models.predict_case(list(volumes), tta=batch.tta, keep_probabilities=batch.probabilities)
+    new = [path for path in (batch.mask_path(case), *batch.probability_paths(case)) if not path.exists()]
+    try:
+        _write_case(case, volumes, prediction, batch)
+    except BaseException:
+        for path in new:  # without their record they would be there for nothing
+            path.unlink(missing_ok=True)
+        raise
+    return prediction
+
+
+def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, batch: Batch) -> None:
     path, probability_paths = batch.mask_path(case), batch.probability_paths(case)
     prediction.mask.save(path, overwrite=True)
     if prediction.probabilities is not None:
         for file, array in zip(probability_paths, prediction.probabilities, strict=True):
-            file.parent.mkdir(exist_ok=True)
+            make_inner_folder(file.parent)
             volumes[0].with_array(array).save(file, overwrite=True)
     record = msgspec.structs.replace(
         batch.record(case, [volume.sha256 for volume in volumes][: len(case.images)]),
@@ -212,7 +225,6 @@ def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> Predic
         notes=(*batch.models.notes, *(note for volume in volumes for note in volume.notes)),
     )
     record.write(path)
-    return prediction
 
 
 def _read_ahead(cases: Sequence[Case], batch: Batch) -> Iterator[tuple[Case, _Reading]]:

@@ -11,7 +11,7 @@ from safetensors.torch import save as save_tensors
 
 from medfcn.decoding import decode_json
 from medfcn.errors import ModelError, SettingsError
-from medfcn.files import atomic_write
+from medfcn.files import write_bytes
 from medfcn.inference.card import Card
 from medfcn.networks.design import MonaiDesign, planned_design
 from medfcn.networks.fcn import build_network
@@ -30,9 +30,7 @@ def write_weights(path: Path, network: SliceNetwork) -> None:
         # Some networks of MONAI have one tensor under two names, which safetensors refuses.
         is_shared = any(kept.data_ptr() == other.data_ptr() for other in tensors.values())
         tensors[name] = kept.clone() if is_shared else kept
-    content = save_tensors(tensors)
-    with atomic_write(path) as file:
-        file.write(content)
+    write_bytes(path, save_tensors(tensors))
 
 
 def read_network(path: Path, card: Card) -> SliceNetwork:

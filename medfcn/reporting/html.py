@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.evaluation.score_table import ScoreTable
-from medfcn.files import atomic_write
+from medfcn.files import write_bytes
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
@@ -272,8 +272,7 @@ def _write(
         is_dice_expected=is_dice_expected(about.expected_dice),
         **context,
     )
-    with atomic_write(path) as file:
-        file.write(page.encode("utf-8"))
+    write_bytes(path, page.encode("utf-8"))
     return Path(path)
 
 

@@ -68,7 +68,11 @@ class Checkpoints:
         content = mark.with_suffix(".pt")
         with atomic_write(content) as file:
             save(file)
-        write_json(mark, asdict(_Mark(_FORMAT, step, self._key, sha256_of(content))))
+        try:
+            write_json(mark, asdict(_Mark(_FORMAT, step, self._key, sha256_of(content))))
+        except BaseException:
+            content.unlink()
+            raise
         for old in _marks(self.folder)[:-_KEPT]:
             old.unlink()
         kept = {path.stem for path in _marks(self.folder)}

@@ -5,7 +5,6 @@ to remove an old one.
 """
 
 import errno
-import fcntl
 import os
 import platform
 import stat
@@ -15,11 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 from medfcn.errors import OutputExistsError, TrainingError
+from medfcn.files import lock, refuse_link, write_error
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 
 _TRIES = 100
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -61,9 +60,7 @@ def _acquire(path: Path, folder: Path, progress: Progress) -> int:
             _lock(descriptor, folder, progress)
             with suppress(FileNotFoundError):
                 if os.fstat(descriptor).st_ino == path.stat().st_ino:
-                    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-                    os.ftruncate(descriptor, 0)
-                    os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {since},".encode())
+                    _sign(descriptor, path)
                     return descriptor
         except BaseException:
             os.close(descriptor)
@@ -73,23 +70,38 @@ def _acquire(path: Path, folder: Path, progress: Progress) -> int:
 
 def _open(path: Path) -> int:
     """Open the lock's file; if another training removes its empty folder meanwhile, create that again."""
+    refuse_link(path)
     for _ in range(_TRIES):
         with suppress(FileNotFoundError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            except OSError as error:
+                if isinstance(error, FileNotFoundError):
+                    raise
+                raise write_error(error, path) from error
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _lock(descriptor: int, folder: Path, progress: Progress) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    is_ours = lock(descriptor)
+    if is_ours is None:
+        progress.say("this file system has no locks: start no second training in this run folder")
+    elif not is_ours:
         who = os.read(descriptor, 200).decode(errors="replace") or "another training"
         raise TrainingError(
             f"{folder}: {who} is at work in this run folder; wait for it, end it, or choose another output",
             code="RUN_LOCKED",
-        ) from None
+        )
+
+
+def _sign(descriptor: int, path: Path) -> None:
+    """Write the name of this process into the lock's file, which it has locked."""
+    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    content = f"process {os.getpid()} on {platform.node()}, since {since},".encode()
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, content)
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
-        progress.say("this file system has no locks: start no second training in this run folder")
+        path.unlink()
+        raise write_error(error, path, len(content)) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError, OutputExistsError, TrainingError
 from medfcn.evaluation import ScoreTable, write_scores
+from medfcn.files import make_inner_folder
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress
@@ -180,7 +181,7 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
     gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=tuple(notes))
     is_written = together.scores.is_file() and repr(ScoreTable.from_csv(together.scores).rows) == repr(gathered.rows)
     if not is_written:  # a finished run is left as it is
-        together.validation.mkdir(exist_ok=True)
+        make_inner_folder(together.validation)
         write_scores(gathered, together.validation, overwrite=True)
     return gathered
 

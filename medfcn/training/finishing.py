@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
+from medfcn.files import make_inner_folder
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.training.judging import settle
@@ -27,7 +28,7 @@ def write_run(
         record: Further entries of the card's `training`.
         progress: Where labels that no mask contains are reported.
     """
-    run.validation.mkdir(exist_ok=True)
+    make_inner_folder(run.validation)
     model, split = outcome.model, prepared.split
     outputs = outcome.outputs or Outputs(model, prepared.state / "outputs", prepared.validation)
     settled = settle(model, prepared, outputs)

@@ -14,6 +14,7 @@ import torch
 from medfcn.config import budget_seconds
 from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
+from medfcn.files import make_inner_folder
 from medfcn.inference.card import read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import load
@@ -142,12 +143,12 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
     if not job.resume:
         clear(folder)
     remove_half_written(folder)
-    run.state.mkdir(exist_ok=True)
-    if job.resume and not recorded:
-        job.progress.say(f"{folder}: was stopped before anything was recorded; it starts over, {length.text}")
-    if not recorded:  # a kill while slices are prepared must not let the next start be of another length
-        write_identity(folder, identity)
     try:
+        make_inner_folder(run.state)
+        if job.resume and not recorded:
+            job.progress.say(f"{folder}: was stopped before anything was recorded; it starts over, {length.text}")
+        if not recorded:  # a kill while slices are prepared must not let the next start be of another length
+            write_identity(folder, identity)
         prepared = prepare(job.found, split, made, job.slices or run.state, job.progress, state=run.state)
         write_cases(run.cases, job.found, split)
         _report_data(prepared, job.progress)
@@ -244,7 +245,7 @@ def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
         unfinished = [folder for folder in folders if not RunFolder(folder).is_finished]
         if not unfinished:
             raise TrainingStoppedError("stopped; nothing was changed", signal_number=stop.signal_number) from None
-        RunFolder(unfinished[0]).state.mkdir(exist_ok=True)
+        make_inner_folder(RunFolder(unfinished[0]).state)
         raise TrainingStoppedError(
             "stopped; go on with the same command and --resume", signal_number=stop.signal_number
         ) from None

@@ -14,6 +14,7 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.files import make_inner_folder
 from medfcn.inference.card import Card
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.held_out import Unseen, UnseenLabel
@@ -131,7 +132,7 @@ def _open_thresholds(card: Card) -> tuple[float, ...]:
 def _judge_training(card: Card, model: Model, prepared: Prepared, eligible: tuple[int, ...]) -> list[_Judged]:
     """Training cases, on which a fold chooses because its validation cases must stay unseen."""
     folder = prepared.state / "training"
-    folder.mkdir(exist_ok=True)
+    make_inner_folder(folder)
     ids = prepared.split.training[:_JUDGED_MOST]
     found = prepared.survey
     cases = [ScoredCase.of(found.read(case_id), prepared.plan, folder, found.transforms) for case_id in ids]

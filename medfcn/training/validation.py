@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.evaluation.overlap import count_labels
+from medfcn.files import atomic_write, make_folder
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.model import Model, decided_slabs
 from medfcn.inference.probabilities import mean_of_views
@@ -84,9 +85,14 @@ class ScoredCase:
 
 
 def _on_disk(array: NDArray[Any], path: Path) -> NDArray[Any]:
-    np.save(path, array, allow_pickle=False)
+    _keep(array, path)
     mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
+
+
+def _keep(array: NDArray[Any], path: Path) -> None:
+    with atomic_write(path, durable=False) as file:
+        np.save(file, array, allow_pickle=False)
 
 
 class Outputs:
@@ -107,7 +113,7 @@ class Outputs:
         total = 4 * values * len(model.card.labels.entries) * len(model.card.plan.views)
         self._is_keeping = total <= min(_KEPT_BYTES, _FREE_SHARE * shutil.disk_usage(folder.parent).free)
         self.remove()
-        folder.mkdir()
+        make_folder(folder)
 
     def of(self, case: ScoredCase, view: View) -> NDArray[np.float32]:
         """`(L, R, A, S)` probabilities of a case along a view, on the network grid."""
@@ -117,7 +123,7 @@ class Outputs:
             return kept
         likely = self.model.view_probabilities(case.image, view)
         if self._is_keeping:
-            np.save(path, likely, allow_pickle=False)
+            _keep(likely, path)
         return likely
 
     def remove(self) -> None:

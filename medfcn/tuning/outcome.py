@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.errors import TrainingError
-from medfcn.files import atomic_write, write_csv
+from medfcn.files import write_bytes, write_csv
 from medfcn.runs.folder import BEST_FILE, TRIALS_FILE
 from medfcn.settings import Settings
 from medfcn.text import LONGEST_LINE, aligned, counted, duration
@@ -123,8 +123,7 @@ def write_best(folder: Path, settings: Settings, trials: Sequence[Trial]) -> Non
         f"# medfcn tune: trial {best.number} of {len(trials)}, validation Dice {best.mean:.4f}\n"
         f"# medfcn train DATASET -o RUN --config {BEST_FILE}\n"
     )
-    with atomic_write(folder / BEST_FILE) as file:
-        file.write((text + settings_toml(settings)).encode())
+    write_bytes(folder / BEST_FILE, (text + settings_toml(settings)).encode())
 
 
 def settings_toml(settings: Settings) -> str:

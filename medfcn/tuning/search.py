@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError
+from medfcn.files import make_folder
 from medfcn.progress import Progress
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
@@ -126,7 +127,7 @@ class Search:
         """Prepare the slices before any clock starts, so that the first trial has as much time as the others."""
         job, training, validation = self.job, len(self.splits[0].training), len(self.splits[0].validation)
         slices = job.slices or self.folder
-        slices.mkdir(parents=True, exist_ok=True)
+        make_folder(slices)
         for split, made in zip(self.splits, self.plans, strict=True):
             prepare(job.found, split, made, slices, job.progress)
         repeated = "" if self.folds is None else f", {self.folds.count} times"

@@ -15,6 +15,7 @@ import numpy as np
 
 from medfcn.decoding import decode_json
 from medfcn.errors import MedfcnError, MissingFileError, TrainingError
+from medfcn.files import write_error
 from medfcn.tuning.space import Between, Searched, Value
 from medfcn.tuning.trial import Score, State, Trial
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _NAME = "medfcn"
 _AT_RANDOM = 8
 """Number of trials that are drawn at random, before the draws follow from the scores."""
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE")
+_PAGE_BYTES = 4096
+"""Bytes that sqlite writes at once, at least."""
 _REMEDY = "look at the disk, or start again with --overwrite"
 
 
@@ -178,6 +182,7 @@ class Study:
         """Report a broken file in one line.
 
         Raises:
+            WriteError: The disk is full.
             TrainingError: It cannot be read or written.
         """
         from optuna.exceptions import StorageInternalError
@@ -189,7 +194,11 @@ class Study:
             raise
         except (StorageInternalError, SQLAlchemyError, RuntimeError) as error:
             cause = error.__cause__ or error
-            line = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+            found = getattr(cause, "orig", None) or cause
+            if getattr(found, "sqlite_errorname", "") in _NO_ROOM:
+                reason = "no room for it: the disk is full, or a quota or limit is reached"
+                raise write_error(OSError(str(found)), self.path, _PAGE_BYTES, reason=reason) from error
+            line = str(found).splitlines()[0]
             raise TrainingError(
                 f"{self.path.parent}: {self.path.name} cannot be read or written ({line}); {_REMEDY}",
                 code="STUDY_BROKEN",

@@ -10,6 +10,7 @@ import numpy as np
 
 from medfcn.errors import SettingsError, TrainingError, TrainingStoppedError
 from medfcn.evaluation import ScoreTable
+from medfcn.files import make_inner_folder
 from medfcn.runs.folder import RunFolder
 from medfcn.training.crossvalidation import train_folds
 from medfcn.training.folds import Folds, Split
@@ -86,7 +87,7 @@ def run_trial(folder: Path, job: Job, folds: Folds | None, splits: Sequence[Spli
     """
     job = replace(job.timed_from_now(), resume=folder.is_dir())
     for place in (folder, *(folds.folders(folder) if folds else ())):
-        place.mkdir(exist_ok=True)
+        make_inner_folder(place)
     if folds is not None:
         return Score.of(train_folds(folder, folds, job, overwrite=False))
     if RunFolder(folder).is_finished:

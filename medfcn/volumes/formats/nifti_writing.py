@@ -8,7 +8,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import VolumeError
+from medfcn.errors import VolumeError, WriteError
 from medfcn.files import atomic_write, refuse_existing_file
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
@@ -129,24 +129,16 @@ def write_nifti(
         raise VolumeError(f"{shown(target)}: medfcn writes NIfTI; choose a name that ends in .nii.gz or .nii")
     refuse_existing_file(target, overwrite=overwrite)
     head, dtype = header_bytes(array, affine, geometry)
-    length = len(head) + array.size * dtype.itemsize
-    try:
-        with atomic_write(target) as file:
-            sent = _Checksummed(file)
-            onto = cast(IO[bytes], sent)
-            if extension == ".nii":
-                _write_content(onto, head, array, dtype)
-            else:
-                with gzip_writer(onto, level=MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL) as stream:
-                    _write_content(stream, head, array, dtype)
-            file.flush()
-            _verify(Path(file.name), shown(target), sent)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        # The file that could not be written has a temporary name; the user knows another.
-        reason = f"{error.strerror} while writing a volume of {length} bytes"
-        raise OSError(error.errno, reason, os.fspath(target)) from error
+    with atomic_write(target) as file:
+        sent = _Checksummed(file)
+        onto = cast(IO[bytes], sent)
+        if extension == ".nii":
+            _write_content(onto, head, array, dtype)
+        else:
+            with gzip_writer(onto, level=MASK_LEVEL if dtype.kind == "u" else IMAGE_LEVEL) as stream:
+                _write_content(stream, head, array, dtype)
+        file.flush()
+        _verify(Path(file.name), target, sent)
     return target
 
 
@@ -178,7 +170,7 @@ class _Checksummed(io.RawIOBase):
         return len(view)
 
 
-def _verify(part: Path, name: str, sent: _Checksummed) -> None:
+def _verify(part: Path, target: Path, sent: _Checksummed) -> None:
     """Read the file back, and compare its length and CRC with those of the bytes that were written.
 
     A mask is compared compressed: that costs a hundredth of what decompressing it would, and the compressed bytes
@@ -190,4 +182,4 @@ def _verify(part: Path, name: str, sent: _Checksummed) -> None:
             checksum = crc32(piece, checksum)
             length += len(piece)
     if (length, checksum) != (sent.length, sent.checksum):
-        raise OSError(f"{name}: the disk returned other bytes than were written; check it")
+        raise WriteError(f"{target}: the disk returned other bytes than were written; check it")
