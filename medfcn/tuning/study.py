@@ -5,6 +5,7 @@ killed and is continued draws the same values as without the kill.
 """
 
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _NAME = "medfcn"
 _AT_RANDOM = 8
 """Number of trials that are drawn at random, before the draws follow from the scores."""
-_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE")
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC)
 _PAGE_BYTES = 4096
 """Bytes that sqlite writes at once, at least."""
 _REMEDY = "look at the disk, or start again with --overwrite"
@@ -195,7 +196,7 @@ class Study:
         except (StorageInternalError, SQLAlchemyError, RuntimeError) as error:
             cause = error.__cause__ or error
             found = getattr(cause, "orig", None) or cause
-            if getattr(found, "sqlite_errorname", "") in _NO_ROOM:
+            if getattr(found, "sqlite_errorcode", None) in _NO_ROOM:
                 reason = "no room for it: the disk is full, or a quota or limit is reached"
                 raise write_error(OSError(str(found)), self.path, _PAGE_BYTES, reason=reason) from error
             line = str(found).splitlines()[0]
