@@ -25,8 +25,9 @@ def voxels_at_ends(mask: Bytes, values: int) -> NDArray[np.int64]:
     for axis, length in enumerate(mask.shape):
         if length < 2:
             continue
-        for face in (part.take(0, axis), part.take(length - 1, axis)):
-            counts += np.bincount(face.reshape(-1), minlength=values + 1)
+        before = (slice(None),) * axis
+        for end in (0, length - 1):
+            counts += np.bincount(part[(*before, end)].reshape(-1), minlength=values + 1)
         # Voxels on an edge of the volume count once.
-        part = part[(slice(None),) * axis + (slice(1, -1),)]
+        part = part[(*before, slice(1, -1))]
     return counts

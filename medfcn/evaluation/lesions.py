@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from medfcn.errors import SettingsError
 from medfcn.evaluation.mask_pairs import occupied_box, pair_masks
@@ -113,6 +111,10 @@ def _components(mask: Bytes, hidden: NDArray[np.bool_] | None) -> tuple[NDArray[
     components, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
     if hidden is None or not count or not hidden.any():
         return components, int(count)
+    # Only a mask with ignored voxels needs these, and importing them takes as long as scoring many cases.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     pairs = np.concatenate([_across(components, hidden, axis) for axis in range(mask.ndim)])
     joined = coo_array((np.ones(len(pairs), dtype=bool), tuple(pairs.T)), shape=(count + 1, count + 1))
     # The background is joined to nothing, so it stays alone, as the first.
