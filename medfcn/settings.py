@@ -293,7 +293,8 @@ class PredictionSettings(_Checked, table="prediction"):
     cases: with 0.1, when it is below that of 90 % of them."""
     largest_part: Literal["auto", "always", "never"] = "auto"
     """Keep only the largest connected component of each label. `auto` does so for labels that have one component in
-    the training references, where it does not lower the validation Dice."""
+    the training references, where it does not lower the validation Dice. Where these are strokes, masks tell: a label
+    is cut if nearly all strokes that they find lie in the largest component."""
     tta: bool = False
     """Average over the mirror images that were used in training."""
 

@@ -37,6 +37,10 @@ _ONE_COMPONENT_CASES = 0.95
 """Share of the training references that must be one component, for a label that can be cut to its largest one."""
 _JUDGED_MOST = 24
 """Training cases on which that is tried in a fold."""
+_STROKES_SHARE = 0.95
+"""Strokes lie in one component of a mask if it has this share of those that the mask finds."""
+_JUDGED_FOR_STROKES = 8
+"""Training cases on which that is tried beside the validation cases, which may be few."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class _Judged:
         soft_dice: `(L,)` Dice that the probabilities expect.
         dices: `(L,)` true Dice.
         largest: `(L,)` true Dice of masks with the largest component alone, of the labels that may be cut to it.
+        held: `(L,)` share of the voxels that are rightly labelled which these masks keep; nan without any.
         by_threshold: `(T,)` mean Dice over the labels.
     """
 
@@ -70,6 +75,7 @@ class _Judged:
     soft_dice: list[float]
     dices: list[float]
     largest: list[float]
+    held: list[float]
     by_threshold: tuple[float, ...]
 
 
@@ -82,14 +88,21 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
         outputs: Of the network, for the validation cases.
     """
     card, cases, is_fold = model.card, prepared.validation, bool(prepared.split.fold)
-    labels, eligible = card.labels, one_component_labels(card, prepared)
+    labels, by_strokes = card.labels, labels_left_to_strokes(card, prepared)
+    eligible = one_component_labels(card, prepared) + by_strokes
     voxels = prepared.survey.label_voxels
     is_scored = any(sum(voxels[case.id]) for case in cases)
     if not is_fold and not labels.overlapping and is_scored:
         card = dataclasses.replace(card, view_weights=choose_view_weights(outputs, cases))
     thresholds = _open_thresholds(card) if is_scored else ()
     judged = _judge(card, outputs, cases, eligible, thresholds)
-    on_training = _judge_training(card, model, prepared, eligible) if is_fold and eligible else judged
+    on_training = judged
+    if is_fold and eligible:
+        on_training = _judge_training(card, model, prepared, eligible, _JUDGED_MOST)
+    elif by_strokes:
+        on_training = judged + _judge_training(card, model, prepared, eligible, _JUDGED_FOR_STROKES)
+    refuted = {label for label in by_strokes if not _are_strokes_held(label, on_training)}
+    eligible = tuple(label for label in eligible if label not in refuted)
     tried = tuple(label for label in eligible if any(voxels[one.case.id][label - 1] for one in on_training))
     card = dataclasses.replace(card, one_part=_choose_components(card, tried, on_training))
     unseen, masks = _unseen(card, prepared, judged, eligible if is_fold else ())
@@ -123,17 +136,42 @@ def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
     return tuple(eligible)
 
 
+def labels_left_to_strokes(card: Card, prepared: Prepared) -> tuple[int, ...]:
+    """Indices of the labels that only partly labelled training references contain, if the settings leave it open."""
+    if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
+        return ()
+    references = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
+    known = [
+        {case.is_partly_labelled for case in references if case.label_voxels[place]}
+        for place in range(len(card.labels.entries))
+    ]
+    return tuple(place for place, found in enumerate(known, start=1) if found == {True})
+
+
+def _are_strokes_held(label: int, judged: Sequence[_Judged]) -> bool:
+    """True if the strokes of a label that a mask finds lie in its largest component, in nearly all cases.
+
+    Then the other components are islands where nobody labelled anything. Of an organ of several components (two
+    kidneys) the largest would have only some of the strokes.
+    """
+    shares = [one.held[label - 1] for one in judged if not math.isnan(one.held[label - 1])]
+    held = sum(share >= _STROKES_SHARE for share in shares)
+    return bool(shares) and held >= _ONE_COMPONENT_CASES * len(shares)
+
+
 def _open_thresholds(card: Card) -> tuple[float, ...]:
     """The thresholds to try; none if the setting fixes it, or if the largest probability decides."""
     decides = len(card.labels.entries) == 1 or card.labels.overlapping
     return THRESHOLDS if decides and card.settings.prediction.threshold == "auto" else ()
 
 
-def _judge_training(card: Card, model: Model, prepared: Prepared, eligible: tuple[int, ...]) -> list[_Judged]:
+def _judge_training(
+    card: Card, model: Model, prepared: Prepared, eligible: tuple[int, ...], most: int
+) -> list[_Judged]:
     """Training cases, on which a fold chooses because its validation cases must stay unseen."""
     folder = prepared.state / "training"
     make_inner_folder(folder)
-    ids = prepared.split.training[:_JUDGED_MOST]
+    ids = prepared.split.training[:most]
     found = prepared.survey
     cases = [ScoredCase.of(found.read(case_id), prepared.plan, folder, found.transforms) for case_id in ids]
     return _judge(card, Outputs(model, folder / "outputs", cases), cases, eligible, ())
@@ -158,22 +196,30 @@ def _judge_case(
     meter = DoubtMeter(1, len(labels.entries), members=labels.members)
     tally = ThresholdTally(from_stored_order(reference, grid_of(case.blank, card.plan)), labels, thresholds)
     indices = decide_case(model, outputs, case, meter=meter, visit=tally.add if thresholds else None)
-    dices = dices_of(reference, indices, labels)
+    dices, kept = dices_of(reference, indices, labels), keep_largest(indices, eligible) if eligible else indices
     return _Judged(
         case=case,
         indices=indices,
         soft_dice=meter.doubt().soft_dice[0].tolist(),
         dices=dices,
-        largest=dices_of(reference, keep_largest(indices, eligible), labels) if eligible else dices,
+        largest=dices_of(reference, kept, labels) if eligible else dices,
+        held=[_held(reference, indices, kept, label) for label in range(1, len(dices) + 1)],
         by_threshold=tuple(tally.mean_dices().tolist()) if thresholds else (),
     )
+
+
+def _held(reference: NDArray[np.uint8], indices: NDArray[np.uint8], kept: NDArray[np.uint8], label: int) -> float:
+    """The share of a label's rightly labelled voxels that are still so in what is kept of a mask."""
+    right = (reference == label) & (indices == label)
+    count = int(np.count_nonzero(right))
+    return int(np.count_nonzero(right & (kept == label))) / count if count else math.nan
 
 
 def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[_Judged]) -> tuple[int, ...]:
     """Indices of the labels of which only the largest component is kept.
 
     `prediction.largest_part` decides if it is set. Otherwise a label is cut to its largest component if it is one
-    component in nearly all references, and its mean Dice does not fall.
+    component in nearly all references (or its strokes are in one of its masks), and its mean Dice does not fall.
     """
     if card.settings.prediction.largest_part == "always" and not card.labels.overlapping:
         return tuple(range(1, len(card.labels.entries) + 1))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 import medfcn
 from medfcn.inference.card import read_card
@@ -99,3 +100,29 @@ def test_strokes_do_not_tell_organs_from_lesions(tmp_path: Path) -> None:
     assert lines[0].endswith("1: 4, ignored: 6596, partly labelled")  # no millilitres
     reasons = medfcn.plan(tmp_path / "data", labels=LABELS).to_text()
     assert "less than half of every case is labelled" in reasons
+
+
+def pair(number: int, *, is_organ: bool) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """A ball, and a smaller one like it where nobody labelled anything; or both with strokes, as a paired organ."""
+    mask = draw_ball(number, (26, 48, 12))[1]
+    mask, other = np.roll(mask, -12, axis=1), np.roll(ndimage.binary_erosion(mask), 12, axis=1)
+    noise = np.random.default_rng(number).normal(0, 15, mask.shape)
+    drawn = scribbled(mask | other)
+    if not is_organ:
+        drawn[:, 24:] = 255
+    return (100 + 80 * (mask | other) + noise).astype(np.int16), drawn
+
+
+@pytest.mark.parametrize("folds", [None, 2], ids=["one split", "folds"])
+@pytest.mark.parametrize("is_organ", [True, False], ids=["two kidneys", "an organ and its double"])
+def test_strokes_tell_whether_an_organ_is_one_component(tmp_path: Path, is_organ: bool, folds: int | None) -> None:
+    for number in range(6):
+        write_case(tmp_path / "data", f"case_{number}", *pair(number, is_organ=is_organ))
+    run = medfcn.train(tmp_path / "data", tmp_path / "run", steps=30, folds=folds, report=False, **COMMON)
+    models = [run.folder] if folds is None else [run.folder / "fold_1", run.folder / "fold_2"]
+    assert {read_card(folder / "model.json").one_part for folder in models} == {() if is_organ else (1,)}
+    write_case(tmp_path, "case_9", *pair(9, is_organ=is_organ))
+    model = run.load(device="cpu")
+    found = model.predict(tmp_path / "images" / "case_9.nii.gz").array
+    assert found[:, :24].sum() > 200
+    assert (found[:, 24:].sum() > 50) == is_organ
