@@ -59,11 +59,13 @@ The codes, which `medfcn check --json` reports too:
     LABEL_MISSING        A case has no label.
     LABEL_VALUES         A mask's values are not the labels they should be.
     LABEL_UNNAMED        A mask contains a value that no label has.
+    STRUCTURE_MISSING    A case has no file of a requested structure.
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.
     NO_FOREGROUND        No training case contains any foreground.
     LABEL_VALUE_ABSENT   No case has one of the values of a requested label.
+    LABELS_OVERLAP       Voxels are in two structures, where masks are one file for each.
     LABELS_EMPTY         No case has a foreground voxel.
     LABELS_MISSING       No mask contains any label.
     LABELS_DIFFER        Records of masks name other labels than each other, or than are requested.
@@ -76,6 +78,7 @@ The codes, which `medfcn check --json` reports too:
     DATASET_CONTRADICTED An entry of dataset.json contradicts the files.
     CASES_INCOMPLETE     Cases lack an image, a channel or a label.
     FOLDER_EMPTY         A folder contains no volume.
+    FILE_UNUSED          A volume beside others is neither an image nor a structure.
     FILE_NAMED_TWICE     Two entries name the same file.
     TABLE_BROKEN         A line of a table is wrong.
     TABLE_COLUMNS        A table's columns are not those that are needed.

@@ -63,7 +63,7 @@ labels_option = text(
     "NAME=V[+V…],…",
     "Labels to segment or score: hippocampus=1+2 merges values 1 and 2; anterior=1,posterior=2 keeps two; "
     "lesion=1-42 is a range, lesion=any every value but 0; whole=1+2,core=2 overlap; ignore=255 leaves out voxels "
-    "that nobody labelled.",
+    "that nobody labelled. Where masks are one file for each structure: liver,kidneys=kidney_left+kidney_right.",
 )
 cases_option = ids("--cases", "File of case ids to use, one per line.")
 groups_option = text(

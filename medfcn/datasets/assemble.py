@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medfcn.datasets.cases import Case, Dataset, NamedLabels
+from medfcn.datasets.cases import Case, Dataset, MaskFile, NamedLabels, label_files
 from medfcn.datasets.problems import CaseProblems, Problem
 from medfcn.errors import DatasetError
 from medfcn.volumes.names import twin_key
@@ -32,7 +32,7 @@ class Draft:
 
     id: str
     channels: Mapping[int, Path]
-    label: Path | None
+    label: MaskFile | None
     group: str = ""
     fold: str | None = None
     where: str = ""
@@ -40,12 +40,12 @@ class Draft:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that are named, the images first."""
-        return (*self.channels.values(), *([self.label] if self.label else []))
+        return (*self.channels.values(), *label_files(self.label))
 
     def without(self, absent: Sequence[Path]) -> Case:
         """The case, without some of its files."""
         images = tuple(file for _, file in sorted(self.channels.items()) if file not in absent)
-        label = None if self.label in absent else self.label
+        label = None if absent and set(label_files(self.label)) <= set(absent) else self.label
         return Case(self.id, images, label, self.group or self.id, self.fold)
 
 
@@ -146,7 +146,10 @@ def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequenc
         ("image", "label", place.images, draft.channels),
     ):
         found, remedy = f"no {kind} is named in {draft.where}", "name it, or take the entry out"
-        if not draft.where:
+        if not draft.where and not folder:
+            found = f"no {kind} in {draft.id}/"
+            remedy = f"add {'ct.nii.gz' if kind == 'image' else 'segmentations/<structure>.nii.gz'}, or take it out"
+        elif not draft.where:
             found = f"no {kind} of that name in {folder}/"
             remedy = f"add {folder}/{draft.id}.nii.gz, or take the {other} out"
         if not files:
@@ -163,7 +166,7 @@ def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequenc
         remedy = "take it out, or add that channel to every case"
         problems.error("CHANNEL_UNEXPECTED", draft.channels[number], name, found, remedy)
     for file in absent:
-        field = "label" if file == draft.label else "image"
+        field = "label" if file in label_files(draft.label) else "image"
         found = f"named in {draft.where} but does not exist"
         problems.error("FILE_MISSING", file, field, found, "restore the file, or take the entry out")
     return problems.found

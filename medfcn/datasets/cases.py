@@ -9,9 +9,20 @@ from pathlib import Path
 
 from medfcn.datasets.problems import Problem, relative_to
 from medfcn.errors import DatasetError
-from medfcn.labels.label_map import LabelMap
+from medfcn.labels.label_map import LabelMap, LabelsLike
+from medfcn.labels.structures import StructureFiles, choose_structures
 from medfcn.labels.values import Named, Values
 from medfcn.text import counted, listed
+
+MaskFile = Path | StructureFiles
+"""A mask: one file, or one for each structure."""
+
+
+def label_files(label: MaskFile | None) -> tuple[Path, ...]:
+    """The files of a label."""
+    if label is None:
+        return ()
+    return tuple(label.files.values()) if isinstance(label, StructureFiles) else (label,)
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Case:
 
     id: str
     images: tuple[Path, ...]
-    label: Path | None
+    label: MaskFile | None
     group: str
     fold: str | None = None
     stacked: int = 1
@@ -40,7 +51,7 @@ class Case:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files, the images first."""
-        return (*self.images, self.label) if self.label else self.images
+        return (*self.images, *label_files(self.label))
 
 
 @dataclass(frozen=True)
@@ -51,11 +62,13 @@ class NamedLabels:
         names: Name of each value, without 0 and the ignored values.
         regions: Values of each label, instead of `names`, where a label has several values or a range of them.
         ignored: Values of voxels that nobody labelled.
+        structures: Names of the files, instead of all others, where masks are one file for each structure.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     regions: Mapping[str, Named] = field(default_factory=dict)
     ignored: Values = ()
+    structures: tuple[str, ...] = ()
 
     @property
     def label_map(self) -> LabelMap | None:
@@ -64,6 +77,8 @@ class NamedLabels:
         Raises:
             SettingsError: They contradict each other.
         """
+        if self.structures:
+            return choose_structures(None, self.structures)
         if self.regions:
             return LabelMap.from_regions(self.regions, ignored=self.ignored)
         return LabelMap.from_names(self.names, ignored=self.ignored) if self.names else None
@@ -114,6 +129,16 @@ class Dataset:
     def labels(self) -> LabelMap | None:
         """The labels that the data set names; see `NamedLabels.label_map`."""
         return self.named.label_map
+
+    def labels_of(self, given: LabelsLike | None) -> LabelMap | None:
+        """The labels that a user names; None where they name none, and the masks are not files of structures.
+
+        Raises:
+            SettingsError: They contradict each other, or name a structure that no case has.
+        """
+        if self.named.structures:
+            return choose_structures(given, self.named.structures)
+        return None if given is None else LabelMap.of(given)
 
     @property
     def ignored(self) -> Values:

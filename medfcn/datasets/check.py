@@ -7,7 +7,7 @@ what is wrong and what to do.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.datasets.cases import Case, Dataset
+from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.patients import patients_problem, unstated_patients
@@ -26,6 +26,7 @@ from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
 from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.masks import ROUNDED, read_mask
+from medfcn.labels.structures import value_names, with_values
 from medfcn.labels.values import ANY, Values, ValueSet
 from medfcn.labels.whole_numbers import label_counts
 from medfcn.progress import Progress, Silent
@@ -70,9 +71,8 @@ def check(
         DatasetError: It cannot be read as a data set, or no case is complete.
         SettingsError: The labels contradict each other.
     """
-    chosen = None if labels is None else LabelMap.of(labels)
     found = find_dataset(dataset, groups=groups, group_by=group_by, allow_outside=allow_outside)
-    return check_cases(found, labels=chosen, options=options, progress=progress, threads=2)
+    return check_cases(found, labels=found.labels_of(labels), options=options, progress=progress, threads=2)
 
 
 def check_cases(
@@ -139,10 +139,15 @@ def check_cases(
             readers.append(reader)
             task.advance()
     facts = tuple(reader.facts for reader in readers)
+    values: Mapping[int, str] = {}
+    if labels is not None and labels.structures:
+        labels = with_values(labels, {value for case in facts if case.label for value in case.label.voxels})
+        values = value_names(labels)
     unstated = patients_problem(dataset)
     problems = [*dataset.problems, *([unstated] if unstated else [])]
+    problems += _shared_voxels(labels, values)
     problems += [problem for reader in readers for problem in reader.problems.found]
-    problems = _once(problems + _duplicates(facts) + _across_cases(facts, labels))
+    problems = _once(problems + _duplicates(facts) + _across_cases(facts, labels, values))
     problems.sort(key=lambda problem: problem.severity != "error")
     names = labels.names if labels else ()
     return CheckReport(
@@ -154,6 +159,7 @@ def check_cases(
         ignored,
         unstated_patients=unstated_patients(dataset),
         splits=dataset.splits_text,
+        value_names=values,
     )
 
 
@@ -191,20 +197,23 @@ class _CaseReader:
         if label is not None:
             masks = self._read(label, "label", read_mask, labels=self.labels)
             if masks:
-                mask, displacement = self._on_grid(label, next(iter(volumes), None), masks[0], "label")
-                self._look_at_label(label, mask, displacement)
+                where = Path(label)
+                mask, displacement = self._on_grid(where, next(iter(volumes), None), masks[0], "label")
+                self._look_at_label(where, mask, displacement)
         return tuple(volumes), mask
 
     def _read(
-        self, file: Path, role: str, read: Callable[..., Volume | tuple[Volume, ...]], **choices: Any
+        self, source: MaskFile, role: str, read: Callable[..., Volume | tuple[Volume, ...]], **choices: Any
     ) -> tuple[Volume, ...]:
         """The volumes of a file; none where it is refused."""
-        personal = personal_text_fields(file) if extension_of(file) in NIFTI_EXTENSIONS else ()
-        if personal:
-            remedy = "nothing of it is written by medfcn; clear it before you share the file"
-            self.problems.warn("HEADER_TEXT", file, listed(personal), "text that looks like patient data", remedy)
+        for one in label_files(source):
+            personal = personal_text_fields(one) if extension_of(one) in NIFTI_EXTENSIONS else ()
+            if personal:
+                remedy = "nothing of it is written by medfcn; clear it before you share the file"
+                self.problems.warn("HEADER_TEXT", one, listed(personal), "text that looks like patient data", remedy)
+        file = Path(source)
         try:
-            volumes = read(file, options=self.options, **choices)
+            volumes = read(source, options=self.options, **choices)
         except MedfcnError as error:
             self.problems.refuse(error, file, role)
             return ()
@@ -239,12 +248,12 @@ class _CaseReader:
     def _look_at_label(self, file: Path, mask: Volume, displacement: float | None) -> None:
         counts = {value: count for value, count in label_counts(mask.array).items() if value != 0}
         unlabelled = sum(counts.pop(value) for value in set(counts) & ValueSet(self.ignored))
-        if self.labels is not None:
+        if self.labels is not None and not self.labels.structures:
             try:
                 self.labels.encode(np.array([[sorted(counts) or [0]]]), name=self.case.id)
             except LabelError as error:
                 self.problems.refuse(error, file, "label")
-        if not (counts if self.labels is None else set(counts) & self.labels.named_values):
+        if not (counts if self.labels is None or self.labels.structures else set(counts) & self.labels.named_values):
             remedy = "fine if there is nothing to be seen"
             self.problems.warn("LABEL_EMPTY", file, "voxels", "no foreground voxel", remedy)
         self.label = LabelFacts(
@@ -298,29 +307,39 @@ def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
     return problems
 
 
-def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None) -> list[Problem]:
+def _shared_voxels(labels: LabelMap | None, names: Mapping[int, str]) -> list[Problem]:
+    """A warning where structures overlap: nobody stated that they do."""
+    if labels is None or not names or not labels.overlapping:
+        return []
+    shared = listed(overlap.name for overlap in labels.overlaps if len(overlap.labels) > 1)
+    remedy = "fine where one is a part of another: each label is then trained and scored whole"
+    return [Problem("LABELS_OVERLAP", "warning", "", "", "labels", f"voxels are in two structures: {shared}", remedy)]
+
+
+def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None, names: Mapping[int, str]) -> list[Problem]:
     """Problems that can only be seen in all masks together: labels, or values of them, that none contains."""
     masks = [case.label for case in cases if case.label is not None]
     if not masks:
         return []
     present = sorted({value for mask in masks for value in mask.voxels})
-    contained = f"the masks contain {listed(present) or 'nothing but 0'}"
+    contained = f"the masks contain {listed(names.get(value, value) for value in present) or 'nothing but 0'}"
     problems = []
-    for entry in labels.entries if labels else ():
+    for entry, of_label in labels.values_by_entry if labels else ():
         # A range promises nothing about each of its values: it is absent if none of them is present.
-        named = () if entry.values == ANY else entry.values
+        is_one = entry.values == ANY or bool(entry.structures)
+        named = () if is_one else of_label
         absent = [value for value in named if not set(present) & ValueSet((value,))]
         code, values = "LABEL_ABSENT", ""
         if len(absent) < len(named):
             code, values = "LABEL_VALUE_ABSENT", f"value{'s' * (len(absent) > 1)} {listed(absent)} of "
-        if absent or not (named or present):
+        if absent or (is_one and not set(present) & ValueSet(of_label)):
             found = f"no case has {values}{entry}; {contained}"
             problems.append(Problem(code, "warning", "", "", "labels", found, "check the name and its values"))
     if not (present if labels is None else set(present) & labels.named_values):
         found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
         if present and labels:
-            names = listed(labels.entries)
-            found, remedy = f"no case has a voxel of the requested labels, {names}; {contained}", "correct --labels"
+            requested = f"no case has a voxel of the requested labels, {listed(labels.entries)}"
+            found, remedy = f"{requested}; {contained}", "correct --labels"
         problems.append(Problem("LABELS_EMPTY", "error", "", "", "labels", found, remedy))
     return problems
 

@@ -73,6 +73,7 @@ class CheckReport:
         ignored: The label values of voxels that nobody labelled.
         unstated_patients: The ids that seem to be of one patient, by what they share, where no groups are stated.
         splits: The splits or folds that the data set prescribes; empty without.
+        value_names: The names of the values, where masks are one file for each structure.
     """
 
     layout: str
@@ -83,6 +84,7 @@ class CheckReport:
     ignored: Values = ()
     unstated_patients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     splits: str = ""
+    value_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -106,7 +108,7 @@ class CheckReport:
     def to_text(self) -> str:
         """For people: a table of the cases, a summary, and the problems."""
         rows = [("case", "shape", "spacing mm", "axes", "intensities", "labels: voxels (ml)")]
-        rows += [_row(case) for case in self.cases]
+        rows += [_row(case, self.value_names) for case in self.cases]
         groups = len({case.group for case in self.cases})
         axes = Counter(image.orientation for case in self.cases for image in case.images[:1])
         names = listed(self.label_names, limit=30) or "as found"
@@ -125,13 +127,13 @@ class CheckReport:
         return page(lines) + "\n"
 
 
-def _row(case: CaseFacts) -> tuple[str, str, str, str, str, str]:
+def _row(case: CaseFacts, names: Mapping[int, str]) -> tuple[str, str, str, str, str, str]:
     values = "not read"
     if case.label is not None:
         voxels, ignored = math.prod(case.images[0].shape) if case.images else 0, case.label.ignored_voxels
         is_partly = is_partly_labelled(voxels - ignored, voxels)
         counts = [
-            f"{value}: {count}" + ("" if is_partly else f" ({case.label.ml[value]:.3g})")
+            f"{names.get(value, value)}: {count}" + ("" if is_partly else f" ({case.label.ml[value]:.3g})")
             for value, count in case.label.voxels.items()
         ]
         if ignored:

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from medfcn.datasets.cases import Case, Dataset
-from medfcn.datasets.layouts import dataset_at, exists_as_folder, volumes_in
+from medfcn.datasets.case_folders import masks_in
+from medfcn.datasets.cases import Case, Dataset, MaskFile
+from medfcn.datasets.layouts import dataset_at, exists_as_folder
 from medfcn.datasets.patients import grouped_by
 from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.datasets.tables import read_table
@@ -22,7 +23,8 @@ def find_dataset(
 ) -> Dataset:
     """The cases of a data set.
 
-    Layouts: `images/` with `labels/`; a `dataset.json` with a training list (Medical Segmentation Decathlon, MONAI);
+    Layouts: `images/` with `labels/`; a folder for each case with an image and one file for each structure
+    (TotalSegmentator); a `dataset.json` with a training list (Medical Segmentation Decathlon, MONAI);
     nnU-Net raw (`imagesTr/`, `labelsTr/`); a CSV or TSV with columns `image` (or `image_<channel>`), `label` and
     perhaps `id`, `group`, `fold`. Hidden files are ignored.
 
@@ -69,8 +71,8 @@ def require_complete(dataset: Dataset) -> Dataset:
     raise DatasetError(f"{shown(dataset.root)}: {count}: {first}; {remedy}", code="CASES_INCOMPLETE")
 
 
-def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
-    """Masks by case id: one file, a folder of masks, or a data set (its labels).
+def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile]:
+    """Masks by case id: one file, a folder of masks (or of folders with a file for each structure), or a data set.
 
     Raises:
         MissingFileError: There is nothing at `path`.
@@ -88,7 +90,7 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, Path]:
     if not is_folder:
         return {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
-    masks = volumes_in(folder)
+    masks = masks_in(folder)
     if not masks:
         raise DatasetError(f"{folder}: no masks (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
     return masks

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from medfcn.datasets.assemble import check_unique
 from medfcn.datasets.cases import Case, Dataset
-from medfcn.datasets.layouts import dataset_at, exists_as_folder, volumes_in
+from medfcn.datasets.layouts import dataset_at, exists_as_folder
+from medfcn.datasets.listing import volumes_in
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.text import counted
 from medfcn.volumes.names import case_id_of, extension_of, stem_of

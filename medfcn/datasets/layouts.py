@@ -1,6 +1,5 @@
 """The layouts of data sets, each read into a `Dataset`."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,20 +8,25 @@ from medfcn.datasets.assemble import (
     Draft,
     Place,
     assemble,
-    check_unique,
     is_there,
     stacked_channels,
     usual_channel_count,
 )
+from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structure_names
 from medfcn.datasets.cases import Dataset, NamedLabels, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
+from medfcn.datasets.listing import files_in, volumes_in
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
+from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.text import listed, shown
-from medfcn.volumes.names import case_id_of, extension_of, is_hidden, stem_of
+from medfcn.volumes.names import case_id_of, extension_of, stem_of
 
-_EXPECTED = "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, or a CSV or TSV file"
+_EXPECTED = (
+    "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, folders of cases with an image and "
+    "segmentations/, or a CSV or TSV file"
+)
 _TABLES = (".csv", ".tsv")
 
 
@@ -42,10 +46,13 @@ def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
     for images, labels, layout in (("images", "labels", "folders"), ("imagesTr", "labelsTr", "nnunet")):
         if (path / images).is_dir():
             return _from_folders(Place(path, layout, images, labels), about)
+    folders = case_folders(path)
+    if any(case.images and case.structures for case in folders.values()):
+        return _from_case_folders(path, folders, about)
     reason = "no data set in this folder"
     if has_json:
         reason = "dataset.json has no training list and there is no imagesTr/"
-    tables = sorted(file.name for file in _files_in(path) if file.suffix.lower() in _TABLES)
+    tables = sorted(file.name for file in files_in(path) if file.suffix.lower() in _TABLES)
     hint = f"; if {tables[0]} lists the cases, give that file" if tables else ""
     raise DatasetError(f"{path}: {reason}; {_EXPECTED}{hint}", code="DATASET_LAYOUT")
 
@@ -62,41 +69,6 @@ def exists_as_folder(path: Path) -> bool:
     except (OSError, ValueError) as error:
         raise MissingFileError(f"{path}: not a path that can be opened; check it") from error
     raise MissingFileError(f"{path}: no such file or folder; check the path")
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """The contents of a folder without hidden files, in the order of the names."""
-    try:
-        return sorted(folder / name for name in os.listdir(folder) if not is_hidden(name))  # noqa: PTH208
-    except OSError as error:
-        found = f"cannot be listed ({error.strerror})"
-        raise DatasetError(f"{shown(folder)}: {found}; check its permissions", code="FILE_UNREADABLE") from error
-
-
-def volumes_in(folder: Path, *, case: str | None = None) -> dict[str, Path]:
-    """The volumes in a folder by their file names without extension; a header stands for its file of voxels too.
-
-    Args:
-        folder: Where they are.
-        case: Only the files of this case, as `case_id_of` has it.
-
-    Raises:
-        DatasetError: Two share a name.
-    """
-    named = {file: end for file in _files_in(folder) if (end := extension_of(file))}
-    extensions = {
-        file: end for file, end in named.items() if case in (None, case_id_of(file)[0]) and not file.is_dir()
-    }
-    headers = {stem_of(file) for file, end in extensions.items() if end.startswith(".hdr")}
-    found = [
-        (stem_of(file), file)
-        for file, end in extensions.items()
-        if not (end.startswith(".img") and stem_of(file) in headers)
-    ]
-    check_unique(found, remedy="rename one")
-    for name, _ in found:
-        checked_id(name, where=shown(folder))
-    return dict(found)
 
 
 def channels_in(folder: Path, *, labelled: frozenset[str] = frozenset()) -> dict[str, dict[int, Path]]:
@@ -126,13 +98,34 @@ def _from_folders(place: Place, about: Description) -> Dataset:
     root = place.root
     if not (root / place.labels).is_dir():
         raise MissingFileError(f"{root}: has {place.images}/ but no {place.labels}/; add the labels")
-    references = volumes_in(root / place.labels)
+    references = masks_in(root / place.labels)
     channels = channels_in(root / place.images, labelled=frozenset(references))
     names = sorted(channels.keys() | references.keys())
     if not names:
         found = f"{place.images}/ contains no volumes (.nii.gz, .nii, ...)"
         raise DatasetError(f"{root}: {found}; add them", code="FOLDER_EMPTY")
     return _described(place, [Draft(name, channels.get(name, {}), references.get(name)) for name in names], about)
+
+
+def _from_case_folders(root: Path, folders: Mapping[str, CaseFolder], about: Description) -> Dataset:
+    """A folder for each case: an image or several, and one file for each structure."""
+    channels = sorted({name for case in folders.values() for name in case.images})
+    drafts = [
+        Draft(name, {channels.index(image): file for image, file in case.images.items()}, case.structures)
+        for name, case in sorted(folders.items())
+    ]
+    place = Place(root, "case folders", channel=channels.__getitem__)
+    dataset = _described(place, drafts, about)
+    unused = [
+        Problem(
+            "FILE_UNUSED", "warning", name, dataset.relative(file), "image",
+            "neither an image's name, such as ct.nii.gz, nor among the structures: it is not used",
+            "rename it if it is an image",
+        )
+        for name, case in folders.items()
+        for file in case.others
+    ]  # fmt: skip
+    return replace(dataset, channel_names=about.channels or tuple(channels), problems=(*dataset.problems, *unused))
 
 
 def _described(
@@ -142,7 +135,11 @@ def _described(
     count = usual_channel_count(drafts, named=len(about.channels))
     numbered = ("image",) if count == 1 else tuple(f"{number:04d}" for number in range(count))
     channel_names = about.channels if len(about.channels) == count else numbered
-    dataset = stacked_channels(assemble(place, drafts, channel_names, about.named_labels()), about.channels)
+    named = about.named_labels()
+    structures = structure_names(draft.label for draft in drafts)
+    if structures:
+        named = NamedLabels(structures=structures)
+    dataset = stacked_channels(assemble(place, drafts, channel_names, named), about.channels)
     splits = read_splits(place.root)
     if validation:
         training = tuple(draft.id for draft in drafts if draft.id not in validation)
@@ -187,7 +184,8 @@ def _entry_draft(root: Path, entry: Entry, field: str, *, allow_outside: bool) -
     same = bool(channels) and label is not None and stem_of(label) == stem_of(channels[0])
     name = stem_of(channels[0]) if same else _name_of(channels, label)
     fold = None if entry.fold is None else str(entry.fold)
-    return Draft(checked_id(name, where="dataset.json"), channels, label, fold=fold, where=where)
+    mask = None if label is None else mask_at(label, name)
+    return Draft(checked_id(name, where="dataset.json"), channels, mask, fold=fold, where=where)
 
 
 def _require_folds(drafts: Sequence[Draft], source: str) -> None:
@@ -236,12 +234,14 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         images = {columns.index(column): file for column, file in files.items()}
         name = checked_id(row.get("id", "") or _name_of(images, label), where=where)
         fold = row.get("fold", "").strip() or None
-        drafts.append(Draft(name, images, label, row.get("group", "").strip(), fold, where))
+        mask = None if label is None else mask_at(label, name)
+        drafts.append(Draft(name, images, mask, row.get("group", "").strip(), fold, where))
     if not drafts:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case", code="TABLE_EMPTY")
     _require_folds(drafts, table.name)
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
-    return assemble(place, drafts, tuple(column.partition("_")[2] or "image" for column in columns), NamedLabels())
+    named = NamedLabels(structures=structure_names(draft.label for draft in drafts))
+    return assemble(place, drafts, tuple(column.partition("_")[2] or "image" for column in columns), named)
 
 
 def _image_columns(table: Table) -> tuple[str, ...]:

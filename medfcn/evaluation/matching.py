@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medfcn.datasets import find_masks
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
-from medfcn.datasets.layouts import volumes_in
+from medfcn.datasets.listing import volumes_in
 from medfcn.errors import DatasetError, SettingsError
+from medfcn.evaluation.structures import StructurePairs
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.text import listed
@@ -113,13 +115,22 @@ def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:
                 code="MASKS_MISSING",
             )
         return {str(case): mask for case, mask in masks.items()}
-    folder = Path(masks)
+    found = dict(_files_of(Path(masks), are_predictions=are_predictions))
+    if not are_predictions:
+        return found
+    return {
+        case: replace(mask, empty_if_absent=True) if isinstance(mask, StructureFiles) else mask
+        for case, mask in found.items()
+    }
+
+
+def _files_of(folder: Path, *, are_predictions: bool) -> Mapping[str, VolumeLike]:
     # nnU-Net leaves a dataset.json among its predictions; the masks beside it are meant, not a data set.
     if are_predictions and folder.is_dir():
         beside = volumes_in(folder)
         if beside:
-            return dict(beside)
-    return dict(find_masks(folder))
+            return beside
+    return find_masks(folder)
 
 
 def _is_one_file(masks: Masks) -> bool:
@@ -205,10 +216,13 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelsLike | None) -> 
         if (record := MaskRecord.beside(path)) and record.labels
     }
     swapped = () if recorded else _swapped(pairs.references)
+    beside = _named_beside(references)
+    if any(isinstance(mask, StructureFiles) for mask in (*pairs.references.values(), *pairs.predictions.values())):
+        found = StructurePairs(pairs.references, pairs.predictions, recorded, beside, pairs.options).meaning(labels)
+        return Meaning(found.labels, recorded=found.recorded, others=found.others, notes=(*swapped, *found.notes))
     chosen = None if labels is None else LabelMap.of(labels)
     if chosen is None and recorded:
         chosen = _common(recorded)
-    beside = _named_beside(references)
     if chosen is None and beside.regions:
         chosen = beside.label_map
     if chosen is None:

@@ -17,6 +17,17 @@ from numpy.typing import NDArray
 from medfcn.decoding import convert
 from medfcn.errors import SettingsError
 from medfcn.labels.codec import IGNORED, LabelCodec
+from medfcn.labels.entries import (
+    LabelEntry,
+    entries_of,
+    in_numbers,
+    in_order,
+    is_merged,
+    refusal,
+    refuse_crossing,
+    require_values,
+    written_as,
+)
 from medfcn.labels.overlaps import Overlap, find_overlaps, is_overlapping, membership
 from medfcn.labels.values import (
     ANY,
@@ -26,38 +37,15 @@ from medfcn.labels.values import (
     Values,
     ValueSet,
     parse_values,
-    span_of,
     twice,
-    value_of,
     values_from,
     values_text,
 )
-from medfcn.labels.whole_numbers import LARGEST_LABEL, label_counts, whole_numbers
-from medfcn.text import listed
+from medfcn.labels.whole_numbers import label_counts, whole_numbers
 
 IGNORE_NAME = "ignore"
 """The name that is reserved for voxels that nobody labelled, as nnU-Net reserves it."""
 _MOST_LABELS = IGNORED - 1
-
-
-@dataclass(frozen=True)
-class LabelEntry:
-    """One foreground label.
-
-    Args:
-        name: Its name in reports.
-        values: The values of a reference that belong to it: single ones, ranges, or `any` for every value but 0 and
-            those that the labels ignore.
-        written: The value it has in a mask that medfcn writes; where labels overlap, its index in the list.
-    """
-
-    name: str
-    values: Named
-    written: int
-
-    def __str__(self) -> str:
-        """The label as `--labels` names it, cut short."""
-        return f"{self.name}={ANY if self.values == ANY else listed(self.values, separator='+')}"
 
 
 @dataclass(frozen=True)
@@ -107,38 +95,38 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.entries) <= _MOST_LABELS:
-            raise _refusal(f"{len(self.entries)} labels; expected 1 to {_MOST_LABELS}, as NAME=V[+V...],...")
+            raise refusal(f"{len(self.entries)} labels; expected 1 to {_MOST_LABELS}, as NAME=V[+V...],...")
         names: set[str] = set()
         alike: dict[tuple[Span, ...], str] = {}
         for entry in self.entries:
             if not entry.name or entry.name in names:
-                raise _refusal(f"the name {entry.name!r} is empty or given twice; give each its own")
+                raise refusal(f"the name {entry.name!r} is empty or given twice; give each its own")
             names.add(entry.name)
             if entry.values == ANY:
                 if len(self.entries) > 1:
-                    raise _refusal(
+                    raise refusal(
                         f"{entry.name}=any is every value, so no other label can stand beside it; name the values of "
                         "each, such as 1-42"
                     )
                 continue
-            _require_labels(entry.name, entry.values, "0 is the background")
+            require_values(entry.name, entry.values, "0 is the background")
             if (value := twice(entry.values)) is not None:
-                raise _refusal(f"{entry.name} has a value twice (in {value}); name it once")
+                raise refusal(f"{entry.name} has a value twice (in {value}); name it once")
             other = alike.setdefault(ValueSet(entry.values).spans, entry.name)
             if other != entry.name:
-                raise _refusal(f"{other} and {entry.name} have the same values; name one")
-        _require_labels(IGNORE_NAME, self.ignored, "those of labels excepted")
+                raise refusal(f"{other} and {entry.name} have the same values; name one")
+        require_values(IGNORE_NAME, self.ignored, "those of labels excepted")
         if (value := twice(self.ignored)) is not None:
-            raise _refusal(f"the value {value} belongs to ignore and to ignore; name it once")
+            raise refusal(f"the value {value} belongs to ignore and to ignore; name it once")
         for entry, values in reversed(list(zip(self.entries, self._values, strict=True))):
             if not values and entry.values:
-                raise _refusal(f"{entry.name}=any: every value is ignored; ignore fewer")
+                raise refusal(f"{entry.name}=any: every value is ignored; ignore fewer")
             for shared in (ValueSet(values) & ValueSet(self.ignored)).values:
-                raise _refusal(f"the value {shared} belongs to {entry.name} and to ignore; name it once")
-        _refuse_crossing(self.entries)
+                raise refusal(f"the value {shared} belongs to {entry.name} and to ignore; name it once")
+        refuse_crossing(self.entries)
         self._check_written()
         if len(self.overlaps) > _MOST_LABELS:
-            raise _refusal(
+            raise refusal(
                 f"they overlap in {len(self.overlaps)} combinations, of which a mask can store {_MOST_LABELS}; name "
                 "fewer labels"
             )
@@ -146,18 +134,18 @@ class LabelMap:
     def _check_written(self) -> None:
         written: dict[int, LabelEntry] = {}
         for index, entry in enumerate(self.entries, start=1):
-            is_right = entry.values and entry.written == _written(
+            is_right = entry.values and entry.written == written_as(
                 entry.values, index, overlapping=self.overlapping, ignored=self.ignored
             )
             if not is_right:
-                raise _refusal(
+                raise refusal(
                     f"{entry.name} cannot be written as {entry.written}; a single value is written as itself, a "
                     "range as its first value, a merged one, or any where labels overlap, as its place in the list"
                 )
             other = written.setdefault(entry.written, entry)
             if other is not entry:
-                merged, single = (entry, other) if _is_merged(entry.values) else (other, entry)
-                raise _refusal(
+                merged, single = (entry, other) if is_merged(entry.values) else (other, entry)
+                raise refusal(
                     f"{merged.name} (merged, so written as its place in the list) and {single.name} would both be "
                     f"written as {entry.written}; put {merged.name} at a place that is no other label's value"
                 )
@@ -185,7 +173,7 @@ class LabelMap:
             name, equals, numbers = (piece.strip() for piece in part.partition("="))
             values = parse_values(numbers)
             if not (name and equals) or values is None:
-                raise _refusal(
+                raise refusal(
                     f"{part.strip()!r} is not NAME=V[+V...]; write for example organ=1, left=1+3,right=2+4, "
                     "lesion=1-42 or lesion=any"
                 )
@@ -208,14 +196,14 @@ class LabelMap:
         if isinstance(labels, str):
             return cls.parse(labels)
         if not isinstance(labels, Mapping):
-            raise _refusal(
+            raise refusal(
                 f"found {type(labels).__name__}; give text such as organ=1, or a mapping of names to values"
             )
         named: list[tuple[str, Named]] = []
         for name, given in labels.items():
             values = values_from(given)
             if not isinstance(name, str) or values is None:
-                raise _refusal(f"{name!r}: {given!r}; give a value, a list of values, text such as 1-42, or any")
+                raise refusal(f"{name!r}: {given!r}; give a value, a list of values, text such as 1-42, or any")
             named.append((name, values))
         return cls._of(named)
 
@@ -226,9 +214,9 @@ class LabelMap:
         for name, values in named:
             if name == IGNORE_NAME:
                 if values == ANY:
-                    raise _refusal("ignore=any leaves nothing to learn or to score; name the values to ignore")
+                    raise refusal("ignore=any leaves nothing to learn or to score; name the values to ignore")
                 ignored += values
-        return cls(_entries([one for one in named if one[0] != IGNORE_NAME], ignored), ignored=ignored)
+        return cls(entries_of([one for one in named if one[0] != IGNORE_NAME], ignored), ignored=ignored)
 
     @classmethod
     def from_names(cls, names: Mapping[int, str], *, ignored: Iterable[Value] = ()) -> "LabelMap":
@@ -245,7 +233,7 @@ class LabelMap:
         chosen = sorted((int(value), str(name)) for value, name in names.items() if int(value) != 0)
         entries = tuple(LabelEntry(name, (value,), value) for value, name in chosen if name != IGNORE_NAME)
         unlabelled = {value for value, name in chosen if name == IGNORE_NAME}.union(ignored)
-        return cls(entries, unnamed="refuse", ignored=_in_order(unlabelled))
+        return cls(entries, unnamed="refuse", ignored=in_order(unlabelled))
 
     @classmethod
     def from_regions(cls, regions: Mapping[str, Named | list[int]], *, ignored: Iterable[Value] = ()) -> "LabelMap":
@@ -259,9 +247,9 @@ class LabelMap:
             >>> LabelMap.from_regions({"whole": [1, 2], "core": [2]}).overlapping
             True
         """
-        unlabelled = _in_order(ignored)
+        unlabelled = in_order(ignored)
         named = [(name, values if values == ANY else tuple(values)) for name, values in regions.items()]
-        return cls(_entries(named, unlabelled), unnamed="refuse", ignored=unlabelled)
+        return cls(entries_of(named, unlabelled), unnamed="refuse", ignored=unlabelled)
 
     def ignoring(self, values: Iterable[Value]) -> "LabelMap":
         """The same labels for a dataset that ignores these values, except those that a label names.
@@ -277,9 +265,9 @@ class LabelMap:
         if self.ignored:
             return self
         named = ValueSet(tuple(value for entry in self.entries if entry.values != ANY for value in entry.values))
-        ignored = tuple(kept for one in _in_order(values) for kept in (ValueSet((one,)) & named.others).values)
+        ignored = tuple(kept for one in in_order(values) for kept in (ValueSet((one,)) & named.others).values)
         entries = tuple(
-            replace(entry, written=_written(ANY, 1, overlapping=False, ignored=ignored))
+            replace(entry, written=written_as(ANY, 1, overlapping=False, ignored=ignored))
             if entry.values == ANY
             else entry
             for entry in self.entries
@@ -292,6 +280,16 @@ class LabelMap:
         return tuple(entry.name for entry in self.entries)
 
     @property
+    def structures(self) -> bool:
+        """True if the masks are one file for each structure; see `medfcn.labels.structures`."""
+        return any(entry.structures for entry in self.entries)
+
+    @property
+    def values_by_entry(self) -> tuple[tuple[LabelEntry, Values], ...]:
+        """Each label with its values, `any` as ranges."""
+        return tuple(zip(self.entries, self._values, strict=True))
+
+    @property
     def is_any(self) -> bool:
         """True if every value but 0 is the one label."""
         return self.entries[0].values == ANY and not self.ignored
@@ -299,7 +297,7 @@ class LabelMap:
     @cached_property
     def _values(self) -> tuple[Values, ...]:
         """The values of each label, `any` in numbers."""
-        return tuple(_in_numbers(entry.values, self.ignored) for entry in self.entries)
+        return tuple(in_numbers(entry.values, self.ignored) for entry in self.entries)
 
     @cached_property
     def overlapping(self) -> bool:
@@ -414,7 +412,11 @@ class LabelMap:
 
     def to_json(self) -> dict[str, Any]:
         """A value of dictionaries, text and numbers, for a JSON file."""
-        return asdict(self)
+        stored = asdict(self)
+        for entry in stored["entries"]:
+            if not entry["structures"]:  # a card of other masks stays as it was
+                del entry["structures"]
+        return stored
 
     @classmethod
     def from_json(cls, value: Any) -> "LabelMap":
@@ -433,65 +435,3 @@ class LabelMap:
 
 LabelsLike = LabelMap | str | Mapping[str, Any]
 """Labels as the library takes them: text as `--labels`, a mapping of names to values, or a `LabelMap`."""
-
-
-def _refusal(message: str) -> SettingsError:
-    return SettingsError(f"labels: {message}", field="labels")
-
-
-def _require_labels(name: str, values: Values, remark: str) -> None:
-    for value in values:
-        first, last = span_of(value)
-        if first > last:
-            raise _refusal(f"{name}={value} runs down; write {last}-{first}")
-        if not (first >= 1 and last <= LARGEST_LABEL):
-            raise _refusal(f"{name}={value}; values are 1 to {LARGEST_LABEL}, {remark}")
-
-
-def _refuse_crossing(entries: Sequence[LabelEntry]) -> None:
-    """Refuse ranges that share some of their values: that is a slip of the pen, a range within another is a part."""
-    ranges = sorted(
-        (value, entry.name)
-        for entry in entries
-        if entry.values != ANY
-        for value in entry.values
-        if type(value) is Span
-    )
-    for place, (one, name) in enumerate(ranges):
-        for other, other_name in ranges[place + 1 :]:
-            if other.first > one.last:
-                break
-            if one.first < other.first and one.last < other.last:
-                raise _refusal(
-                    f"{name}={one} and {other_name}={other} both contain {value_of(other.first, one.last)}; end one "
-                    "before the other begins, or name the shared values one by one where labels are meant to overlap"
-                )
-
-
-def _entries(named: Sequence[tuple[str, Named]], ignored: Values = ()) -> tuple[LabelEntry, ...]:
-    """Labels of these names and values, with what they are written as."""
-    overlapping = is_overlapping([_in_numbers(values, ignored) for _, values in named])
-    return tuple(
-        LabelEntry(name, values, _written(values, index, overlapping=overlapping, ignored=ignored))
-        for index, (name, values) in enumerate(named, start=1)
-    )
-
-
-def _written(values: Named, index: int, *, overlapping: bool, ignored: Values) -> int:
-    """The value of a label in a mask that medfcn writes."""
-    if overlapping or _is_merged(values):
-        return index
-    return min((span_of(value).first for value in _in_numbers(values, ignored)), default=index)
-
-
-def _is_merged(values: Named) -> bool:
-    """True if several single values are named, and no range."""
-    return values != ANY and len(values) > 1 and not any(isinstance(value, Span) for value in values)
-
-
-def _in_numbers(values: Named, ignored: Values) -> Values:
-    return ValueSet(ignored).others.values if values == ANY else values
-
-
-def _in_order(values: Iterable[Value]) -> Values:
-    return tuple(sorted(values, key=span_of))

@@ -1,25 +1,31 @@
 """Masks: volumes whose voxels are whole numbers, read with care for 255 and for scaled files."""
 
+import hashlib
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import LabelError
+from medfcn.errors import LabelError, naming
 from medfcn.labels.label_map import LabelMap
+from medfcn.labels.structures import StructureFiles, choose_structures, parts_of, require_storable
 from medfcn.labels.values import ValueSet
 from medfcn.labels.whole_numbers import LARGEST_TABLE, ROUNDING, label_counts, numbers_text, whole_numbers
+from medfcn.text import listed, shown
 from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.reading import as_volume, read_stored, volume_count, volume_of
-from medfcn.volumes.volume import Volume, VolumeLike
+from medfcn.volumes.volume import Volume, VolumeLike, require_same_grid
 
 ROUNDED = "voxels rounded to whole labels"
 """Begins the note on a mask whose voxels were not quite whole numbers."""
 _MOST_ROUNDING = 0.499
+_ANY = LabelMap.parse("structure=any")
+"""Any one value is the structure of a file of its own."""
 
 
 def read_mask(
@@ -33,7 +39,8 @@ def read_mask(
     readings of a scaled file is meant, and what 255 means.
 
     Args:
-        source: What `as_volume` accepts.
+        source: What `as_volume` accepts, or one file for each structure (see `medfcn.labels.structures`); these are
+            read one after the other, and `labels` says which.
         labels: Naming 255 (`--labels organ=255`, `ignore=255`) opts in to masks drawn with 255, and to files
             that scale 255 down to 1.
         options: How a file is read. A volume is chosen of a 4D file only: the mask of a 4D image is 3D.
@@ -45,6 +52,8 @@ def read_mask(
         LabelError: A value is negative, not whole, above 2^32 - 1, or a 255 that nobody named.
         VolumeError: As in `read_volume`.
     """
+    if isinstance(source, StructureFiles):
+        return _read_structures(source, labels or choose_structures(None, source.files), options)
     if options.volume_index is not None and volume_count(source) == 1:
         options = replace(options, volume_index=None)
     named = ValueSet((*labels.named_values.values, *labels.ignored)) if labels else ValueSet(())
@@ -58,6 +67,77 @@ def read_mask(
     _check_255(whole, named, who)
     notes = volume.notes + ((f"{ROUNDED} (by up to {off:.1g})",) if off else ())
     return Volume(whole, volume.affine, name=volume.name, header=volume.header, sha256=volume.sha256, notes=notes)
+
+
+def _read_structures(source: StructureFiles, labels: LabelMap, options: ReadOptions) -> Volume:
+    """The structures of some labels as one mask, on the grid of the first; no two files are in memory at once."""
+    lacking = source.lacking(labels)
+    if lacking and not source.empty_if_absent:
+        raise LabelError(
+            f"{source.case}: no file of {listed(lacking)} in {shown(source.folder)}/; add an empty mask where there "
+            "is nothing to draw, or name the other structures with --labels",
+            code="STRUCTURE_MISSING",
+            field="label",
+        )
+    grid: Volume | None = None
+    mask: NDArray[Any] = np.empty(0, dtype=np.uint8)
+    notes: list[str] = []
+    hashes: list[str] = []
+    # From the last label to the first: a voxel that is there already moves its places one up; see `value_of_places`.
+    for place, part in reversed(list(enumerate(parts_of(labels), start=1))):
+        inside: NDArray[np.bool_] | None = None
+        for file in (source.files[name] for name in part if name in source.files):
+            with naming(source.case):
+                one = _read_structure(file, options, grid)
+            notes += one.notes
+            hashes.append(f"{file.name} {one.sha256}")
+            inside = one.array != 0 if inside is None else inside | (one.array != 0)
+            if grid is None:
+                grid, mask = one, np.zeros_like(one.array, dtype=np.uint8)
+        if inside is not None and inside.any():
+            mask = _with_label(mask, inside, place, len(labels.entries), source.case)
+    if grid is None:
+        raise LabelError(
+            f"{source.case}: {shown(source.folder)}/ has no file of any label; there are "
+            f"{listed(sorted(source.files))}",
+            code="STRUCTURE_MISSING",
+            field="label",
+        )
+    sha256 = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return replace(grid.with_array(mask), name=source.case, sha256=sha256, notes=tuple(dict.fromkeys(notes)))
+
+
+def _with_label(mask: NDArray[Any], inside: NDArray[np.bool_], place: int, count: int, name: str) -> NDArray[Any]:
+    """A mask with one more label, whose place comes before those that it contains."""
+    before = mask[inside].astype(np.int64)
+    largest = int(before.max()) * (count + 1) + place
+    require_storable(largest, name)
+    if np.iinfo(mask.dtype).max < largest:
+        mask = mask.astype(np.min_scalar_type(largest))
+    mask[inside] = before * (count + 1) + place
+    return mask
+
+
+def _read_structure(file: Path, options: ReadOptions, grid: Volume | None) -> Volume:
+    """One structure, in the order of others of its case.
+
+    Raises:
+        LabelError: It has several values besides 0.
+        GeometryMismatchError: It is on another grid.
+    """
+    one = read_mask(file, labels=_ANY, options=options)
+    found = label_counts(one.array).keys() - {0}
+    if len(found) > 1:
+        raise LabelError(
+            f"{file.name}: has the values {numbers_text(sorted(found))}; a file of one structure has 0 and one other "
+            "value: split it, or put masks of several labels together in one folder",
+            field="label",
+        )
+    if grid is not None:
+        one = one.reordered_to(grid)
+        with naming(file.name):
+            require_same_grid(replace(grid, name="the other structures"), one)
+    return one
 
 
 def _unscaled_where_ambiguous(

@@ -94,7 +94,7 @@ def values_from(given: Any) -> Named | None:
     if isinstance(given, range) and given.step == 1 and given:
         return (value_of(given[0], given[-1]),)
     if isinstance(given, list | tuple | Set | range):
-        parts = [values_from(item) for item in given]
+        parts = [None if isinstance(item, list | Set) else values_from(item) for item in given]
         if any(part is None or part == ANY for part in parts):
             return None
         return tuple(value for part in parts if part for value in part if isinstance(value, int | Span))

@@ -11,6 +11,7 @@ from medfcn.datasets import Dataset
 from medfcn.files import csv_field
 from medfcn.inference.card import Card, read_card
 from medfcn.labels import LabelMap
+from medfcn.labels.structures import with_values
 from medfcn.labels.values import span_of, values_text
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
@@ -61,6 +62,8 @@ class Asked:
         values = [span_of(value).first for value in card.labels.named_values.values]
         unnamed = LabelMap.from_names({value: f"label_{value}" for value in values})
         labels = (self.labels or self.dataset.labels or unnamed).ignoring(self.dataset.ignored)
+        if labels.structures:
+            labels = with_values(labels, values)
         transforms = card.transforms
         if self.transforms is not None:
             from medfcn.monai.case_transforms import CaseTransforms
@@ -85,7 +88,9 @@ def facts(
         length: The requested length.
         start: As `Start.record`; other entries are ignored.
     """
-    entries = ",".join(f"{entry.name}={values_text(entry.values)}" for entry in card.labels.entries)
+    entries = ",".join(
+        f"{entry.name}={'+'.join((*entry.structures, values_text(entry.values)))}" for entry in card.labels.entries
+    )
     return {
         "fold": fold,
         "labels": card.labels.to_json() | {"entries": entries},

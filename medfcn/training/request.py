@@ -85,9 +85,9 @@ class DesignRequest:
         chosen = override(chosen, "slices", context=self.context, views=views)
         return override(chosen, "network", preset=self.preset)
 
-    def label_map(self, settings: Settings) -> LabelMap | None:
+    def label_map(self, settings: Settings, cases: Dataset) -> LabelMap | None:
         """The requested labels, refused before a volume is read if they do not fit the settings."""
-        labels = None if self.labels is None else LabelMap.of(self.labels)
+        labels = cases.labels_of(self.labels)
         if labels is not None:
             require_possible(settings, labels)
         return labels

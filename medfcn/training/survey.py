@@ -14,6 +14,7 @@ from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.partly import share_text
+from medfcn.labels.structures import with_values
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.text import counted, listed
@@ -171,6 +172,7 @@ def survey(
     dataset = dataset.of_volume(options.volume_index)
     named = labels or dataset.labels
     chosen = None if named is None else named.ignoring(dataset.ignored)
+    is_known = chosen is not None and not chosen.structures  # which structures overlap is seen in the masks
     if chosen is not None and chosen.overlapping:
         progress.say(chosen.overlap_text)
     fingerprints: dict[str, CaseFingerprint] = {}
@@ -186,7 +188,7 @@ def survey(
             if read.bytes <= free:
                 memory[case.id] = read
                 free -= read.bytes
-            if chosen is not None:
+            if chosen is not None and is_known:
                 fingerprints[case.id] = _fingerprint(read, chosen, transforms)
 
     report = check_cases(dataset, labels=chosen, options=options, progress=progress, visit=visit)
@@ -196,6 +198,10 @@ def survey(
         if any(case.label is not None and case.id in refused for case in dataset.cases):
             # Once the labels are known, such a mask may be unambiguous; see `read_mask`.
             return survey(dataset, chosen, options, skip_bad=skip_bad, progress=progress, transforms=transforms)
+    elif chosen.structures:
+        chosen = with_values(chosen, _values_in_masks(report, dataset))
+        if chosen.overlapping:
+            progress.say(chosen.overlap_text)
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
     good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
@@ -249,11 +255,16 @@ def _judge(
     return tuple(lines.items())
 
 
-def _labels_in_masks(report: CheckReport, dataset: Dataset) -> LabelMap:
-    """A label for each value in the masks of the complete cases."""
+def _values_in_masks(report: CheckReport, dataset: Dataset) -> list[int]:
+    """The values in the masks of the complete cases."""
     complete = {case.id for case in dataset.cases}
     masks = [case.label for case in report.cases if case.label is not None and case.id in complete]
-    values = sorted({value for mask in masks for value in mask.voxels})
+    return sorted({value for mask in masks for value in mask.voxels})
+
+
+def _labels_in_masks(report: CheckReport, dataset: Dataset) -> LabelMap:
+    """A label for each value in the masks of the complete cases."""
+    values = _values_in_masks(report, dataset)
     if not values:
         raise DatasetError("no label contains any value but 0; check the label files", code="LABELS_EMPTY")
     return LabelMap.from_names({value: f"label_{value}" for value in values}).ignoring(dataset.ignored)

@@ -58,7 +58,8 @@ def run_training(request: TrainRequest) -> Run:
             start = find_start(request.init, request.encoder_weights, output=folder)
             settings = start.settle(request.chosen_settings(), preset=request.preset)
             world.share(settings.training.batch_size)
-            length, labels, cases = request.length(settings), request.label_map(settings), request.cases()
+            length, cases = request.length(settings), request.cases()
+            labels = request.label_map(settings, cases)
             transforms = choose_transforms(request.transforms, start, todo[0] if resume and todo else None)
             if not todo:
                 asked = Asked(cases, labels, settings, request.seed, start, length, request.transforms)
@@ -146,10 +147,10 @@ def plan(request: PlanRequest) -> Planned:
     """
     start = find_start(request.init, request.encoder_weights)
     settings = start.settle(request.chosen_settings(), preset=request.preset)
-    labels = request.label_map(settings)
+    cases = request.cases()
     found = survey(
-        request.cases(),
-        labels,
+        cases,
+        request.label_map(settings, cases),
         request.options,
         skip_bad=request.skip_bad,
         progress=request.say,

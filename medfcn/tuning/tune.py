@@ -83,8 +83,9 @@ def tune(request: TuneRequest) -> Tuned:
         base, fixed = request.chosen_settings(), set_by_user(request)
         settings = Start().settle(base, preset=request.preset)
         space = choose_space(SPACE if request.space is None else request.space, fixed, request.only)
-        labels, length = request.label_map(settings), request.length(settings)
-        found = survey(request.cases(), labels, request.options, skip_bad=request.skip_bad, progress=say)
+        length, cases = request.length(settings), request.cases()
+        labels = request.label_map(settings, cases)
+        found = survey(cases, labels, request.options, skip_bad=request.skip_bad, progress=say)
         started, used = time.monotonic(), cpu_seconds()
         machine = Machine(choose_device(request.device), request.seed, started=started, cpu_started=used)
         job = Job(

@@ -1,0 +1,101 @@
+"""Folders with one file for each structure: a folder a case, as TotalSegmentator writes them.
+
+The structures are the volumes of `<case>/segmentations/`, or those of `<case>/` itself beside an image such as
+`ct.nii.gz`. Their names are the labels' names.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from medfcn.datasets.cases import MaskFile
+from medfcn.datasets.listing import files_in, volumes_in
+from medfcn.datasets.tables import checked_id
+from medfcn.errors import DatasetError
+from medfcn.labels.structures import StructureFiles
+from medfcn.text import shown
+from medfcn.volumes.names import extension_of
+
+_STRUCTURES = ("segmentations", "segmentation", "masks", "labels", "structures")
+_IMAGE = re.compile(
+    r"(ct|cta|cbct|mra?|mri|pet|pt|suv|image|img|imaging|volume|scan|t1|t1w|t1c|t1ce|t1gd|t2|t2w|flair|dwi|adc)"
+    r"(_\d{4})?",
+    re.I,
+)
+"""Names of images beside structures."""
+
+
+@dataclass(frozen=True)
+class CaseFolder:
+    """The folder of one case.
+
+    Args:
+        images: By name.
+        structures: Its mask; None without a file of a structure.
+        others: Volumes beside `segmentations/` that have no image's name.
+    """
+
+    images: Mapping[str, Path]
+    structures: StructureFiles | None
+    others: tuple[Path, ...]
+
+
+def read_case_folder(folder: Path) -> CaseFolder:
+    """The images and structures in the folder of a case."""
+    volumes = volumes_in(folder)
+    images = {name: file for name, file in volumes.items() if _IMAGE.fullmatch(name)}
+    others = {name: file for name, file in volumes.items() if name not in images}
+    inner = next((found for name in _STRUCTURES if (found := folder / name).is_dir() and volumes_in(found)), None)
+    where, structures = (inner, volumes_in(inner)) if inner else (folder, others)
+    if inner and not images and len(others) == 1:  # the one volume there is, whatever its name
+        images, others = others, {}
+    mask = StructureFiles(folder.name, where, structures) if structures else None
+    return CaseFolder(images, mask, tuple(others.values()) if inner else ())
+
+
+def case_folders(root: Path) -> dict[str, CaseFolder]:
+    """The folders of cases in a folder, by id; none if volumes are there beside them."""
+    found: dict[str, CaseFolder] = {}
+    for path in files_in(root):
+        if extension_of(path):
+            return {}
+        if path.is_dir():
+            case = read_case_folder(path)
+            if case.images or case.structures:
+                found[checked_id(path.name, where=shown(root))] = case
+    return found
+
+
+def masks_in(folder: Path) -> dict[str, MaskFile]:
+    """The masks in a folder by case id: its volumes, or else its folders with one file for each structure."""
+    volumes = volumes_in(folder)
+    if volumes:
+        return dict(volumes)
+    return {name: case.structures for name, case in case_folders(folder).items() if case.structures}
+
+
+def mask_at(path: Path, case: str = "") -> MaskFile:
+    """A mask that an entry names: a file, or a folder with one file for each structure."""
+    if not extension_of(path) and path.is_dir():
+        return StructureFiles(case or path.name, path, volumes_in(path))
+    return path
+
+
+def structure_names(masks: Iterable[MaskFile | None]) -> tuple[str, ...]:
+    """The names of all structures of some masks; none where each mask is one file.
+
+    Raises:
+        DatasetError: Some masks are one file, and others one for each structure.
+    """
+    given = [mask for mask in masks if mask is not None]
+    structured = [mask for mask in given if isinstance(mask, StructureFiles)]
+    single = next((mask for mask in given if not isinstance(mask, StructureFiles)), None)
+    if structured and single is not None:
+        raise DatasetError(
+            f"{shown(single)}: is one file, while the label of {structured[0].case} is one file for each structure; "
+            "store all labels alike",
+            code="DATASET_LAYOUT",
+            field="label",
+        )
+    return tuple(sorted({name for mask in structured for name in mask.files}))
