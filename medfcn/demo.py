@@ -7,13 +7,13 @@ from pathlib import Path
 from medfcn.datasets import find_inputs, find_masks
 from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
-from medfcn.files import make_folder
+from medfcn.files import make_folder, remove_half_written
 from medfcn.labels import read_mask
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.compose import report
 from medfcn.reporting.pictures import PictureCase, overlay_sheet
 from medfcn.runs.folder import RunFolder
-from medfcn.runs.outputs import refuse_existing
+from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.verbs import predict, train
 from medfcn.volumes import read_volume
 
@@ -84,8 +84,14 @@ def demo(
     say, folder, data = progress or Silent(), Path(output), sample_data()
     if not resume:
         refuse_existing(folder, overwrite=overwrite)
+    run, masks, scores = (folder / name for name in ("run", "masks", "scores"))
+    picture = folder / "overlay.png"
+    refuse_blocked(folder, files=(picture.name, RunFolder.report), folders=(run.name, masks.name, scores.name))
+    for place in () if resume else (masks, scores):
+        refuse_existing(place, overwrite=overwrite)
+    if not resume:
         make_folder(folder)
-    run = folder / "run"
+    remove_half_written(folder)
     train(
         data / "train",
         run,
@@ -97,19 +103,18 @@ def demo(
         overwrite=overwrite,
         progress=say,
     )
-    # The steps after the training take seconds: they are repeated, even if a stopped demo had done some of them.
-    overwrite |= resume
     test = data / "test"
-    masks = predict(run, test / "images", folder / "masks", device=device, overwrite=overwrite, progress=say).output
+    predict(run, test / "images", masks, device=device, resume=resume, overwrite=overwrite, progress=say)
+    # The other steps take seconds: they are repeated, even if a stopped demo had done some of them.
+    overwrite |= resume
     table = evaluate(masks, test / "labels", progress=say)
-    write_scores(table, folder / "scores", overwrite=overwrite)
+    write_scores(table, scores, overwrite=overwrite)
     references, predictions = find_masks(test / "labels"), find_masks(masks)
     pictures = [
         PictureCase(read_volume(case.images[0]), read_mask(references[case.id]), read_mask(mask), title=case.id)
         for case in find_inputs(test / "images")
         if (mask := predictions.get(case.id))
     ]
-    picture = folder / "overlay.png"
     overlay_sheet(pictures, picture)
     page = report(masks, test, folder / RunFolder.report, run=run, table=table, overwrite=overwrite, progress=say)
     return Demo(folder=folder, run=run, masks=masks, scores=table, picture=picture, report=page)

@@ -11,8 +11,8 @@ from medfcn.commands.options import cases_option, labels_option, overwrite_optio
 from medfcn.errors import OutputExistsError
 from medfcn.files import write_json
 from medfcn.progress import for_terminal
-from medfcn.runs.folder import COMPARISON_FILE, RunFolder
-from medfcn.runs.outputs import refuse_existing
+from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMMARY_FILE, RunFolder
+from medfcn.runs.outputs import refuse_blocked, refuse_existing
 
 
 @command()
@@ -49,13 +49,16 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     """
     from medfcn.evaluation import Definitions, compare, masks_or_scores, write_scores
     from medfcn.evaluation import evaluate as run_evaluation
-    from medfcn.reporting.compose import report
+    from medfcn.reporting.compose import images_at, report
 
     overwrite, other, folder = choices["overwrite"], choices["compare"], Path(output)
     for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):
         if folder.resolve() == Path(place).resolve():
             raise OutputExistsError(f"{output}: is {name} itself; choose a folder of its own for the scores")
     refuse_existing(output, overwrite=overwrite)
+    names = (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE, COMPARISON_FILE, RunFolder.report)
+    refuse_blocked(folder, files=names)
+    pictures = images_at(choices["images"]) if choices["images"] else None
     others = masks_or_scores(other) if other else None
     definitions = Definitions(
         tolerance_mm=choices["tolerance_mm"],
@@ -72,15 +75,15 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         "progress": for_terminal(),
     }
     table = run_evaluation(predictions, references, **same)
+    comparison = None if others is None else compare(table, others, references, **same)
     write_scores(table, folder, overwrite=overwrite)
     click.echo(table.to_text())
-    if others is not None:
-        comparison = compare(table, others, references, **same)
+    if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
         click.echo(f"compared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
     if choices["with_report"]:
         page = folder / RunFolder.report
-        report(predictions, references, page, images=choices["images"], table=table, overwrite=overwrite, **same)
+        report(predictions, references, page, images=pictures, table=table, overwrite=overwrite, **same)
         click.echo(f"report: {page}")
     if table.failures:
         sys.exit(SOME_FAILED if table.rows else FAILED)

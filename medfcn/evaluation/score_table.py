@@ -16,6 +16,7 @@ from medfcn.files import (
     json_bytes,
     make_folder,
     refuse_existing_file,
+    remove_half_written,
     write_bytes,
     write_together,
 )
@@ -201,6 +202,7 @@ def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = Fal
     for path in (scores, summary, *([failures] if table.failures else [])):
         refuse_existing_file(path, overwrite=overwrite)
     make_folder(folder)
+    remove_half_written(folder)
     content = {scores: table._content(), summary: json_bytes(table.summary(penalty_mm="diagonal").to_json())}
     if table.failures:
         content[failures] = csv_bytes(_FAILURE_COLUMNS, table.failures)

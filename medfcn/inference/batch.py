@@ -17,18 +17,19 @@ import msgspec
 
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, MedfcnError, SettingsError, WriteError
-from medfcn.files import make_folder, make_inner_folder, sha256_of, write_csv
+from medfcn.files import make_folder, make_inner_folder, remove_half_written, sha256_of, write_csv
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
 from medfcn.inference.review import write_review
-from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress
 from medfcn.runs.folder import FAILURES_FILE
 from medfcn.volumes import ReadOptions, Volume
 from medfcn.volumes.names import stem_of
 
 MASK_ENDINGS = (".nii", ".nii.gz")
+PROBABILITIES_FOLDER = "probabilities"
 _READ_AHEAD = 2
 """Cases that wait in memory for the network."""
 
@@ -106,7 +107,12 @@ class Batch:
         # Named by value: a label's name comes from a file and may not be fit for a path.
         endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
         stem = stem_of(self.mask_path(case))
-        return tuple(self.folder / "probabilities" / f"{stem}{ending}.nii.gz" for ending in endings)
+        return tuple(self.folder / PROBABILITIES_FOLDER / f"{stem}{ending}.nii.gz" for ending in endings)
+
+    def outputs(self, case: Case) -> tuple[Path, ...]:
+        """Every file of a case."""
+        mask = self.mask_path(case)
+        return (mask, record_path(mask), *self.probability_paths(case))
 
     @cached_property
     def _card_sha256(self) -> tuple[str, ...]:
@@ -152,6 +158,7 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
         WriteError: The disk is full, or a folder may not be written to.
     """
     make_folder(batch.folder)
+    _remove_half_written(cases, batch)
     predicted, skipped, failures, flags = [], [], [], []
     with progress.task("predict", len(cases)) as task, using_threads(batch.threads):
         for case, reading in _read_ahead(cases, batch):
@@ -185,6 +192,14 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
         review,
         inputs={case.id: case.images for case in cases},
     )
+
+
+def _remove_half_written(cases: Sequence[Case], batch: Batch) -> None:
+    """Remove the temporary files of a killed process, of which each can be a patient's mask."""
+    files = [path for case in cases for path in batch.outputs(case)] if batch.is_one_file else []
+    for folder in (batch.folder, batch.folder / PROBABILITIES_FOLDER):
+        if folder == batch.folder or not folder.is_symlink():
+            remove_half_written(folder, *(path.name for path in files))
 
 
 def _write_failures(path: Path, failures: Sequence[tuple[str, str]]) -> None:

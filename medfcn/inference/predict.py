@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
-from medfcn.inference.batch import MASK_ENDINGS, Batch, PredictionRun, predict_cases
+from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import READ_STRICTLY
-from medfcn.labels.sidecar import record_path
+from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
-from medfcn.runs.outputs import refuse_existing
+from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, RunFolder
+from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.volumes import ReadOptions
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)
     _refuse_inputs(chosen, batch)
+    _refuse_taken(chosen, batch, report=request.report)
     progress = request.progress or Silent()
     _say_old_rules(batch, progress)
     return predict_cases(chosen, batch, progress)
@@ -135,6 +137,23 @@ def _chosen(found: tuple[Case, ...], ids: Sequence[str] | None) -> tuple[Case, .
             field="cases",
         )
     return tuple(case for case in found if case.id in set(ids))
+
+
+def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
+    """Refuse links and strange things where files are to be, before the first of them is written."""
+    tables = () if batch.is_one_file else (FAILURES_FILE, CONFIDENCE_FILE, *([RunFolder.report] if report else []))
+    paths = [path for case in cases for path in batch.outputs(case)]
+    inner = batch.folder / PROBABILITIES_FOLDER
+    folders = (PROBABILITIES_FOLDER,) if batch.probabilities else ()
+    in_folder = [path.name for path in paths if path.parent == batch.folder]
+    refuse_blocked(batch.folder, files=(*in_folder, *tables), folders=folders)
+    refuse_blocked(inner, files=[path.name for path in paths if path.parent == inner])
+    for case in cases:
+        record = record_path(batch.mask_path(case))
+        if MaskRecord.is_of_another_tool(record):
+            raise OutputExistsError(
+                f"{record}: was written by another tool, and would be replaced; choose another output", field="output"
+            )
 
 
 def _refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:

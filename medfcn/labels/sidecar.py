@@ -106,6 +106,15 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         """True if a file is the record of a mask, even one that is not valid."""
         return _content(path) is not None
 
+    @staticmethod
+    def is_of_another_tool(path: Path) -> bool:
+        """True if a file is JSON with keys, of which none is a record's: such a file is not medfcn's to replace."""
+        try:
+            content = read_json(path, dict[str, msgspec.Raw], error=LabelError, remedy="remove it")
+        except (OSError, LabelError):
+            return False
+        return bool(content) and content.keys().isdisjoint(MaskRecord.__struct_fields__)
+
     def write(self, mask: str | os.PathLike[str]) -> None:
         """Write the record beside a mask, whole or not at all."""
         content = {name: getattr(self, name) for name in self.__struct_fields__}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.evaluation.score_table import ScoreTable
-from medfcn.files import write_bytes
+from medfcn.files import remove_half_written, write_bytes
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
@@ -272,8 +272,10 @@ def _write(
         is_dice_expected=is_dice_expected(about.expected_dice),
         **context,
     )
+    path = Path(path)
+    remove_half_written(path.parent, path.name)
     write_bytes(path, page.encode("utf-8"))
-    return Path(path)
+    return path
 
 
 def _policy(style: str, scripts: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medfcn.files import atomic_write
+from medfcn.files import atomic_write, remove_half_written
 from medfcn.labels import IGNORED, LabelCodec
 from medfcn.labels.values import Value, Values, ValueSet
 from medfcn.labels.whole_numbers import values_in, whole_numbers
@@ -89,6 +89,7 @@ def overlay_sheet(cases: Sequence[PictureCase], path: Path | str) -> Path:
         for axis, panel in zip(axes, panels, strict=False):
             _draw(axis, panel, window)
     _legend(figure, cases)
+    remove_half_written(path.parent, path.name)
     with atomic_write(path) as file, warnings.catch_warnings():
         # The name of a case may be in a script that matplotlib's font does not have.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)

@@ -1,16 +1,17 @@
 """Output folders: which of them medfcn wrote, where a training may start, and how its files are removed again."""
 
-import re
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from medfcn import files
 from medfcn.errors import MissingFileError, OutputExistsError
-from medfcn.files import refuse_existing_file
+from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
-from medfcn.runs.folder import SCORES_FILE, STUDY_FILE, SUMMARY_FILE, TRIALS_FILE, RunFolder
+from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, STUDY_FILE, SUMMARY_FILE, TRIALS_FILE, RunFolder
 from medfcn.runs.lock import locked
 
 _RECOGNISED_BY = (
@@ -23,7 +24,6 @@ _RECOGNISED_BY = (
 """Files that are together in a run, in scores, in a stopped training, in a search, and after a kill."""
 _INSIDE = ("run", "masks", "fold_*")
 """Folders within an output that are outputs themselves."""
-_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 
 
 def _is_output(folder: Path) -> bool:
@@ -38,22 +38,56 @@ def _is_output(folder: Path) -> bool:
 def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
     """Refuse an output that already exists, unless it may be overwritten.
 
-    An empty folder does not count as existing. A folder in which medfcn wrote nothing is never overwritten: the name
-    is most likely mistyped.
+    An empty folder does not count as existing, nor does one with nothing but the temporary files of a killed process.
+    A folder in which medfcn wrote nothing is never overwritten: the name is most likely mistyped.
 
     Raises:
         OutputExistsError: `path` is a file or a folder with something in it, and `overwrite` is false; or a folder
             without any output of medfcn.
     """
     path = Path(path)
-    if not path.is_dir() or (not overwrite and any(path.iterdir())):
+    names = _names_in(path)
+    if not path.is_dir() or (not overwrite and names):
         refuse_existing_file(path, overwrite=overwrite)
-    elif overwrite and any(path.iterdir()) and not _is_output(path):
+    elif overwrite and names and not _is_output(path):
         raise OutputExistsError(
             f"{path}: contains files, none of them written by medfcn; only outputs of medfcn are overwritten, so "
             "choose another output",
             code="OUTPUT_NOT_OURS",
         )
+
+
+def _names_in(folder: Path) -> set[str]:
+    """What a folder contains, without the temporary files of killed processes."""
+    return {path.name for path in folder.iterdir() if not is_half_written(path.name)} if folder.is_dir() else set()
+
+
+def refuse_blocked(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    """Refuse an output in which something else has a name that is needed, before anything is removed or written.
+
+    Args:
+        folder: The output; it need not exist.
+        files: Names of files to be written or removed, of which none may be a folder's.
+        folders: Names of folders to be filled or removed, of which none may be a file's or a link's.
+
+    Raises:
+        OutputExistsError: A name is taken.
+    """
+    taken = {path.name for path in os.scandir(folder) if path.is_dir()} if folder.is_dir() else set()
+    for name in files:
+        if name in taken:
+            raise OutputExistsError(f"{folder / name}: is a folder, where a file is to be; choose another output")
+    for name in folders:
+        refuse_link(folder / name)
+        if (folder / name).exists() and name not in taken:
+            raise OutputExistsError(f"{folder / name}: is a file, where a folder is to be; choose another output")
+
+
+def refuse_blocked_run(folder: Path) -> None:
+    """As `refuse_blocked`, for everything that a training writes into its run folder."""
+    names = (RunFolder.weights, RunFolder.card, RunFolder.cases, RunFolder.log, RunFolder.report, RunFolder.lock)
+    refuse_blocked(folder, files=names, folders=(RunFolder.validation, RunFolder.state))
+    refuse_blocked(folder / RunFolder.validation, files=(SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
 
 
 def require_stopped(run: Path, folders: Iterable[Path]) -> None:
@@ -86,7 +120,7 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     run = RunFolder(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputExistsError(f"{folder}: is a file; choose another output")
-    names = {path.name for path in folder.iterdir()} - {RunFolder.lock} if folder.is_dir() else set()
+    names = _names_in(folder) - {RunFolder.lock}
     if overwrite:
         if names != {RunFolder.state} or any(run.state.iterdir()):
             refuse_existing(folder, overwrite=True)
@@ -107,13 +141,14 @@ def require_free_or_locked(folder: Path, *, overwrite: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the files of an earlier training from a run folder, and nothing else."""
+    """Remove the files of an earlier training from a run folder, and nothing else; the model goes last."""
+    refuse_blocked_run(folder)
     run = RunFolder(folder)
-    for path in (run.weights, run.card, run.cases, run.log, run.report):
-        path.unlink(missing_ok=True)
     for path in (run.validation, run.state):
         if path.is_dir():
             shutil.rmtree(path)
+    for path in (run.report, run.log, run.cases, run.card, run.weights):
+        path.unlink(missing_ok=True)
     remove_half_written(folder)
 
 
@@ -146,9 +181,8 @@ def clear_scores(folder: Path) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove the temporary files of a killed training from a run folder in which nothing else is running."""
+    """Remove the temporary files of a killed training from a run folder; see `medfcn.files.remove_half_written`."""
     run = RunFolder(folder)
     for place in (run.path, run.state, run.validation):
-        for path in place.glob(".*.part"):
-            if _HALF_WRITTEN.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        if place == run.path or not place.is_symlink():
+            files.remove_half_written(place)

@@ -19,7 +19,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
-from medfcn.runs.outputs import clear, clear_folds, clear_scores, require_free
+from medfcn.runs.outputs import clear, clear_folds, clear_scores, remove_half_written, require_free
 from medfcn.text import duration
 from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
 from medfcn.training.finishing import never_predicted
@@ -105,6 +105,7 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     if overwrite and folds.is_all:
         clear(run)
         clear_folds(run, job.progress, held=folds.folders(run))
+    remove_half_written(run)
     if repeated:
         clear_scores(run)
     runs = []

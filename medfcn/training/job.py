@@ -257,6 +257,7 @@ def finished_run(folder: Path, progress: Progress) -> Run:
     if run.state.is_dir():  # killed after the last file was written
         with locked(folder, progress):
             shutil.rmtree(run.state)
+    remove_half_written(folder)
     progress.say(f"{folder}: is finished; nothing is left to do")
     training = read_card(run.card).training
     table = ScoreTable.from_csv(run.scores)

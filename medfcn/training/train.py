@@ -1,18 +1,19 @@
 """Training from a request: a data set and a few choices → a run folder; and its plan alone."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.calls import called_with
 from medfcn.datasets.patients import patients_problem
+from medfcn.files import refuse_link
 from medfcn.labels import LabelMap
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
-from medfcn.runs.outputs import clear_folds, require_free, require_free_or_locked, require_stopped
+from medfcn.runs.outputs import clear_folds, refuse_blocked_run, require_free, require_free_or_locked, require_stopped
 from medfcn.runs.stop import Stop
 from medfcn.slices.plan import Plan
 from medfcn.text import LONGEST_LINE, aligned, listed
@@ -44,6 +45,7 @@ def run_training(request: TrainRequest) -> Run:
             return _follow(machine, stop)
         targets = (folder,) if folds is None else folds.folders(folder)
         todo = [target for target in targets if not (resume and RunFolder(target).is_finished)]
+        _refuse_blocked(folder, todo, overwrite=overwrite)
         if resume:
             require_stopped(folder, targets)
         elif overwrite or folds is None:
@@ -76,6 +78,15 @@ def run_training(request: TrainRequest) -> Run:
             if overwrite:
                 clear_folds(folder, say)
             return world.broadcast(train_into(folder, job, split, made))
+
+
+def _refuse_blocked(folder: Path, todo: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse links and strange things in the places that are filled or removed later."""
+    folds = [fold.path for fold in RunFolder(folder).folds().values()] if overwrite else []
+    for place in {folder, *todo, *folds}:
+        if place != folder:
+            refuse_link(place)
+        refuse_blocked_run(place)
 
 
 def _finished(folder: Path, folds: Folds | None, asked: Asked, say: Progress) -> Run:

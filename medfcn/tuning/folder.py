@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medfcn.errors import MissingFileError, OutputExistsError
 from medfcn.runs.folder import BEST_FILE, STUDY_FILE, TRIALS_FILE, RunFolder
-from medfcn.runs.outputs import remove_half_written, require_free
+from medfcn.runs.outputs import refuse_blocked, remove_half_written, require_free
 
 WORK_FOLDER = "search"
 """Contains the slices that all trials share and the trial that is being trained, until the search is finished."""
@@ -27,6 +27,15 @@ def require_place(folder: Path, *, overwrite: bool = False) -> None:
             "(--overwrite, overwrite=True)"
         )
     require_free(folder, overwrite=overwrite)
+
+
+def refuse_taken(folder: Path) -> None:
+    """Refuse links and strange things in the places that are filled or removed later.
+
+    Raises:
+        OutputExistsError: There is one.
+    """
+    refuse_blocked(folder, files=(STUDY_FILE, TRIALS_FILE, BEST_FILE, RunFolder.lock), folders=(WORK_FOLDER,))
 
 
 def require_search(folder: Path) -> None:

@@ -15,6 +15,7 @@ from medfcn.progress import Progress
 from medfcn.progress import Task as ProgressTask
 from medfcn.runs.folder import STUDY_FILE, RunFolder
 from medfcn.runs.lock import locked
+from medfcn.runs.outputs import remove_half_written
 from medfcn.runs.stop import Stop
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds
@@ -23,7 +24,7 @@ from medfcn.training.record import cpu_seconds
 from medfcn.training.request import WorkRequest
 from medfcn.training.start import Start
 from medfcn.training.survey import survey
-from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, require_place, require_search
+from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, refuse_taken, require_place, require_search
 from medfcn.tuning.outcome import Tuned, best_of
 from medfcn.tuning.search import Search, split_and_plan
 from medfcn.tuning.space import SPACE, Searched, choose_space
@@ -77,6 +78,7 @@ def tune(request: TuneRequest) -> Tuned:
         require_search(folder)
     elif not RunFolder(folder).lock.is_file():
         require_place(folder, overwrite=request.overwrite)
+    refuse_taken(folder)
     with locked(folder, say), _stopping(stop, folder):
         if not request.resume and not request.overwrite:
             require_place(folder)
@@ -97,6 +99,7 @@ def tune(request: TuneRequest) -> Tuned:
         task = task_of(base, fixed, space, plan=plans[0], labels=found.labels)
         if request.overwrite:
             clear(folder)
+        remove_half_written(folder)
         with closing(Study(folder / STUDY_FILE, seed=request.seed)) as study:
             search = Search(folder, task, job, folds, splits, plans).enter(study)
             trials = search.run(study, request.trials, say)
