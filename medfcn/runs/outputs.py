@@ -58,7 +58,7 @@ def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """What a folder contains, without the temporary files of killed processes."""
+    """The names in a folder, without the temporary files of killed processes."""
     return {path.name for path in folder.iterdir() if not is_half_written(path.name)} if folder.is_dir() else set()
 
 
