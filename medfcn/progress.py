@@ -48,12 +48,12 @@ class Lines:
     """
 
     def __init__(self, stream: TextIO | None = None, *, every_seconds: float = 15.0) -> None:
-        self.stream = stream or sys.stderr
+        self.stream = stream
         self.every_seconds = every_seconds
 
     def say(self, message: str) -> None:
         """Write one line."""
-        print(printable(message), file=self.stream, flush=True)
+        print(printable(message), file=self.stream or sys.stderr, flush=True)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:

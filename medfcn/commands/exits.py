@@ -1,9 +1,12 @@
 """Output and end of a command: text that is safe to print, an exit status, one line for every error."""
 
 import functools
+import io
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -12,9 +15,10 @@ from click.core import ParameterSource
 from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError
 from medfcn.files import NO_ROOM, write_error
 from medfcn.progress import process_count, process_rank
+from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.text import page, printable
 
-FAILED, MISUSE, SOME_FAILED, INTERRUPTED, BY_SIGNAL = 1, 2, 3, 130, 128
+FAILED, MISUSE, SOME_FAILED, BY_SIGNAL = 1, 2, 3, 128
 
 
 def show(text: str, *, err: bool = False) -> None:
@@ -47,6 +51,7 @@ class Commands(click.Group):
 
     def main(self, *arguments: Any, **choices: Any) -> Any:
         """Run the process; text that goes to a full disk before a command runs, such as help, is an error too."""
+        _take_stderr_apart()
         try:
             return super().main(*arguments, **choices)
         except OSError as error:
@@ -54,6 +59,10 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the requested command; an error ends the process."""
+        with stop_on_signals() as stop:
+            return self._invoke(ctx, stop)
+
+    def _invoke(self, ctx: click.Context, stop: Stop) -> Any:
         debug = bool(ctx.params.get("debug"))
         try:
             return super().invoke(ctx)
@@ -70,10 +79,31 @@ class Commands(click.Group):
         except OSError as error:
             _fail_to_write(error, debug=debug)
         except KeyboardInterrupt:
+            number = stop.signal_number
             click.echo(err=True)  # after the ^C of the terminal
-            _fail("interrupted; no partial files were left behind", debug=False, status=INTERRUPTED)
+            how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+            _fail(
+                f"{how}; no partial files were left behind{_going_on(self, ctx)}",
+                debug=False,
+                status=BY_SIGNAL + number,
+            )
         except MemoryError:
             _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
+
+
+def _going_on(commands: click.Group, ctx: click.Context) -> str:
+    """How to go on with a command that was interrupted."""
+    found = commands.commands.get(ctx.invoked_subcommand or "")
+    can_resume = found is not None and any(option.name == "resume" for option in found.params)
+    return "; go on with the same command and --resume" if can_resume else ""
+
+
+def _take_stderr_apart() -> None:
+    """Give Python a standard error of its own, so that lines of libraries can be told from those of medfcn."""
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.fileno() == 2:
+            own = os.fdopen(os.dup(2), "wb")
+            sys.stderr = io.TextIOWrapper(own, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
 
 
 def _fail_to_write(error: OSError, *, debug: bool) -> NoReturn:

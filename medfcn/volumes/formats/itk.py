@@ -7,8 +7,12 @@ reads the voxels, and must return the same bytes on the same grid.
 
 import math
 import os
+import sys
+import tempfile
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
 from medfcn.files import sha256_of
-from medfcn.text import shown
+from medfcn.text import one_line, shown
 from medfcn.volumes.formats.metaimage import parse_metaimage
 from medfcn.volumes.formats.nrrd import parse_nrrd
 from medfcn.volumes.formats.refusals import bad_field, broken_stream, require_allowed, wrong_size
@@ -43,6 +47,9 @@ from medfcn.volumes.names import extension_of
 from medfcn.volumes.options import ReadOptions
 
 LARGEST_HEADER = 1 << 20
+_STDERR_LOCK = threading.Lock()
+_SAID_BYTES, _SAID_CHARACTERS = 4096, 250
+"""As much of a library's lines is read, and is put into a message."""
 
 
 def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVolume:
@@ -66,14 +73,15 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
             remedy = f"re-export the file, or pass --assume-grid to assume that {assumed} where it does not say"
             found = "does not say how the grid is placed in the patient"
             raise bad_field("GRID_UNKNOWN", "the header", found, remedy)
-        array, affine = _read_with_simpleitk(given)
+        array, affine, said = _read_with_simpleitk(given)
         # Where CompressedDataSize is absent, SimpleITK 2.5.7 returns noise for a zlib stream, without an error.
         if array.shape != header.shape or _checksum_of(array, header.voxel_type) != checksum:
             raise VolumeError(
-                f"SimpleITK reads other voxels ({array.dtype} {array.shape}) than the header describes; "
-                "convert it to .nii.gz",
+                f"SimpleITK reads other voxels ({_joined([f'{array.dtype} {array.shape}', *said])}) than the header "
+                "describes; convert it to .nii.gz",
                 code="VOXELS_CONTRADICTED",
             )
+        _pass_on(said)
         if header.affine is not None:
             if not corner_displacement_voxels(header.affine, affine, header.shape) < 1e-3:
                 found = "places the grid elsewhere than the header"
@@ -86,22 +94,63 @@ def read_itk(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVol
     return StoredVolume(array, affine, shown(given), digest, notes=notes)
 
 
-def _read_with_simpleitk(path: Path) -> tuple[NDArray[Any], Affine]:
-    """Voxels `(I, J, K)` and the affine to RAS+ that SimpleITK reads from a file."""
+@contextmanager
+def caught_stderr() -> Iterator[list[str]]:
+    """Catch the lines that a library of C++ writes to standard error past Python.
+
+    In a command nothing else is caught: Python has a standard error of its own there. Elsewhere the lines may be
+    another thread's, so they are passed on if the reading succeeds.
+
+    Yields:
+        A list that is filled at the end.
+    """
+    lines: list[str] = []
+    with _STDERR_LOCK, ExitStack() as stack:
+        caught = real = None
+        with suppress(OSError):  # no standard error, or no room for a file: nothing is caught
+            caught, real = stack.enter_context(tempfile.TemporaryFile()), os.dup(2)
+            os.dup2(caught.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            if caught is not None and real is not None:
+                os.dup2(real, 2)
+                os.close(real)
+                caught.seek(0)
+                text = caught.read(_SAID_BYTES).decode(errors="replace")
+                lines += [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _pass_on(lines: Sequence[str]) -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.fileno() == 2:
+            sys.stderr.writelines(f"{line}\n" for line in lines)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return one_line("; ".join(lines), limit=_SAID_CHARACTERS)
+
+
+def _read_with_simpleitk(path: Path) -> tuple[NDArray[Any], Affine, list[str]]:
+    """Voxels `(I, J, K)` and the affine to RAS+ that SimpleITK reads from a file, and its lines about it."""
     import SimpleITK
 
     library: Any = SimpleITK
-    try:
-        image = library.ReadImage(os.fspath(path))
-    except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
-        raise VolumeError(f"SimpleITK cannot read it ({last}); convert it to .nii.gz") from error
+    problem: RuntimeError | None = None
+    with caught_stderr() as said:
+        try:
+            image = library.ReadImage(os.fspath(path))
+        except RuntimeError as error:
+            problem = error
+    if problem is not None:
+        last = str(problem).strip().splitlines()[-1:] or ["no reason given"]
+        raise VolumeError(f"SimpleITK cannot read it ({_joined([*said, *last])}); convert it to .nii.gz") from problem
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise VolumeError("not a 3D image of single numbers; export it as one", code="SHAPE")
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    return library.GetArrayFromImage(image).T, checked_affine(ASSUMED_DIRECTIONS @ affine)
+    return library.GetArrayFromImage(image).T, checked_affine(ASSUMED_DIRECTIONS @ affine), said
 
 
 def _checksum(header: TextHeader, max_bytes: int) -> int:
