@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import FAILED, SOME_FAILED, command
-from medfcn.commands.options import cases_option, labels_option, overwrite_option, reading_options
+from medfcn.commands.options import (
+    cases_option,
+    group_by_option,
+    labels_option,
+    overwrite_option,
+    reading_options,
+    text,
+)
 from medfcn.errors import OutputExistsError
 from medfcn.files import write_json
 from medfcn.progress import for_terminal
@@ -37,6 +44,20 @@ from medfcn.runs.outputs import refuse_blocked, refuse_existing
     help="Faces at the ends of the volume count as surface. Without them, the volume goes on as it ends.",
 )
 @click.option("--compare", metavar="OTHER", help="Other masks, or a folder of their scores, to compare with.")
+@text("--groups", "FILE", "CSV of id, group: intervals and tests are over groups (patients), not over cases.")
+@group_by_option
+@click.option(
+    "--by",
+    metavar="COLUMN",
+    multiple=True,
+    help="Also give the scores by the values of this column (scanner, site, sex, diagnosis), and the gap between the "
+    "best and the worst; repeatable.",
+)
+@text(
+    "--cohort",
+    "FILE",
+    "CSV of id and the columns of --by; an id is a case or a patient. [default: REFERENCES, if it is a table]",
+)
 @click.option("--images", metavar="FOLDER", help="Volumes to show in report.html. [default: those of REFERENCES]")
 @click.option("--report/--no-report", "with_report", default=True, help="Write report.html.", show_default=True)
 @cases_option
@@ -49,6 +70,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     """
     from medfcn.evaluation import Definitions, compare, masks_or_scores, write_scores
     from medfcn.evaluation import evaluate as run_evaluation
+    from medfcn.evaluation.compare import side_names
     from medfcn.reporting.compose import images_at, report
 
     overwrite, other, folder = choices["overwrite"], choices["compare"], Path(output)
@@ -74,16 +96,28 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         "cases": choices["cases"],
         "progress": for_terminal(),
     }
-    table = run_evaluation(predictions, references, **same)
-    comparison = None if others is None else compare(table, others, references, **same)
+    grouping = {name: choices[name] for name in ("groups", "group_by")}
+    table = run_evaluation(predictions, references, by=choices["by"], cohort=choices["cohort"], **grouping, **same)
+    comparison = None
+    if others is not None:
+        comparison = compare(table, others, references, sides=side_names(predictions, other), **grouping, **same)
     write_scores(table, folder, overwrite=overwrite)
     click.echo(table.to_text())
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
-        click.echo(f"compared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
+        click.echo(f"\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
     if choices["with_report"]:
         page = folder / RunFolder.report
-        report(predictions, references, page, images=pictures, table=table, overwrite=overwrite, **same)
+        report(
+            predictions,
+            references,
+            page,
+            images=pictures,
+            table=table,
+            comparison=comparison,
+            overwrite=overwrite,
+            **same,
+        )
         click.echo(f"report: {page}")
     if table.failures:
         sys.exit(SOME_FAILED if table.rows else FAILED)

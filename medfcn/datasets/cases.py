@@ -112,6 +112,7 @@ class Dataset:
         has_groups: True if it states which cases are of one patient.
         left_out: Complete or incomplete cases that are not used on request.
         splits: The splits that it prescribes, apart from the folds of its cases.
+        columns: The columns of its table by name, each with the text for every case by id.
     """
 
     root: Path
@@ -124,6 +125,7 @@ class Dataset:
     has_groups: bool = False
     left_out: tuple[Case, ...] = ()
     splits: Splits | None = None
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def labels(self) -> LabelMap | None:

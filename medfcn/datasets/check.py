@@ -61,7 +61,7 @@ def check(
         labels: The labels to look for, such as `hippocampus=1+2` or `{"lesion": "1-42"}`; without them those that the
             data set names, else every value in the masks.
         groups: A CSV with the columns `id` and `group`.
-        group_by: Instead of it, `stem`, `none` or a regular expression on the ids; see `patients.grouped_by`.
+        group_by: Instead of it, `stem`, `none` or a regular expression on the ids; see `patients.groups_from_ids`.
         options: What to opt in to when reading volumes that are otherwise refused.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
         progress: Where progress is reported.

@@ -6,10 +6,9 @@ from pathlib import Path
 from medfcn.datasets.case_folders import masks_in
 from medfcn.datasets.cases import Case, Dataset, MaskFile
 from medfcn.datasets.layouts import dataset_at, exists_as_folder
-from medfcn.datasets.patients import grouped_by
+from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table
 from medfcn.datasets.prescribed_splits import check_splits
-from medfcn.datasets.tables import read_table
-from medfcn.errors import DatasetError, SettingsError
+from medfcn.errors import DatasetError
 from medfcn.text import listed, shown
 from medfcn.volumes.names import extension_of, stem_of
 
@@ -31,7 +30,7 @@ def find_dataset(
     Args:
         path: The folder, its `dataset.json`, or the table.
         groups: A CSV with columns `id, group`, for layouts that do not name groups.
-        group_by: Instead of it, groups that follow from the ids; see `patients.grouped_by`.
+        group_by: Instead of it, groups that follow from the ids; see `patients.groups_from_ids`.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
 
     Returns:
@@ -43,13 +42,12 @@ def find_dataset(
         DatasetError: No case is complete, two cases share an id, a path leads outside, or the layout is not known.
         SettingsError: Both `groups` and `group_by` are given, or the latter is not a regular expression.
     """
-    if groups is not None and group_by is not None:
-        raise SettingsError(
-            "groups and group_by are given together; give one of them", code="OPTIONS_TOGETHER", field="groups"
-        )
+    groups, group_by = chosen_grouping(groups, group_by)
     dataset = dataset_at(Path(path), allow_outside=allow_outside)
     if groups is not None:
-        dataset = _grouped(dataset, Path(groups))
+        # Incomplete cases need no group.
+        stated = groups_from_table(groups, (case.id for case in dataset.cases))
+        dataset = dataset.with_groups({case.id: case.group for case in dataset.all_cases} | stated)
     elif group_by is not None:
         dataset = grouped_by(dataset, group_by)
     _check_cases(dataset)
@@ -79,15 +77,10 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile]:
         DatasetError: The folder contains no masks, or two that share an id, or a case of the data set is incomplete.
     """
     given = Path(path)
-    is_folder = exists_as_folder(given)
-    if is_folder:
-        is_dataset = (given / "dataset.json").is_file()
-    else:
-        is_dataset = not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json")
-    if is_dataset:
-        cases = require_complete(find_dataset(given)).cases
-        return {case.id: case.label for case in cases if case.label is not None}
-    if not is_folder:
+    dataset = dataset_of_masks(given)
+    if dataset is not None:
+        return {case.id: case.label for case in require_complete(dataset).cases if case.label is not None}
+    if not given.is_dir():
         return {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
     masks = masks_in(folder)
@@ -96,20 +89,19 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile]:
     return masks
 
 
-def _grouped(dataset: Dataset, path: Path) -> Dataset:
-    """The data set with the groups of a table; incomplete cases need none."""
-    table = read_table(path, "id", "group")
-    groups: dict[str, str] = {}
-    for line, row in table.rows:
-        name, group = row["id"], row["group"].strip()
-        if not group or groups.setdefault(name, group) != group:
-            found = f"line {line}: {name} has no group or two"
-            raise DatasetError(f"{table.name}: {found}; give it one", code="GROUP_INVALID", field="group")
-    missing = [case.id for case in dataset.cases if case.id not in groups]
-    if missing:
-        found = f"no group for {listed(missing, limit=3)}"
-        raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUP_INVALID", field="group")
-    return dataset.with_groups({case.id: case.group for case in dataset.all_cases} | groups)
+def dataset_of_masks(path: str | os.PathLike[str]) -> Dataset | None:
+    """The data set whose labels `find_masks` gives; None where it takes the masks of a folder, or one file.
+
+    Raises:
+        MissingFileError: There is nothing at `path`.
+        DatasetError: As in `find_dataset`.
+    """
+    given = Path(path)
+    if exists_as_folder(given):
+        is_dataset = (given / "dataset.json").is_file()
+    else:
+        is_dataset = not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json")
+    return find_dataset(given) if is_dataset else None
 
 
 def _check_cases(dataset: Dataset) -> None:

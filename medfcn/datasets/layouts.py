@@ -241,7 +241,12 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
     _require_folds(drafts, table.name)
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
     named = NamedLabels(structures=structure_names(draft.label for draft in drafts))
-    return assemble(place, drafts, tuple(column.partition("_")[2] or "image" for column in columns), named)
+    names = tuple(column.partition("_")[2] or "image" for column in columns)
+    texts = {
+        column: {draft.id: row[column] for draft, (_, row) in zip(drafts, table.rows, strict=True)}
+        for column in table.columns
+    }
+    return replace(assemble(place, drafts, names, named), columns=texts)
 
 
 def _image_columns(table: Table) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
 """Patients of whom several cases come, where only the names of the cases say so, such as `P3_left` and `P3_right`."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from medfcn.datasets.cases import Case, Dataset
+from medfcn.datasets.cases import Dataset
 from medfcn.datasets.problems import Problem
+from medfcn.datasets.tables import read_table
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.text import counted, listed
 
@@ -105,14 +108,23 @@ def patients_problem(dataset: Dataset) -> Problem | None:
     stems = unstated_patients(dataset)
     if not stems:
         return None
-    few = listed((f"{listed(ids, limit=3)} ({stem})" for stem, ids in stems.items()), limit=2, separator="; ")
-    count = sum(map(len, stems.values()))
-    found = f"{count} cases seem to be of {counted(len(stems), 'patient')} by their ids: {few}"
     remedy = (
         "give --group-by stem (or --groups FILE) to keep each patient together, or --group-by none if each case is a "
         "patient"
     )
-    return Problem(_CODE, "warning", "", "", "id", found, remedy)
+    return Problem(_CODE, "warning", "", "", "id", stems_text(stems), remedy)
+
+
+def stems_text(stems: Mapping[str, Sequence[str]]) -> str:
+    """Shared stems in words.
+
+    Example:
+        >>> stems_text(shared_stems(["P3_left", "P3_right"]))
+        '2 cases seem to be of 1 patient by their ids: P3_left, P3_right (P3)'
+    """
+    few = listed((f"{listed(ids, limit=3)} ({stem})" for stem, ids in stems.items()), limit=2, separator="; ")
+    count = sum(map(len, stems.values()))
+    return f"{count} cases seem to be of {counted(len(stems), 'patient')} by their ids: {few}"
 
 
 def require_stated_patients(dataset: Dataset) -> None:
@@ -142,37 +154,91 @@ def check_grouping(how: str) -> None:
         ) from error
 
 
+def chosen_grouping(
+    groups: str | os.PathLike[str] | None, group_by: str | None
+) -> tuple[str | os.PathLike[str] | None, str | None]:
+    """The table of groups, and the rule by which groups follow from ids, of which at most one is given.
+
+    `groups` may also be such a rule: `stem`, `none` or a regular expression that does not look like a file.
+
+    Raises:
+        SettingsError: Both are given, or the rule is no regular expression.
+
+    Example:
+        >>> chosen_grouping("patients.csv", None), chosen_grouping("stem", None)
+        (('patients.csv', None), (None, 'stem'))
+    """
+    if groups is not None and group_by is not None:
+        raise SettingsError(
+            "groups and group_by are given together; give one of them", code="OPTIONS_TOGETHER", field="groups"
+        )
+    if isinstance(groups, str) and not Path(groups).suffix[1:].isalpha() and "/" not in groups:
+        is_rule = groups in ("stem", "none") or bool(set(groups) & set("([{^$*+?|\\"))
+        if is_rule and not os.path.exists(groups):  # noqa: PTH110 - an expression need not be a valid path
+            groups, group_by = None, groups
+    if group_by is not None:
+        check_grouping(group_by)
+    return groups, group_by
+
+
 def grouped_by(dataset: Dataset, how: str) -> Dataset:
-    """The data set with groups that follow from the ids.
+    """The data set with groups that follow from the ids; see `groups_from_ids`. Its own groups are replaced."""
+    return dataset.with_groups(groups_from_ids([case.id for case in (*dataset.all_cases, *dataset.left_out)], how))
+
+
+def groups_from_ids(ids: Iterable[str], how: str) -> dict[str, str]:
+    """Groups that follow from ids, by id.
 
     Args:
-        dataset: Its own groups are replaced.
+        ids: The ids of all cases.
         how: `stem` groups the ids that share a stem; `none` makes each case a patient; else a regular expression,
             whose first group (else the whole match) is the patient.
+
+    Returns:
+        The groups of cases; a case that is not in it is a group of its own.
 
     Raises:
         SettingsError: `how` is not a regular expression.
         DatasetError: An id does not match.
     """
     check_grouping(how)
-    cases = (*dataset.all_cases, *dataset.left_out)
     if how == "stem":
-        stems = shared_stems(case.id for case in cases)
-        groups = {name: stem for stem, names in stems.items() for name in names}
-    elif how == "none":
-        groups = {}
-    else:
-        groups = {case.id: _matched(how, case) for case in cases}
-    return dataset.with_groups(groups)
+        return {name: stem for stem, names in shared_stems(ids).items() for name in names}
+    return {} if how == "none" else {name: _matched(how, name) for name in ids}
 
 
-def _matched(how: str, case: Case) -> str:
-    found = re.search(how, case.id)
+def _matched(how: str, name: str) -> str:
+    found = re.search(how, name)
     group = "" if found is None else found[1 if found.re.groups else 0] or ""
     if not group:
         raise DatasetError(
-            f"{case.id}: --group-by {how} does not match this id; change the expression, or give --groups FILE",
+            f"{name}: --group-by {how} does not match this id; change the expression, or give --groups FILE",
             code="GROUP_INVALID",
             field="group_by",
         )
     return group
+
+
+def groups_from_table(path: str | os.PathLike[str], ids: Iterable[str]) -> dict[str, str]:
+    """The groups in a table with the columns `id` and `group`, by id.
+
+    Args:
+        path: The CSV or TSV.
+        ids: The cases that need a group.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DatasetError: An id has no group, or two.
+    """
+    table = read_table(Path(path), "id", "group")
+    groups: dict[str, str] = {}
+    for line, row in table.rows:
+        name, group = row["id"], row["group"].strip()
+        if not group or groups.setdefault(name, group) != group:
+            found = f"line {line}: {name} has no group or two"
+            raise DatasetError(f"{table.name}: {found}; give it one", code="GROUP_INVALID", field="group")
+    missing = [name for name in ids if name not in groups]
+    if missing:
+        found = f"no group for {listed(missing, limit=3)}"
+        raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUP_INVALID", field="group")
+    return groups

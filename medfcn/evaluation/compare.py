@@ -1,9 +1,12 @@
-"""Two evaluations of the same cases, case by case: size, certainty and place of the differences."""
+"""Two evaluations of the same cases, case by case: size, certainty and place of the differences.
+
+The two sides are A and B, and every difference is A − B.
+"""
 
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +15,27 @@ from numpy.typing import NDArray
 
 from medfcn.datasets import find_masks
 from medfcn.errors import DatasetError, MissingFileError
-from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_statistic
+from medfcn.evaluation.cohort import Cohort, Grouping, find_cohort
+from medfcn.evaluation.estimates import INTERVAL, OVER_PATIENTS, mean_interval, mean_of, order_statistic
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import SHARES
 from medfcn.evaluation.matching import Masks
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import Definitions, LabelScores
-from medfcn.evaluation.summary_text import shown_number
+from medfcn.evaluation.significance import holm, patient_changes, signed_rank_p
+from medfcn.evaluation.summary_text import cases_of_patients, shown_number
 from medfcn.files import plain_json
 from medfcn.labels.label_map import LabelsLike
 from medfcn.progress import Progress
 from medfcn.runs.folder import SCORES_FILE
-from medfcn.text import aligned, listed, page
+from medfcn.text import aligned, counted, listed, page
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
 __all__ = ["Comparison", "MovedCase", "PairedDifference", "compare", "compare_tables", "masks_or_scores"]
 
 METRICS = ("dice", "nsd", "hd95_mm", "assd_mm")
-_HEADINGS = ("label", "metric", "difference", "95 % interval", "median", "p", "better", "worse", "equal", "cases")
-
-# Number of cases up to which the test is exact, without ties and with ties; the same numbers as in scipy.
-_EXACT, _EXACT_TIED = 50, 13
+_HEADINGS = ("label", "metric", "A − B", "95 % interval", "median", "p", "p (Holm)", "A better", "B better", "equal")
+_SIDES = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class MovedCase:
 
     Attributes:
         case: Its id.
-        first: Its score in the first table.
-        second: Its score in the second.
+        first: Its score in A, the first table.
+        second: Its score in B, the second.
     """
 
     case: str
@@ -52,7 +55,7 @@ class MovedCase:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """One metric of one label, first table minus second, over the cases in both tables.
+    """One metric of one label, A − B (first table minus second), over the cases in both tables.
 
     Attributes:
         label: The label's name.
@@ -62,11 +65,14 @@ class PairedDifference:
         mean_low: Lower end of its 95 % bootstrap interval.
         mean_high: Upper end of that interval.
         median: Median difference; two misses differ by 0, a miss and a distance by infinity.
-        p_value: From the two-sided Wilcoxon signed-rank test; 1 when no case differs.
-        better: Cases in which the first table is better.
-        worse: Cases in which it is worse.
+        p_value: From the two-sided Wilcoxon signed-rank test of cases, or of the means of patients; 1 when none
+            differs.
+        better: Cases in which A is better.
+        worse: Cases in which B is better.
         equal: Cases in which both are equal.
         moved: The cases with the largest differences, largest first.
+        p_corrected: `p_value` corrected by Holm's method for all metrics and labels of the comparison.
+        patients: Patients of these cases; `None` if each case is a patient of its own.
     """
 
     label: str
@@ -81,6 +87,13 @@ class PairedDifference:
     worse: int
     equal: int
     moved: tuple[MovedCase, ...]
+    p_corrected: float = math.nan
+    patients: int | None = None
+
+    @property
+    def patient_count(self) -> int:
+        """Number of patients of these cases."""
+        return self.cases if self.patients is None else self.patients
 
 
 @dataclass(frozen=True)
@@ -90,51 +103,104 @@ class Comparison:
     Attributes:
         differences: One for each label and metric.
         notes: Cases, labels or definitions that the tables do not share.
+        sides: The names of A and B.
     """
 
     differences: tuple[PairedDifference, ...]
     notes: tuple[str, ...] = ()
+    sides: tuple[str, str] = _SIDES
+
+    @property
+    def is_clustered(self) -> bool:
+        """True if several cases are of one patient; intervals and tests are then over patients."""
+        return any(difference.patients is not None for difference in self.differences)
+
+    @property
+    def direction(self) -> str:
+        """The direction of every difference, such as `A − B: new − old`."""
+        return f"A − B: {self.sides[0]} − {self.sides[1]}"
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """The definitions of the difference, the interval and the p values, in words."""
+        tests = sum(not math.isnan(difference.p_value) for difference in self.differences)
+        most = max(
+            ((each.cases, each.patients) for each in self.differences if each.patients is not None), default=None
+        )
+        number = f" ({cases_of_patients(*most)})" if most else ""
+        return {
+            "difference": f"{self.direction}, over the cases scored in both{number}",
+            "interval": OVER_PATIENTS if self.is_clustered else INTERVAL,
+            "test": "two-sided Wilcoxon signed-rank" + (", of the means of patients" if self.is_clustered else ""),
+            "correction": f"Holm, for {counted(tests, 'test')} (labels × metrics)",
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Values for a JSON file: NaN is `None` and infinity `"inf"`."""
         return {
-            "difference": "first minus second, over cases scored in both",
-            "interval": "95 % percentile bootstrap over cases",
-            "test": "two-sided Wilcoxon signed-rank",
+            "sides": {"A": self.sides[0], "B": self.sides[1]},
+            **self.definitions,
             "differences": [plain_json(asdict(difference)) for difference in self.differences],
             "notes": list(self.notes),
         }
 
     def to_text(self) -> str:
         """A table for a terminal, with the cases that changed most below it."""
-        rows = [_fields(difference) for difference in self.differences]
+        rows = [_fields(difference, is_clustered=self.is_clustered) for difference in self.differences]
         lines = ["the tables share no case"]
         if rows:
-            lines = aligned([_HEADINGS, *rows], right=range(2, len(_HEADINGS)), widest=24)
+            headings = (*_HEADINGS, "cases", *(("patients",) if self.is_clustered else ()))
+            lines = [self.direction, *aligned([headings, *rows], right=range(2, len(headings)), widest=24)]
         for difference in self.differences:
             if difference.metric == "dice" and difference.moved:
-                moved = (
-                    f"{case.case} {shown_number(case.second, 3)} → {shown_number(case.first, 3)}"
-                    for case in difference.moved
-                )
-                lines += ["", f"{difference.label}, moved most in Dice: " + "; ".join(moved)]
+                moved = listed(map(moved_words, difference.moved), limit=len(difference.moved), separator="; ")
+                lines += ["", f"{difference.label}, Dice, the largest A − B: {moved}"]
         lines += ["", *self.notes]
-        lines.append("Differences are the first table minus the second; p is of the Wilcoxon signed-rank test.")
-        return page(lines)
+        return page([*lines, *(f"{name.capitalize()}: {words}." for name, words in self.definitions.items())])
 
 
-def _fields(difference: PairedDifference) -> tuple[str, ...]:
+def moved_words(case: MovedCase) -> str:
+    """A case's scores in the direction of the comparison.
+
+    Example:
+        >>> moved_words(MovedCase("case_1", 0.5, 0.75))
+        'case_1 -0.250 (0.500 − 0.750)'
+    """
+    first, second = (shown_number(score, 3) for score in (case.first, case.second))
+    return f"{case.case} {case.first - case.second:+.3f} ({first} − {second})"
+
+
+def _fields(difference: PairedDifference, *, is_clustered: bool) -> tuple[str, ...]:
     digits = 3 if difference.metric in SHARES else 2
     low, high = difference.mean_low, difference.mean_high
+    counts = [difference.better, difference.worse, difference.equal, difference.cases]
     return (
         difference.label,
         difference.metric,
-        shown_number(difference.mean, digits),
-        "–" if math.isnan(low) else f"{low:+.{digits}f} – {high:+.{digits}f}",
-        shown_number(difference.median, digits),
-        f"{difference.p_value:.3g}" if not math.isnan(difference.p_value) else "–",
-        *(str(count) for count in (difference.better, difference.worse, difference.equal, difference.cases)),
+        signed(difference.mean, digits),
+        "–" if math.isnan(low) else f"{signed(low, digits)} – {signed(high, digits)}",
+        signed(difference.median, digits),
+        *(f"{p:.3g}" if not math.isnan(p) else "–" for p in (difference.p_value, difference.p_corrected)),
+        *map(str, [*counts, *([difference.patient_count] if is_clustered else [])]),
     )
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign; a dash for `nan`."""
+    return "–" if math.isnan(value) else f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+
+
+def side_names(*sides: object) -> tuple[str, str]:
+    """Names of two sets of predictions: the shortest ends of their paths that differ, else `first` and `second`.
+
+    Example:
+        >>> side_names("runs/new/masks", "runs/old/masks"), side_names({}, "masks")
+        (('new/masks', 'old/masks'), ('first', 'masks'))
+    """
+    parts = [Path(side).absolute().parts if isinstance(side, str | os.PathLike) else () for side in sides]
+    length = next((n for n in range(1, max(map(len, parts))) if parts[0][-n:] != parts[1][-n:]), 1)
+    first, second = ("/".join(of[-length:]) or name for of, name in zip(parts, _SIDES, strict=True))
+    return first, second
 
 
 def compare(
@@ -150,14 +216,17 @@ def compare(
     options: ReadOptions = DEFAULT_OPTIONS,
     threads: int | None = None,
     progress: Progress | None = None,
+    groups: Grouping = None,
+    group_by: str | None = None,
+    sides: tuple[str, str] | None = None,
 ) -> Comparison:
     """Compare two sets of predictions, case by case.
 
     `medfcn evaluate FIRST REFERENCES --compare SECOND` does the same.
 
     Args:
-        first: The predictions in question: masks as in `evaluate`, a folder of their scores, or a table of scores.
-        second: The predictions that they are compared with: the same kinds.
+        first: The predictions in question, A: masks as in `evaluate`, a folder of their scores, or a table of scores.
+        second: The predictions that they are compared with, B: the same kinds.
         references: As in `evaluate`.
         labels: As in `evaluate`.
         definitions: As in `evaluate`; by default those of the first table of scores that is given, if there is one.
@@ -167,9 +236,12 @@ def compare(
         options: As in `evaluate`.
         threads: As in `evaluate`.
         progress: Where progress is reported.
+        groups: As in `evaluate`; by default the patients of a table of scores that is given.
+        group_by: As in `evaluate`.
+        sides: The names of A and B; by default the ends of their paths that differ.
 
     Returns:
-        First minus second for each label and metric, over the cases that have a value in both.
+        A − B for each label and metric, over the cases that have a value in both.
 
     Raises:
         MissingFileError: A folder does not exist.
@@ -184,15 +256,20 @@ def compare(
         >>> round(change.mean, 3), change.better
         (0.333, 1)
     """
-    sides = [side if isinstance(side, ScoreTable) else masks_or_scores(side) for side in (first, second)]
+    given = [side if isinstance(side, ScoreTable) else masks_or_scores(side) for side in (first, second)]
     if definitions is None:
-        scored = (side.definitions for side in sides if isinstance(side, ScoreTable))
+        scored = (side.definitions for side in given if isinstance(side, ScoreTable))
         definitions = next(scored, None)
     cases = None if cases is None else tuple(cases)
-    ours, theirs = (
-        side
-        if isinstance(side, ScoreTable)
-        else evaluate(
+    tables = []
+    for side in given:
+        if isinstance(side, ScoreTable):
+            if groups is not None or group_by is not None:
+                cohort = find_cohort(references, side.cases, groups=groups, group_by=group_by)
+                side = replace(side, cohort=cohort)
+            tables.append(side)
+            continue
+        table = evaluate(
             side,
             references,
             labels=labels,
@@ -201,10 +278,11 @@ def compare(
             options=options,
             threads=threads,
             progress=progress,
+            groups=groups,
+            group_by=group_by,
         )
-        for side in sides
-    )
-    return compare_tables(ours, theirs, metrics=metrics, most=most)
+        tables.append(table)
+    return compare_tables(*tables, metrics=metrics, most=most, sides=sides or side_names(first, second))
 
 
 def masks_or_scores(source: Masks) -> Masks | ScoreTable:
@@ -228,18 +306,26 @@ def masks_or_scores(source: Masks) -> Masks | ScoreTable:
 
 
 def compare_tables(
-    first: ScoreTable, second: ScoreTable, *, metrics: Sequence[str] = METRICS, most: int = 5
+    first: ScoreTable,
+    second: ScoreTable,
+    *,
+    metrics: Sequence[str] = METRICS,
+    most: int = 5,
+    sides: tuple[str, str] = _SIDES,
 ) -> Comparison:
     """Compare two tables of scores, case by case.
 
+    Intervals and tests are over patients if one of the tables states them.
+
     Args:
-        first: The table in question.
-        second: The table that it is compared with.
+        first: The table in question, A.
+        second: The table that it is compared with, B.
         metrics: Columns of `scores.csv`. In columns in millimetres the smaller number is the better.
         most: Number of the most changed cases to name.
+        sides: The names of A and B.
 
     Returns:
-        First minus second for each label and metric, over the cases that have a value in both.
+        A − B for each label and metric, over the cases that have a value in both.
 
     Raises:
         DatasetError: The tables share no case and label.
@@ -263,39 +349,49 @@ def compare_tables(
             "the two tables share no case and label; compare evaluations of the same references",
             code="CASES_UNMATCHED",
         )
+    cohort = second.cohort if second.cohort.is_clustered and not first.cohort.is_clustered else first.cohort
     labels = [label for label in first.labels if any(label == other for other, _ in shared)]
-    differences = tuple(
-        _difference(label, metric, [(ours[key], theirs[key]) for key in shared if key[0] == label], most)
+    differences = [
+        _difference(label, metric, [(ours[key], theirs[key]) for key in shared if key[0] == label], most, cohort)
         for label in labels
         for metric in metrics
-    )
-    return Comparison(differences, _notes(first, second, set(shared)))
+    ]
+    corrected = holm([difference.p_value for difference in differences])
+    differences = [replace(difference, p_corrected=p) for difference, p in zip(differences, corrected, strict=True)]
+    return Comparison(tuple(differences), _notes(first, second, set(shared), sides), sides)
 
 
-def _notes(first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]]) -> tuple[str, ...]:
-    notes = []
-    for name, table in (("first", first), ("second", second)):
+def _notes(
+    first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]], sides: tuple[str, str]
+) -> tuple[str, ...]:
+    both = first.cohort, second.cohort
+    notes = [cohort.unstated for cohort in both if cohort.unstated and not any(of.is_clustered for of in both)][:1]
+    names = [f"{letter} ({name})" for letter, name in zip("AB", sides, strict=True)]
+    for name, table in zip(names, (first, second), strict=True):
         alone = sorted({row.case for row in table.rows if (row.label, row.case) not in shared})
         if alone:
-            notes.append(f"only in the {name} table, and left out: {listed(alone, limit=20)}")
+            notes.append(f"only in {name}, and left out: {listed(alone, limit=20)}")
     if first.definitions != second.definitions:
         notes.append(
-            f"the tables differ in their definitions: first {first.definitions.short()}; "
-            f"second {second.definitions.short()}"
+            f"the tables differ in their definitions: {names[0]} {first.definitions.short()}; "
+            f"{names[1]} {second.definitions.short()}"
         )
     return tuple(notes)
 
 
-def _difference(label: str, metric: str, pairs: list[tuple[LabelScores, LabelScores]], most: int) -> PairedDifference:
+def _difference(
+    label: str, metric: str, pairs: list[tuple[LabelScores, LabelScores]], most: int, cohort: Cohort
+) -> PairedDifference:
     cases = [MovedCase(a.case, float(getattr(a, metric)), float(getattr(b, metric))) for a, b in pairs]
     cases = [case for case in cases if not (math.isnan(case.first) or math.isnan(case.second))]
+    patients = [cohort.patients.get(case.case, case.case) for case in cases]
     # A table read from a CSV file has ten digits; numbers that agree to nine are taken as equal.
     changes = np.array(
         [0.0 if math.isclose(case.first, case.second, rel_tol=1e-9) else case.first - case.second for case in cases]
     )
     sign = -1 if metric.endswith("_mm") else 1
     finite = bool(changes.size) and bool(np.isfinite(changes).all())
-    low, high = bootstrap_intervals(np.sort(changes))[:2] if finite else (math.nan, math.nan)
+    low, high = mean_interval(changes, patients) if finite else (math.nan, math.nan)
     moved = sorted(
         (number for number in range(len(cases)) if changes[number] != 0),
         key=lambda number: (-abs(changes[number]), cases[number].case),
@@ -308,11 +404,12 @@ def _difference(label: str, metric: str, pairs: list[tuple[LabelScores, LabelSco
         mean_low=low,
         mean_high=high,
         median=_median(changes),
-        p_value=_signed_rank_p(changes),
+        p_value=signed_rank_p(patient_changes(changes, patients)),
         better=int(np.count_nonzero(sign * changes > 0)),
         worse=int(np.count_nonzero(sign * changes < 0)),
         equal=int(np.count_nonzero(changes == 0)),
         moved=tuple(cases[number] for number in moved[:most]),
+        patients=len(set(patients)) if cohort.is_clustered else None,
     )
 
 
@@ -322,39 +419,3 @@ def _median(changes: NDArray[np.float64]) -> float:
     if ordered.size and math.isinf(ordered[0]) and ordered[(ordered.size - 1) // 2] == -math.inf:
         return math.nan if ordered[ordered.size // 2] == math.inf else -math.inf
     return order_statistic(ordered, 0.5)
-
-
-def _signed_rank_p(changes: NDArray[np.float64]) -> float:
-    """Wilcoxon's p-value. Only ranks count, so an infinite change is simply the largest."""
-    if not changes.size:
-        return math.nan
-    finite = np.abs(changes[np.isfinite(changes)])
-    largest = 2 * float(finite.max()) + 1 if finite.size else 1.0
-    # 13 digits: differences that are equal on paper must tie.
-    changes = np.asarray(np.round(np.clip(changes, -largest, largest), 13), dtype=np.float64)
-    changes = changes[changes != 0]
-    if not changes.size:
-        return 1.0
-    has_ties = np.unique(np.abs(changes)).size < changes.size
-    if changes.size <= (_EXACT_TIED if has_ties else _EXACT):
-        return _exact_signed_rank_p(changes)
-    from scipy.stats import wilcoxon
-
-    return float(wilcoxon(changes, method="approx").pvalue)
-
-
-def _exact_signed_rank_p(changes: NDArray[np.float64]) -> float:
-    """Share of all ways to give the ranks a sign whose sum is at least as far from even; ties included."""
-    from scipy.stats import rankdata
-
-    # Tied ranks may be halves; twice the rank is a whole number. `ways[s]` is the number of ways to reach the sum s.
-    ranks = np.rint(2 * rankdata(np.abs(changes))).astype(int)
-    ways: NDArray[np.float64] = np.ones(1)
-    for rank in ranks:
-        longer = np.zeros(ways.size + rank)
-        longer[: ways.size] += ways
-        longer[rank:] += ways
-        ways = longer
-    positive = int(ranks[changes > 0].sum())
-    total = 2.0**changes.size
-    return float(min(1.0, 2 * min(ways[: positive + 1].sum(), ways[positive:].sum()) / total))

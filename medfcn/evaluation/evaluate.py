@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError
+from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.evaluation.score_table import ScoreTable
@@ -20,7 +21,7 @@ from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
 from medfcn.volumes.options import DEFAULT_OPTIONS
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "notes_at_edges"]
 
 
 def evaluate(
@@ -34,6 +35,10 @@ def evaluate(
     options: ReadOptions = DEFAULT_OPTIONS,
     threads: int | None = None,
     progress: Progress | None = None,
+    groups: Grouping = None,
+    group_by: str | None = None,
+    by: str | Sequence[str] = (),
+    cohort: str | os.PathLike[str] | None = None,
 ) -> ScoreTable:
     """Score predictions against references, matched by case id.
 
@@ -56,6 +61,14 @@ def evaluate(
         options: What to opt in to when reading masks that are otherwise refused.
         threads: Number of cases scored in parallel; by default the number of processors. Scores do not depend on it.
         progress: Where progress is reported.
+        groups: A CSV of `id, group`, or the patient of each case by id. Intervals are then over patients: several
+            cases of one patient are no independent evidence. By default the groups of a table of references; without
+            any, a note names ids that seem to be of one patient.
+        group_by: Patients from the ids (instead of `groups`): `stem`, `none` or a regular expression.
+        by: Columns, such as `scanner` or `diagnosis`, by whose values the summary also gives the scores, with the gap
+            between the best and the worst. Cases without a value are a stratum of their own.
+        cohort: A table with these columns and a column `id`, of cases or patients; by default the references, if they
+            are a table, or the table of groups.
 
     Returns:
         A row for each case and label.
@@ -63,8 +76,8 @@ def evaluate(
     Raises:
         MissingFileError: A folder does not exist.
         DatasetError: No prediction has the id of a reference, a case in `cases` has no reference, or no mask contains
-            any label.
-        SettingsError: The labels or the tolerance are invalid.
+            any label; a case has no patient, or a column is in no table.
+        SettingsError: The labels, the tolerance or the grouping are invalid.
 
     Example:
         >>> import numpy as np
@@ -77,16 +90,25 @@ def evaluate(
         ('ok', 0.667, 1.0)
     """
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
-    references = chosen_references(references, cases)
-    pairs = pair_cases(predictions, references, options)
-    meaning = find_meaning(pairs, references, labels)
+    chosen = chosen_references(references, cases)
+    pairs = pair_cases(predictions, chosen, options)
+    of_cases = find_cohort(
+        references,
+        tuple(pairs.references),
+        groups=groups,
+        group_by=group_by,
+        by=(by,) if isinstance(by, str) else by,
+        table=cohort,
+    )
+    meaning = find_meaning(pairs, chosen, labels)
     scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
-    notes = (*pairs.notes(), *_notes_on_order(scored), *meaning.notes, *_notes_on_values(scored, meaning))
+    unstated = (of_cases.unstated,) if of_cases.unstated else ()
+    notes = (*pairs.notes(), *unstated, *_notes_on_order(scored), *meaning.notes, *_notes_on_values(scored, meaning))
     if meaning.labels is None:
         rows = _rows_of_all_values(scored, meaning, definitions)
     else:
         rows = tuple(row for case in scored for row in case.rows)
-    return ScoreTable(rows, definitions, (*notes, *_notes_at_edges(rows, definitions)), failures)
+    return ScoreTable(rows, definitions, (*notes, *notes_at_edges(rows, definitions)), failures, of_cases)
 
 
 @dataclass(frozen=True)
@@ -221,7 +243,7 @@ def _notes_on_order(scored: list[_ScoredCase]) -> tuple[str, ...]:
     return (f"{counted(len(moved), 'prediction')} re-ordered to the axes of the reference: {listed(moved)}",)
 
 
-def _notes_at_edges(rows: Sequence[LabelScores], definitions: Definitions) -> Iterator[str]:
+def notes_at_edges(rows: Sequence[LabelScores], definitions: Definitions) -> Iterator[str]:
     """Name the labels whose masks end where the volume ends: there, they agree with every prediction."""
     rule = (
         "a prediction that fills the volume agrees there; --no-boundary-at-edges leaves these faces out"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_statistic
 from medfcn.evaluation.lesions import LesionCounts
 from medfcn.evaluation.overlap import VoxelCounts
@@ -162,6 +163,7 @@ class LabelSummary:
         lesions: Lesions of all cases together; `None` unless they were counted.
         failed: Cases that could not be scored; only `cases` counts them.
         partly_labelled: Scored cases of which less than half is labelled; `None` without any.
+        patients: Patients of the scored cases; `None` if each case is a patient of its own.
     """
 
     label: str
@@ -179,6 +181,12 @@ class LabelSummary:
     lesions: LesionCounts | None = None
     failed: int = 0
     partly_labelled: PartlyLabelled | None = None
+    patients: int | None = None
+
+    @property
+    def patient_count(self) -> int:
+        """Number of patients of the scored cases."""
+        return self.scored if self.patients is None else self.patients
 
     def __getitem__(self, metric: str) -> ShareSummary | DistanceSummary:
         """The summary of one metric."""
@@ -187,6 +195,8 @@ class LabelSummary:
     def to_json(self) -> dict[str, Any]:
         """Values for a JSON file: NaN is `None` and infinity `"inf"`."""
         values = asdict(self)
+        if self.patients is None:
+            del values["patients"]
         if self.lesions is not None:
             values["lesions"] |= {
                 name: getattr(self.lesions, name) for name in ("missed", "recall", "precision", "f1")
@@ -198,7 +208,12 @@ class LabelSummary:
 
 
 def summarise_label(
-    label: str, rows: Sequence[LabelScores], *, penalty_mm: float | str | None, failed: int
+    label: str,
+    rows: Sequence[LabelScores],
+    *,
+    penalty_mm: float | str | None = None,
+    failed: int = 0,
+    cohort: Cohort | None = None,
 ) -> LabelSummary:
     """Summarise the rows of one label; see `medfcn.evaluation.summary.summarise`."""
     rows = sorted(rows, key=lambda row: row.case)
@@ -212,13 +227,14 @@ def summarise_label(
         false=sum(row.status == "reference_empty" for row in rows),
         both_empty=len(rows) - len(scored),
         reference_voxels=sum(row.true_positives + row.false_negatives for row in rows),
-        shares={metric: _shares(metric, scored) for metric in SHARES},
+        shares={metric: _shares(metric, scored, cohort or Cohort()) for metric in SHARES},
         distances={metric: _distances(metric, scored, penalty_mm) for metric in DISTANCES},
         volume=_volumes(scored),
         micro=micro_scores(rows),
         lesions=_lesions(rows),
         failed=failed,
         partly_labelled=PartlyLabelled.among(scored),
+        patients=cohort.count(row.case for row in scored) if cohort and cohort.is_clustered else None,
     )
 
 
@@ -242,12 +258,13 @@ def _with_values(metric: str, rows: Sequence[LabelScores]) -> list[tuple[float, 
     return sorted((pair for pair in pairs if not math.isnan(pair[0])), key=lambda pair: (pair[0], pair[1].case))
 
 
-def _shares(metric: str, rows: Sequence[LabelScores]) -> ShareSummary:
+def _shares(metric: str, rows: Sequence[LabelScores], cohort: Cohort) -> ShareSummary:
     pairs = _with_values(metric, rows)
     if not pairs:
         return ShareSummary(0, *(math.nan,) * 7, "")
     values = np.array([value for value, _ in pairs])
-    mean_low, mean_high, median_low, median_high = bootstrap_intervals(values)
+    patients = cohort.patients_of(row.case for _, row in pairs)
+    mean_low, mean_high, median_low, median_high = bootstrap_intervals(values, patients)
     return ShareSummary(
         cases=len(pairs),
         mean=mean_of(values),

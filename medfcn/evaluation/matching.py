@@ -21,7 +21,7 @@ from medfcn.text import listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
 
-__all__ = ["Masks", "Meaning", "Pairs", "chosen_references", "find_meaning", "pair_cases"]
+__all__ = ["Masks", "Meaning", "Pairs", "chosen_references", "find_meaning", "mask_ids", "pair_cases"]
 
 Masks = str | os.PathLike[str] | Mapping[str, VolumeLike]
 """A folder of masks, a data set, one file, or masks by case id."""
@@ -78,6 +78,16 @@ def chosen_references(references: Masks, cases: Iterable[str] | None) -> Masks:
             code="CASES_UNKNOWN",
         )
     return {case: mask for case, mask in found.items() if case in chosen}
+
+
+def mask_ids(references: Masks) -> tuple[str, ...]:
+    """The ids of all references, in order.
+
+    Raises:
+        MissingFileError: The folder does not exist.
+        DatasetError: It contains no masks.
+    """
+    return tuple(sorted(_masks_of(references, are_predictions=False)))
 
 
 def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:

@@ -2,12 +2,15 @@
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
+from medfcn.evaluation.cohort import Cohort
+from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
 from medfcn.files import (
@@ -48,6 +51,7 @@ class ScoreTable:
         definitions: Definitions of the scores.
         notes: Further facts that a reader needs: predictions that are missing, masks that were left out.
         failures: Cases that could not be scored, with the reason.
+        cohort: The patients of the cases, and the strata that they are in.
 
     Example:
         >>> row = LabelScores("case_1", "organ", "ok", *[0.5] * 12)
@@ -59,6 +63,7 @@ class ScoreTable:
     definitions: Definitions = field(default_factory=Definitions)
     notes: tuple[str, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
+    cohort: Cohort = field(default_factory=Cohort)
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -78,7 +83,9 @@ class ScoreTable:
         """
         left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.failures)
         notes, failed = (*self.notes, *left_out), len(self.failures)
-        return summarise(self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes, failed=failed)
+        return summarise(
+            self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes, failed=failed, cohort=self.cohort
+        )
 
     def worst_first(self, metric: str = "dice") -> tuple[LabelScores, ...]:
         """The scored rows, the worst first.
@@ -102,9 +109,12 @@ class ScoreTable:
     def from_csv(cls, path: Path | str, *, definitions: Definitions | None = None) -> "ScoreTable":
         """Read a file of `to_csv`; unknown columns are ignored.
 
+        The `summary.json` beside the file has what else the table contained: its definitions, the patients and strata
+        of the cases, and the surfaces at the end of the volume.
+
         Args:
             path: `scores.csv`.
-            definitions: Definitions of the scores; by default those in the `summary.json` beside the file.
+            definitions: Definitions of the scores, instead of those in the summary.
 
         Raises:
             MissingFileError: There is no such file.
@@ -126,7 +136,14 @@ class ScoreTable:
             raise MissingFileError(f"{path}: does not exist; {_EXPECTED}") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise DatasetError(f"{path.name}: is not a table ({error}); {_EXPECTED}", code="TABLE_BROKEN") from error
-        return cls(rows, definitions or _summary_beside(path).definitions)
+        summary = _summary_beside(path)
+        rows = tuple(
+            replace(row, reference_at_edges=shares[0], prediction_at_edges=shares[1])
+            if (shares := summary.at_edges.get(row.case, {}).get(row.label))
+            else row
+            for row in rows
+        )
+        return cls(rows, definitions or summary.definitions, cohort=summary.cohort)
 
     def to_text(self) -> str:
         """The summary as a table for a terminal, with definitions at its foot."""
@@ -161,6 +178,8 @@ class _SummaryFile:
 
     definitions: Definitions = field(default_factory=Definitions)
     notes: tuple[str, ...] = ()
+    cohort: Cohort = field(default_factory=Cohort)
+    at_edges: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
 
 def _summary_beside(scores: Path) -> _SummaryFile:
@@ -179,8 +198,7 @@ def read_scores(folder: Path | str) -> ScoreTable:
         DatasetError: It is not a table of scores.
     """
     path = Path(folder) / SCORES_FILE
-    summary = _summary_beside(path)
-    return replace(ScoreTable.from_csv(path, definitions=summary.definitions), notes=summary.notes)
+    return replace(ScoreTable.from_csv(path), notes=_summary_beside(path).notes)
 
 
 def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = False) -> tuple[Path, ...]:
@@ -203,7 +221,8 @@ def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = Fal
         refuse_existing_file(path, overwrite=overwrite)
     make_folder(folder)
     remove_half_written(folder)
-    content = {scores: table._content(), summary: json_bytes(table.summary(penalty_mm="diagonal").to_json())}
+    summarised = {**table.summary(penalty_mm="diagonal").to_json(), **_facts_of_cases(table)}
+    content = {scores: table._content(), summary: json_bytes(summarised)}
     if table.failures:
         content[failures] = csv_bytes(_FAILURE_COLUMNS, table.failures)
     write_together(content)
@@ -214,3 +233,14 @@ def write_scores(table: ScoreTable, folder: Path | str, *, overwrite: bool = Fal
     ):
         failures.unlink()  # of an earlier evaluation; that of a prediction has other columns
     return tuple(content)
+
+
+def _facts_of_cases(table: ScoreTable) -> dict[str, Any]:
+    """The facts about cases that are not in `scores.csv`, if there are any: see `_SummaryFile`."""
+    at_edges: dict[str, dict[str, tuple[float, float]]] = {}
+    for row in table.rows:
+        shares = row.reference_at_edges, row.prediction_at_edges
+        if any(share > NOTABLE_SHARE for share in shares):
+            at_edges.setdefault(row.case, {})[row.label] = shares
+    facts = {"cohort": table.cohort.to_json(), "at_edges": at_edges}
+    return {name: fact for name, fact in facts.items() if fact}

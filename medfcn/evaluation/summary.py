@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from medfcn.evaluation.estimates import INTERVAL, mean_of
+from medfcn.evaluation.cohort import Cohort
+from medfcn.evaluation.estimates import INTERVAL, OVER_PATIENTS, mean_of
 from medfcn.evaluation.label_summary import (
     DISTANCES,
     SHARES,
@@ -17,7 +18,8 @@ from medfcn.evaluation.label_summary import (
     summarise_label,
 )
 from medfcn.evaluation.scores import Definitions, LabelScores
-from medfcn.evaluation.summary_text import summary_lines
+from medfcn.evaluation.strata import HOW_GAP, Strata, strata_lines, stratify
+from medfcn.evaluation.summary_text import is_clustered, summary_lines
 from medfcn.files import plain_json
 from medfcn.text import page
 
@@ -35,6 +37,7 @@ class Summary:
         definitions: Definitions of the numbers.
         notes: Facts that a reader needs: predictions that are missing, masks that were left out.
         partly_labelled: What the figures of cases mean of which less than half is labelled; empty without any.
+        strata: Each label by the values of each column of the cohort.
     """
 
     labels: tuple[LabelSummary, ...]
@@ -43,6 +46,17 @@ class Summary:
     definitions: Definitions
     notes: tuple[str, ...] = ()
     partly_labelled: str = ""
+    strata: tuple[Strata, ...] = ()
+
+    @property
+    def is_clustered(self) -> bool:
+        """True if several cases are of one patient; intervals are then over patients."""
+        return is_clustered(self.labels)
+
+    @property
+    def interval(self) -> str:
+        """The definition of the intervals, in words."""
+        return OVER_PATIENTS if self.is_clustered else INTERVAL
 
     def __getitem__(self, label: str) -> LabelSummary:
         """The summary of the label of that name."""
@@ -54,19 +68,27 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Values for a JSON file: NaN is `None` and infinity `"inf"`."""
         said = {"partly_labelled": self.partly_labelled} if self.partly_labelled else {}
+        by: dict[str, dict[str, Any]] = {}
+        for each in self.strata:
+            by.setdefault(each.column, {"gap": HOW_GAP, "labels": {}})["labels"][each.label] = each.to_json()
         return {
             **said,
             "definitions": self.definitions.to_json(),
-            "interval": INTERVAL,
+            "interval": self.interval,
             "labels": {summary.label: summary.to_json() for summary in self.labels},
             "macro": plain_json(self.macro),
             "micro": plain_json(self.micro),
             "notes": list(self.notes),
+            **({"by": by} if by else {}),
         }
 
     def to_text(self) -> str:
         """A table for a terminal, with the definitions at its foot."""
-        return page(summary_lines(self.labels, self.definitions, self.notes, self.partly_labelled))
+        return page(
+            summary_lines(
+                self.labels, self.definitions, self.notes, self.partly_labelled, strata=strata_lines(self.strata)
+            )
+        )
 
 
 def summarise(
@@ -76,6 +98,7 @@ def summarise(
     penalty_mm: float | str | None = None,
     notes: Sequence[str] = (),
     failed: int = 0,
+    cohort: Cohort | None = None,
 ) -> Summary:
     """Summarise rows; their order changes only the order of the labels.
 
@@ -86,6 +109,7 @@ def summarise(
             volume missed.
         notes: Notes to keep in the summary.
         failed: Number of cases that could not be scored.
+        cohort: The patients and strata of the cases.
 
     Returns:
         One summary for each label, in the order in which labels first appear.
@@ -94,12 +118,17 @@ def summarise(
     by_label: dict[str, list[LabelScores]] = {}
     for row in rows:
         by_label.setdefault(row.label, []).append(row)
+    cohort = cohort or Cohort()
     labels = tuple(
-        summarise_label(label, of_label, penalty_mm=penalty_mm, failed=failed) for label, of_label in by_label.items()
+        summarise_label(label, of_label, penalty_mm=penalty_mm, failed=failed, cohort=cohort)
+        for label, of_label in by_label.items()
     )
     partly = PartlyLabelled.among(rows)
     said = "" if partly is None else partly.text(len({row.case for row in rows}))
-    return Summary(labels, _macro(labels), micro_scores(rows), definitions, tuple(notes), said)
+    strata = tuple(
+        stratify(column, label, of_label, cohort) for column in cohort.columns for label, of_label in by_label.items()
+    )
+    return Summary(labels, _macro(labels), micro_scores(rows), definitions, tuple(notes), said, strata)
 
 
 def _macro(labels: Sequence[LabelSummary]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from medfcn.evaluation.label_summary import DistanceSummary, LabelSummary, ShareSummary
 from medfcn.evaluation.scores import Definitions
-from medfcn.text import aligned, one_line
+from medfcn.text import aligned, counted, one_line
 
 _SHARES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}
 _DISTANCES = {"hd_mm": "HD mm", "hd95_mm": "HD95 mm", "assd_mm": "ASSD mm"}
@@ -14,7 +14,12 @@ _NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in (
 
 
 def summary_lines(
-    labels: Sequence[LabelSummary], definitions: Definitions, notes: Sequence[str], partly_labelled: str = ""
+    labels: Sequence[LabelSummary],
+    definitions: Definitions,
+    notes: Sequence[str],
+    partly_labelled: str = "",
+    *,
+    strata: Sequence[str] = (),
 ) -> list[str]:
     """A row for each label and metric, the counts of each label, the notes, and the definitions at the foot.
 
@@ -24,6 +29,7 @@ def summary_lines(
         notes: Further lines.
         partly_labelled: The line on cases of which less than half is labelled; the overlaps that it is about have a
             star.
+        strata: The lines of the strata.
     """
     rows = [row for label in labels for row in _label_rows(label, definitions.tolerance_mm)]
     return [
@@ -31,11 +37,18 @@ def summary_lines(
         "",
         *(line for label in labels for line in _counts_lines(label)),
         *([f"* {partly_labelled}"] if partly_labelled else []),
+        *strata,
         *(("", *notes) if notes else ()),
         "",
         f"{definitions.short()}.",
         "A miss has overlap and NSD 0 and infinite distances; cases empty in both masks are left out of averages.",
+        *(("Intervals are over patients, each with all their cases.",) if is_clustered(labels) else ()),
     ]
+
+
+def is_clustered(labels: Sequence[LabelSummary]) -> bool:
+    """True if several cases are of one patient; intervals are then over patients."""
+    return any(label.patients is not None for label in labels)
 
 
 def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str, ...]]:
@@ -49,9 +62,8 @@ def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str,
 
 
 def _share_fields(share: ShareSummary) -> tuple[str, ...]:
-    interval = "–" if math.isnan(share.mean_low) else f"{share.mean_low:.3f} – {share.mean_high:.3f}"
     mean, median, worst = (shown_number(value, 3) for value in (share.mean, share.median, share.worst))
-    return mean, interval, median, "", worst, share.worst_case, str(share.cases)
+    return mean, share_interval(share), median, "", worst, share.worst_case, str(share.cases)
 
 
 def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
@@ -66,8 +78,9 @@ def _counts_lines(label: LabelSummary) -> Iterator[str]:
     failed = f", {label.failed} could not be scored" if label.failed else ""
     partly = f", {label.partly_labelled.cases} partly labelled" if label.partly_labelled else ""
     name = one_line(label.label, limit=24)
+    patients = "" if label.patients is None else f" ({cases_of_patients(label.scored, label.patients)})"
     yield (
-        f"{name}: {label.scored} of {label.cases} cases scored, {label.missed} missed{missing}, "
+        f"{name}: {label.scored} of {label.cases} cases scored{patients}, {label.missed} missed{missing}, "
         f"{label.false} predicted where the reference is empty, {label.both_empty} empty in both{partly}{failed}"
     )
     lesions = label.lesions
@@ -76,6 +89,26 @@ def _counts_lines(label: LabelSummary) -> Iterator[str]:
             f"{name}: {lesions.found} of {lesions.reference} lesions found, {lesions.false} false; "
             f"recall {shown_number(lesions.recall, 3)}, precision {shown_number(lesions.precision, 3)}"
         )
+
+
+def cases_of_patients(cases: int, patients: int) -> str:
+    """Numbers of cases and of their patients.
+
+    Example:
+        >>> cases_of_patients(80, 40)
+        '80 cases of 40 patients'
+    """
+    return f"{counted(cases, 'case')} of {counted(patients, 'patient')}"
+
+
+def share_interval(share: ShareSummary) -> str:
+    """The interval of a mean; a dash if there is none."""
+    return interval_text(share.mean_low, share.mean_high) or "–"
+
+
+def interval_text(low: float, high: float, digits: int = 3) -> str:
+    """An interval for a table; empty if there is none."""
+    return "" if math.isnan(low) else f"{low:.{digits}f} – {high:.{digits}f}"
 
 
 def shown_number(value: float, digits: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medfcn.datasets import Dataset, find_dataset, find_masks, require_complete
 from medfcn.errors import DatasetError, MissingFileError
-from medfcn.evaluation import Definitions, ScoreTable, evaluate, read_scores
+from medfcn.evaluation import Comparison, Definitions, ScoreTable, evaluate, read_scores
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.files import refuse_existing_file
 from medfcn.labels import LabelMap
@@ -38,6 +38,7 @@ def report(
     cases: Iterable[str] | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     table: ScoreTable | None = None,
+    comparison: Comparison | None = None,
     run: Path | str | None = None,
     title: str = "Evaluation",
     overwrite: bool = False,
@@ -55,7 +56,8 @@ def report(
         definitions: As in `evaluate`.
         cases: As in `evaluate`.
         options: As in `evaluate`, for images too.
-        table: The scores, if they are known; by default they are computed.
+        table: The scores, if they are known, with their patients and strata; by default they are computed.
+        comparison: The result of `compare`, if the predictions were compared with others.
         run: The run folder of the model, for its training curves and settings.
         title: The heading.
         overwrite: Replace an existing file.
@@ -85,6 +87,7 @@ def report(
         log=log_of_run(run),
         overlaps=_overlap_names(meaning.labels),
         expected_dice=_expected_of_scored(pairs, meaning),
+        comparison=comparison,
     )
     read_case = ScoredCases(pairs, meaning, table.labels, pictures).read
     return write_report(output, table, read_case, about=about, progress=progress)

@@ -20,9 +20,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medfcn.evaluation.compare import Comparison
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import remove_half_written, write_bytes
 from medfcn.progress import Progress, Silent
+from medfcn.reporting.comparing import comparison_section, strata_sections
 from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
     FILTERS,
@@ -69,6 +71,7 @@ class About:
         facts: Settings, versions and hashes: tables by their headings.
         log: Columns of a training's `log.csv`, by name, for its curves; `nan` where a field is empty.
         expected_dice: The Dice to expect of each mask without a reference; empty if it is not known.
+        comparison: The differences from other predictions, if there are others.
     """
 
     title: str = "Evaluation"
@@ -78,6 +81,7 @@ class About:
     facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     log: Mapping[str, Sequence[float]] = field(default_factory=dict)
     expected_dice: ExpectedDice = field(default_factory=dict)
+    comparison: Comparison | None = None
 
 
 def write_report(
@@ -107,13 +111,16 @@ def write_report(
     summary, rows = table.summary(), case_rows(table, about.expected_dice)
     order = tuple(dict.fromkeys(row.case for row in rows))
     pictures = _pictures(order, about.overlaps or table.labels, read_case, progress)
+    sections = score_sections(table, summary, order)
     context = {
         "has_scores": True,
         "is_partly": bool(summary.partly_labelled),
         "failures": table.failures,
         "columns": column_titles(table, about.expected_dice),
         "volumes": volume_sections(table, summary, order),
-        **score_sections(table, summary, order),
+        "comparison": comparison_section(about.comparison, sections["links"]),
+        "strata": strata_sections(summary.strata),
+        **sections,
     }
     return _write(path, about, table.labels, rows, pictures, context)
 

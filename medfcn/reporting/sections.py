@@ -14,6 +14,7 @@ from medfcn.reporting.charts import Curve, Mark, agreement_chart, curve_chart, i
 
 __all__ = [
     "FILTERS",
+    "TITLES",
     "CaseRow",
     "ExpectedDice",
     "PredictedCase",
@@ -35,7 +36,7 @@ _STATUS: dict[Status, tuple[str, str, str]] = {
     "both_empty": ("empty in both", "circle", "○"),
     "partly_labelled": ("partly labelled", "circle", "◐"),
 }
-_TITLES = {
+TITLES = {
     "dice": "Dice",
     "iou": "IoU",
     "precision": "Precision",
@@ -154,7 +155,7 @@ def _cells(values: Mapping[str, float], case: str, label: str, expected: Expecte
 
 def column_titles(table: ScoreTable | None, expected: ExpectedDice) -> list[str]:
     """The headings of the cells of a row, of scores or of masks without references."""
-    titles = ["ml"] if table is None else [_TITLES[name] for name in _columns(table)]
+    titles = ["ml"] if table is None else [TITLES[name] for name in _columns(table)]
     if is_dice_expected(expected):
         titles.insert(1, _EXPECTED_DICE)
     return titles
@@ -220,7 +221,7 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
     """Everything above the cases: summaries, missed cases, distributions, definitions."""
     links = _links(order)
     definitions = summary.definitions.to_json()
-    titles = _TITLES | {"nsd": f"NSD within {summary.definitions.tolerance_mm:g} mm"}
+    titles = TITLES | {"nsd": f"NSD within {summary.definitions.tolerance_mm:g} mm"}
     metrics: Any = definitions["metrics"]
     return {
         "summary": summary,
@@ -232,14 +233,14 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
         "false_cases": _alert(table, links, is_miss=False),
         "notes": table.notes,
         "definitions": {
-            **{_TITLES[name]: text for name, text in metrics.items()},
+            **{TITLES[name]: text for name, text in metrics.items()},
             "Distances are between": definitions["distances_between"],
             "NSD is between": definitions["nsd_between"],
             "Geometry": definitions["geometry"],
             "Empty masks": definitions["empty_masks"],
             "Ignored voxels": definitions["ignored_voxels"],
             "Partly labelled": definitions["partly_labelled"],
-            "Intervals": summary.to_json()["interval"],
+            "Intervals": summary.interval,
         },
         "distributions": [_distribution(table, name, titles[name], links) for name in _CHARTS],
     }
@@ -248,7 +249,7 @@ def score_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) ->
 def _macro(summary: Summary) -> dict[str, str]:
     def line(values: Mapping[str, float]) -> str:
         known = (name for name in (*SHARES, *DISTANCES) if name in values)
-        return ", ".join(f"{_TITLES[name]} {_number(values[name], _digits(name))}" for name in known)
+        return ", ".join(f"{TITLES[name]} {_number(values[name], _digits(name))}" for name in known)
 
     return {"mean over labels": line(summary.macro), "all voxels together": line(summary.micro)}
 

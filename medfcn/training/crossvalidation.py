@@ -14,14 +14,16 @@ from pathlib import Path
 from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError, OutputExistsError, TrainingError
 from medfcn.evaluation import ScoreTable, write_scores
-from medfcn.files import make_inner_folder
+from medfcn.evaluation.cohort import Cohort
+from medfcn.evaluation.evaluate import notes_at_edges
+from medfcn.files import csv_field, make_inner_folder
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import clear, clear_folds, clear_scores, remove_half_written, require_free
 from medfcn.text import duration
-from medfcn.training.finished import Asked, facts, facts_of, length_of, settings_of
+from medfcn.training.finished import Asked, facts, facts_of, groups_of, length_of, settings_of
 from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
@@ -178,8 +180,12 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
                     code="FOLDS_DIFFER",
                 )
         notes += [f"{fold.path.name}: {line}" for line in never_predicted(table)]
-    rows = sorted((row for table in tables for row in table.rows), key=lambda row: row.case)
-    gathered = ScoreTable(tuple(rows), tables[0].definitions, notes=tuple(notes))
+    rows = tuple(sorted((row for table in tables for row in table.rows), key=lambda row: row.case))
+    definitions = tables[0].definitions
+    notes += notes_at_edges(rows, definitions)
+    groups = groups_of(each[0].path)  # each fold records all cases
+    patients = Cohort.of_groups({case: groups.get(csv_field(case), case) for case in owners})
+    gathered = ScoreTable(rows, definitions, notes=tuple(notes), cohort=patients)
     is_written = together.scores.is_file() and repr(ScoreTable.from_csv(together.scores).rows) == repr(gathered.rows)
     if not is_written:  # a finished run is left as it is
         make_inner_folder(together.validation)

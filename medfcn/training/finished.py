@@ -73,7 +73,7 @@ class Asked:
         requested = replace(card, settings=settings, labels=labels, transforms=transforms)
         here = facts(requested, fold=fold, seed=self.seed, length=self.length, start=self.start.record)
         cases = {csv_field(case.id): csv_field(case.group) for case in self.dataset.all_cases}
-        require_same({**facts_of(card), "cases": _cases_of(folder)}, {**here, "cases": cases}, folder)
+        require_same({**facts_of(card), "cases": groups_of(folder)}, {**here, "cases": cases}, folder)
 
 
 def facts(
@@ -120,7 +120,7 @@ def settings_of(settings: Settings, card: Card) -> Settings:
     return as_planned(settings, card.plan) if settings.network.stem_stride is None else settings
 
 
-def _cases_of(folder: Path) -> dict[str, str]:
+def groups_of(folder: Path) -> dict[str, str]:
     """The groups by case that a finished run recorded, without the cases that were left out on request."""
     with RunFolder(folder).cases.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if (row.get("use"), row.get("problem")) != (LEFT_OUT, ON_REQUEST)]

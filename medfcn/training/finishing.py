@@ -35,7 +35,8 @@ def write_run(
     for case_id, mask in settled.masks.items():
         mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True)
     references = {case.id: case.on_file or case.mask for case in prepared.validation}
-    table = evaluate(settled.masks, references, labels=prepared.survey.labels)
+    groups = {case.id: case.group for case in prepared.survey.cases if case.id in references}
+    table = evaluate(settled.masks, references, labels=prepared.survey.labels, groups=groups)
     notes = list(table.notes)
     if table.rows and not split.fold and outcome.is_chosen:
         threshold = settled.card.threshold

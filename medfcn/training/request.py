@@ -43,7 +43,7 @@ class DesignRequest:
             `slices.views`.
         groups: A CSV of `id, group`. Cases of one group (a patient) are never split across training and validation.
         group_by: Groups from the ids (instead of `groups`): `stem`, `none` or a regular expression; see
-            `medfcn.datasets.patients.grouped_by`.
+            `medfcn.datasets.patients.groups_from_ids`.
         leave_out: Ids of cases or patients (groups) to exclude, such as a held-out test set. All cases of a patient
             are excluded together.
         seed: Random seed.

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -24,6 +25,8 @@ from medfcn.evaluation import (
     masks_or_scores,
     write_scores,
 )
+from medfcn.evaluation.cohort import Cohort
+from medfcn.evaluation.significance import holm
 from medfcn.volumes import Volume
 
 
@@ -59,6 +62,9 @@ def test_exchanging_the_tables_turns_the_differences_round(pairs):
     assert there.mean == pytest.approx(-back.mean)
     assert there.median == pytest.approx(-back.median)
     assert there.p_value == pytest.approx(back.p_value)
+    assert there.p_corrected == pytest.approx(back.p_corrected)
+    ends = (-back.mean_high, -back.mean_low)
+    assert (there.mean_low, there.mean_high) == pytest.approx(ends, nan_ok=True, abs=1e-12)
     assert (there.better, there.worse, there.equal) == (back.worse, back.better, back.equal)
 
 
@@ -100,7 +106,7 @@ def test_a_miss_in_one_table_is_an_infinite_change_and_no_mean():
 def test_cases_and_definitions_that_are_not_shared_are_said():
     comparison = compare_tables(table([0.5] * 3), table([0.5] * 2, definitions=Definitions(tolerance_mm=2)))
     text = comparison.to_text()
-    assert "only in the first table, and left out: case_02" in text
+    assert "only in A (first), and left out: case_02" in text
     assert "differ in their definitions" in text
     json.dumps(comparison.to_json(), allow_nan=False)
     with pytest.raises(DatasetError, match="share no case"):
@@ -109,7 +115,7 @@ def test_cases_and_definitions_that_are_not_shared_are_said():
 
 def test_text_names_the_cases_that_moved():
     text = compare_tables(table([0.9, 0.5]), table([0.4, 0.5])).to_text()
-    assert "moved most in Dice: case_00 0.400 → 0.900" in text
+    assert "Dice, the largest A − B: case_00 +0.500 (0.900 − 0.400)" in text
 
 
 def test_masks_are_compared_with_masks_with_a_folder_of_scores_or_with_a_table(tmp_path):
@@ -126,7 +132,8 @@ def test_masks_are_compared_with_masks_with_a_folder_of_scores_or_with_a_table(t
     assert change.differences[0].mean == pytest.approx(0.2)
     assert change.notes == ()
     for scored in (table, tmp_path / "scores"):  # its definitions are the defaults
-        assert compare(ours, scored, references, labels="organ=1").to_text() == change.to_text()
+        again = compare(ours, scored, references, labels="organ=1", sides=("first", "second"))
+        assert again.to_text() == change.to_text()
     assert compare(ours, theirs, references, cases=["b"], **options).differences[0].cases == 1
 
 
@@ -146,6 +153,64 @@ def test_masks_beside_scores_are_what_is_compared(tmp_path):
     assert masks_or_scores(tmp_path / "masks").rows == stored.rows
     with pytest.raises(MissingFileError, match="nowhere"):
         compare(tmp_path / "nowhere", table([1.0]), tmp_path / "references")
+
+
+def test_p_values_are_corrected_by_holm_as_by_hand():
+    # Sorted, times 4, 3, 2 and 1: 0.02, 0.03, 0.06, 0.04; none below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert holm([0.5, math.nan, 0.6]) == pytest.approx((1.0, math.nan, 1.0), nan_ok=True)
+    assert holm([]) == ()
+    dice, distance = [0.6, 0.7, 0.8, 0.9, 0.95, 0.96], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    new, old = table(dice, distance), table([d - 0.1 for d in dice], [7.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    comparison = compare_tables(new, old)
+    # All six of Dice (and NSD) differ one way: 2 / 2^6, times 4 tests; one distance of six: p is 1.
+    raw = [change.p_value for change in comparison.differences]
+    assert raw == pytest.approx([2 / 64, 2 / 64, 1.0, 1.0])
+    assert [change.p_corrected for change in comparison.differences] == pytest.approx([0.125, 0.125, 1.0, 1.0])
+    assert comparison.to_json()["correction"] == "Holm, for 4 tests (labels × metrics)"
+    assert "0.0312     0.125" in comparison.to_text()
+
+
+def test_two_cases_of_a_patient_are_one_piece_of_evidence():
+    changes = [0.01, -0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
+    single = compare_tables(table([0.5 + c for c in changes]), table([0.5] * 7), metrics=["dice"]).differences[0]
+    pairs = [(c, f"case_{n:02}") for n, c in enumerate(c for c in changes for _ in range(2))]
+    cohort = Cohort.of_groups({case: f"p{int(case[-2:]) // 2}" for _, case in pairs})
+    new = replace(table([0.5 + c for c, _ in pairs]), cohort=cohort)
+    comparison = compare_tables(new, table([0.5] * 14), metrics=["dice"])
+    doubled = comparison.differences[0]
+    assert (doubled.cases, doubled.patients) == (14, 7)
+    assert doubled.p_value == pytest.approx(single.p_value)
+    assert (doubled.mean_low, doubled.mean_high) == pytest.approx((single.mean_low, single.mean_high))
+    naive = compare_tables(replace(new, cohort=Cohort()), table([0.5] * 14), metrics=["dice"]).differences[0]
+    assert naive.p_value < doubled.p_value / 5
+    assert "14 cases of 7 patients" in comparison.to_text()
+    # Stated for either of the tables.
+    other = compare_tables(table([0.5] * 14), new, metrics=["dice"]).differences[0]
+    assert (other.p_value, other.patients) == (doubled.p_value, 7)
+
+
+def test_sides_are_named_in_one_direction_everywhere(tmp_path):
+    reference, right, wrong = np.zeros((3, 6, 6, 6), dtype=np.uint8)
+    reference[1:4, 1:4, 1:4] = right[1:4, 1:4, 1:4] = wrong[1:4, 1:4, 1:3] = 1
+    for place, mask in (("new/masks", right), ("old/masks", wrong), ("references", reference)):
+        (tmp_path / place).mkdir(parents=True)
+        Volume(mask, np.eye(4)).save(tmp_path / place / "a.nii.gz")
+        if place == "new/masks":
+            Volume(mask, np.eye(4)).save(tmp_path / place / "b.nii.gz")
+    new, old, references = tmp_path / "new" / "masks", tmp_path / "old" / "masks", tmp_path / "references"
+    there, back = (compare(*sides, references, labels="organ=1") for sides in ((new, old), (old, new)))
+    assert there.to_json()["sides"] == {"A": "new/masks", "B": "old/masks"}
+    for comparison, words in ((there, "new/masks − old/masks"), (back, "old/masks − new/masks")):
+        text = comparison.to_text()
+        assert text.startswith(f"A − B: {words}\n")
+        assert comparison.to_json()["difference"].startswith(f"A − B: {words}")
+        assert "first" not in text
+        assert "second" not in text
+    assert "a +0.200 (1.000 − 0.800)" in there.to_text()
+    assert "a -0.200 (0.800 − 1.000)" in back.to_text()
+    named = compare(new, old, references, labels="organ=1", sides=("with rotations", "without"))
+    assert named.to_text().startswith("A − B: with rotations − without\n")
 
 
 def flood(mask):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,11 @@ from medfcn.errors import (
     TrainingError,
     TrainingStoppedError,
 )
+from medfcn.evaluation import read_scores, write_scores
 from medfcn.files import sha256_of
 from medfcn.settings import Settings
 from medfcn.training import judging
+from medfcn.training.crossvalidation import gather
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
 from tests.conftest import draw_ball, write_case
@@ -84,6 +88,37 @@ def test_every_case_is_held_out_once_and_scored_by_the_fold_that_had_not_seen_it
         assert not (folded / f"fold_{number}" / "state").exists()
     summary = json.loads((folded / "validation" / "summary.json").read_text())
     assert any(note.startswith("out of fold") for note in summary["notes"])
+
+
+def test_the_scores_of_all_folds_are_over_patients_and_say_what_a_fold_says_of_surfaces_at_the_end(
+    folded: Path, tmp_path: Path
+) -> None:
+    table = read_scores(folded / "validation")
+    assert table.cohort.patients == {f"ball_{number}": f"patient_{max(number, 1)}" for number in range(6)}
+    assert "6 cases of 5 patients" in table.to_text()
+    assert table.summary()["label_1"].patients == 5
+    assert "6 cases of 5 patients" in (folded / "report.html").read_text(encoding="utf-8")
+    (before,) = [note for note in table.notes if "end of the volume" in note]
+    counts = []
+    for number in (1, 2, 3):
+        notes = " ".join(read_scores(folded / f"fold_{number}" / "validation").notes)
+        said = re.search(r"end of the volume in (\d+) of \d+ reference", notes)
+        counts.append(int(said[1]) if said else 0)
+    assert f"in {sum(counts)} of 6 references and in 0 predictions" in before
+    assert sum(counts) == 3
+    # Whatever more the folds know is in the scores of all.
+    run = shutil.copytree(folded, tmp_path / "run")
+    shutil.rmtree(run / "validation")
+    scores = read_scores(run / "fold_1" / "validation")
+    rows = tuple(replace(row, reference_at_edges=0.25, prediction_at_edges=0.3) for row in scores.rows)
+    write_scores(replace(scores, rows=rows), run / "fold_1" / "validation", overwrite=True)
+    gathered = gather(run, Folds((1, 2, 3), 3, is_all=True))
+    assert gathered is not None
+    (note,) = [note for note in gathered.notes if "end of the volume" in note]
+    count = len(rows) + sum(counts[1:])
+    assert note.startswith(f"label_1: more than 5 % of the surface is at the end of the volume in {count} of 6")
+    assert f"in {len(rows)} predictions" in note
+    assert note in read_scores(run / "validation").notes
 
 
 def test_nothing_of_a_fold_follows_from_its_validation_masks(data: Path, folded: Path, tmp_path: Path) -> None:

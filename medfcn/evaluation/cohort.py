@@ -1,0 +1,189 @@
+"""The patients that cases are of, and the strata that they are in: facts about cases that no mask contains."""
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medfcn.datasets.cases import Dataset
+from medfcn.datasets.find import dataset_of_masks
+from medfcn.datasets.patients import (
+    chosen_grouping,
+    groups_from_ids,
+    groups_from_table,
+    shared_stems,
+    stems_text,
+)
+from medfcn.datasets.tables import read_table
+from medfcn.errors import DatasetError, SettingsError
+from medfcn.evaluation.matching import Masks, mask_ids
+from medfcn.text import did_you_mean, listed
+
+__all__ = ["Cohort", "Grouping", "find_cohort"]
+
+NOT_STATED = "not stated"
+"""The stratum of cases for which a column has no value."""
+_EMPTY = ("", "n/a", "nan")
+
+Grouping = Mapping[str, str] | str | os.PathLike[str] | None
+"""Patients by case id; a table with the columns `id` and `group`; `stem`, `none` or a regular expression."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Facts about cases.
+
+    Attributes:
+        patients: The patient of each case; empty unless several cases are of one. A case that is not in it is a
+            patient of its own.
+        columns: By column, the value of each case; `NOT_STATED` where there is none.
+        unstated: A note if nothing states the patients, although ids share stems; empty otherwise.
+
+    Example:
+        >>> cohort = Cohort.of_groups({"P3_left": "P3", "P3_right": "P3", "P4_left": "P4"})
+        >>> cohort.count(["P3_left", "P3_right", "P4_left"])
+        2
+        >>> Cohort.of_groups({"a": "P1", "b": "P2"}) == Cohort()
+        True
+    """
+
+    patients: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unstated: str = ""
+
+    @classmethod
+    def of_groups(cls, groups: Mapping[str, str], unstated: str = "") -> "Cohort":
+        """The cohort of cases in groups."""
+        return cls(dict(groups) if len(set(groups.values())) < len(groups) else {}, unstated=unstated)
+
+    @property
+    def is_clustered(self) -> bool:
+        """True if several cases are of one patient."""
+        return bool(self.patients)
+
+    def patients_of(self, cases: Iterable[str]) -> list[str]:
+        """The patient of each case; empty if each case is a patient of its own."""
+        return [self.patients.get(case, case) for case in cases] if self.patients else []
+
+    def count(self, cases: Iterable[str]) -> int:
+        """Number of patients among some cases."""
+        return len({self.patients.get(case, case) for case in cases})
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts that there are, for a JSON file."""
+        facts = {"patients": self.patients, "columns": self.columns}
+        return {name: fact for name, fact in facts.items() if fact}
+
+
+def find_cohort(
+    references: Masks,
+    cases: Sequence[str],
+    *,
+    groups: Grouping = None,
+    group_by: str | None = None,
+    by: Sequence[str] = (),
+    table: str | os.PathLike[str] | None = None,
+) -> Cohort:
+    """The patients of the cases to score, and their strata.
+
+    Args:
+        references: The references, all of them: stems are those of all ids.
+        cases: The ids of the cases to score.
+        groups: The patients; by default those that the references state, if they are a table with a column `group`.
+        group_by: Instead of it, as in `medfcn.datasets.patients.groups_from_ids`.
+        by: Names of columns.
+        table: A table with a column `id`, of cases or patients, that has these columns; else they are those of the
+            references, if they are a table, or of the table of groups.
+
+    Raises:
+        SettingsError: `groups` and `group_by` are both given, the expression is none, or there is no table.
+        DatasetError: A case has no group, or two; no table has such a column; a case has two values; or no id of a
+            table is that of a case or patient.
+        MissingFileError: A table does not exist.
+    """
+    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references)
+    stated, path, unstated = _stated_patients(references, dataset, cases, groups, group_by)
+    cohort = Cohort.of_groups({case: stated.get(case, case) for case in cases}, unstated)
+    if not by:
+        return cohort
+    known = {} if path is None else _columns_in(Path(path), by, cases, cohort)
+    known |= {} if dataset is None else dataset.columns
+    known |= {} if table is None else _columns_in(Path(table), by, cases, cohort)
+    if not known:
+        raise SettingsError(
+            f"by {by[0]}: the references are no table; give one with a column id and this one (--cohort FILE)",
+            field="by",
+        )
+    absent = [name for name in by if name not in known]
+    if absent:
+        raise DatasetError(
+            f"by {absent[0]}: there is no such column{did_you_mean(absent[0], known)}",
+            code="TABLE_COLUMNS",
+            field="by",
+        )
+    return replace(cohort, columns={name: {case: _value(known[name].get(case)) for case in cases} for name in by})
+
+
+def _stated_patients(
+    references: Masks, dataset: Dataset | None, cases: Sequence[str], groups: Grouping, group_by: str | None
+) -> tuple[Mapping[str, str], str | os.PathLike[str] | None, str]:
+    """Patients by case, the table that states them, and a note if nothing does."""
+    if isinstance(groups, Mapping):
+        missing = [case for case in cases if case not in groups]
+        if missing:
+            raise DatasetError(
+                f"groups: no patient for {listed(missing, limit=3)}; give every case one",
+                code="GROUP_INVALID",
+                field="groups",
+            )
+        return groups, None, ""
+    path, rule = chosen_grouping(groups, group_by)
+    if path is not None:
+        return groups_from_table(path, cases), path, ""
+    if rule is not None:
+        return groups_from_ids(mask_ids(references), rule), None, ""
+    if dataset is not None and dataset.has_groups:
+        return {case.id: case.group for case in dataset.all_cases}, None, ""
+    return {}, None, _note_on_stems(mask_ids(references), frozenset(cases))
+
+
+def _note_on_stems(ids: Sequence[str], cases: Collection[str]) -> str:
+    """Says that cases seem to be of one patient, although each is counted as a patient."""
+    stems = {stem: [name for name in names if name in cases] for stem, names in shared_stems(ids).items()}
+    stems = {stem: names for stem, names in stems.items() if len(names) > 1}
+    if not stems:
+        return ""
+    return (
+        f"{stems_text(stems)}; each is counted as a patient here, which makes intervals too narrow and p values too "
+        "small: give --group-by stem (or --groups FILE), or --group-by none if each case is a patient"
+    )
+
+
+def _columns_in(path: Path, by: Sequence[str], cases: Sequence[str], cohort: Cohort) -> dict[str, Mapping[str, str]]:
+    """The columns of a table, each by case; its ids are those of cases or of patients."""
+    table = read_table(path, "id")
+    rows: dict[str, Mapping[str, str]] = {}
+    for line, row in table.rows:
+        name = row["id"].strip()
+        first = rows.setdefault(name, row)
+        for column in by:
+            one, other = (_value(each.get(column)) for each in (first, row))
+            if one != other:
+                two = f"line {line}: {name} has two values of {column}, {one!r} and {other!r}"
+                raise DatasetError(f"{table.name}: {two}; give it one", code="TABLE_BROKEN", field=column)
+    found = {case: name for case in cases for name in (cohort.patients.get(case, case), case) if name in rows}
+    if not found:
+        raise DatasetError(
+            f"{table.name}: no id in it is that of a case or patient, such as {cases[0]!r}; correct the ids, or say "
+            "with --groups or --group-by which patient a case is of",
+            code="CASES_UNMATCHED",
+            field="id",
+        )
+    return {name: {case: rows[of][name] for case, of in found.items()} for name in table.columns}
+
+
+def _value(text: str | None) -> str:
+    """The value of a column, or the name of the stratum of cases without one."""
+    text = (text or "").strip()
+    return NOT_STATED if text.lower() in _EMPTY else text
