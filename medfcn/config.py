@@ -27,7 +27,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from medfcn.errors import MissingFileError, SettingsError
-from medfcn.settings import Settings
+from medfcn.settings import PredictionSettings, Settings
 from medfcn.text import did_you_mean
 
 
@@ -98,9 +98,12 @@ def override(settings: Settings, table: str, **values: Any) -> Settings:
 def to_tables(settings: Settings) -> dict[str, dict[str, Any]]:
     """Settings as nested dictionaries, the inverse of `settings_from`.
 
-    Without a network of MONAI its keys are left out, as in the run folders of earlier versions.
+    Without a network of MONAI its keys are left out, as in the run folders of earlier versions; a `review_floor` that
+    is the default, too.
     """
     tables = dataclasses.asdict(settings)
+    if settings.prediction.review_floor == PredictionSettings.review_floor:
+        del tables["prediction"]["review_floor"]
     if settings.network.monai is None:
         del tables["network"]["monai"], tables["network"]["monai_arguments"]
     return tables

@@ -291,10 +291,13 @@ class PredictionSettings(_Checked, table="prediction"):
     review_share: Annotated[float, _SHARE] = 0.1
     """A mask is flagged for review when its expected Dice is below that of all but this share of the validation
     cases: with 0.1, when it is below that of 90 % of them."""
+    review_floor: Annotated[float, _SHARE] = 0.5
+    """A mask whose expected Dice is below this is always flagged for review."""
     largest_part: Literal["auto", "always", "never"] = "auto"
-    """Keep only the largest connected component of each label. `auto` does so for labels that have one component in
-    the training references, where it does not lower the validation Dice. Where these are strokes, masks tell: a label
-    is cut if nearly all strokes that they find lie in the largest component."""
+    """Keep only the largest connected component of each label, and the most certain one where that is another. `auto`
+    does so for labels that have one component in the training references, where it does not lower the validation
+    Dice. Where these are strokes, masks tell: a label is cut if nearly all strokes that they find lie in one
+    component."""
     tta: bool = False
     """Average over the mirror images that were used in training."""
 

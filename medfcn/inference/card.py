@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -21,11 +21,15 @@ from medfcn.labels import LabelMap
 from medfcn.networks.design import head_of
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
+from medfcn.slices.shape import MaskShape
 
 INTENDED_USE = "Research use only; not a medical device."
 DEFAULT_THRESHOLD = 0.5
 """The probability from which a voxel is foreground, unless set or chosen."""
+Components = Literal["largest", "largest and most certain"]
 _FORMAT = 2
+_LEFT_OUT = ("transforms", "components", "shapes")
+"""Keys that a card lacks where they have their default, as cards of before did; their hashes stay."""
 _LARGEST_CARD = 16 * 2**20
 _REMEDY = "copy the run folder again"
 
@@ -43,6 +47,9 @@ class Card:
             all alike.
         one_part: Indices (from 1) of the labels of which only the largest component is kept; none where labels
             overlap.
+        components: The rule by which a component is kept: `largest`, or the largest and the most certain one. Cards
+            without the key are of models that were trained with the first.
+        shapes: For each label, the limits of the shape of a mask beyond which it is to be reviewed; `()` if unknown.
         threshold: The probability from which a voxel is foreground, if unseen cases chose another than the default.
         unseen: The results on cases that the network had not seen.
         transforms: The user's own MONAI transforms between reading and slicing, each with `name`, `arguments` (None
@@ -63,6 +70,8 @@ class Card:
     weights_sha256: str
     versions: Mapping[str, str]
     view_weights: tuple[float, ...] = ()
+    components: Components = "largest"
+    shapes: tuple[MaskShape, ...] = ()
     threshold: float | None = None
     unseen: Unseen | None = None
     transforms: tuple[Mapping[str, Any], ...] = ()
@@ -84,14 +93,18 @@ class Card:
         what = [value[name] for name in ("labels", "channels", "one_part", "view_weights", "threshold", "unseen")]
         plan = {name: item for name, item in value["plan"].items() if name != "reasons"}
         settings = [value["settings"][name] for name in ("network", "prediction")]
-        more = [list(self.transforms)] if self.transforms else []
+        more = [value[name] for name in _LEFT_OUT if name in value]
         return hashlib.sha256(json.dumps([what, plan, settings, *more], sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, as `model.json` stores them."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        if not self.transforms:
-            del plain["transforms"]
+        plain = {
+            item.name: getattr(self, item.name)
+            for item in dataclasses.fields(self)
+            if item.name not in _LEFT_OUT or getattr(self, item.name) != item.default
+        }
+        if self.shapes:
+            plain["shapes"] = msgspec.to_builtins(self.shapes)
         return plain | {
             "labels": self.labels.to_json(),
             "plan": self.plan.to_json(),
@@ -125,7 +138,9 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     validation: dict[str, Any]
     intended_use: str
     format: int
-    # Cards of this format did not always have the next three.
+    # Cards of this format did not always have the next ones.
+    components: Components = "largest"
+    shapes: tuple[MaskShape, ...] = ()
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     unseen: Unseen | None = None
     transforms: tuple[_StoredTransform, ...] = ()
@@ -181,6 +196,7 @@ def _require_sound(card: Card) -> None:
         "one_part": all(1 <= index <= count for index in card.one_part)
         and not (card.one_part and card.labels.overlapping),
         "view_weights": not weights or (len(weights) == len(card.plan.views) and sum(weights) > 0),
+        "shapes": len(card.shapes) in (0, count),
         "unseen": card.unseen is None or len(card.unseen.labels) == count,
         "plan.widths": bool(card.plan.widths) != (card.settings.network.monai is not None),
     }

@@ -245,6 +245,7 @@ class LabelConfidence:
     Attributes:
         curve: None if too few unseen cases are known.
         limit: A mask with a lower expected Dice is to be reviewed.
+        floor: So is one with a lower expected Dice than this, whatever the limit.
         is_often_empty: True if masks without the label need no review.
         log_ml: Mean and standard deviation of the logarithm of its volume in training; None if unknown.
     """
@@ -253,9 +254,12 @@ class LabelConfidence:
     limit: float
     is_often_empty: bool
     log_ml: tuple[float, float] | None
+    floor: float = 0.0
 
     @classmethod
-    def of(cls, unseen: Sequence[UnseenLabel], *, review_share: float) -> "LabelConfidence":
+    def of(
+        cls, unseen: Sequence[UnseenLabel], *, review_share: float, review_floor: float = 0.0
+    ) -> "LabelConfidence":
         """The rules that follow from the unseen cases of one or several networks; at least one."""
         scores = np.array([pair for of_model in unseen for pair in of_model.scores]).reshape(-1, 2)
         curve, limit = None, math.nan
@@ -265,49 +269,67 @@ class LabelConfidence:
         empty = float(np.mean([of_model.absent_share for of_model in unseen])) >= _EMPTY_SHARE
         volumes = [of_model.log_ml for of_model in unseen if of_model.log_ml is not None]
         log_ml = None if not volumes else (float(np.mean([v[0] for v in volumes])), max(v[1] for v in volumes))
-        return cls(curve, limit, empty, log_ml)
+        return cls(curve, limit, empty, log_ml, review_floor)
 
-    def assess(self, soft_dice: NDArray[np.float64], agreement: float, volume_ml: float) -> Assessment:
+    def assess(
+        self, soft_dice: NDArray[np.float64], agreement: float, volume_ml: float, odd: Sequence[str] = ()
+    ) -> Assessment:
         """Judge a mask.
 
         Args:
             soft_dice: `(M,)`; see `Doubt`.
             agreement: See `Doubt`.
             volume_ml: The volume of the label in the mask.
+            odd: What is odd about its shape, a line each.
         """
         if not volume_ml > 0:
             return Assessment(math.nan if self.is_often_empty else 0.0, review=not self.is_often_empty)
-        reasons = []
+        reasons = list(odd)
         if self.log_ml is not None:
             spreads = (math.log(volume_ml) - self.log_ml[0]) / max(self.log_ml[1], _LEAST_SPREAD)
             if abs(spreads) > _FAR_SPREADS:
                 size = "larger" if spreads > 0 else "smaller"
                 reasons.append(f"its {volume_ml:.3g} ml are far {size} than in training")
-        expected = math.nan
-        if self.curve is not None:
-            # A model whose own mask is empty, where that of the mean of all is not, expects a Dice of 0.
-            expected = float(np.nan_to_num(self.curve(soft_dice), nan=0.0).mean())
-            expected = expected if math.isnan(agreement) else min(expected, agreement)
-            if expected < self.limit:
-                reasons.insert(0, f"its expected Dice is {expected:.3f}, among the lowest (below {self.limit:.3f})")
+        # A model whose own mask is empty, where that of the mean of all is not, expects a Dice of 0.
+        values = soft_dice if self.curve is None else self.curve(soft_dice)
+        expected = float(np.nan_to_num(values, nan=0.0).mean())
+        expected = expected if math.isnan(agreement) else min(expected, agreement)
+        if self.curve is not None and expected < self.limit:
+            reasons.insert(0, f"its expected Dice is {expected:.3f}, among the lowest (below {self.limit:.3f})")
+        elif expected < self.floor:
+            source = "" if self.curve else "by its probabilities alone "
+            reasons.insert(0, f"its expected Dice is {source}{expected:.3f}, below {self.floor:g}")
         is_judged = self.curve is not None or bool(reasons)
-        return Assessment(expected, bool(reasons) if is_judged else None, tuple(reasons))
+        return Assessment(
+            math.nan if self.curve is None else expected, bool(reasons) if is_judged else None, tuple(reasons)
+        )
 
 
 @lru_cache(maxsize=16)
-def label_confidences(unseen: tuple[Unseen, ...], review_share: float) -> tuple[LabelConfidence, ...]:
+def label_confidences(
+    unseen: tuple[Unseen, ...], review_share: float, review_floor: float = 0.0
+) -> tuple[LabelConfidence, ...]:
     """The rules of each label, from the unseen cases of some models.
 
     Args:
         unseen: At least one, all of the same labels.
         review_share: The share of these cases that would be reviewed.
+        review_floor: Masks with a lower expected Dice are to be reviewed too.
     """
     of_labels = zip(*(of_model.labels for of_model in unseen), strict=True)
-    return tuple(LabelConfidence.of(of_label, review_share=review_share) for of_label in of_labels)
+    return tuple(
+        LabelConfidence.of(of_label, review_share=review_share, review_floor=review_floor) for of_label in of_labels
+    )
 
 
 def assess_mask(
-    doubt: Doubt | None, volumes_ml: Mapping[str, float], unseen: Sequence[Unseen], *, review_share: float
+    doubt: Doubt | None,
+    volumes_ml: Mapping[str, float],
+    unseen: Sequence[Unseen],
+    *,
+    review_share: float,
+    review_floor: float = 0.0,
+    odd: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Assessment]:
     """The expected quality of each label of a mask.
 
@@ -316,14 +338,19 @@ def assess_mask(
         volumes_ml: The volume of each label in the mask, in the labels' order.
         unseen: The results of the models on unseen cases, as far as known.
         review_share: The share of the unseen cases that would be reviewed.
+        review_floor: A mask with a lower expected Dice is to be reviewed too.
+        odd: By label, what is odd about the shape of its mask, a line each.
 
     Returns:
-        The assessments by label; empty if no results are known.
+        The assessments by label; empty if no results are known, and no shape is odd.
     """
+    odd = odd or {}
     if not unseen:
-        return {}
+        lines = {name: tuple(odd.get(name, ())) for name in volumes_ml}
+        found = {name: Assessment(math.nan, True if why else None, why) for name, why in lines.items()}
+        return found if any(lines.values()) else {}
     if doubt is None:
         return {name: Assessment(0.0, review=True) for name in volumes_ml}
-    rules = label_confidences(tuple(unseen), review_share)
+    rules = label_confidences(tuple(unseen), review_share, review_floor)
     rows = zip(rules, doubt.soft_dice.T, doubt.agreement.tolist(), volumes_ml.items(), strict=True)
-    return {name: rule.assess(soft, alike, volume) for rule, soft, alike, (name, volume) in rows}
+    return {name: rule.assess(soft, alike, volume, odd.get(name, ())) for rule, soft, alike, (name, volume) in rows}

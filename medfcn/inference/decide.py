@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 from medfcn.networks.design import Head
 from medfcn.slices.overlaps import best_overlap
 
+_CERTAINTY_STEPS = 20
+"""Steps of `certainty_of` in one unit of log odds."""
+
 
 def decide(
     probabilities: NDArray[np.float32], threshold: float, head: Head, members: NDArray[np.bool_] | None = None
@@ -31,6 +34,27 @@ def decide(
     foreground = largest >= threshold if head == "sigmoid" else largest > 1 - probabilities.sum(axis=0)
     indices: NDArray[np.uint8] = np.where(foreground, best, 0).astype(np.uint8)
     return indices
+
+
+def certainty_of(
+    probabilities: NDArray[np.float32], indices: NDArray[np.uint8], threshold: float
+) -> NDArray[np.int8]:
+    """The evidence for the label that each voxel has, in a byte: sums of it do not depend on the order of voxels.
+
+    Args:
+        probabilities: `(L, ...)`; the labels do not overlap.
+        indices: `(...)`, from `decide`.
+        threshold: The probability that says nothing.
+
+    Returns:
+        `(...)`: a twentieth is one unit of the logarithm of the odds over those of the threshold, at most 6.35 (a
+        probability of 0.998 for a threshold of 0.5); 0 for the background.
+    """
+    certainty = np.zeros(indices.shape, dtype=np.int8)
+    at = np.nonzero(indices)
+    chosen = probabilities[(indices[at].astype(np.intp) - 1, *at)]
+    certainty[at] = np.clip(np.rint(_CERTAINTY_STEPS * _log_odds(chosen, threshold)), -127, 127)
+    return certainty
 
 
 def _log_odds(probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:

@@ -27,16 +27,18 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
 from medfcn.inference.decide import decide
 from medfcn.inference.devices import choose_device
+from medfcn.inference.native import SlabCollector
 from medfcn.inference.probabilities import foreground, mean_of_views
 from medfcn.inference.rules import Rules, rules_of
+from medfcn.inference.shapes import odd_labels
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.networks.design import Head, head_of
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import View
-from medfcn.slices.components import keep_largest
-from medfcn.slices.grid import native_slabs, to_stored_order
+from medfcn.slices.components import keep_one_part
+from medfcn.slices.grid import native_slabs
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
@@ -342,8 +344,8 @@ def predict_with(
     """One case's mask from the mean of some models' probabilities on the native grid.
 
     Probabilities are resampled, averaged and decided (see `decide`) a slab at a time, so that memory does not grow
-    with the number of labels on the native grid. Of the labels that `rules_of` names, only the largest component is
-    kept.
+    with the number of labels on the native grid. Of the labels that `rules_of` names, one component is kept; see
+    `keep_one_part`.
 
     Args:
         models: At least one; all segment the same labels from the same channels.
@@ -355,10 +357,13 @@ def predict_with(
     labels, rules = card.labels, rules_of([model.card for model in models])
     moved = None if transforms is None else transforms(volumes)
     seen = volumes if moved is None else moved.images
-    grid = grid_of(seen[0], card.plan)
-    shape = tuple(grid.native_shape[axis] for axis in grid.axes)
-    indices = np.zeros(shape, dtype=np.uint8)
-    kept = np.zeros((len(labels.entries), *shape), dtype=np.float32) if keep_probabilities else None
+    slabs = SlabCollector(
+        grid_of(seen[0], card.plan),
+        len(labels.entries),
+        rules.threshold,
+        certainty=rules.needs_certainty,
+        probabilities=keep_probabilities,
+    )
     flags = [
         f"channel {channel} is constant: the mask is empty"
         for volume, channel in zip(volumes, card.channels, strict=True)
@@ -367,20 +372,21 @@ def predict_with(
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
     likely = [] if flags else [model.network_probabilities(seen, tta=tta) for model in models]
     for rows, mean, decided in decided_slabs(models, likely, seen[0], meter):
-        indices[rows] = decided
-        if kept is not None:
-            kept[:, rows] = mean
-    indices = np.ascontiguousarray(to_stored_order(indices, grid))
-    kept = None if kept is None else np.ascontiguousarray(to_stored_order(kept, grid))
-    if rules.one_part:
-        indices = keep_largest(indices, rules.one_part)
+        slabs.add(rows, mean, decided)
+    found = slabs.collected()
+    part = keep_one_part(found.indices, rules.one_part, found.certainty)
+    odd = odd_labels(part, seen[0], labels, [model.card.shapes for model in models])
+    indices, kept = part.indices, found.probabilities
     if transforms is not None and moved is not None:
         indices = transforms.undo(indices, moved)
         kept = None if kept is None else transforms.undo(kept, moved)
     volumes_ml = {name: count * volumes[0].voxel_ml for name, count in labels.voxel_counts(indices).items()}
     doubt = None if flags else meter.doubt()
     unseen = [model.card.unseen for model in models if model.card.unseen is not None]
-    assessments = assess_mask(doubt, volumes_ml, unseen, review_share=card.settings.prediction.review_share)
+    chosen = card.settings.prediction
+    assessments = assess_mask(
+        doubt, volumes_ml, unseen, review_share=chosen.review_share, review_floor=chosen.review_floor, odd=odd
+    )
     if not flags:
         flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
         flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]

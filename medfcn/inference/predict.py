@@ -100,12 +100,18 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
 
 
 def _say_old_rules(batch: Batch, progress: Progress) -> None:
-    """Say once that a run was trained with a rule that training no longer uses."""
-    plans = [model.card.plan for model in batch.models.models]
-    if any(item.kind == "zscore" and item.background == "minimum" for plan in plans for item in plan.intensities):
+    """Say once that a run was trained with rules that training no longer uses."""
+    cards = [model.card for model in batch.models.models]
+    rules = []
+    if any(
+        item.kind == "zscore" and item.background == "minimum" for card in cards for item in card.plan.intensities
+    ):
+        rules.append("background is what is exactly at the minimum, so that one voxel below it spoils the mask")
+    if batch.models.rules.one_part and not batch.models.rules.is_certainty_kept:
+        rules.append("of an organ's components the largest is kept, even if another is more certain")
+    if rules:
         progress.say(
-            "the background is found by the rule that the model was trained with: voxels exactly at the minimum; one "
-            "voxel below them spoils the mask. Training again would use a rule that specks and noise do not upset"
+            f"the model keeps the rules of its training: {'; '.join(rules)}. Training again would use the new ones"
         )
 
 

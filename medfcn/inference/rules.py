@@ -28,10 +28,17 @@ class Rules:
     Attributes:
         threshold: The probability from which a voxel is foreground.
         one_part: Indices (from 1) of the labels of which only the largest component is kept.
+        is_certainty_kept: True if a component that is the most certain one is kept too.
     """
 
     threshold: float
     one_part: tuple[int, ...]
+    is_certainty_kept: bool = False
+
+    @property
+    def needs_certainty(self) -> bool:
+        """True if the certainty of components decides anything."""
+        return self.is_certainty_kept and bool(self.one_part)
 
 
 def rules_of(cards: Sequence[Card]) -> Rules:
@@ -43,9 +50,9 @@ def rules_of(cards: Sequence[Card]) -> Rules:
     Args:
         cards: At least one; all of the same labels.
     """
-    first = cards[0]
+    first, is_certainty_kept = cards[0], all(card.components != "largest" for card in cards)
     if len(cards) == 1:
-        return Rules(first.foreground_from, first.one_part)
+        return Rules(first.foreground_from, first.one_part, is_certainty_kept)
     unseen = [card.unseen for card in cards if card.unseen is not None]
     threshold = best_threshold(unseen) if len(unseen) == len(cards) else None
     kept = []
@@ -56,7 +63,7 @@ def rules_of(cards: Sequence[Card]) -> Rules:
         else:
             is_kept = all(index in card.one_part for card in cards)
         kept += [index] if is_kept else []
-    return Rules(first.foreground_from if threshold is None else threshold, tuple(kept))
+    return Rules(first.foreground_from if threshold is None else threshold, tuple(kept), is_certainty_kept)
 
 
 def best_threshold(unseen: Sequence[Unseen]) -> float | None:

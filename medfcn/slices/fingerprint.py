@@ -11,6 +11,7 @@ from medfcn.labels import IGNORED
 from medfcn.labels.partly import count_labelled, is_partly_labelled
 from medfcn.slices.components import largest_share
 from medfcn.slices.grid import from_stored_order, map_to_network
+from medfcn.slices.shape import MaskShape, shapes_of
 from medfcn.volumes import Volume
 
 _FOREGROUND_SAMPLE = 10_000
@@ -33,6 +34,7 @@ class CaseFingerprint:
         right_shares: For each label the share of its voxels in the half of the volume towards the patient's right;
             nan where it is absent.
         ignored_voxels: Voxels that nobody labelled.
+        shapes: The shape of each label.
     """
 
     id: str
@@ -45,6 +47,7 @@ class CaseFingerprint:
     largest_shares: tuple[float, ...]
     right_shares: tuple[float, ...]
     ignored_voxels: int = 0
+    shapes: tuple[MaskShape, ...] = ()
 
     @property
     def is_partly_labelled(self) -> bool:
@@ -97,6 +100,7 @@ def fingerprint_case(
         largest_shares=tuple(largest_share(mask) for mask in masks),
         right_shares=tuple(_right_share(from_stored_order(mask, grid)) for mask in masks),
         ignored_voxels=labels.size - count_labelled(labels),
+        shapes=shapes_of(from_stored_order(labels, grid), rows, grid.spacing_native_mm),
     )
 
 

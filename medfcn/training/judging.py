@@ -7,7 +7,7 @@ expect of its masks (`medfcn.inference.rules`, `medfcn.inference.confidence`).
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -20,10 +20,12 @@ from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
 from medfcn.inference.rules import THRESHOLDS, best_threshold
+from medfcn.inference.shapes import case_shapes, limits_of
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.slices.components import keep_largest
+from medfcn.slices.components import OnePart, keep_one_part
 from medfcn.slices.grid import from_stored_order
 from medfcn.slices.preprocess import grid_of
+from medfcn.slices.shape import MaskShape
 from medfcn.training.prepare import Prepared
 from medfcn.training.validation import Outputs, ScoredCase, decide_case, dices_of, mean_of
 from medfcn.training.view_weights import choose_view_weights
@@ -63,20 +65,33 @@ class _Judged:
     Attributes:
         case: The case.
         indices: `(I, J, K)`.
+        outside: Places in `indices`, flattened, outside the component to keep of the labels that may be cut.
+        removed: By index of these labels, the share of the mask that these places are.
+        disputed: Those whose largest component is not the most certain one.
         soft_dice: `(L,)` Dice that the probabilities expect.
         dices: `(L,)` true Dice.
-        largest: `(L,)` true Dice of masks with the largest component alone, of the labels that may be cut to it.
+        largest: `(L,)` true Dice of masks of one component, of the labels that may be cut to it.
         held: `(L,)` share of the voxels that are rightly labelled which these masks keep; nan without any.
         by_threshold: `(T,)` mean Dice over the labels.
     """
 
     case: ScoredCase
     indices: NDArray[np.uint8]
+    outside: NDArray[np.intp]
+    removed: Mapping[int, float]
+    disputed: tuple[int, ...]
     soft_dice: list[float]
     dices: list[float]
     largest: list[float]
     held: list[float]
     by_threshold: tuple[float, ...]
+
+    def cut(self, labels: tuple[int, ...]) -> OnePart:
+        """The mask with some labels cut to one component; these are among those that may be."""
+        kept, values = self.indices.copy(), self.indices.reshape(-1)[self.outside]
+        kept.reshape(-1)[self.outside[np.isin(values, labels)]] = 0
+        removed = {label: share for label, share in self.removed.items() if label in labels}
+        return OnePart(kept, removed, tuple(label for label in self.disputed if label in labels))
 
 
 def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
@@ -90,31 +105,33 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     card, cases, is_fold = model.card, prepared.validation, bool(prepared.split.fold)
     labels, by_strokes = card.labels, labels_left_to_strokes(card, prepared)
     eligible = one_component_labels(card, prepared) + by_strokes
+    cuttable = _always_cut(card) or eligible
     voxels = prepared.survey.label_voxels
     is_scored = any(sum(voxels[case.id]) for case in cases)
     if not is_fold and not labels.overlapping and is_scored:
         card = dataclasses.replace(card, view_weights=choose_view_weights(outputs, cases))
     thresholds = _open_thresholds(card) if is_scored else ()
-    judged = _judge(card, outputs, cases, eligible, thresholds)
+    judged = _judge(card, outputs, cases, cuttable, thresholds)
     on_training = judged
     if is_fold and eligible:
         on_training = _judge_training(card, model, prepared, eligible, _JUDGED_MOST)
     elif by_strokes:
         on_training = judged + _judge_training(card, model, prepared, eligible, _JUDGED_FOR_STROKES)
+    ids = [one.case.id for one in on_training]
     refuted = {label for label in by_strokes if not _are_strokes_held(label, on_training)}
     eligible = tuple(label for label in eligible if label not in refuted)
-    tried = tuple(label for label in eligible if any(voxels[one.case.id][label - 1] for one in on_training))
+    tried = tuple(label for label in eligible if label in by_strokes or _is_one_component(label, prepared, ids))
     card = dataclasses.replace(card, one_part=_choose_components(card, tried, on_training))
-    unseen, masks = _unseen(card, prepared, judged, eligible if is_fold else ())
-    threshold = None if is_fold else best_threshold([unseen])
+    found = _unseen(card, prepared, judged, eligible if is_fold else ())
+    threshold = None if is_fold else best_threshold([found.unseen])
     if threshold is not None:
         card = dataclasses.replace(card, threshold=threshold)
-        again = _judge(card, outputs, cases, eligible, ())
+        again = _judge(card, outputs, cases, cuttable, ())
         judged = [
             dataclasses.replace(new, by_threshold=old.by_threshold) for new, old in zip(again, judged, strict=True)
         ]
-        unseen, masks = _unseen(card, prepared, judged, ())
-    return Settled(dataclasses.replace(card, unseen=unseen), masks)
+        found = _unseen(card, prepared, judged, ())
+    return Settled(dataclasses.replace(card, unseen=found.unseen, shapes=found.shapes), found.masks)
 
 
 def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
@@ -125,15 +142,23 @@ def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
     """
     if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
         return ()
-    references = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
-    shares = [case.largest_shares for case in references if not case.is_partly_labelled]
-    eligible = []
-    for place in range(len(card.labels.entries)):
-        present = [share[place] for share in shares if not math.isnan(share[place])]
-        whole = sum(share >= _ONE_COMPONENT_SHARE for share in present)
-        if present and whole >= _ONE_COMPONENT_CASES * len(present):
-            eligible.append(place + 1)
-    return tuple(eligible)
+    indices = range(1, len(card.labels.entries) + 1)
+    return tuple(label for label in indices if _is_one_component(label, prepared, prepared.split.training))
+
+
+def _is_one_component(label: int, prepared: Prepared, ids: Iterable[str]) -> bool:
+    """True if a label is one component in nearly all whole references of some cases, and at least one contains it."""
+    references = [prepared.survey.fingerprints[case_id] for case_id in ids]
+    shares = [case.largest_shares[label - 1] for case in references if not case.is_partly_labelled]
+    present = [share for share in shares if not math.isnan(share)]
+    whole = sum(share >= _ONE_COMPONENT_SHARE for share in present)
+    return bool(present) and whole >= _ONE_COMPONENT_CASES * len(present)
+
+
+def _always_cut(card: Card) -> tuple[int, ...]:
+    """Indices of the labels that the settings cut to one component, whatever the cases say."""
+    is_always = card.settings.prediction.largest_part == "always" and not card.labels.overlapping
+    return tuple(range(1, len(card.labels.entries) + 1)) if is_always else ()
 
 
 def labels_left_to_strokes(card: Card, prepared: Prepared) -> tuple[int, ...]:
@@ -181,29 +206,34 @@ def _judge(
     card: Card,
     outputs: Outputs,
     cases: Sequence[ScoredCase],
-    eligible: tuple[int, ...],
+    cuttable: tuple[int, ...],
     thresholds: tuple[float, ...],
 ) -> list[_Judged]:
     model = outputs.model.with_card(dataclasses.replace(card, one_part=()))
-    return [_judge_case(model, outputs, case, eligible, thresholds) for case in cases]
+    return [_judge_case(model, outputs, case, cuttable, thresholds) for case in cases]
 
 
 def _judge_case(
-    model: Model, outputs: Outputs, case: ScoredCase, eligible: tuple[int, ...], thresholds: tuple[float, ...]
+    model: Model, outputs: Outputs, case: ScoredCase, cuttable: tuple[int, ...], thresholds: tuple[float, ...]
 ) -> _Judged:
     card, labels = model.card, model.card.labels
     reference = case.reference(labels)
     meter = DoubtMeter(1, len(labels.entries), members=labels.members)
     tally = ThresholdTally(from_stored_order(reference, grid_of(case.blank, card.plan)), labels, thresholds)
-    indices = decide_case(model, outputs, case, meter=meter, visit=tally.add if thresholds else None)
-    dices, kept = dices_of(reference, indices, labels), keep_largest(indices, eligible) if eligible else indices
+    visit = tally.add if thresholds else None
+    decided = decide_case(model, outputs, case, meter=meter, visit=visit, certainty=bool(cuttable))
+    indices, part = decided.indices, keep_one_part(decided.indices, cuttable, decided.certainty)
+    dices = dices_of(reference, indices, labels)
     return _Judged(
         case=case,
         indices=indices,
+        outside=np.flatnonzero(indices != part.indices),
+        removed=part.removed,
+        disputed=part.disputed,
         soft_dice=meter.doubt().soft_dice[0].tolist(),
         dices=dices,
-        largest=dices_of(reference, kept, labels) if eligible else dices,
-        held=[_held(reference, indices, kept, label) for label in range(1, len(dices) + 1)],
+        largest=dices_of(reference, part.indices, labels) if cuttable else dices,
+        held=[_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
         by_threshold=tuple(tally.mean_dices().tolist()) if thresholds else (),
     )
 
@@ -221,9 +251,7 @@ def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[_
     `prediction.largest_part` decides if it is set. Otherwise a label is cut to its largest component if it is one
     component in nearly all references (or its strokes are in one of its masks), and its mean Dice does not fall.
     """
-    if card.settings.prediction.largest_part == "always" and not card.labels.overlapping:
-        return tuple(range(1, len(card.labels.entries) + 1))
-    return tuple(
+    return _always_cut(card) or tuple(
         label
         for label in eligible
         if mean_of(case.largest[label - 1] for case in judged) >= mean_of(case.dices[label - 1] for case in judged)
@@ -271,9 +299,16 @@ class ThresholdTally:
         return dices
 
 
-def _unseen(
-    card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tuple[int, ...]
-) -> tuple[Unseen, dict[str, Volume]]:
+@dataclass(frozen=True)
+class _Found:
+    """What the card keeps of the validation cases, and their masks by id."""
+
+    unseen: Unseen
+    shapes: tuple[MaskShape, ...]
+    masks: dict[str, Volume]
+
+
+def _unseen(card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tuple[int, ...]) -> _Found:
     """The numbers that the card keeps of the validation cases, and their masks.
 
     Cases of which less than half is labelled say nothing about a whole organ: neither its volume nor the Dice of its
@@ -285,15 +320,16 @@ def _unseen(
         judged: The validation cases.
         tried: Labels for which the mean of the folds is to choose whether one component is kept.
     """
-    labels, masks, reached = card.labels, {}, []
+    labels, masks, reached, shapes = card.labels, {}, [], []
     for one in judged:
-        kept = keep_largest(one.indices, card.one_part) if card.one_part else one.indices
-        masks[one.case.id] = one.case.as_predicted(kept, labels, prepared.survey.transforms)
-        reached.append(dices_of(one.case.reference(labels), kept, labels) if card.one_part else one.dices)
+        part = one.cut(card.one_part)
+        masks[one.case.id] = one.case.as_predicted(part.indices, labels, prepared.survey.transforms)
+        reached.append(dices_of(one.case.reference(labels), part.indices, labels) if card.one_part else one.dices)
+        shapes.append(case_shapes(part, one.case.blank, labels))
     figures = prepared.survey.fingerprints
     training = [figures[case_id] for case_id in prepared.split.training]
     whole = [not figures[one.case.id].is_partly_labelled for one in judged]
-    of_labels = []
+    of_labels, limits = [], []
     for place in range(len(labels.entries)):
         telling = [case for case in training if case.label_voxels[place] or not case.is_partly_labelled]
         absent = sum(not case.label_voxels[place] for case in telling)
@@ -303,9 +339,13 @@ def _unseen(
             if case.label_voxels[place] and not case.is_partly_labelled
         ]
         logs = np.log(volumes_ml)
-        soft = (one.soft_dice[place] for one in compress(judged, whole))
-        scores = zip(soft, (dices[place] for dices in compress(reached, whole)), strict=True)
-        components = ((one.dices[place], one.largest[place]) for one in judged if place + 1 in tried)
+        reached_here = [dices[place] for dices in compress(reached, whole)]
+        scores = zip((one.soft_dice[place] for one in compress(judged, whole)), reached_here, strict=True)
+        components = (
+            (one.dices[place], one.largest[place])
+            for one in judged
+            if place + 1 in tried and figures[one.case.id].label_voxels[place]
+        )
         of_labels.append(
             UnseenLabel(
                 scores=_pairs(scores),
@@ -314,8 +354,12 @@ def _unseen(
                 one_part=_pairs(components),
             )
         )
+        drawn = [case.shapes[place] for case in training if case.label_voxels[place] and not case.is_partly_labelled]
+        predicted = zip(reached_here, (of_case[place] for of_case in compress(shapes, whole)), strict=True)
+        limits.append(limits_of(drawn, [(dice, shape) for dice, shape in predicted if not math.isnan(dice)]))
     by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in compress(judged, whole))
-    return Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else ()), masks
+    unseen = Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else ())
+    return _Found(unseen, tuple(limits), masks)
 
 
 def _pairs(found: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

@@ -253,6 +253,7 @@ class Trainer:
             plan=prepared.plan,
             settings=self.settings,
             one_part=(),
+            components="largest and most certain",
             weights_sha256="",
             versions=versions(monai=prepared.monai or (version("monai") if self.settings.network.monai else "")),
             transforms=() if transforms is None else tuple(transforms.to_json()),

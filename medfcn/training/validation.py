@@ -19,10 +19,10 @@ from medfcn.evaluation.overlap import count_labels
 from medfcn.files import atomic_write, make_folder
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.model import Model, decided_slabs
+from medfcn.inference.native import Decided, SlabCollector
 from medfcn.inference.probabilities import mean_of_views
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.settings import View
-from medfcn.slices.grid import to_stored_order
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.training.survey import ReadCase
@@ -142,7 +142,8 @@ def decide_case(
     *,
     meter: DoubtMeter | None = None,
     visit: Visit | None = None,
-) -> NDArray[np.uint8]:
+    certainty: bool = False,
+) -> Decided:
     """The mask of a case with all components.
 
     Args:
@@ -151,18 +152,20 @@ def decide_case(
         case: The case.
         meter: Gets every slab of the native grid.
         visit: Gets every slab too.
-
-    Returns:
-        `(I, J, K)` indices of the labels, or overlaps.
+        certainty: Also return the certainty of each voxel; labels must not overlap.
     """
-    grid = grid_of(case.blank, model.card.plan)
-    indices = np.zeros([grid.native_shape[axis] for axis in grid.axes], dtype=np.uint8)
+    slabs = SlabCollector(
+        grid_of(case.blank, model.card.plan),
+        len(model.card.labels.entries),
+        model.rules.threshold,
+        certainty=certainty,
+    )
     likely = mean_of_views(model.card, lambda view: outputs.of(case, view))
     for rows, mean, found in decided_slabs([model], [likely], case.blank, meter):
-        indices[rows] = found
+        slabs.add(rows, mean, found)
         if visit is not None:
             visit(rows, mean)
-    return np.ascontiguousarray(to_stored_order(indices, grid))
+    return slabs.collected()
 
 
 def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Callable[[], None]) -> float | None:
@@ -182,7 +185,7 @@ def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Cal
         before_each()
         reference = case.reference(labels)
         is_scored = is_scored or bool(((reference > 0) & (reference != IGNORED)).any())
-        dices += dices_of(reference, decide_case(model, outputs, case), labels)
+        dices += dices_of(reference, decide_case(model, outputs, case).indices, labels)
     return mean_of(dices) if is_scored else None
 
 

@@ -270,12 +270,12 @@ def test_the_threshold_decides_and_is_inclusive() -> None:
 
 
 def test_only_the_largest_part_is_kept_where_the_card_says_so() -> None:
-    from medfcn.slices.components import keep_largest
+    from medfcn.slices.components import keep_one_part
 
     models = (tiny_model(one_part=part, prediction={"threshold": 0.8}) for part in ((), (1,)))
     plain, whole = (model.predict(_image()).array for model in models)
     assert not np.array_equal(plain, whole)
-    assert np.array_equal(whole, keep_largest(plain, (1,)))
+    assert np.array_equal(whole, keep_one_part(plain, (1,)).indices)
 
 
 def test_mirror_images_are_averaged_over_the_axes_of_training() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medfcn.slices.components import keep_largest, largest_share
+from medfcn.slices.components import keep_one_part, largest_share
 from tests.slices.stored_orders import ORDERS, restored, stored_in
 
 
@@ -26,9 +26,9 @@ def test_the_largest_parts_are_those_of_scipy(seed: int) -> None:
             if size < max(sizes):
                 expected[numbers == part] = 0
     before = labels.copy()
-    assert np.array_equal(keep_largest(labels, (1, 2)), expected)
+    assert np.array_equal(keep_one_part(labels, (1, 2)).indices, expected)
     assert np.array_equal(labels, before)
-    only = keep_largest(labels, (2,))
+    only = keep_one_part(labels, (2,)).indices
     assert np.array_equal(only == 1, labels == 1)
 
 
@@ -37,7 +37,9 @@ def test_the_largest_parts_are_those_of_scipy(seed: int) -> None:
 def test_what_is_kept_does_not_depend_on_the_stored_order(seed: int, order: object) -> None:
     labels = _random_labels(seed)
     stored, _ = stored_in(labels, np.eye(4), order)  # type: ignore[arg-type]
-    assert np.array_equal(restored(keep_largest(stored, (1, 2)), order), keep_largest(labels, (1, 2)))  # type: ignore[arg-type]
+    assert np.array_equal(
+        restored(keep_one_part(stored, (1, 2)).indices, order), keep_one_part(labels, (1, 2)).indices
+    )  # type: ignore[arg-type]
 
 
 def test_parts_that_touch_at_an_edge_are_two() -> None:
