@@ -90,10 +90,12 @@ def test_an_old_run_gives_its_masks(old: str, masks: Path) -> None:
     require_same_masks(masks, FIXTURES / old / "masks")
 
 
-def test_an_old_run_says_once_that_training_again_would_find_the_background_better(old: str, tmp_path: Path) -> None:
+def test_an_old_run_says_once_that_training_again_would_use_other_rules(old: str, tmp_path: Path) -> None:
     images = SAMPLE_DATA / "test" / "images"
     shown = medfcn("predict", FIXTURES / old / "run", images, "--output", tmp_path / "masks", "--device", "cpu")
     assert shown.count("Training again") == 1
+    assert "background is what is exactly at the minimum" in shown
+    assert ("of an organ's components the largest is kept" in shown) == (old != "two_labels")
 
 
 def test_records_of_masks_keep_their_keys_and_values(old: str, masks: Path) -> None:

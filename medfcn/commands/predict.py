@@ -51,7 +51,7 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
         show(f"{len(result.review)} of {done} cases to review")
     elif done:
         show(
-            "no review flags: the model has fewer than 5 validation cases of each label, or not all of its views "
+            "no expected Dice: the model has fewer than 5 validation cases of each label, or not all of its views "
             "were used; `medfcn train --folds` validates with every case"
         )
     if result.failures:

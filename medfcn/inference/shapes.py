@@ -15,6 +15,7 @@ from medfcn.labels import LabelMap
 from medfcn.slices.components import OnePart
 from medfcn.slices.grid import from_stored_order, map_to_network
 from medfcn.slices.shape import MaskShape, shapes_of
+from medfcn.text import listed
 from medfcn.volumes import Volume
 
 _LEAST = MaskShape(removed=0.2, far=0.05, dips=(0.4, 0.4, 0.4), stops=(0.5,) * 6)
@@ -83,12 +84,12 @@ def oddities(shape: MaskShape, limits: MaskShape) -> tuple[str, ...]:
         lines.append(f"{100 * shape.removed:.0f} % of it were removed, as not connected to the rest")
     if shape.far > limits.far:
         lines.append(f"{100 * shape.far:.0f} % of it are far from its largest piece")
-    for plane, dip, most in zip(_PLANES, shape.dips, limits.dips, strict=True):
-        if dip > most:
-            lines.append(f"{plane} slices inside it are empty or nearly so")
-    for end, stop, most in zip(_ENDS, shape.stops, limits.stops, strict=True):
-        if stop > most:
-            lines.append(f"it stops at its {end} end, next to large slices")
+    planes = [plane for plane, *dip in zip(_PLANES, shape.dips, limits.dips, strict=True) if dip[0] > dip[1]]
+    ends = [end for end, *stop in zip(_ENDS, shape.stops, limits.stops, strict=True) if stop[0] > stop[1]]
+    if planes:
+        lines.append(f"{listed(planes)} slices inside it are empty or nearly so")
+    if ends:
+        lines.append(f"it stops at its {listed(ends)} end, next to large slices")
     return tuple(lines)
 
 

@@ -238,3 +238,45 @@ def test_doubt_is_of_the_labels_in_their_order() -> None:
     scores = tuple((value, value) for value in np.linspace(0.9, 0.95, 10).tolist())
     found = assess_mask(doubt, {"a": 1.0, "b": 1.0}, [Unseen((unseen_label(scores),) * 2, (), ())], review_share=0.1)
     assert found["a"].expected_dice > 0.9 > found["b"].expected_dice
+
+
+def floored(*scores: tuple[float, float], floor: float = 0.5) -> LabelConfidence:
+    return LabelConfidence.of([unseen_label(scores)], review_share=0.1, review_floor=floor)
+
+
+POOR = tuple((soft, soft) for soft in np.linspace(0.02, 0.6, 20).tolist())
+"""Unseen cases of a network so poor that a relative limit lies at 0.07."""
+
+
+@pytest.mark.parametrize("dice", [0.11, 0.13, 0.19, 0.49])
+def test_a_mask_below_the_floor_is_reviewed_however_low_the_others_are(dice: float) -> None:
+    assert not of(floored(*POOR, floor=0.0), dice).review
+    found = of(floored(*POOR), dice)
+    assert found.review
+    assert found.reasons == (f"its expected Dice is {found.expected_dice:.3f}, below 0.5",)
+    assert not of(floored(*POOR, floor=0.1), dice).review
+    assert of(floored(*POOR, floor=0.8), 0.7).review
+    assert not of(floored(*POOR), 0.7).review
+
+
+def test_the_floor_holds_for_probabilities_alone_where_too_few_cases_are_known() -> None:
+    found = of(floored((0.9, 0.8)), 0.31)
+    assert math.isnan(found.expected_dice)
+    assert (found.review, found.reasons) == (
+        True,
+        ("its expected Dice is by its probabilities alone 0.310, below 0.5",),
+    )
+    assert of(floored((0.9, 0.8)), 0.9, 0.9, agreement=0.2).review
+    assert of(floored((0.9, 0.8)), 0.6).review is None
+
+
+def test_the_floor_is_a_setting(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "image.nii.gz", blobs())
+    lines = {}
+    for floor in (0.0, 0.5, 0.99):
+        model = tiny_model(prediction={"review_floor": floor})
+        model.card = dataclasses.replace(model.card, unseen=Unseen((unseen_label(),), (), ()))
+        found = Model.load(saved(model, tmp_path / f"run_{floor}"), device="cpu").predict_case(image)
+        lines[floor] = [flag for flag in found.flags if "below" in flag]
+    assert not lines[0.0]
+    assert lines[0.99][0].endswith(", below 0.99")

@@ -47,3 +47,48 @@ def test_parts_that_touch_at_an_edge_are_two() -> None:
     mask[0, 0] = mask[1, 1] = mask[1, 2] = True
     assert largest_share(mask) == pytest.approx(2 / 3)
     assert np.isnan(largest_share(np.zeros((2, 2, 2), dtype=bool)))
+
+
+def _two_parts() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """A larger part, a smaller one and a speck of label 1; and a lone part of label 2."""
+    labels = np.zeros((20, 8, 8), dtype=np.uint8)
+    labels[1:7, 1:7, 1:7] = 1
+    labels[10:14, 1:6, 1:6] = 1
+    labels[17, 1, 1] = 1
+    labels[17:19, 4:6, 4:6] = 2
+    certainty = np.where(labels > 0, 40, 0).astype(np.int8)
+    return labels, certainty
+
+
+def test_a_smaller_part_that_is_more_certain_than_the_largest_is_kept_beside_it() -> None:
+    labels, certainty = _two_parts()
+    certainty[1:7] = np.where(labels[1:7] > 0, 8, 0)  # a neighbour, misread with little certainty
+    found = keep_one_part(labels, (1, 2), certainty)
+    assert found.disputed == (1,)
+    assert (found.indices[1:7] == labels[1:7]).all()
+    assert (found.indices[10:14] == labels[10:14]).all()
+    assert found.indices[17, 1, 1] == 0
+    assert found.removed == {1: pytest.approx(1 / (216 + 100 + 1)), 2: 0.0}
+
+
+def test_where_the_largest_part_is_the_most_certain_size_alone_would_keep_the_same() -> None:
+    labels, certainty = _two_parts()
+    found, by_size = keep_one_part(labels, (1, 2), certainty), keep_one_part(labels, (1, 2))
+    assert found.disputed == by_size.disputed == ()
+    assert np.array_equal(found.indices, by_size.indices)
+    assert found.removed == by_size.removed == {1: pytest.approx(101 / 317), 2: 0.0}
+    certainty[10:14] *= 2  # more certain, but far smaller: less evidence
+    certainty[10:14, :, 3:] = 0
+    assert keep_one_part(labels, (1, 2), certainty).disputed == ()
+
+
+@given(st.integers(0, 9999), st.sampled_from(ORDERS))
+@settings(max_examples=50, deadline=None)
+def test_what_is_disputed_does_not_depend_on_the_stored_order(seed: int, order: object) -> None:
+    labels = _random_labels(seed)
+    certainty = np.random.default_rng(seed + 1).integers(-127, 127, labels.shape).astype(np.int8)
+    expected = keep_one_part(labels, (1, 2), certainty)
+    moved, place = (stored_in(array, np.eye(4), order)[0] for array in (labels, certainty))  # type: ignore[arg-type]
+    found = keep_one_part(moved, (1, 2), place)
+    assert np.array_equal(restored(found.indices, order), expected.indices)  # type: ignore[arg-type]
+    assert (found.removed, found.disputed) == (expected.removed, expected.disputed)

@@ -215,3 +215,52 @@ def test_folds_choose_a_threshold_for_their_mean_alone_and_say_so(
     again = gather(run.folder, Folds((1, 2), 2, is_all=True))
     assert again is not None
     assert again.notes == run.validation.notes
+
+
+def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_label(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No rule is chosen because nothing could speak against it."""
+    chosen: dict[str, tuple[int, ...]] = {}
+    original = judging._is_one_component
+
+    def train(name: str, share: float) -> None:
+        def of(label: int, prepared: Any, ids: Any) -> bool:
+            ids = list(ids)
+            if set(ids) <= set(prepared.split.validation):
+                for case_id in ids:
+                    figures = prepared.survey.fingerprints[case_id]
+                    prepared.survey.fingerprints[case_id] = replace(figures, largest_shares=(share,))
+            return original(label, prepared, ids)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(judging, "_is_one_component", of)
+            run = medfcn.train(balls, tmp_path / name, steps=20, **COMMON)
+        chosen[name] = read_card(run.folder / "model.json").one_part
+
+    train("whole", 1.0)
+    train("two parts", 0.6)
+    train("absent", float("nan"))
+    assert chosen == {"whole": (1,), "two parts": (), "absent": ()}
+
+
+def test_the_card_keeps_the_shapes_that_are_usual_and_odd_masks_are_flagged(
+    folded: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    models = medfcn.load(folded[0], device="cpu").models
+    assert all(len(model.card.shapes) == 1 for model in models)
+    assert {model.card.components for model in models} == {"largest and most certain"}
+    for number in range(30, 40):
+        image, mask = draw_ball(number)
+        write_case(tmp_path / "good", f"ball_{number}", image, mask)
+        lost = image.copy()
+        lost[:, :, 6:] = image.min()
+        write_case(tmp_path / "lost", f"ball_{number}", lost, mask)
+    odd = {}
+    for kind in ("good", "lost"):
+        done = medfcn.predict(folded[0], tmp_path / kind / "images", tmp_path / kind / "masks", device="cpu")
+        odd[kind] = {case for case, flag in done.flags if "it stops at its superior end" in flag}
+        others = {case for case, flag in done.flags if "expected Dice" not in flag}
+        assert kind == "lost" or len(others) <= 1
+    assert len(odd["lost"]) >= 9
+    assert not odd["good"]
