@@ -1,4 +1,4 @@
-"""What is decided on a case's own grid, put together a slab at a time."""
+"""The mask of a case on its own grid, put together a slab at a time."""
 
 from dataclasses import dataclass
 from typing import TypeVar

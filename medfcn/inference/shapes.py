@@ -73,7 +73,7 @@ def widest(limits: Sequence[Sequence[MaskShape]]) -> tuple[MaskShape, ...]:
 
 
 def oddities(shape: MaskShape, limits: MaskShape) -> tuple[str, ...]:
-    """What is odd about the shape of a label's mask, a line each.
+    """The odd things about the shape of a label's mask, a line each.
 
     Example:
         >>> oddities(MaskShape(far=0.3, dips=(0.0, 0.0, 1.0)), MaskShape(far=0.05, dips=(0.4, 0.4, 0.4)))
@@ -96,7 +96,7 @@ def oddities(shape: MaskShape, limits: MaskShape) -> tuple[str, ...]:
 def odd_labels(
     part: OnePart, volume: Volume, labels: LabelMap, limits: Sequence[Sequence[MaskShape]]
 ) -> dict[str, tuple[str, ...]]:
-    """What is odd about the shape of each label of a mask, a line each.
+    """The odd things about the shape of each label of a mask, a line each.
 
     Args:
         part: The mask, on the grid of `volume`.

@@ -301,7 +301,7 @@ class ThresholdTally:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the card keeps of the validation cases, and their masks by id."""
+    """The numbers of the validation cases that the card keeps, and their masks by id."""
 
     unseen: Unseen
     shapes: tuple[MaskShape, ...]
