@@ -109,7 +109,10 @@ CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
     (("settings", "prediction", "review_share"), [1, -0.1, float("nan"), "0.1", None]),
     (("settings", "prediction", "review_floor"), [1, -0.1, float("nan"), "0.1", None]),
     (("components",), ["", "smallest", None, 1, ["largest"]]),
-    (("shapes",), [None, {}, [{}, {}], [{"far": 2}], [{"far": float("nan")}], [{"dips": [0.1]}], [{"more": 0.1}], [5]]),
+    (
+        ("shapes",),
+        [None, {}, [{}] * 3, [{"far": 2}], [{"far": float("nan")}], [{"dips": [0.1]}], [{"more": 0.1}], [5]],
+    ),
     (("threshold",), [0, 1, -0.5, 1.5, float("nan"), "0.5", True, [0.5], HUGE]),
     (("unseen",), [0, "unseen", [], {}, {"labels": []}, {"labels": [], "thresholds": [], "threshold_dices": []}]),
     (("weights_sha256",), ["", None, 5, "0" * 64]),
