@@ -18,7 +18,7 @@ from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.cohort import Cohort, Grouping, find_cohort
 from medfcn.evaluation.estimates import INTERVAL, OVER_PATIENTS, mean_interval, mean_of, order_statistic
 from medfcn.evaluation.evaluate import evaluate
-from medfcn.evaluation.label_summary import SHARES
+from medfcn.evaluation.label_summary import SHARES, PartlyLabelled
 from medfcn.evaluation.matching import Masks
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import Definitions, LabelScores
@@ -376,6 +376,9 @@ def _notes(
             f"the tables differ in their definitions: {names[0]} {first.definitions.short()}; "
             f"{names[1]} {second.definitions.short()}"
         )
+    rows = (row for table in (first, second) for row in table.rows if (row.label, row.case) in shared)
+    if partly := PartlyLabelled.among(rows):
+        notes.append(partly.text(len({case for _, case in shared})))
     return tuple(notes)
 
 
