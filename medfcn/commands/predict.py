@@ -37,6 +37,7 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
 
     The predictions of several RUNs are averaged. Each mask is on its volume's own grid.
     """
+    from medfcn.inference.foreign import FOREIGN
     from medfcn.verbs import predict as run_prediction
 
     result = run_prediction(list(runs), progress=for_terminal(), **choices)
@@ -45,6 +46,9 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
         show(f"report: {result.report}")
     for case, note in result.flags:
         show(f"{case}: {note}", err=True)
+    foreign = len({case for case, note in result.flags if note.startswith(FOREIGN)})
+    if foreign:
+        show(f"{foreign} of {done} volumes are unlike those of the training: look at their masks first", err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
     show(f"{len(result.predicted)} masks{kept}: {result.output}")
     if result.review is not None:

@@ -20,6 +20,7 @@ from medfcn.errors import DatasetError, MedfcnError, SettingsError, WriteError
 from medfcn.files import make_folder, make_inner_folder, remove_half_written, sha256_of, write_csv
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.idle import mirrors_of
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
 from medfcn.inference.review import write_review
 from medfcn.labels.sidecar import MaskRecord, record_path
@@ -120,7 +121,7 @@ class Batch:
 
     def record(self, case: Case, input_sha256: Sequence[str]) -> MaskRecord:
         """The part of a mask's record that is known before it is predicted."""
-        card = self.models.card
+        card, mirrors = self.models.card, mirrors_of(self.models.cards, tta=self.tta)
         return MaskRecord(
             input_sha256=tuple(input_sha256),
             model_sha256=tuple(model.card.weights_sha256 for model in self.models.models),
@@ -129,7 +130,8 @@ class Batch:
             threads=self.threads,
             reading=dataclasses.asdict(self.options),
             threshold=self.models.rules.threshold,
-            tta=card.settings.prediction.tta if self.tta is None else self.tta,
+            tta=bool(mirrors),
+            mirrors=mirrors,
             case=case.id,
             labels=card.labels,
             intended_use=card.intended_use,

@@ -16,6 +16,7 @@ import msgspec
 from medfcn.config import settings_from, to_tables
 from medfcn.decoding import read_json
 from medfcn.errors import MedfcnError, ModelError
+from medfcn.inference.foreign import Fingerprint
 from medfcn.inference.held_out import Unseen
 from medfcn.labels import LabelMap
 from medfcn.networks.design import head_of
@@ -28,7 +29,7 @@ DEFAULT_THRESHOLD = 0.5
 """The probability from which a voxel is foreground, unless set or chosen."""
 Components = Literal["largest", "largest and most certain"]
 _FORMAT = 2
-_LEFT_OUT = ("transforms", "components", "shapes")
+_LEFT_OUT = ("transforms", "components", "shapes", "fingerprint")
 """Keys that a card lacks where they have their default, as cards of before did; their hashes stay."""
 _LARGEST_CARD = 16 * 2**20
 _REMEDY = "copy the run folder again"
@@ -58,6 +59,7 @@ class Card:
         versions: The versions of medfcn and its libraries in the training.
         training: Facts of the training: cases, hashes, steps, seconds.
         validation: Summary of the scores on the validation cases.
+        fingerprint: The looks of the training cases; a card without it knows nothing of them.
         intended_use: Research only.
         format: The version of this list of keys.
     """
@@ -77,6 +79,7 @@ class Card:
     transforms: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
     intended_use: str = INTENDED_USE
     format: int = _FORMAT
 
@@ -103,8 +106,7 @@ class Card:
             for item in dataclasses.fields(self)
             if item.name not in _LEFT_OUT or getattr(self, item.name) != item.default
         }
-        if self.shapes:
-            plain["shapes"] = msgspec.to_builtins(self.shapes)
+        plain |= {name: msgspec.to_builtins(plain[name]) for name in ("shapes", "fingerprint") if name in plain}
         return plain | {
             "labels": self.labels.to_json(),
             "plan": self.plan.to_json(),
@@ -144,6 +146,7 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     unseen: Unseen | None = None
     transforms: tuple[_StoredTransform, ...] = ()
+    fingerprint: Fingerprint | None = None
 
 
 def read_card(path: Path) -> Card:
@@ -197,6 +200,7 @@ def _require_sound(card: Card) -> None:
         and not (card.one_part and card.labels.overlapping),
         "view_weights": not weights or (len(weights) == len(card.plan.views) and sum(weights) > 0),
         "shapes": len(card.shapes) in (0, count),
+        "fingerprint": card.fingerprint is None or len(card.fingerprint.channels) == len(card.channels),
         "unseen": card.unseen is None or len(card.unseen.labels) == count,
         "plan.widths": bool(card.plan.widths) != (card.settings.network.monai is not None),
     }

@@ -35,6 +35,16 @@ class Ensemble(Predictor):
         self.card = first
         self._models = tuple(models)
 
+    def with_views(self, views: str | Sequence[str] | None) -> Ensemble:
+        """The same models with some of their views only; None, `auto` and `all` keep all.
+
+        Raises:
+            ModelError: One was not trained on slices of a view.
+            SettingsError: A view is unknown.
+        """
+        chosen = "all" if views is None else parse_views(views)
+        return self if isinstance(chosen, str) else Ensemble([model.with_views(chosen) for model in self._models])
+
     @property
     def models(self) -> tuple[Model, ...]:
         """The models, in the order of their runs."""
@@ -62,11 +72,10 @@ def load(
             with these transforms.
         SettingsError: The device does not exist, or a view is unknown.
     """
-    chosen = "all" if views is None else parse_views(views)
-    kept = None if isinstance(chosen, str) else chosen
     folders: list[Path] = []
     for run in [runs] if isinstance(runs, str | Path) else runs:
         folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
     if not folders:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
-    return Ensemble([Model.load(folder, device=device, transforms=transforms).with_views(kept) for folder in folders])
+    models = [Model.load(folder, device=device, transforms=transforms) for folder in folders]
+    return Ensemble(models).with_views(views)

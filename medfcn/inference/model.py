@@ -27,6 +27,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
 from medfcn.inference.decide import decide
 from medfcn.inference.devices import choose_device
+from medfcn.inference.foreign import foreign_flags
 from medfcn.inference.native import SlabCollector
 from medfcn.inference.probabilities import foreground, mean_of_views
 from medfcn.inference.rules import Rules, rules_of
@@ -83,9 +84,14 @@ class Predictor(ABC):
         """The models whose probabilities are averaged, at least one."""
 
     @property
+    def cards(self) -> tuple[Card, ...]:
+        """The card of each model."""
+        return tuple(model.card for model in self.models)
+
+    @property
     def rules(self) -> Rules:
         """The threshold, and the labels of which one component is kept."""
-        return rules_of([model.card for model in self.models])
+        return rules_of(self.cards)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -370,6 +376,8 @@ def predict_with(
         if volume.array.min() == volume.array.max()
     ]
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
+    known = [(model.card.fingerprint, model.card.plan.intensities) for model in models if model.card.fingerprint]
+    foreign = foreign_flags(known, seen, card.channels)
     likely = [] if flags else [model.network_probabilities(seen, tta=tta) for model in models]
     for rows, mean, decided in decided_slabs(models, likely, seen[0], meter):
         slabs.add(rows, mean, decided)
@@ -393,7 +401,7 @@ def predict_with(
     return Prediction(
         mask=volumes[0].with_array(labels.decode(indices)),
         volumes_ml=volumes_ml,
-        flags=tuple(flags),
+        flags=(*foreign, *flags),
         probabilities=kept,
         assessments=assessments,
         doubt=doubt,

@@ -12,6 +12,7 @@ from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsE
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases
 from medfcn.inference.ensemble import load
+from medfcn.inference.idle import idle_tta, idle_views
 from medfcn.inference.model import READ_STRICTLY
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
@@ -75,7 +76,8 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     if not request.resume:
         refuse_existing(target, overwrite=request.overwrite)
     _refuse_mistyped(target)
-    models = load(request.runs, device=request.device, views=request.views, transforms=request.transforms)
+    loaded = load(request.runs, device=request.device, transforms=request.transforms)
+    models = loaded.with_views(request.views)
     chosen = _chosen(find_inputs(request.source, channels=len(models.card.channels)), request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
@@ -95,14 +97,23 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     _refuse_inputs(chosen, batch)
     _refuse_taken(chosen, batch, report=request.report)
     progress = request.progress or Silent()
+    for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
+        progress.say(line)
     _say_old_rules(batch, progress)
-    return predict_cases(chosen, batch, progress)
+    result = predict_cases(chosen, batch, progress)
+    if request.resume and not result.skipped:
+        progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
+    return result
 
 
 def _say_old_rules(batch: Batch, progress: Progress) -> None:
-    """Say once that a run was trained with rules that training no longer uses."""
-    cards = [model.card for model in batch.models.models]
-    rules = []
+    """Say once that a run was trained with rules that training no longer uses, or does not know its volumes."""
+    cards, rules = batch.models.cards, []
+    if not any(card.fingerprint for card in cards):
+        progress.say(
+            "nothing is known of the volumes that the model was trained on, so foreign volumes (of another modality, "
+            "spacing or field of view) are not flagged; a new training records them"
+        )
     if any(
         item.kind == "zscore" and item.background == "minimum" for card in cards for item in card.plan.intensities
     ):

@@ -51,6 +51,8 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         reading: The options with which the images were read.
         threshold: The probability from which a voxel is foreground.
         tta: True if mirror images were averaged.
+        mirrors: The patient's axes (R, A, S) along which they were to be, as far as training mirrored some; None if
+            it was not requested.
         case: The case's id.
         mask_sha256: Hash of the mask's file.
         probabilities_sha256: Hashes of the probability files, one for each label, if they were requested.
@@ -71,6 +73,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     reading: Mapping[str, Any] | None = None
     threshold: float | None = None
     tta: bool | None = None
+    mirrors: tuple[str, ...] | None = None
     case: str = ""
     mask_sha256: str = ""
     probabilities_sha256: tuple[str, ...] = ()
@@ -120,6 +123,8 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         content = {name: getattr(self, name) for name in self.__struct_fields__}
         if not self.probabilities_sha256:
             del content["probabilities_sha256"]
+        if self.mirrors is None:
+            del content["mirrors"]
         write_json(record_path(mask), content | {"labels": None if self.labels is None else self.labels.to_json()})
 
     @property

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
 from medfcn.labels.partly import count_labelled, is_partly_labelled
+from medfcn.slices.appearance import Appearance, appearance_of
 from medfcn.slices.components import largest_share
 from medfcn.slices.grid import from_stored_order, map_to_network
 from medfcn.slices.shape import MaskShape, shapes_of
@@ -33,6 +34,7 @@ class CaseFingerprint:
         largest_shares: For each label the share of its voxels in its largest component; nan where it is absent.
         right_shares: For each label the share of its voxels in the half of the volume towards the patient's right;
             nan where it is absent.
+        appearance: The look of the images.
         ignored_voxels: Voxels that nobody labelled.
         shapes: The shape of each label.
     """
@@ -46,6 +48,7 @@ class CaseFingerprint:
     label_voxels: tuple[int, ...]
     largest_shares: tuple[float, ...]
     right_shares: tuple[float, ...]
+    appearance: Appearance
     ignored_voxels: int = 0
     shapes: tuple[MaskShape, ...] = ()
 
@@ -101,6 +104,7 @@ def fingerprint_case(
         right_shares=tuple(_right_share(from_stored_order(mask, grid)) for mask in masks),
         ignored_voxels=labels.size - count_labelled(labels),
         shapes=shapes_of(from_stored_order(labels, grid), rows, grid.spacing_native_mm),
+        appearance=appearance_of(channels),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import make_inner_folder
+from medfcn.inference.foreign import fingerprint_of
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.training.judging import settle
@@ -82,7 +83,12 @@ def write_run(
         training["partly_labelled"] = partly
     if outcome.micro_batch < prepared.plan.batch_size:
         training["micro_batch"] = outcome.micro_batch
-    model.card = dataclasses.replace(settled.card, training=training, validation=table.summary().to_json())
+    model.card = dataclasses.replace(
+        settled.card,
+        training=training,
+        validation=table.summary().to_json(),
+        fingerprint=fingerprint_of([prepared.survey.fingerprints[case_id].appearance for case_id in split.training]),
+    )
     model.save(run.path)
     return table
 

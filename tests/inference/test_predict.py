@@ -20,6 +20,7 @@ from medfcn.inference import predict as predict_module
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model
 from medfcn.labels import read_mask
+from medfcn.progress import Silent
 from medfcn.verbs import predict
 from medfcn.volumes import ReadOptions, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
@@ -443,6 +444,52 @@ def test_numbered_volumes_are_cases_of_a_model_with_one_channel(run: Path, tmp_p
     assert done.predicted == ("v_0000", "v_0001")
     assert done.report is not None
     assert done.report.read_text().count("is not shown") == 0
+
+
+class _Said(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "plan", "said", "mirrors"),
+    [
+        ({"tta": True}, {"mirror_axes": ()}, "tta changes nothing", []),
+        ({"tta": True}, {"mirror_axes": (2,)}, "tta changes nothing", []),
+        ({"tta": True}, {"mirror_axes": (0, 1)}, "", ["R", "A"]),
+        ({"tta": False}, {"mirror_axes": (0, 1)}, "", None),
+        ({}, {"mirror_axes": (0, 1)}, "", None),
+        ({"views": "axial"}, {}, "views change nothing: axial slices are all", None),
+        ({"views": "all"}, {}, "", None),
+        ({"resume": True}, {}, "resume kept no mask", None),
+    ],
+    ids=["no mirrors", "none in the slice", "mirrors", "not wanted", "not said", "its view", "all views", "no masks"],
+)
+def test_an_option_that_changes_nothing_says_so(
+    options: Any, plan: Any, said: str, mirrors: list[str] | None, tmp_path: Path
+) -> None:
+    run = saved(tiny_model(**plan), tmp_path / "run")
+    write_image(tmp_path / "images" / "a.nii.gz", blobs())
+    heard = _Said()
+    predict(run, tmp_path / "images", tmp_path / "masks", device="cpu", progress=heard, **options)
+    lines = [line for line in heard.lines if not line.startswith(("nothing is known", "the background"))]
+    assert len(lines) == bool(said)
+    assert all(said in line for line in lines)
+    record = json.loads((tmp_path / "masks" / "a.json").read_text())
+    assert (record["tta"], record.get("mirrors")) == (bool(mirrors), mirrors)
+    plain = tiny_model(**plan).predict(tmp_path / "images" / "a.nii.gz", tta=False).array
+    assert np.array_equal(read_mask(tmp_path / "masks" / "a.nii.gz").array, plain) == (not mirrors)
+
+
+def test_fewer_views_are_no_idle_option(tmp_path: Path) -> None:
+    run = saved(tiny_model(views=("axial", "coronal"), spacing_mm=(1.5, 1.5, 1.5)), tmp_path / "run")
+    write_image(tmp_path / "images" / "a.nii.gz", blobs())
+    heard = _Said()
+    predict(run, tmp_path / "images", tmp_path / "masks", device="cpu", progress=heard, views="axial")
+    assert not any("views" in line for line in heard.lines)
 
 
 def test_what_is_not_there_is_named_and_nothing_is_made(run: Path, images: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Model files that were damaged or made to harm: each is refused in one line, and nothing in them is run."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,8 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medfcn.errors import MedfcnError, ModelError
+from medfcn.inference.foreign import fingerprint_of
 from medfcn.inference.model import Model
-from tests.inference.models import saved, tiny_model
+from medfcn.slices.appearance import appearance_of
+from medfcn.volumes import Volume
+from tests.inference.models import blobs, saved, tiny_model
 
 Json = dict[str, Any]
 
@@ -25,7 +29,10 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound run folder; never written to."""
-    return saved(tiny_model(labels="left=1,right=2"), tmp_path_factory.mktemp("run"))
+    model = tiny_model(labels="left=1,right=2")
+    looks = [appearance_of([Volume(blobs(seed=seed), np.diag([-1.0, -1.0, 2.0, 1.0]))]) for seed in range(3)]
+    model.card = dataclasses.replace(model.card, fingerprint=fingerprint_of(looks))
+    return saved(model, tmp_path_factory.mktemp("run"))
 
 
 def _copy(
@@ -115,6 +122,17 @@ CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
     ),
     (("threshold",), [0, 1, -0.5, 1.5, float("nan"), "0.5", True, [0.5], HUGE]),
     (("unseen",), [0, "unseen", [], {}, {"labels": []}, {"labels": [], "thresholds": [], "threshold_dices": []}]),
+    (("fingerprint",), [0, "looks", [], {}, {"cases": 1}]),
+    (("fingerprint", "cases"), [0, -1, 1.5, "3", None, True, HUGE]),
+    (("fingerprint", "orientations"), [None, 5, ["RAX"], ["RAS\x1b[31m"], ["RA"], [5]]),
+    (("fingerprint", "grid"), [None, [], {"spacing_R": 1}, {"import os\n": {}}]),
+    (("fingerprint", "grid", "spacing_R"), [None, {}, {"least": 0, "lowest": 0, "highest": 0, "most": 0, "x": 1}]),
+    (("fingerprint", "grid", "spacing_R", "least"), [9, "1", None, True, -HUGE, float("nan"), float("-inf")]),
+    (("fingerprint", "grid", "spacing_R", "most"), [0, "1", None, True, HUGE, float("nan"), float("inf")]),
+    (("fingerprint", "grid", "x" * 10_000), [{"least": 0, "lowest": 0, "highest": 0, "most": 0}]),
+    (("fingerprint", "channels", 0, "near_R", "most"), [101, 1e37, HUGE]),
+    (("fingerprint", "channels"), [None, [], [{}, {}], {}, [[]]]),
+    (("fingerprint", "channels", 0, "near_\x1b[31m"), [{"least": 0, "lowest": 0, "highest": 0, "most": 0}]),
     (("weights_sha256",), ["", None, 5, "0" * 64]),
     (("versions",), [None, [], "1"]),
     (("training",), [None, [], "1"]),
@@ -156,9 +174,9 @@ def test_a_card_without_a_key_is_refused_or_means_the_same(run: Path, tmp_path: 
             _refused(folder)
             continue
         # Settings left out are defaults; free tables of figures may hold less; LabelMap has a default; older cards
-        # do not say what unseen cases did.
+        # do not say what unseen cases did, nor how the training cases looked.
         free = ("settings", "training", "validation", "versions", "plan", "labels", "threshold", "unseen")
-        assert path[0] in free, path
+        assert path[0] in (*free, "fingerprint"), path
     assert expected.plan.widths == (4, 6)
 
 

@@ -16,6 +16,7 @@ from medfcn.config import override
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
 from medfcn.settings import Settings, View
+from medfcn.slices.appearance import Appearance
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
@@ -45,6 +46,7 @@ def _case(
         label_voxels=voxels,
         largest_shares=tuple(1.0 for _ in voxels),
         right_shares=tuple(right if count else math.nan for count in voxels),
+        appearance=Appearance("RAS", {}, ()),
     )
 
 
