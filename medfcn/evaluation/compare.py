@@ -31,8 +31,6 @@ from medfcn.runs.folder import SCORES_FILE
 from medfcn.text import aligned, counted, listed, page
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
-__all__ = ["Comparison", "MovedCase", "PairedDifference", "compare", "compare_tables", "masks_or_scores"]
-
 METRICS = ("dice", "nsd", "hd95_mm", "assd_mm")
 _HEADINGS = ("label", "metric", "A − B", "95 % interval", "median", "p", "p (Holm)", "A better", "B better", "equal")
 _SIDES = ("first", "second")

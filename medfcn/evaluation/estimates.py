@@ -11,16 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "FEWEST",
-    "INTERVAL",
-    "bootstrap_intervals",
-    "gap_interval",
-    "mean_interval",
-    "mean_of",
-    "order_statistic",
-]
-
 _RESAMPLES, _SEED, _CONFIDENCE = 2000, 20_190_710, 0.95
 
 FEWEST = 5

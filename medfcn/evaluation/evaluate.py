@@ -21,8 +21,6 @@ from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
 from medfcn.volumes.options import DEFAULT_OPTIONS
 
-__all__ = ["evaluate", "notes_at_edges"]
-
 
 def evaluate(
     predictions: Masks,

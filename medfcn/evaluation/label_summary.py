@@ -22,16 +22,6 @@ from medfcn.files import plain_json
 from medfcn.labels.partly import share_text
 from medfcn.text import counted
 
-__all__ = [
-    "DISTANCES",
-    "SHARES",
-    "DistanceSummary",
-    "LabelSummary",
-    "PartlyLabelled",
-    "ShareSummary",
-    "VolumeSummary",
-]
-
 SHARES = ("dice", "iou", "precision", "recall", "specificity", "nsd")
 DISTANCES = ("hd_mm", "hd95_mm", "assd_mm", "masd_mm")
 

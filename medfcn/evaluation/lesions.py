@@ -11,8 +11,6 @@ from medfcn.errors import SettingsError
 from medfcn.evaluation.mask_pairs import occupied_box, pair_masks
 from medfcn.labels.codec import Bytes
 
-__all__ = ["LesionCounts", "count_lesions"]
-
 
 @dataclass(frozen=True)
 class LesionCounts:

@@ -21,8 +21,6 @@ from medfcn.text import listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
 
-__all__ = ["Masks", "Meaning", "Pairs", "chosen_references", "find_meaning", "mask_ids", "pair_cases"]
-
 Masks = str | os.PathLike[str] | Mapping[str, VolumeLike]
 """A folder of masks, a data set, one file, or masks by case id."""
 

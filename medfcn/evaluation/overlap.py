@@ -25,18 +25,6 @@ from medfcn.evaluation.mask_pairs import MaskPair, pair_labels, pair_masks, word
 from medfcn.labels import IGNORED
 from medfcn.labels.whole_numbers import CHUNK_VOXELS
 
-__all__ = [
-    "VoxelCounts",
-    "confusion_matrix",
-    "count_labels",
-    "count_voxels",
-    "dice",
-    "iou",
-    "precision",
-    "recall",
-    "specificity",
-]
-
 
 @dataclass(frozen=True)
 class VoxelCounts:

@@ -25,8 +25,6 @@ from medfcn.files import (
 )
 from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
 
-__all__ = ["COLUMNS", "ScoreTable", "read_scores", "write_scores"]
-
 _PARTLY = ("labelled_voxels", "voxels")
 """Columns of a table with a case of which less than half is labelled; others lack them."""
 COLUMNS = tuple(

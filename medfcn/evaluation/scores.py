@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import SettingsError
+from medfcn.evaluation.boundary import Boundary
 from medfcn.evaluation.edges import voxels_at_ends
 from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
 from medfcn.evaluation.surface import (
-    Boundary,
     SurfaceDistances,
     boundary_voxels,
     label_surface_distances,
@@ -27,8 +27,6 @@ from medfcn.labels import IGNORED, LabelCodec, LabelMap
 from medfcn.labels.codec import Bytes
 from medfcn.labels.partly import count_labelled, is_partly_labelled
 from medfcn.volumes import Volume, require_same_grid
-
-__all__ = ["Definitions", "LabelScores", "Status", "score_case"]
 
 Status = Literal["ok", "both_empty", "prediction_empty", "reference_empty", "prediction_missing", "partly_labelled"]
 """Which of the two masks contain a label; `prediction_empty` and `prediction_missing` are misses.

@@ -23,8 +23,6 @@ from medfcn.evaluation.summary_text import is_clustered, summary_lines
 from medfcn.files import plain_json
 from medfcn.text import page
 
-__all__ = ["Summary", "summarise"]
-
 
 @dataclass(frozen=True)
 class Summary:

@@ -33,18 +33,6 @@ from medfcn.evaluation.nearest import nearest_mm
 from medfcn.labels import IGNORED
 from medfcn.labels.codec import Bytes
 
-__all__ = [
-    "Boundary",
-    "SurfaceDistances",
-    "assd_mm",
-    "boundary_voxels",
-    "hausdorff_mm",
-    "label_surface_distances",
-    "masd_mm",
-    "nsd",
-    "surface_distances",
-]
-
 Vector = NDArray[np.float64]
 
 # Spacings stored as float32 are off by up to 6e-8; a distance equal to the tolerance on paper must count as within.

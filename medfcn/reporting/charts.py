@@ -15,8 +15,6 @@ import numpy as np
 from medfcn.evaluation.estimates import order_statistic
 from medfcn.reporting.svg import add, svg_root, svg_text
 
-__all__ = ["Curve", "Mark", "agreement_chart", "curve_chart", "identity_chart", "strip_chart"]
-
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 10.0, 34.0
 
 Scale = Callable[[float], float]

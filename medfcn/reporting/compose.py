@@ -24,8 +24,6 @@ from medfcn.volumes import ReadOptions
 from medfcn.volumes.names import stem_of
 from medfcn.volumes.options import DEFAULT_OPTIONS
 
-__all__ = ["images_at", "images_beside", "predict_report", "report", "train_report"]
-
 
 def report(
     predictions: Masks,

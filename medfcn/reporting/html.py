@@ -44,8 +44,6 @@ from medfcn.reporting.strips import error_strip
 from medfcn.reporting.upright import ReadCase, upright_case
 from medfcn.text import printable
 
-__all__ = ["About", "PredictedCase", "write_prediction_report", "write_report"]
-
 NOTICE = "Research use only; not a medical device."
 
 _VOLUME_BYTES, _STRIP_BYTES = 12_500_000, 3_000_000

@@ -14,8 +14,6 @@ from medfcn.labels import IGNORED
 from medfcn.reporting.upright import Triple, UprightCase, sampled
 from medfcn.volumes.geometry import Spacing
 
-__all__ = ["packed_case"]
-
 _MOST_MASK_VOXELS = 8_000_000
 
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from medfcn.labels import IGNORED
 from medfcn.reporting.upright import SliceOfCase, UprightCase
 
-__all__ = ["Panel", "boundary_loops", "panel_of"]
-
 _PLANES = ("sagittal", "coronal", "axial")
 _LETTERS = (("R", "L"), ("A", "P"), ("S", "I"))
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PictureCase", "overlay_sheet"]
-
 # Okabe and Ito's orange and sky blue: distinct for every kind of colour vision, and in grey by their lightness and by
 # the line, which is solid for the reference and dashed for the prediction.
 _STYLES: dict[str, dict[str, Any]] = {

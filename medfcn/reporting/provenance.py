@@ -20,8 +20,6 @@ from medfcn.runs.folder import FAILURES_FILE, RunFolder
 from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
-__all__ = ["facts_of", "failures_beside", "labels_of_run", "log_of_run"]
-
 _MOST_FACTS = 400
 
 

@@ -12,22 +12,6 @@ from medfcn.evaluation.summary import Summary
 from medfcn.evaluation.summary_text import shown_number
 from medfcn.reporting.charts import Curve, Mark, agreement_chart, curve_chart, identity_chart, strip_chart
 
-__all__ = [
-    "FILTERS",
-    "TITLES",
-    "CaseRow",
-    "ExpectedDice",
-    "PredictedCase",
-    "case_rows",
-    "column_titles",
-    "is_dice_expected",
-    "prediction_charts",
-    "prediction_rows",
-    "score_sections",
-    "training_charts",
-    "volume_sections",
-]
-
 _STATUS: dict[Status, tuple[str, str, str]] = {
     "ok": ("scored", "circle", "●"),
     "prediction_empty": ("missed: mask empty", "cross", "✕"),

@@ -22,8 +22,6 @@ from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import volume_count
 
-__all__ = ["Images", "PredictedCases", "ScoredCases", "images_at", "images_beside"]
-
 Images = str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]]
 """A folder of images, a data set, one file, or images by case id; a list contains a case's channels."""
 

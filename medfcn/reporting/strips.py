@@ -12,8 +12,6 @@ from medfcn.reporting.panels import Panel, panel_of
 from medfcn.reporting.svg import Element, add, svg_root, svg_text
 from medfcn.reporting.upright import UprightCase
 
-__all__ = ["error_strip", "grey_png"]
-
 _SIDE, _GAP, _CAPTION = 200.0, 8.0, 16.0
 
 

@@ -4,8 +4,6 @@ from xml.etree import ElementTree
 
 from medfcn.text import printable
 
-__all__ = ["Element", "add", "svg_root", "svg_text"]
-
 Element = ElementTree.Element
 
 

@@ -16,8 +16,6 @@ from medfcn.labels import IGNORED
 from medfcn.volumes import Volume, require_same_grid
 from medfcn.volumes.geometry import Spacing, axis_assignment
 
-__all__ = ["CaseVolumes", "ReadCase", "SliceOfCase", "UprightCase", "upright_case"]
-
 Triple = tuple[int, int, int]
 
 _MARGIN_MM = 12.0

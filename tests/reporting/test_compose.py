@@ -11,7 +11,7 @@ from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.evaluation import evaluate, write_scores
 from medfcn.labels import LabelMap, read_mask
 from medfcn.reporting import predict_report, report, shown_cases, train_report
-from medfcn.reporting.compose import images_beside
+from medfcn.reporting.shown_cases import images_beside
 from medfcn.volumes import Volume
 from tests.reporting.pages import AFFINE, Page, active_parts, case_volumes
 

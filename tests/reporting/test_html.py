@@ -18,10 +18,10 @@ from hypothesis.extra.numpy import arrays
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.labels import IGNORED
 from medfcn.reporting.charts import Mark, agreement_chart, nice_ticks, strip_chart
-from medfcn.reporting.html import About, PredictedCase, safe_json, write_prediction_report, write_report
+from medfcn.reporting.html import About, safe_json, write_prediction_report, write_report
 from medfcn.reporting.packing import _block_labels, packed_case
 from medfcn.reporting.panels import boundary_loops
-from medfcn.reporting.sections import prediction_rows
+from medfcn.reporting.sections import PredictedCase, prediction_rows
 from medfcn.reporting.strips import error_strip, grey_png
 from medfcn.reporting.upright import CaseVolumes, upright_case
 from medfcn.volumes import Volume
