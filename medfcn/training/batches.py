@@ -30,7 +30,7 @@ class Batches:
         self.share = share
         self.device = device
         self.sampler = SliceSampler(
-            store=prepared.store,
+            cases=prepared.stored,
             window=plan.window,
             context=plan.context,
             batch_size=plan.batch_size,

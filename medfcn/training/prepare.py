@@ -25,7 +25,7 @@ from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
 from medfcn.slices.preprocess import grid_of
-from medfcn.slices.store import SliceStore, StoredCase, open_case, store_key, write_case
+from medfcn.slices.store import StoredCase, open_case, store_key, write_case
 from medfcn.training.folds import Split, split_cases
 from medfcn.training.survey import Survey
 from medfcn.training.validation import ScoredCase
@@ -46,7 +46,7 @@ class Prepared:
         split: The use of each case.
         plan: How volumes become slices.
         state: A folder for files that are needed until the training is finished.
-        store: The slices of the training cases.
+        stored: The slices of the training cases, each case once for every view.
         ceilings: Best Dice that the network grid allows, by training case; see `ceiling`.
         validation: The validation cases; none in processes that do not validate.
         monai: The version of MONAI that prepared the slices; empty if none did.
@@ -56,7 +56,7 @@ class Prepared:
     split: Split
     plan: Plan
     state: Path
-    store: SliceStore
+    stored: tuple[StoredCase, ...]
     ceilings: Mapping[str, float] = field(default_factory=dict)
     validation: tuple[ScoredCase, ...] = ()
     monai: str = ""
@@ -153,7 +153,7 @@ def prepare(
         for case_id in split.validation:
             validation.append(ScoredCase.of(found.read(case_id), plan, state, found.transforms))
             task.advance(case_id)
-    return Prepared(found, split, plan, state, SliceStore(tuple(stored)), ceilings, tuple(validation), monai)
+    return Prepared(found, split, plan, state, tuple(stored), ceilings, tuple(validation), monai)
 
 
 def reopen(found: Survey, split: Split, plan: Plan, folder: Path) -> Prepared:
@@ -172,7 +172,7 @@ def reopen(found: Survey, split: Split, plan: Plan, folder: Path) -> Prepared:
                 code="SLICES_LOST",
             )
         stored += along
-    return Prepared(found, split, plan, folder, SliceStore(tuple(stored)))
+    return Prepared(found, split, plan, folder, tuple(stored))
 
 
 def _monai_of(found: Survey, split: Split, plan: Plan, folder: Path, progress: Progress) -> str:

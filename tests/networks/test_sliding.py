@@ -16,7 +16,7 @@ from medfcn.settings import View
 from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
 from medfcn.slices.sampler import SliceSampler
 from medfcn.slices.slicing import VIEW_AXIS, slice_volume
-from medfcn.slices.store import SliceStore, StoredCase
+from medfcn.slices.store import StoredCase
 from medfcn.volumes import orientation_of, spacing_mm
 from tests.slices.stored_orders import ORDERS, oblique_affine, restored, stored_in
 
@@ -106,9 +106,7 @@ def test_a_small_slice_lies_in_the_window_as_the_sampler_lays_it(
     case = StoredCase(
         "case", view, np.ones((1, 1, height, width), np.float32), np.ones((1, height, width), np.uint8), ()
     )
-    sampler = SliceSampler(
-        store=SliceStore((case,)), window=window, context=1, batch_size=1, foreground_share=0.0, seed=0
-    )
+    sampler = SliceSampler(cases=(case,), window=window, context=1, batch_size=1, foreground_share=0.0, seed=0)
     shown = torch.from_numpy(sampler.batch(0).images)
     for axis, edge in enumerate(window):
         if (height, width)[axis] <= edge:

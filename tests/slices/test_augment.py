@@ -13,7 +13,6 @@ from medfcn.labels import IGNORED
 from medfcn.settings import AugmentSettings, View
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
-from medfcn.slices.store import SliceStore
 
 STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name != "mirror"]
 OFF: dict[str, Any] = dict.fromkeys(STRENGTHS, 0.0)
@@ -27,9 +26,7 @@ def _augmenter(changed: dict[str, Any], window: tuple[int, int], *, labels: int 
 
 
 def _batch(window: tuple[int, int], *, count: int = 6, channels: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    region = SliceSampler(
-        store=SliceStore(()), window=window, context=1, batch_size=1, foreground_share=0, seed=0
-    ).region
+    region = SliceSampler(cases=(), window=window, context=1, batch_size=1, foreground_share=0, seed=0).region
     random = torch.Generator().manual_seed(1)
     images = torch.randn((count, channels, *region), generator=random)
     return images, torch.randint(0, 4, (count, *region), generator=random).to(torch.uint8)

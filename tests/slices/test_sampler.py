@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from medfcn.labels import IGNORED
 from medfcn.settings import View
 from medfcn.slices.sampler import SliceSampler
-from medfcn.slices.store import SliceStore, StoredCase
+from medfcn.slices.store import StoredCase
 from medfcn.slices.views import VIEWS
 
 
@@ -30,12 +30,12 @@ def _case(
     return StoredCase(name, view, images.reshape(count, channels, height, width), labels, present)
 
 
-def _sampler(store: SliceStore, **changed: object) -> SliceSampler:
+def _sampler(store: tuple[StoredCase, ...], **changed: object) -> SliceSampler:
     options = {"window": (16, 24), "context": 1, "batch_size": 8, "foreground_share": 0.5, "seed": 0} | changed
-    return SliceSampler(store=store, **options)  # type: ignore[arg-type]
+    return SliceSampler(cases=store, **options)  # type: ignore[arg-type]
 
 
-STORE = SliceStore((_case("a", 0, (9, 40, 30)), _case("b", 1, (5, 12, 60)), _case("c", 2, (3, 10, 10), drawn=False)))
+STORE = (_case("a", 0, (9, 40, 30)), _case("b", 1, (5, 12, 60)), _case("c", 2, (3, 10, 10), drawn=False))
 
 
 def test_a_batch_does_not_depend_on_what_was_asked_before() -> None:
@@ -72,7 +72,7 @@ def test_every_case_and_slice_is_drawn() -> None:
 
 
 def test_a_store_without_foreground_still_gives_batches() -> None:
-    batch = _sampler(SliceStore((STORE.cases[2],))).batch(0)
+    batch = _sampler((STORE[2],)).batch(0)
     assert not batch.targets.any()
     assert batch.images.any()
 
@@ -89,7 +89,7 @@ def test_a_region_is_the_slice_padded_with_zeros(
     seed: int, shape: tuple[int, int, int], window: tuple[int, int], context: int, channels: int
 ) -> None:
     case = _case("case", seed, shape, channels=channels)
-    sampler = _sampler(SliceStore((case,)), window=window, context=context, seed=seed, batch_size=4)
+    sampler = _sampler((case,), window=window, context=context, seed=seed, batch_size=4)
     batch = sampler.batch(seed)
     height, width = sampler.region
     assert batch.images.shape == (4, context * channels, height, width)
@@ -117,7 +117,7 @@ def test_as_much_is_read_on_either_side_of_the_window(edge: int) -> None:
 
 
 def test_a_small_slice_lies_in_the_middle_of_its_window() -> None:
-    batch = _sampler(SliceStore((STORE.cases[2],)), window=(30, 30), batch_size=2).batch(3)
+    batch = _sampler((STORE[2],), window=(30, 30), batch_size=2).batch(3)
     rows, columns = (np.flatnonzero(batch.images[0, 0].any(axis=axis)) for axis in (1, 0))
     for held, size in ((rows, batch.images.shape[2]), (columns, batch.images.shape[3])):
         assert len(held) == 10
@@ -129,7 +129,7 @@ def test_no_window_is_drawn_to_what_is_ignored() -> None:
     labels = np.full((1, 90, 90), IGNORED, dtype=np.uint8)
     labels[0, 70, 20] = 1
     case = StoredCase("a", "axial", np.zeros((1, 1, 90, 90), dtype=np.float32), labels, (np.array([0]),))
-    sampler = _sampler(SliceStore((case,)), foreground_share=1.0)
+    sampler = _sampler((case,), foreground_share=1.0)
     for step in range(20):
         targets = sampler.batch(step).targets
         assert (targets == 1).any(axis=(1, 2)).all()
@@ -142,7 +142,7 @@ def test_a_batch_shares_its_slices_evenly_among_the_views() -> None:
     for place, view in enumerate(VIEWS):
         case = _case("a", place, (9, 20, 20), view=view)
         cases.append(dataclasses.replace(case, images=case.images % 1000 + 1000 * (place + 1)))
-    sampler = _sampler(SliceStore(tuple(cases)), batch_size=11, foreground_share=0.6)
+    sampler = _sampler(tuple(cases), batch_size=11, foreground_share=0.6)
     for step in range(5):
         batch = sampler.batch(step)
         for image, view in zip(batch.images, batch.views, strict=True):
@@ -151,7 +151,7 @@ def test_a_batch_shares_its_slices_evenly_among_the_views() -> None:
             counts = [part.count(view) for view in VIEWS]
             assert max(counts) - min(counts) <= 1
         assert batch.targets[:6, 2:-2, 3:-3].any(axis=(1, 2)).all()
-    single = _sampler(SliceStore(tuple(cases)), batch_size=1)
+    single = _sampler(tuple(cases), batch_size=1)
     assert {single.batch(step).views for step in range(3)} == {(view,) for view in VIEWS}
 
 

@@ -172,7 +172,7 @@ def test_slices_hold_parts_and_what_is_ignored(tmp_path: Path) -> None:
     split, made = plan_training(found, settings, seed=0)
     (tmp_path / "store").mkdir()
     prepared = prepare(found, split, made, tmp_path / "store", Silent())
-    for case in prepared.store.cases:
+    for case in prepared.stored:
         mask = draw_nested(int(case.id[-1]))[1]
         drawn = [int((mask == value).sum()) for value in (1, 2, 3)]
         assert [int((case.labels == value).sum()) for value in (1, 2, IGNORED)] == drawn

@@ -85,7 +85,7 @@ def test_ignored_voxels_reach_the_slices_as_they_are(scribbled: Path, tmp_path: 
     split, plan = plan_training(found, settings, seed=0)
     (tmp_path / "store").mkdir()
     prepared = prepare(found, split, plan, tmp_path / "store", Silent())
-    for case in prepared.store.cases:
+    for case in prepared.stored:
         whole = draw_ball(int(case.id[-1]))[1]
         assert found.fingerprints[case.id].label_voxels == (int(whole[:, :, ::3].sum()),)
         assert [bool((labels == IGNORED).all()) for labels in case.labels] == [n % 3 != 0 for n in range(12)]
