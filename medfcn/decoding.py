@@ -46,9 +46,7 @@ def decode_json(
         return msgspec.json.decode(content, type=kind)
 
 
-def convert(
-    value: object, kind: type[_Value], *, source: str, error: type[MedfcnError], remedy: str, code: str = ""
-) -> _Value:
+def convert(value: object, kind: type[_Value], *, source: str, error: type[MedfcnError], remedy: str) -> _Value:
     """Turn a value of dictionaries, lists, text and numbers into a type; the rest is as in `decode_json`.
 
     Example:
@@ -58,12 +56,12 @@ def convert(
             ...
         medfcn.errors.ModelError: x.json: [...]: expected int, found bool; copy it
     """
-    with _refusing(source, error, remedy, code):
+    with _refusing(source, error, remedy):
         return msgspec.convert(value, kind)
 
 
 @contextmanager
-def _refusing(source: str, error: type[MedfcnError], remedy: str, code: str) -> Iterator[None]:
+def _refusing(source: str, error: type[MedfcnError], remedy: str, code: str = "") -> Iterator[None]:
     try:
         yield
     except msgspec.ValidationError as problem:
@@ -79,13 +77,7 @@ def _refusing(source: str, error: type[MedfcnError], remedy: str, code: str) -> 
 
 
 def read_json(
-    path: Path,
-    kind: type[_Value],
-    *,
-    error: type[MedfcnError],
-    remedy: str,
-    code: str = "",
-    largest_bytes: int = LARGEST_JSON,
+    path: Path, kind: type[_Value], *, error: type[MedfcnError], remedy: str, largest_bytes: int = LARGEST_JSON
 ) -> _Value:
     """Read a JSON file into a type; see `decode_json`.
 
@@ -94,7 +86,6 @@ def read_json(
         kind: As in `decode_json`.
         error: As in `decode_json`.
         remedy: As in `decode_json`.
-        code: As in `decode_json`.
         largest_bytes: A larger file is refused before it is read.
 
     Raises:
@@ -103,5 +94,5 @@ def read_json(
     """
     size = path.stat().st_size
     if size > largest_bytes:
-        raise error(f"{path.name}: {size} bytes, expected at most {largest_bytes}; {remedy}", code=code)
-    return decode_json(path.read_bytes(), kind, source=path.name, error=error, remedy=remedy, code=code)
+        raise error(f"{path.name}: {size} bytes, expected at most {largest_bytes}; {remedy}")
+    return decode_json(path.read_bytes(), kind, source=path.name, error=error, remedy=remedy)

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -138,12 +138,6 @@ class Definitions:
             "empty_masks": "both empty: left out and counted; one empty or no prediction: overlap and NSD 0, "
             "distances infinite",
         }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> "Definitions":
-        """The settings that `to_json` wrote; missing ones take their default."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{key: item for key, item in value.items() if key in known})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -42,21 +42,6 @@ class Mark:
     text: str = ""
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A line through points in order.
-
-    Attributes:
-        name: Its name.
-        points: `(x, y)`; points that are not finite are left out.
-        kind: `solid` or `dots`.
-    """
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    kind: str = "solid"
-
-
 class _Chart:
     """An SVG with a frame, two axes and marks; `scale_x` and `scale_y` take values to coordinates."""
 
@@ -111,7 +96,7 @@ class _Chart:
         return svg_text(self.root)
 
 
-def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
+def nice_ticks(low: float, high: float) -> list[float]:
     """Round numbers that cover a range.
 
     Example:
@@ -122,7 +107,7 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
         low, high = low - 0.5, high + 0.5
     if high - low < 1e-9 * max(abs(low), abs(high)):
         return [low, high]
-    rough = (high - low) / about
+    rough = (high - low) / 5
     size = 10.0 ** math.floor(math.log10(rough))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -188,8 +173,9 @@ def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: S
         chart.mark(x, middle + (offset if abs(offset) <= 21 else math.remainder(offset, 42)), mark)
 
 
-def identity_chart(marks: Sequence[Mark], *, x_title: str, y_title: str) -> str:
-    """Two measurements of the same quantity, with the line on which they are equal."""
+def identity_chart(marks: Sequence[Mark]) -> str:
+    """Volumes of prediction against reference, with the line on which they are equal."""
+    x_title, y_title = "Reference (ml)", "Prediction (ml)"
     chart = _Chart(440, 290, title=f"{y_title} against {x_title}")
     ticks = nice_ticks(0.0, max((max(mark.x, mark.y) for mark in marks), default=1.0) or 1.0)
     place_x, place_y = chart.scale_x(ticks[0], ticks[-1]), chart.scale_y(ticks[0], ticks[-1])
@@ -202,14 +188,13 @@ def identity_chart(marks: Sequence[Mark], *, x_title: str, y_title: str) -> str:
     return str(chart)
 
 
-def agreement_chart(
-    marks: Sequence[Mark], *, bias: float, limits: tuple[float, float], x_title: str, y_title: str, unit: str
-) -> str:
-    """Differences against means with bias and limits of agreement.
+def agreement_chart(marks: Sequence[Mark], *, bias: float, limits: tuple[float, float]) -> str:
+    """Differences between volumes against their means, with bias and limits of agreement.
 
     Source:
         Bland and Altman, Lancet 327, 1986.
     """
+    x_title, y_title = "Mean of prediction and reference (ml)", "Prediction − reference (ml)"
     chart = _Chart(480, 290, title=f"{y_title} against {x_title}", right=72)
     xs = [mark.x for mark in marks] or [0.0, 1.0]
     ys = [value for value in (*(mark.y for mark in marks), *limits, bias, 0.0) if math.isfinite(value)]
@@ -227,7 +212,7 @@ def agreement_chart(
         # The labels of lines that nearly coincide are moved apart.
         below = max(y - 3, below + 27)
         chart.text(chart.right + 5, below, name, "note")
-        chart.text(chart.right + 5, below + 13, f"{_signed(value, max(digits, 0))} {unit}", "note")
+        chart.text(chart.right + 5, below + 13, f"{_signed(value, max(digits, 0))} ml", "note")
     for mark in marks:
         chart.mark(place_x(mark.x), place_y(mark.y), mark)
     return str(chart)
@@ -238,23 +223,19 @@ def _signed(value: float, digits: int) -> str:
 
 
 def curve_chart(
-    curves: Sequence[Curve], *, x_title: str, y_title: str, x_end: float | None = None, is_share: bool = False
+    points: Sequence[tuple[float, float]], title: str, *, last_step: float, is_share: bool = False
 ) -> str:
-    """Lines over an axis from 0 to `x_end`, or their own end; a curve of kind `dots` also shows its points."""
-    chart = _Chart(460, 240, title=f"{y_title} against {x_title}", left=60)
-    finite = [[point for point in curve.points if math.isfinite(point[0] + point[1])] for curve in curves]
-    points = [point for curve in finite for point in curve] or [(0.0, 0.0), (1.0, 1.0)]
+    """A line through finite points over the steps of a training; that of a share also shows the points."""
+    chart = _Chart(460, 240, title=f"{title} against Step", left=60)
     low, high = min(y for _, y in points), max(y for _, y in points)
-    ticks_x = nice_ticks(0.0, x_end if x_end is not None else max(x for x, _ in points))
+    ticks_x = nice_ticks(0.0, last_step)
     ticks_y = nice_ticks(min(low, 0.0) if is_share else low, max(high, 1.0) if is_share else high)
     place_x, place_y = chart.scale_x(ticks_x[0], ticks_x[-1]), chart.scale_y(ticks_y[0], ticks_y[-1])
-    chart.ticks_x(ticks_x, place_x, x_title)
-    chart.ticks_y(ticks_y, place_y, y_title)
-    for curve, shown in zip(curves, finite, strict=True):
-        path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in shown)
-        add(chart.root, "polyline", f"curve {curve.kind}", points=path)
-        if curve.kind == "dots":
-            for x, y in shown:
-                dot = add(chart.root, "circle", "dot", cx=place_x(x), cy=place_y(y), r="2.6")
-                add(dot, "title", words=f"{curve.name} {y:.4g} at {x:.6g}")
+    chart.ticks_x(ticks_x, place_x, "Step")
+    chart.ticks_y(ticks_y, place_y, title)
+    path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in points)
+    add(chart.root, "polyline", f"curve {'dots' if is_share else 'solid'}", points=path)
+    for x, y in points if is_share else ():
+        dot = add(chart.root, "circle", "dot", cx=place_x(x), cy=place_y(y), r="2.6")
+        add(dot, "title", words=f"{title} {y:.4g} at {x:.6g}")
     return str(chart)

@@ -10,7 +10,7 @@ from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, Status
 from medfcn.evaluation.summary import Summary
 from medfcn.evaluation.summary_text import shown_number
-from medfcn.reporting.charts import Curve, Mark, agreement_chart, curve_chart, identity_chart, strip_chart
+from medfcn.reporting.charts import Mark, agreement_chart, curve_chart, identity_chart, strip_chart
 
 _STATUS: dict[Status, tuple[str, str, str]] = {
     "ok": ("scored", "circle", "●"),
@@ -286,14 +286,11 @@ def volume_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -
             equal.append(_mark(row, reference, prediction, links, text))
             differences.append(_mark(row, (reference + prediction) / 2, prediction - reference, links, text))
         charts = [
-            identity_chart(equal, x_title="Reference (ml)", y_title="Prediction (ml)"),
+            identity_chart(equal),
             agreement_chart(
                 differences,
                 bias=label.volume.mean_ml,
                 limits=(label.volume.lower_limit_ml, label.volume.upper_limit_ml),
-                x_title="Mean of prediction and reference (ml)",
-                y_title="Prediction − reference (ml)",
-                unit="ml",
             ),
         ]
         sections.append({"label": label.label, "left_out": label.scored - len(rows), "charts": charts})
@@ -349,15 +346,14 @@ def training_charts(log: Mapping[str, Sequence[float]], *, is_partly: bool = Fal
         is_partly: The validation Dice is of the labelled voxels alone, which are less than half of some cases.
     """
     steps = log.get("step", ())
-    x_end = max((step for step in steps if abs(step) < _LARGEST_DRAWN), default=1.0)
+    last_step = max((step for step in steps if abs(step) < _LARGEST_DRAWN), default=1.0)
     charts = []
-    for name, title, kind, is_share in (
-        ("loss", "Training loss", "solid", False),
-        ("validation_dice", f"Validation Dice{' of the labelled voxels' if is_partly else ''}", "dots", True),
-        ("learning_rate", "Learning rate", "solid", False),
+    for name, title, is_share in (
+        ("loss", "Training loss", False),
+        ("validation_dice", f"Validation Dice{' of the labelled voxels' if is_partly else ''}", True),
+        ("learning_rate", "Learning rate", False),
     ):
         points = [(x, y) for x, y in zip(steps, log.get(name, ()), strict=False) if abs(x) + abs(y) < _LARGEST_DRAWN]
         if points:
-            curve = Curve(title, points, kind)
-            charts.append(curve_chart([curve], x_title="Step", y_title=title, x_end=x_end, is_share=is_share))
+            charts.append(curve_chart(points, title, last_step=last_step, is_share=is_share))
     return charts

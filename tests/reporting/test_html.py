@@ -208,9 +208,7 @@ def test_a_miss_is_drawn_as_a_cross_in_a_lane_of_its_own():
 
 
 def test_limits_of_agreement_that_do_not_exist_are_not_drawn():
-    chart = agreement_chart(
-        [Mark(1, 0.5, "a", "#case-0")], bias=0.5, limits=(math.nan, math.nan), x_title="x", y_title="y", unit="ml"
-    )
+    chart = agreement_chart([Mark(1, 0.5, "a", "#case-0")], bias=0.5, limits=(math.nan, math.nan))
     assert "SD" not in chart
     assert "+0.500 ml" in chart
 
