@@ -199,6 +199,11 @@ def _remove_abandoned(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_half_written(name: str) -> bool:
+    """True for the name of a temporary file of `atomic_write`."""
+    return _HALF_WRITTEN.fullmatch(name) is not None
+
+
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
     try:

@@ -71,7 +71,8 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     from medfcn.evaluation import Definitions, compare, masks_or_scores, write_scores
     from medfcn.evaluation import evaluate as run_evaluation
     from medfcn.evaluation.compare import side_names
-    from medfcn.reporting.compose import images_at, report
+    from medfcn.reporting.compose import report
+    from medfcn.reporting.shown_cases import images_at
 
     overwrite, other, folder = choices["overwrite"], choices["compare"], Path(output)
     for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):

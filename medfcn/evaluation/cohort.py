@@ -20,8 +20,6 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.evaluation.matching import Masks, mask_ids
 from medfcn.text import did_you_mean, listed
 
-__all__ = ["Cohort", "Grouping", "find_cohort"]
-
 NOT_STATED = "not stated"
 """The stratum of cases for which a column has no value."""
 _EMPTY = ("", "n/a", "nan")

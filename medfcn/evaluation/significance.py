@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["holm", "patient_changes", "signed_rank_p"]
-
 # Number of cases up to which the test is exact, without ties and with ties; the same numbers as in scipy.
 _EXACT, _EXACT_TIED = 50, 13
 

@@ -19,8 +19,6 @@ from medfcn.evaluation.summary_text import interval_text, share_interval, shown_
 from medfcn.files import plain_json
 from medfcn.text import aligned, counted, listed
 
-__all__ = ["Gap", "Strata", "strata_lines", "stratify"]
-
 GAP_METRICS = {"dice": "Dice", "nsd": "NSD"}
 """The metrics with a gap, and their titles."""
 _FEW = 10

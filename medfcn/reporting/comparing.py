@@ -9,8 +9,6 @@ from medfcn.evaluation.label_summary import SHARES
 from medfcn.evaluation.strata import HOW_GAP, Strata
 from medfcn.reporting.sections import TITLES
 
-__all__ = ["comparison_section", "strata_sections"]
-
 
 def comparison_section(comparison: Comparison | None, links: Mapping[str, str]) -> dict[str, Any]:
     """A row for each label and metric, and the cases that differ most; empty without a comparison."""
