@@ -164,7 +164,12 @@ def work_options(work: str, *, folds: str, resume: str) -> _Option:
             f"Wall time of {work}, such as 90s, 10m, 2h; a bare number is seconds. [default: 10m]",
         ),
         count("--epochs", "Number of epochs (instead of --budget)."),
-        count("--steps", "Number of optimiser steps (instead of --budget); reproduces an earlier run exactly."),
+        text(
+            "--steps",
+            "N",
+            "Number of optimiser steps (instead of --budget); reproduces an earlier run exactly, as 900,650@300 one "
+            "that was shortened.",
+        ),
         click.option("--folds", type=click.IntRange(min=2), metavar="N", help=folds),
         device_option,
         threads_option,

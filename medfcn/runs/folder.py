@@ -68,6 +68,8 @@ class RunFolder:
     """Everything that a stopped training needs to continue; removed when it is finished."""
     identity = Entry("state/training.json")
     """Everything that must be the same for a stopped training to continue."""
+    steps = Entry("steps.json")
+    """In a folder of folds that have a budget: the number of steps that all of them take."""
     lock = Entry(".medfcn.lock")
     """Locked by the one process that may write into the folder."""
 

@@ -85,7 +85,8 @@ def refuse_blocked(folder: Path, *, files: Iterable[str] = (), folders: Iterable
 
 def refuse_blocked_run(folder: Path) -> None:
     """As `refuse_blocked`, for everything that a training writes into its run folder."""
-    names = (RunFolder.weights, RunFolder.card, RunFolder.cases, RunFolder.log, RunFolder.report, RunFolder.lock)
+    model, table = (RunFolder.weights, RunFolder.card), (RunFolder.cases, RunFolder.log, RunFolder.steps)
+    names = (*model, *table, RunFolder.report, RunFolder.lock)
     refuse_blocked(folder, files=names, folders=(RunFolder.validation, RunFolder.state))
     refuse_blocked(folder / RunFolder.validation, files=(SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
 
@@ -147,7 +148,7 @@ def clear(folder: Path) -> None:
     for path in (run.validation, run.state):
         if path.is_dir():
             shutil.rmtree(path)
-    for path in (run.report, run.log, run.cases, run.card, run.weights):
+    for path in (run.steps, run.report, run.log, run.cases, run.card, run.weights):
         path.unlink(missing_ok=True)
     remove_half_written(folder)
 

@@ -7,7 +7,7 @@ case is taken from training to choose with, which would cost more than the choic
 falls to zero and averaged weights, the last weights are nearly the best.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +22,15 @@ from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import clear, clear_folds, clear_scores, remove_half_written, require_free
-from medfcn.text import duration
-from medfcn.training.finished import Asked, facts, facts_of, groups_of, length_of, settings_of
+from medfcn.slices.plan import Plan
+from medfcn.text import duration, listed
+from medfcn.training.agreement import Agreement
+from medfcn.training.finished import Asked, as_made, facts, facts_of, groups_of, length_of, schedule_of, settings_of
 from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
-from medfcn.training.job import DEFAULT_BUDGET, Job, Run, finished_run, train_into
+from medfcn.training.job import DEFAULT_BUDGET, Job, Run, Training, finished_run, train_into
+from medfcn.training.laps import Laps
 from medfcn.training.prepare import as_planned, plan_split
 from medfcn.training.schedule import Length
 from medfcn.training.survey import Survey
@@ -110,15 +113,52 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     remove_half_written(run)
     if repeated:
         clear_scores(run)
-    runs = []
-    for number, folder in zip(folds.numbers, folds.folders(run), strict=True):
-        if job.resume and RunFolder(folder).is_finished:
-            runs.append(finished_run(folder, job.progress))
-            continue
-        job.progress.say(f"fold {folds.name(number)}")
-        runs.append(train_into(folder, job, splits[number - 1], plans[number]))
-        job = job.timed_from_now()  # the data check counts for the first fold
+    budget = None if job.length is None else job.length.budget_seconds
+    agreement = None if budget is None else Agreement(run, budget)
+    others = set(range(1, folds.count + 1)).difference(repeated)
+    if not _has_begun(run, others):
+        RunFolder(run).steps.unlink(missing_ok=True)
+    try:
+        runs = _train_each(run, folds, job, splits, plans, agreement)
+    except BaseException:
+        if not _has_begun(run, range(1, folds.count + 1)):
+            RunFolder(run).steps.unlink(missing_ok=True)
+        raise
     return _together(run, folds, runs, job.progress)
+
+
+def _has_begun(run: Path, numbers: Iterable[int]) -> bool:
+    """True if any of some folds is finished, in training or stopped."""
+    each = [RunFolder(run).fold(number) for number in numbers]
+    return any(fold.is_finished or fold.state.is_dir() for fold in each)
+
+
+def _train_each(
+    run: Path,
+    folds: Folds,
+    job: Job,
+    splits: Sequence[Split],
+    plans: Mapping[int, Plan],
+    agreement: Agreement | None,
+) -> list[Run]:
+    """Train the folds that are not finished; in laps, if they share a budget."""
+    places = dict(zip(folds.numbers, folds.folders(run), strict=True))
+    missing = [number for number in places if not (job.resume and RunFolder(places[number]).is_finished)]
+    runs = {number: finished_run(places[number], job.progress) for number in places if number not in missing}
+    if agreement is not None and folds.is_all and missing:
+        # Of the last, whose state is removed last; most slices are the same in every fold.
+        shared = replace(job, slices=job.slices or RunFolder(places[missing[-1]]).state)
+        trainings = [Training(places[number], shared, splits[number - 1], plans[number]) for number in missing]
+        length = Length(budget_seconds=folds.count * agreement.budget_seconds)
+        used = sum(each.seconds for each in runs.values()) if agreement.look() is None else 0.0
+        laps = Laps(trainings, agreement, length, started=job.machine.started - used, progress=job.progress)
+        runs |= zip(missing, laps.run(), strict=True)
+        missing = []
+    for number in missing:
+        job.progress.say(f"fold {folds.name(number)}")
+        runs[number] = train_into(places[number], job, splits[number - 1], plans[number], agreement=agreement)
+        job = job.timed_from_now()  # the data check counts for the first fold
+    return [runs[number] for number in places]
 
 
 def finished_folds(run: Path, folds: Folds, asked: Asked, progress: Progress) -> Run:
@@ -147,7 +187,7 @@ def _together(run: Path, folds: Folds, runs: Sequence[Run], progress: Progress) 
         return replace(runs[0], scored=scored)
     seconds, used = sum(each.seconds for each in runs), sum(each.cpu_seconds for each in runs)
     progress.say(f"{folds.count} folds in {duration(seconds)}, {used:.0f} CPU seconds: {run}")
-    return Run(run, sum(each.steps for each in runs), table, seconds, used, scored=scored)
+    return Run(run, sum(each.steps for each in runs), table, seconds, used, scored=scored, schedule=runs[0].schedule)
 
 
 def gather(run: Path, folds: Folds) -> ScoreTable | None:
@@ -167,6 +207,7 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
     owners: dict[str, str] = {}
     notes = [f"out of fold: each case was scored by the one of {folds.count} networks that was not trained on it"]
     notes += _threshold_note(cards)
+    notes += _unequal_note(each, cards)
     for number, (fold, card, table) in enumerate(zip(each, cards, tables, strict=True), start=1):
         if card.training.get("fold") != folds.name(number):
             raise TrainingError(
@@ -206,6 +247,15 @@ def _threshold_note(cards: Sequence[Card]) -> tuple[str, ...]:
     )
 
 
+def _unequal_note(folds: Sequence[RunFolder], cards: Sequence[Card]) -> tuple[str, ...]:
+    """A line about folds that do not have the same number of steps."""
+    steps = [schedule.total for schedule in map(schedule_of, cards) if schedule is not None]
+    if len(set(steps)) < 2:
+        return ()
+    each = listed(f"{fold.path.name} {count}" for fold, count in zip(folds, steps, strict=False))
+    return (f"the folds do not have the same number of steps: {each}; --steps N gives all the same",)
+
+
 def _length_of_one(run: Path, folds: Folds, job: Job) -> Length:
     """The length of one fold: as requested, else that of a finished or stopped fold, else the default."""
     for number in range(1, folds.count + 1) if job.length is None and job.resume else ():
@@ -235,7 +285,7 @@ def _require_sibling(fold: RunFolder, split: Split, job: Job) -> None:
         replace(card, settings=settings_of(job.settings, card), labels=job.found.labels),
         fold=split.fold,
         seed=job.machine.seed,
-        length=job.length,
+        length=as_made(job.length, card),
         start=job.start.record,
     )
     require_same(facts_of(card), here, fold.path)

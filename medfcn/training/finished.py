@@ -1,7 +1,6 @@
 """The question if a finished run is the requested training, as far as its card and `cases.csv` can answer it."""
 
 import csv
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same
 from medfcn.training.prepare import as_planned
 from medfcn.training.record import LEFT_OUT, ON_REQUEST
-from medfcn.training.schedule import Length
+from medfcn.training.schedule import Length, Schedule
 from medfcn.training.start import Start
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Asked:
             transforms = tuple(CaseTransforms(self.transforms).to_json())
         settings = settings_of(self.settings, card)
         requested = replace(card, settings=settings, labels=labels, transforms=transforms)
-        here = facts(requested, fold=fold, seed=self.seed, length=self.length, start=self.start.record)
+        here = facts(requested, fold=fold, seed=self.seed, length=as_made(self.length, card), start=self.start.record)
         cases = {csv_field(case.id): csv_field(case.group) for case in self.dataset.all_cases}
         require_same({**facts_of(card), "cases": groups_of(folder)}, {**here, "cases": cases}, folder)
 
@@ -97,7 +96,7 @@ def facts(
         "settings": deciding_settings(card.settings),
         "transforms": [transform["sha256"] for transform in card.transforms],
         "seed": seed,
-        **({} if length is None else {"length": dataclasses.asdict(length)}),
+        **({} if length is None else {"length": length.to_json()}),
         "start": {name: start.get(name) for name in ("init", "encoder_weights")},
     }
 
@@ -111,8 +110,23 @@ def facts_of(card: Card) -> dict[str, Any]:
 
 def length_of(card: Card) -> Length:
     """The requested length of a finished run."""
-    budget = card.training.get("budget_seconds")
-    return Length(budget_seconds=budget) if budget is not None else Length(steps=card.training.get("steps"))
+    budget, schedule = card.training.get("budget_seconds"), schedule_of(card)
+    if budget is not None:
+        return Length(budget_seconds=budget)
+    return Length() if schedule is None else Length.of(schedule)
+
+
+def as_made(length: Length | None, card: Card) -> Length | None:
+    """A requested length; that of a finished run, if its steps are requested, by which a budget is repeated."""
+    if length is None or length.schedule is None or length.schedule != schedule_of(card):
+        return length
+    return length_of(card)
+
+
+def schedule_of(card: Card) -> Schedule | None:
+    """The steps that a finished run made, and how their number changed on the way; None if the card lacks them."""
+    steps = card.training.get("schedule") or card.training.get("steps")
+    return None if steps is None else Schedule.parse(steps)
 
 
 def settings_of(settings: Settings, card: Card) -> Settings:

@@ -12,8 +12,8 @@ from medfcn.inference.foreign import fingerprint_of
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.training.judging import settle
+from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
-from medfcn.training.trainer import Outcome
 from medfcn.training.validation import Outputs
 
 
@@ -81,6 +81,8 @@ def write_run(
     }
     if partly:
         training["partly_labelled"] = partly
+    if not outcome.schedule.is_plain:
+        training["schedule"] = outcome.schedule.text
     if outcome.micro_batch < prepared.plan.batch_size:
         training["micro_batch"] = outcome.micro_batch
     model.card = dataclasses.replace(

@@ -14,6 +14,7 @@ from medfcn.runs.folder import RunFolder
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
+from medfcn.training.budget import Lap
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Split
 from medfcn.training.prepare import reopen
@@ -37,7 +38,8 @@ class Order:
         length: The length.
         threads: CPU threads of each process.
         folder: Where the slices are.
-        saved: The state of a stopped training; None for a new one.
+        saved: The state of a stopped or paused training; None for a new one.
+        lap: The part of the training to make; None for all of it.
     """
 
     found: Survey
@@ -48,10 +50,11 @@ class Order:
     threads: int
     folder: Path
     saved: State | None
+    lap: Lap | None = None
 
 
 def train_along(order: Order, machine: Machine, stop: Stop) -> None:
-    """Make every step of the training that the first process begins now."""
+    """Make every step of the training, or of its lap, that the first process begins now."""
     prepared = reopen(order.found, order.split, order.plan, order.folder)
     device = machine.device
     with using_threads(order.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -61,4 +64,7 @@ def train_along(order: Order, machine: Machine, stop: Stop) -> None:
         trainer = Trainer(prepared, order.settings, machine, network, log=log, progress=Silent())
         if order.saved is not None:
             trainer.restore(order.saved)
-        trainer.run(order.length, stop=stop)
+        if order.lap is None:
+            trainer.run(order.length, stop=stop)
+        else:
+            trainer.run_lap(order.lap, stop=stop)

@@ -42,7 +42,7 @@ def identity_of(
     return {
         "format": _FORMAT,
         "settings": deciding_settings(settings),
-        "length": dataclasses.asdict(length),
+        "length": length.to_json(),
         "seed": machine.seed,
         "device": machine.device.type if processes == 1 else f"{processes} × {machine.device.type}",
         "versions": {name: number for name, number in versions().items() if name != "python"},
@@ -118,8 +118,8 @@ def read_identity(folder: Path) -> dict[str, Any]:
 def recorded_length(recorded: Mapping[str, Any]) -> Length | None:
     """The requested length of a stopped training; None if nothing is recorded."""
     try:
-        return Length(**recorded["length"])
-    except (KeyError, TypeError):
+        return Length.from_json(recorded["length"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from medfcn.inference.card import read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model, Predictor
-from medfcn.progress import Progress
+from medfcn.progress import Progress, Silent
 from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
@@ -28,6 +28,8 @@ from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
+from medfcn.training.agreement import Agreement
+from medfcn.training.budget import Costs, Lap
 from medfcn.training.distributed import Machine
 from medfcn.training.finishing import write_run
 from medfcn.training.folds import Split
@@ -43,6 +45,7 @@ from medfcn.training.identity import (
     with_recorded_monai,
     write_identity,
 )
+from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, as_planned, ceiling_text, prepare
 from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
@@ -65,6 +68,8 @@ class Run:
         seconds: Wall time.
         cpu_seconds: User and system time.
         scored: Every folder with scores of its own, which gets a report.
+        schedule: The `steps` that repeat the training, such as `900`, or `900,650@300` for one that was shortened; of
+            folds, those of the first.
     """
 
     folder: Path
@@ -73,6 +78,7 @@ class Run:
     seconds: float
     cpu_seconds: float
     scored: tuple[Path, ...]
+    schedule: str = ""
 
     def load(self, *, device: str = "auto") -> Predictor:
         """The trained model; of folds, the mean of theirs."""
@@ -117,7 +123,7 @@ class Job:
         return dataclasses.replace(self, machine=machine)
 
 
-def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
+def train_into(folder: Path, job: Job, split: Split, made: Plan, *, agreement: Agreement | None = None) -> Run:
     """Fill a run folder that is locked.
 
     Args:
@@ -125,94 +131,191 @@ def train_into(folder: Path, job: Job, split: Split, made: Plan) -> Run:
         job: The options of the training.
         split: The use of each case.
         made: The plan.
+        agreement: With the other folds, on the number of steps that a budget gives.
     """
-    run, recorded = RunFolder(folder), read_identity(folder) if job.resume else {}
-    made = as_recorded(made, recorded)
-    length = job.length or recorded_length(recorded) or Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
-    job = dataclasses.replace(
-        job,
-        settings=as_planned(job.settings, made),
-        length=length,
-        threads=job.threads or recorded.get("threads"),
-    )
-    identity = identity_of(job.found, split, made, job.settings, job.machine, length)
-    identity = with_recorded_monai(identity, recorded)
-    if job.threads is not None:
-        identity["threads"] = job.threads
-    require_same(recorded, identity, folder)
-    if not job.resume:
-        clear(folder)
-    remove_half_written(folder)
-    try:
-        make_inner_folder(run.state)
-        if job.resume and not recorded:
-            job.progress.say(f"{folder}: was stopped before anything was recorded; it starts over, {length.text}")
-        if not recorded:  # a kill while slices are prepared must not let the next start be of another length
-            write_identity(folder, identity)
-        prepared = prepare(job.found, split, made, job.slices or run.state, job.progress, state=run.state)
-        write_cases(run.cases, job.found, split)
-        _report_data(prepared, job.progress)
-        with using_threads(job.threads):
-            result = _train_prepared(run, job, prepared, recorded, identity)
-        del prepared  # a network file system removes no file that is still mapped
-        shutil.rmtree(run.state)
-    except BaseException:
-        # Before the first checkpoint half a run is of no use, unless it was stopped in order to continue later.
-        if not has_checkpoints(run.state) and not job.stop.is_asked:
-            clear(folder)
-        raise
-    job.progress.say(
-        f"trained {result.steps} steps in {duration(result.seconds)}, {result.cpu_seconds:.0f} CPU seconds: {folder}"
-    )
-    return result
+    training = Training(folder, job, split, made)
+    with training.cleared_in_vain():
+        training.begin()
+        training.prepare()
+        return training.run(agreement)
 
 
-def _train_prepared(
-    run: RunFolder, job: Job, prepared: Prepared, recorded: Mapping[str, Any], identity: dict[str, Any]
-) -> Run:
-    """Train from the start or from the last checkpoint, and write the result."""
-    machine, split, length = job.machine, prepared.split, job.length or Length()
-    with torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []):
-        torch.manual_seed(machine.seed)
-        log = Log(run.log, started=machine.started, cpu_started=machine.cpu_started)
-        network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=job.progress)
-        identity["first_weights"] = weights_key(network.state_dict())
-        trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
-        if "threads" not in identity:
-            torch.set_num_threads(trainer.stepper.fastest_threads())
-            identity["threads"] = torch.get_num_threads()
-        require_same(recorded, identity, run.path)
-        write_identity(run.path, identity)
-        every = job.settings.training.checkpoint_seconds
-        checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
-        saved = checkpoints.latest(State.load, job.progress) if job.resume else None
-        if saved is not None:
-            trainer.restore(saved)
-            job.progress.say(f"going on after step {saved.step}")
-        elif job.resume:
-            job.progress.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
-        order = Order(
-            job.found.without_volumes(),
-            split,
-            prepared.plan,
-            job.settings,
-            length,
-            identity["threads"],
-            run.state.resolve(),
-            saved,
+class Training:
+    """One training in its locked run folder, in one go or in laps.
+
+    Nothing is prepared yet: what cannot be done is refused, and an older run is removed.
+
+    Args:
+        folder: The run folder.
+        job: The options of the training.
+        split: The use of each case.
+        made: The plan.
+
+    Attributes:
+        step_seconds: Duration of each of the first steps.
+        costs: The time needed besides steps, once it was measured.
+    """
+
+    def __init__(self, folder: Path, job: Job, split: Split, made: Plan) -> None:
+        began, used = time.monotonic(), cpu_seconds()
+        self.run_folder, self.split = RunFolder(folder), split
+        self.recorded = recorded = read_identity(folder) if job.resume else {}
+        self.plan = made = as_recorded(made, recorded)
+        default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
+        self.length = length = job.length or recorded_length(recorded) or default
+        self.job = job = dataclasses.replace(
+            job,
+            settings=as_planned(job.settings, made),
+            length=length,
+            threads=job.threads or recorded.get("threads"),
         )
-        machine.world.broadcast(order)
-        outcome = trainer.run(length, checkpoints=checkpoints, stop=job.stop)
-    seconds, used = log.time_used()
-    record = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "seed": machine.seed, **job.start.record}
-    if machine.world.size > 1:
-        record["processes"] = machine.world.size
-    if length.budget_seconds is not None:
-        record["budget_seconds"] = length.budget_seconds
-    if split.fold:
-        record["fold"] = split.fold
-    table = write_run(run, prepared, outcome, record, job.progress)
-    return Run(run.path, outcome.steps, table, *log.time_used(), scored=(run.path,))
+        identity = identity_of(job.found, split, made, job.settings, job.machine, length)
+        self.identity = identity = with_recorded_monai(identity, recorded)
+        if job.threads is not None:
+            identity["threads"] = job.threads
+        require_same(recorded, identity, folder)
+        if not job.resume:
+            clear(folder)
+        remove_half_written(folder)
+        self.step_seconds: list[float] = []
+        self.costs: Costs | None = None
+        self._prepared: Prepared | None = None
+        self._is_begun = False
+        self._used = time.monotonic() - began, cpu_seconds() - used
+
+    @contextmanager
+    def cleared_in_vain(self) -> Iterator[None]:
+        """Clear the run folder after an error.
+
+        Before the first checkpoint half a run is of no use, unless it was stopped in order to continue later.
+        """
+        run = self.run_folder
+        try:
+            yield
+        except BaseException:
+            if not run.is_finished and not has_checkpoints(run.state) and not self.job.stop.is_asked:
+                clear(run.path)
+            raise
+
+    def begin(self) -> None:
+        """Make the folder of everything that a stopped training needs, and record which training it is."""
+        folder, say = self.run_folder.path, self.job.progress.say
+        make_inner_folder(self.run_folder.state)
+        if self.job.resume and not self.recorded:
+            say(f"{folder}: was stopped before anything was recorded; it starts over, {self.length.text}")
+        if not self.recorded:  # a kill while slices are prepared must not let the next start be of another length
+            write_identity(folder, self.identity)
+
+    def prepare(self) -> None:
+        """Bring the cases to the network grid."""
+        job, run, (began, used) = self.job, self.run_folder, (time.monotonic(), cpu_seconds())
+        slices = job.slices or run.state
+        self._prepared = prepare(job.found, self.split, self.plan, slices, job.progress, state=run.state)
+        write_cases(run.cases, job.found, self.split)
+        _report_data(self._prepared, job.progress)
+        self._used = self._used[0] + time.monotonic() - began, self._used[1] + cpu_seconds() - used
+
+    def run(self, agreement: Agreement | None = None) -> Run:
+        """Train to the end, and write the run; the clock is that of the job."""
+        machine = self.job.machine
+        log = Log(self.run_folder.log, started=machine.started, cpu_started=machine.cpu_started)
+        return self._write(self._whole(log, agreement), log)
+
+    def lap(self, lap: Lap, *, threads: int | None = None) -> Run | None:
+        """Train until a lap ends; the clock counts the time in here alone.
+
+        Args:
+            lap: The lap.
+            threads: CPU threads, where nothing else sets them.
+
+        Returns:
+            The run, written, after the last step; None before.
+        """
+        self.job = dataclasses.replace(self.job, threads=self.job.threads or threads)
+        started, used = time.monotonic() - self._used[0], cpu_seconds() - self._used[1]
+        log = Log(self.run_folder.log, started=started, cpu_started=used)
+        outcome = self._part(log, lap)
+        self._used, self._is_begun = (0.0, 0.0), True
+        return None if outcome is None else self._write(outcome, log)
+
+    # The trainers end in these two, so that nothing of the prepared slices is in use any more when they are removed.
+    def _whole(self, log: Log, agreement: Agreement | None) -> Outcome:
+        with self._trainer(log, None) as (trainer, checkpoints):
+            return trainer.run(self.length, checkpoints=checkpoints, stop=self.job.stop, agreement=agreement)
+
+    def _part(self, log: Log, lap: Lap) -> Outcome | None:
+        with self._trainer(log, lap) as (trainer, checkpoints):
+            outcome = trainer.run_lap(lap, checkpoints=checkpoints, stop=self.job.stop)
+            self.step_seconds, self.costs = trainer.step_seconds, trainer.costs or self.costs
+            return outcome
+
+    @contextmanager
+    def _trainer(self, log: Log, lap: Lap | None) -> Iterator[tuple[Trainer, Checkpoints]]:
+        """A trainer from the start or from the last checkpoint, in every process."""
+        job, run, identity, prepared = self.job, self.run_folder, self.identity, self._prepared
+        if prepared is None:
+            raise ValueError("nothing is prepared; call `prepare` first")
+        machine, say = job.machine, Silent() if self._is_begun else job.progress
+        with (
+            using_threads(job.threads),
+            torch.random.fork_rng(devices=[machine.device] if machine.device.type == "cuda" else []),
+        ):
+            torch.manual_seed(machine.seed)
+            network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=say)
+            identity["first_weights"] = weights_key(network.state_dict())
+            trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
+            if "threads" not in identity:
+                identity["threads"] = job.threads or trainer.stepper.fastest_threads()
+                torch.set_num_threads(identity["threads"])
+            self.job = dataclasses.replace(job, threads=identity["threads"])
+            require_same(self.recorded, identity, run.path)
+            write_identity(run.path, identity)
+            every = job.settings.training.checkpoint_seconds
+            checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
+            saved = checkpoints.latest(State.load, job.progress) if job.resume or self._is_begun else None
+            if saved is not None:
+                trainer.restore(saved)
+                say.say(f"going on after step {saved.step}")
+            elif job.resume:
+                say.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
+            order = Order(
+                job.found.without_volumes(),
+                self.split,
+                prepared.plan,
+                job.settings,
+                self.length,
+                identity["threads"],
+                (job.slices or run.state).resolve(),
+                saved,
+                lap,
+            )
+            machine.world.broadcast(order)
+            yield trainer, checkpoints
+
+    def _write(self, outcome: Outcome, log: Log) -> Run:
+        """Write the result, and remove what only a training needs."""
+        job, run, prepared, machine = self.job, self.run_folder, self._prepared, self.job.machine
+        if prepared is None:
+            raise ValueError("nothing is prepared; call `prepare` first")
+        seconds, used = log.time_used()
+        record: dict[str, Any] = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "seed": machine.seed}
+        record |= job.start.record
+        if machine.world.size > 1:
+            record["processes"] = machine.world.size
+        if self.length.budget_seconds is not None:
+            record["budget_seconds"] = self.length.budget_seconds
+        if self.split.fold:
+            record["fold"] = self.split.fold
+        with using_threads(job.threads):
+            table = write_run(run, prepared, outcome, record, job.progress)
+        seconds, used = log.time_used()
+        text = outcome.schedule.text
+        result = Run(run.path, outcome.steps, table, seconds, used, scored=(run.path,), schedule=text)
+        del prepared  # a network file system removes no file that is still mapped
+        self._prepared = None
+        shutil.rmtree(run.state)
+        job.progress.say(f"trained {result.steps} steps in {duration(seconds)}, {used:.0f} CPU seconds: {run.path}")
+        return result
 
 
 def _report_data(prepared: Prepared, progress: Progress) -> None:
@@ -261,4 +364,12 @@ def finished_run(folder: Path, progress: Progress) -> Run:
     progress.say(f"{folder}: is finished; nothing is left to do")
     training = read_card(run.card).training
     table = ScoreTable.from_csv(run.scores)
-    return Run(folder, training["steps"], table, training["seconds"], training["cpu_seconds"], scored=(folder,))
+    return Run(
+        folder,
+        training["steps"],
+        table,
+        training["seconds"],
+        training["cpu_seconds"],
+        scored=(folder,),
+        schedule=str(training.get("schedule") or training["steps"]),
+    )

@@ -37,7 +37,7 @@ _ONE_COMPONENT_SHARE = 0.98
 """A reference counts as one component if its largest component has this share of its voxels."""
 _ONE_COMPONENT_CASES = 0.95
 """Share of the training references that must be one component, for a label that can be cut to its largest one."""
-_JUDGED_MOST = 24
+JUDGED_MOST = 24
 """Training cases on which that is tried in a fold."""
 _STROKES_SHARE = 0.95
 """Strokes lie in one component of a mask if it has this share of those that the mask finds."""
@@ -114,7 +114,7 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     judged = _judge(card, outputs, cases, cuttable, thresholds)
     on_training = judged
     if is_fold and eligible:
-        on_training = _judge_training(card, model, prepared, eligible, _JUDGED_MOST)
+        on_training = _judge_training(card, model, prepared, eligible, JUDGED_MOST)
     elif by_strokes:
         on_training = judged + _judge_training(card, model, prepared, eligible, _JUDGED_FOR_STROKES)
     ids = [one.case.id for one in on_training]

@@ -19,9 +19,10 @@ from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.views import parse_views
 from medfcn.text import counted, listed
+from medfcn.training.budget import require_possible_budget
 from medfcn.training.folds import Folds
 from medfcn.training.prepare import require_possible
-from medfcn.training.schedule import Length
+from medfcn.training.schedule import Length, Schedule
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ class WorkRequest(DesignRequest):
         budget: Wall time of a training, such as `10m`; a bare number is seconds. The default is `10m`, unless epochs
             or steps are given.
         epochs: Number of epochs of `training.epoch_steps` steps each (instead of a budget).
-        steps: Number of optimiser steps (instead of a budget); reproduces an earlier run exactly.
+        steps: Number of optimiser steps (instead of a budget); reproduces an earlier run exactly. A text such as
+            `900,650@300`, as such a run reported it, repeats one that was shortened: 900 steps, after step 300 only
+            650.
         folds: Train so many folds, which share the budget. Every case is scored by the fold that was not trained on
             it.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; each of several processes takes the GPU of its number.
@@ -147,7 +150,7 @@ class WorkRequest(DesignRequest):
     output: Path | str = field(kw_only=False)
     budget: str | float | None = None
     epochs: int | None = None
-    steps: int | None = None
+    steps: int | str | None = None
     folds: int | None = None
     device: str = "auto"
     threads: int | None = None
@@ -158,9 +161,12 @@ class WorkRequest(DesignRequest):
     def __post_init__(self) -> None:
         require_one(budget=self.budget, epochs=self.epochs, steps=self.steps)
         require_one(resume=self.resume or None, overwrite=self.overwrite or None)
-        for name, count in (("epochs", self.epochs), ("steps", self.steps)):
-            if count is not None and count < 1:
-                raise SettingsError(f"{name} {count}: at least 1 is needed; give a larger number", field=name)
+        if self.epochs is not None and self.epochs < 1:
+            raise SettingsError(f"epochs {self.epochs}: at least 1 is needed; give a larger number", field="epochs")
+        if self.steps is not None:
+            Schedule.parse(self.steps)
+        if self.budget is not None and self.folds is not None:
+            require_possible_budget(budget_seconds(self.budget), folds=self.folds)
 
     def cases(self) -> Dataset:
         """The data set without the cases to leave out.
@@ -180,7 +186,7 @@ class WorkRequest(DesignRequest):
             return Length(budget_seconds=budget_seconds(self.budget))
         if self.epochs is not None:
             return Length(steps=self.epochs * settings.training.epoch_steps)
-        return None if self.steps is None else Length(steps=self.steps)
+        return None if self.steps is None else Length.of(Schedule.parse(self.steps))
 
 
 @dataclass(frozen=True, kw_only=True)

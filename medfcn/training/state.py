@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, get_origin
 
 import torch
 
+from medfcn.training.schedule import Schedule
+
 
 @dataclass(frozen=True)
 class State:
@@ -31,6 +33,8 @@ class State:
         best: The best weights; empty without any.
         losses: Loss of each of the last steps, as many as a log row averages.
         step_seconds: Duration of each of the first steps, from which the number of steps is fixed.
+        changes: As in `Schedule`; empty where `total` was known from the start and never changed.
+        costs: What was timed beside the steps, in the order of `Costs`; empty before.
         rows: The rows of `log.csv`.
         micro_batch: Number of slices that go through the network at once.
         seconds: Wall time used.
@@ -53,6 +57,16 @@ class State:
     micro_batch: int
     seconds: float
     cpu_seconds: float
+    changes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    costs: list[float] = dataclasses.field(default_factory=list)
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The number of steps, and how it changed; None while it is not yet fixed."""
+        if self.total is None:
+            return None
+        changes = tuple((step, total) for step, total in self.changes)
+        return Schedule(changes or ((0, self.total),))
 
     def save(self, file: BinaryIO) -> None:
         """Write the state into a file."""
@@ -73,6 +87,8 @@ class State:
             raise ValueError("it contains something other than tensors and numbers, which is not loaded") from error
         except (TypeError, KeyError, RuntimeError, EOFError) as error:
             raise ValueError(str(error) or type(error).__name__) from error
+        if isinstance(value, dict):  # earlier medfcn shortened no training
+            value = {name: [] for name in ("changes", "costs")} | value
         if not isinstance(value, dict) or value.keys() != {item.name for item in dataclasses.fields(cls)}:
             raise ValueError("its keys are not those of a checkpoint")
         for item in dataclasses.fields(cls):

@@ -21,7 +21,7 @@ from medfcn.training.distributed import Machine
 from medfcn.training.gradients import Gradients
 from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
 from medfcn.training.prepare import Prepared
-from medfcn.training.schedule import learning_rate
+from medfcn.training.schedule import Schedule, learning_rate
 from medfcn.training.state import State
 
 
@@ -85,24 +85,24 @@ class Stepper:
 
         return fastest_threads(work)
 
-    def learning_rate(self, step: int, total: int | None) -> float:
-        """The learning rate of a step, from 0; `total` may be unknown during the warm-up."""
+    def learning_rate(self, step: int, schedule: Schedule | None) -> float:
+        """The learning rate of a step, from 0; the number of all steps may be unknown during the warm-up."""
         warmup = self.training.warmup_steps
-        return learning_rate(step, largest=self.largest_rate, warmup_steps=warmup, total_steps=total)
+        return learning_rate(step, largest=self.largest_rate, warmup_steps=warmup, total_steps=schedule)
 
-    def make(self, step: int, total: int | None) -> float:
+    def make(self, step: int, schedule: Schedule | None) -> float:
         """Make one step; its loss.
 
         Args:
             step: Number of steps made before.
-            total: Number of all steps; may be unknown during the warm-up.
+            schedule: The number of all steps; may be unknown during the warm-up.
 
         Raises:
             TrainingError: The loss or the gradient is not finite, or memory runs out.
         """
         images, targets = self.batches.of(step)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["scale"] * self.learning_rate(step, total)
+            group["lr"] = group["scale"] * self.learning_rate(step, schedule)
         set_training_mode(self.supervised, self.training)
         loss = self.gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
         norm = nn.utils.clip_grad_norm_(self.supervised.parameters(), self.training.gradient_clip)

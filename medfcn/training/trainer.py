@@ -1,9 +1,10 @@
 """The loop of a training: steps, and after some of them a validation, a row of the log and a checkpoint."""
 
+import dataclasses
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import numpy as np
@@ -17,61 +18,22 @@ from medfcn.progress import Progress
 from medfcn.runs.checkpoints import Checkpoints
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
-from medfcn.training.budget import StepClock
+from medfcn.training.agreement import Agreement
+from medfcn.training.budget import Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
 from medfcn.training.distributed import Machine, versions
+from medfcn.training.judging import JUDGED_MOST
+from medfcn.training.outcome import Best, Outcome
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import Log
-from medfcn.training.schedule import Length, validation_steps
+from medfcn.training.schedule import Length, Schedule, validation_steps
 from medfcn.training.state import State
 from medfcn.training.stepping import Stepper
-from medfcn.training.validation import Outputs, ScoredCase, mean_dice
+from medfcn.training.validation import Outputs, ScoredCase, case_seconds, mean_dice
 
 _TIMED_MOST = 24
 """Validation cases that are timed; more take as long each."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of the steps of a training.
-
-    Attributes:
-        model: With the weights that were best on the validation cases.
-        steps: Optimiser steps made.
-        best_step: The step of those weights.
-        is_chosen: True if the validation cases chose them; otherwise they are the last ones.
-        micro_batch: Number of slices that went through the network at once, in the end.
-        outputs: The model's probabilities for the validation cases, if it was validated in this process.
-    """
-
-    model: Model
-    steps: int
-    best_step: int
-    is_chosen: bool
-    micro_batch: int
-    outputs: Outputs | None
-
-
-@dataclass
-class Best:
-    """The weights with the largest validation Dice so far.
-
-    Attributes:
-        dice: Their Dice; -1 without any.
-        step: Their step; 0 without any.
-        weights: The weights; empty without any.
-        outputs: Their probabilities for the validation cases; None without any, and after a resume.
-    """
-
-    dice: float = -1.0
-    step: int = 0
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    outputs: Outputs | None = None
-
-    def replace(self, dice: float, step: int, weights: dict[str, torch.Tensor], outputs: Outputs | None) -> None:
-        """Take better weights."""
-        if self.outputs is not None:
-            self.outputs.remove()
-        self.dice, self.step, self.weights, self.outputs = dice, step, weights, outputs
+_WATCHED_EVERY = 10
+"""Steps between two looks at the clock that several processes take together."""
 
 
 class Trainer:
@@ -105,7 +67,8 @@ class Trainer:
         self.progress = progress
         self.stepper = Stepper(prepared, settings, machine, network, progress)
         self.step, self.is_judged = 0, True
-        self.total: int | None = None
+        self.schedule: Schedule | None = None
+        self.costs: Costs | None = None
         self.best = Best()
         self.losses: deque[float] = deque(maxlen=settings.training.epoch_steps)
         self.step_seconds: list[float] = []
@@ -113,8 +76,18 @@ class Trainer:
         self._stop = Stop()
         partly = prepared.survey.partly_labelled(prepared.split.validation)
         self._of_what = f" of the labelled voxels alone ({partly})" if partly else ""
+        self._watch: Watch | None = None
+        self._agreement: Agreement | None = None
+        self._name = "train"
 
-    def run(self, length: Length, *, checkpoints: Checkpoints | None = None, stop: Stop | None = None) -> Outcome:
+    def run(
+        self,
+        length: Length,
+        *,
+        checkpoints: Checkpoints | None = None,
+        stop: Stop | None = None,
+        agreement: Agreement | None = None,
+    ) -> Outcome:
         """Train for a length, and keep the weights that were best on the validation cases.
 
         In a fold, nothing is chosen on the validation cases: the last weights are kept. A trainer that was given a
@@ -124,36 +97,81 @@ class Trainer:
             length: The requested length.
             checkpoints: Where to save states.
             stop: Looked at between two steps.
+            agreement: With the other folds, on the number of steps that a budget gives.
 
         Raises:
             TrainingStoppedError: `stop` was asked to.
             TrainingError: The loss is not finite, or memory runs out.
         """
+        with self._at_work(checkpoints, stop):
+            self._agreement = agreement
+            self.schedule = self.schedule or length.schedule or self._measure(length)
+            if length.budget_seconds is not None:
+                self.costs = self.costs or self._time_costs()
+                self.machine.world.wait()
+                self._watch = Watch.over(length, self.log.started, self.costs, self.step_seconds[StepClock.WARM :])
+            self._continue(self.schedule.total)
+        return self._outcome()
+
+    def run_lap(
+        self, lap: Lap, *, checkpoints: Checkpoints | None = None, stop: Stop | None = None
+    ) -> Outcome | None:
+        """Train until a lap ends, and save the state; as `run` otherwise.
+
+        Returns:
+            The outcome after the last step; None before.
+        """
+        with self._at_work(checkpoints, stop):
+            self._name = f"fold {self.prepared.split.fold}"
+            self._take_up(lap.schedule)
+            if self.schedule is None:
+                self._time_steps(lap.until)
+                self.costs = self._time_costs() if lap.times_end else None
+            else:
+                if lap.allowed_seconds is not None:
+                    deadline = time.monotonic() + lap.allowed_seconds
+                    self._watch = Watch(deadline, Costs(), self.step_seconds[StepClock.WARM :])
+                self._continue(lap.until)
+            if self.schedule is None or self.step < self.schedule.total:
+                self._save()
+                return None
+        return self._outcome()
+
+    @contextmanager
+    def _at_work(self, checkpoints: Checkpoints | None, stop: Stop | None) -> Iterator[None]:
         self._checkpoints, self._stop = checkpoints, stop or Stop()
         try:
             with self._stop.looking():
                 self.stepper.gradients.join()
-                self.total = total = self.total or length.steps or self._measure(length)
-                self._continue(total)
+                yield
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 "out of GPU memory; set a smaller slices.window, network.width or prediction.batch_size, or take "
                 "another --device",
                 code="OUT_OF_MEMORY",
             ) from error
-        best = self.best
+
+    def _outcome(self) -> Outcome:
+        best, schedule = self.best, self.schedule or Schedule.of(self.step)
         if best.weights:
             self.stepper.averaged.network.load_state_dict(best.weights)
-        micro_batch = self.stepper.gradients.micro_batch
-        return Outcome(self._model(), total, best.step or total, best.step > 0, micro_batch, best.outputs)
+        micro_batch, chosen = self.stepper.gradients.micro_batch, best.step > 0
+        return Outcome(self._model(), schedule, best.step or schedule.total, chosen, micro_batch, best.outputs)
 
-    def _measure(self, length: Length) -> int:
-        """Make the first steps of a budget, and fix their number from the time they take.
+    def _take_up(self, schedule: Schedule | None) -> None:
+        """Take the number of steps of all folds. One that has its own already is shortened, and never made longer."""
+        if self.schedule is None or schedule is None:
+            self.schedule = self.schedule or schedule
+        elif schedule.total > self.step:
+            self.schedule = self.schedule.shortened(self.step, schedule.total)
+
+    def _time_steps(self, until: int) -> StepClock:
+        """Make and time the first steps of a budget.
 
         The warm-up makes them the same for every number.
         """
-        clock = StepClock(length, started=self.log.started, step_seconds=self.step_seconds)
-        while not clock.is_measured():
+        clock = StepClock(Length(), started=self.log.started, step_seconds=self.step_seconds)
+        while self.step < until:
             clock.begin()
             self._step(None)
             clock.tick()
@@ -161,61 +179,138 @@ class Trainer:
             self._leave_if_asked()
             if self._checkpoints is not None and self._checkpoints.is_due:
                 self._save()
-        world = self.machine.world
-        self.total = world.broadcast(self._fit(clock) if world.is_first else None)
-        self._save()
-        return self.total
+        return clock
 
-    def _fit(self, clock: StepClock) -> int:
-        """The number of steps of a budget, once steps are timed; one validation is timed here."""
-        cases = self.prepared.validation
+    def _measure(self, length: Length) -> Schedule:
+        """Make the first steps of a budget, and fix their number from the time they take."""
+        clock, world = self._time_steps(StepClock.WARM + StepClock.MEASURED), self.machine.world
+        clock.length = length
+        if world.is_first:
+            self.costs = self._time_costs()
+            total, needed = clock.fit(self.costs, validations=lambda total: len(self._validation_steps(total)))
+            found = self._schedule(total)
+            self.schedule = self._agreement.agree(found) if self._agreement else found
+            self._report_steps(length.budget_seconds or 0.0, needed, found)
+        self.schedule = world.broadcast(self.schedule)
+        self._save()
+        return self.schedule
+
+    def _report_steps(self, budget_seconds: float, needed_seconds: float, found: Schedule) -> None:
+        """Report the number of steps that was just fixed, or that the budget is too short."""
+        total, pace = found.total, pace_of(self.step_seconds[StepClock.WARM :])
+        if needed_seconds > budget_seconds:
+            self.progress.say(too_short(budget_seconds, needed_seconds, total))
+        elif self.schedule == found:
+            seconds = 0.0 if self.costs is None else self.costs.validation_seconds
+            self.progress.say(
+                f"{total} steps fit the budget: {1000 * pace:.0f} ms a step, {seconds:.1f} s a validation; "
+                f"{self._repeated()}"
+            )
+        if self._agreement is not None and self.schedule is not None:
+            other = "" if self.schedule == found else f", as another fold found; here {total} would fit the budget"
+            self.progress.say(
+                f"all folds take {self.schedule.text} steps{other}; those that do not share {self._agreement.run} "
+                f"need --steps {self.schedule.text}"
+            )
+
+    def _time_costs(self) -> Costs:
+        """Time a validation, and a case of the end."""
+        cases, split = self.prepared.validation, self.prepared.split
+        if not cases:  # another process has them
+            return Costs()
         timed = cases[:_TIMED_MOST]
         began = time.monotonic()
         _, outputs = self._validate(timed)
         seconds = (time.monotonic() - began) / len(timed) * len(cases)
         if outputs is not None:
             outputs.remove()
-        return clock.fit(
+        return Costs.of(
             validation_seconds=seconds,
-            validations=lambda total: len(self._validation_steps(total)),
-            progress=self.progress,
+            case_seconds=case_seconds(self.prepared.survey, timed),
+            cases=len(cases),
+            judged=min(JUDGED_MOST, len(split.training)),
+            is_fold=bool(split.fold),
         )
 
-    def _validation_steps(self, total: int) -> set[int]:
-        """The steps after which to validate; none in a fold, where nothing is chosen."""
-        return set() if self.prepared.split.fold else validation_steps(total)
+    def _schedule(self, total: int) -> Schedule:
+        """So many steps, which were fixed now; the learning rate may have waited for it, above its warm-up."""
+        return Schedule.of(total, since=self.step if self.step > self.settings.training.warmup_steps else 0)
 
-    def _continue(self, total: int) -> None:
-        """Make all steps that are not made yet, and do what is due after each."""
-        validate_after = self._validation_steps(total)
-        with self.progress.task("train", total) as task:
+    def _repeated(self) -> str:
+        """The options that repeat the training."""
+        steps = "" if self.schedule is None else f"--steps {self.schedule.text} "
+        return f"repeat with {steps}--threads {torch.get_num_threads()}"
+
+    def _validation_steps(self, schedule: Schedule | int) -> set[int]:
+        """The steps after which to validate; none in a fold, where nothing is chosen."""
+        if self.prepared.split.fold:
+            return set()
+        return validation_steps(schedule) if isinstance(schedule, int) else schedule.validation_steps()
+
+    def _continue(self, until: int) -> None:
+        """Make the steps that are not made yet, and do what is due after each."""
+        while self.schedule is not None and (self.step < min(until, self.schedule.total) or not self.is_judged):
+            self._follow(self.schedule, min(until, self.schedule.total))
+
+    def _follow(self, schedule: Schedule, until: int) -> None:
+        """Make steps until one of them, or until the training is shortened."""
+        validate_after = self._validation_steps(schedule)
+        with self.progress.task(self._name, schedule.total) as task:
             for _ in range(self.step):
                 task.advance()
             while True:
+                began = time.monotonic()
                 if not self.is_judged:
-                    self._judge(total, validate=self.step in validate_after)
-                if self.step == total:
+                    self._judge(schedule, validate=self.step in validate_after)
+                    if self.step in validate_after:
+                        began = time.monotonic()
+                if self.step >= until or self._is_shortened(schedule, validate_after):
                     return
-                self._step(total)
+                self._step(schedule)
                 task.advance(f"loss {self.losses[-1]:.3f}")
                 self._leave_if_asked()
+                if self._watch is not None:
+                    self._watch.add(time.monotonic() - began)
 
-    def _step(self, total: int | None) -> None:
+    def _is_shortened(self, schedule: Schedule, validate_after: set[int]) -> bool:
+        """Shorten a training that would not end in time."""
+        watch, world = self._watch, self.machine.world
+        if watch is None or (world.size > 1 and self.step % _WATCHED_EVERY):
+            return False
+        total = schedule.total
+        if world.is_first:
+            validations = sum(step > self.step for step in validate_after)
+            total = watch.total(schedule, self.step, validations=validations)
+            if self._agreement is not None and not self.step % _WATCHED_EVERY:
+                agreed = self._agreement.schedule()
+                total = min(total, agreed.total) if agreed is not None and agreed.total > self.step else total
+        total = world.broadcast(total)
+        if total == schedule.total:
+            return False
+        self.schedule = schedule.shortened(self.step, total)
+        if self._agreement is not None and world.is_first:
+            self._agreement.agree(self.schedule)
+        pace = watch.pace(schedule.total - self.step)
+        self.progress.say(f"{shortened_text(schedule.total, self.schedule, pace)}; {self._repeated()}")
+        self._save()
+        return True
+
+    def _step(self, schedule: Schedule | None) -> None:
         """Make one optimiser step."""
-        self.losses.append(self.stepper.make(self.step, total))
+        self.losses.append(self.stepper.make(self.step, schedule))
         self.step, self.is_judged = self.step + 1, False
 
-    def _judge(self, total: int, *, validate: bool) -> None:
+    def _judge(self, schedule: Schedule, *, validate: bool) -> None:
         """Do what is due after a step, in the first process; the others wait if it may take long."""
         if self.machine.world.is_first:
-            self._record(total, validate=validate)
+            self._record(schedule, validate=validate)
         self.is_judged = True
         if validate:
             self.machine.world.wait()
 
-    def _record(self, total: int, *, validate: bool) -> None:
+    def _record(self, schedule: Schedule, *, validate: bool) -> None:
         """A validation, a row of the log, a checkpoint: those that are due."""
-        step, epoch_steps, dice = self.step, self.settings.training.epoch_steps, None
+        step, epoch_steps, dice, total = self.step, self.settings.training.epoch_steps, None, schedule.total
         if validate:
             dice, outputs = self._validate(self.prepared.validation)
             if dice is not None and dice > max(self.best.dice, 0):  # one that scores nothing chooses nothing
@@ -230,7 +325,7 @@ class Trainer:
                 step=step,
                 epoch=step / epoch_steps,
                 loss=recent,
-                learning_rate=self.stepper.learning_rate(step - 1, total),
+                learning_rate=self.stepper.learning_rate(step - 1, schedule),
                 validation_dice=dice,
             )
             if validate:
@@ -280,7 +375,7 @@ class Trainer:
         return self._stop.signal_number if self._stop.is_asked else 0
 
     def _stopped(self, signal_number: int) -> TrainingStoppedError:
-        of = "" if self.total is None else f" of {self.total}"
+        of = "" if self.schedule is None else f" of {self.schedule.total}"
         how = "" if self._checkpoints is None else ", which is saved; go on with the same command and --resume"
         return TrainingStoppedError(f"stopped after step {self.step}{of}{how}", signal_number=signal_number)
 
@@ -292,7 +387,7 @@ class Trainer:
         """The state between two steps; its tensors are those in use."""
         return State(
             step=self.step,
-            total=self.total,
+            total=None if self.schedule is None else self.schedule.total,
             is_judged=self.is_judged,
             best_dice=self.best.dice,
             best_step=self.best.step,
@@ -301,6 +396,8 @@ class Trainer:
             step_seconds=list(self.step_seconds),
             **self.stepper.state(),
             **self.log.state(),
+            changes=[] if self.schedule is None or self.schedule.is_plain else list(self.schedule.changes),
+            costs=[] if self.costs is None else list(dataclasses.astuple(self.costs)),
         )
 
     def restore(self, state: State) -> None:
@@ -311,7 +408,8 @@ class Trainer:
         """
         self.stepper.restore(state)
         self.log.restore(state)
-        self.step, self.total, self.is_judged = state.step, state.total, state.is_judged
+        self.step, self.schedule, self.is_judged = state.step, state.schedule, state.is_judged
+        self.costs = Costs(*state.costs) if state.costs else None
         self.best = Best(state.best_dice, state.best_step, state.best)
         self.losses.extend(state.losses)
         self.step_seconds = list(state.step_seconds)

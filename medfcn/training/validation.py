@@ -7,6 +7,7 @@ the threshold, the labels of which one component is kept) needs neither the netw
 import dataclasses
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.evaluation import evaluate
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import atomic_write, make_folder
 from medfcn.inference.confidence import DoubtMeter
@@ -25,7 +27,7 @@ from medfcn.labels import IGNORED, LabelMap
 from medfcn.settings import View
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of, network_image
-from medfcn.training.survey import ReadCase
+from medfcn.training.survey import ReadCase, Survey
 from medfcn.volumes import Volume
 
 if TYPE_CHECKING:
@@ -199,3 +201,13 @@ def mean_of(scores: Iterable[float]) -> float:
     """The mean of the scores that are numbers; 0 if none is."""
     held = [score for score in scores if not math.isnan(score)]
     return float(np.mean(held)) if held else 0.0
+
+
+def case_seconds(found: Survey, cases: Sequence[ScoredCase]) -> float:
+    """Seconds to read the largest of some cases and to score a mask of it, for which its reference stands in."""
+    largest = max(cases, key=lambda case: case.mask.array.size)
+    began = time.monotonic()
+    reference = largest.on_file or largest.mask
+    found.without_volumes().read(largest.id)  # from the disk, as the report will
+    evaluate({largest.id: reference}, {largest.id: reference}, labels=found.labels)
+    return time.monotonic() - began

@@ -117,6 +117,12 @@ def test_folds_are_trained_together(together: Path) -> None:
     assert (together / "folds" / "validation" / "scores.csv").is_file()
 
 
+def test_folds_that_share_a_budget_are_trained_in_laps_together(together: Path) -> None:
+    assert told(together, 0)["laps"] == told(together, 1)["laps"] >= 30
+    cards = [json.loads((together / "laps" / f"fold_{number}" / "model.json").read_text()) for number in (1, 2)]
+    assert len({card["training"]["steps"] for card in cards}) == 1
+
+
 def test_a_budget_is_fixed_by_the_first_process(together: Path) -> None:
     assert told(together, 0)["budget"] == told(together, 1)["budget"] >= 30
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfcn.training.budget import StepClock, steps_in_budget
-from medfcn.training.schedule import Length, learning_rate
+from medfcn.training.schedule import Length, Schedule, learning_rate, validation_steps
 
 steps = st.integers(min_value=60, max_value=10_000)
 
@@ -60,3 +60,44 @@ def test_the_clock_measures_at_least_twenty_warm_steps() -> None:
 
 def test_a_fixed_number_of_steps_is_kept() -> None:
     assert StepClock(Length(steps=7), started=0.0).fix_steps(reserve_seconds=99) == 7
+
+
+@given(
+    steps, st.lists(st.floats(min_value=0.05, max_value=0.95), max_size=4), st.integers(min_value=0, max_value=100)
+)
+def test_a_shortened_training_falls_on_without_a_leap_and_ends_at_nothing(
+    total: int, shares: list[float], warmup: int
+) -> None:
+    schedule = Schedule.of(total)
+    for share in shares:
+        step = schedule.changes[-1][0] + 1 + int(share * (schedule.total - schedule.changes[-1][0] - 1))
+        schedule = schedule.shortened(step, step + max(1, int(0.9 * (schedule.total - step))))
+    assert Schedule.parse(schedule.text) == schedule
+    rates = [
+        learning_rate(step, largest=1.0, warmup_steps=warmup, total_steps=schedule)
+        for step in range(schedule.total + 1)
+    ]
+    falling = rates[warmup:]
+    assert falling == sorted(falling, reverse=True)
+    if len(falling) > 1:
+        assert falling[-1] == pytest.approx(0, abs=1e-12)
+    for step, _ in schedule.changes[1:]:
+        if warmup < step < schedule.total:
+            before = Schedule(tuple(change for change in schedule.changes if change[0] < step))
+            assert rates[step] == pytest.approx(
+                learning_rate(step, largest=1.0, warmup_steps=warmup, total_steps=before), abs=1e-12
+            )
+
+
+def test_a_change_within_the_warm_up_is_no_change() -> None:
+    changed = Schedule.of(900).shortened(40, 300)
+    for step in range(300):
+        now = learning_rate(step, largest=1.0, warmup_steps=50, total_steps=changed)
+        assert now == learning_rate(step, largest=1.0, warmup_steps=50, total_steps=300)
+
+
+def test_a_shortened_training_validates_as_long_as_each_number_held_and_at_its_end() -> None:
+    schedule = Schedule.of(3000).shortened(1800, 2600)
+    kept = {step for step in validation_steps(3000) if step <= 1800}
+    assert schedule.validation_steps() == kept | {step for step in validation_steps(2600) if step > 1800}
+    assert 2600 in schedule.validation_steps()

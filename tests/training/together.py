@@ -138,6 +138,7 @@ def main(data: Path, folder: Path) -> None:
     train(data, folder / "stopped", resume=True)
     told["again"] = train(data, folder / "whole", resume=True).steps
     train(data, folder / "folds", folds=2, steps=2)
+    told["laps"] = train(data, folder / "laps", folds=2, steps=None, budget="6s").steps
     told["budget"] = train(data, folder / "budget", steps=None, budget="1s").steps
     try:
         train(data, folder / "few", settings=override(SETTINGS, "training", batch_size=1))
