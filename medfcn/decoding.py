@@ -4,6 +4,7 @@ Anything that medfcn reads from a `.json` file goes through here. The expected s
 dataclass; bounds are `Annotated[int, msgspec.Meta(ge=0)]`.
 """
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,10 @@ def read_json(
         MedfcnError: As `error`: the file is too large, is not JSON, or holds another type.
         OSError: It cannot be read.
     """
-    size = path.stat().st_size
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+        raise error(f"{path.name}: not a file; {remedy}", code="FILE_NOT_REGULAR")
+    size = status.st_size
     if size > largest_bytes:
         raise error(f"{path.name}: {size} bytes, expected at most {largest_bytes}; {remedy}")
     return decode_json(path.read_bytes(), kind, source=path.name, error=error, remedy=remedy)

@@ -22,6 +22,7 @@ names the header field, setting or column.
 The codes, which `medfcn check --json` reports too:
 
     FILE_MISSING         There is no such file or folder.
+    FILE_NOT_FETCHED     The file is a link or pointer of DataLad, git-annex or DVC whose content is not there.
     FILE_NOT_REGULAR     It is a folder, a pipe, a socket or a device.
     FILE_UNREADABLE      The operating system cannot open or read the file.
     FILE_EMPTY           The file has no bytes.

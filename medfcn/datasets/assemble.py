@@ -4,6 +4,7 @@ What one case lacks is a problem of that case and stops nothing here; a caller t
 `find.require_complete`.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ from pathlib import Path
 
 from medfcn.datasets.cases import Case, Dataset, MaskFile, NamedLabels, label_files
 from medfcn.datasets.problems import CaseProblems, Problem
+from medfcn.datasets.unique import check_unique
 from medfcn.errors import DatasetError
 from medfcn.volumes.names import twin_key
 from medfcn.volumes.reading import volume_count
+from medfcn.volumes.refused import RefusedFile
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Draft:
         fold: As in `Case`.
         where: The entry that names the files, such as `dataset.json: training[3]`; empty where they were found in
             folders.
+        refused: Files of the case that cannot be used, such as two of one name, with `image` or `label` for each.
     """
 
     id: str
@@ -36,11 +40,17 @@ class Draft:
     group: str = ""
     fold: str | None = None
     where: str = ""
+    refused: tuple[tuple[str, RefusedFile], ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All files that are named, the images first."""
         return (*self.channels.values(), *label_files(self.label))
+
+    @property
+    def first(self) -> Path:
+        """Any file of the case, for messages."""
+        return next(iter((*self.files, *(file.path for _, file in self.refused))))
 
     def without(self, absent: Sequence[Path]) -> Case:
         """The case, without some of its files."""
@@ -98,13 +108,14 @@ def assemble(place: Place, drafts: Sequence[Draft], channel_names: tuple[str, ..
     Raises:
         DatasetError: Two cases have one id.
     """
-    check_unique([(draft.id, draft.files[0]) for draft in drafts], remedy=place.rename)
+    ids = [(draft.id, draft.first) for draft in drafts]
+    check_unique([one for one, draft in zip(ids, drafts, strict=True) if draft.where], remedy=place.rename)
     cases: list[Case] = []
     incomplete: list[Case] = []
     problems: list[Problem] = []
     for draft in sorted(drafts, key=lambda draft: draft.id):
         absent = [file for file in draft.files if draft.where and not is_there(file)]
-        found = _problems_of(place, draft, len(channel_names), absent)
+        found = _twins_of(place, draft, ids) or _problems_of(place, draft, len(channel_names), absent)
         (incomplete if found else cases).append(draft.without(absent))
         problems += found
     return Dataset(
@@ -138,9 +149,24 @@ def stacked_channels(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
     return replace(dataset, cases=cases, incomplete=incomplete, channel_names=names)
 
 
+def _twins_of(place: Place, draft: Draft, ids: Sequence[tuple[str, Path]]) -> list[Problem]:
+    """The problem of a case whose id looks like that of another one; none where an entry names it."""
+    others = [one for one in ids if one[0] != draft.id and twin_key(one[0]) == twin_key(draft.id)]
+    problems = CaseProblems(draft.id, place.root)
+    if others and not draft.where:
+        try:
+            check_unique([*others[:1], (draft.id, draft.first)], remedy=place.rename)
+        except DatasetError as error:
+            problems.refuse(error, draft.first, "image")
+    return problems.found
+
+
 def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequence[Path]) -> list[Problem]:
     """Everything that a case lacks, or has too many of."""
-    problems, first = CaseProblems(draft.id, place.root), draft.files[0]
+    problems, first = CaseProblems(draft.id, place.root), draft.first
+    for role, refused in draft.refused:
+        problems.refuse(refused.error, refused.path, role)
+    roles = {role for role, _ in draft.refused}
     for kind, other, folder, files in (
         ("label", "image", place.labels, draft.label),
         ("image", "label", place.images, draft.channels),
@@ -152,10 +178,10 @@ def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequenc
         elif not draft.where:
             found = f"no {kind} of that name in {folder}/"
             remedy = f"add {folder}/{draft.id}.nii.gz, or take the {other} out"
-        if not files:
+        if not files and kind not in roles:
             problems.error(f"{kind.upper()}_MISSING", first, kind, found, remedy)
     missing = [number for number in range(channel_count) if number not in draft.channels]
-    if missing and draft.channels:
+    if missing and draft.channels and "image" not in roles:
         name = place.channel(missing[0])
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         found = f"{name} is missing{more}; {channel_count} channels are expected of every case"
@@ -172,28 +198,9 @@ def _problems_of(place: Place, draft: Draft, channel_count: int, absent: Sequenc
     return problems.found
 
 
-def check_unique(ids: Sequence[tuple[str, Path]], *, remedy: str) -> None:
-    """Refuse ids that are equal, or look equal.
-
-    Raises:
-        DatasetError: Naming both files.
-    """
-    seen: dict[str, tuple[str, Path]] = {}
-    for name, path in ids:
-        other, other_path = seen.setdefault(twin_key(name), (name, path))
-        if other_path is path:
-            continue
-        where = " and ".join("/".join(file.parts[-2:]) for file in (other_path, path))
-        code, found = "ID_DUPLICATE", f"two cases have this id ({where}); {remedy}"
-        if other != name:
-            how = "look alike but are spelled with different Unicode characters"
-            code, found = "ID_LOOKS_ALIKE", f"two ids {how} ({where}: {other!a} and {name!a}); rename one"
-        raise DatasetError(f"{name}: {found}", code=code, field="id")
-
-
 def is_there(path: Path) -> bool:
     """True if anything exists at a path."""
     try:
-        return path.exists()
+        return os.path.lexists(path)  # a link that leads nowhere says why when it is read
     except (OSError, ValueError):
         return False

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.datasets.cases import MaskFile
-from medfcn.datasets.listing import files_in, volumes_in
+from medfcn.datasets.listing import files_in, is_folder, list_volumes, volume_named, volumes_in
 from medfcn.datasets.tables import checked_id
 from medfcn.errors import DatasetError
 from medfcn.labels.structures import StructureFiles
 from medfcn.text import shown
 from medfcn.volumes.names import extension_of
+from medfcn.volumes.refused import RefusedFile
 
 _STRUCTURES = ("segmentations", "segmentation", "masks", "labels", "structures")
 _IMAGE = re.compile(
@@ -34,24 +35,29 @@ class CaseFolder:
         images: By name.
         structures: Its mask; None without a file of a structure.
         others: Volumes beside `segmentations/` that have no image's name.
+        refused: Files that cannot be used, such as two of one name.
     """
 
     images: Mapping[str, Path]
     structures: StructureFiles | None
     others: tuple[Path, ...]
+    refused: tuple[RefusedFile, ...] = ()
 
 
 def read_case_folder(folder: Path) -> CaseFolder:
     """The images and structures in the folder of a case."""
-    volumes = volumes_in(folder)
+    listing = list_volumes(folder)
+    volumes = listing.volumes
     images = {name: file for name, file in volumes.items() if _IMAGE.fullmatch(name)}
     others = {name: file for name, file in volumes.items() if name not in images}
-    inner = next((found for name in _STRUCTURES if (found := folder / name).is_dir() and volumes_in(found)), None)
-    where, structures = (inner, volumes_in(inner)) if inner else (folder, others)
+    inside = {found: list_volumes(found) for name in _STRUCTURES if (found := folder / name).is_dir()}
+    inner = next((found for found, those in inside.items() if those.names), None)
+    where, structures = (inner, dict(inside[inner].volumes)) if inner else (folder, others)
     if inner and not images and len(others) == 1:  # the one volume there is, whatever its name
         images, others = others, {}
     mask = StructureFiles(folder.name, where, structures) if structures else None
-    return CaseFolder(images, mask, tuple(others.values()) if inner else ())
+    refused = (*listing.refused.values(), *(inside[inner].refused.values() if inner else ()))
+    return CaseFolder(images, mask, tuple(others.values()) if inner else (), refused)
 
 
 def case_folders(root: Path) -> dict[str, CaseFolder]:
@@ -62,24 +68,30 @@ def case_folders(root: Path) -> dict[str, CaseFolder]:
             return {}
         if path.is_dir():
             case = read_case_folder(path)
-            if case.images or case.structures:
+            if case.images or case.structures or case.refused:
                 found[checked_id(path.name, where=shown(root))] = case
     return found
 
 
-def masks_in(folder: Path) -> dict[str, MaskFile]:
-    """The masks in a folder by case id: its volumes, or else its folders with one file for each structure."""
-    volumes = volumes_in(folder)
-    if volumes:
-        return dict(volumes)
-    return {name: case.structures for name, case in case_folders(folder).items() if case.structures}
+def masks_in(folder: Path) -> tuple[dict[str, MaskFile], dict[str, RefusedFile]]:
+    """The masks in a folder by case id: its volumes, or else its folders with one file for each structure.
+
+    Returns:
+        The masks, and the files that cannot be used.
+    """
+    listing = list_volumes(folder)
+    if listing.names:
+        return dict(listing.volumes), dict(listing.refused)
+    cases = case_folders(folder)
+    broken = {name: case.refused[0] for name, case in cases.items() if case.refused}
+    return {name: case.structures for name, case in cases.items() if case.structures and name not in broken}, broken
 
 
 def mask_at(path: Path, case: str = "") -> MaskFile:
     """A mask that an entry names: a file, or a folder with one file for each structure."""
-    if not extension_of(path) and path.is_dir():
+    if not extension_of(path) and is_folder(path):
         return StructureFiles(case or path.name, path, volumes_in(path))
-    return path
+    return volume_named(path)
 
 
 def structure_names(masks: Iterable[MaskFile | None]) -> tuple[str, ...]:

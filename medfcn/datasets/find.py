@@ -5,12 +5,15 @@ from pathlib import Path
 
 from medfcn.datasets.case_folders import masks_in
 from medfcn.datasets.cases import Case, Dataset, MaskFile
+from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.layouts import dataset_at, exists_as_folder
+from medfcn.datasets.listing import list_volumes
 from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table
 from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.errors import DatasetError
 from medfcn.text import listed, shown
 from medfcn.volumes.names import extension_of, stem_of
+from medfcn.volumes.refused import RefusedFile
 
 
 def find_dataset(
@@ -69,24 +72,50 @@ def require_complete(dataset: Dataset) -> Dataset:
     raise DatasetError(f"{shown(dataset.root)}: {count}: {first}; {remedy}", code="CASES_INCOMPLETE")
 
 
-def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile]:
+def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile | RefusedFile]:
     """Masks by case id: one file, a folder of masks (or of folders with a file for each structure), or a data set.
 
     Raises:
         MissingFileError: There is nothing at `path`.
-        DatasetError: The folder contains no masks, or two that share an id, or a case of the data set is incomplete.
+        DatasetError: The folder contains no masks. A mask that cannot be used says why when it is read.
     """
     given = Path(path)
     dataset = dataset_of_masks(given)
     if dataset is not None:
-        return {case.id: case.label for case in require_complete(dataset).cases if case.label is not None}
+        return _labels_of(dataset)
     if not given.is_dir():
         return {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
-    masks = masks_in(folder)
-    if not masks:
+    masks, refused = masks_in(folder)
+    if not masks and not refused:
         raise DatasetError(f"{folder}: no masks (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
-    return masks
+    return {**masks, **refused}
+
+
+def _holds_masks(folder: Path) -> bool:
+    """True if a folder with a `dataset.json` is one of masks: nnU-Net leaves that file among its predictions."""
+    volumes = list_volumes(folder).names
+    if not volumes:
+        return False
+    entries = read_description(folder / "dataset.json").training
+    return not any(os.path.lexists(folder / entry.label) for entry in entries if entry.label)
+
+
+def _labels_of(dataset: Dataset) -> dict[str, MaskFile | RefusedFile]:
+    """The labels of a data set; of a case without one, the reason."""
+    found: dict[str, MaskFile | RefusedFile] = {}
+    for case in dataset.all_cases:
+        problem = next(
+            (one for one in dataset.problems if one.case == case.id and one.field in ("label", "id")), None
+        )
+        if case.label is not None:
+            found[case.id] = case.label
+        elif problem is not None:
+            error = DatasetError(
+                f"{case.id}: {problem.found}; {problem.remedy}", code=problem.code, field=problem.field
+            )
+            found[case.id] = RefusedFile(dataset.root / problem.file, error)
+    return found
 
 
 def dataset_of_masks(path: str | os.PathLike[str]) -> Dataset | None:
@@ -98,7 +127,7 @@ def dataset_of_masks(path: str | os.PathLike[str]) -> Dataset | None:
     """
     given = Path(path)
     if exists_as_folder(given):
-        is_dataset = (given / "dataset.json").is_file()
+        is_dataset = (given / "dataset.json").is_file() and not _holds_masks(given)
     else:
         is_dataset = not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json")
     return find_dataset(given) if is_dataset else None

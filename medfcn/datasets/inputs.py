@@ -1,18 +1,20 @@
 """The inputs of a prediction: volumes and their channels, with or without labels."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from medfcn.datasets.assemble import check_unique
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.layouts import dataset_at, exists_as_folder
-from medfcn.datasets.listing import volumes_in
+from medfcn.datasets.listing import Listing, list_volumes
 from medfcn.errors import DatasetError, MedfcnError
-from medfcn.text import counted
-from medfcn.volumes.names import case_id_of, extension_of, stem_of
+from medfcn.text import counted, shown
+from medfcn.volumes.names import case_id_of, extension_of, stem_of, twin_key
 from medfcn.volumes.reading import volume_count
 
+_REFUSED = ("ID_DUPLICATE", "ID_LOOKS_ALIKE", "ID_INVALID", "FILE_NOT_REGULAR", "FILE_NOT_FETCHED")
+"""Codes of images that were refused when their folder was listed."""
 _LABELS_OF = {"images": "labels", "imagesTr": "labelsTr"}
 
 
@@ -42,10 +44,10 @@ def find_inputs(path: str | os.PathLike[str], *, channels: int | None = None) ->
     dataset = _dataset_in(given)
     if dataset is not None and (folder != given / "images" or _lists_channels(dataset)):
         return _of_dataset(dataset)
-    volumes = volumes_in(folder)
-    if not volumes:
+    listing = list_volumes(folder)
+    if not listing.names:
         raise DatasetError(f"{folder}: no volumes (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
-    return _of_volumes(volumes, _labelled(folder), channels)
+    return _of_volumes(listing, _labelled(folder), channels)
 
 
 def _dataset_in(folder: Path) -> Dataset | None:
@@ -63,7 +65,7 @@ def _lists_channels(dataset: Dataset) -> bool:
 
 def _of_dataset(dataset: Dataset) -> tuple[Case, ...]:
     """The cases of a data set; those that lack an image say so."""
-    absent = ("IMAGE_MISSING", "FILE_MISSING", "CHANNEL_MISSING")
+    absent = ("IMAGE_MISSING", "FILE_MISSING", "CHANNEL_MISSING", *_REFUSED)
     lacks = {
         problem.case: f"{problem.found}; {problem.remedy}"
         for problem in reversed(dataset.problems)
@@ -81,13 +83,10 @@ def _of_file(given: Path, channels: int | None) -> Case:
     alone = Case(stem_of(given) if channel else base, (given,), None, base)
     if channels is None or channel is None:
         return alone
-    try:
-        siblings = volumes_in(given.parent, case=base)
-    except DatasetError:
-        if channels > 1:
-            raise
-        siblings = {}
-    found = _of_volumes({**siblings, stem_of(given): given}, _labelled(given.parent), channels)
+    siblings = list_volumes(given.parent, case=base)
+    own = {name: file for name, file in siblings.refused.items() if name != stem_of(given) and channels > 1}
+    listing = Listing({**siblings.volumes, stem_of(given): given}, own)
+    found = _of_volumes(listing, _labelled(given.parent), channels)
     return next(case for case in found if given in case.images)
 
 
@@ -95,14 +94,15 @@ def _labelled(folder: Path) -> frozenset[str]:
     """The names of the labels beside a folder of images."""
     labels = folder.parent / _LABELS_OF.get(folder.name, "")
     try:
-        return frozenset(volumes_in(labels)) if folder.name in _LABELS_OF and labels.is_dir() else frozenset()
+        return list_volumes(labels).names if folder.name in _LABELS_OF and labels.is_dir() else frozenset()
     except MedfcnError:
         return frozenset()
 
 
-def _of_volumes(volumes: Mapping[str, Path], labelled: frozenset[str], channels: int | None) -> tuple[Case, ...]:
-    """Volumes by their names → cases."""
+def _of_volumes(listing: Listing, labelled: frozenset[str], channels: int | None) -> tuple[Case, ...]:
+    """Volumes by their names → cases; one with a file that cannot be used says so in `lacks`."""
     numbered: dict[str, dict[int, Path]] = {}
+    volumes = {**listing.volumes, **{name: file.path for name, file in listing.refused.items()}}
     for stem, file in volumes.items():
         base, channel = case_id_of(file)
         if channel is not None and stem not in labelled:
@@ -110,10 +110,25 @@ def _of_volumes(volumes: Mapping[str, Path], labelled: frozenset[str], channels:
     groups = {base: files for base, files in numbered.items() if base in labelled or _are_channels(files, channels)}
     inside = {stem_of(file) for files in groups.values() for file in files.values()}
     alone = [(stem, file) for stem, file in volumes.items() if stem not in inside]
-    check_unique([*alone, *((base, min(files.values())) for base, files in groups.items())], remedy="rename one")
     cases = [Case(stem, (file,), None, stem) for stem, file in alone]
     cases += [_of_channels(base, files, channels) for base, files in groups.items()]
-    return tuple(sorted(cases, key=lambda case: case.id))
+    reasons = {file.path: str(file.error) for file in listing.refused.values()}
+    return tuple(sorted((_with_reason(case, cases, reasons) for case in cases), key=lambda case: case.id))
+
+
+def _with_reason(case: Case, cases: Sequence[Case], reasons: Mapping[Path, str]) -> Case:
+    """The case, with the reason why it cannot be predicted, if there is one.
+
+    Args:
+        case: The case.
+        cases: All cases.
+        reasons: By file, the reason why it cannot be used.
+    """
+    others = [other for other in cases if twin_key(other.id) == twin_key(case.id) and other is not case]
+    found = [reasons[file].removeprefix(f"{case.id}: ") for file in case.images if file in reasons]
+    if others and not found:
+        found = [f"two cases have this id ({shown(case.images[0])} and {shown(others[0].images[0])}); rename one"]
+    return replace(case, lacks=found[0]) if found else case
 
 
 def _are_channels(files: Mapping[int, Path], channels: int | None) -> bool:

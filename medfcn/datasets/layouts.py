@@ -1,5 +1,6 @@
 """The layouts of data sets, each read into a `Dataset`."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from medfcn.datasets.assemble import (
 from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structure_names
 from medfcn.datasets.cases import Dataset, NamedLabels, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
-from medfcn.datasets.listing import files_in, volumes_in
+from medfcn.datasets.listing import files_in, list_volumes, volume_named
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.text import listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of
+from medfcn.volumes.refused import RefusedFile
 
 _EXPECTED = (
     "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, folders of cases with an image and "
@@ -71,26 +73,32 @@ def exists_as_folder(path: Path) -> bool:
     raise MissingFileError(f"{path}: no such file or folder; check the path")
 
 
-def channels_in(folder: Path, *, labelled: frozenset[str] = frozenset()) -> dict[str, dict[int, Path]]:
-    """The images in a folder by case id and channel.
+def channels_in(
+    folder: Path, *, labelled: frozenset[str] = frozenset()
+) -> tuple[dict[str, dict[int, Path]], dict[str, list[RefusedFile]]]:
+    """The images in a folder by case id and channel, and those that cannot be used by case id.
 
     `<case>_0000`, `<case>_0001` … are channels where there is a `_0000`, or where `<case>` has a label;
     unless a label has the whole name (`scan_2021` is then a case, not a channel).
-
-    Raises:
-        DatasetError: Two files share an id.
     """
-    volumes = volumes_in(folder)
+    listing = list_volumes(folder)
     cases: dict[str, dict[int, Path]] = {}
-    for stem, file in volumes.items():
-        base, channel = case_id_of(file)
-        is_channel = channel is not None and stem not in labelled and (f"{base}_0000" in volumes or base in labelled)
+    refused: defaultdict[str, list[RefusedFile]] = defaultdict(list)
+    for stem in sorted(listing.names):
+        base, channel = case_id_of(f"{stem}.nii")
+        is_channel = (
+            channel is not None and stem not in labelled and (f"{base}_0000" in listing.names or base in labelled)
+        )
         name, number = (base, channel or 0) if is_channel else (stem, 0)
+        if stem in listing.refused:
+            refused[name].append(listing.refused[stem])
+            continue
+        file = listing.volumes[stem]
         other = cases.setdefault(name, {}).setdefault(number, file)
         if other != file:
             found = f"both {shown(other)} and {shown(file)} are its image"
-            raise DatasetError(f"{name}: {found}; rename one", code="ID_DUPLICATE")
-    return cases
+            refused[name].append(RefusedFile(file, DatasetError(f"{name}: {found}; rename one", code="ID_DUPLICATE")))
+    return cases, dict(refused)
 
 
 def _from_folders(place: Place, about: Description) -> Dataset:
@@ -98,20 +106,37 @@ def _from_folders(place: Place, about: Description) -> Dataset:
     root = place.root
     if not (root / place.labels).is_dir():
         raise MissingFileError(f"{root}: has {place.images}/ but no {place.labels}/; add the labels")
-    references = masks_in(root / place.labels)
-    channels = channels_in(root / place.images, labelled=frozenset(references))
-    names = sorted(channels.keys() | references.keys())
+    references, broken = masks_in(root / place.labels)
+    channels, refused = channels_in(root / place.images, labelled=frozenset((*references, *broken)))
+    names = sorted({*channels, *references, *refused, *broken})
     if not names:
         found = f"{place.images}/ contains no volumes (.nii.gz, .nii, ...)"
         raise DatasetError(f"{root}: {found}; add them", code="FOLDER_EMPTY")
-    return _described(place, [Draft(name, channels.get(name, {}), references.get(name)) for name in names], about)
+    drafts = [
+        Draft(
+            name,
+            channels.get(name, {}),
+            references.get(name),
+            refused=(
+                *(("image", file) for file in refused.get(name, ())),
+                *(("label", broken[name]) for _ in range(name in broken)),
+            ),
+        )
+        for name in names
+    ]
+    return _described(place, drafts, about)
 
 
 def _from_case_folders(root: Path, folders: Mapping[str, CaseFolder], about: Description) -> Dataset:
     """A folder for each case: an image or several, and one file for each structure."""
     channels = sorted({name for case in folders.values() for name in case.images})
     drafts = [
-        Draft(name, {channels.index(image): file for image, file in case.images.items()}, case.structures)
+        Draft(
+            name,
+            {channels.index(image): file for image, file in case.images.items()},
+            case.structures,
+            refused=tuple(("image", file) for file in case.refused),
+        )
         for name, case in sorted(folders.items())
     ]
     place = Place(root, "case folders", channel=channels.__getitem__)
@@ -185,7 +210,8 @@ def _entry_draft(root: Path, entry: Entry, field: str, *, allow_outside: bool) -
     name = stem_of(channels[0]) if same else _name_of(channels, label)
     fold = None if entry.fold is None else str(entry.fold)
     mask = None if label is None else mask_at(label, name)
-    return Draft(checked_id(name, where="dataset.json"), channels, mask, fold=fold, where=where)
+    images = {channel: volume_named(file) for channel, file in channels.items()}
+    return Draft(checked_id(name, where="dataset.json"), images, mask, fold=fold, where=where)
 
 
 def _require_folds(drafts: Sequence[Draft], source: str) -> None:
@@ -234,6 +260,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         images = {columns.index(column): file for column, file in files.items()}
         name = checked_id(row.get("id", "") or _name_of(images, label), where=where)
         fold = row.get("fold", "").strip() or None
+        images = {channel: volume_named(file) for channel, file in images.items()}
         mask = None if label is None else mask_at(label, name)
         drafts.append(Draft(name, images, mask, row.get("group", "").strip(), fold, where))
     if not drafts:

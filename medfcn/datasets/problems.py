@@ -4,6 +4,7 @@ The codes are an interface: scripts look for them, so they stay when the words o
 that is refused is that of its error (`MedfcnError.code`); the others are given where the problem is found.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -74,7 +75,8 @@ class CaseProblems:
 
 def relative_to(root: Path, path: Path) -> str:
     """A path as it may be written down: relative to a root, or the bare name of a file outside it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    text = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    return os.fsencode(text).decode("utf-8", "backslashreplace")  # a name need not be UTF-8
 
 
 def problem_of(error: MedfcnError, *, case: str, file: str, role: str) -> Problem:

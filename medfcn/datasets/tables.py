@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.errors import DatasetError, MissingFileError
-from medfcn.text import listed, shown
+from medfcn.text import listed, one_line, shown
 
 LARGEST_TEXT = 64 << 20
 """Bytes; a longer file is no table and no `dataset.json`."""
@@ -158,5 +158,9 @@ def checked_id(text: str, *, where: str) -> str:
         length = 0
     if not 0 < length <= _LONGEST_ID or text.startswith(".") or "/" in text or "\0" in text:
         remedy = f"use one of at most {_LONGEST_ID} bytes without / and without a leading dot"
-        raise DatasetError(f"{where}: the id {text!r} cannot name a file; {remedy}", code="ID_INVALID", field="id")
+        raise DatasetError(
+            f"{where}: the id {one_line(repr(text), limit=60)} cannot name a file; {remedy}",
+            code="ID_INVALID",
+            field="id",
+        )
     return text

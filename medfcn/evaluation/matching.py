@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from medfcn.datasets import find_masks
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
-from medfcn.datasets.listing import volumes_in
-from medfcn.errors import DatasetError, SettingsError
+from medfcn.datasets.listing import list_volumes
+from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.structures import StructurePairs
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
@@ -20,6 +22,7 @@ from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.text import listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
+from medfcn.volumes.refused import RefusedFile
 
 Masks = str | os.PathLike[str] | Mapping[str, VolumeLike]
 """A folder of masks, a data set, one file, or masks by case id."""
@@ -35,6 +38,7 @@ class Pairs:
         missing: Ids without a prediction.
         unmatched: Ids of predictions without a reference.
         options: How the files are read.
+        records: The labels in the `<case>.json` of predictions, by case.
     """
 
     references: Mapping[str, VolumeLike]
@@ -42,6 +46,7 @@ class Pairs:
     missing: tuple[str, ...]
     unmatched: tuple[str, ...]
     options: ReadOptions = DEFAULT_OPTIONS
+    records: Mapping[str, LabelMap] = field(default_factory=dict)
 
     def notes(self) -> tuple[str, ...]:
         """Facts about the matching that a reader of the scores needs."""
@@ -106,13 +111,29 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
             code="CASES_UNMATCHED",
         )
     ids = sorted(theirs)
+    matched, records = _recorded({case: ours[case] for case in ids if case in ours})
     return Pairs(
         {case: theirs[case] for case in ids},
-        {case: ours[case] for case in ids if case in ours},
+        matched,
         tuple(case for case in ids if case not in ours),
         tuple(sorted(ours.keys() - theirs.keys())),
         options,
+        records,
     )
+
+
+def _recorded(predictions: Mapping[str, VolumeLike]) -> tuple[dict[str, VolumeLike], dict[str, LabelMap]]:
+    """The predictions, those with a broken record refused, and the labels of the records."""
+    matched, records = dict(predictions), dict[str, LabelMap]()
+    for case, mask in predictions.items():
+        try:
+            record = MaskRecord.beside(mask)
+        except MedfcnError as error:
+            matched[case] = RefusedFile(Path(cast(str, mask)), error)
+        else:
+            if record is not None and record.labels is not None:
+                records[case] = record.labels
+    return matched, records
 
 
 def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:
@@ -135,9 +156,9 @@ def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:
 def _files_of(folder: Path, *, are_predictions: bool) -> Mapping[str, VolumeLike]:
     # nnU-Net leaves a dataset.json among its predictions; the masks beside it are meant, not a data set.
     if are_predictions and folder.is_dir():
-        beside = volumes_in(folder)
-        if beside:
-            return beside
+        beside = list_volumes(folder)
+        if beside.names:
+            return {**beside.volumes, **beside.refused}
     return find_masks(folder)
 
 
@@ -218,11 +239,7 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelsLike | None) -> 
         DatasetError: Two `<case>.json` files name different labels and `labels` is not given, or a mask fits neither
             reading.
     """
-    recorded = {
-        case: record.labels
-        for case, path in pairs.predictions.items()
-        if (record := MaskRecord.beside(path)) and record.labels
-    }
+    recorded = pairs.records
     swapped = () if recorded else _swapped(pairs.references)
     beside = _named_beside(references)
     if any(isinstance(mask, StructureFiles) for mask in (*pairs.references.values(), *pairs.predictions.values())):
@@ -300,7 +317,10 @@ def _meaning_of_others(
         return both, ()
     if not masks:
         return written, ()
-    values = set().union(*(values_in(read_mask(mask, labels=labels, options=options).array) for mask in masks))
+    values: set[int] = set()
+    for mask in masks:
+        with suppress(MedfcnError):  # a failure of its case, when it is scored
+            values |= values_in(read_mask(mask, labels=labels, options=options).array)
     if not values - written.known:
         return written, (
             "the predictions hold only values that medfcn writes for these labels, and were read as such",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,10 +65,8 @@ class StructurePairs:
         structured = list(self._structured(self.predictions))
         values: set[int] = set()
         for mask in (*structured, *self._structured(self.references)):
-            try:
+            with suppress(MedfcnError):  # a failure of its case, when it is scored
                 values |= values_in(read_mask(mask, labels=chosen, options=self.options).array)
-            except MedfcnError:
-                continue  # a failure of its case, when it is scored
         count = len(chosen.entries)
         combined = {places for value in values if len(places := places_of_value(value, count)) > 1}
         for record in self.records.values():
@@ -118,7 +117,10 @@ class StructurePairs:
         named = next((theirs for mask in masks.values() if (theirs := _named_beside(mask))), None)
         if named is not None:
             return _by_name(named, labels, is_reference=True)
-        found = {value for mask in masks.values() for value in values_in(read_mask(mask, options=self.options).array)}
+        found: set[int] = set()
+        for mask in masks.values():
+            with suppress(MedfcnError):
+                found |= values_in(read_mask(mask, options=self.options).array)
         if len(labels.entries) == 1 and len(found) <= 1:
             meant: dict[Value, int] = dict.fromkeys(found, 1)
             return LabelCodec(meant)

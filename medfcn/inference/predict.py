@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,10 +176,10 @@ def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
 
 def _refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
     """Refuse to replace a volume by the mask that is made from it."""
-    inputs = {path.resolve() for case in cases for path in case.images}
+    inputs = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
         for path in (batch.mask_path(case), *batch.probability_paths(case)):
-            if path.resolve() in inputs:
+            if os.path.realpath(path) in inputs:
                 raise OutputExistsError(
                     f"{path}: is an input, and would be replaced by a mask; choose another output", field="output"
                 )

@@ -15,6 +15,7 @@ from medfcn.errors import LabelError, SettingsError
 from medfcn.files import write_json
 from medfcn.labels.label_map import LabelMap
 from medfcn.volumes.names import stem_of
+from medfcn.volumes.refused import RefusedFile
 
 _ORIGIN = ("input_sha256", "model_sha256", "card_sha256", "medfcn", "threads", "reading", "threshold", "tta")
 _MAKER = ("model_sha256", "card_sha256", "medfcn", "threshold", "tta")
@@ -92,9 +93,11 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             SettingsError: The record's labels are not valid.
         """
-        path = record_path(mask) if isinstance(mask, str | os.PathLike) else None
-        content = _content(path) if path else None
-        if path is None or content is None:
+        if not isinstance(mask, str | os.PathLike) or isinstance(mask, RefusedFile):
+            return None
+        path = record_path(mask)
+        content = _content(path)
+        if content is None:
             return None
         values = {item.name: _decoded(content.get(item.name), item.type) for item in msgspec.structs.fields(cls)}
         if "labels" in content:

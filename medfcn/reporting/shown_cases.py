@@ -10,7 +10,6 @@ from typing import cast
 import numpy as np
 
 from medfcn.datasets import find_dataset, find_inputs
-from medfcn.datasets.cases import MaskFile
 from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
 from medfcn.labels import IGNORED, LabelCodec, LabelMap, read_mask
@@ -153,7 +152,7 @@ class PredictedCases:
         options: How files are read.
     """
 
-    masks: Mapping[str, MaskFile]
+    masks: Mapping[str, VolumeLike]
     records: Mapping[str, MaskRecord | None]
     images: Channels
     options: ReadOptions = DEFAULT_OPTIONS

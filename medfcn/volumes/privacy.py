@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from medfcn.errors import VolumeError
+from medfcn.errors import MissingFileError, VolumeError
 from medfcn.volumes.formats.nifti_header import ByteOrder, header_length, header_record
 from medfcn.volumes.formats.streams import opened
 
@@ -51,7 +51,7 @@ def personal_text_fields(path: str | os.PathLike[str]) -> tuple[str, ...]:
             offset = float(record["vox_offset"])
             has_extensions = offset == 0 or offset > length + 4
             extensions = source.read(_MOST_EXTENSION) if has_extensions else b""
-    except VolumeError:
+    except (VolumeError, MissingFileError):  # whoever reads the file says so
         return ()
     names = tuple(
         name for name in _TEXT_FIELDS if name in (record.dtype.names or ()) and looks_personal(record[name].tobytes())

@@ -13,6 +13,7 @@ from medfcn.volumes.formats.nifti import count_volumes, read_nifti, read_nifti_v
 from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
 from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, stem_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
+from medfcn.volumes.refused import RefusedFile
 from medfcn.volumes.volume import Volume, VolumeLike
 
 
@@ -33,6 +34,8 @@ def as_volume(source: VolumeLike, *, options: ReadOptions = DEFAULT_OPTIONS) -> 
     """
     if isinstance(source, Volume):
         return source
+    if isinstance(source, RefusedFile):
+        source.refuse()
     if isinstance(source, str | os.PathLike):
         return read_volume(source, options=options)
     if isinstance(source, tuple | list) and len(source) == 2:
@@ -118,6 +121,8 @@ def volume_count(source: VolumeLike) -> int:
 
 def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> StoredVolume:
     """Read the numbers that a file stores, without the scaling of its header; errors as in `read_volume`."""
+    if isinstance(path, RefusedFile):
+        path.refuse()
     read = read_itk if extension_of(path) in OTHER_EXTENSIONS else read_nifti
     return read(path, options=options)
 

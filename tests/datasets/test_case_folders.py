@@ -228,7 +228,7 @@ def test_both_kinds_of_labels_in_one_list_are_refused(tmp_path: Path) -> None:
 def test_a_folder_of_masks_stays_a_folder_of_masks(tmp_path: Path) -> None:
     save(tmp_path / "a.nii.gz", organs()["liver"])
     save(tmp_path / "probabilities" / "a.nii.gz", organs()["liver"])
-    assert masks_in(tmp_path) == {"a": tmp_path / "a.nii.gz"}
+    assert masks_in(tmp_path) == ({"a": tmp_path / "a.nii.gz"}, {})
 
 
 def test_labels_without_a_file_of_theirs_are_refused(tmp_path: Path) -> None:

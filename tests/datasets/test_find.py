@@ -7,6 +7,7 @@ import pytest
 
 from medfcn.datasets import find_dataset, find_inputs, find_masks, require_complete
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
+from medfcn.labels import read_mask
 from tests.datasets.layouts import lacking, lay, line_of
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -119,8 +120,9 @@ def test_who_needs_every_case_stops_on_an_incomplete_one(tmp_path: Path) -> None
     dataset = find_dataset(tmp_path)
     with pytest.raises(DatasetError, match=r"1 of 2 cases are not complete: b: no label of that name in labelsTr/"):
         require_complete(dataset)
-    with pytest.raises(DatasetError, match=r"1 of 2 cases are not complete: b: no label"):
-        find_masks(tmp_path)
+    assert find_masks(tmp_path)["a"] == tmp_path / "labelsTr" / "a.nii"
+    with pytest.raises(DatasetError, match=r"^b: no label of that name in labelsTr/"):
+        read_mask(find_masks(tmp_path)["b"])
     kept = dataset.keep({"a"})
     assert require_complete(kept) is kept
     assert kept.problems == ()
@@ -130,10 +132,11 @@ def test_two_files_of_one_name_are_named(tmp_path: Path) -> None:
     lay(tmp_path, "images/a.nii", "images/a.nii.gz", "labels/a.nii")
     with pytest.raises(DatasetError, match=r"a: two cases have this id \(images/a\.nii and images/a\.nii\.gz\)"):
         find_dataset(tmp_path)
-    with pytest.raises(DatasetError):
-        find_inputs(tmp_path)
-    with pytest.raises(DatasetError):
-        find_masks(tmp_path / "images")
+    assert [case.lacks for case in find_inputs(tmp_path)] == [
+        "two cases have this id (images/a.nii and images/a.nii.gz); rename one"
+    ]
+    with pytest.raises(DatasetError, match=r"a: two cases have this id"):
+        read_mask(find_masks(tmp_path / "images")["a"])
 
 
 def test_unicode_twins_are_named(tmp_path: Path) -> None:

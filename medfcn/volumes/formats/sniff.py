@@ -2,9 +2,9 @@
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip data; unpack it first"),
-    (b"version https://git-lfs", "a git-LFS pointer, not the file itself; run `git lfs pull`"),
-    (b"/annex/objects/", "a git-annex pointer, not the file itself; run `git annex get`"),
-    (b"../.git/annex/", "a git-annex pointer, not the file itself; run `git annex get`"),
+    (b"version https://git-lfs", "a git-LFS pointer: its content was not fetched; run `git lfs pull`"),
+    (b"/annex/objects/", "a git-annex pointer: its content was not fetched; run `git annex get`"),
+    (b"../.git/annex/", "a git-annex pointer: its content was not fetched; run `git annex get`"),
     (b"PK\x03\x04", "a zip archive; unpack it first"),
     (b"BZh", "bzip2 data; unpack it and save it as .nii.gz"),
     (b"\xfd7zXZ\x00", "xz data; unpack it and save it as .nii.gz"),

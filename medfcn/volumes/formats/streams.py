@@ -195,13 +195,24 @@ def opened(path: str | os.PathLike[str]) -> Iterator[ByteSource]:
         yield ByteSource(file)
 
 
+def _not_fetched(link: Path) -> str:
+    """A link that leads nowhere, in words."""
+    target = os.fspath(link.readlink())
+    remedy = "fetch it (datalad get, git annex get, dvc pull), or restore the file"
+    if "annex/objects" in target:
+        remedy = "run `datalad get` or `git annex get`"
+    elif "dvc" in target:
+        remedy = "run `dvc pull`"
+    return f"a link to a file that is not there: its content was not fetched; {remedy}"
+
+
 def _open_regular(path: Path) -> IO[bytes]:
     """Open a regular file; refuse anything else without opening it."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise MissingFileError("a link to a file that is not there; restore the file") from error
+            raise MissingFileError(_not_fetched(path), code="FILE_NOT_FETCHED") from error
         raise MissingFileError("no such file; check the path") from error
     except (OSError, ValueError) as error:
         raise unreadable(error, "opened", "check the path") from error
