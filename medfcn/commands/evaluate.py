@@ -83,18 +83,11 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     refuse_blocked(folder, files=names)
     pictures = images_at(choices["images"]) if choices["images"] else None
     others = masks_or_scores(other) if other else None
-    definitions = Definitions(
-        tolerance_mm=choices["tolerance_mm"],
-        boundary=choices["boundary"],
-        pooled_hd95=choices["pooled_hd95"],
-        lesions=choices["lesions"],
-        boundary_at_edges=choices["boundary_at_edges"],
-    )
+    defining = ("tolerance_mm", "boundary", "pooled_hd95", "lesions", "boundary_at_edges")
+    definitions = Definitions(**{name: choices[name] for name in defining})
     same: dict[str, Any] = {
-        "labels": choices["labels"],
-        "options": choices["options"],
+        **{name: choices[name] for name in ("labels", "options", "cases")},
         "definitions": definitions,
-        "cases": choices["cases"],
         "progress": for_terminal(),
     }
     grouping = {name: choices[name] for name in ("groups", "group_by")}

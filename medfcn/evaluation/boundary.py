@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,16 @@ Boundary = Literal["voxels", "elements"]
 
 Codes = NDArray[np.uint8] | NDArray[np.uint16]
 """Codes of neighbourhoods."""
+
+
+def require_boundary(boundary: str, setting: str = "boundary") -> None:
+    """Refuse an unknown boundary.
+
+    Raises:
+        SettingsError: It is neither `voxels` nor `elements`.
+    """
+    if boundary not in get_args(Boundary):
+        raise SettingsError(f"{setting}: found {boundary!r}; expected 'voxels' or 'elements'", field=setting)
 
 
 @dataclass(frozen=True)

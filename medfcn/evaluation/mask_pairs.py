@@ -227,15 +227,15 @@ def without_flat_axes(grid: NDArray[np.float64], shape: tuple[int, ...]) -> NDAr
     return np.asarray(np.linalg.qr(columns)[1]) if lengths is None else np.diag(lengths)
 
 
-def edge_lengths(grid: NDArray[np.float64], *, tolerance: float = 1e-5) -> tuple[float, ...] | None:
+def edge_lengths(grid: NDArray[np.float64]) -> tuple[float, ...] | None:
     """Voxel edges in mm if the axes of `grid` are at right angles; `None` on a sheared grid.
 
-    Turning a grid in space changes no distance, so the spacing is enough for an oblique grid without shear. The
-    tolerance is for the cosine between two axes, about the precision of an affine stored as `float32`.
+    Turning a grid in space changes no distance, so the spacing is enough for an oblique grid without shear. A
+    cosine of 1e-5 between two axes is about the precision of an affine stored as `float32`.
     """
     if grid.shape == (len(grid),) * 2 and np.count_nonzero(grid) == len(grid) and grid.diagonal().all():
         return tuple(np.abs(grid.diagonal()).tolist())
     gram = grid.T @ grid
     lengths = np.sqrt(np.diag(gram))
     cosines = gram / np.outer(lengths, lengths) - np.eye(len(lengths))
-    return None if bool((np.abs(cosines) > tolerance).any()) else tuple(float(length) for length in lengths)
+    return None if bool((np.abs(cosines) > 1e-5).any()) else tuple(float(length) for length in lengths)

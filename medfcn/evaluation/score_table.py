@@ -104,7 +104,7 @@ class ScoreTable:
         return csv_bytes(columns, [[getattr(row, column) for column in columns] for row in self.rows])
 
     @classmethod
-    def from_csv(cls, path: Path | str, *, definitions: Definitions | None = None) -> "ScoreTable":
+    def from_csv(cls, path: Path | str) -> "ScoreTable":
         """Read a file of `to_csv`; unknown columns are ignored.
 
         The `summary.json` beside the file has what else the table contained: its definitions, the patients and strata
@@ -112,7 +112,6 @@ class ScoreTable:
 
         Args:
             path: `scores.csv`.
-            definitions: Definitions of the scores, instead of those in the summary.
 
         Raises:
             MissingFileError: There is no such file.
@@ -141,7 +140,7 @@ class ScoreTable:
             else row
             for row in rows
         )
-        return cls(rows, definitions or summary.definitions, cohort=summary.cohort)
+        return cls(rows, summary.definitions, cohort=summary.cohort)
 
     def to_text(self) -> str:
         """The summary as a table for a terminal, with definitions at its foot."""

@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.errors import SettingsError
-from medfcn.evaluation.boundary import Boundary
+from medfcn.evaluation.boundary import Boundary, require_boundary
 from medfcn.evaluation.edges import voxels_at_ends
 from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
@@ -21,6 +20,7 @@ from medfcn.evaluation.surface import (
     SurfaceDistances,
     boundary_voxels,
     label_surface_distances,
+    require_tolerance,
     surface_distances,
 )
 from medfcn.labels import IGNORED, LabelCodec, LabelMap
@@ -75,15 +75,9 @@ class Definitions:
     boundary_at_edges: bool = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tolerance_mm) and self.tolerance_mm >= 0):
-            raise SettingsError(
-                f"tolerance_mm: found {self.tolerance_mm}; expected 0 or a positive length", field="tolerance_mm"
-            )
+        require_tolerance(self.tolerance_mm)
         for name in ("boundary", "nsd_boundary"):
-            if getattr(self, name) not in get_args(Boundary):
-                raise SettingsError(
-                    f"{name}: found {getattr(self, name)!r}; expected 'voxels' or 'elements'", field=name
-                )
+            require_boundary(getattr(self, name), name)
 
     def short(self) -> str:
         """One line for the foot of a table."""

@@ -106,9 +106,9 @@ def share_interval(share: ShareSummary) -> str:
     return interval_text(share.mean_low, share.mean_high) or "–"
 
 
-def interval_text(low: float, high: float, digits: int = 3) -> str:
+def interval_text(low: float, high: float) -> str:
     """An interval for a table; empty if there is none."""
-    return "" if math.isnan(low) else f"{low:.{digits}f} – {high:.{digits}f}"
+    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"
 
 
 def shown_number(value: float, digits: int) -> str:

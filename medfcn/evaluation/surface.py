@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import SettingsError
-from medfcn.evaluation.boundary import Boundary, BoundaryPoints, element_sizes, label_boundaries
+from medfcn.evaluation.boundary import Boundary, BoundaryPoints, element_sizes, label_boundaries, require_boundary
 from medfcn.evaluation.hidden import open_voxels, share_not_open
 from medfcn.evaluation.mask_pairs import (
     MaskPair,
@@ -116,10 +116,7 @@ class SurfaceDistances:
         Raises:
             SettingsError: The tolerance is not a length.
         """
-        if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-            raise SettingsError(
-                f"tolerance_mm: found {tolerance_mm}; expected 0 or a positive length", field="tolerance_mm"
-            )
+        require_tolerance(tolerance_mm)
         absent = self._without_both
         if absent is not None:
             return math.nan if math.isnan(absent) else 0.0
@@ -130,6 +127,18 @@ class SurfaceDistances:
     @property
     def _total_size(self) -> float:
         return float(self.reference_sizes.sum() + self.prediction_sizes.sum())
+
+
+def require_tolerance(tolerance_mm: float) -> None:
+    """Refuse a tolerance that is not a length.
+
+    Raises:
+        SettingsError: It is negative or not finite.
+    """
+    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        raise SettingsError(
+            f"tolerance_mm: found {tolerance_mm}; expected 0 or a positive length", field="tolerance_mm"
+        )
 
 
 def _percentile(distances: Vector, sizes: Vector, percentile: float) -> float:
@@ -290,8 +299,7 @@ def _cut(pair: MaskPair, ignored: ArrayLike | None, at_ends: bool) -> _Cut:
 
 
 def _measure(cut: _Cut, spacing_mm: ArrayLike, labels: int, boundary: Boundary) -> tuple[SurfaceDistances, ...]:
-    if boundary not in ("voxels", "elements"):
-        raise SettingsError(f"boundary: found {boundary!r}; expected 'voxels' or 'elements'", field="boundary")
+    require_boundary(boundary)
     # The columns of the grid follow the axes of the pair.
     grid = grid_of(spacing_mm, len(cut.shape))[:, list(cut.axes)]
     grid = without_flat_axes(grid, cut.shape) if max(cut.shape) != 1 else np.eye(1)

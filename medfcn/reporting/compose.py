@@ -163,7 +163,6 @@ def predict_report(
     images: Images,
     *,
     output: Path | str | None = None,
-    title: str = "Predictions",
     options: ReadOptions = DEFAULT_OPTIONS,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -174,7 +173,6 @@ def predict_report(
         masks: A folder that `medfcn predict` wrote, or one mask of it, each mask with its `.json`.
         images: The predicted images.
         output: The file; by default `report.html` in the folder, or `<case>.html` beside the one mask.
-        title: The heading.
         options: As in `predict`.
         overwrite: Replace an existing file.
         progress: Where progress is reported.
@@ -197,7 +195,7 @@ def predict_report(
     records = {case: MaskRecord.beside(path) for case, path in paths.items()}
     cases = PredictedCases(paths, records, pictures, options)
     about = About(
-        title=title,
+        title="Predictions",
         overlaps=_overlap_names(cases.label_map),
         failures=failures_beside(masks),
         facts=facts_of(paths.values(), None),
