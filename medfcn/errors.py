@@ -91,6 +91,7 @@ The codes, which `medfcn check --json` reports too:
     ID_DUPLICATE         Two cases or two files have the same id.
     ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
     GROUP_INVALID        A case has no group, or two.
+    GROUPS_ALONE         A grouping was given, and each case is a group of its own.
     PATIENTS_UNSTATED    Several cases seem to be of one patient by their ids, and nothing says whether they are.
     GROUPS_FEW           There are too few groups (patients) to split.
     FOLDS_DIFFER         The folds in a folder are of different trainings.

@@ -51,7 +51,18 @@ def test_both_channels_count(petct_run: Path, shared_data: Path) -> None:
     assert np.abs(both - turned).max() > 1e-4
 
 
-def test_a_case_short_of_a_channel_is_refused(petct_run: Path, shared_data: Path) -> None:
-    ct = sorted((shared_data / "sts_petct" / "images").glob("*_0000.nii.gz"))[0]
-    with pytest.raises(MedfcnError, match="takes 2 channels"):
-        medfcn.load(petct_run, device="cpu").predict(ct)
+def test_a_case_short_of_a_channel_is_refused(petct_run: Path, shared_data: Path, tmp_path: Path) -> None:
+    ct, pet = sorted((shared_data / "sts_petct" / "images").glob("*.nii.gz"))[:2]
+    shutil.copy(ct, tmp_path)
+    model = medfcn.load(petct_run, device="cpu")
+    with pytest.raises(MedfcnError, match=f"{pet.name} is missing: the model takes 2 channels"):
+        model.predict(tmp_path / ct.name)
+    assert np.array_equal(model.predict(ct).array, model.predict([ct, pet]).array)
+
+
+def test_exchanged_channels_are_flagged(petct_run: Path, shared_data: Path) -> None:
+    ct, pet = sorted((shared_data / "sts_petct" / "images").glob("*.nii.gz"))[:2]
+    model = medfcn.load(petct_run, device="cpu")
+    right, wrong = model.predict_case([ct, pet]), model.predict_case([pet, ct])
+    assert not [flag for flag in right.flags if flag.startswith("foreign volume")]
+    assert sum("are the channels in order?" in flag for flag in wrong.flags) >= 1

@@ -1,6 +1,7 @@
 """The door: finds the cases of a data set, and the masks of an evaluation."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from medfcn.datasets.case_folders import masks_in
@@ -8,7 +9,7 @@ from medfcn.datasets.cases import Case, Dataset, MaskFile
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.layouts import dataset_at, exists_as_folder
 from medfcn.datasets.listing import list_volumes
-from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table
+from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table, idle_grouping
 from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.errors import DatasetError
 from medfcn.text import listed, shown
@@ -46,6 +47,7 @@ def find_dataset(
         SettingsError: Both `groups` and `group_by` are given, or the latter is not a regular expression.
     """
     groups, group_by = chosen_grouping(groups, group_by)
+    requested = groups is not None or group_by not in (None, "none")
     dataset = dataset_at(Path(path), allow_outside=allow_outside)
     if groups is not None:
         # Incomplete cases need no group.
@@ -54,7 +56,8 @@ def find_dataset(
     elif group_by is not None:
         dataset = grouped_by(dataset, group_by)
     _check_cases(dataset)
-    return dataset
+    idle = idle_grouping(dataset) if requested else None
+    return dataset if idle is None else replace(dataset, problems=(idle, *dataset.problems))
 
 
 def require_complete(dataset: Dataset) -> Dataset:

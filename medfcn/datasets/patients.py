@@ -186,6 +186,16 @@ def grouped_by(dataset: Dataset, how: str) -> Dataset:
     return dataset.with_groups(groups_from_ids([case.id for case in (*dataset.all_cases, *dataset.left_out)], how))
 
 
+def idle_grouping(dataset: Dataset) -> Problem | None:
+    """The warning of a grouping by which each case is a group of its own, as without it."""
+    cases = (*dataset.all_cases, *dataset.left_out)
+    if len(cases) < 2 or len({case.group for case in cases}) < len(cases):
+        return None
+    found = f"the grouping changes nothing: each of the {len(cases)} cases is a group (a patient) of its own"
+    remedy = "look at the groups, or at the expression, or leave the option out"
+    return Problem("GROUPS_ALONE", "warning", "", "", "group", found, remedy)
+
+
 def groups_from_ids(ids: Iterable[str], how: str) -> dict[str, str]:
     """Groups that follow from ids, by id.
 

@@ -45,6 +45,7 @@ from medfcn.training.identity import (
     with_recorded_monai,
     write_identity,
 )
+from medfcn.training.idle import idle_settings
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, as_planned, ceiling_text, prepare
 from medfcn.training.record import Log, cpu_seconds, write_cases
@@ -212,7 +213,7 @@ class Training:
         slices = job.slices or run.state
         self._prepared = prepare(job.found, self.split, self.plan, slices, job.progress, state=run.state)
         write_cases(run.cases, job.found, self.split)
-        _report_data(self._prepared, job.progress)
+        _report_data(self._prepared, job.settings, job.progress)
         self._used = self._used[0] + time.monotonic() - began, self._used[1] + cpu_seconds() - used
 
     def run(self, agreement: Agreement | None = None) -> Run:
@@ -318,7 +319,7 @@ class Training:
         return result
 
 
-def _report_data(prepared: Prepared, progress: Progress) -> None:
+def _report_data(prepared: Prepared, settings: Settings, progress: Progress) -> None:
     """Report the cases and the slices."""
     split, made = prepared.split, prepared.plan
     progress.say(
@@ -326,7 +327,7 @@ def _report_data(prepared: Prepared, progress: Progress) -> None:
         f"{listed(prepared.survey.labels.names)}; {listed(made.views)} slices, windows "
         f"{made.window[0]}×{made.window[1]}"
     )
-    for line in (split.origin, *split.notes):
+    for line in (split.origin, *split.notes, *idle_settings(settings, made, prepared.survey, split)):
         if line:
             progress.say(line)
     progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")

@@ -22,6 +22,7 @@ from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
 from medfcn.training.folds import Folds, Split
 from medfcn.training.follow import Order, train_along
+from medfcn.training.idle import idle_settings
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training
 from medfcn.training.record import cpu_seconds
@@ -115,6 +116,7 @@ class Planned:
         split: The cases to train on and to validate with.
         labels: The labels to segment.
         ceilings: The best Dice that the network grid allows, by case id; see `prepare.ceiling`.
+        idle: A line for each setting that changes nothing.
         unstated: A line about patients that only the ids tell of, on which a training stops; empty without.
     """
 
@@ -122,6 +124,7 @@ class Planned:
     split: Split
     labels: LabelMap
     ceilings: Mapping[str, float]
+    idle: tuple[str, ...] = ()
     unstated: str = ""
 
     def to_text(self) -> str:
@@ -134,6 +137,7 @@ class Planned:
         rows += [("split", "", line) for line in (self.split.origin, *self.split.notes) if line]
         rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED]
         rows += [(name, "", reason) for name, reason in reasons.items() if name.startswith("normalisation")]
+        rows += [("settings", "", line) for line in self.idle]
         rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
         return "\n".join(aligned(rows, widest=LONGEST_LINE))
 
@@ -175,5 +179,6 @@ def plan(request: PlanRequest) -> Planned:
         split=split,
         labels=found.labels,
         ceilings=ceilings_of(found, split, made),
+        idle=idle_settings(settings, made, found, split),
         unstated="" if problem is None else f"{problem.found}; {problem.remedy}",
     )

@@ -164,3 +164,16 @@ def test_leaving_out_takes_cases_and_patients_and_splits_none(tmp_path: Path) ->
     # A patient who is partly left out is still a patient.
     ungrouped = find_dataset(tmp_path).without(["P3_left", "P4_left"])
     assert list(unstated_patients(ungrouped)) == ["P3", "P4"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("stem", True), (r"(.*)", True), ("none", False), (None, False), (r"^[a-z]+", False), ("groups.csv", True)],
+    ids=["stem", "whole id", "none", "not said", "letters", "table"],
+)
+def test_a_grouping_that_changes_nothing_says_so(how: str | None, said: bool, tmp_path: Path) -> None:
+    lay(tmp_path, *(f"{folder}/case_{number}.nii" for folder in ("images", "labels") for number in range(3)))
+    (tmp_path / "groups.csv").write_text("id,group\n" + "".join(f"case_{number},{number}\n" for number in range(3)))
+    options = {"groups": tmp_path / how} if how == "groups.csv" else {"group_by": how}
+    found = find_dataset(tmp_path, **options)  # type: ignore[arg-type]
+    assert [problem.code for problem in found.problems] == ["GROUPS_ALONE"] * said
