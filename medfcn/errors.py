@@ -61,6 +61,7 @@ The codes, which `medfcn check --json` reports too:
     LABEL_VALUES         A mask's values are not the labels they should be.
     LABEL_UNNAMED        A mask contains a value that no label has.
     STRUCTURE_MISSING    A case has no file of a requested structure.
+    STRUCTURE_RARE       Less than half of the cases have a file of a structure, and the labels are not chosen.
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.

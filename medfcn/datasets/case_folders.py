@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.datasets.cases import MaskFile
+from medfcn.datasets.cases import Dataset, MaskFile, NamedLabels
 from medfcn.datasets.listing import files_in, is_folder, list_volumes, volume_named, volumes_in
+from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import checked_id
 from medfcn.errors import DatasetError
-from medfcn.labels.structures import StructureFiles
-from medfcn.text import shown
+from medfcn.labels.structures import StructureFiles, usual_names
+from medfcn.text import counted, listed, shown
 from medfcn.volumes.names import extension_of
 from medfcn.volumes.refused import RefusedFile
 
@@ -94,8 +95,8 @@ def mask_at(path: Path, case: str = "") -> MaskFile:
     return volume_named(path)
 
 
-def structure_names(masks: Iterable[MaskFile | None]) -> tuple[str, ...]:
-    """The names of all structures of some masks; none where each mask is one file.
+def structures_of(masks: Iterable[MaskFile | None]) -> NamedLabels:
+    """The structures of some masks; no labels where each mask is one file.
 
     Raises:
         DatasetError: Some masks are one file, and others one for each structure.
@@ -110,4 +111,19 @@ def structure_names(masks: Iterable[MaskFile | None]) -> tuple[str, ...]:
             code="DATASET_LAYOUT",
             field="label",
         )
-    return tuple(sorted({name for mask in structured for name in mask.files}))
+    usual, rare = usual_names(structured)
+    return NamedLabels(structures=usual, rare_structures=rare)
+
+
+def rare_structures_problem(dataset: Dataset) -> Problem | None:
+    """The error about structures that few cases have a file of, unless the labels are chosen; None without any."""
+    rare = dataset.named.rare_structures
+    if not rare:
+        return None
+    masks = [case.label for case in dataset.all_cases if isinstance(case.label, StructureFiles)]
+    having = sum(any(name in mask.files for name in rare) for mask in masks)
+    found = (
+        f"only {having} of {counted(len(masks), 'case')} {'has' if having == 1 else 'have'} a file of {listed(rare)}"
+    )
+    remedy = "add empty masks to the others where there is nothing to draw, or name the structures with --labels"
+    return Problem("STRUCTURE_RARE", "error", "", "", "labels", found, remedy)

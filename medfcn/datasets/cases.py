@@ -63,12 +63,14 @@ class NamedLabels:
         regions: Values of each label, instead of `names`, where a label has several values or a range of them.
         ignored: Values of voxels that nobody labelled.
         structures: Names of the files, instead of all others, where masks are one file for each structure.
+        rare_structures: Those of which less than half of the cases have a file, which are no labels unless chosen.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     regions: Mapping[str, Named] = field(default_factory=dict)
     ignored: Values = ()
     structures: tuple[str, ...] = ()
+    rare_structures: tuple[str, ...] = ()
 
     @property
     def label_map(self) -> LabelMap | None:
@@ -133,14 +135,16 @@ class Dataset:
         return self.named.label_map
 
     def labels_of(self, given: LabelsLike | None) -> LabelMap | None:
-        """The labels that a user names; None where they name none, and the masks are not files of structures.
+        """The labels that a user names, by structures where masks are files of these; None where they name none.
 
         Raises:
             SettingsError: They contradict each other, or name a structure that no case has.
         """
+        if given is None:
+            return None
         if self.named.structures:
-            return choose_structures(given, self.named.structures)
-        return None if given is None else LabelMap.of(given)
+            return choose_structures(given, (*self.named.structures, *self.named.rare_structures))
+        return LabelMap.of(given)
 
     @property
     def ignored(self) -> Values:

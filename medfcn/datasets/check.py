@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.datasets.case_folders import rare_structures_problem
 from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
 from medfcn.datasets.find import find_dataset
@@ -118,6 +119,7 @@ def check_cases(
             report = check_cases(find_dataset("dataset"), visit=visit)
     """
     dataset = dataset.of_volume(options.volume_index)
+    is_open = labels is None
     labels = dataset.labels if labels is None else labels.ignoring(dataset.ignored)
     ignored = labels.ignored if labels else dataset.ignored
     incomplete = {case.id for case in dataset.incomplete}
@@ -145,6 +147,8 @@ def check_cases(
         values = value_names(labels)
     unstated = patients_problem(dataset)
     problems = [*dataset.problems, *([unstated] if unstated else [])]
+    rare = rare_structures_problem(dataset) if is_open else None
+    problems += [rare] if rare else []
     problems += _shared_voxels(labels, values)
     problems += [problem for reader in readers for problem in reader.problems.found]
     problems = _once(problems + _duplicates(facts) + _across_cases(facts, labels, values))

@@ -13,8 +13,8 @@ from medfcn.datasets.assemble import (
     stacked_channels,
     usual_channel_count,
 )
-from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structure_names
-from medfcn.datasets.cases import Dataset, NamedLabels, Splits
+from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structures_of
+from medfcn.datasets.cases import Dataset, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
 from medfcn.datasets.listing import files_in, list_volumes, volume_named
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
@@ -161,9 +161,9 @@ def _described(
     numbered = ("image",) if count == 1 else tuple(f"{number:04d}" for number in range(count))
     channel_names = about.channels if len(about.channels) == count else numbered
     named = about.named_labels()
-    structures = structure_names(draft.label for draft in drafts)
-    if structures:
-        named = NamedLabels(structures=structures)
+    structures = structures_of(draft.label for draft in drafts)
+    if structures.structures:
+        named = structures
     dataset = stacked_channels(assemble(place, drafts, channel_names, named), about.channels)
     splits = read_splits(place.root)
     if validation:
@@ -267,7 +267,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case", code="TABLE_EMPTY")
     _require_folds(drafts, table.name)
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
-    named = NamedLabels(structures=structure_names(draft.label for draft in drafts))
+    named = structures_of(draft.label for draft in drafts)
     names = tuple(column.partition("_")[2] or "image" for column in columns)
     texts = {
         column: {draft.id: row[column] for draft, (_, row) in zip(drafts, table.rows, strict=True)}

@@ -15,8 +15,10 @@ from medfcn.labels.structures import (
     StructureFiles,
     choose_structures,
     overlaps_by_places,
+    parts_of,
     places_of_value,
     structure_codec,
+    usual_names,
     value_of_places,
     with_overlaps,
 )
@@ -88,14 +90,26 @@ class StructurePairs:
         }
         others = structure_codec(chosen, values) if structured else self._of_plain(plain, chosen)
         overlap = (chosen.overlap_text,) if chosen.overlapping else ()
-        return StructureMeaning(chosen, recorded, others, (*overlap, *_lacking(structured, chosen)))
+        notes = (*overlap, *_lacking(structured, chosen), *(() if given is not None else self._rare(chosen)))
+        return StructureMeaning(chosen, recorded, others, notes)
+
+    def _rare(self, labels: LabelMap) -> tuple[str, ...]:
+        """A note on structures that few references have a file of, and that nobody asked for."""
+        _, rare = usual_names(list(self._structured(self.references)))
+        unscored = [name for name in rare if not any(name in part for part in parts_of(labels))]
+        if not unscored:
+            return ()
+        return (
+            f"less than half of the references have a file of {listed(unscored)}: not scored; name the structures "
+            "with --labels if they are meant",
+        )
 
     def _structured(self, masks: Mapping[str, VolumeLike]) -> Iterable[StructureFiles]:
         return (mask for mask in masks.values() if isinstance(mask, StructureFiles))
 
     def _chosen(self, given: LabelsLike | None) -> LabelMap:
         """The labels to score."""
-        names = {name for mask in self._structured(self.references) for name in mask.files}
+        names, rare = usual_names(list(self._structured(self.references)))
         if not names:
             chosen = self.beside.label_map if given is None else LabelMap.of(given)
             if chosen is None:
@@ -108,7 +122,7 @@ class StructurePairs:
             return replace(chosen.ignoring(self.beside.ignored), unnamed="background")
         if given is None and self.records:
             given = next(iter(self.records.values()))
-        return choose_structures(given, names)
+        return choose_structures(given, names if given is None else (*names, *rare))
 
     def _of_plain(self, masks: Mapping[str, VolumeLike], labels: LabelMap) -> LabelCodec:
         """The meaning of predictions that are one file, without a record."""

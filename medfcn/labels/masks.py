@@ -96,13 +96,9 @@ def _read_structures(source: StructureFiles, labels: LabelMap, options: ReadOpti
                 grid, mask = one, np.zeros_like(one.array, dtype=np.uint8)
         if inside is not None and inside.any():
             mask = _with_label(mask, inside, place, len(labels.entries), source.case)
-    if grid is None:
-        raise LabelError(
-            f"{source.case}: {shown(source.folder)}/ has no file of any label; there are "
-            f"{listed(sorted(source.files))}",
-            code="STRUCTURE_MISSING",
-            field="label",
-        )
+    if grid is None:  # an empty mask, where any file of the case says how large
+        grid = _read_structure(next(iter(source.files.values())), options, None)
+        mask = np.zeros_like(grid.array, dtype=np.uint8)
     sha256 = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     return replace(grid.with_array(mask), name=source.case, sha256=sha256, notes=tuple(dict.fromkeys(notes)))
 

@@ -6,6 +6,7 @@ Which labels overlap is known when the masks have been read; `with_values` adds 
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,19 @@ class StructureFiles(os.PathLike[str]):
     def lacking(self, labels: LabelMap) -> list[str]:
         """The structures of some labels that have no file."""
         return [name for part in parts_of(labels) for name in part if name not in self.files]
+
+
+def usual_names(masks: Sequence[StructureFiles]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The structures that at least half of some masks have a file of, and the others.
+
+    Example:
+        >>> masks = [StructureFiles(case, Path(case), {"liver": Path("liver.nii")}) for case in "abc"]
+        >>> usual_names([*masks, StructureFiles("d", Path("d"), {"liver": Path("l.nii"), "cyst": Path("c.nii")})])
+        (('liver',), ('cyst',))
+    """
+    counts = Counter(name for mask in masks for name in mask.files)
+    usual = tuple(sorted(name for name, count in counts.items() if 2 * count >= len(masks)))
+    return usual, tuple(sorted(counts.keys() - set(usual)))
 
 
 def parts_of(labels: LabelMap) -> list[tuple[str, ...]]:

@@ -191,7 +191,8 @@ def survey(
             if chosen is not None and is_known:
                 fingerprints[case.id] = _fingerprint(read, chosen, transforms)
 
-    report = check_cases(dataset, labels=chosen, options=options, progress=progress, visit=visit)
+    is_open = labels is None and chosen is not None and chosen.structures
+    report = check_cases(dataset, labels=None if is_open else chosen, options=options, progress=progress, visit=visit)
     if chosen is None:
         chosen = _labels_in_masks(report, dataset)
         refused = {case.id for case in report.cases if case.label is None}

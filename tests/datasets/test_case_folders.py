@@ -20,6 +20,9 @@ from medfcn.labels.structures import (
     value_of_places,
     with_values,
 )
+from medfcn.progress import Silent
+from medfcn.training.survey import survey
+from medfcn.volumes.options import DEFAULT_OPTIONS
 from tests.structures import SHAPE, box, lay_out, organs, save
 
 LAYOUTS = ["segmentations", "flat", "beside"]
@@ -100,6 +103,39 @@ def test_a_missing_structure_is_a_problem_of_its_case(tmp_path: Path, layout: st
     assert [(problem.code, problem.case) for problem in report.problems] == [("STRUCTURE_MISSING", "s1")]
     assert "no file of spleen" in report.problems[0].found
     assert check(root, labels="liver,kidney").problems == ()
+
+
+def test_a_structure_that_few_cases_have_is_one_problem_of_the_data_set(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "segmentations", {f"s{case}": organs(case) for case in range(3)})
+    save(root / "s1" / "segmentations" / "cyst.nii.gz", organs()["kidney"])
+    report = check(root)
+    assert [(problem.code, problem.case) for problem in report.problems] == [("STRUCTURE_RARE", "")]
+    assert "only 1 of 3 cases has a file of cyst" in report.problems[0].found
+    assert report.label_names == ("kidney", "liver", "spleen")
+    assert not check(root, labels="kidney,liver,spleen").problems
+    named = check(root, labels="cyst,liver")
+    assert [(problem.code, problem.case) for problem in named.errors] == [
+        ("STRUCTURE_MISSING", "s0"),
+        ("STRUCTURE_MISSING", "s2"),
+    ]
+    with pytest.raises(DatasetError, match="only 1 of 3 cases has a file of cyst"):
+        survey(find_dataset(root), None, DEFAULT_OPTIONS, skip_bad=True, progress=Silent())
+    chosen = find_dataset(root).labels_of("kidney,liver,spleen")
+    assert len(survey(find_dataset(root), chosen, DEFAULT_OPTIONS, skip_bad=False, progress=Silent()).cases) == 3
+
+
+def test_training_knows_which_structures_overlap(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Heard(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    root = two_cases(tmp_path, "segmentations", overlap=1)
+    found = survey(find_dataset(root), None, DEFAULT_OPTIONS, skip_bad=False, progress=Heard())
+    assert found.labels.overlapping
+    assert found.label_voxels["s0"] == (48, 864, 864)
+    assert "labels overlap: 1 is kidney; 2 is liver; 3 is spleen; 14 is liver + spleen" in said
 
 
 def test_what_a_case_lacks_is_its_own_problem(tmp_path: Path) -> None:
@@ -231,10 +267,14 @@ def test_a_folder_of_masks_stays_a_folder_of_masks(tmp_path: Path) -> None:
     assert masks_in(tmp_path) == ({"a": tmp_path / "a.nii.gz"}, {})
 
 
-def test_labels_without_a_file_of_theirs_are_refused(tmp_path: Path) -> None:
+def test_labels_without_a_file_are_empty_among_predictions_alone(tmp_path: Path) -> None:
     file = save(tmp_path / "liver.nii.gz", organs()["liver"])
-    source = StructureFiles("case", tmp_path, {"liver": file}, empty_if_absent=True)
-    both = structure_labels({"liver": ["liver"], "spleen": ["spleen"]})
-    assert int(np.asarray(read_mask(source, labels=both).array).sum()) == 864
-    with pytest.raises(LabelError, match="no file of any label"):
-        read_mask(source, labels=structure_labels({"spleen": ["spleen"]}))
+    both, spleen = (
+        structure_labels({"liver": ["liver"], "spleen": ["spleen"]}),
+        structure_labels({"spleen": ["spleen"]}),
+    )
+    predicted = StructureFiles("case", tmp_path, {"liver": file}, empty_if_absent=True)
+    assert int(np.asarray(read_mask(predicted, labels=both).array).sum()) == 864
+    assert not np.asarray(read_mask(predicted, labels=spleen).array).any()
+    with pytest.raises(LabelError, match="case: no file of spleen in"):
+        read_mask(StructureFiles("case", tmp_path, {"liver": file}), labels=both)

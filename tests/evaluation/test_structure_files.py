@@ -124,3 +124,14 @@ def test_a_reference_without_a_structure_is_a_failure(references: Path, tmp_path
     assert [case for case, _ in table.failures] == ["s1"]
     assert "no file of spleen" in table.failures[0][1]
     assert {row.case for row in table.rows} == {"s0"}
+
+
+def test_a_structure_of_few_references_is_named_and_not_scored(tmp_path: Path) -> None:
+    references = lay_out(tmp_path / "references", "segmentations", {f"s{case}": organs(case) for case in range(3)})
+    save(references / "s0" / "segmentations" / "cyst.nii.gz", organs()["kidney"])
+    out = write_structures(tmp_path / "out")
+    table = evaluate(out, references)
+    assert not table.failures
+    assert {row.label for row in table.rows} == {"kidney", "liver", "spleen"}
+    assert any("less than half of the references have a file of cyst" in note for note in table.notes)
+    assert [case for case, _ in evaluate(out, references, labels="cyst").failures] == ["s1", "s2"]
