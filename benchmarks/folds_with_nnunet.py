@@ -123,6 +123,7 @@ def main() -> None:
     labels = LabelMap.parse(given.labels)
     dataset = find_dataset(given.data, groups=given.groups)
     references = {case.id: case.label for case in dataset.cases}
+    patients = {case.id: case.group for case in dataset.cases}
     tables, tooks = {}, {}
     if given.method != "medfcn":
         masks, took = run_nnunet(given, dataset, labels, folds_of(dataset, labels, given.folds))
@@ -130,14 +131,16 @@ def main() -> None:
             return
         # nnU-Net's masks hold positions.
         encoded = ",".join(f"{name}={value}" for value, name in enumerate(labels.names, start=1))
-        tables["nnU-Net 2D"], tooks["nnU-Net 2D"] = evaluate(masks, references, labels=encoded), took
+        tooks["nnU-Net 2D"] = took
+        tables["nnU-Net 2D"] = evaluate(masks, references, labels=encoded, groups=patients)
     if given.method != "nnunet":
         masks, tooks["medfcn"] = run_medfcn(given)
-        tables["medfcn"] = evaluate(masks, references, labels=given.labels)
+        tables["medfcn"] = evaluate(masks, references, labels=given.labels, groups=patients)
     for name, table in tables.items():
         print(said(name, table, tooks[name], given.folds))
     if len(tables) == 2:
-        print(compare_tables(tables["medfcn"], tables["nnU-Net 2D"]).to_text())
+        sides = ("medfcn", "nnU-Net 2D")
+        print(compare_tables(*(tables[side] for side in sides), sides=sides).to_text())
     print(processor(), json.dumps(versions("medfcn", "torch")))
 
 

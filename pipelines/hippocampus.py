@@ -87,7 +87,7 @@ def main(data: str | None, output: str, budget: str, context: int | None, thread
     images = cases[test[0]].images[0].parent
     medfcn.predict(run.folder, images, folder / "masks", cases=test, progress=progress)
     references = {case_id: case.label for case_id, case in cases.items() if case_id in set(test) and case.label}
-    table = medfcn.evaluate(folder / "masks", references)
+    table = medfcn.evaluate(folder / "masks", references, groups=folder / "groups.csv")
     write_scores(table, folder / "scores")
     click.echo(table.to_text())
     click.echo(

@@ -5,6 +5,7 @@ A gap is the mean of the best stratum minus that of the worst. As these two are 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -111,11 +112,15 @@ def stratify(column: str, label: str, rows: Sequence[LabelScores], cohort: Cohor
         cohort: The values and patients of the cases.
     """
     values = cohort.columns[column]
-    by_value: dict[str, list[LabelScores]] = {}
+    by_value: dict[str, list[LabelScores]] = {value: [] for value in values.values()}
     for row in sorted(rows, key=lambda row: row.case):
         by_value.setdefault(values.get(row.case, NOT_STATED), []).append(row)
+    # A case that could not be scored has no row; it still counts in its stratum.
+    failed = Counter(values[case] for case in values.keys() - {row.case for row in rows})
     order = sorted(by_value, key=lambda value: (value == NOT_STATED, value))
-    summaries = {value: summarise_label(label, by_value[value], cohort=cohort) for value in order}
+    summaries = {
+        value: summarise_label(label, by_value[value], failed=failed[value], cohort=cohort) for value in order
+    }
     gaps = tuple(gap for metric in GAP_METRICS for gap in _gaps(metric, by_value, cohort))
     return Strata(column, label, summaries, gaps)
 
@@ -162,7 +167,8 @@ def strata_lines(strata: Sequence[Strata]) -> list[str]:
 
 def _rows(strata: Strata) -> Iterator[tuple[str, ...]]:
     for place, (value, summary) in enumerate(strata.summaries.items()):
-        counts = (str(summary.scored), str(summary.patient_count), str(summary.missed))
+        cases = f"{summary.scored} of {summary.cases}" if summary.scored < summary.cases else str(summary.scored)
+        counts = (cases, str(summary.patient_count), str(summary.missed))
         shares = [summary.shares[metric] for metric in GAP_METRICS]
         fields = [field for share in shares for field in (shown_number(share.mean, 3), share_interval(share))]
         hd95 = shown_number(summary.distances["hd95_mm"].median, 2)

@@ -108,7 +108,8 @@ def share_interval(share: ShareSummary) -> str:
 
 def interval_text(low: float, high: float) -> str:
     """An interval for a table; empty if there is none."""
-    return "" if math.isnan(low) else f"{low:.3f} – {high:.3f}"
+    # Adding 0 takes the sign off a zero.
+    return "" if math.isnan(low) else " – ".join(f"{round(end, 3) + 0.0:.3f}" for end in (low, high))
 
 
 def shown_number(value: float, digits: int) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,20 @@ def test_every_stratum_has_a_row_and_an_interval_and_those_without_a_value_are_o
     text = table.to_text()
     assert f"gap in Dice {1 - worst:.3f} ({1 - worst:.3f} – {1 - worst:.3f}), GE − Siemens" in text
     assert "GE (5 patients), Siemens (5 patients), not stated (2 patients, no interval)" in text
+
+
+def test_a_stratum_of_which_no_case_could_be_scored_keeps_its_row(tmp_path):
+    reference = {case: (organ(0), np.eye(4)) for case in "abc"}
+    prediction = reference | {"c": (organ(0)[:4], np.eye(4))}  # on another grid
+    (tmp_path / "cohort.csv").write_text("id,site\na,north\nb,north\nc,south\n")
+    table = evaluate(prediction, reference, labels="organ=1", by="site", cohort=tmp_path / "cohort.csv")
+    assert [case for case, _ in table.failures] == ["c"]
+    found = table.summary().strata[0].summaries
+    assert [(value, of.cases, of.failed, of.scored) for value, of in found.items()] == [
+        ("north", 2, 0, 2),
+        ("south", 1, 1, 0),
+    ]
+    assert re.search(r"south +0 of 1 +0 ", table.to_text())
 
 
 def test_a_gap_to_a_stratum_without_an_interval_does_not_hide_the_gap_between_the_others():
