@@ -99,7 +99,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     click.echo(table.to_text())
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
-        click.echo(f"\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
+        click.echo(f"\ncompared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
     if choices["with_report"]:
         page = folder / RunFolder.report
         report(
