@@ -18,7 +18,15 @@ from medfcn.commands.plan import plan
 from medfcn.commands.predict import predict
 from medfcn.commands.train import train
 from medfcn.commands.tune import tune
+from medfcn.memory import Start
 from medfcn.progress import process_count
+
+_READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
+_TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
+_STARTS = dict.fromkeys(("check", "evaluate"), Start(180, 90, _READING))
+_STARTS |= dict.fromkeys(("plan", "predict", "networks"), Start(680, 280, (*_READING, *_NETWORK)))
+_STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(860, 450, _TRAINING))
+"""Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +40,8 @@ def main(debug: bool) -> None:
     command = click.get_current_context().invoked_subcommand
     if command != "train" and process_count() > 1:
         raise click.UsageError(f"{command} runs in one process; start it without torchrun")
+    if command in _STARTS:
+        _STARTS[command].require()
 
 
 for _command in (check, plan, train, tune, predict, evaluate, networks, demo):

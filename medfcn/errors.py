@@ -15,6 +15,7 @@ names the header field, setting or column.
     ├── MissingFileError        (FileNotFoundError)  a file or folder that is not there
     ├── OutputExistsError       (FileExistsError)    something would be overwritten
     ├── WriteError              (OSError)            an output that the disk or the system does not take
+    ├── MemoryShortError        (MemoryError)        too little memory for one case, or for one step
     └── TrainingError           (RuntimeError)       training that cannot go on
         ├── TrainingStoppedError                     training that stopped on request
         └── ProcessError                             training in several processes, of which one failed
@@ -126,7 +127,7 @@ The codes, which `medfcn check --json` reports too:
     SLICES_LOST          Prepared slices of a training are not there any more.
     SLICES_DAMAGED       Prepared slices of a training contain values that cannot be.
     LOSS_NOT_FINITE      The loss or the gradient of a training is NaN or infinite.
-    OUT_OF_MEMORY        The GPU has too little memory.
+    OUT_OF_MEMORY        The machine or the GPU has too little memory.
     LIBRARY_MISSING      An optional library is not installed.
     STUDY_BROKEN         The study of a search cannot be read or written.
     TRAINING_FAILED      The training cannot go on.
@@ -241,6 +242,12 @@ class WriteError(MedfcnError, OSError):
     """An output that cannot be written: the disk is full, or the system does not allow it."""
 
     default_code = "WRITE_FAILED"
+
+
+class MemoryShortError(MedfcnError, MemoryError):
+    """Too little memory for a case, or for a step of a training; see `medfcn.memory`."""
+
+    default_code = "OUT_OF_MEMORY"
 
 
 class TrainingError(MedfcnError, RuntimeError):

@@ -228,6 +228,11 @@ class TrainingSettings(_Checked, table="training"):
 
     batch_size: Annotated[int, _FROM_ONE] = 32
     """Slices per optimiser step, at most. The plan takes fewer, down to 8, where windows are large."""
+    micro_batch: Annotated[int, _FROM_ZERO] = 0
+    """Slices that go through the network at once; 0 takes the whole batch, or less from where memory runs out.
+    `model.json` then names the number, so that it can be given here to repeat the run."""
+    micro_batch_from: Annotated[int, _FROM_ZERO] = 0
+    """The step, from 0, from which `micro_batch` holds."""
     learning_rate: Annotated[float | None, _POSITIVE] = None
     """The largest learning rate of AdamW. It rises in the warm-up, then falls as a cosine to zero. `None` takes 4e-3,
     and less for wide networks without normalisation, which do not tolerate more."""

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError
 from medfcn.files import NO_ROOM, write_error
+from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
 from medfcn.progress import process_count, process_rank
 from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.text import page, printable
@@ -77,6 +78,8 @@ class Commands(click.Group):
         except MedfcnError as error:
             _fail(str(error), debug=debug)
         except OSError as error:
+            if is_memory_error(error):
+                _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
             _fail_to_write(error, debug=debug)
         except KeyboardInterrupt:
             number = stop.signal_number
@@ -87,8 +90,10 @@ class Commands(click.Group):
                 debug=False,
                 status=BY_SIGNAL + number,
             )
-        except MemoryError:
-            _fail("out of memory; use smaller volumes, a smaller batch, or a machine with more", debug=debug)
+        except Exception as error:
+            if not is_memory_error(error):
+                raise
+            _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
 
 
 def _going_on(commands: click.Group, ctx: click.Context) -> str:

@@ -1,5 +1,6 @@
 """The options that several commands share, each declared once. Their values are checked where they are used."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -101,11 +102,20 @@ def reading_options(command: _Command) -> _Command:
     """Adds the options that opt in to volumes which are otherwise refused, as one `options`."""
 
     @functools.wraps(command)
-    def with_options(xform: str, assume_grid: bool, nonfinite: str | None, volume: int | None, **choices: Any) -> Any:
+    def with_options(
+        xform: str,
+        assume_grid: bool,
+        nonfinite: str | None,
+        volume: int | None,
+        max_bytes: int | None,
+        **choices: Any,
+    ) -> Any:
         from medfcn.volumes import ReadOptions
 
         fill = None if nonfinite is None else _fill_value(nonfinite)
         options = ReadOptions(xform=xform, assume_grid=assume_grid, nonfinite=fill, volume_index=volume)  # type: ignore[arg-type]
+        if max_bytes is not None:
+            options = dataclasses.replace(options, max_bytes=max_bytes)
         return command(options=options, **choices)
 
     add = all_of(
@@ -126,6 +136,7 @@ def reading_options(command: _Command) -> _Command:
             "Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
         ),
         count("--volume", "Number of the volume of a 4D file to read, from 0.", least=0),
+        count("--max-bytes", "The longest file to read, uncompressed. [default: 2147483648, 2 GiB]"),
     )
     return add(with_options)
 

@@ -8,7 +8,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +22,14 @@ from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, Lab
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.patients import patients_problem, unstated_patients
 from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
-from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError
+from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError, MemoryShortError
 from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.masks import ROUNDED, read_mask
 from medfcn.labels.structures import value_names, with_values
 from medfcn.labels.values import ANY, Values, ValueSet
 from medfcn.labels.whole_numbers import label_counts
+from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, Silent
 from medfcn.text import listed
 from medfcn.volumes.geometry import SAME_GRID_VOXELS
@@ -124,22 +124,26 @@ def check_cases(
     ignored = labels.ignored if labels else dataset.ignored
     incomplete = {case.id for case in dataset.incomplete}
 
+    def reader_of(case: Case) -> _CaseReader:
+        return _CaseReader(case, CaseProblems(case.id, dataset.root), labels, ignored, options)
+
     def look(case: Case) -> _CaseReader:
-        reader = _CaseReader(case, CaseProblems(case.id, dataset.root), labels, ignored, options)
-        images, mask = reader.read_all()
-        if visit is not None and case.id not in incomplete and not reader.has_error:
-            visit(case, images, mask)
+        reader = reader_of(case)
+        with one_memory_error(case.id):
+            images, mask = reader.read_all()
+            if visit is not None and case.id not in incomplete and not reader.has_error:
+                visit(case, images, mask)
         return reader
 
     cases = dataset.all_cases
     readers: list[_CaseReader] = []
-    with (
-        (progress or Silent()).task("check", len(cases)) as task,
-        ThreadPoolExecutor(max_workers=max(1, threads)) as pool,
-    ):
-        for reader in pool.map(look, cases):
-            readers.append(reader)
-            task.advance()
+    with (progress or Silent()).task("check", len(cases)) as task:
+        outcomes = in_threads(look, cases, threads=threads, advance=lambda case: task.advance())
+    for case, outcome in zip(cases, outcomes, strict=True):
+        reader = reader_of(case) if isinstance(outcome, MemoryShortError) else outcome
+        if isinstance(outcome, MemoryShortError):
+            reader.problems.refuse(outcome, next(iter(case.images), dataset.root), "image")
+        readers.append(reader)
     facts = tuple(reader.facts for reader in readers)
     values: Mapping[int, str] = {}
     if labels is not None and labels.structures:
@@ -218,6 +222,8 @@ class _CaseReader:
         file = Path(source)
         try:
             volumes = read(source, options=self.options, **choices)
+        except MemoryShortError:
+            raise
         except MedfcnError as error:
             self.problems.refuse(error, file, role)
             return ()
@@ -291,7 +297,8 @@ class _CaseReader:
 def voxels_sha256(array: NDArray[Any]) -> str:
     """A hash of voxels alone: equal for equal numbers of one type on one shape, whatever the header says."""
     digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array.T).data)  # no copy of a volume that was read, which is in Fortran order
+    for k in range(array.shape[2]):  # no copy of a volume that was read, which is in Fortran order
+        digest.update(np.ascontiguousarray(array[:, :, k].T).data)
     return digest.hexdigest()
 
 

@@ -3,10 +3,9 @@
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError
+from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
 from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
@@ -15,6 +14,7 @@ from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score
 from medfcn.labels import read_mask
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.whole_numbers import values_in
+from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, Silent
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
@@ -134,26 +134,22 @@ def _score_all(
 
     def score(case: str) -> _ScoredCase | MedfcnError:
         try:
-            return _score_one(case, pairs, meaning, definitions)
+            with one_memory_error(case):
+                return _score_one(case, pairs, meaning, definitions)
+        except MemoryShortError:
+            raise
         except MedfcnError as error:
             return error
 
-    scored: list[_ScoredCase] = []
-    failures: list[tuple[str, str]] = []
-    with (
-        progress.task("evaluate", len(pairs.references)) as task,
-        ThreadPoolExecutor(max_workers=max(1, threads)) as executor,
-    ):
-        try:
-            for case, outcome in zip(pairs.references, executor.map(score, pairs.references), strict=True):
-                if isinstance(outcome, MedfcnError):
-                    failures.append((case, str(outcome)))
-                else:
-                    scored.append(outcome)
-                task.advance(case)
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    cases = list(pairs.references)
+    with progress.task("evaluate", len(cases)) as task:
+        outcomes = in_threads(score, cases, threads=threads, advance=task.advance)
+    scored = [outcome for outcome in outcomes if isinstance(outcome, _ScoredCase)]
+    failures = [
+        (case, str(outcome))
+        for case, outcome in zip(cases, outcomes, strict=True)
+        if isinstance(outcome, MedfcnError)
+    ]
     return scored, tuple(failures)
 
 

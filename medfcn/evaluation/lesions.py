@@ -10,6 +10,7 @@ from scipy import ndimage
 from medfcn.errors import SettingsError
 from medfcn.evaluation.mask_pairs import occupied_box, pair_masks
 from medfcn.labels.codec import Bytes
+from medfcn.labels.whole_numbers import value_counts
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def count_lesions(
     lesions, lesion_count = _components(in_reference, hidden)
     components, component_count = _components(in_prediction, hidden)
     # Voxels of each lesion, voxels of each lesion in the prediction, voxels of each component in the reference.
-    sizes = np.bincount(lesions.reshape(-1), minlength=lesion_count + 1)[1:]
+    sizes = value_counts(lesions, lesion_count + 1)[1:]
     shared = np.bincount(lesions[in_prediction != 0], minlength=lesion_count + 1)[1:]
     touched = np.bincount(components[in_reference != 0], minlength=component_count + 1)[1:]
     return LesionCounts(

@@ -6,17 +6,17 @@ GPU stop the batch.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 
 from medfcn.datasets import Case
-from medfcn.errors import DatasetError, MedfcnError, SettingsError, WriteError
+from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, SettingsError, WriteError
 from medfcn.files import make_folder, make_inner_folder, remove_half_written, sha256_of, write_csv
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
@@ -24,6 +24,7 @@ from medfcn.inference.idle import mirrors_of
 from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
 from medfcn.inference.review import write_review
 from medfcn.labels.sidecar import MaskRecord, record_path
+from medfcn.memory import is_room_for_threads, one_memory_error
 from medfcn.progress import Progress
 from medfcn.runs.folder import FAILURES_FILE
 from medfcn.volumes import ReadOptions, Volume
@@ -34,7 +35,8 @@ PROBABILITIES_FOLDER = "probabilities"
 _READ_AHEAD = 2
 """Cases that wait in memory for the network."""
 
-_Reading = Future[tuple[Volume, ...] | None]
+_Channels = tuple[Volume, ...]
+_Reading = Future[_Channels | None]
 """The channels of a case; None if its mask is done."""
 
 
@@ -161,23 +163,42 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
     """
     make_folder(batch.folder)
     _remove_half_written(cases, batch)
-    predicted, skipped, failures, flags = [], [], [], []
+    predicted, skipped, failures = [], [], []
+    flags: list[tuple[str, str]] = []
+
+    def predict(case: Case, read: Callable[[], _Channels | None]) -> None:
+        with one_memory_error(case.id):
+            volumes = read()
+            if volumes is None:
+                skipped.append(case.id)
+                return
+            prediction = _predict_case(case, volumes, batch)
+            predicted.append(case.id)
+            flags.extend((case.id, flag) for flag in prediction.flags)
+
+    def fail(case: Case, error: MedfcnError) -> None:
+        if isinstance(error, WriteError):
+            raise error
+        stale = "; an older mask of it is still there" if batch.mask_path(case).exists() else ""
+        failures.append((case.id, f"{error}{stale}"))
+        progress.say(f"{case.id}: failed: {error}{stale}")
+
     with progress.task("predict", len(cases)) as task, using_threads(batch.threads):
+        again: list[Case] = []
         for case, reading in _read_ahead(cases, batch):
             try:
-                volumes = reading.result()
-                if volumes is None:
-                    skipped.append(case.id)
-                else:
-                    prediction = _predict_case(case, volumes, batch)
-                    predicted.append(case.id)
-                    flags += [(case.id, flag) for flag in prediction.flags]
-            except WriteError:
-                raise
+                predict(case, reading.result)
+            except MemoryShortError:
+                again.append(case)  # once more at the end, without other volumes in memory
+                continue
             except MedfcnError as error:
-                stale = "; an older mask of it is still there" if batch.mask_path(case).exists() else ""
-                failures.append((case.id, f"{error}{stale}"))
-                progress.say(f"{case.id}: failed: {error}{stale}")
+                fail(case, error)
+            task.advance(case.id)
+        for case in again:
+            try:
+                predict(case, partial(_read_case, case, batch))
+            except MedfcnError as error:
+                fail(case, error)
             task.advance(case.id)
     done = {*predicted, *skipped}
     records = {case.id: MaskRecord.beside(batch.mask_path(case)) for case in cases if case.id in done}
@@ -244,22 +265,38 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
     record.write(path)
 
 
-def _read_ahead(cases: Sequence[Case], batch: Batch) -> Iterator[tuple[Case, _Reading]]:
-    """Each case with its volumes, which another thread reads while the network works."""
-
-    def read(case: Case) -> tuple[Volume, ...] | None:
-        if batch.resume and batch.is_done(case):
-            return None
-        if case.lacks:
-            raise DatasetError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="image")
+def _read_case(case: Case, batch: Batch) -> _Channels | None:
+    """The channels of a case; None if its mask is done."""
+    if batch.resume and batch.is_done(case):
+        return None
+    if case.lacks:
+        raise DatasetError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="image")
+    with one_memory_error(case.id):
         return as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
 
+
+def _ready(case: Case, batch: Batch) -> _Reading:
+    """A case that is read now."""
+    reading: _Reading = Future()
+    try:
+        reading.set_result(_read_case(case, batch))
+    except MedfcnError as error:
+        reading.set_exception(error)
+    return reading
+
+
+def _read_ahead(cases: Sequence[Case], batch: Batch) -> Iterator[tuple[Case, _Reading]]:
+    """Each case with its volumes, which another thread reads while the network works."""
+    if not is_room_for_threads(1):
+        for case in cases:
+            yield case, _ready(case, batch)
+        return
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: list[_Reading] = []
         try:
             for index, case in enumerate(cases):
                 while len(waiting) < min(index + 1 + _READ_AHEAD, len(cases)):
-                    waiting.append(pool.submit(read, cases[len(waiting)]))
+                    waiting.append(pool.submit(_read_case, cases[len(waiting)], batch))
                 reading = waiting[index]
                 yield case, reading
                 waiting[index] = Future()  # lets the volumes go

@@ -43,6 +43,7 @@ from medfcn.slices.grid import native_slabs
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+from medfcn.volumes.formats.stored import of_one_value
 from medfcn.volumes.reading import read_channels, volume_count
 
 if TYPE_CHECKING:
@@ -361,6 +362,13 @@ def predict_with(
     """
     card, transforms = models[0].card, models[0].transforms
     labels, rules = card.labels, rules_of([model.card for model in models])
+    flags = [
+        f"channel {channel} is constant: the mask is empty"
+        for volume, channel in zip(volumes, card.channels, strict=True)
+        if volume.array.min() == volume.array.max()
+    ]
+    if flags:
+        return _empty(models, volumes[0], flags, keep_probabilities=keep_probabilities)
     moved = None if transforms is None else transforms(volumes)
     seen = volumes if moved is None else moved.images
     slabs = SlabCollector(
@@ -370,15 +378,10 @@ def predict_with(
         certainty=rules.needs_certainty,
         probabilities=keep_probabilities,
     )
-    flags = [
-        f"channel {channel} is constant: the mask is empty"
-        for volume, channel in zip(volumes, card.channels, strict=True)
-        if volume.array.min() == volume.array.max()
-    ]
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
     known = [(model.card.fingerprint, model.card.plan.intensities) for model in models if model.card.fingerprint]
     foreign = foreign_flags(known, seen, card.channels)
-    likely = [] if flags else [model.network_probabilities(seen, tta=tta) for model in models]
+    likely = [model.network_probabilities(seen, tta=tta) for model in models]
     for rows, mean, decided in decided_slabs(models, likely, seen[0], meter):
         slabs.add(rows, mean, decided)
     found = slabs.collected()
@@ -389,15 +392,10 @@ def predict_with(
         indices = transforms.undo(indices, moved)
         kept = None if kept is None else transforms.undo(kept, moved)
     volumes_ml = {name: count * volumes[0].voxel_ml for name, count in labels.voxel_counts(indices).items()}
-    doubt = None if flags else meter.doubt()
-    unseen = [model.card.unseen for model in models if model.card.unseen is not None]
-    chosen = card.settings.prediction
-    assessments = assess_mask(
-        doubt, volumes_ml, unseen, review_share=chosen.review_share, review_floor=chosen.review_floor, odd=odd
-    )
-    if not flags:
-        flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
-        flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]
+    doubt = meter.doubt()
+    assessments = _assess(models, volumes_ml, doubt, odd)
+    flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
+    flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]
     return Prediction(
         mask=volumes[0].with_array(labels.decode(indices)),
         volumes_ml=volumes_ml,
@@ -405,6 +403,27 @@ def predict_with(
         probabilities=kept,
         assessments=assessments,
         doubt=doubt,
+    )
+
+
+def _empty(models: Sequence[Model], volume: Volume, flags: Sequence[str], *, keep_probabilities: bool) -> Prediction:
+    """The mask of a case of which a channel has one value; its voxels are all one place in memory."""
+    labels = models[0].card.labels
+    volumes_ml = dict.fromkeys(labels.names, 0.0)
+    shares = of_one_value(np.float32(0), (len(labels.entries), *volume.shape)) if keep_probabilities else None
+    mask = of_one_value(labels.decode(np.zeros(1, dtype=np.uint8))[0], volume.shape)
+    assessments = _assess(models, volumes_ml, None, {})
+    return Prediction(volume.with_array(mask), volumes_ml, tuple(flags), shares, assessments)
+
+
+def _assess(
+    models: Sequence[Model], volumes_ml: Mapping[str, float], doubt: Doubt | None, odd: Mapping[str, Sequence[str]]
+) -> Mapping[str, Assessment]:
+    """For each label, the Dice to expect and whether to review it."""
+    unseen = [model.card.unseen for model in models if model.card.unseen is not None]
+    chosen = models[0].card.settings.prediction
+    return assess_mask(
+        doubt, volumes_ml, unseen, review_share=chosen.review_share, review_floor=chosen.review_floor, odd=odd
     )
 
 

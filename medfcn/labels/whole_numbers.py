@@ -85,6 +85,8 @@ def label_counts(array: NDArray[Any]) -> dict[int, int]:
         >>> label_counts(np.array([[[0, 2, 2]]], dtype=np.uint8))
         {0: 1, 2: 2}
     """
+    if array.size and not any(array.strides):  # every voxel is one place in memory
+        return {int(array.flat[0]): array.size}
     largest = int(array.max(initial=0))
     if largest > LARGEST_TABLE:
         found: Counter[int] = Counter()
@@ -92,10 +94,23 @@ def label_counts(array: NDArray[Any]) -> dict[int, int]:
             values, each = np.unique(part, return_counts=True)
             found.update(dict(zip(values.tolist(), each.tolist(), strict=True)))
         return dict(sorted(found.items()))
-    counts = np.zeros(largest + 1, dtype=np.int64)
-    for (part,) in chunks(array):
-        counts += np.bincount(part, minlength=len(counts))
+    counts = value_counts(array, largest + 1)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def value_counts(array: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """`(count,)` numbers of voxels with the values 0 … count - 1; larger values are not counted.
+
+    A part at a time, because `np.bincount` copies its input to 8 bytes a voxel.
+
+    Args:
+        array: Whole numbers from 0, of any shape.
+        count: Number of values.
+    """
+    counts = np.zeros(count, dtype=np.int64)
+    for (part,) in chunks(array):
+        counts += np.bincount(part, minlength=count)[:count]
+    return counts
 
 
 def values_in(array: NDArray[Any]) -> set[int]:

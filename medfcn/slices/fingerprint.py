@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
 from medfcn.labels.partly import count_labelled, is_partly_labelled
+from medfcn.labels.whole_numbers import value_counts
 from medfcn.slices.appearance import Appearance, appearance_of
 from medfcn.slices.components import largest_share
 from medfcn.slices.grid import from_stored_order, map_to_network
@@ -87,7 +88,7 @@ def fingerprint_case(
         step = max(1, -(-len(values) // _FOREGROUND_SAMPLE))
         samples.append(values[::step].astype(np.float32))
     rows = np.eye(label_count + 1, dtype=bool)[:, 1:] if members is None else members
-    counts = np.bincount(labels.reshape(-1), minlength=len(rows))[: len(rows)] @ rows
+    counts = value_counts(labels, len(rows)) @ rows
     masks = [
         labels == index + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, index]))
         for index in range(label_count)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError
+from medfcn.memory import require_memory
 
 Floats = NDArray[np.float32]
 
@@ -29,8 +30,8 @@ _DECIDED_VOXELS = 1 << 21
 """Values on the native grid that are in memory at a time while a mask is decided."""
 _KEEP_VOXELS = 0.05
 """Two spacings count as equal, and nothing is resampled, if they differ by less than this many voxels at the edge."""
-_GROWTH_MOST, _VOXELS_MANY = 64, 2**28
-"""A network grid with more than 64 times the volume's voxels, and more than 2²⁸, comes from a mistaken unit."""
+_GROWTH_MOST, _VOXELS_MANY = 64, 16_000_000
+"""A network grid of more than 64 times the volume's voxels and of more than 16 million comes from a wrong unit."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def map_to_network(
 
     Raises:
         GeometryError: `orientation` does not name each of the three directions once, or the network grid would
-            have 64 times the volume's voxels and more than 268 million.
+            have 64 times the volume's voxels and more than 16 million.
 
     Example:
         >>> grid = map_to_network((10, 20, 30), "LSA", (1.0, 3.0, 0.5), (None, 1.0, None))
@@ -146,6 +147,8 @@ def to_network_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
     Returns:
         `(..., R, A, S)`: float32 for floating input, the input's type for labels.
     """
+    needed = array.size // math.prod(grid.native_shape) * math.prod(grid.shape) * array.itemsize
+    require_memory(needed, f"the network grid of {'×'.join(map(str, grid.shape))} voxels")
     turned = from_stored_order(array, grid)
     if np.issubdtype(array.dtype, np.floating):
         # Contiguous, so that sums over it do not depend on how the file ordered its axes.

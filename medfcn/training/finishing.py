@@ -85,6 +85,7 @@ def write_run(
         training["schedule"] = outcome.schedule.text
     if outcome.micro_batch < prepared.plan.batch_size:
         training["micro_batch"] = outcome.micro_batch
+        training["micro_batch_from"] = outcome.halved_at
     model.card = dataclasses.replace(
         settled.card,
         training=training,

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from medfcn.errors import TrainingError
+from medfcn.errors import MemoryShortError
+from medfcn.memory import is_memory_error, shortage
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
@@ -71,24 +72,24 @@ class Gradients:
             The loss of the batch, a scalar without a gradient, on the network's device.
 
         Raises:
-            TrainingError: One slice does not fit into memory, or a process's share does not.
+            MemoryShortError: One slice does not fit into memory, or a process's share does not.
         """
         self._copy(self._buffers, self._before)
         while True:
             try:
                 return self._sum_of_parts(images, targets, seed=seed)
-            except torch.OutOfMemoryError as error:
+            except Exception as error:
+                if not is_memory_error(error):
+                    raise
                 if self.world.size > 1:
-                    raise TrainingError(
-                        f"out of GPU memory with {len(images)} slices a process; start more processes, or set a "
-                        "smaller training.batch_size, slices.window or network.width",
-                        code="OUT_OF_MEMORY",
+                    raise MemoryShortError(
+                        f"{shortage(error)}, with {len(images)} slices a process; start more processes, or set a "
+                        "smaller training.batch_size, slices.window or network.width"
                     ) from error
                 if self.micro_batch == 1:
-                    raise TrainingError(
-                        "out of GPU memory with one slice at a time; set a smaller slices.window or network.width, "
-                        "or take another --device",
-                        code="OUT_OF_MEMORY",
+                    raise MemoryShortError(
+                        f"{shortage(error)}, with one slice at a time; set a smaller slices.window or network.width, "
+                        "or take another --device"
                     ) from error
             # Outside of the handler, so that the memory of the failed attempt is free again.
             self._halve(images.device)
@@ -101,7 +102,7 @@ class Gradients:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         self.progress.say(
-            f"out of GPU memory: going on with {self.micro_batch} slices at a time, whose gradients are added up; "
+            f"out of memory: going on with {self.micro_batch} slices at a time, whose gradients are added up; "
             "batch statistics are now those of so many slices"
         )
 

@@ -19,6 +19,7 @@ class Outcome:
         best_step: The step of those weights.
         is_chosen: True if the validation cases chose them; otherwise they are the last ones.
         micro_batch: Number of slices that went through the network at once, in the end.
+        halved_at: The step from which it was so.
         outputs: The model's probabilities for the validation cases, if it was validated in this process.
     """
 
@@ -27,6 +28,7 @@ class Outcome:
     best_step: int
     is_chosen: bool
     micro_batch: int
+    halved_at: int
     outputs: Outputs | None
 
     @property

@@ -37,6 +37,7 @@ class State:
         costs: What was timed beside the steps, in the order of `Costs`; empty before.
         rows: The rows of `log.csv`.
         micro_batch: Number of slices that go through the network at once.
+        halved_at: The step from which it is so; checkpoints of earlier versions do not say.
         seconds: Wall time used.
         cpu_seconds: User and system time used.
     """
@@ -57,6 +58,7 @@ class State:
     micro_batch: int
     seconds: float
     cpu_seconds: float
+    halved_at: int = 0
     changes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     costs: list[float] = dataclasses.field(default_factory=list)
 
@@ -87,8 +89,8 @@ class State:
             raise ValueError("it contains something other than tensors and numbers, which is not loaded") from error
         except (TypeError, KeyError, RuntimeError, EOFError) as error:
             raise ValueError(str(error) or type(error).__name__) from error
-        if isinstance(value, dict):  # earlier medfcn shortened no training
-            value = {name: [] for name in ("changes", "costs")} | value
+        if isinstance(value, dict):  # earlier medfcn shortened no training, and did not say when it halved a batch
+            value = {"changes": [], "costs": [], "halved_at": 0} | value
         if not isinstance(value, dict) or value.keys() != {item.name for item in dataclasses.fields(cls)}:
             raise ValueError("its keys are not those of a checkpoint")
         for item in dataclasses.fields(cls):

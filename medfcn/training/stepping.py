@@ -67,6 +67,7 @@ class Stepper:
             progress=progress,
             world=world,
         )
+        self.halved_at = settings.training.micro_batch_from
 
     def fastest_threads(self) -> int:
         """The number of CPU threads with which a step takes less time; the network is left as it is.
@@ -104,7 +105,13 @@ class Stepper:
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * self.learning_rate(step, schedule)
         set_training_mode(self.supervised, self.training)
-        loss = self.gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
+        training, gradients = self.training, self.gradients
+        if training.micro_batch and step >= training.micro_batch_from:
+            gradients.micro_batch = min(gradients.micro_batch, training.micro_batch)
+        before = gradients.micro_batch
+        loss = gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
+        if gradients.micro_batch < before:
+            self.halved_at = step
         norm = nn.utils.clip_grad_norm_(self.supervised.parameters(), self.training.gradient_clip)
         value, size = torch.stack([loss, norm]).tolist()  # together, so that a GPU is waited for once
         if not math.isfinite(value) or not math.isfinite(size):
@@ -131,6 +138,7 @@ class Stepper:
             "updates": self.averaged.updates,
             "optimiser": self.optimiser.state_dict(),
             "micro_batch": self.gradients.micro_batch,
+            "halved_at": self.halved_at,
         }
 
     def restore(self, state: State) -> None:
@@ -148,4 +156,4 @@ class Stepper:
                 "the saved state does not fit the network; start again with --overwrite", code="CHECKPOINT_BROKEN"
             ) from error
         self.averaged.updates = state.updates
-        self.gradients.micro_batch = state.micro_batch
+        self.gradients.micro_batch, self.halved_at = state.micro_batch, state.halved_at

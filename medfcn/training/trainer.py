@@ -10,9 +10,10 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from medfcn.errors import TrainingError, TrainingStoppedError
+from medfcn.errors import MemoryShortError, TrainingStoppedError
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
+from medfcn.memory import is_memory_error, shortage
 from medfcn.networks.network import SliceNetwork
 from medfcn.progress import Progress
 from medfcn.runs.checkpoints import Checkpoints
@@ -144,19 +145,30 @@ class Trainer:
             with self._stop.looking():
                 self.stepper.gradients.join()
                 yield
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                "out of GPU memory; set a smaller slices.window, network.width or prediction.batch_size, or take "
-                "another --device",
-                code="OUT_OF_MEMORY",
+        except MemoryShortError:
+            raise
+        except Exception as error:
+            if not is_memory_error(error):
+                raise
+            raise MemoryShortError(
+                f"{shortage(error)}; set a smaller slices.window, network.width or prediction.batch_size, or take "
+                "another --device"
             ) from error
 
     def _outcome(self) -> Outcome:
         best, schedule = self.best, self.schedule or Schedule.of(self.step)
         if best.weights:
             self.stepper.averaged.network.load_state_dict(best.weights)
-        micro_batch, chosen = self.stepper.gradients.micro_batch, best.step > 0
-        return Outcome(self._model(), schedule, best.step or schedule.total, chosen, micro_batch, best.outputs)
+        gradients, chosen = self.stepper.gradients, best.step > 0
+        return Outcome(
+            self._model(),
+            schedule,
+            best.step or schedule.total,
+            chosen,
+            gradients.micro_batch,
+            self.stepper.halved_at,
+            best.outputs,
+        )
 
     def _take_up(self, schedule: Schedule | None) -> None:
         """Take the number of steps of all folds. One that has its own already is shortened, and never made longer."""

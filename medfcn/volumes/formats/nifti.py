@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError, MissingFileError, VolumeError, naming
+from medfcn.memory import require_memory
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
     LARGEST_EXTENSION,
@@ -24,8 +25,8 @@ from medfcn.volumes.formats.nifti_header import (
 )
 from medfcn.volumes.formats.nifti_writing import header_bytes
 from medfcn.volumes.formats.refusals import other_kind, wrong_size
-from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
-from medfcn.volumes.formats.streams import ByteSource, joint_hash, opened
+from medfcn.volumes.formats.stored import LARGE_BYTES, StoredVolume, of_one_value, without_trailing_ones
+from medfcn.volumes.formats.streams import CHUNK, ByteSource, joint_hash, opened
 from medfcn.volumes.geometry import Affine
 from medfcn.volumes.names import extension_of
 from medfcn.volumes.options import ReadOptions
@@ -136,8 +137,7 @@ def _header_of(source: ByteSource, options: ReadOptions, *, is_pair: bool) -> Ni
 def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
     """The stored numbers of the wanted volume; the source is at `vox_offset` and is read to its end."""
     source.skip(header.volume_bytes * header.volume_index)
-    buffer = np.empty(header.volume_bytes, dtype=np.uint8)
-    source.read_into(buffer.data)
+    buffer = _bytes_of(source, header)
     source.skip(header.volume_bytes * (header.volumes - 1 - header.volume_index))
     if source.position != header.end:
         raise wrong_size(header.end, source.position)
@@ -145,7 +145,32 @@ def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
     array = buffer.view(header.voxel_type)
     if not header.voxel_type.isnative:
         array = array.byteswap(inplace=True).view(header.voxel_type.newbyteorder("="))
+    if len(buffer) < header.volume_bytes:
+        return of_one_value(array[0], header.shape)
     return array.reshape(header.shape, order="F")
+
+
+def _bytes_of(source: ByteSource, header: NiftiHeader) -> NDArray[np.uint8]:
+    """The bytes of the wanted volume; those of one voxel if it is large and all voxels are alike."""
+    count, voxel = header.volume_bytes, header.voxel_type.itemsize
+    part = np.empty(min(count, CHUNK // voxel * voxel), dtype=np.uint8)
+    done, same = 0, count > LARGE_BYTES
+    while same and done < count:
+        filled = source.read_into(part[: count - done].data)
+        if not done:
+            first = part[:voxel].copy()
+        same = filled == min(len(part), count - done) and bool((part[:filled].reshape(-1, voxel) == first).all())
+        done += filled
+    if same:
+        return first
+    require_memory(count, f"{'×'.join(map(str, header.shape))} voxels")
+    buffer = np.empty(count, dtype=np.uint8)
+    if done:
+        known = (done - filled) // voxel
+        buffer[: known * voxel].reshape(-1, voxel)[:] = first
+        buffer[known * voxel : done] = part[:filled]
+    source.read_into(buffer[done:].data)
+    return buffer
 
 
 def _stored(array: NDArray[Any], header: NiftiHeader, name: str, sha256: str = "") -> StoredVolume:

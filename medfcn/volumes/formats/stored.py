@@ -48,6 +48,20 @@ def without_trailing_ones(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+LARGE_BYTES = 1 << 24
+"""A volume of one value with more bytes than this is kept as one voxel; see `of_one_value`."""
+
+
+def of_one_value(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A read-only array in which every voxel is the same place in memory: an empty mask takes one voxel."""
+    return np.broadcast_to(np.asarray(value), shape)
+
+
+def is_of_one_value(array: NDArray[Any]) -> bool:
+    """True if every voxel is the same place in memory."""
+    return array.size > 1 and not any(array.strides)
+
+
 def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
     """Stored numbers times slope plus intercept, each computed in float64.
 
@@ -64,6 +78,8 @@ def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
     """
     if (slope, inter) == (1.0, 0.0):
         return raw
+    if is_of_one_value(raw):
+        return of_one_value(scaled(raw[:1, :1, :1].copy(), slope, inter)[0, 0, 0], raw.shape)
     shifted = _shifted(raw, inter) if slope == 1.0 and inter.is_integer() and raw.dtype.kind in "iu" else None
     if shifted is not None:
         return shifted
@@ -100,6 +116,10 @@ def finite(array: NDArray[Any], options: ReadOptions) -> tuple[NDArray[Any], tup
     """
     if array.dtype.kind != "f":
         return array, ()
+    value = array[0, 0, 0]
+    if is_of_one_value(array) and not np.isfinite(value) and options.nonfinite is not None:
+        filled = of_one_value(array.dtype.type(options.nonfinite), array.shape)
+        return filled, (f"{array.size} voxels that were NaN or infinite set to {options.nonfinite:g}",)
     count, first = 0, None
     for k in range(array.shape[2]):
         plane = array[:, :, k]

@@ -1,0 +1,254 @@
+"""Memory: how much is free, and too little of it as the error of one case.
+
+Memory runs out in many words: Python's and numpy's `MemoryError`, a `RuntimeError` of torch's allocator, of oneDNN or
+of the GPU, an `ImportError` of a library that cannot be mapped, `ENOMEM` of the system. Here they are one kind.
+"""
+
+import errno
+import importlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from medfcn.errors import MemoryShortError, naming
+
+_WORDS = (
+    "out of memory",
+    "allocate memory",
+    "unable to allocate",
+    "bad_alloc",
+    "insufficient memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "failed to map segment",
+    "can't start new thread",
+    "error -4 while",
+)
+"""Words of libraries, in lower case: CUDA, torch, numpy, the C++ library, zlib, oneDNN, the loader, Python, zlib."""
+_AMOUNT = re.compile(r"allocate (?:memory[^0-9]*)?([\d.]+) ?(bytes|[KMGT]iB)")
+_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_NO_LIMIT = 1 << 60
+_THREAD_BYTES = 1 << 25
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+MORE_MEMORY = "use a machine with more memory, or end other programs"
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """True if an error says that there is too little memory, in whichever library's words.
+
+    Example:
+        >>> is_memory_error(MemoryError()), is_memory_error(RuntimeError("could not create a primitive"))
+        (True, True)
+        >>> is_memory_error(OSError(errno.ENOMEM, "Cannot allocate memory")), is_memory_error(ValueError("no"))
+        (True, False)
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    foreign = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
+    foreign = foreign or type(error).__name__ in ("error", "IsalError")  # of zlib and isal
+    return foreign and any(words in str(error).lower() for words in _WORDS)
+
+
+def free_bytes() -> int | None:
+    """Bytes that this process can still take: of the machine, its control groups and its own limits.
+
+    None where the system does not say (it does on Linux).
+    """
+    known = [limit for limit in (_physical_free(), _address_space_free()) if limit is not None]
+    return min(known) if known else None
+
+
+def require_memory(needed: int, purpose: str) -> None:
+    """Refuse a piece of work before anything is allocated for it, if the memory is not there.
+
+    Args:
+        needed: The bytes that it takes at least.
+        purpose: What takes them, for the message.
+
+    Raises:
+        MemoryShortError: There are fewer.
+    """
+    free = free_bytes() if needed >= 1 << 24 else None  # less than 16 MB are not worth the question
+    if free is not None and needed > free:
+        raise MemoryShortError(f"{purpose}: needs {_mb(needed)}, {_mb(free)} are free; {MORE_MEMORY}")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Memory that the libraries of a command take. Where they do not fit, some end the process without an error.
+
+    Attributes:
+        address_mb: Megabytes of a limited address space (`ulimit -v`).
+        resident_mb: Megabytes of the machine and its control groups.
+        modules: Imported at once if the address space is limited, before work fills it.
+    """
+
+    address_mb: int
+    resident_mb: int
+    modules: tuple[str, ...] = ()
+
+    def require(self) -> None:
+        """Refuse to start where there is less.
+
+        Raises:
+            MemoryShortError: There is less.
+        """
+        address = _address_space_free()
+        for needed, free in ((self.address_mb, address), (self.resident_mb, _physical_free())):
+            if free is not None and free < needed << 20:
+                found = f"the start needs {needed:,} MB, {_mb(free)} are free"
+                raise MemoryShortError(f"out of memory: {found}; {MORE_MEMORY}")
+        if address is not None:
+            for name in self.modules:
+                importlib.import_module(name)
+
+
+@contextmanager
+def one_memory_error(name: str, remedy: str = MORE_MEMORY) -> Iterator[None]:
+    """Turn each way in which memory runs out into one error that names a case and the megabytes.
+
+    Args:
+        name: The case, which is put in front of the message.
+        remedy: What to do.
+
+    Raises:
+        MemoryShortError: Memory ran out inside.
+
+    Example:
+        >>> with one_memory_error("case_1"):
+        ...     raise MemoryShortError("the voxels: needs 900 MB, 300 MB are free")
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.MemoryShortError: case_1: the voxels: needs 900 MB, 300 MB are free
+    """
+    try:
+        yield
+    except MemoryShortError:
+        with naming(name):
+            raise
+    except Exception as error:
+        if not is_memory_error(error):
+            raise
+        raise MemoryShortError(f"{name}: {shortage(error)}; {remedy}") from error
+
+
+def shortage(error: BaseException) -> str:
+    """An error that `is_memory_error` knows in words, with the megabytes that were needed and those that are free.
+
+    Example:
+        >>> shortage(MemoryError("Unable to allocate 2.00 GiB for an array")).partition(",")[0]
+        'out of memory: 2,048 MB more are needed'
+    """
+    found = _AMOUNT.search(str(error))
+    needed = f"{_mb(int(float(found[1]) * _UNITS[found[2]]))} more are needed" if found else "more is needed"
+    free = free_bytes()
+    return f"out of memory: {needed}" + ("" if free is None else f", {_mb(free)} are free")
+
+
+def in_threads(
+    work: Callable[[Item], Outcome], items: Sequence[Item], *, threads: int, advance: Callable[[Item], None]
+) -> list[Outcome | MemoryShortError]:
+    """The outcome of some work on each item, in their order; several are worked on at a time.
+
+    An item for which memory ran out is worked on again by itself once the others are done. If memory runs out again,
+    its outcome is the error.
+
+    Args:
+        work: Called by several threads at once.
+        items: They are given to it in this order.
+        threads: Number of items that are worked on at a time.
+        advance: Called with each item that is done.
+    """
+    outcomes: list[Outcome | MemoryShortError] = []
+
+    def attempt(item: Item) -> Outcome | MemoryShortError:
+        try:
+            return work(item)
+        except MemoryShortError as error:
+            return error.with_traceback(None)
+
+    with ExitStack() as stack:
+        found: Iterator[Outcome | MemoryShortError] = map(attempt, items)
+        if threads > 1 and is_room_for_threads(threads):
+            pool = ThreadPoolExecutor(max_workers=threads)
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            found = pool.map(attempt, items)
+        for item, outcome in zip(items, found, strict=True):
+            outcomes.append(outcome)
+            if not isinstance(outcome, MemoryShortError):
+                advance(item)
+    for place, item in enumerate(items):
+        if isinstance(outcomes[place], MemoryShortError):
+            outcomes[place] = attempt(item)
+            advance(item)
+    return outcomes
+
+
+def is_room_for_threads(count: int) -> bool:
+    """True if so many threads can be started: Python 3.11 waits for ever for one that finds no memory."""
+    free = free_bytes()
+    return free is None or free > count * _THREAD_BYTES
+
+
+def _mb(count: int) -> str:
+    return f"{max(1, round(count / (1 << 20))):,} MB"
+
+
+def _physical_free() -> int | None:
+    """The least that the machine and each control group have left."""
+    known = [limit for limit in (_machine_free(), *_group_free()) if limit is not None]
+    return max(0, min(known)) if known else None
+
+
+def _machine_free() -> int | None:
+    """Memory that the machine can give, swap included."""
+    fields = dict(re.findall(r"^(\w+): +(\d+) kB$", _text(Path("/proc/meminfo")), re.MULTILINE))
+    if "MemAvailable" not in fields:
+        return None
+    return (int(fields["MemAvailable"]) + int(fields.get("SwapFree", 0))) << 10
+
+
+def _group_free() -> Iterator[int]:
+    """The rest that each control group of the process has; files that can leave the memory count as free."""
+    for line in _text(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, inside = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            root, limit, used = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit, used = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = root / inside.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            most, taken = (_text(folder / name).strip() for name in (limit, used))
+            if most.isdigit() and taken.isdigit() and int(most) < _NO_LIMIT:
+                cached = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
+                yield int(most) - int(taken) + (int(cached[1]) if cached else 0)
+
+
+def _address_space_free() -> int | None:
+    """The rest of a limited address space; None without a limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    pages = _text(Path("/proc/self/statm")).split()
+    if most in (resource.RLIM_INFINITY, -1) or not pages:
+        return None
+    return max(0, most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _text(path: Path) -> str:
+    """The content of a small file of the system; empty if it is not there."""
+    with suppress(OSError, ValueError):
+        return path.read_text(encoding="ascii", errors="replace")
+    return ""

@@ -1,0 +1,172 @@
+"""Too little memory is the error of one case, in one line with megabytes."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from medfcn.errors import MemoryShortError
+from medfcn.memory import Start, in_threads, is_memory_error, one_memory_error, require_memory, shortage
+from tests.memory_faults import MOMENTS
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
+FAULTS = Path(__file__).with_name("memory_faults.py")
+linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
+    ids=["python", "system", "torch", "onednn", "cuda", "thread", "loader"],
+)
+def test_each_way_in_which_memory_runs_out_is_one_kind(error: Exception) -> None:
+    assert is_memory_error(error)
+    with (
+        pytest.raises(MemoryShortError, match=r"^case_1: out of memory: .*needed.*; ") as caught,
+        one_memory_error("case_1"),
+    ):
+        raise error
+    assert caught.value.code == "OUT_OF_MEMORY"
+    assert isinstance(caught.value, MemoryError)
+
+
+@pytest.mark.parametrize("error", [ValueError("out of range"), OSError(errno.ENOENT, "no such file"), KeyError("a")])
+def test_other_errors_pass_as_they_are(error: Exception) -> None:
+    assert not is_memory_error(error)
+    with pytest.raises(type(error)), one_memory_error("case_1"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("text", "megabytes"),
+    [
+        ("Unable to allocate 2.00 GiB for an array with shape (512, 512, 1024) and data type float64", "2,048 MB"),
+        (
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 268435456 bytes",
+            "256 MB",
+        ),
+        ("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 1 GiB", "20 MB"),
+    ],
+    ids=["numpy", "torch", "cuda"],
+)
+def test_the_megabytes_that_were_needed_are_named(text: str, megabytes: str) -> None:
+    assert f"{megabytes} more are needed" in shortage(RuntimeError(text))
+
+
+def test_what_cannot_fit_is_refused_before_it_is_allocated() -> None:
+    with pytest.raises(MemoryShortError, match=r"^the voxels: needs 8,796,093,022,208 MB, [\d,]+ MB are free; "):
+        require_memory(1 << 63, "the voxels")
+    require_memory(1 << 20, "the voxels")
+
+
+def test_a_command_whose_libraries_do_not_fit_does_not_start() -> None:
+    with pytest.raises(MemoryShortError, match="the start needs 1,000,000,000 MB"):
+        Start(0, 1_000_000_000).require()
+    Start(1, 1).require()
+
+
+def test_a_case_that_found_no_memory_beside_others_is_tried_again_alone() -> None:
+    done: list[int] = []
+    alone: set[int] = set()
+
+    def work(item: int) -> int:
+        if item == 1 and item not in alone:
+            alone.add(item)
+            raise MemoryShortError("no room beside the other")
+        return item
+
+    assert in_threads(work, [0, 1, 2], threads=2, advance=done.append) == [0, 1, 2]
+    assert sorted(done) == [0, 1, 2]
+
+    def never(item: int) -> int:
+        raise MemoryShortError(f"no room for {item}")
+
+    (outcome,) = in_threads(never, [7], threads=1, advance=done.append)
+    assert str(outcome) == "no room for 7"
+
+
+def faulty(moment: str, count: int, spare_mb: int, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command whose memory is taken away at a moment."""
+    words = [sys.executable, str(FAULTS), moment, str(count), str(spare_mb), *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+
+
+def assert_reported(ended: subprocess.CompletedProcess[str]) -> None:
+    """It ended by itself, in words: all done, or one line with megabytes."""
+    said = ended.stdout + ended.stderr
+    assert ended.returncode in (0, 1, 3), said
+    assert "Traceback" not in said, said
+    if ended.returncode:
+        assert "out of memory" in said or " MB are free" in said, said
+        assert " MB are free" in said, said
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a few steps."""
+    folder = tmp_path_factory.mktemp("memory") / "run"
+    words = ["train", str(SAMPLES / "train"), "-o", str(folder), "--steps", "4", "--threads", "1"]
+    subprocess.run([sys.executable, "-m", "medfcn", *words], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a large volume and of a small one."""
+    folder = tmp_path_factory.mktemp("mixed")
+    small = sorted((SAMPLES / "test" / "images").iterdir())[0]
+    (folder / "small.nii.gz").write_bytes(small.read_bytes())
+    noise = np.random.default_rng(0).integers(0, 1000, (400, 400, 150), dtype=np.int16)
+    nibabel.save(nibabel.Nifti1Image(noise, np.diag([0.5, 0.5, 1.0, 1.0])), folder / "big.nii")
+    return folder
+
+
+POINTS = [(moment, 1 + place % 3, spare) for place, moment in enumerate(MOMENTS) for spare in (0, 3)]
+
+
+@linux
+@pytest.mark.parametrize(("moment", "count", "spare_mb"), POINTS, ids=lambda value: str(value))
+def test_memory_that_runs_out_at_any_moment_is_reported(
+    moment: str, count: int, spare_mb: int, run: Path, mixed: Path, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    if moment in ("batch", "step", "checkpoint"):
+        command = ["train", str(SAMPLES / "train"), "-o", out, "--steps", "4", "--threads", "1"]
+    elif moment == "score":
+        command = ["evaluate", *[str(SAMPLES / "test" / "labels")] * 2, "-o", out]
+    else:
+        command = ["predict", str(run), str(SAMPLES / "test" / "images"), "-o", out, "--threads", "1"]
+    assert_reported(faulty(moment, count, spare_mb, *command))
+
+
+@linux
+@pytest.mark.parametrize("free_mb", [900, 1000])
+def test_a_folder_goes_on_after_a_volume_that_does_not_fit(
+    free_mb: int, run: Path, mixed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (free_mb << 20, free_mb << 20))
+
+    words = [sys.executable, "-m", "medfcn", "predict", str(run), str(mixed), "-o", str(out), "--threads", "1"]
+    ended = subprocess.run(words, capture_output=True, text=True, preexec_fn=limited, check=False)
+    assert_reported(ended)
+    assert ended.returncode == 3
+    assert (out / "small.nii.gz").is_file()
+    assert not (out / "big.nii.gz").exists()
+    assert "big: " in (out / "failures.csv").read_text()
