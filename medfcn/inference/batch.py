@@ -18,10 +18,10 @@ import msgspec
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, SettingsError, WriteError
 from medfcn.files import make_folder, make_inner_folder, remove_half_written, sha256_of, write_csv
+from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.idle import mirrors_of
-from medfcn.inference.model import READ_STRICTLY, Prediction, as_channels
 from medfcn.inference.review import write_review
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.memory import is_room_for_threads, one_memory_error

@@ -7,71 +7,37 @@ needed to use them. Neither can contain code. They are checked against each othe
 from __future__ import annotations
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.datasets import find_inputs
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
-from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
-from medfcn.inference.decide import decide
+from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
-from medfcn.inference.foreign import foreign_flags
-from medfcn.inference.native import SlabCollector
 from medfcn.inference.probabilities import foreground, mean_of_views
 from medfcn.inference.rules import Rules, rules_of
-from medfcn.inference.shapes import odd_labels
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.networks.design import Head, head_of
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import View
-from medfcn.slices.components import keep_one_part
-from medfcn.slices.grid import native_slabs
-from medfcn.slices.preprocess import grid_of, network_image
+from medfcn.slices.preprocess import network_image
 from medfcn.text import counted, listed, one_line
-from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
-from medfcn.volumes.formats.stored import of_one_value
-from medfcn.volumes.reading import read_channels, volume_count
+from medfcn.volumes import ReadOptions, Volume, VolumeLike
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
-
-READ_STRICTLY = ReadOptions()
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A mask with its volumes and its expected quality.
-
-    Attributes:
-        mask: On the image's own grid, with the labels' written values.
-        volumes_ml: The volume of each label, in millilitres.
-        flags: Lines that a reader should know, such as that the image is constant.
-        probabilities: `(L, I, J, K)` float32, one for each label, on request.
-        assessments: For each label, the Dice to expect and whether to review it; empty if the models' cards contain
-            no results on unseen cases.
-        doubt: The origin of the assessments; None if no network ran.
-    """
-
-    mask: Volume
-    volumes_ml: Mapping[str, float]
-    flags: tuple[str, ...]
-    probabilities: NDArray[np.float32] | None = None
-    assessments: Mapping[str, Assessment] = field(default_factory=dict)
-    doubt: Doubt | None = None
+from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
 
 
 class Predictor(ABC):
@@ -317,149 +283,3 @@ def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | Non
     from medfcn.monai.case_transforms import CaseTransforms
 
     return CaseTransforms.of_run(card.transforms, given)
-
-
-def as_channels(
-    source: VolumeLike | Sequence[VolumeLike], channels: Sequence[str], options: ReadOptions = READ_STRICTLY
-) -> tuple[Volume, ...]:
-    """A case's channels as trusted volumes; the path of one channel (`_0000`) stands for its siblings too.
-
-    Raises:
-        ModelError: There are more or fewer than the model was trained on.
-    """
-    sources = list(source) if isinstance(source, list) else [cast(VolumeLike, source)]
-    if len(sources) == 1 and len(channels) > 1 and options.volume_index is None and volume_count(sources[0]) > 1:
-        return read_channels(sources[0], len(channels), options=options)
-    if len(sources) == 1 < len(channels) and isinstance(sources[0], str | os.PathLike):
-        case = find_inputs(sources[0], channels=len(channels))[0]
-        if case.lacks:
-            raise ModelError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="channels")
-        sources = list(case.images)
-    if len(sources) != len(channels):
-        raise ModelError(
-            f"the model takes {len(channels)} channels ({listed(channels)}), the case has {len(sources)}; "
-            "give one volume for each, in that order",
-            field="channels",
-        )
-    first, *others = (as_volume(item, options=options) for item in sources)
-    return (first, *(other.reordered_to(first) for other in others))
-
-
-def predict_with(
-    models: Sequence[Model], volumes: Sequence[Volume], *, tta: bool | None = None, keep_probabilities: bool = False
-) -> Prediction:
-    """One case's mask from the mean of some models' probabilities on the native grid.
-
-    Probabilities are resampled, averaged and decided (see `decide`) a slab at a time, so that memory does not grow
-    with the number of labels on the native grid. Of the labels that `rules_of` names, one component is kept; see
-    `keep_one_part`.
-
-    Args:
-        models: At least one; all segment the same labels from the same channels.
-        volumes: One for each channel, on one grid.
-        tta: Average over mirror images; None follows each model's settings.
-        keep_probabilities: Also return the probabilities.
-    """
-    card, transforms = models[0].card, models[0].transforms
-    labels, rules = card.labels, rules_of([model.card for model in models])
-    flags = [
-        f"channel {channel} is constant: the mask is empty"
-        for volume, channel in zip(volumes, card.channels, strict=True)
-        if volume.array.min() == volume.array.max()
-    ]
-    if flags:
-        return _empty(models, volumes[0], flags, keep_probabilities=keep_probabilities)
-    moved = None if transforms is None else transforms(volumes)
-    seen = volumes if moved is None else moved.images
-    slabs = SlabCollector(
-        grid_of(seen[0], card.plan),
-        len(labels.entries),
-        rules.threshold,
-        certainty=rules.needs_certainty,
-        probabilities=keep_probabilities,
-    )
-    meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
-    known = [(model.card.fingerprint, model.card.plan.intensities) for model in models if model.card.fingerprint]
-    foreign = foreign_flags(known, seen, card.channels)
-    likely = [model.network_probabilities(seen, tta=tta) for model in models]
-    for rows, mean, decided in decided_slabs(models, likely, seen[0], meter):
-        slabs.add(rows, mean, decided)
-    found = slabs.collected()
-    part = keep_one_part(found.indices, rules.one_part, found.certainty)
-    odd = odd_labels(part, seen[0], labels, [model.card.shapes for model in models])
-    indices, kept = part.indices, found.probabilities
-    if transforms is not None and moved is not None:
-        indices = transforms.undo(indices, moved)
-        kept = None if kept is None else transforms.undo(kept, moved)
-    volumes_ml = {name: count * volumes[0].voxel_ml for name, count in labels.voxel_counts(indices).items()}
-    doubt = meter.doubt()
-    assessments = _assess(models, volumes_ml, doubt, odd)
-    flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
-    flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]
-    return Prediction(
-        mask=volumes[0].with_array(labels.decode(indices)),
-        volumes_ml=volumes_ml,
-        flags=(*foreign, *flags),
-        probabilities=kept,
-        assessments=assessments,
-        doubt=doubt,
-    )
-
-
-def _empty(models: Sequence[Model], volume: Volume, flags: Sequence[str], *, keep_probabilities: bool) -> Prediction:
-    """The mask of a case of which a channel has one value; its voxels are all one place in memory."""
-    labels = models[0].card.labels
-    volumes_ml = dict.fromkeys(labels.names, 0.0)
-    shares = of_one_value(np.float32(0), (len(labels.entries), *volume.shape)) if keep_probabilities else None
-    mask = of_one_value(labels.decode(np.zeros(1, dtype=np.uint8))[0], volume.shape)
-    assessments = _assess(models, volumes_ml, None, {})
-    return Prediction(volume.with_array(mask), volumes_ml, tuple(flags), shares, assessments)
-
-
-def _assess(
-    models: Sequence[Model], volumes_ml: Mapping[str, float], doubt: Doubt | None, odd: Mapping[str, Sequence[str]]
-) -> Mapping[str, Assessment]:
-    """For each label, the Dice to expect and whether to review it."""
-    unseen = [model.card.unseen for model in models if model.card.unseen is not None]
-    chosen = models[0].card.settings.prediction
-    return assess_mask(
-        doubt, volumes_ml, unseen, review_share=chosen.review_share, review_floor=chosen.review_floor, odd=odd
-    )
-
-
-def decided_slabs(
-    models: Sequence[Model],
-    probabilities: Sequence[NDArray[np.float32]],
-    volume: Volume,
-    meter: DoubtMeter | None = None,
-) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.uint8]]]:
-    """Resample some models' probabilities to a volume's own grid and decide each voxel, a slab at a time.
-
-    Args:
-        models: At least one.
-        probabilities: `(L, R, A, S)` of each model on its network grid; without any there is no slab.
-        volume: On the grid that is wanted.
-        meter: Gets every slab, if there is one.
-
-    Yields:
-        A range of rows along R, the `(L, rows, A, S)` mean probabilities, and the `(rows, A, S)` indices; in R, A, S
-        order.
-    """
-    threshold, members = rules_of([model.card for model in models]).threshold, models[0].card.labels.members
-    slabs = [
-        native_slabs(likely, grid_of(volume, model.card.plan))
-        for model, likely in zip(models, probabilities, strict=False)
-    ]
-    for each in zip(*slabs, strict=True):
-        rows, parts = each[0][0], [values for _, values in each]
-        alone = [
-            decide(part, model.card.foreground_from, model.head, members)
-            for model, part in zip(models, parts, strict=True)
-        ]
-        if meter is not None:
-            meter.add(parts, alone)
-        if len(models) == 1:
-            yield rows, parts[0], alone[0]
-        else:
-            mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
-            yield rows, mean, decide(mean, threshold, models[0].head, members)

@@ -12,9 +12,9 @@ from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases
+from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views
-from medfcn.inference.model import READ_STRICTLY
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, RunFolder

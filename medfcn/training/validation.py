@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from medfcn.evaluation import evaluate
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import atomic_write, make_folder
+from medfcn.inference.case import decided_slabs
 from medfcn.inference.confidence import DoubtMeter
-from medfcn.inference.model import Model, decided_slabs
+from medfcn.inference.model import Model
 from medfcn.inference.native import Decided, SlabCollector
 from medfcn.inference.probabilities import mean_of_views
 from medfcn.labels import IGNORED, LabelMap
