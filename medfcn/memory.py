@@ -147,6 +147,8 @@ def shortage(error: BaseException) -> str:
     """
     found = _AMOUNT.search(str(error))
     needed = f"{_mb(int(float(found[1]) * _UNITS[found[2]]))} more are needed" if found else "more is needed"
+    if "CUDA" in str(error):
+        return f"out of GPU memory: {needed}"
     free = free_bytes()
     return f"out of memory: {needed}" + ("" if free is None else f", {_mb(free)} are free")
 

@@ -69,6 +69,8 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide the result of a training."""
     tables = to_tables(settings)
     del tables["training"]["checkpoint_seconds"]
+    if not settings.training.micro_batch:  # as in earlier medfcn, which had no such setting
+        del tables["training"]["micro_batch"], tables["training"]["micro_batch_from"]
     return tables
 
 

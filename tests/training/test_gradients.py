@@ -10,7 +10,7 @@ import torch
 
 import medfcn
 from medfcn.config import override
-from medfcn.errors import TrainingError, TrainingStoppedError
+from medfcn.errors import MemoryShortError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
@@ -74,7 +74,7 @@ def test_parts_add_up_to_the_gradient_of_the_batch(training: TrainingSettings, n
     torch.testing.assert_close(gradient(parts), gradient(whole), rtol=1e-3, atol=1e-6)
     assert isinstance(parts.progress, Told)
     assert [line.split(";")[0] for line in parts.progress.lines] == [
-        f"out of GPU memory: going on with {count} slices at a time, whose gradients are added up" for count in (6, 3)
+        f"out of memory: going on with {count} slices at a time, whose gradients are added up" for count in (6, 3)
     ]
 
 
@@ -90,7 +90,9 @@ def test_an_attempt_that_failed_leaves_no_trace() -> None:
 
 def test_one_slice_that_does_not_fit_is_told_in_one_line() -> None:
     hopeless = gradients_of("batch", micro_batch=12, training=TrainingSettings(), fits=0)
-    with pytest.raises(TrainingError, match="out of GPU memory with one slice at a time; set a smaller"):
+    with pytest.raises(MemoryShortError, match="out of GPU memory: more is needed, with one slice at a time; set"):
+        MemoryShortError, match="out of GPU memory: more is needed, with one slice at a time; set a smaller"
+    ):
         hopeless.set_gradients(*batch(), seed=3)
 
 
@@ -109,8 +111,9 @@ def test_a_training_that_runs_out_of_memory_goes_on_and_can_be_resumed(
     common: dict[str, Any] = {"steps": 6, "settings": settings, "device": "cpu", "threads": 1}
     say = Told()
     run = medfcn.train(balls, tmp_path / "whole", progress=say, **common)
-    assert sum("out of GPU memory: going on with" in line for line in say.lines) == 2
-    assert json.loads((run.folder / "model.json").read_text())["training"]["micro_batch"] == 8
+    assert sum("out of memory: going on with" in line for line in say.lines) == 2
+    card = json.loads((run.folder / "model.json").read_text())["training"]
+    assert (card["micro_batch"], card["micro_batch_from"]) == (8, 0)
     with pytest.raises(TrainingStoppedError):
         medfcn.train(balls, tmp_path / "stopped", stop=StopAfter(3), **common)
     assert last_state(tmp_path / "stopped").micro_batch == 8
@@ -125,7 +128,7 @@ def test_memory_that_runs_out_elsewhere_is_told_in_one_line(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("medfcn.training.trainer.mean_dice", full)
-    with pytest.raises(TrainingError, match=r"out of GPU memory; set a smaller slices\.window"):
+    with pytest.raises(MemoryShortError, match=r"out of GPU memory: more is needed; set a smaller slices\.window"):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
 
 
@@ -170,3 +173,29 @@ def test_targets_beyond_the_labels_are_refused_with_the_case(
     monkeypatch.setattr(Trainer, "__init__", damage)
     with pytest.raises(TrainingError, match=r"ball_\d: its prepared slices contain the target 7, beyond the 1 label"):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
+
+
+def test_a_halved_batch_is_repeated_by_what_the_card_says(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = SupervisedFCN.forward, 0
+
+    def forward(self: SupervisedFCN, slices: torch.Tensor) -> Outputs:
+        nonlocal calls
+        calls += self.training
+        if self.training and calls > 2 and len(slices) > 16:  # memory runs out at the third step
+            raise RuntimeError("could not create a primitive")
+        return original(self, slices)
+
+    monkeypatch.setattr(SupervisedFCN, "forward", forward)
+    common: dict[str, Any] = {"steps": 5, "device": "cpu", "threads": 1}
+    first = medfcn.train(balls, tmp_path / "first", **common)
+    monkeypatch.setattr(SupervisedFCN, "forward", original)
+    card = json.loads((first.folder / "model.json").read_text())["training"]
+    assert (card["micro_batch"], card["micro_batch_from"]) == (16, 2)
+    settings = override(Settings(), "training", micro_batch=16, micro_batch_from=2)
+    again = medfcn.train(balls, tmp_path / "again", settings=settings, **common)
+    other = medfcn.train(balls, tmp_path / "other", **common)
+    weights = [(run.folder / "model.safetensors").read_bytes() for run in (first, again, other)]
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
