@@ -6,7 +6,6 @@ of the GPU, an `ImportError` of a library that cannot be mapped, `ENOMEM` of the
 
 import errno
 import importlib
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -246,7 +245,7 @@ def _address_space_free() -> int | None:
     pages = _text(Path("/proc/self/statm")).split()
     if most in (resource.RLIM_INFINITY, -1) or not pages:
         return None
-    return max(0, most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE"))
+    return max(0, most - int(pages[0]) * resource.getpagesize())
 
 
 def _text(path: Path) -> str:
