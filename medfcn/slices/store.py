@@ -2,22 +2,26 @@
 
 The files of a case are named by a hash of everything that its slices follow from: the content of its image and label
 files, the plan and the labels. So the same content, prepared in the same way, is found again, and nothing else is.
+Their hashes are kept, and compared when they are opened.
 """
 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.files import atomic_write
+from medfcn.decoding import read_json
+from medfcn.errors import DatasetError
+from medfcn.files import atomic_write, sha256_of, write_json
 from medfcn.labels import IGNORED
 from medfcn.settings import View
 
+_ARRAYS = ("images", "labels")
 _FORMAT = 1
 """To be increased whenever the same content and settings give other slices."""
 
@@ -47,8 +51,28 @@ def store_key(hashes: Iterable[str], settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """The JSON file of a case along one view, written last: the slices with it are complete."""
+
+    format: int
+    sha256: dict[str, str]
+
+
+class _Hashed:
+    """A file whose bytes pass through a hash as they are written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        return self.file.write(content)
+
+
 def write_case(folder: Path, key: str, images: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
-    """Store a case's slices along one view under a key.
+    """Store a case's slices along one view under a key, with their hashes.
 
     Args:
         folder: The folder of the store.
@@ -56,17 +80,40 @@ def write_case(folder: Path, key: str, images: NDArray[np.float32], labels: NDAr
         images: `(N, C, H, W)`.
         labels: `(N, H, W)`.
     """
-    for name, array in (("images", images), ("labels", labels)):
+    hashes = {}
+    arrays: tuple[NDArray[Any], ...] = (images, labels)
+    for name, array in zip(_ARRAYS, arrays, strict=True):
         with atomic_write(folder / f"{key}.{name}.npy") as file:
-            np.save(file, array, allow_pickle=False)
+            hashed = _Hashed(file)
+            np.save(cast(BinaryIO, hashed), array, allow_pickle=False)
+        hashes[name] = hashed.digest.hexdigest()
+    write_json(folder / f"{key}.json", asdict(_Mark(_FORMAT, hashes)))
 
 
 def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | None:
-    """A case's slices along a view, memory-mapped; None if the key is not there."""
-    paths = [folder / f"{key}.{name}.npy" for name in ("images", "labels")]
-    if not all(path.is_file() for path in paths):
+    """A case's slices along a view, memory-mapped; None if they are not there, or not complete.
+
+    Raises:
+        DatasetError: They are damaged: their bytes are not those that were written.
+    """
+    mark, paths = folder / f"{key}.json", [folder / f"{key}.{name}.npy" for name in _ARRAYS]
+    if not all(path.is_file() for path in (mark, *paths)):
         return None
-    images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+    try:
+        found = read_json(mark, _Mark, error=DatasetError, remedy="it is made again")
+        if [sha256_of(path) for path in paths] != [found.sha256.get(name) for name in _ARRAYS]:
+            raise ValueError("their SHA-256 is not the one that was recorded")
+        images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+        if (images.ndim, images.dtype, labels.dtype, labels.shape) != (
+            *(4, np.float32, np.uint8),
+            (images.shape[0], *images.shape[2:]),
+        ):
+            raise ValueError(f"their shapes are {images.shape} and {labels.shape}")
+    except (OSError, ValueError, EOFError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DatasetError(
+            f"{case_id}: its prepared slices are damaged: {why}; start again with --overwrite", code="SLICES_DAMAGED"
+        ) from error
     values = [value for value in np.unique(labels) if value not in (0, IGNORED)]
     present = [np.flatnonzero((labels == value).any(axis=(1, 2))) for value in values]
     return StoredCase(id=case_id, view=view, images=images, labels=labels, label_slices=tuple(present))

@@ -5,13 +5,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
 
 from medfcn.config import to_tables
-from medfcn.decoding import read_json
+from medfcn.decoding import convert, read_json
 from medfcn.errors import TrainingError
 from medfcn.files import write_json
 from medfcn.runs.folder import RunFolder
@@ -21,9 +21,12 @@ from medfcn.text import listed
 from medfcn.training.distributed import Machine, versions
 from medfcn.training.folds import Split
 from medfcn.training.schedule import Length
+from medfcn.training.state import STEPS_MOST
 from medfcn.training.survey import Survey
 
 _FORMAT = 1
+_THREADS_MOST = 4096
+_Step = Annotated[int, msgspec.Meta(ge=0, le=STEPS_MOST)]
 _AGAIN = "start again (--overwrite, overwrite=True)"
 
 
@@ -112,9 +115,46 @@ def read_identity(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return read_json(path, dict[str, Any], error=TrainingError, remedy=_AGAIN)
+        recorded = read_json(path, dict[str, Any], error=TrainingError, remedy=_AGAIN)
+        require_sound(recorded, source=path.name)
     except TrainingError as error:
         raise TrainingError(f"{folder}: cannot be resumed: {error}", code="CHECKPOINT_BROKEN") from error
+    return recorded
+
+
+class _Length(msgspec.Struct, frozen=True):
+    steps: Annotated[int, msgspec.Meta(ge=1, le=STEPS_MOST)] | None = None
+    budget_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)] | None = None
+    changes: list[tuple[_Step, _Step]] = []
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    intensities: list[dict[str, Any]] = []
+
+
+class _Transform(msgspec.Struct, frozen=True):
+    name: str
+    arguments: dict[str, Any] | None
+    sha256: str
+
+
+class _Used(msgspec.Struct, frozen=True):
+    """The entries of an identity that are used before it is compared."""
+
+    length: _Length = _Length()
+    threads: Annotated[int, msgspec.Meta(ge=1, le=_THREADS_MOST)] | None = None
+    versions: dict[str, str] = {}
+    plan: _Plan = _Plan()
+    transforms: list[_Transform] = []
+
+
+def require_sound(recorded: Mapping[str, Any], *, source: str) -> None:
+    """Refuse a recorded identity with values that none has.
+
+    Raises:
+        TrainingError: There is one.
+    """
+    convert(dict(recorded), _Used, source=source, error=TrainingError, remedy=_AGAIN)
 
 
 def recorded_length(recorded: Mapping[str, Any]) -> Length | None:

@@ -273,9 +273,16 @@ class Training:
             write_identity(run.path, identity)
             every = job.settings.training.checkpoint_seconds
             checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
-            saved = checkpoints.latest(State.load, job.progress) if job.resume or self._is_begun else None
+
+            def restored(path: Path) -> State:
+                state, wanted = State.load(path), self.length.schedule
+                if wanted is not None and state.schedule not in (None, wanted):
+                    raise ValueError(f"total is {state.total}, not the {wanted.total} steps that were requested")
+                trainer.restore(state)
+                return state
+
+            saved = checkpoints.latest(restored, job.progress) if job.resume or self._is_begun else None
             if saved is not None:
-                trainer.restore(saved)
                 say.say(f"going on after step {saved.step}")
             elif job.resume:
                 say.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
@@ -367,10 +374,10 @@ def finished_run(folder: Path, progress: Progress) -> Run:
     table = ScoreTable.from_csv(run.scores)
     return Run(
         folder,
-        training["steps"],
+        training.get("steps", 0),
         table,
-        training["seconds"],
-        training["cpu_seconds"],
+        training.get("seconds", 0.0),
+        training.get("cpu_seconds", 0.0),
         scored=(folder,),
-        schedule=str(training.get("schedule") or training["steps"]),
+        schedule=str(training.get("schedule") or training.get("steps", 0)),
     )

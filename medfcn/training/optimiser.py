@@ -1,6 +1,6 @@
 """The optimiser: the weights that are trained, and the learning rate of each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,26 @@ def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> to
                 decay = training.weight_decay if decays else 0.0
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def moments_of(saved: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:
+    """The running moments in the `state_dict` of an optimiser, if they fit the weights.
+
+    Raises:
+        ValueError: A moment is of another shape, or is a number that none can be.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, torch.Tensor]] = saved["state"]
+    for number, of_one in moments.items():
+        if number not in range(len(parameters)):
+            raise ValueError("the moments of the optimiser do not fit the weights")
+        shapes = {"step": torch.Size([]), **dict.fromkeys(("exp_avg", "exp_avg_sq"), parameters[number].shape)}
+        if {name: tensor.shape for name, tensor in of_one.items()} != shapes:
+            raise ValueError("the moments of the optimiser do not fit the weights")
+        is_least = min(float(of_one["step"]), float(of_one["exp_avg_sq"].min())) >= 0
+        if not is_least or not all(bool(torch.isfinite(tensor).all()) for tensor in of_one.values()):
+            raise ValueError("the optimiser has values that none can have")
+    return moments
 
 
 def _by_depth(supervised: SupervisedFCN, training: TrainingSettings) -> Iterator[tuple[float, list[nn.Parameter]]]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from medfcn.monai.preparing import Slicer
 
 _CEILINGS_FILE = "ceilings.json"
+_Dice = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _MONAI_FILE = "monai.json"
 
 
@@ -131,7 +133,7 @@ def prepare(
     with progress.task("prepare", len(split.training) + len(split.validation)) as task:
         for case_id, keys in _keys(found, split, plan, monai).items():
             first = next(iter(keys.values()))
-            along = _open(folder, case_id, keys) if first in known else None
+            along = _open_sound(folder, case_id, keys, progress) if first in known else None
             if along is None:
                 if slicer is None:
                     # Loaded here: `import medfcn`, planning and prediction do without MONAI.
@@ -184,7 +186,7 @@ def _monai_of(found: Survey, split: Split, plan: Plan, folder: Path, progress: P
     if found.transforms is None or recorded == installed:
         return recorded
     keys = _keys(found, split, plan, recorded)
-    if recorded and all(_open(folder, case_id, keys[case_id]) is not None for case_id in split.training):
+    if recorded and all(_open_sound(folder, case_id, keys[case_id], progress) for case_id in split.training):
         progress.say(f"the slices were prepared with MONAI {recorded}; {installed} is installed and continues")
         return recorded
     return installed
@@ -217,10 +219,19 @@ def _open(folder: Path, case_id: str, keys: Mapping[View, str]) -> list[StoredCa
     return kept if len(kept) == len(keys) else None
 
 
+def _open_sound(folder: Path, case_id: str, keys: Mapping[View, str], progress: Progress) -> list[StoredCase] | None:
+    """As `_open`; None, and a line, if one is damaged."""
+    try:
+        return _open(folder, case_id, keys)
+    except DatasetError as error:
+        progress.say(f"{str(error).rpartition('; ')[0]}; they are prepared anew")
+        return None
+
+
 def _known_ceilings(path: Path) -> dict[str, float]:
     """The ceilings of slices that a stopped training prepared, by the key of their first view."""
     try:
-        return read_json(path, dict[str, float], error=TrainingError, remedy="it is made again")
+        return read_json(path, dict[str, _Dice], error=TrainingError, remedy="it is made again")
     except (OSError, TrainingError):
         return {}
 

@@ -15,6 +15,12 @@ import torch
 
 from medfcn.training.schedule import Schedule
 
+STEPS_MOST = 2**31
+"""Steps of a training, at most."""
+SLICES_MOST = 2**20
+"""Slices in a batch, at most."""
+_LARGEST, _SECONDS_MOST = 1e38, 1e10
+
 
 @dataclass(frozen=True)
 class State:
@@ -97,4 +103,74 @@ class State:
             kind: Any = item.type if isinstance(item.type, type | UnionType) else get_origin(item.type)
             if not isinstance(value[item.name], kind):
                 raise ValueError(f"{item.name} cannot be a {type(value[item.name]).__name__}")
-        return cls(**value)
+        state = cls(**value)
+        state.require_sound()
+        return state
+
+    def require_sound(self) -> None:
+        """Refuse numbers that no training has.
+
+        Raises:
+            ValueError: There is one.
+        """
+        last = self.step
+        sound = {
+            "total": self.total is None or _is_whole(self.total, least=1, most=STEPS_MOST),
+            "step": _is_whole(self.step, least=0, most=STEPS_MOST if self.total is None else self.total),
+            "updates": _is_whole(self.updates, least=last, most=last),
+            "best_step": _is_whole(self.best_step, least=0, most=last),
+            "best_dice": _is_number(self.best_dice, least=-1.0, most=1.0),
+            "losses": all(_is_number(loss) for loss in self.losses),
+            "step_seconds": all(_is_number(seconds, least=0.0) for seconds in self.step_seconds),
+            "rows": all(
+                isinstance(row, tuple) and all(value is None or _is_number(value) for value in row)
+                for row in self.rows
+            ),
+            "changes": not self.changes or self._are_changes(),
+            "costs": len(self.costs) in (0, 2) and all(_is_number(cost, least=0.0) for cost in self.costs),
+            "micro_batch": _is_whole(self.micro_batch, least=1, most=SLICES_MOST),
+            "seconds": _is_number(self.seconds, least=0.0, most=_SECONDS_MOST),
+            "cpu_seconds": _is_number(self.cpu_seconds, least=0.0, most=_SECONDS_MOST),
+            **{name: _are_weights(getattr(self, name)) for name in ("supervised", "averaged", "best")},
+        }
+        for name, is_sound in sound.items():
+            if not is_sound:
+                raise ValueError(f"{name} has a value that no training has")
+
+    def _are_changes(self) -> bool:
+        pairs = [change for change in self.changes if isinstance(change, tuple) and len(change) == 2]
+        if len(pairs) < len(self.changes) or not all(
+            _is_whole(number, least=0, most=STEPS_MOST) for pair in pairs for number in pair
+        ):
+            return False
+        return Schedule.parse(Schedule(tuple(pairs)).text).total == self.total
+
+
+def _is_whole(value: object, *, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_number(value: object, *, least: float = -_LARGEST, most: float = _LARGEST) -> bool:
+    return type(value) in (int, float) and least <= value <= most  # type: ignore[operator]
+
+
+def _are_weights(weights: dict[str, torch.Tensor]) -> bool:
+    return all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) and _is_finite(tensor)
+        for name, tensor in weights.items()
+    )
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def require_same_shapes(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    """Refuse weights of another network.
+
+    Raises:
+        ValueError: Names or shapes differ.
+    """
+    shapes = [{name: tensor.shape for name, tensor in each.items()} for each in (weights, others)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("its weights are those of different networks")

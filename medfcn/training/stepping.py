@@ -19,10 +19,10 @@ from medfcn.training.averaging import AveragedWeights
 from medfcn.training.batches import Batches
 from medfcn.training.distributed import Machine
 from medfcn.training.gradients import Gradients
-from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
+from medfcn.training.optimiser import build_optimiser, largest_rate, moments_of, set_training_mode
 from medfcn.training.prepare import Prepared
 from medfcn.training.schedule import Schedule, learning_rate
-from medfcn.training.state import State
+from medfcn.training.state import State, require_same_shapes
 
 
 class Stepper:
@@ -44,6 +44,7 @@ class Stepper:
         plan, labels, device = prepared.plan, prepared.survey.labels, machine.device
         label_count, training, world = len(labels.entries), settings.training, machine.world
         share = world.share(plan.batch_size)
+        self.batch_size = plan.batch_size
         self.batches = Batches(prepared, settings, seed=machine.seed, share=share, device=device)
         self.supervised = SupervisedFCN(
             channels_last(network.to(device)),
@@ -150,8 +151,15 @@ class Stepper:
         try:
             self.supervised.load_state_dict(state.supervised)
             self.averaged.network.load_state_dict(state.averaged)
-            self.optimiser.load_state_dict(state.optimiser)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            if state.best:
+                require_same_shapes(state.best, state.averaged)
+            # The rates and decays are those of the settings, which are the same.
+            groups = self.optimiser.state_dict()["param_groups"]
+            moments = moments_of(state.optimiser, self.optimiser)
+            self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            if state.micro_batch > self.batch_size:
+                raise ValueError("micro_batch is larger than the batch")
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(
                 "the saved state does not fit the network; start again with --overwrite", code="CHECKPOINT_BROKEN"
             ) from error

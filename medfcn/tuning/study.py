@@ -17,6 +17,7 @@ import numpy as np
 from medfcn.decoding import decode_json
 from medfcn.errors import MedfcnError, MissingFileError, TrainingError
 from medfcn.files import write_error
+from medfcn.training.identity import require_sound
 from medfcn.tuning.space import Between, Searched, Value
 from medfcn.tuning.trial import Score, State, Trial
 
@@ -99,7 +100,9 @@ class Study:
         """The recorded facts that must stay the same; empty in a new study."""
         with self._translated():
             content = self._study.user_attrs.get("identity", "{}")
-        return decode_json(content, dict[str, Any], source=self.path.name, error=TrainingError, remedy=_REMEDY)
+        recorded = decode_json(content, dict[str, Any], source=self.path.name, error=TrainingError, remedy=_REMEDY)
+        require_sound(recorded, source=self.path.name)
+        return recorded
 
     def write_identity(self, identity: Mapping[str, Any]) -> None:
         """Record the facts that must stay the same."""

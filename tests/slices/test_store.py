@@ -1,10 +1,14 @@
 """Prepared slices are found again when nothing changed, and never when something did."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from medfcn.errors import DatasetError
+from medfcn.files import sha256_of
 from medfcn.labels import IGNORED
 from medfcn.slices.store import open_case, store_key, write_case
 
@@ -49,3 +53,58 @@ def test_a_case_is_found_as_it_was_written(tmp_path: Path) -> None:
     assert open_case(tmp_path, "other", "case", "coronal") is None
     (tmp_path / "key.labels.npy").unlink()
     assert open_case(tmp_path, "key", "case", "coronal") is None
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def _reshape(path: Path) -> None:
+    with path.open("rb") as file:
+        array = np.load(file)
+    np.save(path, array[:-1])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _retype(path: Path) -> None:
+    with path.open("rb") as file:
+        array = np.load(file)
+    np.save(path, array.astype(np.float64))
+
+
+DAMAGES = [_cut, _flip, _reshape, _empty, _retype]
+
+
+@pytest.mark.parametrize("name", ["key.images.npy", "key.labels.npy", "key.json"])
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_slices_that_are_not_those_that_were_written_are_refused(
+    damage: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    if name == "key.json" and damage in (_reshape, _retype):
+        damage = _empty
+    write_case(tmp_path, "key", np.ones((4, 1, 5, 6), dtype=np.float32), np.ones((4, 5, 6), dtype=np.uint8))
+    assert open_case(tmp_path, "key", "case", "axial") is not None
+    damage(tmp_path / name)
+    with pytest.raises(DatasetError, match="case: its prepared slices are damaged: ") as caught:
+        open_case(tmp_path, "key", "case", "axial")
+    assert caught.value.code == "SLICES_DAMAGED"
+
+
+@pytest.mark.parametrize("damage", [_reshape, _retype], ids=lambda damage: damage.__name__)
+def test_other_arrays_with_a_hash_of_their_own_are_refused(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    write_case(tmp_path, "key", np.ones((4, 1, 5, 6), dtype=np.float32), np.ones((4, 5, 6), dtype=np.uint8))
+    damage(tmp_path / "key.images.npy")
+    mark = json.loads((tmp_path / "key.json").read_text())
+    mark["sha256"]["images"] = sha256_of(tmp_path / "key.images.npy")
+    (tmp_path / "key.json").write_text(json.dumps(mark))
+    with pytest.raises(DatasetError, match="their shapes are"):
+        open_case(tmp_path, "key", "case", "axial")
