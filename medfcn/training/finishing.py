@@ -76,7 +76,7 @@ def write_run(
         "best_step": outcome.best_step,
         "device": str(model.device),
         "threads": torch.get_num_threads(),
-        "ceiling_dice": ceiling_text(prepared.ceilings),
+        "ceiling_dice": ceiling_text(prepared.ceilings) + prepared.survey.of_labelled(split.training),
         **record,
     }
     if partly:

@@ -337,7 +337,8 @@ def _report_data(prepared: Prepared, settings: Settings, progress: Progress) -> 
     for line in (split.origin, *split.notes, *idle_settings(settings, made, prepared.survey, split)):
         if line:
             progress.say(line)
-    progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}")
+    of_what = prepared.survey.of_labelled(split.training)
+    progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}{of_what}")
 
 
 @contextmanager

@@ -111,6 +111,11 @@ class Survey:
         labelled = voxels - sum(case.ignored_voxels for case in partly)
         return f"less than half is labelled in {len(partly)} of {len(among)} cases, {share_text(labelled, voxels)}"
 
+    def of_labelled(self, case_ids: Iterable[str]) -> str:
+        """Words after a Dice of these cases: none if at least half is labelled in each."""
+        partly = self.partly_labelled(case_ids)
+        return f" of the labelled voxels alone ({partly})" if partly else ""
+
     def without_volumes(self) -> "Survey":
         """The same without voxels, for other processes."""
         return replace(self, memory={})

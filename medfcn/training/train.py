@@ -118,6 +118,7 @@ class Planned:
         ceilings: The best Dice that the network grid allows, by case id; see `prepare.ceiling`.
         idle: A line for each setting that changes nothing.
         unstated: A line about patients that only the ids tell of, on which a training stops; empty without.
+        of_labelled: What the ceilings are of, where less than half of some cases is labelled; empty without.
     """
 
     plan: Plan
@@ -126,6 +127,7 @@ class Planned:
     ceilings: Mapping[str, float]
     idle: tuple[str, ...] = ()
     unstated: str = ""
+    of_labelled: str = ""
 
     def to_text(self) -> str:
         """Every choice with its reason, one per line."""
@@ -138,7 +140,9 @@ class Planned:
         rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED]
         rows += [(name, "", reason) for name, reason in reasons.items() if name.startswith("normalisation")]
         rows += [("settings", "", line) for line in self.idle]
-        rows.append(("ceiling", ceiling_text(self.ceilings), "Dice of reference → network grid → back"))
+        rows.append(
+            ("ceiling", ceiling_text(self.ceilings), f"Dice{self.of_labelled} of reference → network grid → back")
+        )
         return "\n".join(aligned(rows, widest=LONGEST_LINE))
 
 
@@ -180,5 +184,6 @@ def plan(request: PlanRequest) -> Planned:
         labels=found.labels,
         ceilings=ceilings_of(found, split, made),
         idle=idle_settings(settings, made, found, split),
+        of_labelled=found.of_labelled(split.training),
         unstated="" if problem is None else f"{problem.found}; {problem.remedy}",
     )

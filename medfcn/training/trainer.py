@@ -75,8 +75,7 @@ class Trainer:
         self.step_seconds: list[float] = []
         self._checkpoints: Checkpoints | None = None
         self._stop = Stop()
-        partly = prepared.survey.partly_labelled(prepared.split.validation)
-        self._of_what = f" of the labelled voxels alone ({partly})" if partly else ""
+        self._of_what = prepared.survey.of_labelled(prepared.split.validation)
         self._watch: Watch | None = None
         self._agreement: Agreement | None = None
         self._name = "train"

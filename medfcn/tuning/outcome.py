@@ -31,6 +31,7 @@ class Tuned:
         validation_cases: Number of cases that the trials were scored on.
         in_folds: True if each case was scored by a network that was not trained on it.
         has_test: True if cases were left out.
+        of_labelled: What the Dice is of, where less than half of some cases is labelled; empty without.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Tuned:
     validation_cases: int
     in_folds: bool
     has_test: bool
+    of_labelled: str = ""
 
     @property
     def best(self) -> Trial:
@@ -68,6 +70,7 @@ class Tuned:
     def _verdict(self) -> str:
         """The gain, and why that number is too good."""
         cases = counted(self.validation_cases, "validation case") + (" out of fold" if self.in_folds else "")
+        cases += f", Dice{self.of_labelled}" if self.of_labelled else ""
         if self.gain is None:
             result = f"the defaults failed; best: trial {self.best.number}, Dice {self.best.mean:.4f} on {cases}"
         elif self.best == self.defaults:

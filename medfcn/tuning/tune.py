@@ -111,6 +111,7 @@ def tune(request: TuneRequest) -> Tuned:
             validation_cases=sum(len(split.validation) for split in splits),
             in_folds=folds is not None,
             has_test=bool(request.leave_out),
+            of_labelled=found.of_labelled(name for split in splits for name in split.validation),
         )
 
 

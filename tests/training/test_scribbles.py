@@ -45,6 +45,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def test_a_validation_on_strokes_says_that_it_is_one(trained: tuple[Path, list[str]]) -> None:
     run, lines = trained
     share = "less than half is labelled in 1 of 1 cases, 576 of 6,864 voxels (8.4 %)"
+    grid = next(line for line in lines if "network grid" in line)
+    assert "of the labelled voxels alone (less than half is labelled in 7 of 7 cases" in grid
     scored = [line for line in lines if "validation Dice" in line]
     assert scored
     assert all(line.endswith(f" of the labelled voxels alone ({share})") for line in scored)
@@ -100,6 +102,7 @@ def test_strokes_do_not_tell_organs_from_lesions(tmp_path: Path) -> None:
     assert lines[0].endswith("1: 4, ignored: 6596, partly labelled")  # no millilitres
     reasons = medfcn.plan(tmp_path / "data", labels=LABELS).to_text()
     assert "less than half of every case is labelled" in reasons
+    assert "Dice of the labelled voxels alone (less than half is labelled in 3 of 3 cases" in reasons
 
 
 def pair(number: int, *, is_organ: bool) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
