@@ -51,7 +51,7 @@ class PredictionRun:
         failures: Id and error, in one line, of each case without a mask.
         flags: Id and one line for each mask that a reader should look at.
         review: Ids of the cases, new and skipped, with a label to be reviewed; None if the models do not know what to
-            expect, and no mask lacks a label.
+            expect, and there is none.
         report: The page with the masks over the volumes, if it was requested.
         inputs: The image files of each case by its id.
     """

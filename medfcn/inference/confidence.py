@@ -297,8 +297,8 @@ class LabelConfidence:
         if self.curve is not None and expected < self.limit:
             reasons.insert(0, f"its expected Dice is {expected:.3f}, among the lowest (below {self.limit:.3f})")
         elif expected < self.floor:
-            source = "" if self.curve else "by its probabilities alone "
-            reasons.insert(0, f"its expected Dice is {source}{expected:.3f}, below {self.floor:g}")
+            by = "" if self.curve else "by its probabilities alone, "
+            reasons.insert(0, f"{by}its expected Dice is {expected:.3f}, below {self.floor:g}")
         is_judged = self.curve is not None or bool(reasons)
         return Assessment(
             math.nan if self.curve is None else expected, bool(reasons) if is_judged else None, tuple(reasons)

@@ -37,6 +37,8 @@ _ONE_COMPONENT_SHARE = 0.98
 """A reference counts as one component if its largest component has this share of its voxels."""
 _ONE_COMPONENT_CASES = 0.95
 """Share of the training references that must be one component, for a label that can be cut to its largest one."""
+_JUDGED_CASES = 0.5
+"""As many of the judged references must be, which are few; their Dice then decides."""
 JUDGED_MOST = 24
 """Training cases on which that is tried in a fold."""
 _STROKES_SHARE = 0.95
@@ -120,7 +122,9 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     ids = [one.case.id for one in on_training]
     refuted = {label for label in by_strokes if not _are_strokes_held(label, on_training)}
     eligible = tuple(label for label in eligible if label not in refuted)
-    tried = tuple(label for label in eligible if label in by_strokes or _is_one_component(label, prepared, ids))
+    tried = tuple(
+        label for label in eligible if label in by_strokes or _is_one_component(label, prepared, ids, _JUDGED_CASES)
+    )
     card = dataclasses.replace(card, one_part=_choose_components(card, tried, on_training))
     found = _unseen(card, prepared, judged, eligible if is_fold else ())
     threshold = None if is_fold else best_threshold([found.unseen])
@@ -143,16 +147,20 @@ def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
     if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
         return ()
     indices = range(1, len(card.labels.entries) + 1)
-    return tuple(label for label in indices if _is_one_component(label, prepared, prepared.split.training))
+    ids = prepared.split.training
+    return tuple(label for label in indices if _is_one_component(label, prepared, ids, _ONE_COMPONENT_CASES))
 
 
-def _is_one_component(label: int, prepared: Prepared, ids: Iterable[str]) -> bool:
-    """True if a label is one component in nearly all whole references of some cases, and at least one contains it."""
+def _is_one_component(label: int, prepared: Prepared, ids: Iterable[str], least: float) -> bool:
+    """True if a label is one component in this share of the whole references of some cases that contain it.
+
+    False without such a reference: nothing would speak against the label's being cut.
+    """
     references = [prepared.survey.fingerprints[case_id] for case_id in ids]
     shares = [case.largest_shares[label - 1] for case in references if not case.is_partly_labelled]
     present = [share for share in shares if not math.isnan(share)]
     whole = sum(share >= _ONE_COMPONENT_SHARE for share in present)
-    return bool(present) and whole >= _ONE_COMPONENT_CASES * len(present)
+    return bool(present) and whole >= least * len(present)
 
 
 def _always_cut(card: Card) -> tuple[int, ...]:

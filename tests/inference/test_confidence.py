@@ -264,7 +264,7 @@ def test_the_floor_holds_for_probabilities_alone_where_too_few_cases_are_known()
     assert math.isnan(found.expected_dice)
     assert (found.review, found.reasons) == (
         True,
-        ("its expected Dice is by its probabilities alone 0.310, below 0.5",),
+        ("by its probabilities alone, its expected Dice is 0.310, below 0.5",),
     )
     assert of(floored((0.9, 0.8)), 0.9, 0.9, agreement=0.2).review
     assert of(floored((0.9, 0.8)), 0.6).review is None

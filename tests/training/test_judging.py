@@ -225,13 +225,13 @@ def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_l
     original = judging._is_one_component
 
     def train(name: str, share: float) -> None:
-        def of(label: int, prepared: Any, ids: Any) -> bool:
+        def of(label: int, prepared: Any, ids: Any, least: float) -> bool:
             ids = list(ids)
             if set(ids) <= set(prepared.split.validation):
                 for case_id in ids:
                     figures = prepared.survey.fingerprints[case_id]
                     prepared.survey.fingerprints[case_id] = replace(figures, largest_shares=(share,))
-            return original(label, prepared, ids)
+            return original(label, prepared, ids, least)
 
         with monkeypatch.context() as patch:
             patch.setattr(judging, "_is_one_component", of)
