@@ -1,5 +1,6 @@
 """`medfcn train`: a data set becomes a run folder with its report."""
 
+import time
 from typing import Any
 
 import click
@@ -29,11 +30,12 @@ def train(**choices: Any) -> None:
 
     On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """
+    started = time.monotonic()  # loading torch is part of a budget
     from medfcn.runs.stop import stop_on_signals
     from medfcn.verbs import train as run_training
 
     with stop_on_signals() as stop:
-        run = run_training(stop=stop, progress=for_terminal(), **choices)
+        run = run_training(stop=stop, progress=for_terminal(), started=started, **choices)
     if not process_rank():
         show(f"Validation, {run.folder}{' (see report.html in it)' if choices['report'] else ''}:")
         show(run.validation.to_text())

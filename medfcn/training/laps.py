@@ -24,7 +24,7 @@ _PAUSES_SHARE = 0.02
 """Largest share of the time that pauses may take; a lap has as many steps as that needs."""
 _LEFT_IN_LAP = 0.25
 """Share of the remaining steps in a lap."""
-_PAUSES_MOST = 6
+_PAUSES_MOST = 2
 """Pauses of each fold for which time is kept."""
 _MEASURED = StepClock.WARM + StepClock.MEASURED
 _MEASURED_SHARE, _MEASURED_LEAST = 0.5, 3

@@ -197,10 +197,13 @@ class TrainRequest(WorkRequest, PlanRequest):
         fold: `K/N`: train only the K-th of N folds, into `output/fold_K`; the same on every machine with this data
             set and seed.
         report: Write `report.html` beside the scores.
+        started: `time.monotonic()` from which a budget counts, such as the start of a script; None counts from the
+            call.
     """
 
     fold: str | None = None
     report: bool = True
+    started: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,7 @@ _PLANNED = ("views", "spacing_mm", "window", "context", "stem_stride", "widths",
 
 def run_training(request: TrainRequest) -> Run:
     """Train as requested, without a report; see `medfcn.train`."""
-    started, used = time.monotonic(), cpu_seconds()
+    started, used = time.monotonic() if request.started is None else request.started, cpu_seconds()
     say, folder, stop, folds = request.say, Path(request.output), request.stop or Stop(), request.chosen_folds()
     resume, overwrite = request.resume, request.overwrite
     with joined(request.device) as (world, device):

@@ -109,9 +109,12 @@ def schedules(run: Path, count: int) -> list[str]:
 def test_a_machine_that_keeps_its_pace_shortens_nothing(balls: Path, tmp_path: Path, clock: Clock) -> None:
     began = clock.now
     run = train(balls, tmp_path / "run", budget="20s")
-    assert 17 < clock.now - began <= 20
+    assert 16 < clock.now - began <= 20
     assert "schedule" not in facts(run.folder)
     assert run.schedule == str(run.steps)
+    began = clock.now
+    assert train(balls, tmp_path / "late", budget="14s", started=began - 4.0).steps < run.steps
+    assert clock.now - began <= 10  # what a script did before is part of its budget
 
 
 def test_half_the_pace_shortens_in_time_and_is_repeated_bit_for_bit(
@@ -120,7 +123,7 @@ def test_half_the_pace_shortens_in_time_and_is_repeated_bit_for_bit(
     say, began = Told(), clock.now
     clock.pace = lambda fold, step: 0.1 if step < 70 else 0.2
     run = train(balls, tmp_path / "run", budget="20s", progress=say)
-    assert 17 < clock.now - began <= 20
+    assert 16 < clock.now - began <= 20
     changes = Schedule.parse(run.schedule).changes
     assert changes[0][0] == 0
     assert 70 < changes[1][0] < run.steps < changes[0][1]
@@ -171,7 +174,7 @@ def test_folds_of_one_budget_have_the_same_steps_whatever_pace_each_meets(
     say, began, paces = Told(), clock.now, {"1": 0.5, "2": 0.1, "3": 0.3}
     clock.pace = lambda fold, step: paces[fold]
     run = train(balls, tmp_path / "run", budget="60s", folds=3, progress=say)
-    assert 50 < clock.now - began <= 60
+    assert 45 < clock.now - began <= 60
     assert len(set(schedules(run.folder, 3))) == 1
     steps = facts(run.folder / "fold_1")["steps"]
     assert steps > 30
@@ -193,7 +196,7 @@ def test_folds_are_shortened_alike_when_the_machine_slows_down(balls: Path, tmp_
     say, began = Told(), clock.now
     clock.pace = lambda fold, step: 0.2 if clock.now - began < 25 else 0.4
     run = train(balls, tmp_path / "run", budget="60s", folds=3, progress=say)
-    assert 50 < clock.now - began <= 60
+    assert 45 < clock.now - began <= 60
     (text,) = set(schedules(run.folder, 3))
     assert "@" in text
     assert say.with_words("shortened from")[-1].endswith(
@@ -225,9 +228,9 @@ def test_a_fold_that_is_slow_at_the_very_end_is_shortened_alone_and_the_scores_s
     balls: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medfcn.training.laps._LEFT_IN_LAP", 1.0)  # one lap after the measured steps
-    clock.pace = lambda fold, step: 0.3
+    clock.pace = lambda fold, step: 0.2
     total, began = train(balls, tmp_path / "before", budget="60s", folds=3).steps // 3, clock.now
-    clock.pace = lambda fold, step: 2.0 if fold == "2" and step > total - 10 else 0.3
+    clock.pace = lambda fold, step: 2.0 if fold == "2" and step > total - 10 else 0.2
     run = train(balls, tmp_path / "run", budget="60s", folds=3)
     assert clock.now - began <= 60
     each = [facts(run.folder / f"fold_{number}")["steps"] for number in (1, 2, 3)]
