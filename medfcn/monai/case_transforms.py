@@ -6,6 +6,7 @@ the file: MONAI `MetaTensor`s on the grid of the file.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ Transforms = Compose | Sequence[Callable[..., Any]] | Callable[..., Any]
 """A `Compose` of dictionary transforms, a list of them, or one."""
 _STAYS_SHARE = 0.5
 """Share of a label's voxels that must be in the label again after the transforms were undone."""
+_GROWTH_MOST, _VOXELS_MANY = 64, 16_000_000
+"""As in `medfcn.slices.grid`: a larger growth comes from a wrong unit."""
 _SAME_AFFINE = 1e-3
 """Millimetres; MONAI rounds affines as it inverts them."""
 
@@ -157,6 +160,7 @@ class CaseTransforms:
             GeometryMismatchError: Image and label are on different grids afterwards.
         """
         who = images[0].name or "case"
+        self._require_modest(who, images[0])
         sample: dict[Any, Any] = {"image": image_tensor(images)}
         if mask is not None:
             exact = np.float32 if mask.array.max() < 2**24 else np.float64
@@ -192,6 +196,21 @@ class CaseTransforms:
             moved = Volume(_whole(label, who), label.affine.cpu().numpy(), name=mask.name, sha256=mask.sha256)
             require_same_grid(volumes[0], moved)
         return Transformed(volumes, moved, trace, images[0])
+
+    def _require_modest(self, who: str, image: Volume) -> None:
+        """Refuse to resample to a grid that no memory holds."""
+        extent_mm = math.prod(size * spacing for size, spacing in zip(image.shape, image.spacing_mm, strict=True))
+        for record in self.records:
+            pixdim = (record.arguments or {}).get("pixdim") if record.name == "Spacingd" else None
+            edges = [edge for edge in np.ravel(pixdim if pixdim is not None else []) if edge > 0]
+            edges = edges * 3 if len(edges) == 1 else edges
+            if len(edges) == 3 and extent_mm / math.prod(edges) > max(_GROWTH_MOST * image.array.size, _VOXELS_MANY):
+                raise VolumeError(
+                    f"{who}: the transforms would make {extent_mm / math.prod(edges):.3g} voxels of "
+                    f"{image.array.size}; correct pixdim",
+                    code="TRANSFORMS_FAILED",
+                    field="transforms",
+                )
 
     def undo(self, values: NDArray[Any], transformed: Transformed) -> NDArray[Any]:
         """Bring a mask or probabilities from the grid of the transformed case to the grid of the file.

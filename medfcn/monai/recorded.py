@@ -33,6 +33,27 @@ RECORDED = (
     *("MapLabelValued", "LabelFilterd", "FillHolesd", "KeepLargestConnectedComponentd", "RemoveSmallObjectsd"),
 )
 """The transforms of `monai.transforms` that a card can name."""
+_OF_VOLUMES = {"spatial_size": 2**28, "roi_size": 2**28, "zoom": 64}
+"""Largest product of the numbers of an argument: voxels, or the growth of a volume."""
+_MOST = {
+    **_OF_VOLUMES,
+    "spatial_border": 1024,
+    "margin": 1024,
+    "k": 1024,
+    "roi_start": 2**20,
+    "roi_end": 2**20,
+    "radius": 64,
+    "window_length": 1024,
+    "order": 64,
+    "approx": 64,
+    "num_bins": 2**16,
+    "sigma": 100,
+    "sigma1": 100,
+    "sigma2": 100,
+    "min_size": 2**40,
+    "scale_params": 64,
+}
+"""Largest number of each argument that is a size."""
 _IGNORED_STATE = frozenset({"_tracing", "R"})
 _DEEPEST = 12
 _FEW = 64
@@ -89,6 +110,7 @@ class TransformRecord:
                 code="TRANSFORMS_MISSING",
                 field="transforms",
             )
+        _require_modest(self.name, self.arguments)
         try:
             built: Callable[..., Any] = _quietly(kind, **self.arguments)
         except Exception as error:  # whatever MONAI raises for arguments that it does not like
@@ -98,6 +120,30 @@ class TransformRecord:
                 field="transforms",
             ) from error
         return built
+
+
+def _require_modest(name: str, arguments: Mapping[str, Any]) -> None:
+    """ModelError for a size in a card with which a transform would use up memory or time."""
+    for key, value in arguments.items():
+        most = _MOST.get(key)
+        if most is None or value is None:
+            continue
+        numbers = [abs(number) for number in _numbers(value)]
+        sizes = numbers * 3 if len(numbers) == 1 else numbers
+        size = math.prod(max(number, 1) for number in sizes) if key in _OF_VOLUMES else max(numbers, default=0)
+        if not size <= most:  # NaN too
+            raise ModelError(
+                f"transforms: {name} has {one_line(f'{key} {value!r}', limit=80)}, which is too large; copy the run "
+                "folder again",
+                field="transforms",
+            )
+
+
+def _numbers(value: Any) -> list[float]:
+    """All numbers in lists of lists."""
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in _numbers(item)]
+    return [value] if isinstance(value, int | float) else []
 
 
 def _hash_of(value: Any) -> str:

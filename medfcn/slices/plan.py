@@ -16,6 +16,8 @@ from medfcn.slices.slicing import in_plane_axes
 
 _Number = Annotated[float, Meta(gt=-1e38, lt=1e38)]
 _Count = Annotated[int, Meta(ge=1, le=2**20)]
+_PIXELS_MOST = 2**24
+"""Pixels of a window."""
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
@@ -111,6 +113,7 @@ class Plan:
             "views": 1 <= len(set(plan.views)) == len(plan.views),
             "spacing_mm": all(plan.spacing_mm[axis] is not None for axis in in_plane),
             "context": plan.context % 2 == 1,
+            "window": plan.window[0] * plan.window[1] <= _PIXELS_MOST,
             "mirror_axes": plan.mirror_axes == tuple(axis for axis in range(3) if axis in plan.mirror_axes),
         }
         sound |= dict.fromkeys(value.keys() - sound.keys() - vars(plan).keys(), False)

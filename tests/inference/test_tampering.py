@@ -90,7 +90,7 @@ CARDS: list[tuple[tuple[Any, ...], list[Any]]] = [
         [[1, 1], [0, 1, None], [-1, 1, None], [1e-30, 1, None], [HUGE, 1, None], None, ["1", 1, 1]],
     ),
     (("plan", "spacing_mm"), [[None, None, None], [float("nan"), 1, None], [float("inf"), 1, None], [True, 1, None]]),
-    (("plan", "window"), [[0, 8], [8], [8, 8, 8], [-8, 8], [8.5, 8], [HUGE, 8], None, "88"]),
+    (("plan", "window"), [[2**20, 2**20], [0, 8], [8], [8, 8, 8], [-8, 8], [8.5, 8], [HUGE, 8], None, "88"]),
     (("plan", "context"), [0, 2, -1, 1.0, HUGE, "1", None, True]),
     (("plan", "context"), [3, 99999]),
     (("plan", "widths"), [[], [0, 6], [-4, 6], [4.0, 6], [HUGE, 6], [4096, 4096], [4] * 99, "46", None, [4], [6, 4]]),

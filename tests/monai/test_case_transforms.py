@@ -188,3 +188,12 @@ def test_a_copy_for_another_process_has_the_records_alone() -> None:
     chain = CaseTransforms([Lambdad("image", lambda image: image)])
     copy = pickle.loads(pickle.dumps(chain))
     assert copy.sha256 == chain.sha256
+
+
+@pytest.mark.parametrize("pixdim", [0.001, [0.5, 0.5, 0.0001]], ids=str)
+def test_a_spacing_that_no_memory_holds_is_refused_before_resampling(pixdim: Any) -> None:
+    from monai.transforms import Spacingd
+
+    image = Volume(np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32), np.eye(4), name="case.nii")
+    with pytest.raises(VolumeError, match=r"case\.nii: the transforms would make .* voxels of 8000; correct pixdim"):
+        CaseTransforms([Spacingd(["image"], pixdim=pixdim)])([image])

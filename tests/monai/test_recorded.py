@@ -212,3 +212,27 @@ def test_arguments_that_monai_refuses_are_one_line(arguments: dict[str, Any]) ->
     with pytest.raises(ModelError, match="Spacingd cannot be built") as caught:
         TransformRecord("Spacingd", arguments, "").build()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Resized", {"keys": ["image"], "spatial_size": [10**5, 10**5, 10**5]}),
+        ("Resized", {"keys": ["image"], "spatial_size": 10**4}),
+        ("SpatialPadd", {"keys": ["image"], "spatial_size": [2**20, 2**20, 1]}),
+        ("ResizeWithPadOrCropd", {"keys": ["image"], "spatial_size": [float("nan"), 5, 5]}),
+        ("BorderPadd", {"keys": ["image"], "spatial_border": [10**6]}),
+        ("DivisiblePadd", {"keys": ["image"], "k": [10**7, 1, 1]}),
+        ("Zoomd", {"keys": ["image"], "zoom": [1000.0, 1000.0, 1000.0]}),
+        ("MedianSmoothd", {"keys": ["image"], "radius": [10**4, 1, 1]}),
+        ("HistogramNormalized", {"keys": ["image"], "num_bins": 10**12}),
+        ("GaussianSmoothd", {"keys": ["image"], "sigma": 1e9}),
+    ],
+    ids=str,
+)
+def test_sizes_that_no_memory_holds_are_refused_before_anything_is_built(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelError, match=f"transforms: {name} has .* too large") as caught:
+        TransformRecord(name, arguments, "").build()
+    assert "\n" not in str(caught.value)
