@@ -100,6 +100,8 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
         click.echo(f"\ncompared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
+    if choices["images"] and not choices["with_report"]:
+        click.echo("--images changes nothing with --no-report: they are shown in the report", err=True)
     if choices["with_report"]:
         page = folder / RunFolder.report
         report(

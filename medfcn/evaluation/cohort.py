@@ -36,7 +36,8 @@ class Cohort:
         patients: The patient of each case; empty unless several cases are of one. A case that is not in it is a
             patient of its own.
         columns: By column, the value of each case; `NOT_STATED` where there is none.
-        unstated: A note if nothing states the patients, although ids share stems; empty otherwise.
+        unstated: A note if nothing states the patients, although ids share stems, or if the given groups or table
+            change nothing; empty otherwise.
 
     Example:
         >>> cohort = Cohort.of_groups({"P3_left": "P3", "P3_right": "P3", "P4_left": "P4"})
@@ -104,7 +105,8 @@ def find_cohort(
     stated, path, unstated = _stated_patients(references, dataset, cases, groups, group_by)
     cohort = Cohort.of_groups({case: stated.get(case, case) for case in cases}, unstated)
     if not by:
-        return cohort
+        idle = "the table of the cohort changes nothing: no column of it is named (--by)" if table is not None else ""
+        return replace(cohort, unstated="; ".join(filter(None, (unstated, idle))))
     known = {} if path is None else _columns_in(Path(path), by, cases, cohort)
     known |= {} if dataset is None else dataset.columns
     known |= {} if table is None else _columns_in(Path(table), by, cases, cohort)
@@ -138,12 +140,21 @@ def _stated_patients(
         return groups, None, ""
     path, rule = chosen_grouping(groups, group_by)
     if path is not None:
-        return groups_from_table(path, cases), path, ""
+        stated = groups_from_table(path, cases)
+        return stated, path, _note_on_idle(stated, cases)
     if rule is not None:
-        return groups_from_ids(mask_ids(references), rule), None, ""
+        stated = groups_from_ids(mask_ids(references), rule)
+        return stated, None, "" if rule == "none" else _note_on_idle(stated, cases)
     if dataset is not None and dataset.has_groups:
         return {case.id: case.group for case in dataset.all_cases}, None, ""
     return {}, None, _note_on_stems(mask_ids(references), frozenset(cases))
+
+
+def _note_on_idle(groups: Mapping[str, str], cases: Sequence[str]) -> str:
+    """Says that the given groups join no cases."""
+    if len(cases) < 2 or len({groups.get(case, case) for case in cases}) < len(cases):
+        return ""
+    return f"the groups change nothing: each of the {len(cases)} cases is a patient of its own"
 
 
 def _note_on_stems(ids: Sequence[str], cases: Collection[str]) -> str:

@@ -270,7 +270,7 @@ def _read_case(case: Case, batch: Batch) -> _Channels | None:
     if batch.resume and batch.is_done(case):
         return None
     if case.lacks:
-        raise DatasetError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="image")
+        raise DatasetError(case.lacks, code="CHANNEL_MISSING", field="image")
     with one_memory_error(case.id):
         return as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
 

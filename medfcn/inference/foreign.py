@@ -46,6 +46,7 @@ _SPREADS, _FEW_SPREADS, _GAPS = 2, 6, 2
 _SIDES = {"R": ("right", "left"), "A": ("front", "back"), "S": ("head", "feet")}
 _UNIT = 8.0
 _NOISE = math.log(0.8)
+_MOST = 9e37
 _LOOK_MOST = 100.0
 """Figures of a look are shares, logarithms of shares and standard deviations, all far below this."""
 _SAID = 2
@@ -197,7 +198,9 @@ def _spans(cases: Sequence[Mapping[str, float]], level_floor: float) -> Spans:
         spread = (1 + _FEW_SPREADS / len(cases)) * _SPREADS * values.std()
         allowed = max(_few(len(cases), is_grid=kind in _GRID) * _FLOORS.get(kind, level_floor), spread, _GAPS * gap)
         limits = [values[0] - allowed, values[0], values[-1], values[-1] + allowed]
-        least, lowest, highest, most = (float(f"{math.exp(x) if _is_factor(name) else x:.6g}") for x in limits)
+        if _is_factor(name):
+            limits = [math.exp(limit) for limit in limits]
+        least, lowest, highest, most = (float(f"{min(max(limit, -_MOST), _MOST):.6g}") for limit in limits)
         spans[name] = Span(least, lowest, highest, most)
     return spans
 

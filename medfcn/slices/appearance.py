@@ -51,7 +51,7 @@ class Appearance:
             `far_R` and so on, the logarithm of the mean difference of voxels one and four apart, in parts of that
             of any two voxels; `towards_R` and so on, how much brighter one half is than the other, in standard
             deviations; `centre`, how much brighter the middle is than the rest. None for a channel whose image has
-            a single value.
+            a single value, or one beyond float32.
     """
 
     orientation: str
@@ -83,10 +83,13 @@ def aspects_of(figures: Mapping[str, float]) -> dict[str, float]:
 def _look(array: NDArray[np.generic]) -> dict[str, float] | None:
     """The figures of one channel, with its axes in R, A, S order."""
     places = [np.arange(0, size, step) for size, step in zip(array.shape, _steps(array.shape), strict=True)]
-    sample = array[np.ix_(*places)].astype(np.float32)
+    with np.errstate(over="ignore"):
+        sample = array[np.ix_(*places)].astype(np.float32)
+    if not np.isfinite(sample).all():
+        return None
     image = find_background(sample).image
     inside = np.sort(sample.reshape(-1) if image is None else sample[image])
-    if not inside[-1] > inside[0]:
+    if not len(inside) or not inside[-1] > inside[0]:
         return None
     lowest, low, quarter, median, upper, high, highest = _at(inside, 1, 5, 25, 50, 75, 95, 99)
     figures = {"level_5": low, "level_50": median, "level_95": high}
@@ -99,14 +102,13 @@ def _look(array: NDArray[np.generic]) -> dict[str, float] | None:
     for name, level in (("quarter", quarter), ("median", median), ("three_quarters", upper)):
         figures[name] = (level - low) / spread
     figures["tail"] = math.log(_TAIL_LEAST + max(0.0, highest - high) / spread)
-    clipped = np.clip(sample, lowest, highest)
-    seen = np.clip(inside, lowest, highest)
-    unlike = float(np.abs(seen - np.float32(median)).mean()) * math.sqrt(2)
+    clipped, seen = (np.clip(values, lowest, highest, dtype=np.float64) for values in (sample, inside))
+    unlike = float(np.abs(seen - median).mean()) * math.sqrt(2)
     for axis, name in enumerate(AXES):
         for distance, far in ((_NEAR, "near"), (_FAR, "far")):
             chosen = np.flatnonzero(places[axis] + distance < array.shape[axis])
             others = [place[chosen] + distance if other == axis else place for other, place in enumerate(places)]
-            here, there = clipped.take(chosen, axis), array[np.ix_(*others)].astype(np.float32)
+            here, there = clipped.take(chosen, axis), array[np.ix_(*others)].astype(np.float64)
             both = there >= inside[0]
             if image is not None:
                 both &= image.take(chosen, axis)
@@ -115,7 +117,7 @@ def _look(array: NDArray[np.generic]) -> dict[str, float] | None:
                 figures[f"{far}_{name}"] = math.log(1e-3 + float(differences.mean()) / unlike)
         half = sample.shape[axis] // 2
         if half:
-            along = clipped.mean(axis=tuple(other for other in range(3) if other != axis), dtype=np.float64)
+            along = clipped.mean(axis=tuple(other for other in range(3) if other != axis))
             figures[f"towards_{name}"] = float(along[-half:].mean() - along[:half].mean()) / float(clipped.std())
     middle = tuple(slice(size // 4, size - size // 4) for size in sample.shape)
     figures["centre"] = float(clipped[middle].mean() - clipped.mean()) / float(clipped.std())

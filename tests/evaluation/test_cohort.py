@@ -305,3 +305,25 @@ def test_two_frames_of_a_heart_are_one_patient_and_diagnoses_are_strata():
     (strata,) = ScoreTable(table.rows, cohort=cohort).summary().strata
     counts = {value: (of.cases, of.patient_count) for value, of in strata.summaries.items()}
     assert counts == dict.fromkeys(sorted(names), (20, 10))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"group_by": "stem"}, "the groups change nothing"),
+        ({"group_by": "none"}, ""),
+        ({"group_by": "(case)"}, ""),
+        ({"groups": {"case_1": "a", "case_2": "b"}}, ""),
+        ({"cohort": "sites.csv"}, "no column of it is named"),
+        ({}, ""),
+    ],
+    ids=["stem", "none", "all in one", "mapping", "cohort", "nothing"],
+)
+def test_groups_and_tables_that_change_nothing_say_so(tmp_path, options, said):
+    (tmp_path / "sites.csv").write_text("id,site\ncase_1,A\ncase_2,B\n")
+    mask = Volume(np.ones((3, 3, 3), dtype=np.uint8), np.eye(4))
+    masks = dict.fromkeys(("case_1", "case_2"), mask)
+    options = {**options, "cohort": tmp_path / "sites.csv"} if "cohort" in options else options
+    notes = [note for note in evaluate(masks, masks, labels="organ=1", **options).notes if "nothing" in note]
+    assert len(notes) == bool(said)
+    assert all(said in note for note in notes)

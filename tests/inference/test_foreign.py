@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, rotate
@@ -187,6 +188,42 @@ def test_a_slice_by_itself_has_figures() -> None:
     known = [(found, [Intensity("zscore", background="robust")])]
     assert foreign_flags(known, [volume(mr(SEED)[:, :, 7:8])], ["image"]) == []
     assert foreign_flags(known, [volume(_noise()[:, :, 7:8])], ["image"])
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-38, 1e-9, 1e9, 1e30, 3e38, 1e300])
+def test_figures_of_any_scale_are_numbers_that_a_card_can_hold(scale: float) -> None:
+    array = mr(3) / mr(3).max() * scale
+    seen = appearance_of([Volume(array, affine())])
+    found = fingerprint_of([seen])
+    msgspec.json.decode(msgspec.json.encode(found), type=Fingerprint)
+    look = seen.channels[0]
+    if look is not None:
+        assert np.isfinite(list(look.values())).all()
+        assert look["median"] == pytest.approx((appearance_of([volume(mr(3))]).channels[0] or {})["median"], abs=0.01)
+    else:
+        assert scale in (1e-300, 1e300)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.ones((1, 1, 1)),
+        np.arange(2.0).reshape(2, 1, 1),
+        np.eye(3)[None].astype(bool),
+        np.pad(np.ones((1, 1, 1)), 9),
+        np.arange(27, dtype=np.int64).reshape(3, 3, 3) * 10**15,
+        np.random.default_rng(0).integers(0, 2, (9, 9, 9)).astype(np.uint8),
+    ],
+    ids=["one voxel", "two voxels", "no numbers", "a dot", "large numbers", "two values"],
+)
+def test_odd_volumes_have_figures_or_none(array: Any) -> None:
+    seen = appearance_of([Volume(array, affine())])
+    found = fingerprint_of([seen])
+    assert foreign_flags([(found, [Intensity("zscore", background="robust")])], [Volume(array, affine())], ["i"]) == (
+        ["foreign volume: channel i has one value besides its background: is it a mask?"]
+        if seen.channels[0] is None and array.min() < array.max()
+        else []
+    )
 
 
 def test_spans_rise() -> None:
