@@ -16,6 +16,7 @@ from medfcn.errors import LabelError
 from medfcn.labels.values import Value, ValueSet, span_of
 from medfcn.labels.whole_numbers import LARGEST_TABLE, chunks, numbers_text, values_in
 from medfcn.text import listed
+from medfcn.volumes.formats.stored import is_of_one_value, of_one_value
 
 IGNORED = 255
 """The index of a voxel that nobody labelled: neither foreground nor background."""
@@ -119,6 +120,8 @@ class LabelCodec:
 
 def _looked_up(table: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
     """`table[places]`, in the memory order of `places`."""
+    if is_of_one_value(places):
+        return of_one_value(table[places.flat[0]], places.shape)
     result = np.empty_like(places, dtype=table.dtype, subok=False)
     for target, source in chunks(result, places):
         target[...] = table[source]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
 from medfcn.text import listed
+from medfcn.volumes.formats.stored import is_of_one_value, of_one_value
 
 LARGEST_LABEL = 2**32 - 1
 """Atlases of the mouse brain number their regions up to 614,454,277."""
@@ -36,6 +37,9 @@ def whole_numbers(array: NDArray[Any], *, name: str, rounding: float = ROUNDING)
         >>> whole_numbers(np.array([[[0.0, 0.9999]]]), name="case")[0].tolist()
         [[[0, 1]]]
     """
+    if is_of_one_value(array):
+        one, off = whole_numbers(array[(slice(1),) * array.ndim], name=name, rounding=rounding)
+        return of_one_value(one.flat[0], array.shape), off
     off = 0.0
     if array.dtype.kind == "f":
         for (part,) in chunks(array):  # so that no second volume of floats is made
@@ -85,7 +89,7 @@ def label_counts(array: NDArray[Any]) -> dict[int, int]:
         >>> label_counts(np.array([[[0, 2, 2]]], dtype=np.uint8))
         {0: 1, 2: 2}
     """
-    if array.size and not any(array.strides):  # every voxel is one place in memory
+    if is_of_one_value(array):
         return {int(array.flat[0]): array.size}
     largest = int(array.max(initial=0))
     if largest > LARGEST_TABLE:

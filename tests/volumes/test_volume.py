@@ -20,6 +20,7 @@ from test_geometry import ORIENTATIONS, affines, rotation
 
 from medfcn.errors import GeometryError, GeometryMismatchError, OutputExistsError, VolumeError
 from medfcn.labels import read_mask
+from medfcn.labels.whole_numbers import label_counts
 from medfcn.volumes import ReadOptions, Volume, as_volume, read_volume
 from medfcn.volumes.formats import nifti_writing
 from medfcn.volumes.formats.nifti_header import parse_header
@@ -488,3 +489,24 @@ def test_a_qform_too_coarse_to_agree_is_not_written(tmp_path: Path) -> None:
         if int(header["qform_code"]):
             assert corner_displacement_voxels(affine, header.get_qform(), volume.shape) < 0.06
     assert 0 < coarse < 60
+
+
+def test_a_large_volume_of_one_value_takes_one_voxel_of_memory(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.full((256, 256, 200), 7, dtype=np.int16), np.eye(4)), path)
+    volume = read_volume(path)
+    assert volume.array.strides == (0, 0, 0)
+    assert (volume.shape, volume.array.dtype, int(volume.array.max())) == ((256, 256, 200), np.int16, 7)
+    mask = read_mask(path)
+    assert mask.array.strides == (0, 0, 0)
+    assert label_counts(mask.array) == {7: 256 * 256 * 200}
+    again = volume.save(tmp_path / "again.nii.gz")
+    assert np.array_equal(np.asanyarray(nibabel.load(again).dataobj), np.full((256, 256, 200), 7))
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (17, 200, 3), (255, 255, 199)])
+def test_one_other_voxel_makes_it_a_volume_like_any(place: tuple[int, int, int], tmp_path: Path) -> None:
+    array = np.full((256, 256, 200), 7, dtype=np.int16)
+    array[place] = 8
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "speck.nii.gz")
+    assert np.array_equal(read_volume(tmp_path / "speck.nii.gz").array, array)
