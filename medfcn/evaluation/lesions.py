@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from medfcn.errors import SettingsError
 from medfcn.evaluation.mask_pairs import occupied_box, pair_masks
@@ -107,10 +106,12 @@ def count_lesions(
 
 def _components(mask: Bytes, hidden: NDArray[np.bool_] | None) -> tuple[NDArray[np.integer], int]:
     """Components from 1 on, 0 for the background, and their number."""
-    components, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
+    # scipy is imported where lesions are counted: that takes as long as scoring many cases.
+    from scipy.ndimage import label
+
+    components, count = label(mask, structure=np.ones((3,) * mask.ndim, dtype=bool))
     if hidden is None or not count or not hidden.any():
         return components, int(count)
-    # Only a mask with ignored voxels needs these, and importing them takes as long as scoring many cases.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -7,20 +7,23 @@
    Euclidean feature transform of the box is cheaper.
 
 All ways end in the same arithmetic, the length of a whole number of voxel steps, so they give the same number.
+scipy is imported where a tree or a transform is needed.
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 from medfcn.evaluation.boundary import BoundaryPoints
 from medfcn.evaluation.mask_pairs import edge_lengths
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Vector = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -101,7 +104,7 @@ def _search_far(points: Points, others: Points, edges_mm: tuple[float, ...]) -> 
     return _by_tree(tree, points, others, grid)
 
 
-def _tree_cost(tree: cKDTree, points: Points, grid: Vector) -> float:
+def _tree_cost(tree: "cKDTree", points: Points, grid: Vector) -> float:
     """Estimated cost of looking up all points in the tree, from a sample of them."""
     step = points[0].size // _SAMPLED
     sample = np.stack([axis[::step] for axis in points], axis=1) @ grid.T
@@ -167,12 +170,14 @@ def _neighbour_steps(edges_mm: tuple[float, ...]) -> tuple[Numbers, Vector]:
     return steps[within][order], lengths_mm[within][order]
 
 
-def _tree(others: Points, grid: Vector) -> cKDTree:
+def _tree(others: Points, grid: Vector) -> "cKDTree":
+    from scipy.spatial import cKDTree
+
     # Large leaves are quick to build, and quick to search from far away.
     return cKDTree(np.stack(others, axis=1) @ grid.T, leafsize=32, balanced_tree=False, compact_nodes=False)
 
 
-def _by_tree(tree: cKDTree, points: Points, others: Points, grid: Vector) -> Vector:
+def _by_tree(tree: "cKDTree", points: Points, others: Points, grid: Vector) -> Vector:
     _, nearest = tree.query(np.stack(points, axis=1) @ grid.T)
     return _lengths([axis - other[nearest] for axis, other in zip(points, others, strict=True)], grid)
 
@@ -181,6 +186,8 @@ def _by_transform(
     points: Points, others: Points, low: list[int], shape: list[int], edges_mm: tuple[float, ...]
 ) -> Vector:
     """Distances by a feature transform: for each voxel of the box, the indices of the nearest of `others`."""
+    from scipy.ndimage import distance_transform_edt
+
     is_elsewhere = np.ones(shape, dtype=bool)
     is_elsewhere[tuple(axis - start for axis, start in zip(others, low, strict=True))] = False
     features = distance_transform_edt(is_elsewhere, sampling=edges_mm, return_distances=False, return_indices=True)
