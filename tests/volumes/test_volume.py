@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import re
 import struct
 import threading
 from fractions import Fraction
@@ -378,8 +379,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
     assert len(errors) == 1
-    assert "while writing a volume of 262496 bytes" in str(errors[0])
-    assert "a.nii.gz'" in str(errors[0])
+    assert re.search(r"a\.nii\.gz: .* \d+ bytes were to be written, and \d+ bytes are free there", str(errors[0]))
     assert ".part" not in str(errors[0])
     assert list(tmp_path.iterdir()) == []
 
