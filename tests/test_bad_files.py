@@ -211,6 +211,15 @@ def test_a_broken_record_is_the_failure_of_its_case(tmp_path: Path) -> None:
     assert any("a.json: labels: entries" in line for line in (*table.notes, *(line for _, line in table.failures)))
 
 
+def test_a_bad_case_spoils_no_good_one_with_the_same_image(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / "images" / f"{name}.nii.gz", _volume("images", 1))
+        save(tmp_path / "labels" / f"{name}.nii.gz", _volume("labels", 1))
+    assert medfcn.check(tmp_path).bad_cases == {"b"}
+    (tmp_path / "labels" / "a.nii.gz").unlink()
+    assert medfcn.check(tmp_path).bad_cases == {"a"}
+
+
 def test_channels_0_and_2_of_three_are_a_row(tmp_path: Path) -> None:
     for name, channels in (("good", (0, 1, 2)), ("other", (0, 1, 2)), ("bad", (0, 2))):
         for channel in channels:

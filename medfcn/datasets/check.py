@@ -155,7 +155,10 @@ def check_cases(
     problems += [rare] if rare else []
     problems += _shared_voxels(labels, values)
     problems += [problem for reader in readers for problem in reader.problems.found]
-    problems = _once(problems + _duplicates(facts) + _across_cases(facts, labels, values))
+    bad = {problem.case for problem in problems if problem.severity == "error"}
+    # Of two equal images the one of a case that cannot be used anyway is blamed.
+    duplicates = _duplicates(sorted(facts, key=lambda case: case.id in bad))
+    problems = _once(problems + duplicates + _across_cases(facts, labels, values))
     problems.sort(key=lambda problem: problem.severity != "error")
     names = labels.names if labels else ()
     return CheckReport(
