@@ -292,13 +292,13 @@ def test_real_volumes_of_its_own_kind_and_of_others(shared_data: Path, tmp_path:
         "cm": Volume(voxels, matrix @ np.diag([0.1, 0.1, 0.1, 1.0])),
         "exchanged axes": Volume(np.ascontiguousarray(np.swapaxes(voxels, 1, 2)), matrix),
     }
-    assert {name for name, one in foreign.items() if not _foreign(model.predict_case(one).flags)} == set()
+    assert {name for name, one in foreign.items() if not _flags(model.card, [one])} == set()
     same = {
         "times 1000": Volume(voxels.astype(np.float32) * 1000, matrix),
         "plus 500": Volume(voxels.astype(np.float32) / 7 + 500, matrix),
         "another order": Volume(*stored_in(voxels, matrix, ORDERS[37])),
     }
-    assert {name for name, one in same.items() if _foreign(model.predict_case(one).flags)} == set()
+    assert {name for name, one in same.items() if _flags(model.card, [one])} == set()
 
 
 @pytest.mark.parametrize("name", ["heart_cine", "sts_mr_t1", "sts_ct"])
