@@ -70,7 +70,7 @@ def predict(request: PredictRequest) -> PredictionRun:
         OSError: The disk is full, or a folder may not be written to.
     """
     result = predict_masks(request)
-    if not request.report or not (result.predicted or result.skipped):
+    if not request.report or not (result.predicted or result.skipped or result.others):
         return result
     from medfcn.reporting.compose import predict_report
 

@@ -41,7 +41,7 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
     from medfcn.verbs import predict as run_prediction
 
     result = run_prediction(list(runs), progress=for_terminal(), **choices)
-    done = len(result.predicted) + len(result.skipped)
+    done = len(result.predicted) + len(result.skipped) + len(result.others)
     if result.report:
         show(f"report: {result.report}")
     for case, note in result.flags:
@@ -50,6 +50,7 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
     if foreign:
         show(f"{foreign} of {done} volumes are unlike those of the training: look at their masks first", err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
+    kept += f", {len(result.others)} by other processes" if result.others else ""
     show(f"{len(result.predicted)} masks{kept}: {result.output}")
     if result.review is not None:
         show(f"{len(result.review)} of {done} cases to review")

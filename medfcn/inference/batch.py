@@ -6,8 +6,10 @@ GPU stop the batch.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -26,6 +28,7 @@ from medfcn.inference.review import write_review
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.memory import is_room_for_threads, one_memory_error
 from medfcn.progress import Progress
+from medfcn.runs.claims import ClaimedError, Claims
 from medfcn.runs.folder import FAILURES_FILE
 from medfcn.volumes import ReadOptions, Volume
 from medfcn.volumes.names import stem_of
@@ -34,6 +37,8 @@ MASK_ENDINGS = (".nii", ".nii.gz")
 PROBABILITIES_FOLDER = "probabilities"
 _READ_AHEAD = 2
 """Cases that wait in memory for the network."""
+_WAIT_SECONDS = 0.2
+"""Between two looks at the cases of other processes."""
 
 _Channels = tuple[Volume, ...]
 _Reading = Future[_Channels | None]
@@ -54,6 +59,7 @@ class PredictionRun:
             expect, and there is none.
         report: The page with the masks over the volumes, if it was requested.
         inputs: The image files of each case by its id.
+        others: Ids of the cases that other processes predicted meanwhile.
     """
 
     output: Path
@@ -64,6 +70,7 @@ class PredictionRun:
     review: tuple[str, ...] | None = None
     report: Path | None = None
     inputs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict, repr=False)
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,8 @@ class Batch:
         options: What to accept when reading volumes that are otherwise refused.
         threads: CPU threads of torch.
         resume: Keep the masks that these models made of the same input with the same settings.
+        before: `stamp_of` of each record that was in the folder when the command began, by its name. Other ones are
+            of processes that share the folder.
     """
 
     models: Ensemble
@@ -87,6 +96,7 @@ class Batch:
     options: ReadOptions = READ_STRICTLY
     threads: int = 1
     resume: bool = False
+    before: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def is_one_file(self) -> bool:
@@ -155,22 +165,60 @@ class Batch:
             return False
 
 
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Numbers of a file that change when it is replaced."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
+
+
+class _Shared:
+    """The cases of a batch, of which other processes may take some."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.claims = Claims(None if batch.is_one_file else batch.folder)
+
+    def read(self, case: Case) -> _Channels | None:
+        """The channels of a case; None if its mask is done.
+
+        Raises:
+            ClaimedError: Another process is at work on it.
+        """
+        if not self.claims.take(case.id):
+            raise ClaimedError(case.id)
+        if (self.batch.resume or self.is_others(case)) and self.batch.is_done(case):
+            return None
+        return _read_case(case, self.batch)
+
+    def is_others(self, case: Case) -> bool:
+        """True if another process has written the record of a case since this one began."""
+        path = record_path(self.batch.mask_path(case))
+        return path.is_file() and stamp_of(path) != self.batch.before.get(path.name)
+
+
 def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> PredictionRun:
     """Predict cases one after the other, and write the masks and the tables of the folder.
+
+    Several processes that work on one folder share its cases: each takes the next that nobody has, and ends when all
+    cases are done.
 
     Raises:
         WriteError: The disk is full, or a folder may not be written to.
     """
     make_folder(batch.folder)
     _remove_half_written(cases, batch)
-    predicted, skipped, failures = [], [], []
+    predicted: list[str] = []
+    skipped: list[str] = []
+    others: list[str] = []
+    failures: list[tuple[str, str]] = []
+    shared = _Shared(batch)
     flags: list[tuple[str, str]] = []
 
     def predict(case: Case, read: Callable[[], _Channels | None]) -> None:
         with one_memory_error(case.id):
             volumes = read()
             if volumes is None:
-                skipped.append(case.id)
+                (others if shared.is_others(case) else skipped).append(case.id)
                 return
             prediction = _predict_case(case, volumes, batch)
             predicted.append(case.id)
@@ -183,24 +231,35 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
         failures.append((case.id, f"{error}{stale}"))
         progress.say(f"{case.id}: failed: {error}{stale}")
 
-    with progress.task("predict", len(cases)) as task, using_threads(batch.threads):
+    with ExitStack() as stack, progress.task("predict", len(cases)) as task, using_threads(batch.threads):
+        stack.callback(shared.claims.close)
         again: list[Case] = []
-        for case, reading in _read_ahead(cases, batch):
+        for case, reading in _read_ahead(cases, shared):
             try:
                 predict(case, reading.result)
-            except MemoryShortError:
+            except (MemoryShortError, ClaimedError):
                 again.append(case)  # once more at the end, without other volumes in memory
                 continue
             except MedfcnError as error:
                 fail(case, error)
+            shared.claims.release(case.id)
             task.advance(case.id)
-        for case in again:
-            try:
-                predict(case, partial(_read_case, case, batch))
-            except MedfcnError as error:
-                fail(case, error)
-            task.advance(case.id)
-    done = {*predicted, *skipped}
+        while again:
+            taken: list[Case] = []
+            for case in again:
+                try:
+                    predict(case, partial(shared.read, case))
+                except ClaimedError:
+                    taken.append(case)
+                    continue
+                except MedfcnError as error:
+                    fail(case, error)
+                shared.claims.release(case.id)
+                task.advance(case.id)
+            if len(taken) == len(again):
+                time.sleep(_WAIT_SECONDS)
+            again = taken
+    done = {*predicted, *skipped, *others}
     records = {case.id: MaskRecord.beside(batch.mask_path(case)) for case in cases if case.id in done}
     # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
     review = write_review(None if batch.is_one_file else batch.folder, records)
@@ -214,6 +273,7 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
         tuple(flags),
         review,
         inputs={case.id: case.images for case in cases},
+        others=tuple(others),
     )
 
 
@@ -265,38 +325,35 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
     record.write(path)
 
 
-def _read_case(case: Case, batch: Batch) -> _Channels | None:
-    """The channels of a case; None if its mask is done."""
-    if batch.resume and batch.is_done(case):
-        return None
+def _read_case(case: Case, batch: Batch) -> _Channels:
     if case.lacks:
         raise DatasetError(case.lacks, code="CHANNEL_MISSING", field="image")
     with one_memory_error(case.id):
         return as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
 
 
-def _ready(case: Case, batch: Batch) -> _Reading:
+def _ready(case: Case, shared: _Shared) -> _Reading:
     """A case that is read now."""
     reading: _Reading = Future()
     try:
-        reading.set_result(_read_case(case, batch))
-    except MedfcnError as error:
+        reading.set_result(shared.read(case))
+    except (MedfcnError, ClaimedError) as error:
         reading.set_exception(error)
     return reading
 
 
-def _read_ahead(cases: Sequence[Case], batch: Batch) -> Iterator[tuple[Case, _Reading]]:
+def _read_ahead(cases: Sequence[Case], shared: _Shared) -> Iterator[tuple[Case, _Reading]]:
     """Each case with its volumes, which another thread reads while the network works."""
     if not is_room_for_threads(1):
         for case in cases:
-            yield case, _ready(case, batch)
+            yield case, _ready(case, shared)
         return
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: list[_Reading] = []
         try:
             for index, case in enumerate(cases):
                 while len(waiting) < min(index + 1 + _READ_AHEAD, len(cases)):
-                    waiting.append(pool.submit(_read_case, cases[len(waiting)], batch))
+                    waiting.append(pool.submit(shared.read, cases[len(waiting)]))
                 reading = waiting[index]
                 yield case, reading
                 waiting[index] = Future()  # lets the volumes go

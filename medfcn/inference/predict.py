@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from medfcn.datasets import Case, find_inputs
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
-from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases
+from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases, stamp_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views
@@ -76,6 +76,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     target = Path(request.output)
     if not request.resume:
         refuse_existing(target, overwrite=request.overwrite)
+    before = {path.name: stamp_of(path) for path in target.glob("*.json")}
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
     models = loaded.with_views(request.views)
@@ -92,6 +93,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         options=request.options,
         threads=request.threads,
         resume=request.resume,
+        before=before,
     )
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)

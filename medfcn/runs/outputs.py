@@ -11,7 +11,15 @@ from medfcn.errors import MissingFileError, OutputExistsError
 from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
-from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, STUDY_FILE, SUMMARY_FILE, TRIALS_FILE, RunFolder
+from medfcn.runs.folder import (
+    CLAIMS_FOLDER,
+    FAILURES_FILE,
+    SCORES_FILE,
+    STUDY_FILE,
+    SUMMARY_FILE,
+    TRIALS_FILE,
+    RunFolder,
+)
 from medfcn.runs.lock import locked
 
 _RECOGNISED_BY = (
@@ -58,8 +66,9 @@ def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
 
 
 def _names_in(folder: Path) -> set[str]:
-    """The names in a folder, without the temporary files of killed processes."""
-    return {path.name for path in folder.iterdir() if not is_half_written(path.name)} if folder.is_dir() else set()
+    """The names in a folder, without the temporary files of killed processes and the claims of running ones."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return {name for name in names if name != CLAIMS_FOLDER and not is_half_written(name)}
 
 
 def refuse_blocked(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:

@@ -1,0 +1,87 @@
+"""Cases of one output folder that several processes share: each case is one process's, until it is done or fails.
+
+A claim is a locked file in a hidden folder of the output. The lock ends with its process, however that ends, so the
+case of a process that was killed is free for the others. On a file system without locks every process has every case.
+"""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from medfcn.files import lock, make_inner_folder, write_error
+from medfcn.runs.folder import CLAIMS_FOLDER
+
+_TRIES = 100
+
+
+class ClaimedError(Exception):
+    """Another process is at work on a case."""
+
+
+class Claims:
+    """The claims of this process.
+
+    Args:
+        output: The output folder; None shares nothing.
+    """
+
+    def __init__(self, output: Path | None) -> None:
+        self._folder = None if output is None else output / CLAIMS_FOLDER
+        self._held: dict[str, int] = {}
+        if self._folder is not None:
+            make_inner_folder(self._folder)
+
+    def take(self, case: str) -> bool:
+        """Claim a case; False if another process has it."""
+        if self._folder is None or case in self._held:
+            return True
+        path = self._path(self._folder, case)
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):  # another process removed the empty folder
+                make_inner_folder(self._folder)
+                descriptor = self._open(path)
+                is_free = lock(descriptor) is not False
+                if is_free and path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+                    self._held[case] = descriptor
+                    return True
+                os.close(descriptor)
+                if not is_free:
+                    return False
+        return False
+
+    def release(self, case: str) -> None:
+        """Give a case back, done or not."""
+        descriptor = self._held.pop(case, None)
+        if descriptor is not None and self._folder is not None:
+            # Removed before it is unlocked: whoever opened it meanwhile sees that it is no claim any more.
+            self._path(self._folder, case).unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Give all cases back, and remove the claims of processes that were killed."""
+        if self._folder is None:
+            return
+        for case in list(self._held):
+            self.release(case)
+        for path in self._folder.glob(".*.claim"):
+            with suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                if lock(descriptor):
+                    path.unlink()
+                os.close(descriptor)
+        with suppress(OSError):
+            self._folder.rmdir()
+
+    @staticmethod
+    def _path(folder: Path, case: str) -> Path:
+        return folder / f".{hashlib.sha256(os.fsencode(case)).hexdigest()[:32]}.claim"
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise write_error(error, path) from error

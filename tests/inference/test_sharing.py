@@ -1,0 +1,140 @@
+"""Several processes on one folder share its cases: each is predicted once, also where one of them is killed."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medfcn.inference import predict as predict_module
+from medfcn.inference.ensemble import Ensemble
+from medfcn.runs.claims import Claims
+from medfcn.runs.folder import CLAIMS_FOLDER
+from medfcn.verbs import predict
+from tests.inference.models import blobs, saved, tiny_model, write_image
+
+CASES = 12
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
+    """A run, volumes, and the output of one process."""
+    folder = tmp_path_factory.mktemp("shared")
+    run = saved(tiny_model(), folder / "run")
+    for number in range(CASES):
+        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
+    (folder / "images" / "case_05.nii.gz").write_bytes(b"no volume")
+    predict(run, folder / "images", folder / "clean", device="cpu")
+    return run, folder / "images", content(folder / "clean")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def start(work: Callable[[], Any]) -> tuple[int, int]:
+    """A process of its own; its number, and where its result can be read."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            original = Ensemble.predict_case
+
+            def slow(self: Ensemble, *arguments: Any, **choices: Any) -> Any:
+                time.sleep(0.05)
+                return original(self, *arguments, **choices)
+
+            Ensemble.predict_case = slow  # type: ignore[method-assign]
+            result = work()
+            os.write(
+                writer, json.dumps([result.predicted, result.others, [case for case, _ in result.failures]]).encode()
+            )
+        finally:
+            os._exit(0)
+    os.close(writer)
+    return child, reader
+
+
+def end(child: int, reader: int) -> list[list[str]]:
+    with os.fdopen(reader) as file:
+        said = file.read()
+    os.waitpid(child, 0)
+    found: list[list[str]] = json.loads(said)
+    return found
+
+
+def test_four_processes_predict_every_case_once(folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path) -> None:
+    run, images, clean = folders
+    out = tmp_path / "out"
+    out.mkdir()
+    children = [start(lambda: predict(run, images, out, device="cpu", resume=True)) for _ in range(4)]
+    results = [end(*child) for child in children]
+    names = [f"case_{number:02d}" for number in range(CASES) if number != 5]
+    assert sorted(case for predicted, _, _ in results for case in predicted) == names
+    for predicted, others, failures in results:
+        assert sorted([*predicted, *others]) == names
+        assert failures == ["case_05"]
+    assert sum(bool(predicted) for predicted, _, _ in results) > 1
+    assert content(out) == clean
+    assert not (out / CLAIMS_FOLDER).exists()
+
+
+def test_the_case_of_a_killed_process_is_taken_over(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    run, images, clean = folders
+    out = tmp_path / "out"
+    out.mkdir()
+    children = [start(lambda: predict(run, images, out, device="cpu", resume=True)) for _ in range(3)]
+    while len(list(out.glob("*.json"))) < 2:
+        time.sleep(0.005)
+    os.kill(children[0][0], signal.SIGKILL)
+    os.waitpid(children[0][0], 0)
+    os.close(children[0][1])
+    for child in children[1:]:
+        predicted, others, _ = end(*child)
+        assert len(predicted) + len(others) == CASES - 1
+    assert content(out) == clean
+    assert not (out / CLAIMS_FOLDER).exists()
+
+
+def test_a_claim_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    assert first.take("a/b\n")
+    assert first.take("a/b\n")
+    assert not second.take("a/b\n")
+    assert second.take("other")
+    first.release("a/b\n")
+    assert second.take("a/b\n")
+    first.close()
+    assert (tmp_path / CLAIMS_FOLDER).is_dir()
+    second.close()
+    assert not (tmp_path / CLAIMS_FOLDER).exists()
+    (tmp_path / CLAIMS_FOLDER).symlink_to(tmp_path)
+    with pytest.raises(OSError, match="is a link"):
+        Claims(tmp_path)
+
+
+def test_a_mask_that_another_process_makes_meanwhile_is_not_made_again(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --resume too: the folder was empty when both began, or is to be overwritten by both."""
+    run, images, clean = folders
+    original = predict_module.load
+
+    def late(*arguments: Any, **choices: Any) -> Any:
+        monkeypatch.undo()
+        assert len(predict(run, images, tmp_path / "out", device="cpu", resume=True).predicted) == CASES - 1
+        return original(*arguments, **choices)
+
+    monkeypatch.setattr(predict_module, "load", late)
+    result = predict(run, images, tmp_path / "out", device="cpu")
+    assert (result.predicted, len(result.others)) == ((), CASES - 1)
+    assert content(tmp_path / "out") == clean
+    again = predict(run, images, tmp_path / "out", device="cpu", overwrite=True)
+    assert (len(again.predicted), again.others) == (CASES - 1, ())
