@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
 from medfcn.evaluation.cohort import Grouping, find_cohort
@@ -113,14 +113,16 @@ def evaluate(
 class _ScoredCase:
     """The rows of a case, and the values in its masks; `ignored` are values of the reference that do not count.
 
-    `reordered` is true if the prediction is stored along other axes than the reference.
+    `reordered` is true if the prediction is stored along other axes than the reference; `unusable` says why it counts
+    as a miss, and is empty for most.
     """
 
     rows: tuple[LabelScores, ...]
     reference: frozenset[int]
     prediction: frozenset[int]
     ignored: frozenset[int]
-    reordered: bool
+    reordered: bool = False
+    unusable: str = ""
 
 
 def _processors() -> int:
@@ -146,9 +148,9 @@ def _score_all(
         outcomes = in_threads(score, cases, threads=threads, advance=task.advance)
     scored = [outcome for outcome in outcomes if isinstance(outcome, _ScoredCase)]
     failures = [
-        (case, str(outcome))
+        (case, outcome.unusable if isinstance(outcome, _ScoredCase) else str(outcome))
         for case, outcome in zip(cases, outcomes, strict=True)
-        if isinstance(outcome, MedfcnError)
+        if isinstance(outcome, MedfcnError) or outcome.unusable
     ]
     return scored, tuple(failures)
 
@@ -156,11 +158,24 @@ def _score_all(
 def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitions) -> _ScoredCase:
     reference = read_mask(pairs.references[case], labels=meaning.known, options=pairs.options)
     given = pairs.predictions.get(case)
-    prediction = None if given is None else read_mask(given, labels=meaning.known, options=pairs.options)
-    stored = prediction
-    if prediction is not None and given is not None:
-        prediction = prediction.reordered_to(reference)
+    if given is None:
+        return _score_pair(case, None, reference, meaning, definitions)
+    try:
+        stored = read_mask(given, labels=meaning.known, options=pairs.options)
+        prediction = stored.reordered_to(reference)
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
+        scored = _score_pair(case, prediction, reference, meaning, definitions)
+        return replace(scored, reordered=prediction is not stored)
+    except MemoryShortError:
+        raise
+    except MedfcnError as error:
+        # A prediction that cannot be used costs as much as one that is not there.
+        return replace(_score_pair(case, None, reference, meaning, definitions), unusable=str(error))
+
+
+def _score_pair(
+    case: str, prediction: Volume | None, reference: Volume, meaning: Meaning, definitions: Definitions
+) -> _ScoredCase:
     in_reference = values_in(reference.array)
     in_prediction = set() if prediction is None else values_in(prediction.array)
     labels, codec = meaning.labels, meaning.of_prediction(case)
@@ -175,7 +190,6 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
         frozenset(in_reference - ignored),
         frozenset(in_prediction),
         frozenset(in_reference & ignored),
-        reordered=prediction is not stored,
     )
 
 

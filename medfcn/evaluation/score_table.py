@@ -48,7 +48,7 @@ class ScoreTable:
         rows: One for each case and label.
         definitions: Definitions of the scores.
         notes: Further facts that a reader needs: predictions that are missing, masks that were left out.
-        failures: Cases that could not be scored, with the reason.
+        failures: Cases whose prediction or reference cannot be used, with the reason; see `missed` and `unscored`.
         cohort: The patients of the cases, and the strata that they are in.
 
     Example:
@@ -73,14 +73,27 @@ class ScoreTable:
         """The names of the labels, in order."""
         return tuple(dict.fromkeys(row.label for row in self.rows))
 
+    @property
+    def missed(self) -> tuple[tuple[str, str], ...]:
+        """The failures that count as a miss: the reference is known, and the prediction cannot be used."""
+        return tuple((case, reason) for case, reason in self.failures if case in set(self.cases))
+
+    @property
+    def unscored(self) -> tuple[tuple[str, str], ...]:
+        """The failures without any score."""
+        return tuple((case, reason) for case, reason in self.failures if case not in set(self.cases))
+
     def summary(self, *, penalty_mm: float | str | None = None) -> Summary:
         """Means, medians, worst cases and intervals of each label.
 
         Args:
             penalty_mm: Distance of a miss in the penalised mean: millimetres, or `"diagonal"`.
         """
-        left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.failures)
-        notes, failed = (*self.notes, *left_out), len(self.failures)
+        missed = (
+            f"{case} counts as a miss, for its prediction cannot be used: {reason}" for case, reason in self.missed
+        )
+        left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.unscored)
+        notes, failed = (*self.notes, *missed, *left_out), len(self.unscored)
         return summarise(
             self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes, failed=failed, cohort=self.cohort
         )

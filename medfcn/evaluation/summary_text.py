@@ -74,7 +74,7 @@ def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
 
 
 def _counts_lines(label: LabelSummary) -> Iterator[str]:
-    missing = f" ({label.missing} without a file)" if label.missing else ""
+    missing = f" ({label.missing} without a usable file)" if label.missing else ""
     failed = f", {label.failed} could not be scored" if label.failed else ""
     partly = f", {label.partly_labelled.cases} partly labelled" if label.partly_labelled else ""
     name = one_line(label.label, limit=24)

@@ -113,7 +113,8 @@ def write_report(
     context = {
         "has_scores": True,
         "is_partly": bool(summary.partly_labelled),
-        "failures": table.failures,
+        "unusable": table.missed,
+        "failures": table.unscored,
         "columns": column_titles(table, about.expected_dice),
         "volumes": volume_sections(table, summary, order),
         "comparison": comparison_section(about.comparison, sections["links"]),

@@ -104,19 +104,20 @@ def test_another_grid_is_a_failure_that_is_named_and_the_folder_goes_on(tmp_path
     save(tmp_path / "predictions", "b", organ())
     table = evaluate(tmp_path / "predictions", tmp_path / "references")
     assert [case for case, _ in table.failures] == ["a"]
-    assert {row.case for row in table.rows} == {"b"}
+    of_one = [(row.case, row.status, row.dice) for row in table.rows if row.label == "1"]
+    assert of_one == [("a", "prediction_missing", 0), ("b", "ok", 1)]
     said = table.to_text()
     places = [tmp_path / folder / "a.nii.gz" for folder in ("predictions", "references")]
     shapes = [organ()[:-1].shape, organ().shape]
     assert (
-        f"a was not scored, and no average counts it: the prediction {places[0]}, shape {shapes[0]}, is on another "
-        f"grid than the reference {places[1]}, shape {shapes[1]}; resample it to the reference's grid"
+        f"a counts as a miss, for its prediction cannot be used: the prediction {places[0]}, shape {shapes[0]}, is "
+        f"on another grid than the reference {places[1]}, shape {shapes[1]}; resample it to the reference's grid"
     ) in said
     assert (
-        "1: 1 of 2 cases scored, 0 missed, 0 predicted where the reference is empty, 0 empty in both, "
-        "1 could not be scored"
+        "1: 2 of 2 cases scored, 1 missed (1 without a usable file), 0 predicted where the reference is empty, "
+        "0 empty in both"
     ) in said
-    assert table.summary()["1"].shares["dice"].mean == 1.0
+    assert table.summary()["1"].shares["dice"].mean == 0.5
     write_scores(table, tmp_path / "out")
     with (tmp_path / "out" / "failures.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == ["a"]

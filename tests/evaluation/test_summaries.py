@@ -247,7 +247,7 @@ def test_text_names_the_worst_case_the_missed_and_the_definition():
     text = ScoreTable(tuple(rows), Definitions(tolerance_mm=2.0), notes=("a note",)).to_text()
     assert "NSD 2 mm" in text
     assert "lost" in text
-    assert "3 of 3 cases scored, 1 missed (1 without a file)" in text
+    assert "3 of 3 cases scored, 1 missed (1 without a usable file)" in text
     assert "NSD within 2 mm" in text
     assert "a note" in text
 
