@@ -7,9 +7,10 @@ needed to use them. Neither can contain code. They are checked against each othe
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +27,10 @@ from medfcn.inference.devices import choose_device
 from medfcn.inference.probabilities import foreground, mean_of_views
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
-from medfcn.networks.design import Head, head_of
+from medfcn.networks.design import Head, head_of, planned_design
+from medfcn.networks.memory import fitting_batch
 from medfcn.networks.network import SliceNetwork, channels_last
-from medfcn.networks.sliding import MirroredNetwork, Precision, Sliding, sliding_logits
+from medfcn.networks.sliding import WHOLE, MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import View
 from medfcn.slices.preprocess import network_image
@@ -229,6 +231,15 @@ class Model(Predictor):
         """Itself."""
         return (self,)
 
+    @cached_property
+    def _batch_size(self) -> int:
+        """The slices that go through the network at once: as set, or fewer where their maps take much memory."""
+        card = self.card
+        design = planned_design(card.settings.network, card.plan, card.labels)
+        beyond = WHOLE if self.network.takes_any_size else 1.0
+        height, width = (math.ceil(beyond * edge) for edge in card.plan.window)
+        return fitting_batch(card.settings.prediction.batch_size, design, (height, width))
+
     def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels.
 
@@ -259,7 +270,7 @@ class Model(Predictor):
         sliding = Sliding(
             plan.window,
             context=plan.context,
-            batch_size=prediction.batch_size,
+            batch_size=self._batch_size,
             tile_overlap=prediction.tile_overlap,
             takes_any_size=self.network.takes_any_size,
             device=self.device,

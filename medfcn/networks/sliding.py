@@ -14,7 +14,7 @@ from medfcn.slices.slicing import margin_before, neighbours, slice_volume, stack
 Precision = Literal["float32", "bfloat16"]
 Network = Callable[[torch.Tensor], torch.Tensor]
 
-_WHOLE = 1.25
+WHOLE = 1.25
 """A slice up to this many times the window goes through in one piece, because the network takes any size."""
 _GAUSSIAN = 8.0
 """Edge of a tile divided by the standard deviation of its weights, as in nnU-Net (Isensee et al., Nature Methods
@@ -68,7 +68,7 @@ def sliding_logits(
     window, batch_size = sliding.window, sliding.batch_size
     slices, inside = _padded(slice_volume(volume, view), window)
     count, channels, height, width = slices.shape
-    whole = _WHOLE if sliding.takes_any_size else 1
+    whole = WHOLE if sliding.takes_any_size else 1
     tile = tuple(size if size <= whole * edge else edge for size, edge in zip((height, width), window, strict=True))
     rows, columns = (
         tile_starts(size, edge, sliding.tile_overlap) for size, edge in zip((height, width), tile, strict=True)

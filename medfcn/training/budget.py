@@ -20,7 +20,7 @@ _PATIENCE = 5
 """A training is shortened again after a fifth of the steps left, when more is known of the new pace."""
 _URGENT = 1.25
 """Or at once, if the steps would take this many times the time that is left."""
-_END_MARGIN = 0.2
+END_MARGIN = 0.2
 """Share by which the end may take longer than was measured: nothing can be shortened any more then."""
 _FIXED_END_SECONDS = 2.0
 """For files, whatever their number."""
@@ -52,7 +52,7 @@ class Costs:
         predicted = validation_seconds * (1 + judged / max(1, cases)) if is_fold else 2 * validation_seconds
         read = (3 if is_fold else 2) * cases + judged
         end = predicted + read * case_seconds + _FIXED_END_SECONDS
-        return cls(validation_seconds, (1 + _END_MARGIN) * end)
+        return cls(validation_seconds, (1 + END_MARGIN) * end)
 
 
 class StepClock:

@@ -269,8 +269,9 @@ class Training:
                 identity["threads"] = job.threads or trainer.stepper.fastest_threads()
                 torch.set_num_threads(identity["threads"])
             self.job = dataclasses.replace(job, threads=identity["threads"])
-            require_same(self.recorded, identity, run.path)
-            write_identity(run.path, identity)
+            if not self._is_begun:
+                require_same(self.recorded, identity, run.path)
+                write_identity(run.path, identity)
             every = job.settings.training.checkpoint_seconds
             checkpoints = Checkpoints(run.state, key_of(identity), every_seconds=every)
 

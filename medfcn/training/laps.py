@@ -16,7 +16,7 @@ from medfcn.errors import TrainingStoppedError
 from medfcn.progress import Progress
 from medfcn.text import counted
 from medfcn.training.agreement import Agreement
-from medfcn.training.budget import Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
+from medfcn.training.budget import END_MARGIN, Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
 from medfcn.training.job import Run, Training
 from medfcn.training.schedule import Length, Schedule
 
@@ -24,6 +24,8 @@ _PAUSES_SHARE = 0.02
 """Largest share of the time that pauses may take; a lap has as many steps as that needs."""
 _LEFT_IN_LAP = 0.25
 """Share of the remaining steps in a lap."""
+_KEPT_SHARE = 0.04
+"""Share of the budget that is kept beside that of any training: what is lost late cannot be shared by all folds."""
 _PAUSES_MOST = 2
 """Pauses of each fold for which time is kept."""
 _MEASURED = StepClock.WARM + StepClock.MEASURED
@@ -99,7 +101,8 @@ class Laps:
         pauses = time.monotonic() - began - sum(together) - costs.validation_seconds
         self.step, self.pause_seconds = made, max(0.0, pauses / count)
         clock = StepClock(self.length, started=self.started, step_seconds=together)
-        ends = Costs(0.0, count * (costs.end_seconds + _PAUSES_MOST * self.pause_seconds))
+        kept = _KEPT_SHARE * budget + count * _PAUSES_MOST * self.pause_seconds
+        ends = Costs(0.0, count * costs.end_seconds + kept)
         total, needed = clock.fit(ends, validations=lambda total: 0)
         warmup = self.trainings[0].job.settings.training.warmup_steps
         self.agreement.note(validation_seconds=costs.validation_seconds, end_seconds=costs.end_seconds)
@@ -141,14 +144,16 @@ class Laps:
         """A lap of every fold; their runs after the last one."""
         count, steps = len(self.trainings), max(0, until - self.step)
         runs: list[Run] = []
-        self.agreement.note(until=until)
+        self.agreement.note(until=until, seconds=time.monotonic() - self.started)
         began = time.monotonic()
         for number, training in enumerate(self.trainings):
             allowed = None
             if until == schedule.total:
-                ends = watch.costs.end_seconds * (count - number) / count
+                # All that was kept is given away here: a fold that is shortened now is shorter than the others.
+                end = self.started + (self.length.budget_seconds or 0.0)
+                ends = watch.costs.end_seconds / (1 + END_MARGIN) * (count - number) / count
                 later = (count - number - 1) / count * steps * watch.pace(steps)
-                allowed = watch.deadline - time.monotonic() - ends - later
+                allowed = end - time.monotonic() - ends - later
             run = self._one(training, Lap(until, schedule, allowed))
             runs += [] if run is None else [run]
         if self.step and not runs:  # after a resume it is not known how many steps were made
@@ -158,13 +163,12 @@ class Laps:
         return runs
 
     def _one(self, training: Training, lap: Lap) -> Run | None:
-        """A lap of one fold; the time used so far is recorded after it."""
+        """A lap of one fold; if it is stopped, the time used so far is recorded."""
         try:
             run = training.lap(lap, threads=self._threads)
         except TrainingStoppedError:
             self.agreement.note(seconds=time.monotonic() - self.started)
             raise
-        self.agreement.note(seconds=time.monotonic() - self.started)
         self._threads = training.job.threads
         return run
 
