@@ -296,3 +296,15 @@ def test_a_missing_half_of_a_pair_is_missing(root: Path) -> None:
     assert codes(check(root)) == {"FILE_MISSING"}
     (root / "images" / "case_1.img").write_bytes(BODY)
     assert codes(check(root)) == set()
+
+
+def test_an_image_in_place_of_a_mask_is_asked_about(root: Path) -> None:
+    voxels = np.arange(VOXELS.size, dtype=np.int16).reshape(VOXELS.shape) % 200
+    (root / "labels" / "case_1.nii").write_bytes(good(voxels=voxels))
+    (found,) = [problem for problem in check(root).problems if problem.code == "LABEL_VALUES_MANY"]
+    assert (found.severity, found.case, found.remedy) == (
+        "warning",
+        "case_1",
+        "is it an image? if these are labels, name them with --labels",
+    )
+    assert not [problem for problem in check(root, labels="organ=any").problems if problem.code == found.code]
