@@ -1,5 +1,6 @@
 """Commands of their own, and the CPU seconds and memory that the system says they took."""
 
+import argparse
 import os
 import subprocess
 from collections.abc import Sequence
@@ -45,6 +46,25 @@ def run_measured(command: Sequence[str], log: Path, **variables: str) -> Used:
     if started.returncode != 0:
         raise SystemExit(f"{Path(command[0]).name} ended with status {started.returncode}; what it said is in {log}")
     return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def two_installs(about: str | None, *, steps: int) -> argparse.ArgumentParser:
+    """The arguments of a script that trains with two installs of medfcn."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("labels", help="as `medfcn train --labels`; - for those of the data set")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--before", type=Path, required=True)
+    parser.add_argument("--after", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=steps)
+    return parser
+
+
+def training_words(arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """The command line of a training with these arguments: one thread, a CPU."""
+    labels = ["--labels", arguments.labels] if arguments.labels != "-" else []
+    length = ["--steps", str(arguments.steps), "--threads", "1", "--device", "cpu"]
+    return ["train", arguments.data, "-o", str(folder), "--overwrite", *labels, *length]
 
 
 def trained(used: Used, *, before: float = 0.0) -> dict[str, float]:

@@ -12,7 +12,7 @@ import hashlib
 import sys
 from pathlib import Path
 
-from measured import run_measured
+from measured import run_measured, training_words, two_installs
 
 COMPARED = ("model.safetensors", "validation/*.nii.gz", "validation/scores.csv", "masks/*.nii.gz")
 
@@ -21,13 +21,7 @@ def make(package: Path, arguments: argparse.Namespace, folder: Path) -> float:
     """Train and predict with one install; CPU seconds of the training."""
     command = [sys.executable, "-m", "medfcn"]
     variables = {"PYTHONPATH": str(package.resolve()), "PYTHONSAFEPATH": "1"}
-    labels = ["--labels", arguments.labels] if arguments.labels != "-" else []
-    length = ["--steps", str(arguments.steps), "--threads", "1", "--device", "cpu"]
-    used = run_measured(
-        [*command, "train", arguments.data, "-o", str(folder), "--overwrite", *labels, *length],
-        folder.with_suffix(".log"),
-        **variables,
-    )
+    used = run_measured([*command, *training_words(arguments, folder)], folder.with_suffix(".log"), **variables)
     if arguments.predict:
         masks = ["-o", str(folder / "masks"), "--overwrite"]
         run_measured(
@@ -45,13 +39,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("labels", help="as `medfcn train --labels`; - for those of the data set")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--before", type=Path, required=True)
-    parser.add_argument("--after", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser = two_installs(__doc__, steps=300)
     parser.add_argument("--predict", metavar="IMAGES", help="a folder of volumes to predict")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from measured import run_measured
+from measured import run_measured, training_words, two_installs
 
 # Runs the command with every CPU second booked: to steps, to imports (the outermost only), or to the rest.
 DRIVER = """
@@ -63,23 +63,14 @@ sys.exit(status)
 def train(package: Path, arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     """CPU seconds of one training, by what they went to."""
     result = folder.with_suffix(".json")
-    labels = ["--labels", arguments.labels] if arguments.labels != "-" else []
-    words = ["train", arguments.data, "-o", str(folder), "--overwrite", "--steps", str(arguments.steps), *labels]
-    words += ["--threads", "1", "--device", "cpu"]
-    command = [sys.executable, "-c", DRIVER, str(result), *words]
+    command = [sys.executable, "-c", DRIVER, str(result), *training_words(arguments, folder)]
     run_measured(command, folder.with_suffix(".log"), PYTHONPATH=str(package.resolve()), PYTHONSAFEPATH="1")
     booked: dict[str, float] = json.loads(result.read_text())
     return booked
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("labels", help="as `medfcn train --labels`; - for those of the data set")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--before", type=Path, required=True)
-    parser.add_argument("--after", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=585)
+    parser = two_installs(__doc__, steps=585)
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
