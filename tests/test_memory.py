@@ -36,7 +36,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs
 def test_each_way_in_which_memory_runs_out_is_one_kind(error: Exception) -> None:
     assert is_memory_error(error)
     with (
-        pytest.raises(MemoryShortError, match=r"^case_1: out of memory: .*needed.*; ") as caught,
+        pytest.raises(MemoryShortError, match=r"^case_1: out of (GPU )?memory: .*needed.*; ") as caught,
         one_memory_error("case_1"),
     ):
         raise error
@@ -135,7 +135,13 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-POINTS = [(moment, 1 + place % 3, spare) for place, moment in enumerate(MOMENTS) for spare in (0, 3)]
+# torch 2.13.0 itself ends the process at some points of the network where a few megabytes are left.
+OURS = ("slab", "checkpoint", "write", "score")
+POINTS = [
+    pytest.param(moment, 1 + place % 3, spare, marks=() if moment in OURS and spare < 30 else pytest.mark.slow)
+    for place, moment in enumerate(MOMENTS)
+    for spare in (0, 3, 30)
+]
 
 
 @linux

@@ -27,6 +27,7 @@ from medfcn.inference.devices import choose_device
 from medfcn.inference.probabilities import foreground, mean_of_views
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
+from medfcn.memory import require_memory
 from medfcn.networks.design import Head, head_of, planned_design
 from medfcn.networks.memory import fitting_batch
 from medfcn.networks.network import SliceNetwork, channels_last
@@ -232,8 +233,8 @@ class Model(Predictor):
         return (self,)
 
     @cached_property
-    def _batch_size(self) -> int:
-        """The slices that go through the network at once: as set, or fewer where their maps take much memory."""
+    def _batch(self) -> tuple[int, int]:
+        """The slices that go through the network at once, and the bytes of their maps; see `fitting_batch`."""
         card = self.card
         design = planned_design(card.settings.network, card.plan, card.labels)
         beyond = WHOLE if self.network.takes_any_size else 1.0
@@ -267,10 +268,13 @@ class Model(Predictor):
         if use_tta:
             for axis in plan.mirrored(view):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
+        batch_size, held = self._batch
+        if self.device.type == "cpu":  # torch 2.13.0 ends the process where a transposed convolution finds no memory
+            require_memory(held, f"the network's maps of {counted(batch_size, 'slice')}")
         sliding = Sliding(
             plan.window,
             context=plan.context,
-            batch_size=self._batch_size,
+            batch_size=batch_size,
             tile_overlap=prediction.tile_overlap,
             takes_any_size=self.network.takes_any_size,
             device=self.device,

@@ -14,6 +14,9 @@ _HELD_SHARE = 0.25
 """Share of a slice's maps that are in memory at once in prediction: 0.16 to 0.26 was measured in four presets, at
 256×256 and 512×512."""
 _VALUE_BYTES = 4
+_FEW_PIXELS, _FEW_PIXELS_BYTES = 2**19, 512
+"""A batch of so few pixels fits with every preset (fcn8s takes 1.5 kB a pixel). It is not counted, as counting loads
+torch's symbolic shapes, which takes longer than a small volume; this many bytes a pixel are then assumed."""
 
 
 def map_bytes(design: AnyDesign, size: tuple[int, int]) -> int:
@@ -44,13 +47,20 @@ def map_bytes(design: AnyDesign, size: tuple[int, int]) -> int:
     return sum(made)
 
 
-def fitting_batch(wanted: int, design: AnyDesign, size: tuple[int, int]) -> int:
+def fitting_batch(wanted: int, design: AnyDesign, size: tuple[int, int]) -> tuple[int, int]:
     """The number of slices that go through a network at once: as many as wanted, or as fit into a GiB; at least one.
 
     Args:
         wanted: The largest number.
         design: The network.
         size: Rows and columns of the largest slice.
+
+    Returns:
+        The number, and the bytes of their maps.
     """
+    pixels = wanted * math.prod(size)
+    if pixels <= _FEW_PIXELS:
+        return wanted, pixels * _FEW_PIXELS_BYTES
     each = max(1.0, _HELD_SHARE * map_bytes(design, size))
-    return max(1, min(wanted, math.floor(_LARGEST_BYTES / each)))
+    count = max(1, min(wanted, math.floor(_LARGEST_BYTES / each)))
+    return count, math.ceil(count * each)
