@@ -195,7 +195,9 @@ def test_a_search_that_cannot_be_replaced_whole_is_left_whole(
 
 
 @pytest.mark.parametrize(
-    ("name", "trap"), [("run", link), ("masks", link), ("scores", file), ("overlay.png", folder)], ids=str
+    ("name", "trap"),
+    [("run", link), ("masks", link), ("scores", file), ("overlay.png", folder)],
+    ids=["run", "masks", "scores", "overlay"],
 )
 def test_a_demo_that_cannot_be_replaced_whole_is_left_whole(
     name: str, trap: Callable[[Path], None], ball_run: Path, tmp_path: Path
