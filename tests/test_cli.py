@@ -445,6 +445,9 @@ def test_a_comparison_with_ones_own_scores_finds_no_difference(balls: Path, ball
     assert str(tmp_path / "scores") in result.stdout
     comparison = json.loads((tmp_path / "again" / "comparison.json").read_text())
     assert {difference["equal"] for difference in comparison["differences"]} == {3}
+    assert medfcn(*common, "-o", tmp_path / "again", "--overwrite", "--no-report").exit_code == 0
+    left = {path.name for path in (tmp_path / "again").iterdir()}
+    assert not left & {"comparison.json", "report.html"}, "they belong to the scores that were replaced"
     missing = medfcn(*common, "-o", tmp_path / "third", "--compare", tmp_path / "nowhere")
     assert missing.exit_code == 1
     assert "nowhere" in only_line(missing)

@@ -19,7 +19,6 @@ from medfcn.errors import OutputExistsError
 from medfcn.files import write_json
 from medfcn.progress import for_terminal
 from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMMARY_FILE, RunFolder
-from medfcn.runs.outputs import refuse_blocked, refuse_existing
 
 
 @command()
@@ -73,6 +72,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     from medfcn.evaluation.compare import side_names
     from medfcn.reporting.compose import report
     from medfcn.reporting.shown_cases import images_at
+    from medfcn.runs.outputs import refuse_blocked, refuse_existing
 
     overwrite, other, folder = choices["overwrite"], choices["compare"], Path(output)
     for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):
@@ -95,7 +95,11 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     comparison = None
     if others is not None:
         comparison = compare(table, others, references, sides=side_names(predictions, other), **grouping, **same)
+    was_scored = (folder / SCORES_FILE).is_file()
     write_scores(table, folder, overwrite=overwrite)
+    for name, is_made in ((COMPARISON_FILE, others is not None), (RunFolder.report, choices["with_report"])):
+        if was_scored and not is_made:
+            (folder / name).unlink(missing_ok=True)  # it belongs to the scores that were replaced
     click.echo(table.to_text())
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())

@@ -25,8 +25,8 @@ from medfcn.progress import for_terminal, process_rank
 def train(**choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
 
-    DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, or a CSV or
-    TSV with the columns image and label.
+    DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, a folder of
+    cases with one file for each structure, or a CSV or TSV with the columns image and label.
 
     On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,21 @@ def _check_columns(name: str, columns: tuple[str, ...], needed: tuple[str, ...])
         raise DatasetError(f"{name}: {found}", code="TABLE_COLUMNS", field=column)
 
 
-def read_ids(path: Path | str) -> tuple[str, ...]:
+Ids = str | os.PathLike[str] | Iterable[str]
+"""Ids of cases, or a text file with one per line."""
+
+
+def ids_of(given: Ids) -> tuple[str, ...]:
+    """The ids that are given, or those in the file that is given.
+
+    Raises:
+        MissingFileError: There is no such file.
+        DatasetError: It is not a text file, or contains no id.
+    """
+    return read_ids(given) if isinstance(given, str | os.PathLike) else tuple(given)
+
+
+def read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """The case ids in a text file: one per line; empty lines are skipped.
 
     Raises:

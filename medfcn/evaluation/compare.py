@@ -5,7 +5,7 @@ The two sides are A and B, and every difference is A − B.
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.datasets import find_masks
+from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.cohort import Cohort, Grouping, find_cohort
 from medfcn.evaluation.estimates import INTERVAL, OVER_PATIENTS, mean_interval, mean_of, order_statistic
@@ -208,7 +209,7 @@ def compare(
     *,
     labels: LabelsLike | None = None,
     definitions: Definitions | None = None,
-    cases: Iterable[str] | None = None,
+    cases: Ids | None = None,
     metrics: Sequence[str] = METRICS,
     most: int = 5,
     options: ReadOptions = DEFAULT_OPTIONS,
@@ -258,7 +259,7 @@ def compare(
     if definitions is None:
         scored = (side.definitions for side in given if isinstance(side, ScoreTable))
         definitions = next(scored, None)
-    cases = None if cases is None else tuple(cases)
+    cases = None if cases is None else ids_of(cases)
     tables = []
     for side in given:
         if isinstance(side, ScoreTable):

@@ -2,9 +2,10 @@
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
 from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.edges import NOTABLE_SHARE
@@ -29,7 +30,7 @@ def evaluate(
     labels: LabelsLike | None = None,
     tolerance_mm: float = 1.0,
     definitions: Definitions | None = None,
-    cases: Iterable[str] | None = None,
+    cases: Ids | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -90,6 +91,8 @@ def evaluate(
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
     chosen = chosen_references(references, cases)
     pairs = pair_cases(predictions, chosen, options)
+    if cases is not None:  # other predictions were not meant
+        pairs = replace(pairs, unmatched=())
     of_cases = find_cohort(
         references,
         tuple(pairs.references),

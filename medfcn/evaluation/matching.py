@@ -1,7 +1,7 @@
 """Pairs of a prediction and its reference, and the meaning of the values of their voxels."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from medfcn.datasets import find_masks
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.listing import list_volumes
+from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.structures import StructurePairs
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
@@ -54,7 +55,7 @@ class Pairs:
         if self.missing:
             notes.append(
                 f"no prediction for {len(self.missing)} of {len(self.references)} references; each counts as a miss "
-                f"of every label: {listed(self.missing, limit=20)}"
+                f"of every label: {listed(self.missing, limit=20)}; to score some references only, give --cases FILE"
             )
         if self.unmatched:
             notes.append(
@@ -64,7 +65,7 @@ class Pairs:
         return tuple(notes)
 
 
-def chosen_references(references: Masks, cases: Iterable[str] | None) -> Masks:
+def chosen_references(references: Masks, cases: Ids | None) -> Masks:
     """The references of some cases, by case id; with `None` all of them, as they are.
 
     Raises:
@@ -73,7 +74,7 @@ def chosen_references(references: Masks, cases: Iterable[str] | None) -> Masks:
     """
     if cases is None:
         return references
-    chosen, found = set(cases), _masks_of(references, are_predictions=False)
+    chosen, found = set(ids_of(cases)), _masks_of(references, are_predictions=False)
     unknown = sorted(chosen - found.keys())
     if unknown:
         raise DatasetError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medfcn.datasets import Case, find_inputs
+from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases, stamp_of
@@ -42,7 +43,7 @@ class PredictRequest:
             these overlap, `<case>_<index>.nii.gz`.
         tta: Average over mirror images; None follows the model's settings.
         views: Some of the views that the models were trained on, such as `coronal`; None takes all.
-        cases: Ids of the cases to predict; None takes all.
+        cases: Ids of the cases to predict, or a file of them; None takes all.
         options: What to accept when reading volumes that are otherwise refused.
         overwrite: Replace existing masks.
         resume: Keep the masks that these models made of the same input with the same settings; make the others.
@@ -60,7 +61,7 @@ class PredictRequest:
     probabilities: bool = False
     tta: bool | None = None
     views: str | Sequence[str] | None = None
-    cases: Sequence[str] | None = None
+    cases: Ids | None = None
     options: ReadOptions = READ_STRICTLY
     overwrite: bool = False
     resume: bool = False
@@ -146,17 +147,18 @@ def _refuse_mistyped(target: Path) -> None:
         )
 
 
-def _chosen(found: tuple[Case, ...], ids: Sequence[str] | None) -> tuple[Case, ...]:
-    if ids is None:
+def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
+    if given is None:
         return found
-    unknown = sorted(set(ids) - {case.id for case in found})
+    ids = set(ids_of(given))
+    unknown = sorted(ids - {case.id for case in found})
     if unknown:
         raise DatasetError(
             f"{len(unknown)} of the requested cases have no volume, first {unknown[0]}; correct the ids",
             code="CASES_UNKNOWN",
             field="cases",
         )
-    return tuple(case for case in found if case.id in set(ids))
+    return tuple(case for case in found if case.id in ids)
 
 
 def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:

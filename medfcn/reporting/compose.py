@@ -4,10 +4,10 @@
 """
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 
 from medfcn.datasets import Dataset, find_dataset, find_masks, require_complete
+from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation import Comparison, Definitions, ScoreTable, evaluate, read_scores
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
@@ -33,7 +33,7 @@ def report(
     images: Images | None = None,
     labels: LabelsLike | None = None,
     definitions: Definitions | None = None,
-    cases: Iterable[str] | None = None,
+    cases: Ids | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     table: ScoreTable | None = None,
     comparison: Comparison | None = None,

@@ -203,12 +203,23 @@ def require_possible_budget(seconds: float, *, folds: int) -> None:
         )
 
 
-def too_short(budget_seconds: float, needed_seconds: float, steps: int, *, folds: int = 1) -> str:
-    """The sentence about a budget that does not last for the steps that are measured."""
+def too_short(
+    budget_seconds: float, needed_seconds: float, steps: int, *, folds: int = 1, with_end: bool = True
+) -> str:
+    """The sentence about a budget that does not last for the steps that are measured.
+
+    Args:
+        budget_seconds: The budget.
+        needed_seconds: What is needed at least.
+        steps: Steps that are measured, in each fold.
+        folds: Number of folds.
+        with_end: The seconds contain the end of the trainings.
+    """
     each, end = ("", "training") if folds == 1 else (f" in each of {counted(folds, 'fold')}", "trainings")
+    what = f"and for the end of the {end}" if with_end else f"and more for the end of the {end}"
     return (
         f"the budget of {budget_seconds:g} s is used up: about {needed_seconds:.0f} s are needed for the {steps} "
-        f"steps that were measured{each} and for the end of the {end}; it ends after them, so give a longer budget"
+        f"steps that are measured{each} {what}; it ends after them, so give a longer budget"
     )
 
 

@@ -132,7 +132,7 @@ class Laps:
         needed = time.monotonic() - self.started + (count - 1) * made * pace
         if needed > budget:
             self._is_told = True
-            self.progress.say(too_short(budget, needed, made, folds=count))
+            self.progress.say(too_short(budget, needed, made, folds=count, with_end=False))
         return made
 
     def _watch(self, costs: Costs, step_seconds: Sequence[float]) -> Watch:

@@ -11,6 +11,7 @@ from medfcn.calls import require_one
 from medfcn.config import budget_seconds, override, read_settings
 from medfcn.datasets import Dataset, find_dataset
 from medfcn.datasets.patients import require_stated_patients
+from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
@@ -45,8 +46,8 @@ class DesignRequest:
         groups: A CSV of `id, group`. Cases of one group (a patient) are never split across training and validation.
         group_by: Groups from the ids (instead of `groups`): `stem`, `none` or a regular expression; see
             `medfcn.datasets.patients.groups_from_ids`.
-        leave_out: Ids of cases or patients (groups) to exclude, such as a held-out test set. All cases of a patient
-            are excluded together.
+        leave_out: Ids of cases or patients (groups) to exclude, or a file of them, such as a held-out test set. All
+            cases of a patient are excluded together.
         seed: Random seed.
         skip_bad: Leave out cases that cannot be used, instead of stopping.
         options: What to opt in to when reading volumes that are otherwise refused.
@@ -62,7 +63,7 @@ class DesignRequest:
     views: str | Sequence[str] | None = None
     groups: Path | str | None = None
     group_by: str | None = None
-    leave_out: Sequence[str] | None = None
+    leave_out: Ids | None = None
     seed: int = 0
     skip_bad: bool = False
     options: ReadOptions = DEFAULT_OPTIONS
@@ -98,7 +99,7 @@ class DesignRequest:
         found = find_dataset(
             self.dataset, groups=self.groups, group_by=self.group_by, allow_outside=self.allow_outside
         )
-        names = self.leave_out or ()
+        names = () if self.leave_out is None else ids_of(self.leave_out)
         kept = found.without(names)
         others = [case.id for case in kept.left_out if case.id not in names and case.group not in names]
         if others:

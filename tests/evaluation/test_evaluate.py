@@ -499,3 +499,13 @@ def test_the_record_says_which_value_is_ignored(tmp_path):
     (row,) = evaluate(tmp_path / "predictions", tmp_path / "references").rows
     assert row.dice == 1.0
     assert IGNORED not in labels.decode(np.array([0, 1]))
+
+
+def test_a_file_of_ids_stands_for_them_and_other_predictions_are_not_missed(tmp_path):
+    for case in "abc":
+        save(tmp_path / "references", case, organ())
+        save(tmp_path / "predictions", case, organ())
+    (tmp_path / "ids.txt").write_text("a\nb\n")
+    table = evaluate(tmp_path / "predictions", tmp_path / "references", cases=str(tmp_path / "ids.txt"))
+    assert table.cases == ("a", "b")
+    assert not any("no reference for" in note for note in table.notes)
