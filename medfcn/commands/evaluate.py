@@ -119,5 +119,5 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
             **same,
         )
         click.echo(f"report: {page}")
-    if table.failures:
+    if table.failures or (comparison is not None and comparison.failures):
         sys.exit(SOME_FAILED if table.rows else FAILED)

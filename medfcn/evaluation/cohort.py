@@ -173,15 +173,20 @@ def _columns_in(path: Path, by: Sequence[str], cases: Sequence[str], cohort: Coh
     """The columns of a table, each by case; its ids are those of cases or of patients."""
     table = read_table(path, "id")
     rows: dict[str, Mapping[str, str]] = {}
+    lines: dict[str, int] = {}
     for line, row in table.rows:
         name = row["id"].strip()
         first = rows.setdefault(name, row)
+        lines.setdefault(name, line)
         for column in by:
             one, other = (_value(each.get(column)) for each in (first, row))
             if one != other:
                 two = f"line {line}: {name} has two values of {column}, {one!r} and {other!r}"
                 raise DatasetError(f"{table.name}: {two}; give it one", code="TABLE_BROKEN", field=column)
-    found = {case: name for case in cases for name in (cohort.patients.get(case, case), case) if name in rows}
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        if names := [name for name in dict.fromkeys((case, cohort.patients.get(case, case))) if name in rows]:
+            found[case] = names
     if not found:
         raise DatasetError(
             f"{table.name}: no id in it is that of a case or patient, such as {cases[0]!r}; correct the ids, or say "
@@ -189,7 +194,23 @@ def _columns_in(path: Path, by: Sequence[str], cases: Sequence[str], cohort: Coh
             code="CASES_UNMATCHED",
             field="id",
         )
-    return {name: {case: rows[of][name] for case, of in found.items()} for name in table.columns}
+    for case, names in found.items():
+        for column in by:
+            stated = [name for name in names if _value(rows[name].get(column)) != NOT_STATED]
+            if len({_value(rows[name][column]) for name in stated}) > 1:
+                two = " and ".join(f"{_value(rows[name][column])!r} (line {lines[name]}: {name})" for name in stated)
+                raise DatasetError(
+                    f"{table.name}: {case} has two values of {column}, {two}; give the case and its patient one",
+                    code="TABLE_BROKEN",
+                    field=column,
+                )
+    return {
+        column: {
+            case: next((rows[of][column] for of in names if _value(rows[of][column]) != NOT_STATED), "")
+            for case, names in found.items()
+        }
+        for column in table.columns
+    }
 
 
 def _value(text: str | None) -> str:

@@ -101,13 +101,15 @@ class Comparison:
 
     Attributes:
         differences: One for each label and metric.
-        notes: Cases, labels or definitions that the tables do not share.
+        notes: Cases, labels or definitions that the tables do not share, and misses without a usable mask.
         sides: The names of A and B.
+        failures: Cases whose prediction or reference cannot be used, with the reason; the notes say of which side.
     """
 
     differences: tuple[PairedDifference, ...]
     notes: tuple[str, ...] = ()
     sides: tuple[str, str] = _SIDES
+    failures: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_clustered(self) -> bool:
@@ -357,7 +359,10 @@ def compare_tables(
     ]
     corrected = holm([difference.p_value for difference in differences])
     differences = [replace(difference, p_corrected=p) for difference, p in zip(differences, corrected, strict=True)]
-    return Comparison(tuple(differences), _notes(first, second, set(shared), sides), sides)
+    notes = _notes(first, second, set(shared), sides)
+    if any(metric == "nsd" or metric.endswith("_mm") for metric in metrics):
+        notes += _note_on_lost_misses([(ours[key], theirs[key]) for key in shared], sides)
+    return Comparison(tuple(differences), notes, sides, (*first.failures, *second.failures))
 
 
 def _notes(
@@ -365,8 +370,12 @@ def _notes(
 ) -> tuple[str, ...]:
     both = first.cohort, second.cohort
     notes = [cohort.unstated for cohort in both if cohort.unstated and not any(of.is_clustered for of in both)][:1]
-    names = [f"{letter} ({name})" for letter, name in zip("AB", sides, strict=True)]
+    names = _lettered(sides)
     for name, table in zip(names, (first, second), strict=True):
+        notes += [f"{name}: {text}" for text in table.failure_notes]
+        absent = {row.case for row in table.rows if row.status == "prediction_missing"} - dict(table.failures).keys()
+        if absent:
+            notes.append(f"{name}: without a usable mask, which counts as a miss: {listed(sorted(absent), limit=20)}")
         alone = sorted({row.case for row in table.rows if (row.label, row.case) not in shared})
         if alone:
             notes.append(f"only in {name}, and left out: {listed(alone, limit=20)}")
@@ -379,6 +388,20 @@ def _notes(
     if partly := PartlyLabelled.among(rows):
         notes.append(partly.text(len({case for _, case in shared})))
     return tuple(notes)
+
+
+def _note_on_lost_misses(pairs: list[tuple[LabelScores, LabelScores]], sides: tuple[str, str]) -> tuple[str, ...]:
+    """Counts the misses of each side that have no pair, as the other side's distances and NSD are unknown."""
+    words = []
+    for name, ordered in zip(_lettered(sides), (pairs, [(b, a) for a, b in pairs]), strict=True):
+        lost = sum(one.is_miss and other.is_partly_labelled and math.isnan(other.nsd) for one, other in ordered)
+        words += [f"{counted(lost, 'miss', 'misses')} of {name}"] * bool(lost)
+    reason = "for less than half is labelled there, and the other side has no distance and no NSD"
+    return (f"not in the rows of distances and NSD: {listed(words)}, {reason}",) if words else ()
+
+
+def _lettered(sides: tuple[str, str]) -> list[str]:
+    return [f"{letter} ({name})" for letter, name in zip("AB", sides, strict=True)]
 
 
 def _difference(

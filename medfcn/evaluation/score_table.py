@@ -83,17 +83,22 @@ class ScoreTable:
         """The failures without any score."""
         return tuple((case, reason) for case, reason in self.failures if case not in set(self.cases))
 
+    @property
+    def failure_notes(self) -> tuple[str, ...]:
+        """Each failure in words: how it counts, and its reason."""
+        missed = (
+            f"{case} counts as a miss, for its prediction cannot be used: {reason}" for case, reason in self.missed
+        )
+        left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.unscored)
+        return (*missed, *left_out)
+
     def summary(self, *, penalty_mm: float | str | None = None) -> Summary:
         """Means, medians, worst cases and intervals of each label.
 
         Args:
             penalty_mm: Distance of a miss in the penalised mean: millimetres, or `"diagonal"`.
         """
-        missed = (
-            f"{case} counts as a miss, for its prediction cannot be used: {reason}" for case, reason in self.missed
-        )
-        left_out = (f"{case} was not scored, and no average counts it: {reason}" for case, reason in self.unscored)
-        notes, failed = (*self.notes, *missed, *left_out), len(self.unscored)
+        notes, failed = (*self.notes, *self.failure_notes), len(self.unscored)
         return summarise(
             self.rows, self.definitions, penalty_mm=penalty_mm, notes=notes, failed=failed, cohort=self.cohort
         )

@@ -1,7 +1,8 @@
 """Scores by stratum, such as the scanner, the site or the diagnosis, and the gap between the best and the worst.
 
 A gap is the mean of the best stratum minus that of the worst. As these two are chosen by their means, a gap is above
-0 by chance too; its interval is that of the difference between these two strata, and may contain 0.
+0 by chance too; its interval is that of the difference between these two strata, and may contain 0. Cases without a
+value are no end of a gap: nobody knows of which stratum they are.
 """
 
 import math
@@ -75,7 +76,8 @@ class Strata:
         label: The label's name.
         summaries: The summary of each stratum by its value, in order; cases without a value are `not stated`, the
             last.
-        gaps: Those of Dice and NSD; a second one of a metric leaves out strata with fewer than five patients.
+        gaps: Those of Dice and NSD between stated values; a second one of a metric leaves out strata with fewer than
+            five patients.
     """
 
     column: str
@@ -126,10 +128,11 @@ def stratify(column: str, label: str, rows: Sequence[LabelScores], cohort: Cohor
 
 
 def _gaps(metric: str, by_value: Mapping[str, Sequence[LabelScores]], cohort: Cohort) -> Iterator[Gap]:
-    """The gap between all strata; and another if one of its two has too few patients for an interval."""
+    """The gap between all stated strata; and another if one of its two has too few patients for an interval."""
     scores = {
         value: {row.case: float(getattr(row, metric)) for row in rows if not math.isnan(getattr(row, metric))}
         for value, rows in by_value.items()
+        if value != NOT_STATED
     }
     means = {value: mean_of(np.array(list(of.values()))) for value, of in scores.items() if of}
     enough = [value for value in means if cohort.count(scores[value]) >= FEWEST]

@@ -212,15 +212,17 @@ def test_every_stratum_has_a_row_and_an_interval_and_those_without_a_value_are_o
 
 
 def test_a_stratum_of_which_no_case_could_be_scored_keeps_its_row(tmp_path):
-    reference = {case: (organ(0), np.eye(4)) for case in "abc"}
-    prediction = reference | {"c": (organ(0)[:4], np.eye(4))}  # on another grid
-    (tmp_path / "cohort.csv").write_text("id,site\na,north\nb,north\nc,south\n")
+    right = {case: (organ(0), np.eye(4)) for case in "abcd"}
+    reference = right | {"c": (organ(0) * 0.5, np.eye(4))}  # no mask
+    prediction = right | {"d": (organ(0)[:4], np.eye(4))}  # on another grid, which is a miss
+    (tmp_path / "cohort.csv").write_text("id,site\na,north\nb,north\nc,south\nd,west\n")
     table = evaluate(prediction, reference, labels="organ=1", by="site", cohort=tmp_path / "cohort.csv")
-    assert [case for case, _ in table.failures] == ["c"]
+    assert [case for case, _ in table.failures] == ["c", "d"]
     found = table.summary().strata[0].summaries
     assert [(value, of.cases, of.failed, of.scored) for value, of in found.items()] == [
         ("north", 2, 0, 2),
         ("south", 1, 1, 0),
+        ("west", 1, 0, 1),
     ]
     assert re.search(r"south +0 of 1 +0 ", table.to_text())
 
@@ -235,6 +237,32 @@ def test_a_gap_to_a_stratum_without_an_interval_does_not_hide_the_gap_between_th
     assert math.isnan(first.low)
     assert (second.best, second.worst, second.without_few) == ("GE", "Siemens", True)
     assert (second.low, second.high) == pytest.approx((0.1, 0.1))
+
+
+def test_a_value_counts_where_only_the_case_or_only_its_patient_states_it(folders, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("id,scanner\nP0,GE\nP0_left,\nP0_right,GE\nP1,n/a\nP1_left,Siemens\n")
+    cohort = evaluate(
+        folders / "new", folders / "references", labels="organ=1", group_by="stem", by="scanner", cohort=table
+    ).cohort
+    stated = {case: value for case, value in cohort.columns["scanner"].items() if value != NOT_STATED}
+    assert stated == {"P0_left": "GE", "P0_right": "GE", "P1_left": "Siemens"}
+
+
+@pytest.mark.parametrize("unknown", [0.1, 1.0], ids=["worst", "best"])
+def test_cases_without_a_value_are_no_end_of_a_gap(unknown):
+    scores = {"GE": [0.9] * 6, "Siemens": [0.8] * 6, NOT_STATED: [unknown] * 6}
+    rows = [row(f"{scanner}{number}", d) for scanner, of in scores.items() for number, d in enumerate(of)]
+    columns = {"scanner": {each.case: each.case.rstrip("0123456789") for each in rows}}
+    (strata,) = ScoreTable(tuple(rows), cohort=Cohort(columns=columns)).summary().strata
+    assert list(strata.summaries) == ["GE", "Siemens", NOT_STATED]
+    gaps = [(gap.metric, gap.best, gap.worst, gap.difference, gap.without_few) for gap in strata.gaps]
+    assert gaps == [(metric, "GE", "Siemens", pytest.approx(0.1), False) for metric in ("dice", "nsd")]
+    # One stated value has no gap.
+    cohort = Cohort(
+        columns={"scanner": {case: of.replace("Siemens", NOT_STATED) for case, of in columns["scanner"].items()}}
+    )
+    assert ScoreTable(tuple(rows), cohort=cohort).summary().strata[0].gaps == ()
 
 
 def test_the_interval_of_a_gap_is_that_of_theory_and_pairs_images_of_the_same_patients():
@@ -262,6 +290,15 @@ def test_columns_that_cannot_be_are_refused(folders, tmp_path):
     table.write_text("id,scanner\nP0_left,GE\nP0_left,Siemens\n")
     with pytest.raises(DatasetError, match="line 3: P0_left has two values of scanner, 'GE' and 'Siemens'"):
         evaluate(*masks, by="scanner", cohort=table)
+    for by in ({"group_by": "stem"}, {"groups": folders / "groups.csv"}):  # of the case and of its patient
+        for rows in ("P0_left,GE\nP0,Siemens\n", "P0,Siemens\nP1,GE\nP0_left,GE\n"):
+            table.write_text(f"id,scanner\n{rows}")
+            lines = {line.split(",")[0]: number for number, line in enumerate(rows.splitlines(), start=2)}
+            two = f"'GE' (line {lines['P0_left']}: P0_left) and 'Siemens' (line {lines['P0']}: P0)"
+            with pytest.raises(DatasetError, match=re.escape(f"P0_left has two values of scanner, {two}")) as error:
+                evaluate(*masks, by="scanner", cohort=table, **by)
+            assert (error.value.code, error.value.field) == ("TABLE_BROKEN", "scanner")
+            assert "\n" not in str(error.value)
     table.write_text("id,scanner\nP0_left,GE\nP0_right, n/a\n")
     found = evaluate(*masks, by="scanner", cohort=table).summary().strata[0].summaries
     assert [(value, summary.cases) for value, summary in found.items()] == [("GE", 1), (NOT_STATED, 23)]

@@ -8,10 +8,12 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import rankdata, wilcoxon
 
+from medfcn.cli import main
 from medfcn.errors import DatasetError, MissingFileError, SettingsError
 from medfcn.evaluation import (
     Definitions,
@@ -153,6 +155,78 @@ def test_masks_beside_scores_are_what_is_compared(tmp_path):
     assert masks_or_scores(tmp_path / "masks").rows == stored.rows
     with pytest.raises(MissingFileError, match="nowhere"):
         compare(tmp_path / "nowhere", table([1.0]), tmp_path / "references")
+
+
+@pytest.fixture
+def broken_beside_whole(tmp_path):
+    """Masks of seven cases, all right in `whole`; in `broken`, that of s5 is cut off and s6 has none."""
+    mask = np.zeros((6, 6, 6), dtype=np.uint8)
+    mask[1:4, 1:4, 1:4] = 1
+    for folder in ("whole", "broken", "references"):
+        (tmp_path / folder).mkdir()
+        for number in range(6 if folder == "broken" else 7):
+            Volume(mask, np.eye(4)).save(tmp_path / folder / f"s{number}.nii.gz")
+    broken = tmp_path / "broken" / "s5.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:40])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("first", "second"), [("whole", "broken"), ("broken", "whole")], ids=["of B", "of A"])
+def test_a_mask_that_cannot_be_read_is_a_miss_of_its_side_which_the_command_says(broken_beside_whole, first, second):
+    folder, side = broken_beside_whole, "B" if second == "broken" else "A"
+    words = ["evaluate", folder / first, folder / "references", "-o", folder / "out", "--labels", "organ=1"]
+    done = CliRunner().invoke(main, [str(word) for word in [*words, "--no-report", "--compare", folder / second]])
+    assert done.exit_code == 3, done.output
+    stored = json.loads((folder / "out" / "comparison.json").read_text())
+    dice = next(each for each in stored["differences"] if each["metric"] == "dice")
+    won, lost = ("better", "worse") if side == "B" else ("worse", "better")
+    assert (dice["cases"], dice[won], dice[lost], dice["equal"]) == (7, 2, 0, 5)
+    assert dice["mean"] == pytest.approx(2 / 7 if side == "B" else -2 / 7)
+    (failed,) = (note for note in stored["notes"] if "s5" in note)
+    assert failed.startswith(f"{side} (broken): s5 counts as a miss, for its prediction cannot be used: ")
+    assert "s5.nii.gz" in failed
+    assert f"{side} (broken): without a usable mask, which counts as a miss: s6" in stored["notes"]
+    assert all(note in done.stdout for note in stored["notes"])
+    # A folder of the scores says which cases had none, not why.
+    scores = evaluate(folder / "broken", folder / "references", labels="organ=1")
+    write_scores(scores, folder / "scores")
+    notes = compare(folder / "whole", folder / "scores", folder / "references", labels="organ=1").notes
+    assert notes == ("B (scores): without a usable mask, which counts as a miss: s5, s6",)
+
+
+def test_a_reference_that_cannot_be_read_is_said_of_both_sides(broken_beside_whole):
+    folder = broken_beside_whole
+    (folder / "references" / "s0.nii.gz").write_bytes(b"no mask")
+    change = compare(folder / "whole", folder / "whole", folder / "references", labels="organ=1", sides=("a", "b"))
+    assert change.differences[0].cases == 6
+    for side, note in zip(("A (a)", "B (b)"), change.notes, strict=True):
+        assert note.startswith(f"{side}: s0 was not scored, and no average counts it: ")
+    assert [case for case, _ in change.failures] == ["s0", "s0"]
+
+
+def test_misses_that_rows_lack_where_less_than_half_is_labelled_are_counted():
+    def sided(statuses):
+        found = {"partly_labelled": (0.8, math.nan, math.nan), "prediction_empty": (0.0, math.inf, 0.0)}
+        values = [found[status] for status in statuses]
+        return ScoreTable(
+            tuple(
+                LabelScores(
+                    f"s{n}", "organ", status, *[d] * 5, 1.0, 1.0, *[mm] * 4, nsd, labelled_voxels=40, voxels=1000
+                )
+                for n, (status, (d, mm, nsd)) in enumerate(zip(statuses, values, strict=True))
+            )
+        )
+
+    part, miss = "partly_labelled", "prediction_empty"
+    first, second = sided([part, miss, miss, part, miss, part]), sided([part, part, part, miss, miss, part])
+    comparison = compare_tables(first, second, sides=("new", "old"))
+    assert [change.cases for change in comparison.differences] == [6, 1, 1, 1]
+    assert comparison.notes[-1].startswith(
+        "not in the rows of distances and NSD: 2 misses of A (new), 1 miss of B (old),"
+    )
+    assert comparison.notes[-1] in comparison.to_text()
+    assert "not in the rows" not in compare_tables(first, second, metrics=["dice"]).to_text()
+    assert "not in the rows" not in compare_tables(first, first).to_text()
 
 
 def test_p_values_are_corrected_by_holm_as_by_hand():
