@@ -38,6 +38,7 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
     The predictions of several RUNs are averaged. Each mask is on its volume's own grid.
     """
     from medfcn.inference.foreign import FOREIGN
+    from medfcn.text import counted, listed
     from medfcn.verbs import predict as run_prediction
 
     result = run_prediction(list(runs), progress=for_terminal(), **choices)
@@ -59,6 +60,10 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
             "no expected Dice: the model has fewer than 5 validation cases of each label, or not all of its views "
             "were used; `medfcn train --folds` validates with every case"
         )
+    if trained := result.training_cases:
+        are, their = ("is a training case", "its") if len(trained) == 1 else ("are training cases", "their")
+        of_all = f"{len(trained)} of {counted(done, 'volume')} {are} of this model"
+        show(f"{of_all}; {their} scores say nothing of new ones: {listed(trained)}", err=True)
     if result.failures:
         show(f"{len(result.failures)} of {len(result.failures) + len(result.predicted)} cases failed", err=True)
         sys.exit(SOME_FAILED if done else FAILED)

@@ -16,11 +16,11 @@ from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.structures import StructurePairs
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
-from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord
 from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
-from medfcn.text import listed
+from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.refused import RefusedFile
@@ -40,6 +40,7 @@ class Pairs:
         unmatched: Ids of predictions without a reference.
         options: How the files are read.
         records: The labels in the `<case>.json` of predictions, by case.
+        trained_on: Ids of the predictions that are of training cases of their model, by their `<case>.json`.
     """
 
     references: Mapping[str, VolumeLike]
@@ -48,6 +49,7 @@ class Pairs:
     unmatched: tuple[str, ...]
     options: ReadOptions = DEFAULT_OPTIONS
     records: Mapping[str, LabelMap] = field(default_factory=dict)
+    trained_on: tuple[str, ...] = ()
 
     def notes(self) -> tuple[str, ...]:
         """Facts about the matching that a reader of the scores needs."""
@@ -62,6 +64,11 @@ class Pairs:
                 f"no reference for {len(self.unmatched)} of the predictions, left out: "
                 f"{listed(self.unmatched, limit=20)}"
             )
+        if self.trained_on:
+            is_one = len(self.trained_on) == 1
+            are, their = ("is of a training case", "its") if is_one else ("are of training cases", "their")
+            of_all = f"{len(self.trained_on)} of {counted(len(self.predictions), 'prediction')} {are} of the model"
+            notes.append(f"{of_all}; {their} scores say nothing of new ones: {listed(self.trained_on, limit=20)}")
         return tuple(notes)
 
 
@@ -112,7 +119,7 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
             code="CASES_UNMATCHED",
         )
     ids = sorted(theirs)
-    matched, records = _recorded({case: ours[case] for case in ids if case in ours})
+    matched, records, trained_on = _recorded({case: ours[case] for case in ids if case in ours})
     return Pairs(
         {case: theirs[case] for case in ids},
         matched,
@@ -120,12 +127,15 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
         tuple(sorted(ours.keys() - theirs.keys())),
         options,
         records,
+        trained_on,
     )
 
 
-def _recorded(predictions: Mapping[str, VolumeLike]) -> tuple[dict[str, VolumeLike], dict[str, LabelMap]]:
-    """The predictions, those with a broken record refused, and the labels of the records."""
-    matched, records = dict(predictions), dict[str, LabelMap]()
+def _recorded(
+    predictions: Mapping[str, VolumeLike],
+) -> tuple[dict[str, VolumeLike], dict[str, LabelMap], tuple[str, ...]]:
+    """The predictions, those with a broken record refused, the labels of the records, and the training cases."""
+    matched, records, trained_on = dict(predictions), dict[str, LabelMap](), list[str]()
     for case, mask in predictions.items():
         try:
             record = MaskRecord.beside(mask)
@@ -134,7 +144,9 @@ def _recorded(predictions: Mapping[str, VolumeLike]) -> tuple[dict[str, VolumeLi
         else:
             if record is not None and record.labels is not None:
                 records[case] = record.labels
-    return matched, records
+            if record is not None and TRAINING_CASE in record.notes:
+                trained_on.append(case)
+    return matched, records, tuple(trained_on)
 
 
 def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:

@@ -25,9 +25,10 @@ from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.idle import mirrors_of
 from medfcn.inference.review import write_review
-from medfcn.labels.sidecar import MaskRecord, record_path
+from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord, record_path
 from medfcn.memory import is_room_for_threads, one_memory_error
 from medfcn.progress import Progress
+from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import ClaimedError, Claims
 from medfcn.runs.folder import FAILURES_FILE
 from medfcn.volumes import ReadOptions, Volume
@@ -60,6 +61,7 @@ class PredictionRun:
         report: The page with the masks over the volumes, if it was requested.
         inputs: The image files of each case by its id.
         others: Ids of the cases that other processes predicted meanwhile.
+        training_cases: Ids of the cases with a mask, new or not, that one of the models was trained on.
     """
 
     output: Path
@@ -71,6 +73,7 @@ class PredictionRun:
     report: Path | None = None
     inputs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict, repr=False)
     others: tuple[str, ...] = ()
+    training_cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,7 @@ class Batch:
         resume: Keep the masks that these models made of the same input with the same settings.
         before: `stamp_of` of each record that was in the folder when the command began, by its name. Other ones are
             of processes that share the folder.
+        trained_on: The images that the models were trained on.
     """
 
     models: Ensemble
@@ -97,6 +101,7 @@ class Batch:
     threads: int = 1
     resume: bool = False
     before: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    trained_on: TrainingImages = field(default_factory=TrainingImages)
 
     @property
     def is_one_file(self) -> bool:
@@ -274,6 +279,9 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
         review,
         inputs={case.id: case.images for case in cases},
         others=tuple(others),
+        training_cases=tuple(
+            case for case, record in records.items() if record and batch.trained_on.contain(record.input_sha256)
+        ),
     )
 
 
@@ -312,15 +320,19 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         for file, array in zip(probability_paths, prediction.probabilities, strict=True):
             make_inner_folder(file.parent)
             volumes[0].with_array(array).save(file, overwrite=True)
+    input_sha256 = [volume.sha256 for volume in volumes][: len(case.images)]
+    notes = [*batch.models.notes, *(note for volume in volumes for note in volume.notes)]
+    if batch.trained_on.contain(input_sha256):
+        notes.append(TRAINING_CASE)
     record = msgspec.structs.replace(
-        batch.record(case, [volume.sha256 for volume in volumes][: len(case.images)]),
+        batch.record(case, input_sha256),
         mask_sha256=sha256_of(path),
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
         volumes_ml=prediction.volumes_ml,
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
         review={name: item.review for name, item in prediction.assessments.items()},
         flags=prediction.flags,
-        notes=(*batch.models.notes, *(note for volume in volumes for note in volume.notes)),
+        notes=tuple(notes),
     )
     record.write(path)
 

@@ -51,6 +51,14 @@ class Ensemble(Predictor):
         return self._models
 
 
+def folders_of(runs: Sequence[Path | str] | Path | str) -> list[Path]:
+    """The folder of each network of some runs; a folder with `fold_1`, `fold_2` … inside stands for these."""
+    folders: list[Path] = []
+    for run in [runs] if isinstance(runs, str | Path) else runs:
+        folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
+    return folders
+
+
 def load(
     runs: Sequence[Path | str] | Path | str,
     *,
@@ -72,9 +80,7 @@ def load(
             with these transforms.
         SettingsError: The device does not exist, or a view is unknown.
     """
-    folders: list[Path] = []
-    for run in [runs] if isinstance(runs, str | Path) else runs:
-        folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
+    folders = folders_of(runs)
     if not folders:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
     models = [Model.load(folder, device=device, transforms=transforms) for folder in folders]

@@ -14,10 +14,11 @@ from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsE
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases, stamp_of
 from medfcn.inference.case import READ_STRICTLY
-from medfcn.inference.ensemble import load
+from medfcn.inference.ensemble import folders_of, load
 from medfcn.inference.idle import idle_tta, idle_views
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
+from medfcn.runs.cases import TrainingImages
 from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, RunFolder
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.volumes import ReadOptions
@@ -95,6 +96,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         threads=request.threads,
         resume=request.resume,
         before=before,
+        trained_on=TrainingImages(folders_of(request.runs)),
     )
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)

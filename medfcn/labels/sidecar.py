@@ -20,6 +20,9 @@ from medfcn.volumes.refused import RefusedFile
 _ORIGIN = ("input_sha256", "model_sha256", "card_sha256", "medfcn", "threads", "reading", "threshold", "tta")
 _MAKER = ("model_sha256", "card_sha256", "medfcn", "threshold", "tta")
 
+TRAINING_CASE = "a training case of the model"
+"""The note on a mask of a volume that one of its networks was trained on."""
+
 
 class LabelRecord(NamedTuple):
     """One label of a recorded mask.
@@ -62,7 +65,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         expected_dice: By label, the Dice to expect without a reference; None where too little is known.
         review: By label, whether a reader should look at it; None where too little is known.
         flags: Lines that a reader should know.
-        notes: Lines on how the images were read.
+        notes: Lines on how the images were read, and `TRAINING_CASE` where they were trained on.
         intended_use: Research only.
     """
 

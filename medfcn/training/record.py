@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.files import write_csv
+from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING
 from medfcn.training.folds import Split
 from medfcn.training.state import State
 from medfcn.training.survey import Survey
@@ -66,10 +67,10 @@ def cpu_seconds() -> float:
 
 def write_cases(path: Path, survey: Survey, split: Split) -> None:
     """`cases.csv`: the use of each case, and the hashes of its files."""
-    uses = dict.fromkeys(split.training, "training") | dict.fromkeys(split.validation, "validation")
+    uses = dict.fromkeys(split.training, TRAINING) | dict.fromkeys(split.validation, "validation")
     problems = dict(survey.problems)
     channels = survey.dataset.channel_names
-    columns = ("case", "group", "use", *(f"sha256_{name}" for name in channels), "sha256_label", "problem")
+    columns = ("case", "group", "use", *(f"{IMAGE_HASHES}{name}" for name in channels), LABEL_HASH, "problem")
     rows = []
     for case in survey.dataset.all_cases:
         hashes = survey.hashes.get(case.id, ("",) * (len(channels) + 1))

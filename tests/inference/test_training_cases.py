@@ -1,0 +1,125 @@
+"""Volumes that a model was trained on are named: scores on them say nothing of new ones."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import medfcn
+from medfcn.cli import main
+from medfcn.files import sha256_of, write_csv
+from medfcn.labels.sidecar import TRAINING_CASE
+from medfcn.runs.cases import TrainingImages
+from medfcn.verbs import predict
+from tests.inference.models import blobs, saved, tiny_model, write_image
+
+COLUMNS = ("case", "group", "use", "sha256_image", "sha256_label", "problem")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for seed, name in enumerate("abc"):
+        write_image(tmp_path / "images" / f"{name}.nii.gz", blobs(seed=seed))
+    return tmp_path / "images"
+
+
+def run_of(folder: Path, images: Path, uses: Mapping[str, str], *, seed: int = 0) -> Path:
+    """A run folder whose `cases.csv` gives each volume a use, under a name of another."""
+    saved(tiny_model(seed=seed), folder)
+    rows = [
+        (f"was_{case}", f"was_{case}", use, sha256_of(images / f"{case}.nii.gz"), "", "")
+        for case, use in uses.items()
+    ]
+    write_csv(folder / "cases.csv", COLUMNS, [*rows, ("bad", "bad", "left out", "", "", "cut off")])
+    return folder
+
+
+def notes_of(masks: Path) -> dict[str, bool]:
+    return {
+        path.stem: TRAINING_CASE in json.loads(path.read_text())["notes"] for path in sorted(masks.glob("*.json"))
+    }
+
+
+def call(*arguments: object) -> Result:
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
+def test_they_are_named_by_predict_and_by_evaluate(tmp_path: Path, images: Path) -> None:
+    run = run_of(tmp_path / "run", images, {"a": "training", "b": "training", "c": "validation"})
+    masks = tmp_path / "masks"
+    line = "2 of 3 volumes are training cases of this model; their scores say nothing of new ones: a, b"
+    told = call("predict", run, images, "-o", masks, "--device", "cpu")
+    assert told.stderr.splitlines()[-1] == line
+    assert notes_of(masks) == {"a": True, "b": True, "c": False}
+    again = call("predict", run, images, "-o", masks, "--device", "cpu", "--resume")
+    assert "0 masks, 3 kept" in again.stdout
+    assert again.stderr.splitlines()[-1] == line
+    one = call("predict", run, images / "a.nii.gz", "-o", tmp_path / "a.nii.gz", "--device", "cpu")
+    assert one.stderr.splitlines()[-1] == (
+        "1 of 1 volume is a training case of this model; its scores say nothing of new ones: a"
+    )
+
+    references = tmp_path / "references"
+    for name in "abc":
+        write_image(references / f"{name}.nii.gz", (blobs(seed=7) > 0).astype(np.uint8))
+    said = "2 of 3 predictions are of training cases of the model; their scores say nothing of new ones: a, b"
+    assert said in medfcn.evaluate(masks, references).notes
+    assert not any("training" in note for note in medfcn.evaluate(masks, references, cases=["c"]).notes)
+
+
+def test_a_case_of_any_fold_counts(tmp_path: Path, images: Path) -> None:
+    run = tmp_path / "run"
+    run_of(run / "fold_1", images, {"a": "training", "b": "validation", "c": "validation"})
+    run_of(run / "fold_2", images, {"a": "validation", "b": "training", "c": "validation"}, seed=1)
+    assert predict(run, images, tmp_path / "all", device="cpu").training_cases == ("a", "b")
+    assert notes_of(tmp_path / "all") == {"a": True, "b": True, "c": False}
+    assert predict(run / "fold_2", images, tmp_path / "one", device="cpu").training_cases == ("b",)
+
+
+def test_nothing_is_said_of_a_copied_model_and_nothing_else_changes(tmp_path: Path, images: Path) -> None:
+    run = run_of(tmp_path / "run", images, {"a": "training"})
+    noted = predict(run, images, tmp_path / "noted", device="cpu")
+    copied = shutil.copytree(run, tmp_path / "copied")
+    (copied / "cases.csv").unlink()
+    told = call("predict", copied, images, "-o", tmp_path / "masks", "--device", "cpu")
+    assert "training case" not in told.output
+    assert notes_of(tmp_path / "masks") == dict.fromkeys("abc", False)
+    for name in "abc":
+        mask = f"{name}.nii.gz"
+        assert (tmp_path / "masks" / mask).read_bytes() == (noted.output / mask).read_bytes()
+    # A mask of before is kept, and named all the same.
+    kept = predict(run, images, tmp_path / "masks", device="cpu", resume=True)
+    assert (kept.skipped, kept.training_cases) == (("a", "b", "c"), ("a",))
+
+
+def test_all_channels_are_those_of_one_case(tmp_path: Path) -> None:
+    columns = ("case", "group", "use", "sha256_t1", "sha256_t2", "sha256_label", "problem")
+    rows = [("a", "a", "training", "1", "2", "9", ""), ("b", "b", "training", "3", "2", "9", "")]
+    write_csv(tmp_path / "cases.csv", columns, rows)
+    images = TrainingImages([tmp_path])
+    assert images.contain(["1", "2"])
+    assert images.contain(["2", "1"])
+    assert not any(images.contain(hashes) for hashes in (["1", "3"], ["1"], ["9"], [], ["1", "2", "9"]))
+
+
+BROKEN = {
+    "empty": b"",
+    "of another tool": b"image,label\n",
+    "no hashes": b"use\ntraining\n",
+    "short row": b"use,sha256_image\ntraining\n",
+    "no hash": b"use,sha256_image\ntraining,\n",
+    "no text": b"\xff\x00\n",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_table_adds_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_bytes(content)
+    images = TrainingImages([tmp_path])
+    assert not any(images.contain(hashes) for hashes in ([], [""], ["training"]))
