@@ -141,8 +141,8 @@ def shortage(error: BaseException) -> str:
     """An error that `is_memory_error` knows in words, with the megabytes that were needed and those that are free.
 
     Example:
-        >>> shortage(MemoryError("Unable to allocate 2.00 GiB for an array")).partition(",")[0]
-        'out of memory: 2,048 MB more are needed'
+        >>> shortage(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+        'out of GPU memory: 2,048 MB more are needed'
     """
     found = _AMOUNT.search(str(error))
     needed = f"{_mb(int(float(found[1]) * _UNITS[found[2]]))} more are needed" if found else "more is needed"
