@@ -67,12 +67,14 @@ def test_the_megabytes_that_were_needed_are_named(text: str, megabytes: str) -> 
     assert f"{megabytes} more are needed" in shortage(RuntimeError(text))
 
 
+@linux
 def test_what_cannot_fit_is_refused_before_it_is_allocated() -> None:
     with pytest.raises(MemoryShortError, match=r"^the voxels: needs 8,796,093,022,208 MB, [\d,]+ MB are free; "):
         require_memory(1 << 63, "the voxels")
     require_memory(1 << 20, "the voxels")
 
 
+@linux
 def test_a_command_whose_libraries_do_not_fit_does_not_start() -> None:
     with pytest.raises(MemoryShortError, match="the start needs 1,000,000,000 MB"):
         Start(0, 1_000_000_000).require()

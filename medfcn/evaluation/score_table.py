@@ -76,12 +76,14 @@ class ScoreTable:
     @property
     def missed(self) -> tuple[tuple[str, str], ...]:
         """The failures that count as a miss: the reference is known, and the prediction cannot be used."""
-        return tuple((case, reason) for case, reason in self.failures if case in set(self.cases))
+        scored = set(self.cases)
+        return tuple((case, reason) for case, reason in self.failures if case in scored)
 
     @property
     def unscored(self) -> tuple[tuple[str, str], ...]:
         """The failures without any score."""
-        return tuple((case, reason) for case, reason in self.failures if case not in set(self.cases))
+        scored = set(self.cases)
+        return tuple((case, reason) for case, reason in self.failures if case not in scored)
 
     @property
     def failure_notes(self) -> tuple[str, ...]:

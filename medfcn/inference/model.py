@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
+from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
 from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
 from medfcn.inference.probabilities import foreground, mean_of_views
@@ -40,7 +41,6 @@ from medfcn.volumes import ReadOptions, Volume, VolumeLike
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
-from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
 
 
 class Predictor(ABC):

@@ -69,6 +69,7 @@ def _require_stored(path: Path, name: str) -> None:
             return
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
+    # zipfile raises NotImplementedError for archives of a version or kind that it does not read.
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ModelError(f"{name}: a broken zip archive; get the file again") from error
     if total > path.stat().st_size:
