@@ -16,7 +16,7 @@ from medfcn.commands.options import (
     text,
 )
 from medfcn.errors import OutputExistsError
-from medfcn.files import write_json
+from medfcn.files import refuse_existing_file, write_json
 from medfcn.progress import for_terminal
 from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMMARY_FILE, RunFolder
 
@@ -42,6 +42,12 @@ from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMM
     show_default=True,
     help="Faces at the ends of the volume count as surface. Without them, the volume goes on as it ends.",
 )
+@click.option(
+    "--classes",
+    is_flag=True,
+    help="Also judge them as a classifier of voxels: confusion matrix, precision, recall, F1, support, averages.",
+)
+@text("--table", "FILE", "Also a table for a paper, with its caption: FILE ends in .tex, .md or .csv.")
 @click.option("--compare", metavar="OTHER", help="Other masks, or a folder of their scores, to compare with.")
 @text("--groups", "FILE", "CSV of id, group: intervals and tests are over groups (patients), not over cases.")
 @group_by_option
@@ -67,9 +73,10 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
 
     REFERENCES is a folder of masks or a data set. Every reference needs a mask; a missing one counts as a miss.
     """
-    from medfcn.evaluation import Definitions, compare, masks_or_scores, write_scores
+    from medfcn.evaluation import Definitions, compare, masks_or_scores, write_paper_table, write_scores
     from medfcn.evaluation import evaluate as run_evaluation
     from medfcn.evaluation.compare import side_names
+    from medfcn.evaluation.paper_table import require_paper_format
     from medfcn.reporting.compose import report
     from medfcn.reporting.shown_cases import images_at
     from medfcn.runs.outputs import refuse_blocked, refuse_existing
@@ -81,9 +88,12 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     refuse_existing(output, overwrite=overwrite)
     names = (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE, COMPARISON_FILE, RunFolder.report)
     refuse_blocked(folder, files=names)
+    if paper := choices["table"]:
+        require_paper_format(paper)
+        refuse_existing_file(Path(paper), overwrite=overwrite)
     pictures = images_at(choices["images"]) if choices["images"] else None
     others = masks_or_scores(other) if other else None
-    defining = ("tolerance_mm", "boundary", "pooled_hd95", "lesions", "boundary_at_edges")
+    defining = ("tolerance_mm", "boundary", "pooled_hd95", "lesions", "boundary_at_edges", "classes")
     definitions = Definitions(**{name: choices[name] for name in defining})
     same: dict[str, Any] = {
         **{name: choices[name] for name in ("labels", "options", "cases")},
@@ -101,6 +111,11 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         if was_scored and not is_made:
             (folder / name).unlink(missing_ok=True)  # it belongs to the scores that were replaced
     click.echo(table.to_text())
+    if table.classes is not None:
+        click.echo(f"\n{table.classes.to_text()}")
+    if paper:
+        write_paper_table(table, paper)
+        click.echo(f"table: {paper}")
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
         click.echo(f"\ncompared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")

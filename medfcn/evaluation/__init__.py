@@ -4,6 +4,7 @@ Metrics are pure functions on arrays with the spacing in millimetres; they need 
 `compare` apply them to folders.
 """
 
+from medfcn.evaluation.classes import ClassReport, ClassScores
 from medfcn.evaluation.compare import (
     Comparison,
     MovedCase,
@@ -31,6 +32,7 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
+from medfcn.evaluation.paper_table import write_paper_table
 from medfcn.evaluation.score_table import ScoreTable, read_scores, write_scores
 from medfcn.evaluation.scores import Definitions, LabelScores, score_case
 from medfcn.evaluation.summary import Summary, summarise
@@ -45,6 +47,8 @@ from medfcn.evaluation.surface import (
 )
 
 __all__ = [
+    "ClassReport",
+    "ClassScores",
     "Comparison",
     "Definitions",
     "DistanceSummary",
@@ -81,5 +85,6 @@ __all__ = [
     "specificity",
     "summarise",
     "surface_distances",
+    "write_paper_table",
     "write_scores",
 ]

@@ -3,10 +3,11 @@
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
+from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
 from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
@@ -109,7 +110,8 @@ def evaluate(
         rows = _rows_of_all_values(scored, meaning, definitions)
     else:
         rows = tuple(row for case in scored for row in case.rows)
-    return ScoreTable(rows, definitions, (*notes, *notes_at_edges(rows, definitions)), failures, of_cases)
+    classes = class_report(rows, [case.confusion for case in scored]) if definitions.classes else None
+    return ScoreTable(rows, definitions, (*notes, *notes_at_edges(rows, definitions)), failures, of_cases, classes)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class _ScoredCase:
     ignored: frozenset[int]
     reordered: bool = False
     unusable: str = ""
+    confusion: Confusion = field(default_factory=dict)
 
 
 def _processors() -> int:
@@ -187,12 +190,16 @@ def _score_pair(
         labels = meaning.of_values((in_reference | in_prediction) - meaning.ignored or {_no_ignored(meaning)})
         codec = labels.written_codec
     rows = score_case(prediction, reference, labels, case=case, definitions=definitions, prediction_codec=codec)
+    confusion: Confusion = {}
+    if definitions.classes:
+        confusion = confusion_of_case(prediction, reference, labels, case=case, prediction_codec=codec)
     ignored = meaning.ignored
     return _ScoredCase(
         rows,
         frozenset(in_reference - ignored),
         frozenset(in_prediction),
         frozenset(in_reference & ignored),
+        confusion=confusion,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
+from medfcn.evaluation.classes import ClassReport
 from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
@@ -50,6 +51,7 @@ class ScoreTable:
         notes: Further facts that a reader needs: predictions that are missing, masks that were left out.
         failures: Cases whose prediction or reference cannot be used, with the reason; see `missed` and `unscored`.
         cohort: The patients of the cases, and the strata that they are in.
+        classes: The labels as classes of voxels, with the confusion matrix, if `definitions.classes`.
 
     Example:
         >>> row = LabelScores("case_1", "organ", "ok", *[0.5] * 12)
@@ -62,6 +64,7 @@ class ScoreTable:
     notes: tuple[str, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
     cohort: Cohort = field(default_factory=Cohort)
+    classes: ClassReport | None = None
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -259,5 +262,6 @@ def _facts_of_cases(table: ScoreTable) -> dict[str, Any]:
         shares = row.reference_at_edges, row.prediction_at_edges
         if any(share > NOTABLE_SHARE for share in shares):
             at_edges.setdefault(row.case, {})[row.label] = shares
-    facts = {"cohort": table.cohort.to_json(), "at_edges": at_edges}
+    classes = {} if table.classes is None else table.classes.to_json()
+    facts = {"cohort": table.cohort.to_json(), "at_edges": at_edges, "classes": classes}
     return {name: fact for name, fact in facts.items() if fact}

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -56,6 +56,7 @@ class Definitions:
         lesions: Also count lesions (components), for scattered targets.
         boundary_at_edges: Faces at the ends of the volume are boundary, as in MONAI, MedPy and surface-distance. If
             not, the volume goes on as it ends, and a mask that the field of view cuts off has no surface there.
+        classes: Also count the voxels of each pair of classes, for a confusion matrix.
 
     Raises:
         SettingsError: The tolerance is not a length, or there is no such boundary.
@@ -73,6 +74,7 @@ class Definitions:
     pooled_hd95: bool = False
     lesions: bool = False
     boundary_at_edges: bool = True
+    classes: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         require_tolerance(self.tolerance_mm)
@@ -260,13 +262,7 @@ def score_case(
     about = _AboutCase(
         case, reference.voxel_ml, _diagonal_mm(reference), definitions or Definitions(tolerance_mm=tolerance_mm)
     )
-    masks = labels.encode(reference.array, name=f"{case} reference"), np.zeros(reference.shape, np.uint8)
-    if prediction is not None:
-        prediction = prediction.reordered_to(reference)
-        require_same_grid(reference, prediction)
-        codec = (prediction_codec or labels.written_codec).without_ignored
-        labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
-        masks = masks[0], codec.encode(prediction.array)
+    masks = encoded_pair(prediction, reference, labels, case=case, prediction_codec=prediction_codec)
     counts = count_labels(*masks, labels=len(labels.entries), members=labels.members)
     ignored, labelled, voxels = None, masks[0].size, masks[0].size
     if labels.ignored and (labelled := count_labelled(masks[0])) < voxels:
@@ -290,6 +286,25 @@ def score_case(
             row = replace(row, lesions=lesions.reference, lesions_found=lesions.found, lesions_false=lesions.false)
         rows.append(row)
     return tuple(rows)
+
+
+def encoded_pair(
+    prediction: Volume | None,
+    reference: Volume,
+    labels: LabelMap,
+    *,
+    case: str,
+    prediction_codec: LabelCodec | None = None,
+) -> tuple[Bytes, Bytes]:
+    """The reference and the prediction as indices of labels on one grid; without a prediction, it is background."""
+    encoded = labels.encode(reference.array, name=f"{case} reference")
+    if prediction is None:
+        return encoded, np.zeros(reference.shape, np.uint8)
+    prediction = prediction.reordered_to(reference)
+    require_same_grid(reference, prediction)
+    codec = (prediction_codec or labels.written_codec).without_ignored
+    labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
+    return encoded, codec.encode(prediction.array)
 
 
 def absent_row(row: LabelScores, label: str, definitions: Definitions) -> LabelScores:
