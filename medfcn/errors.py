@@ -56,6 +56,7 @@ The codes, which `medfcn check --json` reports too:
     IMAGE_MISSING        A case has no image.
     IMAGE_CONSTANT       Every voxel of an image has the same value.
     IMAGE_DUPLICATE      Two images have the same voxels.
+    CHANNEL_CONSTANT     A channel has one value in every case, and is left out.
     CHANNEL_MISSING      A case lacks a channel that other cases have.
     CHANNEL_UNEXPECTED   A case has a channel that other cases do not have.
     LABEL_MISSING        A case has no label.

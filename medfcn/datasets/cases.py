@@ -3,9 +3,10 @@
 Nothing here opens a file.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from medfcn.datasets.problems import Problem, relative_to
 from medfcn.errors import DatasetError
@@ -14,6 +15,7 @@ from medfcn.labels.structures import StructureFiles, choose_structures
 from medfcn.labels.values import Named, Values
 from medfcn.text import counted, listed
 
+_Item = TypeVar("_Item")
 MaskFile = Path | StructureFiles
 """A mask: one file, or one for each structure."""
 
@@ -38,6 +40,7 @@ class Case:
         fold: The fold that the data set's table prescribes.
         stacked: Number of channels in the fourth dimension of the one image file; 1 where each channel has a file.
         lacks: The image that is missing and what to do, where only a prediction is wanted; empty if none is.
+        dropped: Numbers of the channels in the fourth dimension that are not used.
     """
 
     id: str
@@ -47,11 +50,17 @@ class Case:
     fold: str | None = None
     stacked: int = 1
     lacks: str = ""
+    dropped: tuple[int, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All files, the images first."""
         return (*self.images, *label_files(self.label))
+
+
+def _others(items: Sequence[_Item], places: Collection[int]) -> list[_Item]:
+    """The items that are not in some places."""
+    return [item for place, item in enumerate(items) if place not in places]
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,21 @@ class Dataset:
 
         names = (self.channel_names[index],)
         return replace(self, cases=single(self.cases), incomplete=single(self.incomplete), channel_names=names)
+
+    def without_channels(self, places: Collection[int]) -> "Dataset":
+        """The same with the other channels of its complete cases alone.
+
+        Args:
+            places: Numbers of channels, from 0.
+        """
+
+        def dropped(case: Case) -> Case:
+            if case.stacked > 1:
+                return replace(case, dropped=tuple(places))
+            return replace(case, images=tuple(_others(case.images, places)))
+
+        names = tuple(_others(self.channel_names, places))
+        return replace(self, cases=tuple(map(dropped, self.cases)), channel_names=names) if places else self
 
     @property
     def fold_count(self) -> int:

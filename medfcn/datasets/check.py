@@ -7,7 +7,7 @@ what is wrong and what to do.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from medfcn.datasets.case_folders import rare_structures_problem
 from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
+from medfcn.datasets.channels import constant_channels, dropped_problem
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.patients import patients_problem, unstated_patients
@@ -92,10 +93,11 @@ def check_cases(
     The files of an incomplete case are read too, so that one run names everything there is to fix.
 
     A caller that needs the voxels takes them from this pass instead of reading the files again: `visit` gets each
-    case that has no error of its own, with its images and its mask. The volumes are dropped when `visit` returns, so
-    at most `threads` cases are in memory. The SHA-256 of every file is in the report (`report.cases`). Problems
-    between cases (such as the same image twice) are known only at the end: look at `report.bad_cases` before you use
-    what `visit` collected.
+    case that has no error of its own, with its images and its mask. A case with a constant image is visited too:
+    whether its channel is left out (`report.dropped`), or the case is bad, is known only at the end. The volumes are
+    dropped when `visit` returns, so at most `threads` cases are in memory. The SHA-256 of every file is in the report
+    (`report.cases`). Problems between cases (such as the same image twice) are known only at the end: look at
+    `report.bad_cases` before you use what `visit` collected.
 
     Args:
         dataset: From `find_dataset`.
@@ -147,12 +149,17 @@ def check_cases(
             reader.problems.refuse(outcome, next(iter(case.images), dataset.root), "image")
         readers.append(reader)
     facts = tuple(reader.facts for reader in readers)
+    dropped = constant_channels(facts, dataset.channel_names, {case.id for case in dataset.cases})
+    for reader in readers:
+        reader.refuse_constant([channel.place for channel in dropped], len(dataset.channel_names))
     values: Mapping[int, str] = {}
     if labels is not None and labels.structures:
         labels = with_values(labels, {value for case in facts if case.label for value in case.label.voxels})
         values = value_names(labels)
     unstated = patients_problem(dataset)
     problems = [*dataset.problems, *([unstated] if unstated else [])]
+    if dropped:
+        problems.insert(0, dropped_problem(dropped, len(dataset.channel_names) - len(dropped)))
     rare = rare_structures_problem(dataset) if is_open else None
     problems += [rare] if rare else []
     problems += _shared_voxels(labels, values)
@@ -173,6 +180,7 @@ def check_cases(
         unstated_patients=unstated_patients(dataset),
         splits=dataset.splits_text,
         value_names=values,
+        dropped=tuple(channel.place for channel in dropped),
     )
 
 
@@ -243,9 +251,6 @@ class _CaseReader:
 
     def _look_at_image(self, file: Path, image: Volume) -> None:
         lowest, highest = float(image.array.min()), float(image.array.max())
-        if lowest == highest:
-            remedy = "is it the right file? take the case out"
-            self.problems.error("IMAGE_CONSTANT", file, "voxels", f"every voxel is {lowest:g}", remedy)
         facts = ImageFacts(
             file=relative_to(self.problems.root, file),
             shape=image.shape,
@@ -259,6 +264,21 @@ class _CaseReader:
             notes=image.notes,
         )
         self.images.append(facts)
+
+    def refuse_constant(self, dropped: Collection[int], channels: int) -> None:
+        """Refuse the images of one value, except those of dropped channels.
+
+        Args:
+            dropped: The numbers of these.
+            channels: Number of channels of a complete case.
+        """
+        is_whole, remedy = len(self.images) == channels, "is it the right file? take the case out"
+        self.problems.found[:0] = [
+            Problem("IMAGE_CONSTANT", "error", self.case.id, image.file, "voxels", found, remedy)
+            for place, image in enumerate(self.images)
+            if image.is_constant and not (is_whole and place in dropped)
+            for found in [f"every voxel is {image.lowest:g}"]
+        ]
 
     def _look_at_label(self, file: Path, mask: Volume, displacement: float | None) -> None:
         counts = {value: count for value, count in label_counts(mask.array).items() if value != 0}
@@ -317,7 +337,7 @@ def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
     for case in cases:
         for image in case.images:
             other_case, other = seen.setdefault(image.voxels_sha256, (case, image))
-            if other is image or image.lowest == image.highest:
+            if other is image or image.is_constant:
                 continue
             severity: Severity = "error" if other_case.group != case.group else "warning"
             found = f"the same voxels as {other.file} ({other_case.id})"

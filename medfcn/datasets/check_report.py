@@ -28,6 +28,11 @@ class ImageFacts:
     voxels_sha256: str
     notes: tuple[str, ...]
 
+    @property
+    def is_constant(self) -> bool:
+        """True if every voxel has the same value."""
+        return self.lowest == self.highest
+
 
 @dataclass(frozen=True)
 class LabelFacts:
@@ -74,6 +79,7 @@ class CheckReport:
         unstated_patients: The ids that seem to be of one patient, by what they share, where no groups are stated.
         splits: The splits or folds that the data set prescribes; empty without.
         value_names: The names of the values, where masks are one file for each structure.
+        dropped: The numbers, from 0, of the channels that are left out, because each case has one value there.
     """
 
     layout: str
@@ -85,6 +91,7 @@ class CheckReport:
     unstated_patients: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     splits: str = ""
     value_names: Mapping[int, str] = field(default_factory=dict)
+    dropped: tuple[int, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:

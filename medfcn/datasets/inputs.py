@@ -1,7 +1,7 @@
 """The inputs of a prediction: volumes and their channels, with or without labels."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,9 @@ _REFUSED = ("ID_DUPLICATE", "ID_LOOKS_ALIKE", "ID_INVALID", "FILE_NOT_REGULAR", 
 _LABELS_OF = {"images": "labels", "imagesTr": "labelsTr"}
 
 
-def find_inputs(path: str | os.PathLike[str], *, channels: int | None = None) -> tuple[Case, ...]:
+def find_inputs(
+    path: str | os.PathLike[str], *, channels: int | None = None, optional: Collection[int] = ()
+) -> tuple[Case, ...]:
     """The cases to predict: one file, a folder of volumes, or a data set, whose labels are left aside.
 
     Files `<case>_0000`, `<case>_0001` … are channels of one case where there is a `_0000`, unless a label beside them
@@ -29,6 +31,7 @@ def find_inputs(path: str | os.PathLike[str], *, channels: int | None = None) ->
         path: A volume's file, a folder of volumes, or a data set as in `find_dataset`.
         channels: Number of channels of the model. A case that has fewer says in `lacks` which file is missing. None
             takes cases as they are.
+        optional: Numbers of the channels that a case may lack. One that lacks any has the files of the others alone.
 
     Raises:
         MissingFileError: There is nothing at `path`.
@@ -39,7 +42,7 @@ def find_inputs(path: str | os.PathLike[str], *, channels: int | None = None) ->
     if not exists_as_folder(given):
         if not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json"):
             return _of_dataset(dataset_at(given, allow_outside=False))
-        return (_of_file(given, channels),)
+        return (_of_file(given, channels, optional),)
     folder = next((given / name for name in _LABELS_OF if (given / name).is_dir()), given)
     dataset = _dataset_in(given)
     if dataset is not None and (folder != given / "images" or _lists_channels(dataset)):
@@ -47,7 +50,7 @@ def find_inputs(path: str | os.PathLike[str], *, channels: int | None = None) ->
     listing = list_volumes(folder)
     if not listing.names:
         raise DatasetError(f"{folder}: no volumes (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
-    return _of_volumes(listing, _labelled(folder), channels)
+    return _of_volumes(listing, _labelled(folder), channels, optional)
 
 
 def _dataset_in(folder: Path) -> Dataset | None:
@@ -77,7 +80,7 @@ def _of_dataset(dataset: Dataset) -> tuple[Case, ...]:
     )
 
 
-def _of_file(given: Path, channels: int | None) -> Case:
+def _of_file(given: Path, channels: int | None, optional: Collection[int]) -> Case:
     """The case of one file."""
     base, channel = case_id_of(given)
     alone = Case(stem_of(given) if channel else base, (given,), None, base)
@@ -86,8 +89,8 @@ def _of_file(given: Path, channels: int | None) -> Case:
     siblings = list_volumes(given.parent, case=base)
     own = {name: file for name, file in siblings.refused.items() if name != stem_of(given) and channels > 1}
     listing = Listing({**siblings.volumes, stem_of(given): given}, own)
-    found = _of_volumes(listing, _labelled(given.parent), channels)
-    return next(case for case in found if given in case.images)
+    found = _of_volumes(listing, _labelled(given.parent), channels, optional)
+    return next(case for case in found if given in case.images or case.id == base)
 
 
 def _labelled(folder: Path) -> frozenset[str]:
@@ -99,7 +102,9 @@ def _labelled(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _of_volumes(listing: Listing, labelled: frozenset[str], channels: int | None) -> tuple[Case, ...]:
+def _of_volumes(
+    listing: Listing, labelled: frozenset[str], channels: int | None, optional: Collection[int]
+) -> tuple[Case, ...]:
     """Volumes by their names → cases; one with a file that cannot be used says so in `lacks`."""
     numbered: dict[str, dict[int, Path]] = {}
     volumes = {**listing.volumes, **{name: file.path for name, file in listing.refused.items()}}
@@ -111,7 +116,7 @@ def _of_volumes(listing: Listing, labelled: frozenset[str], channels: int | None
     inside = {stem_of(file) for files in groups.values() for file in files.values()}
     alone = [(stem, file) for stem, file in volumes.items() if stem not in inside]
     cases = [Case(stem, (file,), None, stem) for stem, file in alone]
-    cases += [_of_channels(base, files, channels) for base, files in groups.items()]
+    cases += [_of_channels(base, files, channels, optional) for base, files in groups.items()]
     reasons = {file.path: str(file.error) for file in listing.refused.values()}
     return tuple(sorted((_with_reason(case, cases, reasons) for case in cases), key=lambda case: case.id))
 
@@ -140,14 +145,17 @@ def _are_channels(files: Mapping[int, Path], channels: int | None) -> bool:
     return (0 in files or max(files) < channels) and volume_count(min(files.values())) == 1
 
 
-def _of_channels(base: str, files: Mapping[int, Path], channels: int | None) -> Case:
+def _of_channels(base: str, files: Mapping[int, Path], channels: int | None, optional: Collection[int]) -> Case:
     """The case of some numbered files.
 
     Raises:
         DatasetError: The number of channels is not known, and one is missing between others.
     """
-    images, first = tuple(file for _, file in sorted(files.items())), files[min(files)]
-    missing = sorted(set(range(max(channels or 0, *files))) - set(files))
+    first = files[min(files)]
+    if not set(optional) <= set(files):
+        files = {number: file for number, file in files.items() if number not in optional}
+    images = tuple(file for _, file in sorted(files.items()))
+    missing = sorted(set(range(max([channels or 0, *files]))) - set(files) - set(optional))
     if not missing:
         return Case(base, images, None, base)
     name = f"channel _{missing[0]:04d}"

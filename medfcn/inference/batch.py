@@ -20,7 +20,7 @@ import msgspec
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, SettingsError, WriteError
 from medfcn.files import make_folder, make_inner_folder, remove_half_written, sha256_of, write_csv
-from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels
+from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, notes_of_dropped
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.idle import mirrors_of
@@ -117,6 +117,10 @@ class Batch:
         """The file of a case's mask."""
         return self.target if self.is_one_file else self.folder / f"{case.id}.nii.gz"
 
+    def used_files(self, case: Case) -> tuple[Path, ...]:
+        """The image files of a case that the models use."""
+        return self.models.card.use.of(case.images)
+
     def probability_paths(self, case: Case) -> tuple[Path, ...]:
         """The file of each label's probabilities; none unless they were requested."""
         if not self.probabilities:
@@ -161,7 +165,7 @@ class Batch:
             record = MaskRecord.beside(mask)
             if record is None or record.by_label is None:
                 return False
-            made_now = self.record(case, [sha256_of(path) for path in case.images])
+            made_now = self.record(case, [sha256_of(path) for path in self.used_files(case)])
             if record.origin != made_now.origin or record.mask_sha256 != sha256_of(mask):
                 return False
             hashes = tuple(sha256_of(path) for path in self.probability_paths(case))
@@ -227,7 +231,7 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
                 return
             prediction = _predict_case(case, volumes, batch)
             predicted.append(case.id)
-            flags.extend((case.id, flag) for flag in prediction.flags)
+            flags.extend((case.id, flag) for flag in (*notes_of_dropped(volumes), *prediction.flags))
 
     def fail(case: Case, error: MedfcnError) -> None:
         if isinstance(error, WriteError):
@@ -320,7 +324,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         for file, array in zip(probability_paths, prediction.probabilities, strict=True):
             make_inner_folder(file.parent)
             volumes[0].with_array(array).save(file, overwrite=True)
-    input_sha256 = [volume.sha256 for volume in volumes][: len(case.images)]
+    input_sha256 = [volume.sha256 for volume in volumes][: len(batch.used_files(case))]
     notes = [*batch.models.notes, *(note for volume in volumes for note in volume.notes)]
     if batch.trained_on.contain(input_sha256):
         notes.append(TRAINING_CASE)
@@ -341,7 +345,7 @@ def _read_case(case: Case, batch: Batch) -> _Channels:
     if case.lacks:
         raise DatasetError(case.lacks, code="CHANNEL_MISSING", field="image")
     with one_memory_error(case.id):
-        return as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
+        return as_channels([str(path) for path in case.images], batch.models.card.use, batch.options)
 
 
 def _ready(case: Case, shared: _Shared) -> _Reading:

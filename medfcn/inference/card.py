@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from medfcn.config import settings_from, to_tables
+from medfcn.datasets.channels import ChannelUse, DroppedChannel
 from medfcn.decoding import read_json
 from medfcn.errors import MedfcnError, ModelError
 from medfcn.inference.foreign import Fingerprint
@@ -29,7 +30,7 @@ DEFAULT_THRESHOLD = 0.5
 """The probability from which a voxel is foreground, unless set or chosen."""
 Components = Literal["largest", "largest and most certain"]
 _FORMAT = 2
-_LEFT_OUT = ("transforms", "components", "shapes", "fingerprint")
+_LEFT_OUT = ("transforms", "components", "shapes", "fingerprint", "dropped")
 """Keys that a card lacks where they have their default, as cards of before did; their hashes stay."""
 _LARGEST_CARD = 16 * 2**20
 _REMEDY = "copy the run folder again"
@@ -41,7 +42,9 @@ class Card:
 
     Attributes:
         labels: The labels that the model segments.
-        channels: Names of the image channels, in order.
+        channels: Names of the image channels that the network uses, in order.
+        dropped: The channels of a case that it does not use, because each training case has one value there; a card
+            of a run that uses all lacks the key.
         plan: How volumes become slices.
         settings: All settings of the training.
         view_weights: The weight of each view's probabilities in their mean, in the order of `plan.views`; `()` weighs
@@ -77,6 +80,7 @@ class Card:
     threshold: float | None = None
     unseen: Unseen | None = None
     transforms: tuple[Mapping[str, Any], ...] = ()
+    dropped: tuple[DroppedChannel, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None
@@ -88,6 +92,11 @@ class Card:
         """The probability from which a voxel is foreground: as set, else as chosen, else the default."""
         wanted = self.settings.prediction.threshold
         return wanted if wanted != "auto" else self.threshold or DEFAULT_THRESHOLD
+
+    @property
+    def use(self) -> ChannelUse:
+        """Which of a case's channels the network uses."""
+        return ChannelUse(self.channels, self.dropped)
 
     @property
     def decision_sha256(self) -> str:
@@ -106,7 +115,9 @@ class Card:
             for item in dataclasses.fields(self)
             if item.name not in _LEFT_OUT or getattr(self, item.name) != item.default
         }
-        plain |= {name: msgspec.to_builtins(plain[name]) for name in ("shapes", "fingerprint") if name in plain}
+        plain |= {
+            name: msgspec.to_builtins(plain[name]) for name in ("shapes", "fingerprint", "dropped") if name in plain
+        }
         return plain | {
             "labels": self.labels.to_json(),
             "plan": self.plan.to_json(),
@@ -146,6 +157,7 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     unseen: Unseen | None = None
     transforms: tuple[_StoredTransform, ...] = ()
+    dropped: tuple[DroppedChannel, ...] = ()
     fingerprint: Fingerprint | None = None
 
 
@@ -191,6 +203,14 @@ def _with_slope(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**tables, "network": {"negative_slope": 0.0} | network} if isinstance(network, dict) else tables
 
 
+def _is_use(card: Card) -> bool:
+    """True if the dropped channels of a card are possible."""
+    try:
+        return card.use.count > 0
+    except ValueError:
+        return False
+
+
 def _require_sound(card: Card) -> None:
     """ModelError for a field of a card that does not fit the others."""
     weights, count = card.view_weights, len(card.labels.entries)
@@ -198,6 +218,7 @@ def _require_sound(card: Card) -> None:
         "channels": len(card.channels) == len(card.plan.intensities),
         "one_part": all(1 <= index <= count for index in card.one_part)
         and not (card.one_part and card.labels.overlapping),
+        "dropped": _is_use(card),
         "view_weights": not weights or (len(weights) == len(card.plan.views) and sum(weights) > 0),
         "shapes": len(card.shapes) in (0, count),
         "fingerprint": card.fingerprint is None or len(card.fingerprint.channels) == len(card.channels),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.datasets import find_inputs
-from medfcn.errors import ModelError
+from medfcn.datasets.channels import ChannelUse
+from medfcn.errors import MedfcnError, MemoryShortError, ModelError
 from medfcn.inference.card import Card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
 from medfcn.inference.decide import decide
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms
 
 READ_STRICTLY = ReadOptions()
+_DROPPED = "left out: channel "
+"""How the note of a channel begins that is not used."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +72,61 @@ class Member(Protocol):
 
 
 def as_channels(
-    source: VolumeLike | Sequence[VolumeLike], channels: Sequence[str], options: ReadOptions = READ_STRICTLY
+    source: VolumeLike | Sequence[VolumeLike], use: ChannelUse, options: ReadOptions = READ_STRICTLY
 ) -> tuple[Volume, ...]:
-    """A case's channels as trusted volumes; the path of one channel (`_0000`) stands for its siblings too.
+    """The channels of a case that a model uses, as trusted volumes.
+
+    Channels that it does not use may be there, and are left out; if one of them varies, the first volume notes it.
+
+    Args:
+        source: As in `Predictor.predict`; the path of one channel (`_0000`) stands for its siblings too.
+        use: The channels of the model.
+        options: What to accept when a path is read that would otherwise be refused.
 
     Raises:
         ModelError: There are more or fewer than the model was trained on.
     """
     sources = list(source) if isinstance(source, list) else [cast(VolumeLike, source)]
-    if len(sources) == 1 and len(channels) > 1 and options.volume_index is None and volume_count(sources[0]) > 1:
-        return read_channels(sources[0], len(channels), options=options)
-    if len(sources) == 1 < len(channels) and isinstance(sources[0], str | os.PathLike):
-        case = find_inputs(sources[0], channels=len(channels))[0]
+    stacked = volume_count(sources[0]) if len(sources) == 1 and use.count > 1 and options.volume_index is None else 1
+    if stacked > 1:
+        volumes = read_channels(sources[0], len(use.used) if stacked == len(use.used) else use.count, options=options)
+        if stacked == len(use.used):
+            return volumes
+        return _used([partial(as_volume, volume) for volume in volumes], use)
+    if len(sources) == 1 < use.count and isinstance(sources[0], str | os.PathLike):
+        case = find_inputs(sources[0], channels=use.count, optional=use.dropped_places)[0]
         if case.lacks:
             raise ModelError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="channels")
         sources = list(case.images)
-    if len(sources) != len(channels):
+    if len(sources) not in (use.count, len(use.used)):
+        spare = f", of which {listed(channel.name for channel in use.dropped)} may be absent" if use.dropped else ""
         raise ModelError(
-            f"the model takes {len(channels)} channels ({listed(channels)}), the case has {len(sources)}; "
+            f"the model takes {use.count} channels ({listed(use.names)}){spare}, the case has {len(sources)}; "
             "give one volume for each, in that order",
             field="channels",
         )
-    first, *others = (as_volume(item, options=options) for item in sources)
-    return (first, *(other.reordered_to(first) for other in others))
+    return _used([partial(as_volume, item, options=options) for item in sources], use)
+
+
+def _used(readers: Sequence[Callable[[], Volume]], use: ChannelUse) -> tuple[Volume, ...]:
+    """The used channels, in the order of the first of them, with notes on those that are not used."""
+    first, *others = (read() for read in use.of(readers))
+    notes: list[str] = []
+    for channel in use.dropped if len(readers) == use.count else ():
+        try:
+            is_constant = readers[channel.place]().is_constant
+        except MemoryShortError:
+            raise
+        except MedfcnError:  # a channel that is not used need not be readable
+            continue
+        if not is_constant:
+            notes.append(f"{_DROPPED}{channel.name}, which had one value in each training case and varies here")
+    return (replace(first, notes=(*first.notes, *notes)), *(other.reordered_to(first) for other in others))
+
+
+def notes_of_dropped(volumes: Sequence[Volume]) -> tuple[str, ...]:
+    """The notes of `as_channels` on channels that vary and are not used."""
+    return tuple(note for note in volumes[0].notes if note.startswith(_DROPPED))
 
 
 def predict_with(
@@ -113,7 +149,7 @@ def predict_with(
     flags = [
         f"channel {channel} is constant: the mask is empty"
         for volume, channel in zip(volumes, card.channels, strict=True)
-        if volume.array.min() == volume.array.max()
+        if volume.is_constant
     ]
     if flags:
         return _empty(models, volumes[0], flags, keep_probabilities=keep_probabilities)

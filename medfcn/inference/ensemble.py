@@ -29,7 +29,7 @@ class Ensemble(Predictor):
                 raise ModelError(
                     "the runs differ in their transforms; average only runs of one task", field="transforms"
                 )
-            if model.card.labels != first.labels or model.card.channels != first.channels:
+            if model.card.labels != first.labels or model.card.use != first.use:
                 field = "channels" if model.card.labels == first.labels else "labels"
                 raise ModelError(f"the runs differ in their {field}; average only runs of one task", field=field)
         self.card = first

@@ -111,7 +111,7 @@ class Predictor(ABC):
         options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
         """The mask of a volume with its volumes in ml, flags and expected quality; see `predict`."""
-        volumes = as_channels(source, self.card.channels, options)
+        volumes = as_channels(source, self.card.use, options)
         return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
 
     def assess(

@@ -82,7 +82,9 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
     models = loaded.with_views(request.views)
-    chosen = _chosen(find_inputs(request.source, channels=len(models.card.channels)), request.cases)
+    use = models.card.use
+    found = find_inputs(request.source, channels=use.count, optional=use.dropped_places)
+    chosen = _chosen(found, request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"

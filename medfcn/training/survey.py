@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.datasets import Case, Dataset
+from medfcn.datasets.channels import DroppedChannel
 from medfcn.datasets.check import check_cases
 from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError
@@ -54,6 +55,11 @@ class ReadCase:
         """The memory that the voxels take."""
         return sum(volume.array.nbytes for volume in (*self.images, self.mask))
 
+    def without_channels(self, places: Sequence[int]) -> "ReadCase":
+        """The case with its other channels alone."""
+        kept = tuple(image for place, image in enumerate(self.images) if place not in places)
+        return replace(self, images=kept)
+
     def moved_by(self, transforms: "CaseTransforms | None") -> "ReadCase":
         """The case after the user's own transforms, which leave the hashes of its files as they are."""
         if transforms is None:
@@ -84,6 +90,8 @@ class Survey:
         problems: Case id and one line for each case that cannot be used.
         memory: The cases whose volumes are still in memory, by id.
         transforms: The user's own transforms between reading and slicing.
+        dropped: The channels that are left out, because they have one value in every case. Nothing else here has
+            them any more.
     """
 
     dataset: Dataset
@@ -95,6 +103,7 @@ class Survey:
     problems: tuple[tuple[str, str], ...]
     memory: Mapping[str, ReadCase] = field(default_factory=dict, repr=False)
     transforms: "CaseTransforms | None" = None
+    dropped: tuple[DroppedChannel, ...] = ()
 
     @property
     def label_voxels(self) -> dict[str, tuple[int, ...]]:
@@ -143,7 +152,8 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     """
     if case.label is None:
         raise DatasetError(f"{case.id}: no label; add it, or leave the case out", code="LABEL_MISSING")
-    first, *others = (volume for path in case.images for volume in read_channels(path, case.stacked, options=options))
+    read = (volume for path in case.images for volume in read_channels(path, case.stacked, options=options))
+    first, *others = (volume for place, volume in enumerate(read) if place not in case.dropped)
     others.append(read_mask(case.label, labels=labels, options=options))
     *channels, mask = (volume.reordered_to(first) for volume in others)
     for volume in (*channels, mask):
@@ -193,7 +203,8 @@ def survey(
             if read.bytes <= free:
                 memory[case.id] = read
                 free -= read.bytes
-            if chosen is not None and is_known:
+            has_constant = any(image.is_constant for image in images)  # perhaps of a channel that is left out
+            if chosen is not None and is_known and not has_constant:
                 fingerprints[case.id] = _fingerprint(read, chosen, transforms)
 
     is_open = labels is None and chosen is not None and chosen.structures
@@ -208,10 +219,19 @@ def survey(
         chosen = with_values(chosen, _values_in_masks(report, dataset))
         if chosen.overlapping:
             progress.say(chosen.overlap_text)
+    if report.dropped:
+        # The first channel decides the order of a case's axes, so without it the others are read again.
+        kept = {} if 0 in report.dropped else memory
+        memory = {case_id: read.without_channels(report.dropped) for case_id, read in kept.items()}
+        hashes = {case_id: _without(of_case, report.dropped) for case_id, of_case in hashes.items()}
+        fingerprints = {}
+    names = dataset.channel_names
+    dropped = tuple(DroppedChannel(place, names[place]) for place in report.dropped)
+    dataset = dataset.without_channels(report.dropped)
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
     good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
-    found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms)
+    found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms, dropped)
     for case in good:
         if case.id not in fingerprints:
             fingerprints[case.id] = _fingerprint(found.read(case.id), chosen, transforms)
@@ -219,6 +239,11 @@ def survey(
         first = found.read(good[0].id)
         transforms.require_usable(first.images, first.mask)
     return found
+
+
+def _without(hashes: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
+    """The hashes of the files of a case without those of some channels."""
+    return tuple(sha256 for place, sha256 in enumerate(hashes) if place not in places)
 
 
 def _fingerprint(read: ReadCase, labels: LabelMap, transforms: "CaseTransforms | None") -> CaseFingerprint:

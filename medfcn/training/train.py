@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.calls import called_with
+from medfcn.datasets.channels import DroppedChannel, dropped_text
 from medfcn.datasets.patients import patients_problem
 from medfcn.files import refuse_link
 from medfcn.labels import LabelMap
@@ -119,6 +120,7 @@ class Planned:
         idle: A line for each setting that changes nothing.
         unstated: A line about patients that only the ids tell of, on which a training stops; empty without.
         of_labelled: What the ceilings are of, where less than half of some cases is labelled; empty without.
+        dropped: The channels that are left out, because they have one value in every case.
     """
 
     plan: Plan
@@ -128,6 +130,7 @@ class Planned:
     idle: tuple[str, ...] = ()
     unstated: str = ""
     of_labelled: str = ""
+    dropped: tuple[DroppedChannel, ...] = ()
 
     def to_text(self) -> str:
         """Every choice with its reason, one per line."""
@@ -135,6 +138,7 @@ class Planned:
         plan["mirror_axes"] = [_AXES[axis] for axis in self.plan.mirror_axes]
         rows = [("labels", listed(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
+        rows += [("channels", "", f"left out: {dropped_text(self.dropped)}")] if self.dropped else []
         rows += [("patients", "", self.unstated)] if self.unstated else []
         rows += [("split", "", line) for line in (self.split.origin, *self.split.notes) if line]
         rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED]
@@ -185,5 +189,6 @@ def plan(request: PlanRequest) -> Planned:
         ceilings=ceilings_of(found, split, made),
         idle=idle_settings(settings, made, found, split),
         of_labelled=found.of_labelled(split.training),
+        dropped=found.dropped,
         unstated="" if problem is None else f"{problem.found}; {problem.remedy}",
     )

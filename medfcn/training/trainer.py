@@ -356,6 +356,7 @@ class Trainer:
         card = Card(
             labels=prepared.survey.labels,
             channels=prepared.survey.dataset.channel_names,
+            dropped=prepared.survey.dropped,
             plan=prepared.plan,
             settings=self.settings,
             one_part=(),

@@ -102,6 +102,14 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     @property
+    def is_constant(self) -> bool:
+        """True if every voxel has the same value; ends at the first slice with another one."""
+        first = self.array[0, 0, 0]
+        if not any(self.array.strides):  # of one place in memory
+            return True
+        return all(bool((self.array[:, :, k] == first).all()) for k in range(self.array.shape[2]))
+
+    @property
     def is_oblique(self) -> bool:
         """True if the axes are not along those of the world."""
         return geometry.is_oblique(self.affine)
