@@ -235,7 +235,9 @@ def spacings() -> list[Hostile]:
         files.append(_nii(f"pixdim_{value}_qform_only", f"pixdim[2] = {value}, sform_code = 0", raw, "GRID_PIXDIM"))
     files.append(_field("pixdim", ACCEPT, nan, note="pixdim[0] is nan: 1 taken from the sform"))
     why = "SimpleITK takes spacing from pixdim; medfcn, as nibabel, from the sform, where they differ by 1 % or less"
-    files += [_field("pixdim", ACCEPT, SPACING[axis - 1] * 1.005, at=axis, others_differ=why) for axis in (1, 2)]
+    note = "voxels are 1.5 long: sform taken"
+    files.append(_field("pixdim", ACCEPT, SPACING[0] * 1.005, at=1, others_differ=why, note=note))
+    files.append(_field("pixdim", ACCEPT, SPACING[1] * 1.005, at=2, others_differ=why))
     files += [_field("pixdim", "GRID_PIXDIM", value) for value in (2.0, 0.5, inf)]
     files.append(_field("pixdim", ACCEPT, 0.0))
     files.append(_field("pixdim", "GRID_QFORM_SFORM", -1.0))
@@ -270,7 +272,9 @@ def transforms() -> list[Hostile]:
         moved = AFFINE.copy()
         moved[0, 3] += millimetres
         raw = put(GOOD, "srow", *moved[:3].ravel())
-        files.append(_nii(f"srow_moved_{millimetres}", f"srow_x[3] + {millimetres}", raw, expected, affine=moved))
+        note = "qform and sform differ by 0.05 mm: sform taken" if expected == ACCEPT else ""
+        what = f"srow_x[3] + {millimetres}"
+        files.append(_nii(f"srow_moved_{millimetres}", what, raw, expected, affine=moved, note=note))
     flipped = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
     both = put(GOOD, "srow", *flipped[:3].ravel())
     files.append(_nii("srow_flipped", "first column of srow negated", both, "GRID_QFORM_SFORM"))
@@ -325,7 +329,13 @@ def scalings() -> list[Hostile]:
     raw = put(put(GOOD, "scl_slope", 0.0), "scl_inter", 5.0)
     why = "SimpleITK adds scl_inter though a slope of 0 means no scaling (nifti1.h)"
     what = "scl_slope = 0, scl_inter = 5: no scaling"
-    files.append(_nii("slope_0_inter_5", what, raw, ACCEPT, others_differ=why))
+    note = "without scl_inter 5"
+    files.append(_nii("slope_0_inter_5", what, raw, ACCEPT, others_differ=why, note=note))
+    raw = put(GOOD, "scl_slope", 1e-18)
+    tiny = (VOXELS * float(np.float32(1e-18))).astype(np.float32)
+    why = "SimpleITK takes a slope below 2.2e-16 for none"
+    more = {"as_label": "LABEL_VALUES", "voxels": tiny, "others_differ": why, "note": "not every reader does"}
+    files.append(_nii("slope_1e-18", "scl_slope = 1e-18, as of tesla in int16", raw, ACCEPT, **more))
     for slope, inter in ((2.0, 0.0), (1.0, 10.0), (-1.0, 4.0), (0.5, -1024.0)):
         raw = put(put(GOOD, "scl_slope", slope), "scl_inter", inter)
         voxels = (VOXELS * slope + inter).astype(np.float32)
@@ -357,6 +367,13 @@ def kinds() -> list[Hostile]:
     files += [_field("magic", "HEADER_DAMAGED", value) for value in (b"n+1x", b"n+2\0", b"xxxx", b"N+1\0")]
     files += [_field("intent_code", "FILE_KIND", value) for value in (3001, 3006)]
     files += [_field("intent_code", ACCEPT, value) for value in (0, 5, 1002)]
+    vectors = {
+        "voxels": VOXELS.astype(np.float32),
+        "note": "one number a voxel",
+        "others_differ": "SimpleITK changes signs",
+    }
+    raw = put(good(code=16, voxels=VOXELS), "intent_code", 1006)
+    files.append(_nii("intent_1006", "displacement vectors of one component", raw, ACCEPT, **vectors))
     contents = {
         "html": b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>",
         "xml": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",

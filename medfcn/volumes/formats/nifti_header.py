@@ -62,6 +62,10 @@ _REFUSED_TYPES = {
     2048: "complex256",
     2304: "RGBA32 colour",
 }
+_VECTORS = range(1004, 1011)
+"""Intents of voxels that are matrices, vectors or points: nifti1.h."""
+_LEAST_SLOPE = 2.3e-16
+"""Some readers take a smaller slope for none."""
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _GEOMETRY_FIELDS = ("dim", "pixdim", "qform_code", "sform_code", "quatern", "qoffset", "srow", "xyzt_units")
 
@@ -179,7 +183,7 @@ def parse_header(raw: bytes, *, options: ReadOptions, is_pair: bool = False) -> 
         vox_offset=_offset_of(record, 0 if is_pair else record.dtype.itemsize + 4),
         slope=slope,
         inter=inter,
-        notes=scaling_notes + notes + more_notes,
+        notes=scaling_notes + _notes_on_intent(record) + notes + more_notes,
     )
 
 
@@ -256,7 +260,8 @@ def _shape_of(record: NDArray[np.void], options: ReadOptions) -> tuple[Shape, in
 def _scaling_of(record: NDArray[np.void]) -> tuple[float, float, tuple[str, ...]]:
     """Slope, intercept, and a note where there is no slope.
 
-    NIfTI's rule is that a slope of 0 means no scaling at all. nibabel writes NaN for it; readers take it so.
+    NIfTI's rule is that a slope of 0 means no scaling at all. nibabel writes NaN for it; readers take it so. ITK adds
+    the intercept all the same, and takes a slope below 2.2e-16 for none: where that matters, a note says what was done.
     """
     slope, inter = float(record["scl_slope"]), float(record["scl_inter"])
     if math.isnan(slope):
@@ -264,7 +269,22 @@ def _scaling_of(record: NDArray[np.void]) -> tuple[float, float, tuple[str, ...]
     for field, number in (("scl_slope", slope), ("scl_inter", inter)):
         if not math.isfinite(number):
             raise bad_field("VOXELS_SCALING", field, f"is {number}; expected a number")
-    return (slope, inter, ()) if slope != 0.0 else (1.0, 0.0, ())
+    if slope == 0.0:
+        added = (
+            () if inter == 0.0 else (f"scl_slope is 0: voxels taken as they are stored, without scl_inter {inter:g}",)
+        )
+        return 1.0, 0.0, added
+    if abs(slope) < _LEAST_SLOPE:
+        return slope, inter, (f"scl_slope is {slope:g}: voxels are scaled by it, which not every reader does",)
+    return slope, inter, ()
+
+
+def _notes_on_intent(record: NDArray[np.void]) -> tuple[str, ...]:
+    """A note where the header speaks of vectors: ITK changes the signs of such voxels."""
+    intent = int(record["intent_code"])
+    if intent not in _VECTORS:
+        return ()
+    return (f"intent_code is {intent}, of matrices, vectors or points: one number a voxel taken as it is stored",)
 
 
 def _offset_of(record: NDArray[np.void], least: int) -> int:

@@ -25,6 +25,8 @@ from medfcn.volumes.options import ReadOptions
 
 DISAGREEMENT_VOXELS = 0.1
 """From this displacement of a corner on, qform and sform disagree."""
+NOTED_EDGES = 0.02
+"""From this displacement of a corner on, in shortest voxel edges, a reader that takes the other one is mentioned."""
 SPACING_TOLERANCE = 0.01
 """Largest accepted difference of pixdim and the affine's spacing, relative to the spacing."""
 _CODES = range(6)
@@ -213,11 +215,11 @@ def choose_affine(
     elif transforms.sform_code == 0:
         affine = transforms.qform()
     elif transforms.qform_code == 0:
-        affine, notes = _sform(transforms, options)
+        affine, notes = _sform(transforms, shape, options)
     elif options.xform != "auto":
         affine, notes = _chosen(transforms, shape, options)
     else:
-        affine = _agreed(transforms, shape, options, millimetres)
+        affine, notes = _agreed(transforms, shape, options, millimetres)
     scaled = affine.copy()
     scaled[:3] *= millimetres
     return checked_affine(scaled), repairs + notes
@@ -229,7 +231,7 @@ def _chosen(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tu
     if options.xform == "qform":
         chosen, other_form = transforms.qform(), transforms.sform
     else:
-        (chosen, notes), other_form = _sform(transforms, options), transforms.qform
+        (chosen, notes), other_form = _sform(transforms, shape, options), transforms.qform
     try:
         voxels = corner_displacement_voxels(chosen, other_form(), shape)
     except GeometryError:
@@ -239,22 +241,35 @@ def _chosen(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tu
     return chosen, (*notes, f"{options.xform} chosen, the other transform is {voxels:.3g} voxels away")
 
 
-def _agreed(transforms: RawTransforms, shape: Shape, options: ReadOptions, millimetres: float) -> Affine:
-    """The sform, if the qform says the same."""
+def _agreed(
+    transforms: RawTransforms, shape: Shape, options: ReadOptions, millimetres: float
+) -> tuple[Affine, tuple[str, ...]]:
+    """The sform, if the qform says the same; a note where they differ by little."""
     qform = transforms.qform()
-    sform, _ = _sform(transforms, options)
+    sform, notes = _sform(transforms, shape, options)
     voxels = corner_displacement_voxels(sform, qform, shape)
     if voxels > DISAGREEMENT_VOXELS and (a := _lost_to_rounding(transforms.quaternion, sform)) is not None:
-        voxels = min(voxels, corner_displacement_voxels(sform, transforms.qform(a=a), shape))
-    if not voxels <= DISAGREEMENT_VOXELS:
-        distance = corner_displacement_mm(sform, qform, shape) * millimetres
-        found = f"disagree by {distance:.3g} mm ({voxels:.3g} voxels)"
-        remedy = "choose one with --xform sform or --xform qform, or re-export the file"
-        if is_sheared(sform):
-            found += "; the sform is sheared, as of a tilted gantry"
-            remedy = "pass --xform sform to keep the tilt, or re-export the file"
-        raise bad_field("GRID_QFORM_SFORM", "qform and sform", found, remedy)
-    return sform
+        again = transforms.qform(a=a)
+        if (other := corner_displacement_voxels(sform, again, shape)) < voxels:
+            qform, voxels = again, other
+    distance = corner_displacement_mm(sform, qform, _two_voxels(shape)) * millimetres
+    if voxels <= DISAGREEMENT_VOXELS:
+        if not notes and distance > NOTED_EDGES * min(spacing_mm(sform)) * millimetres:
+            notes = (f"qform and sform differ by {distance:.3g} mm: sform taken",)
+        return sform, notes
+    distance = corner_displacement_mm(sform, qform, shape) * millimetres
+    found = f"disagree by {distance:.3g} mm ({voxels:.3g} voxels)"
+    remedy = "choose one with --xform sform or --xform qform, or re-export the file"
+    if is_sheared(sform):
+        found += "; the sform is sheared, as of a tilted gantry"
+        remedy = "pass --xform sform to keep the tilt, or re-export the file"
+    raise bad_field("GRID_QFORM_SFORM", "qform and sform", found, remedy)
+
+
+def _two_voxels(shape: Shape) -> Shape:
+    """The shape, with two voxels where there is one: an axis of one voxel has a direction too."""
+    i, j, k = (max(size, 2) for size in shape)
+    return i, j, k
 
 
 def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float | None:
@@ -275,20 +290,21 @@ def _lost_to_rounding(quaternion: NDArray[np.float64], sform: Affine) -> float |
     return float(np.sqrt(squared)) * (-1.0 if float(best @ quaternion) < 0 else 1.0)
 
 
-def _sform(transforms: RawTransforms, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
+def _sform(transforms: RawTransforms, shape: Shape, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
     """The sform; pixdim must agree with the length of its voxels, unless the sform was asked for by name.
 
     The slices of a gantry tilt are farther apart along the leaning axis than across: pixdim often has the latter.
+    A difference within the tolerance is noted where it moves the last voxel: ITK takes the spacing of pixdim.
     """
     sform = transforms.sform()
-    notes: list[str] = []
-    for axis, edge in enumerate(spacing_mm(sform), start=1):
+    edges, notes = spacing_mm(sform), list[str]()
+    for axis, edge in enumerate(edges, start=1):
         claimed = float(transforms.pixdim[axis])
-        if abs(claimed - edge) <= SPACING_TOLERANCE * edge:
-            continue
+        off = abs(claimed - edge)
         found = f"is {claimed:.6g} but the sform's voxels are {edge:.6g} long"
-        if options.xform == "sform":
-            notes.append(f"pixdim[{axis}] {found}: sform chosen")
+        if off <= SPACING_TOLERANCE * edge or options.xform == "sform":
+            if off * (_two_voxels(shape)[axis - 1] - 1) > NOTED_EDGES * min(edges):
+                notes.append(f"pixdim[{axis}] {found}: sform taken")
             continue
         choice = "pass --xform sform to take the sform as it is"
         if is_sheared(sform):
