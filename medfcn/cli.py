@@ -11,6 +11,7 @@ import click
 
 from medfcn.commands.check import check
 from medfcn.commands.demo import demo
+from medfcn.commands.describe import describe
 from medfcn.commands.evaluate import evaluate
 from medfcn.commands.exits import Commands
 from medfcn.commands.networks import networks
@@ -44,5 +45,5 @@ def main(debug: bool) -> None:
         _STARTS[command].require()
 
 
-for _command in (check, plan, train, tune, predict, evaluate, networks, demo):
+for _command in (check, plan, train, tune, predict, evaluate, networks, demo, describe):
     main.add_command(_command)

@@ -30,6 +30,14 @@ _EXPECTED = (
     "segmentations/, or a CSV or TSV file"
 )
 _TABLES = (".csv", ".tsv")
+LAYOUTS = {
+    "folders": "images/<case>.nii.gz (or <case>_0000.nii.gz, _0001 … for channels) and labels/<case>.nii.gz",
+    "decathlon": "dataset.json with a training list, as in the Medical Segmentation Decathlon and MONAI",
+    "nnunet": "imagesTr/<case>_0000.nii.gz and labelsTr/<case>.nii.gz, with dataset.json: an nnU-Net raw folder",
+    "case folders": "<case>/<image>.nii.gz and <case>/segmentations/<structure>.nii.gz, as in TotalSegmentator",
+    "table": "a CSV or TSV with the columns image (or image_<channel>) and label, and perhaps id, group, fold",
+}
+"""The layouts that are recognised, in words."""
 
 
 def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
