@@ -99,9 +99,10 @@ def to_tables(settings: Settings) -> dict[str, dict[str, Any]]:
     """Settings as nested dictionaries, the inverse of `settings_from`.
 
     Without a network of MONAI its keys are left out, as in the run folders of earlier versions; a `review_floor` that
-    is the default, too.
+    is the default, too. `machine` is left out: nothing depends on it.
     """
     tables = dataclasses.asdict(settings)
+    del tables["machine"]
     if settings.prediction.review_floor == PredictionSettings.review_floor:
         del tables["prediction"]["review_floor"]
     if settings.network.monai is None:

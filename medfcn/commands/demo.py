@@ -5,7 +5,14 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import command, show
-from medfcn.commands.options import count, device_option, flag, overwrite_option, threads_option
+from medfcn.commands.options import (
+    allocator_option,
+    count,
+    device_option,
+    flag,
+    overwrite_option,
+    threads_option,
+)
 from medfcn.progress import for_terminal
 
 
@@ -16,6 +23,7 @@ from medfcn.progress import for_terminal
 @overwrite_option
 @device_option
 @threads_option
+@allocator_option
 def demo(**choices: Any) -> None:
     """Train, predict, evaluate and draw on the sample volumes that come with medfcn, in about two minutes."""
     from medfcn.demo import demo as run_demo

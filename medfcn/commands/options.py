@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from medfcn.allocator import Allocator, use_allocator
 from medfcn.errors import SettingsError
 
 _Command = Callable[..., Any]
@@ -96,6 +97,27 @@ start_options = all_of(
         "VGG-16 or ResNet in torchvision's layout: the initial weights of a fitting preset's encoder.",
     ),
 )
+
+
+def allocator_option(command: _Command) -> _Command:
+    """Adds the option for the C library's allocator, which is told before the command's work begins."""
+
+    @functools.wraps(command)
+    def with_allocator(allocator: Allocator | None, **choices: Any) -> Any:
+        if allocator is None:
+            from medfcn.config import read_settings
+
+            allocator = read_settings(choices.get("settings")).machine.allocator
+        use_allocator(allocator)
+        return command(**choices)
+
+    add = click.option(
+        "--allocator",
+        type=click.Choice(["keep", "system"]),
+        help="keep: freed memory is kept for the next arrays, which is faster. system: the C library decides. "
+        "[default: keep]",
+    )
+    return add(with_allocator)
 
 
 def reading_options(command: _Command) -> _Command:

@@ -7,6 +7,7 @@ import click
 
 from medfcn.commands.exits import FAILED, SOME_FAILED, command, show
 from medfcn.commands.options import (
+    allocator_option,
     cases_option,
     count,
     device_option,
@@ -32,6 +33,7 @@ from medfcn.progress import for_terminal
 @overwrite_option
 @device_option
 @count("--threads", "CPU threads.", default=1)
+@allocator_option
 def predict(runs: tuple[str, ...], **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import command, show
-from medfcn.commands.options import design_options, start_options, text, work_options
+from medfcn.commands.options import allocator_option, design_options, start_options, text, work_options
 from medfcn.progress import for_terminal, process_rank
 
 
@@ -22,6 +22,7 @@ from medfcn.progress import for_terminal, process_rank
 @design_options
 @start_options
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html.")
+@allocator_option
 def train(**choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import command, show
-from medfcn.commands.options import count, design_options, work_options
+from medfcn.commands.options import allocator_option, count, design_options, work_options
 from medfcn.progress import for_terminal
 
 
@@ -25,6 +25,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 )
 @click.option("--only", multiple=True, metavar="NAME[,NAME…]", callback=_names, help="Search these settings only.")
 @design_options
+@allocator_option
 def tune(**choices: Any) -> None:
     """Search for the settings that suit DATASET best: many trainings, scored on the same validation cases.
 

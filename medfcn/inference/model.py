@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medfcn.allocator import large_memory_returned
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
@@ -111,8 +112,9 @@ class Predictor(ABC):
         options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
         """The mask of a volume with its volumes in ml, flags and expected quality; see `predict`."""
-        volumes = as_channels(source, self.card.use, options)
-        return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
+        with large_memory_returned():
+            volumes = as_channels(source, self.card.use, options)
+            return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
 
     def assess(
         self,

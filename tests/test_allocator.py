@@ -1,0 +1,75 @@
+"""The allocator: told by commands, never by an import; results keep their bits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medfcn.errors import SettingsError
+from medfcn.settings import MachineSettings
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of Linux")
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from medfcn.allocator import large_memory_returned, use_allocator
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >> 20
+
+def faults(megabytes, rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        np.ones(megabytes << 20, dtype=np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+is_kept = use_allocator(sys.argv[1])
+faults(64, 1)
+often, before = faults(64, 8), resident()
+with large_memory_returned():
+    np.ones(600 << 20, dtype=np.uint8)
+    within = resident()
+print(is_kept, often, within - before, resident() - before)
+"""
+
+
+def measured(allocator: str) -> tuple[bool, int, int, int]:
+    done = subprocess.run([sys.executable, "-c", FAULTS, allocator], capture_output=True, text=True, check=True)
+    kept, *numbers = done.stdout.split()
+    often, within, after = map(int, numbers)
+    return kept == "True", often, within, after
+
+
+def test_kept_memory_is_not_faulted_in_again_and_is_given_back_after_large_work() -> None:
+    is_kept, often, within, after = measured("keep")
+    if not is_kept:
+        pytest.skip("this C library cannot be told to keep memory")
+    assert often < 2_000  # eight arrays of 64 MB have 131,072 pages
+    assert within > 400
+    assert after < 100
+
+
+def test_the_system_decides_where_it_is_asked_to() -> None:
+    is_kept, _, within, after = measured("system")
+    assert not is_kept
+    assert within < 100
+    assert after < 100
+
+
+def test_a_word_that_is_no_allocator_is_refused(tmp_path: Path) -> None:
+    from medfcn.config import read_settings
+
+    path = tmp_path / "run.toml"
+    path.write_text("[machine]\nallocator = 'jemalloc'\n")
+    with pytest.raises(SettingsError, match="is not one of keep, system"):
+        read_settings(path)
+    path.write_text("[machine]\nallocator = 'system'\n")
+    assert read_settings(path).machine == MachineSettings("system")
+
+
+def test_an_import_tells_the_allocator_nothing() -> None:
+    code = "import medfcn, medfcn.verbs, medfcn.allocator as a; print(a.use_allocator('system'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
