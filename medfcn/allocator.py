@@ -26,7 +26,7 @@ _STATM = Path("/proc/self/statm")
 
 
 class _Kept:
-    """Whether this process keeps freed memory."""
+    """True for a process that keeps freed memory."""
 
     is_on = False
 
