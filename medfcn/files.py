@@ -367,6 +367,16 @@ def csv_field(value: object) -> str:
     return f"'{text}" if text[:1] in set("=+-@'") else text
 
 
+def csv_text(field: str) -> str:
+    """The text that a field of `csv_field` stands for.
+
+    Example:
+        >>> csv_text(csv_field("-id")), csv_text(csv_field("case_1"))
+        ('-id', 'case_1')
+    """
+    return field.removeprefix("'")
+
+
 def sha256_of(path: Path | str) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:

@@ -116,6 +116,9 @@ def test_old_masks_are_known_as_made_by_the_run(old: str, tmp_path: Path) -> Non
         *("predict", FIXTURES / old / "run", images, "--output", tmp_path / "masks", "--device", "cpu", "--resume")
     )
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "masks").glob("*.nii.gz")} == before
+    measured = rows_of(tmp_path / "masks" / "volumes.csv")
+    assert len({row["case"] for row in measured}) == len(before)
+    assert all(row["voxels"] and row["mean"] for row in measured)
 
 
 def test_the_scores_of_an_old_run_are_those_of_its_masks(old: str, two_labels: Path, tmp_path: Path) -> None:

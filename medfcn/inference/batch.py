@@ -25,12 +25,15 @@ from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.idle import mirrors_of
 from medfcn.inference.review import write_review
-from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord, record_path
+from medfcn.inference.timing import Timings
+from medfcn.labels.measures import measured
+from medfcn.labels.sidecar import ENGINE, TRAINING_CASE, MaskRecord, record_path
+from medfcn.labels.volume_table import write_volumes
 from medfcn.memory import is_room_for_threads, one_memory_error
 from medfcn.progress import Progress
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import ClaimedError, Claims
-from medfcn.runs.folder import FAILURES_FILE
+from medfcn.runs.folder import FAILURES_FILE, TIMING_FILE, VOLUMES_FILE
 from medfcn.volumes import ReadOptions, Volume
 from medfcn.volumes.names import stem_of
 
@@ -85,6 +88,7 @@ class Batch:
         target: The folder for masks, or the file of the only mask.
         probabilities: Also write the probabilities of each label.
         tta: Average over mirror images; None follows the model's settings.
+        views: The views that the models were cut down to; None if these are all.
         options: What to accept when reading volumes that are otherwise refused.
         threads: CPU threads of torch.
         resume: Keep the masks that these models made of the same input with the same settings.
@@ -97,6 +101,7 @@ class Batch:
     target: Path
     probabilities: bool = False
     tta: bool | None = None
+    views: tuple[str, ...] | None = None
     options: ReadOptions = READ_STRICTLY
     threads: int = 1
     resume: bool = False
@@ -153,6 +158,10 @@ class Batch:
             threshold=self.models.rules.threshold,
             tta=bool(mirrors),
             mirrors=mirrors,
+            views=self.views,
+            engine=ENGINE,
+            precision=self.models.models[0].precision,
+            device=self.models.models[0].device.type,
             case=case.id,
             labels=card.labels,
             intended_use=card.intended_use,
@@ -222,8 +231,10 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
     failures: list[tuple[str, str]] = []
     shared = _Shared(batch)
     flags: list[tuple[str, str]] = []
+    timings = Timings(None if batch.is_one_file else batch.folder / TIMING_FILE)
 
     def predict(case: Case, read: Callable[[], _Channels | None]) -> None:
+        began = time.monotonic()
         with one_memory_error(case.id):
             volumes = read()
             if volumes is None:
@@ -231,6 +242,7 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
                 return
             prediction = _predict_case(case, volumes, batch)
             predicted.append(case.id)
+            timings.add(case.id, time.monotonic() - began)
             flags.extend((case.id, flag) for flag in (*notes_of_dropped(volumes), *prediction.flags))
 
     def fail(case: Case, error: MedfcnError) -> None:
@@ -242,6 +254,7 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
 
     with ExitStack() as stack, progress.task("predict", len(cases)) as task, using_threads(batch.threads):
         stack.callback(shared.claims.close)
+        stack.enter_context(timings)
         again: list[Case] = []
         for case, reading in _read_ahead(cases, shared):
             try:
@@ -274,6 +287,8 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
     review = write_review(None if batch.is_one_file else batch.folder, records)
     if not batch.is_one_file:
         _write_failures(batch.folder / FAILURES_FILE, failures)
+        whole = {case.id: _with_measures(case, records.get(case.id), batch) for case in cases}
+        write_volumes(batch.folder / VOLUMES_FILE, whole)
     return PredictionRun(
         batch.target,
         tuple(predicted),
@@ -287,6 +302,18 @@ def predict_cases(cases: Sequence[Case], batch: Batch, progress: Progress) -> Pr
             case for case, record in records.items() if record and batch.trained_on.contain(record.input_sha256)
         ),
     )
+
+
+def _with_measures(case: Case, record: MaskRecord | None, batch: Batch) -> MaskRecord | None:
+    """A record with sizes and intensities; those of a kept mask from before records had them are measured now."""
+    if record is None or record.intensity is not None:
+        return record
+    try:
+        images = as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
+        measures, mask, _ = measured(batch.mask_path(case), batch.models.card.labels, images, options=batch.options)
+    except MedfcnError:  # kept all the same, with what its record says
+        return record
+    return record.measured(measures, mask.voxel_ml)
 
 
 def _remove_half_written(cases: Sequence[Case], batch: Batch) -> None:
@@ -332,13 +359,12 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         batch.record(case, input_sha256),
         mask_sha256=sha256_of(path),
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
-        volumes_ml=prediction.volumes_ml,
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
         review={name: item.review for name, item in prediction.assessments.items()},
         flags=prediction.flags,
         notes=tuple(notes),
     )
-    record.write(path)
+    record.measured(prediction.measures, prediction.mask.voxel_ml).write(path)
 
 
 def _read_case(case: Case, batch: Batch) -> _Channels:

@@ -21,6 +21,7 @@ from medfcn.inference.foreign import foreign_flags
 from medfcn.inference.native import SlabCollector
 from medfcn.inference.rules import rules_of
 from medfcn.inference.shapes import odd_labels
+from medfcn.labels.measures import Intensity, Measure, measure_labels
 from medfcn.networks.design import Head
 from medfcn.slices.components import keep_one_part
 from medfcn.slices.grid import native_slabs
@@ -44,7 +45,7 @@ class Prediction:
 
     Attributes:
         mask: On the image's own grid, with the labels' written values.
-        volumes_ml: The volume of each label, in millilitres.
+        measures: The voxels of each label, and the intensity of each channel inside it.
         flags: Lines that a reader should know, such as that the image is constant.
         probabilities: `(L, I, J, K)` float32, one for each label, on request.
         assessments: For each label, the Dice to expect and whether to review it; empty if the models' cards contain
@@ -53,11 +54,16 @@ class Prediction:
     """
 
     mask: Volume
-    volumes_ml: Mapping[str, float]
+    measures: Mapping[str, Measure]
     flags: tuple[str, ...]
     probabilities: NDArray[np.float32] | None = None
     assessments: Mapping[str, Assessment] = field(default_factory=dict)
     doubt: Doubt | None = None
+
+    @property
+    def volumes_ml(self) -> dict[str, float]:
+        """The volume of each label, in millilitres."""
+        return {name: found.voxels * self.mask.voxel_ml for name, found in self.measures.items()}
 
 
 class Member(Protocol):
@@ -152,7 +158,7 @@ def predict_with(
         if volume.is_constant
     ]
     if flags:
-        return _empty(models, volumes[0], flags, keep_probabilities=keep_probabilities)
+        return _empty(models, volumes, flags, keep_probabilities=keep_probabilities)
     moved = None if transforms is None else transforms(volumes)
     seen = volumes if moved is None else moved.images
     slabs = SlabCollector(
@@ -175,14 +181,15 @@ def predict_with(
     if transforms is not None and moved is not None:
         indices = transforms.undo(indices, moved)
         kept = None if kept is None else transforms.undo(kept, moved)
-    volumes_ml = {name: count * volumes[0].voxel_ml for name, count in labels.voxel_counts(indices).items()}
+    measures = measure_labels(indices, labels, [volume.array for volume in volumes])
+    volumes_ml = {name: found.voxels * volumes[0].voxel_ml for name, found in measures.items()}
     doubt = meter.doubt()
     assessments = _assess(models, volumes_ml, doubt, odd)
     flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
     flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]
     return Prediction(
         mask=volumes[0].with_array(labels.decode(indices)),
-        volumes_ml=volumes_ml,
+        measures=measures,
         flags=(*foreign, *flags),
         probabilities=kept,
         assessments=assessments,
@@ -190,14 +197,16 @@ def predict_with(
     )
 
 
-def _empty(models: Sequence[Member], volume: Volume, flags: Sequence[str], *, keep_probabilities: bool) -> Prediction:
+def _empty(
+    models: Sequence[Member], volumes: Sequence[Volume], flags: Sequence[str], *, keep_probabilities: bool
+) -> Prediction:
     """The mask of a case of which a channel has one value; its voxels are all one place in memory."""
-    labels = models[0].card.labels
-    volumes_ml = dict.fromkeys(labels.names, 0.0)
+    labels, volume = models[0].card.labels, volumes[0]
+    measures = dict.fromkeys(labels.names, Measure(0, (Intensity(None, None),) * len(volumes)))
     shares = of_one_value(np.float32(0), (len(labels.entries), *volume.shape)) if keep_probabilities else None
     mask = of_one_value(labels.decode(np.zeros(1, dtype=np.uint8))[0], volume.shape)
-    assessments = _assess(models, volumes_ml, None, {})
-    return Prediction(volume.with_array(mask), volumes_ml, tuple(flags), shares, assessments)
+    assessments = _assess(models, dict.fromkeys(labels.names, 0.0), None, {})
+    return Prediction(volume.with_array(mask), measures, tuple(flags), shares, assessments)
 
 
 def _assess(

@@ -38,3 +38,9 @@ def idle_views(cards: Sequence[Card], views: str | Sequence[str] | None) -> tupl
     if isinstance(chosen, str) or any(set(chosen) != set(card.plan.views) for card in cards):
         return ()
     return (f"views change nothing: {listed(chosen)} slices are all that was trained on",)
+
+
+def requested_views(views: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """The requested views by name; None if all are wanted."""
+    chosen = "all" if views is None else parse_views(views)
+    return None if isinstance(chosen, str) else tuple(chosen)

@@ -15,11 +15,11 @@ from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases, stamp_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import folders_of, load
-from medfcn.inference.idle import idle_tta, idle_views
+from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.cases import TrainingImages
-from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, RunFolder
+from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, TIMING_FILE, VOLUMES_FILE, RunFolder
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.volumes import ReadOptions
 
@@ -94,6 +94,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         target=target,
         probabilities=request.probabilities,
         tta=request.tta,
+        views=requested_views(request.views),
         options=request.options,
         threads=request.threads,
         resume=request.resume,
@@ -167,7 +168,8 @@ def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
 
 def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     """Refuse links and strange things where files are to be, before the first of them is written."""
-    tables = () if batch.is_one_file else (FAILURES_FILE, CONFIDENCE_FILE, *([RunFolder.report] if report else []))
+    tables = (FAILURES_FILE, CONFIDENCE_FILE, VOLUMES_FILE, TIMING_FILE, *([RunFolder.report] if report else []))
+    tables = () if batch.is_one_file else tables
     paths = [path for case in cases for path in batch.outputs(case)]
     inner = batch.folder / PROBABILITIES_FOLDER
     folders = (PROBABILITIES_FOLDER,) if batch.probabilities else ()

@@ -14,11 +14,17 @@ from medfcn.decoding import read_json
 from medfcn.errors import LabelError, SettingsError
 from medfcn.files import write_json
 from medfcn.labels.label_map import LabelMap
+from medfcn.labels.measures import Intensity, Measure
 from medfcn.volumes.names import stem_of
 from medfcn.volumes.refused import RefusedFile
 
 _ORIGIN = ("input_sha256", "model_sha256", "card_sha256", "medfcn", "threads", "reading", "threshold", "tta")
 _MAKER = ("model_sha256", "card_sha256", "medfcn", "threshold", "tta")
+
+ENGINE, PRECISION = "torch", "float32"
+"""The library that runs networks and its arithmetic, in records from before there were others."""
+_LATER = ("mirrors", "views", "engine", "precision", "device", "voxels", "intensity")
+"""Keys that a file lacks where nothing is known, as files from before these keys do."""
 
 TRAINING_CASE = "a training case of the model"
 """The note on a mask of a volume that one of its networks was trained on."""
@@ -57,11 +63,17 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         tta: True if mirror images were averaged.
         mirrors: The patient's axes (R, A, S) along which they were to be, as far as training mirrored some; None if
             it was not requested.
+        views: The requested views of the models; None if these are all that they were trained on.
+        engine: The library that ran the network.
+        precision: The arithmetic of the network.
+        device: The kind of device: `cpu` or `cuda`.
         case: The case's id.
         mask_sha256: Hash of the mask's file.
         probabilities_sha256: Hashes of the probability files, one for each label, if they were requested.
         labels: The meaning of the mask's values.
         volumes_ml: Millilitres by label.
+        voxels: Voxels by label.
+        intensity: By label, the intensity of each channel inside it.
         expected_dice: By label, the Dice to expect without a reference; None where too little is known.
         review: By label, whether a reader should look at it; None where too little is known.
         flags: Lines that a reader should know.
@@ -78,11 +90,17 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     tta: bool | None = None
     mirrors: tuple[str, ...] | None = None
+    views: tuple[str, ...] | None = None
+    engine: str | None = None
+    precision: str | None = None
+    device: str | None = None
     case: str = ""
     mask_sha256: str = ""
     probabilities_sha256: tuple[str, ...] = ()
     labels: LabelMap | None = None
     volumes_ml: Mapping[str, float] | None = None
+    voxels: Mapping[str, int] | None = None
+    intensity: Mapping[str, tuple[Intensity, ...]] | None = None
     expected_dice: Mapping[str, float | None] | None = None
     review: Mapping[str, bool | None] | None = None
     flags: tuple[str, ...] = ()
@@ -127,16 +145,29 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     def write(self, mask: str | os.PathLike[str]) -> None:
         """Write the record beside a mask, whole or not at all."""
         content = {name: getattr(self, name) for name in self.__struct_fields__}
+        content = {name: value for name, value in content.items() if value is not None or name not in _LATER}
         if not self.probabilities_sha256:
             del content["probabilities_sha256"]
-        if self.mirrors is None:
-            del content["mirrors"]
         write_json(record_path(mask), content | {"labels": None if self.labels is None else self.labels.to_json()})
+
+    def measured(self, measures: Mapping[str, Measure], voxel_ml: float) -> "MaskRecord":
+        """The same record with the sizes and intensities of the labels.
+
+        Args:
+            measures: By label.
+            voxel_ml: The volume of a voxel in millilitres.
+        """
+        return msgspec.structs.replace(
+            self,
+            volumes_ml={name: found.voxels * voxel_ml for name, found in measures.items()},
+            voxels={name: found.voxels for name, found in measures.items()},
+            intensity={name: found.intensity for name, found in measures.items()},
+        )
 
     @property
     def origin(self) -> tuple[object, ...]:
         """Everything that decides a mask: two masks of one origin are equal."""
-        return tuple(getattr(self, name) for name in _ORIGIN)
+        return (*(getattr(self, name) for name in _ORIGIN), self.engine or ENGINE, self.precision or PRECISION)
 
     @property
     def maker(self) -> dict[str, object]:

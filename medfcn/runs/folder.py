@@ -12,6 +12,8 @@ SCORES_FILE, SUMMARY_FILE, COMPARISON_FILE = "scores.csv", "summary.json", "comp
 """The scores of a folder of masks, and their differences from other scores."""
 FAILURES_FILE, CONFIDENCE_FILE = "failures.csv", "confidence.csv"
 """In a folder of predictions: the cases without a mask, and the Dice to expect of the others."""
+VOLUMES_FILE, TIMING_FILE = "volumes.csv", "timing.csv"
+"""In a folder of predictions: the size of each label of each case, and where and how long each case was predicted."""
 CLAIMS_FOLDER = ".medfcn.claims"
 """In a folder of predictions, while several processes share its cases."""
 STUDY_FILE, TRIALS_FILE, BEST_FILE = "study.db", "trials.csv", "best.toml"
