@@ -309,7 +309,7 @@ def _with_measures(case: Case, record: MaskRecord | None, batch: Batch) -> MaskR
     if record is None or record.intensity is not None:
         return record
     try:
-        images = as_channels([str(path) for path in case.images], batch.models.card.channels, batch.options)
+        images = as_channels([str(path) for path in case.images], batch.models.card.use, batch.options)
         measures, mask, _ = measured(batch.mask_path(case), batch.models.card.labels, images, options=batch.options)
     except MedfcnError:  # kept all the same, with what its record says
         return record
