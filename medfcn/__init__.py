@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from medfcn.errors import MedfcnError as MedfcnError
     from medfcn.evaluation import compare as compare
     from medfcn.evaluation import evaluate as evaluate
+    from medfcn.exporting.export import export as export
     from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
     from medfcn.reporting.compose import report as report
+    from medfcn.runs.shelf import models as models
     from medfcn.training.train import plan as plan
     from medfcn.tuning.tune import tune as tune
     from medfcn.verbs import predict as predict
@@ -38,7 +40,9 @@ _HOMES = {
     "check": "medfcn.datasets.check",
     "compare": "medfcn.evaluation",
     "evaluate": "medfcn.evaluation",
+    "export": "medfcn.exporting.export",
     "load": "medfcn.inference.ensemble",
+    "models": "medfcn.runs.shelf",
     "plan": "medfcn.training.train",
     "predict": "medfcn.verbs",
     "read_volume": "medfcn.volumes",
@@ -54,7 +58,9 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "export",
     "load",
+    "models",
     "plan",
     "predict",
     "read_volume",

@@ -4,7 +4,6 @@ Anything that medfcn reads from a `.json` file goes through here. The expected s
 dataclass; bounds are `Annotated[int, msgspec.Meta(ge=0)]`.
 """
 
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from medfcn.errors import MedfcnError
+from medfcn.stretch import Stretch
 
 _Value = TypeVar("_Value")
 LARGEST_JSON = 64 * 2**20
@@ -78,12 +78,17 @@ def _refusing(source: str, error: type[MedfcnError], remedy: str, code: str = ""
 
 
 def read_json(
-    path: Path, kind: type[_Value], *, error: type[MedfcnError], remedy: str, largest_bytes: int = LARGEST_JSON
+    path: Path | Stretch,
+    kind: type[_Value],
+    *,
+    error: type[MedfcnError],
+    remedy: str,
+    largest_bytes: int = LARGEST_JSON,
 ) -> _Value:
     """Read a JSON file into a type; see `decode_json`.
 
     Args:
-        path: The file.
+        path: The file, or its place in another.
         kind: As in `decode_json`.
         error: As in `decode_json`.
         remedy: As in `decode_json`.
@@ -93,10 +98,7 @@ def read_json(
         MedfcnError: As `error`: the file is too large, is not JSON, or holds another type.
         OSError: It cannot be read.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-        raise error(f"{path.name}: not a file; {remedy}", code="FILE_NOT_REGULAR")
-    size = status.st_size
-    if size > largest_bytes:
-        raise error(f"{path.name}: {size} bytes, expected at most {largest_bytes}; {remedy}")
-    return decode_json(path.read_bytes(), kind, source=path.name, error=error, remedy=remedy)
+    place = path if isinstance(path, Stretch) else Stretch.of(path, error=error, remedy=remedy)
+    if place.length > largest_bytes:
+        raise error(f"{place.name}: {place.length} bytes, expected at most {largest_bytes}; {remedy}")
+    return decode_json(place.read(), kind, source=place.name, error=error, remedy=remedy)

@@ -8,9 +8,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 
 # The rooms from the bottom of the house to its top. A room may import those before it, less those it must not know.
-BOTTOM = ("text", "errors", "allocator", "memory", "settings", "config", "files", "decoding", "progress", "calls")
+BOTTOM = ("text", "errors", "allocator", "memory", "settings", "config")
+BOTTOM += ("files", "stretch", "decoding", "progress", "calls")
 ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai", "inference", "evaluation")
-ROOMS += ("training", "reporting", "tuning", "commands")
+ROOMS += ("exporting", "training", "reporting", "tuning", "commands")
 KNOWS_NOTHING_OF = {
     "runs": ("volumes",),
     "datasets": ("runs",),

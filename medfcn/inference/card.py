@@ -24,6 +24,7 @@ from medfcn.networks.design import head_of
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.shape import MaskShape
+from medfcn.stretch import Stretch
 
 INTENDED_USE = "Research use only; not a medical device."
 DEFAULT_THRESHOLD = 0.5
@@ -33,7 +34,7 @@ _FORMAT = 2
 _LEFT_OUT = ("transforms", "components", "shapes", "fingerprint", "dropped")
 """Keys that a card lacks where they have their default, as cards of before did; their hashes stay."""
 _LARGEST_CARD = 16 * 2**20
-_REMEDY = "copy the run folder again"
+_REMEDY = "copy the model again"
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,8 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fingerprint: Fingerprint | None = None
 
 
-def read_card(path: Path) -> Card:
-    """The card in a file.
+def read_card(path: Path | Stretch) -> Card:
+    """The card in a file, or at its place in another.
 
     Raises:
         ModelError: The file is no card, or comes from another version.

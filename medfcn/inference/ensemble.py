@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medfcn.errors import MissingFileError, ModelError
+from medfcn.errors import ModelError
 from medfcn.inference.model import Model, Predictor
-from medfcn.runs.folder import RunFolder
+from medfcn.runs.models import Runs, models_of
 from medfcn.slices.views import parse_views
 
 if TYPE_CHECKING:
@@ -51,25 +50,17 @@ class Ensemble(Predictor):
         return self._models
 
 
-def folders_of(runs: Sequence[Path | str] | Path | str) -> list[Path]:
-    """The folder of each network of some runs; a folder with `fold_1`, `fold_2` … inside stands for these."""
-    folders: list[Path] = []
-    for run in [runs] if isinstance(runs, str | Path) else runs:
-        folders += [fold.path for fold in RunFolder(Path(run)).folds().values()] or [Path(run)]
-    return folders
-
-
 def load(
-    runs: Sequence[Path | str] | Path | str,
+    runs: Runs,
     *,
     device: str = "auto",
     views: str | Sequence[str] | None = None,
     transforms: Transforms | None = None,
 ) -> Ensemble:
-    """Load the models of one or several run folders; a folder with `fold_1`, `fold_2` … inside stands for these.
+    """Load the models of one or several runs; a folder with `fold_1`, `fold_2` … inside stands for these.
 
     Args:
-        runs: Run folders.
+        runs: Run folders, `.medfcn` files, or names that `medfcn models` lists.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take all.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
@@ -80,8 +71,5 @@ def load(
             with these transforms.
         SettingsError: The device does not exist, or a view is unknown.
     """
-    folders = folders_of(runs)
-    if not folders:
-        raise MissingFileError("no run folder given; name one that `medfcn train` finished")
-    models = [Model.load(folder, device=device, transforms=transforms) for folder in folders]
+    models = [Model.load(files, device=device, transforms=transforms) for files in models_of(runs)]
     return Ensemble(models).with_views(views)

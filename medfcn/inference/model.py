@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.allocator import large_memory_returned
-from medfcn.errors import MissingFileError, ModelError
+from medfcn.errors import ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
@@ -35,6 +35,7 @@ from medfcn.networks.memory import fitting_batch
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import WHOLE, MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
+from medfcn.runs.models import ModelFiles, the_model
 from medfcn.settings import View
 from medfcn.slices.preprocess import network_image
 from medfcn.text import counted, listed, one_line
@@ -161,11 +162,13 @@ class Model(Predictor):
         )
 
     @classmethod
-    def load(cls, run: Path | str, *, device: str = "auto", transforms: Transforms | None = None) -> Model:
-        """Load the model of a run folder.
+    def load(
+        cls, run: Path | str | ModelFiles, *, device: str = "auto", transforms: Transforms | None = None
+    ) -> Model:
+        """Load the model of a run.
 
         Args:
-            run: A run folder.
+            run: A run folder, a `.medfcn` file, or a name that `medfcn models` lists.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             transforms: The transforms that the run was trained with, if its card cannot hold them.
 
@@ -180,20 +183,12 @@ class Model(Predictor):
         return model
 
     @classmethod
-    def load_network(cls, run: Path | str, *, device: str = "auto") -> Model:
+    def load_network(cls, run: Path | str | ModelFiles, *, device: str = "auto") -> Model:
         """As `load`, without the transforms of the run: to start from its weights, not to predict."""
-        folder = RunFolder(Path(run))
-        for path in (folder.card, folder.weights):
-            if not path.is_file():
-                raise MissingFileError(f"{run}: no {path.name} in it; give a folder that `medfcn train` finished")
-        card = read_card(folder.card)
-        path = folder.weights
-        if sha256_of(path) != card.weights_sha256:
-            raise ModelError(
-                f"{path.name}: its SHA-256 is not the one in {RunFolder.card}; copy the run folder again",
-                field="weights_sha256",
-            )
-        return cls(read_network(path, card), card, device=choose_device(device))
+        files = run if isinstance(run, ModelFiles) else the_model(run)
+        place, weights = files.card, files.weights
+        card = read_card(place)
+        return cls(read_network(weights, card, remedy=files.remedy), card, device=choose_device(device))
 
     def with_card(self, card: Card) -> Model:
         """The same network, used in another way."""

@@ -14,12 +14,13 @@ from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsE
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases, stamp_of
 from medfcn.inference.case import READ_STRICTLY
-from medfcn.inference.ensemble import folders_of, load
+from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, TIMING_FILE, VOLUMES_FILE, RunFolder
+from medfcn.runs.models import Runs, models_of
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.volumes import ReadOptions
 
@@ -35,7 +36,7 @@ class PredictRequest:
     """The options of `predict`.
 
     Attributes:
-        runs: Run folders; several are an ensemble.
+        runs: Run folders, `.medfcn` files, or names that `medfcn models` lists; several are an ensemble.
         source: A volume's file, a folder of them, or a data set; see `medfcn.datasets.find_inputs`.
         output: The folder for `<case>.nii.gz` and `<case>.json`, and for `confidence.csv`, which lists the cases with
             the lowest expected Dice first. For one volume it may be the mask's own file, ending in `.nii` or
@@ -56,7 +57,7 @@ class PredictRequest:
         progress: Where messages and progress are reported.
     """
 
-    runs: Sequence[Path | str] | Path | str = field(kw_only=False)
+    runs: Runs = field(kw_only=False)
     source: Path | str = field(kw_only=False)
     output: Path | str = field(kw_only=False)
     probabilities: bool = False
@@ -99,7 +100,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         threads=request.threads,
         resume=request.resume,
         before=before,
-        trained_on=TrainingImages(folders_of(request.runs)),
+        trained_on=TrainingImages(models_of(request.runs)),
     )
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)

@@ -77,6 +77,9 @@ class RunFolder:
     lock = Entry(".medfcn.lock")
     """Locked by the one process that may write into the folder."""
 
+    of_model = ("model.json", "model.safetensors", "cases.csv")
+    """The names of the files with which a model is used; the last need not be there."""
+
     @property
     def is_finished(self) -> bool:
         """True if a training ended here."""

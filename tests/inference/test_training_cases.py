@@ -14,6 +14,7 @@ from medfcn.cli import main
 from medfcn.files import sha256_of, write_csv
 from medfcn.labels.sidecar import TRAINING_CASE
 from medfcn.runs.cases import TrainingImages
+from medfcn.runs.models import ModelFiles
 from medfcn.verbs import predict
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
@@ -102,7 +103,7 @@ def test_all_channels_are_those_of_one_case(tmp_path: Path) -> None:
     columns = ("case", "group", "use", "sha256_t1", "sha256_t2", "sha256_label", "problem")
     rows = [("a", "a", "training", "1", "2", "9", ""), ("b", "b", "training", "3", "2", "9", "")]
     write_csv(tmp_path / "cases.csv", columns, rows)
-    images = TrainingImages([tmp_path])
+    images = TrainingImages([ModelFiles(tmp_path)])
     assert images.contain(["1", "2"])
     assert images.contain(["2", "1"])
     assert not any(images.contain(hashes) for hashes in (["1", "3"], ["1"], ["9"], [], ["1", "2", "9"]))
@@ -121,5 +122,5 @@ BROKEN = {
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_table_adds_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_bytes(content)
-    images = TrainingImages([tmp_path])
+    images = TrainingImages([ModelFiles(tmp_path)])
     assert not any(images.contain(hashes) for hashes in ([], [""], ["training"]))

@@ -1,0 +1,40 @@
+"""`medfcn export` and `medfcn models`: trained models in forms that travel."""
+
+from typing import Any
+
+import click
+
+from medfcn.commands.exits import command, show
+from medfcn.commands.options import overwrite_option, text
+from medfcn.progress import for_terminal
+
+
+@command()
+@click.argument("run", metavar="RUN")
+@click.option("-o", "--output", required=True, help="The file to make.")
+@text("--about", "FILE", "Markdown on the data and their licence, for the model's card.")
+@overwrite_option
+def export(**choices: Any) -> None:
+    """Write the model of RUN into one file, which other commands take as RUN.
+
+    It is tried on a phantom in three sizes before the file gets its name.
+    """
+    from medfcn.exporting.export import export as run_export
+
+    show(f"model: {run_export(progress=for_terminal(), **choices)}")
+
+
+@command()
+@click.argument("name", required=False)
+def models(name: str | None) -> None:
+    """List the models that have a name, in medfcn and in ~/.medfcn/models; or show the card of one."""
+    from medfcn.runs.models import card_text
+    from medfcn.runs.shelf import models as find_models
+    from medfcn.text import aligned
+
+    if name is not None:
+        show(card_text(name))
+        return
+    rows = [(model.name, "in medfcn" if model.is_ours else "in ~/.medfcn/models") for model in find_models()]
+    for line in aligned([("name", "where"), *rows]) if rows else ["no models: put them into ~/.medfcn/models"]:
+        show(line)

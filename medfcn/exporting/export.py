@@ -1,0 +1,75 @@
+"""A trained model in a form that travels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from medfcn.calls import called_with
+from medfcn.errors import SettingsError
+from medfcn.exporting.one_file import write_one_file
+from medfcn.exporting.source import Source
+from medfcn.files import refuse_existing_file
+from medfcn.progress import Progress, Silent
+from medfcn.runs.one_file import ENDING
+from medfcn.text import listed
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import Transforms
+
+Format = Literal["medfcn"]
+_ENDINGS = {"medfcn": ENDING}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """The options of `export`.
+
+    Attributes:
+        run: A run folder, a `.medfcn` file, or a name that `medfcn models` lists.
+        output: The file to make.
+        format: `medfcn` is one file that medfcn itself reads.
+        about: A file of Markdown on the data and their licence, for the model's card.
+        overwrite: Replace an existing file.
+        transforms: The MONAI transforms that the run was trained with, if its card cannot hold them.
+        progress: Where messages are reported.
+    """
+
+    run: Path | str = field(kw_only=False)
+    output: Path | str = field(kw_only=False)
+    format: Format = "medfcn"
+    about: Path | str | None = None
+    overwrite: bool = False
+    transforms: Transforms | None = None
+    progress: Progress | None = None
+
+
+@called_with(ExportRequest)
+def export(request: ExportRequest) -> Path:
+    """Write a trained model in a form that travels.
+
+    The export is tried on a phantom in three sizes before its file gets its name.
+
+    Returns:
+        The file.
+
+    Raises:
+        OutputExistsError: The file exists, and `overwrite` is false.
+        SettingsError: The output has another ending than files of this format.
+        MissingFileError: The run does not exist.
+        ModelError: The run cannot be loaded or exported, or the export predicts something else than the run.
+        WriteError: The disk is full, or the folder may not be written to.
+    """
+    output, progress = Path(request.output), request.progress or Silent()
+    if request.format not in get_args(Format):
+        raise SettingsError(f"format {request.format!r}: not one of {listed(get_args(Format))}", field="format")
+    ending = _ENDINGS[request.format]
+    if not output.name.endswith(ending):
+        raise SettingsError(f"{output}: does not end in {ending}, as files of this format do", field="output")
+    refuse_existing_file(output, overwrite=request.overwrite)
+    name = output.name.removesuffix(ending)
+    source = Source.of(request.run, name=name, about=request.about, transforms=request.transforms)
+    write_one_file(output, source)
+    progress.say(f"{output.name} predicts a phantom in three sizes exactly as the run does")
+    return output

@@ -1,0 +1,87 @@
+"""`medfcn export RUN -o model.medfcn`: a run as one file, which `predict`, `load` and `--init` take in its place."""
+
+import csv
+import io
+from importlib.metadata import version
+from pathlib import Path
+
+from medfcn.errors import ModelError
+from medfcn.exporting.model_card import numbers_of
+from medfcn.exporting.phantom import phantoms
+from medfcn.exporting.source import Source
+from medfcn.files import atomic_write, csv_bytes, json_bytes
+from medfcn.inference.card import read_card
+from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.model import Model
+from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING
+from medfcn.runs.folder import RunFolder
+from medfcn.runs.models import MODEL_CARD, models_in_archive
+from medfcn.runs.one_file import archive_bytes
+from medfcn.stretch import Stretch
+from medfcn.volumes import Volume
+
+
+def write_one_file(path: Path, source: Source) -> None:
+    """Write a model into one file, once it predicts a phantom to the last bit as the run does.
+
+    The weights are those of the run, byte for byte, so masks of both have the same record. What names a case is left
+    out: of the training cases only the hashes of the images stay, and of the scores only figures.
+
+    Args:
+        path: The file.
+        source: The run.
+
+    Raises:
+        ModelError: The file would predict something else.
+        WriteError: The disk is full, or the folder may not be written to.
+    """
+    files: dict[str, bytes] = {}
+    folders = [""]
+    if len(source.files) > 1:
+        folders = [f"fold_{number:03}/" for number in range(1, len(source.files) + 1)]  # they sort as they are
+    for folder, model in zip(folders, source.files, strict=True):
+        files[folder + RunFolder.card] = _without_ids(model.card)
+        files[folder + RunFolder.weights] = model.weights.read()
+        if (cases := model.cases) is not None:
+            files[folder + RunFolder.cases] = _hashes_of(cases)
+    with atomic_write(path) as file:
+        file.write(archive_bytes({MODEL_CARD: source.text.encode(), **files}, medfcn=version("medfcn")))
+        file.flush()
+        _require_equal(source, Path(file.name))
+
+
+def _without_ids(place: Stretch) -> bytes:
+    """A card without the names of cases; it decides the same masks."""
+    card = read_card(place).to_json()
+    training = {name: value for name, value in card["training"].items() if name != "partly_labelled"}
+    return json_bytes(card | {"training": training, "validation": numbers_of(card["validation"])})
+
+
+def _hashes_of(cases: Stretch) -> bytes:
+    """The hashes of the training images, by which a mask of one of them is known; nothing else of `cases.csv`."""
+    rows = list(csv.DictReader(io.StringIO(cases.read().decode("utf-8", errors="replace"), newline="")))
+    names = [name for name in (rows[0] if rows else ()) if name.startswith(IMAGE_HASHES) and name != LABEL_HASH]
+    hashes = sorted([row[name] for name in names] for row in rows if row["use"] == TRAINING)
+    return csv_bytes(["use", *names], [(TRAINING, *row) for row in hashes])
+
+
+def _require_equal(source: Source, path: Path) -> None:
+    """Refuse a file that predicts something else of the phantom than the run.
+
+    Raises:
+        ModelError: It does.
+    """
+    networks = [Model.load(files, device="cpu", transforms=source.transforms) for files in models_in_archive(path)]
+    theirs = Ensemble(networks)
+    for volumes in phantoms(theirs.card):
+        if _bytes_of(source.loaded, volumes) != _bytes_of(theirs, volumes):
+            raise ModelError(
+                "the exported file predicts something else than the run on a phantom of "
+                f"{'×'.join(map(str, volumes[0].shape))} voxels; nothing was written"
+            )
+
+
+def _bytes_of(model: Ensemble, volumes: list[Volume]) -> list[bytes]:
+    """The mask and the probabilities of a case."""
+    found = model.predict_case(list(volumes), keep_probabilities=True)
+    return [array.tobytes() for array in (found.mask.array, found.probabilities) if array is not None]

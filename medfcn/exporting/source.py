@@ -1,0 +1,71 @@
+"""The run that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medfcn.datasets.tables import read_text
+from medfcn.decoding import read_json
+from medfcn.errors import ModelError
+from medfcn.exporting.model_card import model_card
+from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.model import Model
+from medfcn.runs.folder import RunFolder
+from medfcn.runs.models import MODEL_CARD, ModelFiles, models_of
+
+if TYPE_CHECKING:
+    from medfcn.monai.case_transforms import Transforms
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run in memory, with what its card says to people.
+
+    Attributes:
+        run: As it was given.
+        files: The files of each network.
+        loaded: The networks, on the CPU.
+        name: Of the model.
+        about: Markdown on the data and their licence.
+        transforms: The MONAI transforms that the run was trained with, if its card cannot hold them.
+    """
+
+    run: Path
+    files: tuple[ModelFiles, ...]
+    loaded: Ensemble
+    name: str
+    about: str | None = None
+    transforms: Transforms | None = None
+
+    @classmethod
+    def of(cls, run: Path | str, *, name: str, about: Path | str | None, transforms: Transforms | None) -> Source:
+        """Load a run.
+
+        Raises:
+            MissingFileError: It is not there.
+            ModelError: It cannot be loaded.
+            SettingsError: The text about the data cannot be read.
+        """
+        files = models_of(run)
+        loaded = Ensemble([Model.load(each, device="cpu", transforms=transforms) for each in files])
+        return cls(Path(run), files, loaded, name, None if about is None else read_text(Path(about)), transforms)
+
+    @cached_property
+    def scores(self) -> Mapping[str, Any]:
+        """The summary of all folds if there is one, else that of the only network."""
+        summary = RunFolder(self.run).summary
+        if len(self.files) > 1 and summary.is_file():
+            return read_json(summary, dict[str, Any], error=ModelError, remedy="remove the file, or train again")
+        return self.loaded.card.validation if len(self.files) == 1 else {}
+
+    @cached_property
+    def text(self) -> str:
+        """`card.md`; that of a `.medfcn` file is kept, unless a text about the data is given."""
+        kept = None if self.files[0].inside is None else self.files[0].inside.get(MODEL_CARD)
+        if kept is not None and self.about is None:
+            return kept.read().decode("utf-8", errors="replace")
+        return model_card(self.name, [model.card for model in self.loaded.models], self.scores, self.about)
