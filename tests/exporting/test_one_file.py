@@ -15,6 +15,7 @@ from medfcn.errors import MissingFileError, ModelError, OutputExistsError, Setti
 from medfcn.exporting import one_file
 from medfcn.files import sha256_of, write_csv
 from medfcn.inference.model import Model
+from medfcn.runs.folder import TIMING_FILE
 from medfcn.training.start import find_start
 from medfcn.verbs import predict
 from tests.inference.models import blobs, saved, tiny_model, write_image
@@ -45,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != TIMING_FILE}
 
 
 def exported(run: Path, path: Path, **more: object) -> Path:
