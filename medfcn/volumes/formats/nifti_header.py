@@ -261,7 +261,8 @@ def _scaling_of(record: NDArray[np.void]) -> tuple[float, float, tuple[str, ...]
     """Slope, intercept, and a note where there is no slope.
 
     NIfTI's rule is that a slope of 0 means no scaling at all. nibabel writes NaN for it; readers take it so. ITK adds
-    the intercept all the same, and takes a slope below 2.2e-16 for none: where that matters, a note says what was done.
+    the intercept all the same, and takes a slope below 2.2e-16 for none: where that matters, a note says what was
+    done.
     """
     slope, inter = float(record["scl_slope"]), float(record["scl_inter"])
     if math.isnan(slope):
