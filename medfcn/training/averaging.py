@@ -3,7 +3,6 @@
 import copy
 
 import torch
-from torch import nn
 
 from medfcn.networks.network import SliceNetwork
 
@@ -14,7 +13,7 @@ class AveragedWeights:
     At first the mean follows quickly (as the mean of few steps), then with the given decay.
 
     Args:
-        network: Copied at once; later changes arrive through `update`.
+        network: Copied at once; later changes of its tensors, in place, arrive through `update`.
         decay: Share of the old mean at each step; 0 follows the network exactly.
 
     Source:
@@ -26,17 +25,29 @@ class AveragedWeights:
         self.network: SliceNetwork = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
+        self._source = network
+        # Walking through the modules at each step would take longer than the arithmetic of a small network.
+        self._means: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+        self._counts: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
+    def update(self) -> None:
         """Take one step's weights into the mean."""
         self.updates += 1
         keep = min(self.decay, self.updates / (self.updates + 9))
-        means: list[torch.Tensor] = list(self.network.parameters())
-        values: list[torch.Tensor] = list(network.parameters())
-        torch._foreach_lerp_(means, values, 1 - keep)
-        for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
+        if not self._means:
+            self._list_tensors()
+        torch._foreach_lerp_(self._means, self._values, 1 - keep)
+        for kept, new in self._counts:
+            kept.copy_(new)
+
+    def _list_tensors(self) -> None:
+        """Find the tensors of both networks; from now on they stay the same objects."""
+        pairs = list(zip(self.network.parameters(), self._source.parameters(), strict=True))
+        for kept, new in zip(self.network.buffers(), self._source.buffers(), strict=True):
             if kept.is_floating_point():
-                kept.lerp_(new, 1 - keep)
+                pairs.append((kept, new))  # type: ignore[arg-type]
             else:
-                kept.copy_(new)
+                self._counts.append((kept, new))
+        self._means, self._values = ([pair[side].detach() for pair in pairs] for side in (0, 1))

@@ -37,9 +37,7 @@ class Batches:
             foreground_share=settings.training.foreground_share,
             seed=seed,
         )
-        self.augmenter = Augmenter(
-            settings.augment, plan.window, len(labels.entries), plan.mirror_axes, seed, labels.members
-        )
+        self.augmenter = Augmenter(settings.augment, plan.window, plan.mirror_axes, seed, labels.members)
         self._largest = len(labels.overlaps)
 
     def of(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:

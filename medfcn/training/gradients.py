@@ -52,6 +52,7 @@ class Gradients:
         self.progress = progress
         self.world = world
         self._called: nn.Module = supervised
+        self._parameters = list(supervised.parameters())
         self._buffers = list(supervised.buffers())
         self._before = [buffer.clone() for buffer in self._buffers]
 
@@ -98,7 +99,7 @@ class Gradients:
         """Undo the changes of the failed attempt, and take smaller parts."""
         self.micro_batch = (self.micro_batch + 1) // 2
         self._copy(self._before, self._buffers)
-        self.supervised.zero_grad(set_to_none=True)
+        self._forget()
         if device.type == "cuda":
             torch.cuda.empty_cache()
         self.progress.say(
@@ -106,8 +107,13 @@ class Gradients:
             "batch statistics are now those of so many slices"
         )
 
+    def _forget(self) -> None:
+        """Drop the gradients of before, without a walk through the modules."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
     def _sum_of_parts(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:
-        self.supervised.zero_grad(set_to_none=True)
+        self._forget()
         # Dropout draws from here, so that a step does not depend on those before it.
         torch.manual_seed(seed ^ (self.world.rank << 24))
         if len(images) <= self.micro_batch:

@@ -55,6 +55,8 @@ class Stepper:
         ).to(device)
         self.averaged = AveragedWeights(self.supervised.network, decay=training.ema_decay)
         self.optimiser = build_optimiser(self.supervised, training)
+        self._parameters = list(self.supervised.parameters())
+        self.supervised.eval()  # the first step sets the mode of training
         self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
         members = None if labels.members is None else torch.tensor(labels.members)
         self.objective = Objective.of(settings, label_count, members=members, shared=world.shared).to(device)
@@ -105,7 +107,8 @@ class Stepper:
         images, targets = self.batches.of(step)
         for group in self.optimiser.param_groups:
             group["lr"] = group["scale"] * self.learning_rate(step, schedule)
-        set_training_mode(self.supervised, self.training)
+        if not self.supervised.training:
+            set_training_mode(self.supervised, self.training)
         training, gradients = self.training, self.gradients
         if training.micro_batch and step >= training.micro_batch_from:
             gradients.micro_batch = min(gradients.micro_batch, training.micro_batch)
@@ -113,7 +116,8 @@ class Stepper:
         loss = gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
         if gradients.micro_batch < before:
             self.halved_at = step
-        norm = nn.utils.clip_grad_norm_(self.supervised.parameters(), self.training.gradient_clip)
+        found = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(found)
         value, size = torch.stack([loss, norm]).tolist()  # together, so that a GPU is waited for once
         if not math.isfinite(value) or not math.isfinite(size):
             problem = f"the gradient's norm is {size}" if math.isfinite(value) else f"the loss is {value}"
@@ -123,8 +127,10 @@ class Stepper:
                 f"{self.largest_rate:g}",
                 code="LOSS_NOT_FINITE",
             )
+        if size > self.training.gradient_clip:
+            torch._foreach_mul_(found, self.training.gradient_clip / (size + 1e-6))
         self.optimiser.step()
-        self.averaged.update(self.supervised.network)
+        self.averaged.update()
         return float(value)
 
     def weights(self) -> dict[str, torch.Tensor]:
