@@ -32,7 +32,8 @@ from medfcn.progress import for_terminal
 @reading_options
 @overwrite_option
 @device_option
-@count("--threads", "CPU threads.", default=1)
+@count("--threads", "CPU threads of each process.", default=1)
+@count("--jobs", "Number of processes that share the volumes. [default: as cores, memory and work allow]")
 @allocator_option
 def predict(runs: tuple[str, ...], **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.

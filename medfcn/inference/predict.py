@@ -12,10 +12,18 @@ from medfcn.datasets import Case, find_inputs
 from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
-from medfcn.inference.batch import MASK_ENDINGS, PROBABILITIES_FOLDER, Batch, PredictionRun, predict_cases, stamp_of
+from medfcn.inference.batch import (
+    MASK_ENDINGS,
+    PROBABILITIES_FOLDER,
+    Batch,
+    ModelSource,
+    PredictionRun,
+    stamp_of,
+)
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
+from medfcn.inference.many import predict_cases
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.cases import TrainingImages
@@ -52,6 +60,8 @@ class PredictRequest:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch. Another number can change a probability by 1e-6, so the default is one, and
             the `.json` beside a mask records the number.
+        jobs: Number of processes, of `threads` threads each, that share the cases. A mask does not depend on it. None
+            begins with one; others join if there are cores, memory and work for them, which is reported in a line.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         report: Also write `report.html`: the masks over the volumes.
         progress: Where messages and progress are reported.
@@ -69,9 +79,14 @@ class PredictRequest:
     resume: bool = False
     device: str = "auto"
     threads: int = 1
+    jobs: int | None = None
     transforms: Transforms | None = None
     report: bool = False
     progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise SettingsError(f"jobs {self.jobs}: at least 1 is needed; give a larger number", field="jobs")
 
 
 def predict_masks(request: PredictRequest) -> PredictionRun:
@@ -110,7 +125,8 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
         progress.say(line)
     _say_old_rules(batch, progress)
-    result = predict_cases(chosen, batch, progress)
+    source = ModelSource(runs=request.runs, device=request.device, views=request.views, transforms=request.transforms)
+    result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs)
     if request.resume and not result.skipped:
         progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
     return result

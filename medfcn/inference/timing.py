@@ -56,9 +56,9 @@ class Timings:
             with suppress(WriteError):
                 self.write()
 
-    def add(self, case: str, seconds: float) -> None:
-        """Note that a case was predicted."""
-        self._new[case] = Timing(case, round(seconds, 3), platform.node(), self._shard)
+    def add(self, case: str, seconds: float, host: str = "") -> None:
+        """Note that a case was predicted, on this machine or another host."""
+        self._new[case] = Timing(case, round(seconds, 3), host or platform.node(), self._shard)
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write()
 

@@ -1,0 +1,155 @@
+"""All cases of a batch: in one process or several, each to a mask; then the tables of the folder.
+
+A case that cannot be predicted is recorded in `failures.csv` and the others continue. A full disk, a missing
+permission or a lost GPU stop the batch.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from medfcn.datasets import Case
+from medfcn.errors import SettingsError
+from medfcn.files import make_folder, remove_half_written
+from medfcn.inference.batch import PROBABILITIES_FOLDER, Batch, ModelSource, Outcome, PredictionRun, Recipe
+from medfcn.inference.case_work import CaseWork, with_measures
+from medfcn.inference.desk import Desk
+from medfcn.inference.devices import using_threads
+from medfcn.inference.jobs import Jobs, devices_of
+from medfcn.inference.processes import Workers
+from medfcn.inference.tables import write_tables
+from medfcn.inference.timing import Timings
+from medfcn.labels.sidecar import MaskRecord
+from medfcn.progress import Progress
+from medfcn.runs.claims import Claims
+from medfcn.runs.folder import TIMING_FILE
+
+_WAIT_SECONDS = 0.2
+"""Between two looks at the cases of other processes."""
+
+
+def predict_cases(
+    cases: Sequence[Case], batch: Batch, progress: Progress, *, source: ModelSource, jobs: int | None = None
+) -> PredictionRun:
+    """Predict cases, and write the masks and the tables of the folder.
+
+    Several commands that work on one folder share its cases: each takes the next that nobody has, and ends when all
+    cases are done.
+
+    Args:
+        cases: The cases.
+        batch: Everything that is the same for them.
+        progress: Where failures and progress are reported.
+        source: Where workers load the models.
+        jobs: Number of processes; None takes those for which there are cores, memory and work.
+
+    Raises:
+        WriteError: The disk is full, or a folder may not be written to.
+        SettingsError: Several processes were requested, and the models' transforms cannot be passed to others.
+    """
+    make_folder(batch.folder)
+    remove_litter(cases, batch)
+    ended: dict[str, Outcome] = {}
+    later: list[str] = []
+
+    with ExitStack() as stack:
+        task = stack.enter_context(progress.task("predict", len(cases)))
+        stack.enter_context(using_threads(batch.threads))
+        work = CaseWork(batch, Claims(batch.claimed_folder))
+        stack.callback(work.claims.close)
+        timings = stack.enter_context(Timings(None if batch.is_one_file else batch.folder / TIMING_FILE))
+
+        def report(outcome: Outcome) -> None:
+            if not outcome.is_end:
+                later.append(outcome.case)
+                return
+            ended[outcome.case] = outcome
+            if outcome.kind == "failed":
+                progress.say(f"{outcome.case}: failed: {outcome.problem}")
+            elif outcome.kind == "predicted":
+                timings.add(outcome.case, outcome.seconds, outcome.host)
+            task.advance(outcome.case)
+
+        _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
+        _work_alone([case for case in cases if case.id in set(later)], work, report)
+    return finish_batch(cases, batch, ended)
+
+
+def _work_together(
+    cases: Sequence[Case], work: CaseWork, desk: Desk, progress: Progress, *, source: ModelSource, jobs: int | None
+) -> None:
+    """Work on the cases in this process, and in workers where there are to be some."""
+    batch, own = work.batch, 0
+    device = batch.models.models[0].device
+    how_many = Jobs(cases, jobs, threads=batch.threads, device=device)
+    desk.join(own)
+    with Workers(Recipe.of(batch, source), desk, progress) as workers:
+
+        def grow(count: int) -> None:
+            if count <= 1:
+                return
+            try:
+                workers.start(devices_of(count - 1, device))
+            except SettingsError:
+                if jobs is not None:
+                    raise
+            else:
+                progress.say(how_many.line)
+
+        grow(how_many.wanted())
+        for outcome in work.outcomes(lambda is_needed: desk.take(own, is_needed=is_needed, wait=is_needed)):
+            desk.give(own, outcome)
+            grow(how_many.after(outcome))
+    if workers.were_lost:
+        remove_litter(cases, batch)
+
+
+def _work_alone(cases: Sequence[Case], work: CaseWork, report: Callable[[Outcome], None]) -> None:
+    """Work once more on cases for which memory was short, without other volumes in memory, or that others had."""
+    while cases:
+        claimed: list[Case] = []
+        for case in cases:
+            outcome = work.finish(case, partial(work.read, case), is_last_try=True)
+            if outcome.is_end:
+                report(outcome)
+            else:
+                claimed.append(case)
+        if len(claimed) == len(cases):
+            time.sleep(_WAIT_SECONDS)
+        cases = claimed
+
+
+def finish_batch(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome]) -> PredictionRun:
+    """Write the tables of the folder, and put the result together."""
+    outcomes = [ended[case.id] for case in cases]
+    having = [case for case in cases if ended[case.id].kind != "failed"]
+    found = {case.id: with_measures(case, MaskRecord.beside(batch.mask_path(case)), batch) for case in having}
+    records = {case: record for case, record in found.items() if record is not None}
+    # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
+    review = write_tables(None if batch.is_one_file else batch.folder, outcomes, records)
+
+    def ids(kind: str) -> tuple[str, ...]:
+        return tuple(outcome.case for outcome in outcomes if outcome.kind == kind)
+
+    return PredictionRun(
+        batch.target,
+        predicted=ids("predicted"),
+        skipped=ids("kept"),
+        failures=tuple((outcome.case, outcome.problem) for outcome in outcomes if outcome.kind == "failed"),
+        flags=tuple((outcome.case, flag) for outcome in outcomes for flag in outcome.flags),
+        review=review,
+        inputs={case.id: case.images for case in cases},
+        others=ids("others"),
+        training_cases=tuple(
+            case for case, record in records.items() if batch.trained_on.contain(record.input_sha256)
+        ),
+    )
+
+
+def remove_litter(cases: Sequence[Case], batch: Batch) -> None:
+    """Remove the temporary files of killed processes, of which each can be a patient's mask."""
+    files = [path for case in cases for path in batch.outputs(case)] if batch.is_one_file else []
+    for folder in (batch.folder, batch.folder / PROBABILITIES_FOLDER):
+        if folder == batch.folder or not folder.is_symlink():
+            remove_half_written(folder, *(path.name for path in files))

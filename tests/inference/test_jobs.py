@@ -1,0 +1,376 @@
+"""Several processes on one batch: the masks of one, each case once, whoever is killed, and nobody left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medfcn.datasets import Case
+from medfcn.errors import SettingsError, WriteError
+from medfcn.inference import case_work, jobs, processes
+from medfcn.inference.batch import Batch, ModelSource, Outcome, Recipe
+from medfcn.inference.desk import Desk
+from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.jobs import Jobs
+from medfcn.inference.worker import Order, serve
+from medfcn.progress import Lines
+from medfcn.runs.folder import TIMING_FILE
+from medfcn.verbs import predict
+from tests.inference.models import blobs, saved, tiny_model, write_image
+
+COUNT = 12
+BAD = "case_05"
+GOOD = tuple(f"case_{number:02d}" for number in range(COUNT) if f"case_{number:02d}" != BAD)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
+    """A run, volumes, and the output of one process."""
+    folder = tmp_path_factory.mktemp("jobs")
+    run = saved(tiny_model(), folder / "run")
+    for number in range(COUNT):
+        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
+    (folder / "images" / f"{BAD}.nii.gz").write_bytes(b"no volume")
+    predict(run, folder / "images", folder / "clean", device="cpu", jobs=1)
+    return run, folder / "images", content(folder / "clean")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file but the one that differs from run to run."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != TIMING_FILE]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Forked:
+    """A worker that was forked, which is at work at once; it has what is needed of a `Popen`."""
+
+    started: list["Forked"]
+
+    def __init__(self, descriptor: int, before: Callable[[], None] = lambda: None) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                before()
+                serve(descriptor)
+            finally:
+                os._exit(9)
+        Forked.started.append(self)
+        self.status: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        until = time.monotonic() + (timeout or 60)
+        while self.status is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > until:
+                raise subprocess.TimeoutExpired("worker", timeout or 60)
+            time.sleep(0.002)
+        return self.status
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> type[Forked]:
+    """Workers are forked: starting Python anew would take most of the time of these tests."""
+    Forked.started = []
+    monkeypatch.setattr(processes, "_start", Forked)
+    return Forked
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1) -> None:
+    """Let this process need so long for a case that the workers get most of them."""
+    original, own = Ensemble.predict_case, os.getpid()
+
+    def slow(self: Ensemble, *arguments: Any, **choices: Any) -> Any:
+        time.sleep(seconds if os.getpid() == own else 0.01)
+        return original(self, *arguments, **choices)
+
+    monkeypatch.setattr(Ensemble, "predict_case", slow)
+
+
+def test_masks_are_those_of_one_process(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a worker that is started anew, as in use."""
+    run, images, clean = folders
+    result = predict(run, images, tmp_path / "out", device="cpu", jobs=2, progress=Lines())
+    assert (result.predicted, result.others, result.skipped) == (GOOD, (), ())
+    assert [case for case, _ in result.failures] == [BAD]
+    assert content(tmp_path / "out") == clean
+    assert "predicts in 2 processes of 1 thread: as requested" in capfd.readouterr().err
+
+
+def test_each_process_takes_its_share_and_each_case_once(
+    folders: tuple[Path, Path, dict[str, bytes]],
+    tmp_path: Path,
+    forked: type[Forked],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, images, clean = folders
+    slowly(monkeypatch)
+    given: list[tuple[int, str]] = []
+    original = Desk.give
+
+    def give(self: Desk, holder: int, outcome: Outcome) -> None:
+        given.append((holder, outcome.case))
+        original(self, holder, outcome)
+
+    monkeypatch.setattr(Desk, "give", give)
+    result = predict(run, images, tmp_path / "out", device="cpu", jobs=3)
+    assert result.predicted == GOOD
+    assert sorted(case for _, case in given) == sorted([*GOOD, BAD])
+    assert {holder for holder, _ in given} == {0, 1, 2}
+    assert [worker.status for worker in forked.started] == [0, 0]
+    assert content(tmp_path / "out") == clean
+
+
+@pytest.mark.parametrize("moment", ["case taken", "mask written", "record written"])
+def test_the_case_of_a_killed_worker_is_taken_again(
+    moment: str,
+    folders: tuple[Path, Path, dict[str, bytes]],
+    tmp_path: Path,
+    forked: type[Forked],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, images, clean = folders
+    slowly(monkeypatch)
+    mark, own = tmp_path / "killed", os.getpid()
+
+    def dying(original: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
+        def call(*arguments: Any, **choices: Any) -> Any:
+            found = original(*arguments, **choices) if after else None
+            if os.getpid() != own and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found if after else original(*arguments, **choices)
+
+        return call
+
+    place, name = {
+        "case taken": (Ensemble, "predict_case"),
+        "mask written": (Batch, "record"),
+        "record written": (case_work, "_write_case"),
+    }[moment]
+    monkeypatch.setattr(place, name, dying(getattr(place, name), after=moment == "record written"))
+    result = predict(run, images, tmp_path / "out", device="cpu", jobs=2)
+    assert mark.exists()
+    assert (result.predicted, result.others) == (GOOD, ())
+    assert len(forked.started) > 1  # another took its place
+    assert content(tmp_path / "out") == clean
+
+
+def test_a_case_that_kills_every_process_is_a_failure(
+    folders: tuple[Path, Path, dict[str, bytes]],
+    tmp_path: Path,
+    forked: type[Forked],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, images, clean = folders
+    own, original = os.getpid(), case_work._predict_case
+
+    def killing(case: Case, *arguments: Any) -> Any:
+        if case.id == "case_02" and os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(case, *arguments)
+
+    monkeypatch.setattr(case_work, "_predict_case", killing)
+    take = Desk.take
+
+    def only_workers_get_it(self: Desk, holder: int, **how: Any) -> Case | None:
+        while holder == 0 and (self._waiting and self._waiting[0].id == "case_02"):
+            time.sleep(0.005)
+        return take(self, holder, **how)
+
+    monkeypatch.setattr(Desk, "take", only_workers_get_it)
+    result = predict(run, images, tmp_path / "out", device="cpu", jobs=2)
+    assert [case for case, _ in result.failures] == ["case_02", BAD]
+    assert "killed 3 times" in dict(result.failures)["case_02"]
+    masks = {name: data for name, data in clean.items() if name.startswith("case") and "case_02" not in name}
+    assert {name: data for name, data in content(tmp_path / "out").items() if name.startswith("case")} == masks
+
+
+def test_a_full_disk_in_a_worker_stops_the_batch(
+    folders: tuple[Path, Path, dict[str, bytes]],
+    tmp_path: Path,
+    forked: type[Forked],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, images, _ = folders
+    slowly(monkeypatch)
+    own, original = os.getpid(), case_work._write_case
+
+    def full(*arguments: Any) -> None:
+        if os.getpid() != own:
+            raise WriteError("mask.nii.gz: the disk is full: 3 bytes are free there", code="DISK_FULL")
+        original(*arguments)
+
+    monkeypatch.setattr(case_work, "_write_case", full)
+    with pytest.raises(WriteError, match="the disk is full") as caught:
+        predict(run, images, tmp_path / "out", device="cpu", jobs=2)
+    assert caught.value.code == "DISK_FULL"
+    assert all(worker.status is not None for worker in forked.started)
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_no_litter(
+    folders: tuple[Path, Path, dict[str, bytes]],
+    tmp_path: Path,
+    forked: type[Forked],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, images, clean = folders
+    slowly(monkeypatch)
+    out, own, original = tmp_path / "out", os.getpid(), case_work._write_case
+
+    def interrupted(*arguments: Any) -> None:
+        original(*arguments)
+        if os.getpid() == own:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(case_work, "_write_case", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict(run, images, out, device="cpu", jobs=3)
+    assert [worker.status is not None for worker in forked.started] == [True, True]
+    assert {name for name in content(out) if "claim" not in name} <= clean.keys()
+    predict(run, images, out, device="cpu", resume=True, jobs=2)
+    assert content(out) == clean
+
+
+def children_of(process: int) -> list[int]:
+    lists = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]  # one of each thread
+    return [int(number) for text in lists for number in text.split()]
+
+
+def is_alive(process: int) -> bool:
+    path = Path(f"/proc/{process}/stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc (Linux)")
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=["SIGKILL", "SIGTERM"],
+)
+def test_workers_end_with_the_command(
+    number: int, folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    run, images, clean = folders
+    for case in range(COUNT):
+        for copy in range(40):
+            (tmp_path / f"case_{case:02d}_{copy:02d}.nii.gz").symlink_to(images / f"case_{case:02d}.nii.gz")
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "medfcn", "predict", run, tmp_path, "-o", out, "--device", "cpu", "--jobs", "2"]
+    command = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not (workers := children_of(command.pid)) or len(list(out.glob("*.json"))) < 20:
+        assert command.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    command.send_signal(number)
+    said = command.communicate(timeout=60)[1]
+    assert command.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    until = time.monotonic() + 30
+    while any(map(is_alive, workers)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    for path in out.glob("*.nii.gz"):
+        assert path.read_bytes() == clean[f"{path.name[:7]}.nii.gz"]
+    assert "Traceback" not in said
+    if number == signal.SIGTERM:
+        assert not [path.name for path in out.rglob("*.part")]
+
+
+def case(name: str, folder: Path, size: int = 100) -> Case:
+    path = folder / f"{name}.nii.gz"
+    path.write_bytes(bytes(size))
+    return Case(name, (path,), None, name)
+
+
+def test_the_last_cases_are_kept_for_who_needs_one(tmp_path: Path) -> None:
+    cases = [case(name, tmp_path) for name in "abcd"]
+    ended: list[Outcome] = []
+    desk = Desk(cases, ended.append)
+    desk.join(0)
+    desk.join(1)
+    assert [desk.take(0, is_needed=True), desk.take(0, is_needed=False), desk.take(1, is_needed=True)] == cases[:3]
+    assert desk.take(1, is_needed=False) is None
+    assert desk.take(0, is_needed=False) is None
+    desk.lose(1)
+    assert desk.take(0, is_needed=True) == cases[2]  # first what was taken before
+    assert desk.take(0, is_needed=True) == cases[3]
+    for each in cases:
+        desk.give(0, Outcome(each.id, "predicted"))
+    assert desk.take(0, is_needed=True, wait=True) is None
+    assert [outcome.case for outcome in ended] == ["a", "b", "c", "d"]
+    desk.fail(WriteError("full"))
+    with pytest.raises(WriteError, match="full"):
+        desk.take(0, is_needed=True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count", "cores", "free", "expected"),
+    [
+        ((1.0, 0.01), 300, 4, 1 << 40, 1),
+        ((1.0, 0.1), 300, 4, 1 << 40, 4),
+        ((2.0, 2.0), 20, 16, 1 << 40, 7),
+        ((20.0,), 4, 2, 1 << 40, 2),
+        ((1.0, 0.1), 300, 4, 1 << 20, 1),
+        ((1.0, 0.1), 300, 1, 1 << 40, 1),
+        ((20.0,), 2, 8, 1 << 40, 2),
+    ],
+    ids=["little work", "enough work", "work for seven", "long cases", "no memory", "one core", "two cases"],
+)
+def test_others_join_where_that_pays(
+    seconds: Sequence[float],
+    count: int,
+    cores: int,
+    free: int,
+    expected: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "usable_cores", lambda: cores)
+    monkeypatch.setattr(jobs, "free_bytes", lambda: free)
+    cases = [case(f"case_{number}", tmp_path) for number in range(count + 1)]
+    how_many = Jobs(cases, None, threads=1, device=torch.device("cpu"))
+    assert how_many.wanted() == 1
+    found = [
+        how_many.after(Outcome(each.id, "predicted", seconds=taken))
+        for each, taken in zip(cases, seconds, strict=False)
+    ]
+    assert found[:-1] == [1] * (len(seconds) - 1)
+    assert found[-1] == expected
+    assert bool(how_many.line) == (expected > 1)
+    assert how_many.after(Outcome(cases[-1].id, "predicted", seconds=1000)) == 1  # said once
+
+
+def test_one_volume_is_predicted_in_this_process(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, images, _ = folders
+    monkeypatch.setattr(processes, "_start", lambda _: pytest.fail("a worker was started"))
+    predict(run, images / "case_00.nii.gz", tmp_path / "mask.nii.gz", device="cpu", jobs=8)
+    predict(run, images, tmp_path / "masks", device="cpu")
+
+
+def test_transforms_that_no_other_process_can_get_are_refused(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    run, images, _ = folders
+    recipe = Recipe(ModelSource(runs=run, transforms=lambda case: case), (), {})
+    with pytest.raises(SettingsError, match="transforms cannot be passed to other processes") as caught:
+        processes.pickled(Order(recipe))
+    assert caught.value.field == "jobs"
+    with pytest.raises(SettingsError, match="jobs 0: at least 1"):
+        predict(run, images, tmp_path / "out", jobs=0)
