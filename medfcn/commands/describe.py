@@ -35,7 +35,7 @@ STATUSES = {
 def describe(json: bool) -> None:
     """Describe every command, setting, file, problem code and exit status, as Markdown or JSON."""
     found = description(cast(click.Group, click.get_current_context().find_root().command))
-    show(_json(found) if json else "\n".join(_markdown(found)))
+    show(_json(found) if json else reference_page(found))
 
 
 def description(main: click.Group) -> dict[str, Any]:
@@ -61,6 +61,11 @@ def description(main: click.Group) -> dict[str, Any]:
         "problem_codes": _codes(),
         "exit_statuses": {str(status): meaning for status, meaning in STATUSES.items()},
     }
+
+
+def reference_page(found: dict[str, Any]) -> str:
+    """The facts of `description` as one page of Markdown."""
+    return "\n".join(_markdown(found))
 
 
 def _command(found: click.Command) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""The documentation: every page is on the site, every link leads somewhere, what is to be typed exists."""
+
+import importlib.util
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+import medfcn
+from medfcn.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+FENCES = [
+    (page.name, kind, code)
+    for page in DOCUMENTS
+    for kind, code in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+]
+COMMANDS = sorted(
+    {
+        line.split(" #")[0].strip()
+        for _, kind, code in FENCES
+        if kind in ("sh", "bash", "")
+        for line in code.replace("\\\n", " ").splitlines()
+        if line.startswith("medfcn ") and line.split()[1] in main.commands
+    }
+)
+OPTION = r"(?<![\w-])--[a-z][\w-]+"
+PARAMETERS = [option for each in (main, *main.commands.values()) for option in each.params]
+OPTIONS = {"--help", "--version"} | {name for each in PARAMETERS for name in (*each.opts, *each.secondary_opts)}
+
+
+@pytest.fixture(scope="module")
+def builder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    builder.gather(folder)
+    return folder
+
+
+def places_in(entries: object) -> set[str]:
+    """The pages that a navigation names."""
+    if isinstance(entries, str):
+        return {entries}
+    parts = entries.values() if isinstance(entries, dict) else entries
+    return set().union(*(places_in(part) for part in parts)) if isinstance(parts, list) or parts else set()
+
+
+def test_every_page_is_in_the_navigation(site: Path) -> None:
+    nav = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+    assert places_in(nav) == {path.name for path in site.glob("*.md")}
+
+
+def test_every_link_of_the_site_leads_to_a_file_of_it(site: Path) -> None:
+    links = 0
+    for page in site.glob("*.md"):
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            if not re.match(r"[a-z]+:", target):
+                assert (site / target).is_file(), f"{page.name}: {target}"
+                links += 1
+    assert links > 10
+
+
+def test_every_public_name_is_on_the_python_page(site: Path) -> None:
+    page = (site / "python.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"^::: medfcn\.", page, re.MULTILINE)) == len(medfcn.__all__)
+    assert "::: medfcn.evaluation.evaluate.evaluate\n" in page
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_in_a_block_parses(line: str) -> None:
+    words = shlex.split(line)
+    context = main.commands[words[1]].make_context(words[1], words[2:], resilient_parsing=False)
+    assert isinstance(context, click.Context)
+
+
+OF_OTHERS = re.compile(r"(python|pip|torchrun|\.venv|sbatch|dask|--nnodes|--nproc|--rdzv)")
+"""Code that begins so is of another tool."""
+
+
+def test_every_option_that_a_page_names_exists() -> None:
+    unknown = []
+    for page in DOCUMENTS[:-1]:  # the scripts in benchmarks/ have options of their own
+        codes = re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))
+        named = [name for code in codes if not OF_OTHERS.match(code) for name in re.findall(OPTION, code)]
+        unknown += [(page.name, name) for name in named if name not in OPTIONS]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("number", [number for number, (_, kind, _) in enumerate(FENCES) if kind == "python"])
+def test_every_python_block_compiles_and_imports_what_is_there(number: int) -> None:
+    page, _, code = FENCES[number]
+    compile(code, page, "exec")
+    for module, names in re.findall(r"^from (medfcn[\w.]*) import ([\w, ]+)$", code, re.MULTILINE):
+        found = importlib.import_module(module)
+        assert all(hasattr(found, name.strip()) for name in names.split(",")), (page, module, names)
