@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medfcn.errors import MedfcnError as MedfcnError
     from medfcn.evaluation import compare as compare
     from medfcn.evaluation import evaluate as evaluate
+    from medfcn.evaluation.measure import measure as measure
     from medfcn.exporting.export import export as export
     from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
@@ -42,6 +43,7 @@ _HOMES = {
     "evaluate": "medfcn.evaluation",
     "export": "medfcn.exporting.export",
     "load": "medfcn.inference.ensemble",
+    "measure": "medfcn.evaluation.measure",
     "models": "medfcn.runs.shelf",
     "plan": "medfcn.training.train",
     "predict": "medfcn.verbs",
@@ -60,6 +62,7 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "measure",
     "models",
     "plan",
     "predict",

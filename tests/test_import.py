@@ -78,7 +78,7 @@ def test_every_verb_of_the_command_line_is_a_public_call() -> None:
         assert "Args:" in (call.__doc__ or "")
 
 
-@pytest.mark.parametrize("verb", ["plan", "predict", "train", "tune"])
+@pytest.mark.parametrize("verb", ["measure", "plan", "predict", "train", "tune"])
 def test_the_help_of_a_call_lists_every_option_once(verb: str) -> None:
     import medfcn
     from medfcn.cli import main

@@ -131,6 +131,18 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
     )
 
 
+def lone_masks(masks: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:
+    """Masks that are compared with nothing, in the order of their ids.
+
+    Raises:
+        MissingFileError: The folder does not exist.
+        DatasetError: It contains no masks.
+    """
+    found = dict(sorted(_masks_of(masks, are_predictions=True).items()))
+    matched, records, trained_on = _recorded(found)
+    return Pairs({}, matched, (), (), options, records, trained_on)
+
+
 def _recorded(
     predictions: Mapping[str, VolumeLike],
 ) -> tuple[dict[str, VolumeLike], dict[str, LabelMap], tuple[str, ...]]:

@@ -18,6 +18,7 @@ from medfcn.runs.folder import (
     STUDY_FILE,
     SUMMARY_FILE,
     TRIALS_FILE,
+    VOLUMES_FILE,
     RunFolder,
 )
 from medfcn.runs.lock import locked
@@ -25,11 +26,12 @@ from medfcn.runs.lock import locked
 _RECOGNISED_BY = (
     (RunFolder.card, RunFolder.weights),
     (SCORES_FILE, SUMMARY_FILE),
+    (VOLUMES_FILE,),
     (f"{RunFolder.state}/*.npy",),
     (STUDY_FILE, TRIALS_FILE),
     (RunFolder.lock,),
 )
-"""Files that are together in a run, in scores, in a stopped training, in a search, and after a kill."""
+"""Files that are together in a run, scores, sizes of masks, a stopped training, a search, and after a kill."""
 _INSIDE = ("run", "masks", "fold_*")
 """Folders within an output that are outputs themselves."""
 

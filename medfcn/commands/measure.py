@@ -1,0 +1,42 @@
+"""`medfcn measure`: the volumes of existing masks."""
+
+import sys
+from typing import Any
+
+import click
+
+from medfcn.commands.exits import FAILED, SOME_FAILED, command, show
+from medfcn.commands.options import cases_option, count, labels_option, overwrite_option, reading_options, text
+from medfcn.progress import for_terminal
+
+
+@command()
+@click.argument("masks")
+@click.argument("images", required=False)
+@click.option("-o", "--output", required=True, help="The folder for volumes.csv.")
+@labels_option
+@text(
+    "--pairs",
+    "FILE",
+    "CSV of two times of a patient, the ids of cases: before, after; or id, group, time, where each case is paired "
+    "with the next of its group. Writes changes.csv: the change in ml and per cent.",
+)
+@cases_option
+@reading_options
+@overwrite_option
+@count("--threads", "Masks measured at a time.", default=1)
+def measure(masks: str, images: str | None, output: str, **choices: Any) -> None:
+    """Measure the masks in MASKS: ml and voxels of each label, and the intensity of IMAGES inside it.
+
+    Of masks that `medfcn predict` wrote, volumes.csv is the same that it wrote.
+    """
+    from medfcn.evaluation.measure import measure as run_measurement
+
+    found = run_measurement(masks, images, output, progress=for_terminal(), **choices)
+    show(found.to_text())
+    for case, reason in found.failures:
+        show(f"{case}: failed: {reason}", err=True)
+    show(f"volumes: {output}")
+    if found.failures:
+        show(f"{len(found.failures)} of {len(found.failures) + len(found.records)} masks failed", err=True)
+        sys.exit(SOME_FAILED if found.records else FAILED)

@@ -1,0 +1,314 @@
+"""Masks without references: the size of each label, the intensity of the image inside it, and changes over time."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from medfcn.calls import called_with
+from medfcn.datasets import find_inputs
+from medfcn.datasets.tables import Ids, ids_of
+from medfcn.errors import DatasetError, MedfcnError, MemoryShortError
+from medfcn.evaluation.changes import Change, changes_of, read_pairs, require_known
+from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, lone_masks
+from medfcn.files import csv_bytes, make_folder, write_bytes, write_csv
+from medfcn.labels import LabelMap, read_mask
+from medfcn.labels.label_map import LabelsLike
+from medfcn.labels.measures import Intensity, measure_labels
+from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.volume_table import VolumeRow, volume_rows, volume_table, write_volumes
+from medfcn.labels.whole_numbers import values_in
+from medfcn.memory import in_threads, one_memory_error
+from medfcn.progress import Progress, Silent
+from medfcn.runs.folder import CHANGES_FILE, FAILURES_FILE, VOLUMES_FILE
+from medfcn.runs.outputs import refuse_blocked, refuse_existing
+from medfcn.text import aligned, counted, listed
+from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
+from medfcn.volumes.options import DEFAULT_OPTIONS
+from medfcn.volumes.reading import read_channels, volume_count
+
+Channels = Mapping[str, Sequence[VolumeLike]]
+"""The channels of each image, by case id."""
+Timepoints = str | os.PathLike[str] | Sequence[tuple[str, str]]
+"""A table as in `medfcn.evaluation.changes.read_pairs`, or pairs of case ids, the earlier first."""
+_CHANGED = "the mask is not the one that its .json describes: it was edited since"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRequest:
+    """The options of `measure`.
+
+    Attributes:
+        masks: A folder of masks `<case>.nii.gz` (from medfcn or another tool), one file, or masks by case id.
+        images: A folder of images, a data set, one file, or images by case id, a list for several channels. Without
+            any, intensities are not measured.
+        output: The folder for `volumes.csv`, and for `changes.csv` with `pairs`; None writes nothing.
+        labels: As in `evaluate`: by default the labels in the `<case>.json` files of the masks; without these, every
+            value in the masks, with the names of a `dataset.json` beside them.
+        pairs: Cases that are two times of one patient: a CSV with the columns `before` and `after`, or with `id`,
+            `group` and `time`; or pairs of ids.
+        cases: Ids of the masks to measure; all by default.
+        options: What to opt in to when reading files that are otherwise refused.
+        overwrite: Replace an existing output.
+        threads: Number of cases measured in parallel.
+        progress: Where progress is reported.
+    """
+
+    masks: Masks = field(kw_only=False)
+    images: str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]] | None = field(
+        default=None, kw_only=False
+    )
+    output: Path | str | None = field(default=None, kw_only=False)
+    labels: LabelsLike | None = None
+    pairs: Timepoints | None = None
+    cases: Ids | None = None
+    options: ReadOptions = DEFAULT_OPTIONS
+    overwrite: bool = False
+    threads: int = 1
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The sizes of all labels of some masks.
+
+    Attributes:
+        records: By case, in the order of the ids, the record of each mask with its sizes and intensities.
+        changes: The change of each label between two times of a patient.
+        failures: Id and error, in one line, of each mask that could not be measured.
+        notes: Facts that a reader of the sizes needs.
+    """
+
+    records: Mapping[str, MaskRecord]
+    changes: tuple[Change, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> tuple[VolumeRow, ...]:
+        """One for each case and label, with the intensity of the first channel."""
+        return tuple(row for case, record in self.records.items() for row, _ in volume_rows(case, record))
+
+    def to_csv(self, path: Path | str) -> None:
+        """Write all rows, as `volumes.csv`."""
+        write_bytes(path, csv_bytes(*volume_table(self.records)))
+
+    def to_text(self) -> str:
+        """A table of all rows, then one of the changes, then the notes."""
+        sizes: list[tuple[str, ...]] = [("case", "label", "ml", "voxels", "mean", "spread")]
+        sizes += [
+            (row.case, row.label, _number(row.volume_ml), str(row.voxels), _number(row.mean), _number(row.spread))
+            for row in self.rows
+        ]
+        lines = aligned(sizes, right=range(2, 6))
+        if self.changes:
+            changed: list[tuple[str, ...]] = [("before", "after", "label", "ml", "ml after", "change ml", "change %")]
+            changed += [(one.before, one.after, one.label, *map(_number, one[3:])) for one in self.changes]
+            lines += ["", *aligned(changed, right=range(3, 7))]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.4g}"
+
+
+@called_with(MeasureRequest)
+def measure(request: MeasureRequest) -> Measurements:
+    """Measure existing masks: the volume of each label, the intensity inside it, and its change over time.
+
+    Of masks that `predict` wrote, the table is the one that `predict` wrote. A mask that cannot be read, or is not on
+    its image's grid, is a failure; the others are measured.
+
+    Raises:
+        OutputExistsError: The output exists, and `overwrite` is false.
+        MissingFileError: The masks, the images or the table of pairs do not exist.
+        DatasetError: There are no masks, no image has the id of a mask, or `pairs` or `cases` name one that is not
+            there.
+        SettingsError: The labels are invalid, or contradict a `<case>.json`.
+        WriteError: The disk is full, or the folder may not be written to.
+    """
+    output = None if request.output is None else Path(request.output)
+    if output is not None:
+        refuse_existing(output, overwrite=request.overwrite)
+        refuse_blocked(output, files=(VOLUMES_FILE, CHANGES_FILE, FAILURES_FILE))
+    found = _chosen(lone_masks(request.masks, request.options), request.cases)
+    pairs = read_pairs(request.pairs) if isinstance(request.pairs, str | os.PathLike) else tuple(request.pairs or ())
+    require_known(pairs, found.predictions)
+    images = {} if request.images is None else _images_of(request.images, found)
+    measured = _Measuring(found, find_meaning(found, request.masks, request.labels), images).all(
+        request.threads, request.progress or Silent()
+    )
+    measured = replace(
+        measured,
+        changes=changes_of(pairs, {case: record.volumes_ml or {} for case, record in measured.records.items()}),
+    )
+    if output is not None:
+        _write(output, measured)
+    return measured
+
+
+def _write(output: Path, measured: Measurements) -> None:
+    make_folder(output)
+    write_volumes(output / VOLUMES_FILE, measured.records)
+    tables = (
+        (CHANGES_FILE, Change._fields, measured.changes),
+        (FAILURES_FILE, ("case", "error"), measured.failures),
+    )
+    for name, columns, rows in tables:
+        if rows:
+            write_csv(output / name, columns, rows)
+        else:  # it belongs to the measurements that were replaced
+            (output / name).unlink(missing_ok=True)
+
+
+def _chosen(found: Pairs, cases: Ids | None) -> Pairs:
+    if cases is None:
+        return found
+    ids = set(ids_of(cases))
+    if unknown := sorted(ids - found.predictions.keys()):
+        raise DatasetError(
+            f"{len(unknown)} of the requested cases have no mask: {listed(unknown)}; correct the ids",
+            code="CASES_UNKNOWN",
+            field="cases",
+        )
+    chosen = {case: mask for case, mask in found.predictions.items() if case in ids}
+    records = {case: labels for case, labels in found.records.items() if case in ids}
+    return replace(found, predictions=chosen, records=records)
+
+
+def _images_of(
+    images: str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]], masks: Pairs
+) -> Channels:
+    """The channels of each image, by the id of its mask.
+
+    Raises:
+        DatasetError: No image has the id of a mask.
+    """
+    ids = masks.predictions.keys()
+    if isinstance(images, Mapping):
+        given: dict[str, Sequence[VolumeLike]] = {
+            str(case): image if isinstance(image, list) else [cast(VolumeLike, image)]
+            for case, image in images.items()
+        }
+    else:
+        # Files that end in _0000 and _0001 are channels of a case, or cases of their own: the masks' names tell.
+        given = {}
+        for count in (None, 1):
+            cases = [case for case in find_inputs(images, channels=count) if not case.lacks]
+            if len(ids & {case.id for case in cases}) > len(ids & given.keys()):
+                given = {case.id: list(case.images) for case in cases}
+        if len(given) == len(ids) == 1 and Path(images).is_file():
+            given = dict(zip(ids, given.values(), strict=True))
+    if not ids & given.keys():
+        raise DatasetError(
+            f"masks are named like {next(iter(ids))!r} and images like {next(iter(given), 'nothing')!r}, and no name "
+            "is the same; give both the case's id as file name",
+            code="CASES_UNMATCHED",
+            field="images",
+        )
+    return {case: list(given[case]) for case in ids & given.keys()}
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """Everything that is the same for all cases."""
+
+    masks: Pairs
+    meaning: Meaning
+    images: Channels
+
+    def all(self, threads: int, progress: Progress) -> Measurements:
+        """Measure every case, in the order of the ids; an error that a user can fix becomes a failure."""
+        cases = list(self.masks.predictions)
+        with progress.task("measure", len(cases)) as task:
+            outcomes = in_threads(self._tried, cases, threads=threads, advance=task.advance)
+        both = list(zip(cases, outcomes, strict=True))
+        records = {case: outcome for case, outcome in both if isinstance(outcome, MaskRecord)}
+        names = tuple(dict.fromkeys(name for record in records.values() for name in record.volumes_ml or ()))
+        if self.meaning.labels is None:
+            order, count = sorted(names, key=self._value_of), {case: len(self.images.get(case, ())) for case in cases}
+            records = {case: _with_labels(record, order, count[case]) for case, record in records.items()}
+        without = [case for case in records if self.images and case not in self.images]
+        notes = [*self.meaning.notes]
+        if without:
+            notes.append(f"no image of {counted(len(without), 'mask')}, without intensities: {listed(without)}")
+        notes += [f"{case}: {_CHANGED}" for case, record in records.items() if _CHANGED in record.notes]
+        failures = tuple((case, str(outcome)) for case, outcome in both if isinstance(outcome, MedfcnError))
+        return Measurements(records, (), failures, tuple(notes))
+
+    def _value_of(self, name: str) -> tuple[int, str]:
+        values = {named: value for value, named in self.meaning.named.names.items()}
+        return (int(name) if name.isdecimal() else values.get(name, 0), name)
+
+    def _tried(self, case: str) -> MaskRecord | MedfcnError:
+        try:
+            with one_memory_error(case):
+                return self._one(case)
+        except MemoryShortError:
+            raise
+        except MedfcnError as error:
+            return error
+
+    def _one(self, case: str) -> MaskRecord:
+        given, options, labels = self.masks.predictions[case], self.masks.options, self.meaning.labels
+        mask = read_mask(given, labels=self.meaning.known, options=options)
+        codec = self.meaning.of_prediction(case)
+        if labels is None:
+            labels = self.meaning.of_values(values_in(mask.array) or {1})
+            codec = labels.written_codec
+        record = _record_of(given, mask, labels)
+        channels = self._channels(case, mask, record.input_sha256)
+        indices = codec.without_ignored.encode(mask.array)
+        measures = measure_labels(indices, labels, [channel.array for channel in channels])
+        if channels:
+            files = len(self.images[case])
+            record = msgspec.structs.replace(
+                record, input_sha256=tuple(channel.sha256 for channel in channels)[:files]
+            )
+        return record.measured(measures, mask.voxel_ml)
+
+    def _channels(self, case: str, mask: Volume, seen: Sequence[str]) -> tuple[Volume, ...]:
+        """The channels of a case's image, in the order of the mask's voxels.
+
+        Args:
+            case: The case's id.
+            mask: Its mask.
+            seen: The hashes of the files that the model saw. If all of them are there, the others are left out.
+        """
+        sources, options = list(self.images.get(case, ())), self.masks.options
+        if len(sources) == 1 and options.volume_index is None and (count := volume_count(sources[0])) > 1:
+            volumes = read_channels(sources[0], count, options=options)
+        else:
+            volumes = tuple(channel for source in sources for channel in read_channels(source, 1, options=options))
+        if seen and {volume.sha256 for volume in volumes} > set(seen):
+            volumes = tuple(volume for volume in volumes if volume.sha256 in seen)
+        channels = [volume.reordered_to(mask) for volume in volumes]
+        for channel in channels:
+            require_same_grid(channel, mask)
+        return tuple(channels)
+
+
+def _record_of(given: VolumeLike, mask: Volume, labels: LabelMap) -> MaskRecord:
+    """What the record beside a mask says of it, if it is a record of this very mask."""
+    beside = MaskRecord.beside(given)
+    if beside is None or beside.mask_sha256 != mask.sha256:
+        notes = (_CHANGED,) if beside is not None and beside.mask_sha256 else ()
+        return MaskRecord(mask_sha256=mask.sha256, labels=labels, notes=notes)
+    if beside.labels is None or beside.labels.entries != labels.entries:
+        return msgspec.structs.replace(beside, expected_dice=None, review=None, labels=labels)
+    return beside
+
+
+def _with_labels(record: MaskRecord, names: Sequence[str], channels: int) -> MaskRecord:
+    """The record of a mask that was measured value by value, with a size of each label of any mask."""
+    volumes, voxels, intensity = record.volumes_ml or {}, record.voxels or {}, record.intensity or {}
+    absent = (Intensity(None, None),) * channels
+    return msgspec.structs.replace(
+        record,
+        volumes_ml={name: volumes.get(name, 0.0) for name in names},
+        voxels={name: voxels.get(name, 0) for name in names},
+        intensity={name: intensity.get(name, absent) for name in names},
+    )
