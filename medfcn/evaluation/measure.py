@@ -292,7 +292,7 @@ class _Measuring:
 
 
 def _record_of(given: VolumeLike, mask: Volume, labels: LabelMap) -> MaskRecord:
-    """What the record beside a mask says of it, if it is a record of this very mask."""
+    """The record beside a mask, if it is of this very mask; else one that knows the mask alone."""
     beside = MaskRecord.beside(given)
     if beside is None or beside.mask_sha256 != mask.sha256:
         notes = (_CHANGED,) if beside is not None and beside.mask_sha256 else ()
