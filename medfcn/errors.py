@@ -48,6 +48,13 @@ The codes, which `medfcn check --json` reports too:
     GRID_PIXDIM          A voxel length is not positive, or contradicts the sform.
     GRID_UNITS           The unit of length is not known.
     GRID_BROKEN          The affine is not that of a grid.
+    SLICE_MISSING        A DICOM series lacks slices between others, or has them in another folder.
+    SLICE_DOUBLED        A DICOM series has two slices at one position.
+    SLICES_UNEVEN        Slices of a DICOM series are unequally spaced, or not in line.
+    SLICES_MIXED         Files of a DICOM series differ in what slices of one volume share.
+    GANTRY_TILT          Positions of slices leave their normal, and a sheared grid was not requested.
+    SERIES_SEVERAL       A folder has several DICOM series, and none was chosen.
+    SERIES_UNKNOWN       A folder does not have the chosen DICOM series.
     SHAPE_DIFFERS        Two volumes of a case have different shapes; check puts LABEL_ or CHANNEL_ in front.
     GRID_DIFFERS         Two volumes of a case are on different grids; check puts LABEL_ or CHANNEL_ in front.
     LABEL_GRID_NEAR      A label is less than half a voxel away from its image's grid, which is accepted.

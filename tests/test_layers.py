@@ -147,6 +147,7 @@ def test_every_room_is_known() -> None:
     [
         ("nibabel", {"volumes/formats/nifti.py"}),
         ("SimpleITK", {"volumes/formats/itk.py"}),
+        ("pydicom", {"volumes/formats/dicom/"}),
         ("click", {"cli.py", "commands/"}),
         ("rich", {"progress.py"}),
         ("optuna", {"tuning/study.py"}),

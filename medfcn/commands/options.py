@@ -129,13 +129,20 @@ def reading_options(command: _Command) -> _Command:
         assume_grid: bool,
         nonfinite: str | None,
         volume: int | None,
+        series: str | None,
         max_bytes: int | None,
         **choices: Any,
     ) -> Any:
         from medfcn.volumes import ReadOptions
 
         fill = None if nonfinite is None else _fill_value(nonfinite)
-        options = ReadOptions(xform=xform, assume_grid=assume_grid, nonfinite=fill, volume_index=volume)  # type: ignore[arg-type]
+        options = ReadOptions(
+            xform=xform,  # type: ignore[arg-type]
+            assume_grid=assume_grid,
+            nonfinite=fill,
+            volume_index=volume,
+            series=series,
+        )
         if max_bytes is not None:
             options = dataclasses.replace(options, max_bytes=max_bytes)
         return command(options=options, **choices)
@@ -157,7 +164,12 @@ def reading_options(command: _Command) -> _Command:
             "fill:VALUE",
             "Put VALUE where voxels are NaN or infinite; such files are refused otherwise.",
         ),
-        count("--volume", "Number of the volume of a 4D file to read, from 0.", least=0),
+        count(
+            "--volume",
+            "Number of the volume of a 4D file, or of the time point, echo or acquisition of a DICOM series, from 0.",
+            least=0,
+        ),
+        text("--series", "UID|HASH", "Which series of a folder with several DICOM series to read."),
         count("--max-bytes", "The longest file to read, uncompressed. [default: 2147483648, 2 GiB]"),
     )
     return add(with_options)

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from medfcn.datasets.cases import Case, Dataset
+from medfcn.datasets.dicom_tree import dicom_tree, has_dicom
 from medfcn.datasets.layouts import dataset_at, exists_as_folder
 from medfcn.datasets.listing import Listing, list_volumes
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.text import counted, shown
+from medfcn.volumes.formats.dicom.series import is_dicom, series_name
 from medfcn.volumes.names import case_id_of, extension_of, stem_of, twin_key
 from medfcn.volumes.reading import volume_count
 
@@ -19,19 +21,27 @@ _LABELS_OF = {"images": "labels", "imagesTr": "labelsTr"}
 
 
 def find_inputs(
-    path: str | os.PathLike[str], *, channels: int | None = None, optional: Collection[int] = ()
+    path: str | os.PathLike[str],
+    *,
+    channels: int | None = None,
+    optional: Collection[int] = (),
+    series: str | None = None,
 ) -> tuple[Case, ...]:
     """The cases to predict: one file, a folder of volumes, or a data set, whose labels are left aside.
+
+    A folder of DICOM files is a case for each series, and so is a tree of such folders.
 
     Files `<case>_0000`, `<case>_0001` … are channels of one case where there is a `_0000`, unless a label beside them
     has the whole name. With one channel they are cases of their own, and with several a single file stands for its
     siblings too.
 
     Args:
-        path: A volume's file, a folder of volumes, or a data set as in `find_dataset`.
+        path: A volume's file, a folder of volumes, a folder or tree of DICOM series, or a data set as in
+            `find_dataset`.
         channels: Number of channels of the model. A case that has fewer says in `lacks` which file is missing. None
             takes cases as they are.
         optional: Numbers of the channels that a case may lack. One that lacks any has the files of the others alone.
+        series: Take one DICOM series only: its SeriesInstanceUID, or its short hash.
 
     Raises:
         MissingFileError: There is nothing at `path`.
@@ -42,15 +52,32 @@ def find_inputs(
     if not exists_as_folder(given):
         if not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json"):
             return _of_dataset(dataset_at(given, allow_outside=False))
+        if not extension_of(given) and is_dicom(given):
+            return (_of_dicom_file(given),)
         return (_of_file(given, channels, optional),)
+    if is_dicom(given) and not list_volumes(given).names:
+        return dicom_tree(given, wanted=series).cases()
     folder = next((given / name for name in _LABELS_OF if (given / name).is_dir()), given)
     dataset = _dataset_in(given)
+    if dataset is not None and dataset.layout == "dicom":
+        return dicom_tree(given, wanted=series).cases()
     if dataset is not None and (folder != given / "images" or _lists_channels(dataset)):
         return _of_dataset(dataset)
-    listing = list_volumes(folder)
+    listing = list_volumes(folder, dicom=folder != given)
+    if not listing.names and has_dicom(given):
+        return dicom_tree(given, wanted=series).cases()
     if not listing.names:
         raise DatasetError(f"{folder}: no volumes (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
     return _of_volumes(listing, _labelled(folder), channels, optional)
+
+
+def _of_dicom_file(given: Path) -> Case:
+    """The series that a DICOM file belongs to; one whose header cannot be read says so when it is read."""
+    try:
+        name = series_name(given)
+    except MedfcnError:
+        name = given.stem
+    return Case(name, (given,), None, name)
 
 
 def _dataset_in(folder: Path) -> Dataset | None:

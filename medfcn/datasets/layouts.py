@@ -89,7 +89,7 @@ def channels_in(
     `<case>_0000`, `<case>_0001` … are channels where there is a `_0000`, or where `<case>` has a label;
     unless a label has the whole name (`scan_2021` is then a case, not a channel).
     """
-    listing = list_volumes(folder)
+    listing = list_volumes(folder, dicom=True)
     cases: dict[str, dict[int, Path]] = {}
     refused: defaultdict[str, list[RefusedFile]] = defaultdict(list)
     for stem in sorted(listing.names):

@@ -10,6 +10,7 @@ from medfcn.datasets.tables import checked_id
 from medfcn.datasets.unique import check_unique
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError
 from medfcn.text import listed, shown
+from medfcn.volumes.formats.dicom.series import is_dicom, series_in
 from medfcn.volumes.names import case_id_of, extension_of, is_hidden, stem_of, twin_key
 from medfcn.volumes.refused import RefusedFile
 
@@ -44,12 +45,13 @@ def files_in(folder: Path) -> list[Path]:
         raise DatasetError(f"{shown(folder)}: {found}; check its permissions", code="FILE_UNREADABLE") from error
 
 
-def list_volumes(folder: Path, *, case: str | None = None) -> Listing:
+def list_volumes(folder: Path, *, case: str | None = None, dicom: bool = False) -> Listing:
     """The volumes in a folder; a header stands for its file of voxels too, and a folder for the one volume in it.
 
     Args:
         folder: Where they are.
         case: Only the files of this case, as `case_id_of` has it.
+        dicom: Count folders with DICOM files too, each as the volume of its series, and `.dcm` files.
 
     Raises:
         DatasetError: The folder cannot be listed.
@@ -58,12 +60,14 @@ def list_volumes(folder: Path, *, case: str | None = None) -> Listing:
     names = {file.name for file in files}
     absent = {file.with_suffix("") for file in files if file.suffix == _POINTER and file.stem not in names}
     extensions = {file: end for file in (*files, *sorted(absent)) if (end := extension_of(file))}
+    if dicom:
+        extensions |= dict.fromkeys(_dicom_in(folder, [file for file in files if file not in extensions]), "")
     headers = {stem_of(file) for file, end in extensions.items() if end.startswith(".hdr")}
     alike: defaultdict[str, list[Path]] = defaultdict(list)
     for file, end in extensions.items():
         is_second_half = end.startswith(".img") and stem_of(file) in headers
         if not is_second_half and case in (None, case_id_of(file)[0]):
-            alike[twin_key(stem_of(file))].append(file)
+            alike[twin_key(_name_of(file, end))].append(file)
     volumes: dict[str, Path] = {}
     refused: dict[str, RefusedFile] = {}
     for twins in alike.values():
@@ -72,10 +76,25 @@ def list_volumes(folder: Path, *, case: str | None = None) -> Listing:
                 _require_single(file, twins)
                 if file in absent:
                     raise _not_fetched(file)
-                volumes[checked_id(stem_of(file), where=shown(folder))] = volume_in(file)
+                named = extensions[file]
+                volumes[checked_id(_name_of(file, named), where=shown(folder))] = volume_in(file) if named else file
             except MedfcnError as error:
-                refused[os.fsencode(stem_of(file)).decode("utf-8", "backslashreplace")] = RefusedFile(file, error)
+                name = os.fsencode(_name_of(file, extensions[file])).decode("utf-8", "backslashreplace")
+                refused[name] = RefusedFile(file, error)
     return Listing(volumes, refused)
+
+
+def _dicom_in(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The folders with DICOM files, and the first file of each series that is loose in a folder."""
+    found = [file for file in files if is_dicom(file)]
+    loose = {file for file in found if not is_folder(file)}
+    first = {series.files[0] for series in series_in(folder)[0]} if len(loose) > 1 else loose
+    return [file for file in found if file not in loose or file in first]
+
+
+def _name_of(file: Path, extension: str) -> str:
+    """The name of a volume: its file's without extension; of a DICOM folder, the folder's own."""
+    return stem_of(file) if extension or file.suffix.lower() != ".dcm" else file.stem
 
 
 def volumes_in(folder: Path) -> dict[str, Path]:
@@ -113,6 +132,8 @@ def volume_in(path: Path) -> Path:
         DatasetError: The folder contains none, or several.
     """
     if not is_folder(path):
+        return path
+    if not extension_of(path) and is_dicom(path):
         return path
     inside = [file for file in files_in(path) if extension_of(file)]
     headers = {stem_of(file) for file in inside if extension_of(file).startswith(".hdr")}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medfcn.datasets import Case
-from medfcn.errors import ModelError, SettingsError
+from medfcn.errors import MedfcnError, ModelError
 from medfcn.files import sha256_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import Ensemble, load
@@ -23,6 +23,7 @@ from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
 from medfcn.volumes import ReadOptions
 from medfcn.volumes.names import stem_of
+from medfcn.volumes.reading import source_sha256
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
@@ -177,7 +178,7 @@ class Batch:
             card_sha256=self._card_sha256,
             medfcn=version("medfcn"),
             threads=self.threads,
-            reading=dataclasses.asdict(self.options),
+            reading=self.options.recorded(),
             threshold=self.models.rules.threshold,
             tta=bool(mirrors),
             mirrors=mirrors,
@@ -197,12 +198,13 @@ class Batch:
             record = MaskRecord.beside(mask)
             if record is None or record.by_label is None:
                 return False
-            made_now = self.record(case, [sha256_of(path) for path in self.used_files(case)])
+            hashes = [source_sha256(path, options=self.options) for path in self.used_files(case)]
+            made_now = self.record(case, hashes)
             if record.origin != made_now.origin or record.mask_sha256 != sha256_of(mask):
                 return False
-            hashes = tuple(sha256_of(path) for path in self.probability_paths(case))
-            return not hashes or record.probabilities_sha256 == hashes
-        except (OSError, SettingsError):
+            shares = tuple(sha256_of(path) for path in self.probability_paths(case))
+            return not shares or record.probabilities_sha256 == shares
+        except (OSError, MedfcnError):
             return False
 
 

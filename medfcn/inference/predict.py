@@ -98,8 +98,8 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
     models = loaded.with_views(request.views)
-    use = models.card.use
-    found = find_inputs(request.source, channels=use.count, optional=use.dropped_places)
+    use, series = models.card.use, request.options.series
+    found = find_inputs(request.source, channels=use.count, optional=use.dropped_places, series=series)
     chosen = _chosen(found, request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(

@@ -50,7 +50,7 @@ def identity_of(
         "device": machine.device.type if processes == 1 else f"{processes} × {machine.device.type}",
         "versions": {name: number for name, number in versions().items() if name != "python"},
         "labels": found.labels.to_json(),
-        "reading": dataclasses.asdict(found.options),
+        "reading": found.options.recorded(),
         "training": {case: list(found.hashes[case]) for case in split.training},
         "validation": {case: list(found.hashes[case]) for case in split.validation},
         "plan": planned,

@@ -1,7 +1,7 @@
 """Options of reading a volume. Each accepts a file that is refused without it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from medfcn.errors import SettingsError
@@ -33,9 +33,21 @@ class ReadOptions:
     nonfinite: float | None = None
     """Value that replaces NaN and infinite voxels; None refuses such a file."""
     volume_index: int | None = None
-    """Which volume of a 4D file to read, from 0; None refuses a 4D file."""
+    """Which volume of a 4D file to read, from 0; None refuses a 4D file.
+
+    In a DICOM series, which of its time points, echoes or acquisitions."""
+    series: str | None = None
+    """Which series of a folder of DICOM files to read: its SeriesInstanceUID, or the short hash that a message about
+    the folder gives; None refuses a folder with several."""
     max_bytes: int = 2 << 30
     """Refuse a file with more bytes than this when uncompressed; 2 GiB are 512 x 512 x 1000 float64 voxels."""
+
+    def recorded(self) -> dict[str, object]:
+        """The options as they are written down beside a mask; `series` only where one was chosen."""
+        values = asdict(self)
+        if self.series is None:
+            del values["series"]
+        return values
 
     def __post_init__(self) -> None:
         if self.xform not in ("auto", "sform", "qform"):

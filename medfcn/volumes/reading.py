@@ -2,12 +2,16 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medfcn.errors import VolumeError, naming
+from medfcn.files import sha256_of
 from medfcn.text import shown
+from medfcn.volumes.formats.dicom.series import count_volumes as count_in_series
+from medfcn.volumes.formats.dicom.series import is_dicom, read_series, series_at, series_sha256
 from medfcn.volumes.formats.itk import read_itk
 from medfcn.volumes.formats.nifti import count_volumes, read_nifti, read_nifti_volumes, stored_of_image
 from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
@@ -56,7 +60,7 @@ def read_volume(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
 
     Args:
         path: `.nii`, `.nii.gz`, either file of a `.hdr`/`.img` pair (plain or `.gz`), `.nrrd`, `.nhdr`,
-            `.mha`, `.mhd`.
+            `.mha`, `.mhd`; or DICOM: the folder of a series, or one file of it.
         options: The files to accept that are refused otherwise.
 
     Raises:
@@ -85,7 +89,7 @@ def read_channels(source: VolumeLike, count: int, *, options: ReadOptions = DEFA
     """
     if count == 1:
         return (as_volume(source, options=options),)
-    found = volume_count(source)
+    found = volume_count(source, series=options.series)
     if found != count:
         if found == 1:
             as_volume(source, options=options)  # raises where the source has a fault of its own
@@ -96,23 +100,32 @@ def read_channels(source: VolumeLike, count: int, *, options: ReadOptions = DEFA
             code="SHAPE_4D",
             field="dim",
         )
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike) and extension_of(source):
         return tuple(volume_of(one, options=options) for one in read_nifti_volumes(source, options=options))
+    if isinstance(source, str | os.PathLike):
+        chosen = (replace(options, volume_index=number) for number in range(count))
+        return tuple(volume_of(read_series(source, options=one), options=one) for one in chosen)
     if isinstance(source, tuple | list):
         array = np.asarray(source[0])
         return tuple(Volume(array[..., channel], np.asarray(source[1])) for channel in range(count))
     return tuple(as_volume(source, options=replace(options, volume_index=channel)) for channel in range(count))
 
 
-def volume_count(source: VolumeLike) -> int:
+def volume_count(source: VolumeLike, *, series: str | None = None) -> int:
     """Number of volumes in the fourth dimension of a source; 1 where there is none, or where the source is refused.
+
+    Args:
+        source: As in `as_volume`; of a DICOM series its time points, echoes or acquisitions are counted.
+        series: Which series of a folder of DICOM files is meant.
 
     Example:
         >>> volume_count((np.ones((5, 4, 3, 2)), np.eye(4))), volume_count((np.ones((5, 4, 3)), np.eye(4)))
         (2, 1)
     """
     if isinstance(source, str | os.PathLike):
-        return count_volumes(source) if extension_of(source) in (".nii", ".nii.gz") else 1
+        if extension_of(source):
+            return count_volumes(source) if extension_of(source) in (".nii", ".nii.gz") else 1
+        return count_in_series(source, wanted=series) if is_dicom(source) else 1
     pair = isinstance(source, tuple | list) and len(source) == 2
     stored: Any = source[0] if pair else getattr(source, "dataobj", None)  # type: ignore[index]
     shape = stored.shape if hasattr(stored, "shape") else np.shape(stored)
@@ -123,8 +136,23 @@ def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
     """Read the numbers that a file stores, without the scaling of its header; errors as in `read_volume`."""
     if isinstance(path, RefusedFile):
         path.refuse()
-    read = read_itk if extension_of(path) in OTHER_EXTENSIONS else read_nifti
+    extension = extension_of(path)
+    if not extension and is_dicom(path):
+        return read_series(path, options=options)
+    read = read_itk if extension in OTHER_EXTENSIONS else read_nifti
     return read(path, options=options)
+
+
+def source_sha256(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> str:
+    """The hash that a volume read from this path has; of a DICOM series, of all its files.
+
+    Raises:
+        OSError: A file cannot be read.
+        MedfcnError: It is no series.
+    """
+    if not extension_of(path) and is_dicom(path):
+        return series_sha256(series_at(Path(path), wanted=options.series).files)
+    return sha256_of(Path(path))
 
 
 def volume_of(stored: StoredVolume, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:

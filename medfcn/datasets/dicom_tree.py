@@ -1,0 +1,192 @@
+"""A folder or a tree of DICOM files → its series, each a case, with the segmentation or structure set of each.
+
+A series is named by its folder. Where a folder has several, a short hash of the series follows; where several folders
+have one name, the folders above come first. Nothing of a header is in a name.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medfcn.datasets.cases import Case
+from medfcn.datasets.tables import checked_id
+from medfcn.errors import DatasetError, MedfcnError
+from medfcn.text import counted, listed, shown
+from medfcn.volumes.formats.dicom.references import References, references_of
+from medfcn.volumes.formats.dicom.series import Series, is_dicom, series_in
+from medfcn.volumes.names import is_hidden
+from medfcn.volumes.refused import RefusedFile
+
+
+@dataclass(frozen=True)
+class FoundSeries:
+    """One series of images in a tree.
+
+    Attributes:
+        id: Its name as a case.
+        path: What a reader is given: the folder, or one of its files where the folder has several series.
+        series: Its files.
+        problem: Why it cannot be used; None if nothing is known.
+    """
+
+    id: str
+    path: Path
+    series: Series
+    problem: MedfcnError | None = None
+
+
+@dataclass(frozen=True)
+class DicomTree:
+    """The DICOM files below a folder.
+
+    Attributes:
+        root: The folder.
+        images: In the order of the ids.
+        labels: Files of segmentations and structure sets.
+        refused: Files that cannot be read as DICOM.
+    """
+
+    root: Path
+    images: tuple[FoundSeries, ...]
+    labels: tuple[Path, ...] = ()
+    refused: tuple[RefusedFile, ...] = field(default=())
+
+    def cases(self) -> tuple[Case, ...]:
+        """The series as inputs of a prediction."""
+        patients = self.groups()
+        return tuple(
+            Case(one.id, (one.path,), None, patients[one.id], lacks="" if one.problem is None else str(one.problem))
+            for one in self.images
+        )
+
+    def groups(self) -> Mapping[str, str]:
+        """For each case the first case of the same patient."""
+        first: dict[str, str] = {}
+        return {
+            one.id: first.setdefault(one.series.patient, one.id) if one.series.patient else one.id
+            for one in self.images
+        }
+
+
+def has_dicom(folder: Path) -> bool:
+    """True if a folder, or one below it, has a DICOM file."""
+    return any(is_dicom(Path(inner)) for inner, _, files in _walk(folder) if files)
+
+
+def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
+    found = []
+    for inner, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        found.append((inner, folders, files))
+    return found
+
+
+def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
+    """The series and labels of a folder and of all below it.
+
+    Args:
+        root: The folder.
+        wanted: Keep one series of images: its UID, or its short hash.
+
+    Raises:
+        DatasetError: There is no series of images, or none that is wanted.
+    """
+    images: list[Series] = []
+    labels: list[Path] = []
+    refused: list[RefusedFile] = []
+    for inner, _, files in _walk(root):
+        if files:
+            found, broken = series_in(Path(inner))
+            images += [one for one in found if not one.is_label]
+            labels += [one.files[0] for one in found if one.is_label]
+            refused += [RefusedFile(path, error) for path, error in broken]
+    named = _named(root, images, {file.path.parent for file in refused})
+    if wanted is not None:
+        named = [one for one in named if one.series.is_named(wanted)]
+    if not named:
+        of_wanted = f" {wanted}" if wanted else " of images"
+        known = f"; known are {listed(one.short_hash for one in images)}" if wanted and images else ""
+        raise DatasetError(
+            f"{shown(root)}: no DICOM series{of_wanted} here{known}; give the folder of a CT, MR or PET series",
+            code="SERIES_UNKNOWN" if wanted else "FOLDER_EMPTY",
+            field="series",
+        )
+    return DicomTree(root, tuple(sorted(named, key=lambda one: one.id)), tuple(sorted(labels)), tuple(refused))
+
+
+def _named(root: Path, images: Sequence[Series], broken: set[Path]) -> list[FoundSeries]:
+    """Series with their ids, and what is wrong with those that go on in another folder."""
+    folders = Counter(series.folder for series in images)
+    bases = Counter(_base(folder) for folder in folders)
+    elsewhere = _continued(images)
+    found = []
+    for series in images:
+        name = _base(series.folder)
+        if bases[name] > 1:
+            name = "_".join(series.folder.relative_to(root).parts) or name
+        several = folders[series.folder] > 1
+        problem: MedfcnError | None = elsewhere.get((series.folder, series.uid))
+        try:
+            name = checked_id(f"{name}_{series.short_hash}" if several else name, where=shown(root))
+        except DatasetError as error:
+            name, problem = series.short_hash, error
+        path = series.files[0] if several or series.folder in broken else series.folder
+        found.append(FoundSeries(name, path, series, problem))
+    return found
+
+
+def _base(folder: Path) -> str:
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
+def _continued(images: Sequence[Series]) -> dict[tuple[Path, str], MedfcnError]:
+    """By folder and series, the error that some slices of a series are in one folder and some in another."""
+    by_uid: defaultdict[str, list[Series]] = defaultdict(list)
+    for series in images:
+        by_uid[series.uid].append(series)
+    found: dict[tuple[Path, str], MedfcnError] = {}
+    for those in by_uid.values():
+        for series in those:
+            other = next((one for one in those if one.instances - series.instances), None)
+            if other is not None:
+                more = counted(len(other.instances - series.instances), "file")
+                found[series.folder, series.uid] = DatasetError(
+                    f"the series goes on in {shown(other.folder)}/, with {more} more; put all in one folder",
+                    code="SLICE_MISSING",
+                    field="SeriesInstanceUID",
+                )
+    return found
+
+
+def labels_of_series(tree: DicomTree) -> tuple[dict[str, list[Path]], list[Path]]:
+    """The label files of each case, and those that belong to none or may belong to several.
+
+    A label belongs to the series that it refers to. Where that is not here (such as a cropped copy of it), it belongs
+    to the one series of its coordinate system that is nearest in the tree.
+    """
+    by_uid = {one.series.uid: one.id for one in tree.images}
+    frames = {one.id: _quiet_references(one.series.files[0]).frames_of_reference for one in tree.images}
+    found: defaultdict[str, list[Path]] = defaultdict(list)
+    alone = []
+    for path in tree.labels:
+        references = _quiet_references(path)
+        case = next((by_uid[uid] for uid in sorted(references.series) if uid in by_uid), None)
+        if case is None:
+            near = [one for one in tree.images if frames[one.id] & references.frames_of_reference]
+            depths = {one.id: len(Path(os.path.commonpath([one.series.folder, path])).parts) for one in near}
+            best = [name for name, depth in depths.items() if depth == max(depths.values())]
+            case = best[0] if len(best) == 1 else None
+        if case is None:
+            alone.append(path)
+        else:
+            found[case].append(path)
+    return dict(found), alone
+
+
+def _quiet_references(path: Path) -> References:
+    try:
+        return references_of(path)
+    except MedfcnError:
+        return References(frozenset(), frozenset())
