@@ -79,7 +79,7 @@ def _by_file(frames: Sequence[Frame]) -> dict[Path, list[int]]:
 def decoded(path: Path, header: Header, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
     """Frames of a file as `(rows, columns)` stored numbers."""
     library = pydicom()
-    from pydicom.pixels import iter_pixels
+    from pydicom.pixels.utils import iter_pixels
 
     source: Any = path
     if header.syntax in ("", _DEFLATED):  # pydicom 3.0.2 finds no pixels in a deflated file that it opens itself
