@@ -114,8 +114,8 @@ def confusion_of_case(
     """The voxels of a case by their classes; empty where labels overlap. Arguments are those of `score_case`."""
     if labels.overlapping:
         return {}
-    masks = encoded_pair(prediction, reference, labels, case=case, prediction_codec=prediction_codec)
-    matrix = confusion_matrix(*masks, labels=len(labels.names))
+    part = encoded_pair(prediction, reference, labels, case=case, prediction_codec=prediction_codec)
+    matrix = part.whole_matrix(confusion_matrix(*part.masks, labels=len(labels.names)))
     names = (BACKGROUND, *labels.names)
     return {
         (names[row], names[column]): int(matrix[row, column]) for row, column in zip(*np.nonzero(matrix), strict=True)

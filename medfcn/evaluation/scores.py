@@ -16,6 +16,7 @@ from medfcn.evaluation.edges import voxels_at_ends
 from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
 from medfcn.evaluation.overlap import VoxelCounts, count_labels
+from medfcn.evaluation.scored_part import ScoredPart
 from medfcn.evaluation.surface import (
     SurfaceDistances,
     boundary_voxels,
@@ -27,6 +28,7 @@ from medfcn.labels import IGNORED, LabelCodec, LabelMap
 from medfcn.labels.codec import Bytes
 from medfcn.labels.partly import count_labelled, is_partly_labelled
 from medfcn.volumes import Volume, require_same_grid
+from medfcn.volumes.formats.stored import of_one_value
 
 Status = Literal["ok", "both_empty", "prediction_empty", "reference_empty", "prediction_missing", "partly_labelled"]
 """Which of the two masks contain a label; `prediction_empty` and `prediction_missing` are misses.
@@ -262,10 +264,11 @@ def score_case(
     about = _AboutCase(
         case, reference.voxel_ml, _diagonal_mm(reference), definitions or Definitions(tolerance_mm=tolerance_mm)
     )
-    masks = encoded_pair(prediction, reference, labels, case=case, prediction_codec=prediction_codec)
-    counts = count_labels(*masks, labels=len(labels.entries), members=labels.members)
-    ignored, labelled, voxels = None, masks[0].size, masks[0].size
-    if labels.ignored and (labelled := count_labelled(masks[0])) < voxels:
+    part = encoded_pair(prediction, reference, labels, case=case, prediction_codec=prediction_codec)
+    masks, labelled, voxels = part.masks, part.voxels, part.voxels
+    counts = [part.whole(each) for each in count_labels(*masks, labels=len(labels.entries), members=labels.members)]
+    ignored = None
+    if labels.ignored and (labelled := part.whole_count(count_labelled(masks[0]))) < voxels:
         ignored, masks = masks[0] == IGNORED, without_ignored(*masks)
     is_partly = is_partly_labelled(labelled, voxels)
     measured: Sequence[_Measured | None] = [None] * len(labels.entries)
@@ -295,16 +298,22 @@ def encoded_pair(
     *,
     case: str,
     prediction_codec: LabelCodec | None = None,
-) -> tuple[Bytes, Bytes]:
-    """The reference and the prediction as indices of labels on one grid; without a prediction, it is background."""
-    encoded = labels.encode(reference.array, name=f"{case} reference")
-    if prediction is None:
-        return encoded, np.zeros(reference.shape, np.uint8)
-    prediction = prediction.reordered_to(reference)
-    require_same_grid(reference, prediction)
+) -> ScoredPart:
+    """The reference and the prediction as indices of labels on one grid, as far as they are not background in both.
+
+    Without a prediction, it is background.
+    """
     codec = (prediction_codec or labels.written_codec).without_ignored
-    labels.refuse_unnamed(prediction.array, codec, name=f"{case} prediction")
-    return encoded, codec.encode(prediction.array)
+    predicted = of_one_value(np.uint8(0), reference.shape)
+    if prediction is not None:
+        prediction = prediction.reordered_to(reference)
+        require_same_grid(reference, prediction)
+        predicted = prediction.array
+    part = ScoredPart.of(reference.array, predicted)
+    encoded = labels.encode(part.reference, name=f"{case} reference")
+    if prediction is not None:
+        labels.refuse_unnamed(part.prediction, codec, name=f"{case} prediction")
+    return replace(part, reference=encoded, prediction=codec.encode(part.prediction))
 
 
 def absent_row(row: LabelScores, label: str, definitions: Definitions) -> LabelScores:
