@@ -77,6 +77,8 @@ class LabelCodec:
         Returns:
             The same shape, in the same memory order.
         """
+        if is_of_one_value(mask):
+            return of_one_value(self.encode(mask.flat[:1])[0], mask.shape)
         largest = int(mask.max(initial=0))
         known = [(*span_of(value), index) for value, index in self.indices.items()]
         known = sorted((first, min(last, largest), index) for first, last, index in known if first <= largest)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.labels.codec import IGNORED
+from medfcn.volumes.formats.stored import is_of_one_value
 
 LEAST_LABELLED = 0.5
 """Share of a case's voxels that must be labelled before it says anything about a whole organ."""
@@ -15,6 +16,8 @@ LEAST_LABELLED = 0.5
 
 def count_labelled(indices: NDArray[np.uint8]) -> int:
     """Voxels that somebody labelled, as a label or as background."""
+    if is_of_one_value(indices):
+        return 0 if indices.flat[0] == IGNORED else int(indices.size)
     return int(indices.size) - int(np.count_nonzero(indices == IGNORED))
 
 

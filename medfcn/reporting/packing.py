@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
 from medfcn.reporting.upright import Triple, UprightCase, sampled
+from medfcn.volumes.formats.stored import is_of_one_value
 from medfcn.volumes.geometry import Spacing
 
 _MOST_MASK_VOXELS = 8_000_000
@@ -29,7 +30,7 @@ def packed_case(case: UprightCase, *, most_bytes: int) -> dict[str, Any]:
         case: The case.
         most_bytes: Limit for the base64 text of all volumes together.
     """
-    worst = case.worst_slices()
+    worst = case.worst_slices
     start = max(worst, key=lambda at: at.area_mm2).point
     factors, masks = _packed_masks(case, most_bytes // 2)
     left = most_bytes - sum(len(text) for text in masks.values() if text is not None)
@@ -118,6 +119,8 @@ def _block_means(image: NDArray[Any], factors: Triple) -> NDArray[np.float32]:
 
 
 def _block_labels(mask: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
+    if is_of_one_value(mask):
+        return np.full(_thinned(mask.shape, factors), mask.flat[0])
     ignored = mask == IGNORED
     if not ignored.any():
         return _block_maxima(mask, factors)

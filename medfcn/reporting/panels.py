@@ -66,7 +66,7 @@ def panel_of(case: UprightCase, at: SliceOfCase) -> Panel:
     across, up = (axis for axis in range(3) if axis != at.axis)
 
     def cut(array: NDArray[Any] | None) -> NDArray[Any] | None:
-        return None if array is None else np.take(array, at.index, axis=at.axis).T[::-1, ::-1]
+        return None if array is None else array[(slice(None),) * at.axis + (at.index,)].T[::-1, ::-1]
 
     near = "near " if case.is_oblique else ""
     return Panel(

@@ -115,7 +115,7 @@ def _panels(case: PictureCase) -> tuple[list[Panel], tuple[float, float]]:
     if upright is None:  # never: there is an image
         return [], (0.0, 1.0)
     panels = [panel_of(upright, at) for at in upright.largest_slices()]
-    worst = max(upright.worst_slices(), key=lambda at: at.area_mm2)
+    worst = max(upright.worst_slices, key=lambda at: at.area_mm2)
     if len(masks) == 2 and worst.area_mm2:
         panel = panel_of(upright, worst)
         panels.append(replace(panel, caption=f"worst slice: {panel.caption}, {worst.area_mm2:.3g} mm² differ"))

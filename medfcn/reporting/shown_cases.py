@@ -12,7 +12,8 @@ import numpy as np
 from medfcn.datasets import find_dataset, find_inputs
 from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
-from medfcn.labels import IGNORED, LabelCodec, LabelMap, read_mask
+from medfcn.labels import LabelCodec, LabelMap, read_mask
+from medfcn.labels.partly import count_labelled
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import values_in
 from medfcn.reporting.sections import PredictedCase
@@ -123,7 +124,7 @@ class ScoredCases:
         reference, prediction = masks.get("reference"), masks.get("prediction")
         if reference is not None and prediction is not None:
             prediction = prediction.reordered_to(reference)
-        share = 0.0 if reference is None else np.mean(reference.array == IGNORED)
+        share = 0.0 if reference is None else 1 - count_labelled(reference.array) / reference.array.size
         if share:
             reading.notes.append(
                 f"The reference ignores {100 * share:.3g} % of the voxels: predictions there are not counted."

@@ -29,7 +29,7 @@ def error_strip(case: UprightCase, colours: Sequence[tuple[str, str]], *, most_p
     Returns:
         An `<svg>` element.
     """
-    slices = case.worst_slices()
+    slices = case.worst_slices
     panels = [panel_of(case, at) for at in slices]
     scale = _SIDE / max(max(panel.width_mm, panel.height_mm) for panel in panels)
     height = max(panel.height_mm for panel in panels) * scale

@@ -6,6 +6,7 @@ Nothing here decides what is right. Scores are computed elsewhere, from the voxe
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from medfcn.errors import GeometryMismatchError
 from medfcn.labels import IGNORED
 from medfcn.volumes import Volume, require_same_grid
+from medfcn.volumes.formats.stored import is_of_one_value, of_one_value
 from medfcn.volumes.geometry import Spacing, axis_assignment
 
 Triple = tuple[int, int, int]
@@ -105,12 +107,12 @@ class UprightCase:
 
     def wrong(self) -> NDArray[np.bool_]:
         """True where the masks differ. A missing mask is an empty one; ignored voxels never differ."""
-        nothing = np.zeros(self.shape, dtype=np.uint8)
+        nothing = of_one_value(np.uint8(0), self.shape)
         reference = nothing if self.reference is None else self.reference
         prediction = nothing if self.prediction is None else self.prediction
-        different: NDArray[np.bool_] = (reference != prediction) & (reference != IGNORED)
-        return different
+        return _different(reference, prediction)
 
+    @cached_property
     def worst_slices(self) -> tuple[SliceOfCase, ...]:
         """The axial, coronal and sagittal slice in which the masks differ most.
 
@@ -128,14 +130,15 @@ class UprightCase:
         return self._fullest_slices(labelled if labelled.any() else self._labelled(self.prediction))
 
     def _labelled(self, mask: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
-        return np.zeros(self.shape, dtype=bool) if mask is None else _is_labelled(mask)
+        return of_one_value(np.False_, self.shape) if mask is None else _is_labelled(mask)
 
     def _fullest_slices(self, chosen: NDArray[np.bool_]) -> tuple[SliceOfCase, ...]:
         """The slice of each plane with most of the chosen voxels; the middle one if there are none."""
         slices = []
         for axis in (2, 1, 0):
             across = tuple(other for other in range(3) if other != axis)
-            area = chosen.sum(axis=across) * math.prod(self.edges_mm[other] for other in across)
+            voxels = _sums(chosen, across)
+            area = voxels * math.prod(self.edges_mm[other] for other in across)
             index = int(area.argmax()) if area.any() else self.shape[axis] // 2
             slices.append(SliceOfCase(axis, index, float(area[index]), _middle_of(chosen, axis, index)))
         return tuple(slices)
@@ -143,13 +146,33 @@ class UprightCase:
 
 def _is_labelled(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """True where a mask contains a label."""
-    labelled: NDArray[np.bool_] = (mask > 0) & (mask != IGNORED)
+    if is_of_one_value(mask):
+        return of_one_value(mask.flat[0] not in (0, IGNORED), mask.shape)
+    labelled: NDArray[np.bool_] = mask - np.uint8(1) < IGNORED - 1  # 0 becomes 255: one pass, as masks may be large
     return labelled
+
+
+def _different(reference: NDArray[np.uint8], prediction: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """True where two masks differ and the reference is not ignored."""
+    if is_of_one_value(reference) and is_of_one_value(prediction):
+        drawn = reference.flat[0]
+        return of_one_value(drawn not in (IGNORED, prediction.flat[0]), reference.shape)
+    different: NDArray[np.bool_] = (reference != prediction) & (reference != IGNORED)
+    return different
+
+
+def _sums(chosen: NDArray[np.bool_], across: tuple[int, ...]) -> NDArray[np.int64]:
+    """The number of voxels that are True, along one axis."""
+    if is_of_one_value(chosen):
+        (axis,) = {0, 1, 2} - set(across)
+        return np.full(chosen.shape[axis], int(chosen.flat[0]) * math.prod(chosen.shape[other] for other in across))
+    sums: NDArray[np.int64] = chosen.sum(axis=across)
+    return sums
 
 
 def _middle_of(chosen: NDArray[np.bool_], axis: int, index: int) -> Triple:
     """The chosen voxel of a slice that is nearest to their middle."""
-    here = np.argwhere(np.take(chosen, index, axis=axis))
+    here = np.argwhere(chosen[(slice(None),) * axis + (index,)])
     if not here.size:
         point = [length // 2 for length in chosen.shape]
     else:
@@ -224,13 +247,13 @@ def _box(
     masks: Sequence[NDArray[np.uint8]], shape: Triple, edges_mm: Spacing, margin_mm: float
 ) -> tuple[slice, slice, slice]:
     """The box around both masks with a margin; the whole volume if they are empty."""
-    box = []
+    box, along = [], [np.zeros(length, dtype=bool) for length in shape]
+    for mask in masks:
+        labelled = _is_labelled(mask)
+        for axis, inside in enumerate(along):
+            inside |= _sums(labelled, tuple(other for other in range(3) if other != axis)) > 0
     for axis, length in enumerate(shape):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.zeros(length, dtype=bool)
-        for mask in masks:
-            inside |= _is_labelled(mask).any(axis=others)
-        at = np.flatnonzero(inside)
+        at = np.flatnonzero(along[axis])
         if not at.size:
             box.append(slice(0, length))
             continue

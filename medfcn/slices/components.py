@@ -7,6 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.labels.whole_numbers import chunks, value_counts
+
 
 @dataclass(frozen=True)
 class Components:
@@ -27,14 +29,16 @@ class Components:
         """Number the components of a mask."""
         from skimage.measure import label
 
-        box = tuple(slice(int(index.min()), int(index.max()) + 1) for index in np.nonzero(mask))
+        box = tuple(_extent(mask, axis) for axis in range(mask.ndim))
         numbers = label(mask[box], connectivity=1)  # type: ignore[no-untyped-call]
-        return cls(box, numbers, np.bincount(numbers.reshape(-1))[1:])
+        return cls(box, numbers, value_counts(numbers, int(numbers.max()) + 1)[1:])
 
     def sums_of(self, values: NDArray[np.int8]) -> NDArray[Any]:
         """`(N,)` sum of a whole number over the voxels of each component; exact, so in any order of axes the same."""
-        at = np.nonzero(self.numbers)
-        return np.bincount(self.numbers[at], weights=values[self.box][at])[1:]
+        sums = np.zeros(len(self.sizes) + 1)
+        for numbers, some in chunks(self.numbers, values[self.box]):  # `np.bincount` widens both to 8 bytes a voxel
+            sums += np.bincount(numbers, weights=some, minlength=len(sums))
+        return sums[1:]
 
     @property
     def boxes(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -46,6 +50,12 @@ class Components:
             np.array([[side.start for side in box] for box in around]),
             np.array([[side.stop for side in box] for box in around]),
         )
+
+
+def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
+    """From the first to the last place along an axis where a mask that is not empty has a voxel."""
+    places = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def largest_share(mask: NDArray[np.bool_]) -> float:

@@ -185,7 +185,7 @@ def test_nothing_differs_where_nobody_labelled():
     case = upright_case(half_unlabelled())
     assert case.prediction[case.reference == IGNORED].any()
     assert not case.wrong().any()
-    assert all(at.area_mm2 == 0 for at in case.worst_slices())
+    assert all(at.area_mm2 == 0 for at in case.worst_slices)
     strip = error_strip(case, [("#111111", "#222222")])
     assert strip.count("no difference") == 2 * 3  # each caption, and the words for those who cannot see
     assert upright_case(half_unlabelled(), margin_mm=0).shape == (9, 8, 5), "a crop to what is drawn or found"
