@@ -30,6 +30,9 @@ from medfcn.errors import MissingFileError, SettingsError
 from medfcn.settings import PredictionSettings, Settings
 from medfcn.text import did_you_mean
 
+_LARGEST_TOML, _LONGEST_LINE = 2**20, 4096
+"""Bytes of a file of settings, and letters of a line: far more than any has."""
+
 
 def read_settings(path: Path | str | None) -> Settings:
     """Read the settings of a TOML file. Settings that it does not name, or all without a file, have their defaults.
@@ -52,8 +55,18 @@ def read_tables(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise MissingFileError(f"{path}: settings file not found; check the path given to --config", field="config")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST_TOML + 1).decode("utf-8")
+        # tomllib (Python 3.11) takes memory with the square of the parts of a dotted key.
+        longest = max(map(len, text.splitlines()), default=0)
+        if len(text) > _LARGEST_TOML or longest > _LONGEST_LINE:
+            raise SettingsError(
+                f"{path.name}: more than {_LARGEST_TOML} bytes, or {_LONGEST_LINE} letters in a line; is it the "
+                "right file?",
+                code="NOT_TOML",
+            )
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path.name}: not a TOML file ({error}); correct it", code="NOT_TOML") from error
 
 

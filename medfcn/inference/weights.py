@@ -27,8 +27,8 @@ from medfcn.text import one_line, shown
 
 _LONGEST_HEADER = 2**23
 """Bytes; a network of 10,000 tensors has a header of one."""
-_BYTES = {"F32": 4, "I64": 8}
-"""The bytes of a number; networks have no others."""
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2}
+"""The bytes of a number of each type; of all others one."""
 
 
 def write_weights(path: Path, network: SliceNetwork) -> None:
