@@ -31,11 +31,23 @@ STATUSES = {
 
 
 @command()
+@click.argument("run", required=False)
 @flag("--json", "JSON for a program, instead of Markdown.")
-def describe(json: bool) -> None:
-    """Describe every command, setting, file, problem code and exit status, as Markdown or JSON."""
-    found = description(cast(click.Group, click.get_current_context().find_root().command))
-    show(_json(found) if json else reference_page(found))
+def describe(run: str | None, json: bool) -> None:
+    """Describe every command, setting, file, problem code and exit status, as Markdown or JSON.
+
+    With RUN (a run folder, a .medfcn file or the name of a model), write the methods paragraph of a paper instead:
+    data, split, slices, training, scores and versions, from the run's own record.
+    """
+    if run is None:
+        found = description(cast(click.Group, click.get_current_context().find_root().command))
+        show(_json(found) if json else reference_page(found))
+        return
+    from medfcn.reporting.methods import methods_paragraph
+
+    if json:
+        raise click.UsageError("--json describes medfcn itself; give it without RUN")
+    show(methods_paragraph(run))
 
 
 def description(main: click.Group) -> dict[str, Any]:

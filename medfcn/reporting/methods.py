@@ -1,0 +1,179 @@
+"""The methods paragraph of a paper, from a run's own record: data, split, plan, training, scores, versions.
+
+Everything in it is in `model.json` and `cases.csv`; nothing is measured here, and no id of a case is named.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from medfcn.inference.card import Card, read_card
+from medfcn.runs.models import ModelFiles, Runs, models_of
+from medfcn.text import counted, listed
+from medfcn.training.optimiser import USUAL_RATE
+
+_SCALING = {
+    "zscore": "each volume scaled by its own mean and standard deviation",
+    "ct": "clipped and scaled by the intensities of the organ in all training volumes",
+    "none": "as stored",
+}
+_LOSSES = {
+    "ce_dice": "the sum of cross-entropy and Dice loss",
+    "ce": "cross-entropy",
+    "dice": "Dice loss",
+    "focal": "focal loss",
+    "tversky": "Tversky loss",
+    "mse": "the squared error of probabilities",
+    "hinge": "hinge loss",
+}
+_CHANGES = {
+    "rotation_degrees": "rotation to {:g}°",
+    "scale": "scaling by up to {:.0%}",
+    "shear": "shear to {:g}",
+    "shift": "shifts to {:.0%} of the window",
+    "elastic": "elastic deformation",
+    "noise": "noise",
+    "blur_pixels": "blur",
+    "low_resolution": "coarser pixels",
+    "bias_field": "bias fields",
+    "contrast": "contrast",
+    "brightness": "brightness",
+    "gamma": "gamma",
+}
+
+
+def methods_paragraph(runs: Runs) -> str:
+    """The paragraph, as sentences in plain text.
+
+    Args:
+        runs: A run folder, a `.medfcn` file or the name of a model; the networks of several are averaged.
+
+    Raises:
+        MissingFileError: There is no run.
+        ModelError: Its card cannot be read.
+    """
+    files = models_of(runs)
+    cards = [read_card(each.card) for each in files]
+    sentences = (*_about(cards), *_data(files, cards), *_slices(cards[0]), *_training(cards), *_masks(cards[0]))
+    return " ".join((*sentences, *_scores(cards), *_versions(cards[0])))
+
+
+def _about(cards: Sequence[Card]) -> Iterator[str]:
+    first = cards[0]
+    network = first.settings.network
+    design = f"MONAI's {network.monai}" if network.monai else "a 2D fully convolutional network"
+    several = f" ({len(cards)} networks, whose probabilities were averaged)" if len(cards) > 1 else ""
+    yield f"Masks of {listed(first.labels.names)} were made by {design}{several}, trained with medfcn."
+
+
+def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
+    first = cards[0]
+    yield f"Its input is {counted(len(first.channels), 'channel')}: {listed(first.channels)}."
+    uses = [_uses(each) for each in files]
+    for number, (card, use) in enumerate(zip(cards, uses, strict=True), start=1):
+        which = f"Network {number}" if len(cards) > 1 else "It"
+        validation = card.training.get("validation_cases", 0)
+        validated = f" and validated on {counted(int(validation), 'other')}" if validation else ""
+        patients = _patients(use)
+        yield f"{which} was trained on {counted(int(card.training.get('cases', 0)), 'volume')}{validated}{patients}."
+
+
+def _uses(files: ModelFiles) -> list[Mapping[str, str]]:
+    """The rows of `cases.csv`; none if there is no such file."""
+    if files.cases is None:
+        return []
+    text = files.cases.read().decode("utf-8", errors="replace")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def _patients(rows: Sequence[Mapping[str, str]]) -> str:
+    """The number of patients, where some have several volumes; they are never on both sides of the split."""
+    used = [row for row in rows if row.get("use") in ("training", "validation")]
+    groups = {row.get("group", "") for row in used}
+    if not used or len(groups) == len(used):
+        return ""
+    return f", split by patient ({counted(len(groups), 'patient')} in all)"
+
+
+def _slices(card: Card) -> Iterator[str]:
+    plan = card.plan
+    yield f"Intensities were {listed(dict.fromkeys(_SCALING[each.kind] for each in plan.intensities))}."
+    spacing = " × ".join("own" if edge is None else f"{edge:.3g}" for edge in plan.spacing_mm)
+    height, width = plan.window
+    seen = "each slice alone" if plan.context == 1 else f"each slice with {plan.context - 1} neighbours"
+    views = f"{listed(plan.views)} slices" + (", whose probabilities were averaged" if len(plan.views) > 1 else "")
+    yield (
+        f"It sees {views} on a grid of {spacing} mm (right-left, front-back, feet-head; own: that of each volume), "
+        f"in windows of {height} × {width} pixels, {seen}."
+    )
+    network = card.settings.network
+    if not network.monai and plan.widths:
+        yield (
+            f"The encoder ({network.encoder or network.preset}) has {counted(len(plan.widths), 'level')} of "
+            f"{listed(plan.widths)} channels; its maps are fused"
+            f"{'' if network.skips else ' nowhere'} by {'addition' if network.fusion == 'add' else 'concatenation'}."
+        )
+
+
+def _training(cards: Sequence[Card]) -> Iterator[str]:
+    card = cards[0]
+    training, augment = card.settings.training, card.settings.augment
+    rate = f"{training.learning_rate:g}" if training.learning_rate else f"at most {USUAL_RATE:g}"
+    steps = listed(dict.fromkeys(str(each.training.get("steps", "?")) for each in cards), separator=" or ")
+    yield (
+        f"Training took {steps} steps of {card.plan.batch_size} slices with AdamW (weight decay "
+        f"{training.weight_decay:g}; the learning rate rises to {rate} in {training.warmup_steps} steps, then falls "
+        f"as a cosine) on {_LOSSES[training.loss]}, with seed {card.training.get('seed', '?')}."
+    )
+    changes = [words.format(value) for name, words in _CHANGES.items() if (value := getattr(augment, name))]
+    if changes:
+        still = f"; {augment.still_share:.0%} of the slices were not turned, scaled, sheared or deformed"
+        yield f"Slices were augmented by {listed(changes, limit=20)}{still if augment.still_share else ''}."
+    if training.ema_decay:
+        yield f"Weights are an exponential moving average (decay {training.ema_decay:g})."
+
+
+def _masks(card: Card) -> Iterator[str]:
+    head = (
+        "one probability for each label by itself" if len(card.labels.names) == 1 or card.labels.overlapping else ""
+    )
+    if head:
+        chosen = "" if card.threshold is None else ", chosen on the validation volumes"
+        yield f"A voxel belongs to a label from a probability of {card.foreground_from:.3g}{chosen}."
+    if card.one_part:
+        kept = listed(card.labels.names[index - 1] for index in card.one_part)
+        yield f"Only one component was kept ({card.components}) of {kept}."
+    yield "Masks were made on each volume's own grid."
+
+
+def _scores(cards: Sequence[Card]) -> Iterator[str]:
+    if len(cards) > 1:
+        return
+    labels = cards[0].validation.get("labels")
+    if not isinstance(labels, Mapping):
+        return
+    for name, label in labels.items():
+        dice, hd95 = label.get("shares", {}).get("dice", {}), label.get("distances", {}).get("hd95_mm", {})
+        yield (
+            f"On the validation volumes {name} had a mean Dice of {_figure(dice.get('mean'), 3)} (median "
+            f"{_figure(dice.get('median'), 3)}, worst {_figure(dice.get('worst'), 3)}; n = {label.get('scored')}, "
+            f"missed {label.get('missed')}) and a median HD95 of {_figure(hd95.get('median'), 2)} mm."
+        )
+    yield "These volumes chose the weights, so new ones may score lower."
+    definitions = cards[0].validation.get("definitions")
+    metrics = definitions.get("metrics", {}) if isinstance(definitions, Mapping) else {}
+    if "hd95_mm" in metrics:
+        yield f"Dice is {metrics['dice']}; HD95 is {metrics['hd95_mm']}; a miss has Dice 0 and an infinite distance."
+
+
+def _figure(value: Any, digits: int) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return f"{value:.{digits}f}"
+    return "∞" if value == "inf" else "–"
+
+
+def _versions(card: Card) -> Iterator[str]:
+    known = ", ".join(f"{name} {version}" for name, version in card.versions.items())
+    yield f"Versions: {known}. {card.intended_use}"

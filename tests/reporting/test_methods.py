@@ -1,0 +1,99 @@
+"""The methods paragraph says what the run's record says, and names no case."""
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from medfcn.cli import main
+from medfcn.inference.card import read_card
+from medfcn.reporting.methods import methods_paragraph
+from medfcn.runs.models import models_of
+
+
+def changed(run: Path, folder: Path, **values: object) -> Path:
+    """A copy of a run whose card has other values."""
+    shutil.copytree(run, folder)
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | values))
+    return folder
+
+
+def test_it_states_data_split_plan_training_scores_and_versions(ball_run: Path) -> None:
+    card = read_card(models_of(ball_run)[0].card)
+    text = methods_paragraph(ball_run)
+    steps, window = card.training["steps"], card.plan.window
+    for words in (
+        f"trained on {card.training['cases']} volumes",
+        f"{steps} steps of {card.plan.batch_size} slices",
+        f"windows of {window[0]} × {window[1]} pixels",
+        "the sum of cross-entropy and Dice loss",
+        "rotation to 20°",
+        f"torch {card.versions['torch']}",
+        "2 TP / (2 TP + FP + FN)",
+        "Research use only",
+    ):
+        assert words in text, words
+    dice = card.validation["labels"]["ball"]["shares"]["dice"]["mean"]
+    assert f"a mean Dice of {dice:.3f}" in text
+
+
+def test_no_case_is_named(ball_run: Path) -> None:
+    with (ball_run / "cases.csv").open(newline="") as file:
+        cases = [row["case"] for row in csv.DictReader(file)]
+    text = methods_paragraph(ball_run)
+    assert cases
+    assert not [case for case in cases if case in text]
+
+
+def test_what_was_chosen_otherwise_is_said_otherwise(ball_run: Path, tmp_path: Path) -> None:
+    card = json.loads((ball_run / "model.json").read_text())
+    settings = card["settings"]
+    settings["training"] |= {"loss": "dice", "ema_decay": 0.0, "learning_rate": 0.001}
+    settings["augment"] = dict.fromkeys(settings["augment"], 0.0) | {"mirror": "never"}
+    text = methods_paragraph(changed(ball_run, tmp_path / "other", settings=settings, validation={}))
+    assert "on Dice loss" in text
+    assert "rises to 0.001" in text
+    for words in ("augmented", "moving average", "mean Dice"):
+        assert words not in text
+
+
+def test_patients_with_several_volumes_are_counted(ball_run: Path, tmp_path: Path) -> None:
+    run = changed(ball_run, tmp_path / "grouped")
+    with (run / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (run / "cases.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows({**row, "group": "P1"} for row in rows)
+    assert "split by patient (1 patient in all)" in methods_paragraph(run)
+    assert "split by patient" not in methods_paragraph(ball_run)
+
+
+def test_several_runs_are_networks_of_one_paragraph(ball_run: Path) -> None:
+    text = methods_paragraph([ball_run, ball_run])
+    assert "2 networks, whose probabilities were averaged" in text
+    assert "Network 2 was trained on" in text
+
+
+def test_the_command_prints_it(ball_run: Path) -> None:
+    result = CliRunner().invoke(main, ["describe", str(ball_run)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == methods_paragraph(ball_run) + "\n"
+    assert CliRunner().invoke(main, ["describe", str(ball_run), "--json"]).exit_code == 2
+    missing = CliRunner().invoke(main, ["describe", str(ball_run / "nothing")])
+    assert missing.exit_code == 1
+    assert "nothing" in missing.stderr
+
+
+@pytest.mark.parametrize("value", ["inf", None, 1.25])
+def test_a_distance_may_be_infinite_or_unknown(ball_run: Path, tmp_path: Path, value: object) -> None:
+    card = read_card(models_of(ball_run)[0].card)
+    validation = json.loads(json.dumps(dataclasses.asdict(card)["validation"]))
+    validation["labels"]["ball"]["distances"]["hd95_mm"]["median"] = value
+    text = methods_paragraph(changed(ball_run, tmp_path / "run", validation=validation))
+    assert f"a median HD95 of { {'inf': '∞', None: '–', 1.25: '1.25'}[value] } mm" in text
