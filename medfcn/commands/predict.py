@@ -34,6 +34,8 @@ from medfcn.progress import for_terminal
 @device_option
 @count("--threads", "CPU threads of each process.", default=1)
 @count("--jobs", "Number of processes that share the volumes. [default: as cores, memory and work allow]")
+@text("--shard", "I/N", "Predict only the I-th of N parts, on as many machines at once. [default: all]")
+@flag("--finish", "Only write the tables of a folder whose shards have all ended.")
 @allocator_option
 def predict(runs: tuple[str, ...], **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.

@@ -21,6 +21,7 @@ from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.idle import mirrors_of
 from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
+from medfcn.runs.shards import Shard
 from medfcn.volumes import ReadOptions
 from medfcn.volumes.names import stem_of
 from medfcn.volumes.reading import source_sha256
@@ -107,7 +108,9 @@ class Batch:
         before: `stamp_of` of each record that was in the folder when the command began, by its name. Other ones are
             of processes that share the folder.
         trained_on: The images that the models were trained on.
-        is_claimed: Other processes on this machine or its file system may share the cases, by locks.
+        shard: The part of the cases that is this command's; None takes all.
+        is_claimed: Other commands may share the cases, by locks. A shard has none: where several machines write into
+            one folder, locks are not to be trusted.
     """
 
     models: Ensemble
@@ -120,6 +123,7 @@ class Batch:
     resume: bool = False
     before: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     trained_on: TrainingImages = field(default_factory=TrainingImages)
+    shard: Shard | None = None
     is_claimed: bool = True
 
     @property
@@ -135,7 +139,7 @@ class Batch:
     @property
     def claimed_folder(self) -> Path | None:
         """The folder whose cases are claimed; None where no other process shares them."""
-        return self.folder if self.is_claimed and not self.is_one_file else None
+        return self.folder if self.is_claimed and self.shard is None and not self.is_one_file else None
 
     def mask_path(self, case: Case) -> Path:
         """The file of a case's mask."""

@@ -91,8 +91,9 @@ class Jobs:
 
 
 def _bytes_of(case: Case) -> int:
-    """Bytes of a case's files, as far as they are there."""
-    return sum(path.stat().st_size for path in case.images if path.is_file())
+    """Bytes of a case's files, as far as they are there; a folder is a series of files."""
+    files = [file for path in case.images for file in (path.iterdir() if path.is_dir() else [path])]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _peak_bytes() -> int:

@@ -10,20 +10,22 @@ from contextlib import ExitStack
 from functools import partial
 
 from medfcn.datasets import Case
-from medfcn.errors import SettingsError
+from medfcn.errors import DatasetError, SettingsError
 from medfcn.files import make_folder, remove_half_written
-from medfcn.inference.batch import PROBABILITIES_FOLDER, Batch, ModelSource, Outcome, PredictionRun, Recipe
-from medfcn.inference.case_work import CaseWork, with_measures
+from medfcn.inference.batch import PROBABILITIES_FOLDER, Batch, Kind, ModelSource, Outcome, PredictionRun, Recipe
+from medfcn.inference.case_work import CaseWork
 from medfcn.inference.desk import Desk
 from medfcn.inference.devices import using_threads
 from medfcn.inference.jobs import Jobs, devices_of
+from medfcn.inference.merge import merge_parts
 from medfcn.inference.processes import Workers
-from medfcn.inference.tables import write_tables
+from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
-from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
 from medfcn.runs.claims import Claims
 from medfcn.runs.folder import TIMING_FILE
+from medfcn.runs.shards import Parts
+from medfcn.text import counted
 
 _WAIT_SECONDS = 0.2
 """Between two looks at the cases of other processes."""
@@ -48,7 +50,12 @@ def predict_cases(
         WriteError: The disk is full, or a folder may not be written to.
         SettingsError: Several processes were requested, and the models' transforms cannot be passed to others.
     """
+    everything = cases
     make_folder(batch.folder)
+    if batch.shard is not None:
+        Parts(batch.folder).enter(batch.shard)
+        cases = [case for case in cases if batch.shard.has(case.id)]
+        progress.say(f"shard {batch.shard}: {len(cases)} of {counted(len(everything), 'case')}")
     remove_litter(cases, batch)
     ended: dict[str, Outcome] = {}
     later: list[str] = []
@@ -58,7 +65,7 @@ def predict_cases(
         stack.enter_context(using_threads(batch.threads))
         work = CaseWork(batch, Claims(batch.claimed_folder))
         stack.callback(work.claims.close)
-        timings = stack.enter_context(Timings(None if batch.is_one_file else batch.folder / TIMING_FILE))
+        timings = stack.enter_context(_timings_of(batch))
 
         def report(outcome: Outcome) -> None:
             if not outcome.is_end:
@@ -73,7 +80,15 @@ def predict_cases(
 
         _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
         _work_alone([case for case in cases if case.id in set(later)], work, report)
-    return finish_batch(cases, batch, ended)
+    _finish_shard(everything, batch, ended, progress)
+    # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
+    return result_of(cases, batch, ended, tables=not batch.is_one_file and batch.shard is None)
+
+
+def _timings_of(batch: Batch) -> Timings:
+    if batch.shard is not None:
+        return Timings(Parts(batch.folder).timing_path(batch.shard), str(batch.shard))
+    return Timings(None if batch.is_one_file else batch.folder / TIMING_FILE)
 
 
 def _work_together(
@@ -120,16 +135,37 @@ def _work_alone(cases: Sequence[Case], work: CaseWork, report: Callable[[Outcome
         cases = claimed
 
 
-def finish_batch(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome]) -> PredictionRun:
-    """Write the tables of the folder, and put the result together."""
-    outcomes = [ended[case.id] for case in cases]
-    having = [case for case in cases if ended[case.id].kind != "failed"]
-    found = {case.id: with_measures(case, MaskRecord.beside(batch.mask_path(case)), batch) for case in having}
-    records = {case: record for case, record in found.items() if record is not None}
-    # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
-    review = write_tables(None if batch.is_one_file else batch.folder, outcomes, records)
+def _finish_shard(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome], progress: Progress) -> None:
+    """Leave the table of a shard; if it is the last one, write those of the folder."""
+    shard, parts = batch.shard, Parts(batch.folder)
+    if shard is None:
+        return
+    own = [ended[case.id] for case in cases if case.id in ended]
+    parts.write(shard, [(outcome.case, outcome.kind, outcome.problem) for outcome in own])
+    if parts.missing():
+        return
+    try:
+        merge_parts(cases, batch)
+    except DatasetError as error:
+        progress.say(str(error))
+    else:
+        progress.say(f"all {shard.count} shards have ended: the tables of {batch.folder} are complete")
 
-    def ids(kind: str) -> tuple[str, ...]:
+
+def result_of(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome], *, tables: bool) -> PredictionRun:
+    """Put the result together.
+
+    Args:
+        cases: The cases that it is about.
+        batch: The batch.
+        ended: The outcome of each.
+        tables: Also write the tables of the folder.
+    """
+    outcomes = [ended[case.id] for case in cases]
+    records = read_records(cases, batch, outcomes)
+    review = write_tables(batch.folder if tables else None, outcomes, records)
+
+    def ids(kind: Kind) -> tuple[str, ...]:
         return tuple(outcome.case for outcome in outcomes if outcome.kind == kind)
 
     return PredictionRun(
@@ -149,7 +185,8 @@ def finish_batch(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcom
 
 def remove_litter(cases: Sequence[Case], batch: Batch) -> None:
     """Remove the temporary files of killed processes, of which each can be a patient's mask."""
-    files = [path for case in cases for path in batch.outputs(case)] if batch.is_one_file else []
+    is_own = batch.is_one_file or batch.shard is not None  # another one's may be in work, with locks or without
+    files = [path for case in cases for path in batch.outputs(case)] if is_own else []
     for folder in (batch.folder, batch.folder / PROBABILITIES_FOLDER):
         if folder == batch.folder or not folder.is_symlink():
             remove_half_written(folder, *(path.name for path in files))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medfcn.calls import require_one
 from medfcn.datasets import Case, find_inputs
 from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
@@ -23,13 +24,15 @@ from medfcn.inference.batch import (
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
-from medfcn.inference.many import predict_cases
+from medfcn.inference.many import predict_cases, result_of
+from medfcn.inference.merge import merge_parts
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, TIMING_FILE, VOLUMES_FILE, RunFolder
 from medfcn.runs.models import Runs, models_of
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
+from medfcn.runs.shards import Parts, Shard
 from medfcn.volumes import ReadOptions
 
 if TYPE_CHECKING:
@@ -62,6 +65,9 @@ class PredictRequest:
             the `.json` beside a mask records the number.
         jobs: Number of processes, of `threads` threads each, that share the cases. A mask does not depend on it. None
             begins with one; others join if there are cores, memory and work for them, which is reported in a line.
+        shard: `i/N`: predict only the i-th of N parts of the cases, for N commands on as many machines, which write
+            into one output and need no locks. The one that finds that all have ended writes the folder's tables.
+        finish: Only write the tables of a folder whose shards have all ended, where none of them did.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         report: Also write `report.html`: the masks over the volumes.
         progress: Where messages and progress are reported.
@@ -80,6 +86,8 @@ class PredictRequest:
     device: str = "auto"
     threads: int = 1
     jobs: int | None = None
+    shard: str | None = None
+    finish: bool = False
     transforms: Transforms | None = None
     report: bool = False
     progress: Progress | None = None
@@ -87,13 +95,24 @@ class PredictRequest:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs {self.jobs}: at least 1 is needed; give a larger number", field="jobs")
+        require_one(shard=self.shard, finish=self.finish or None)
+        require_one(shard=self.shard, report=self.report or None)
+        if (self.shard or self.finish) and Path(self.output).name.endswith(MASK_ENDINGS):
+            raise SettingsError(f"{self.output}: shards fill a folder; give one to -o", field="output")
+
+    @property
+    def chosen_shard(self) -> Shard | None:
+        """The part of the cases to predict; None for all."""
+        return None if self.shard is None else Shard.parse(self.shard)
 
 
 def predict_masks(request: PredictRequest) -> PredictionRun:
     """Predict as requested, without a report; see `medfcn.predict`."""
-    target = Path(request.output)
-    if not request.resume:
-        refuse_existing(target, overwrite=request.overwrite)
+    target, shard = Path(request.output), request.chosen_shard
+    if shard is not None:
+        Parts(target).refuse_others(shard)
+    if not (request.resume or request.finish):
+        refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None)
     before = {path.name: stamp_of(path) for path in target.glob("*.json")}
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
@@ -115,8 +134,13 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         threads=request.threads,
         resume=request.resume,
         before=before,
+        shard=shard,
         trained_on=TrainingImages(models_of(request.runs)),
     )
+    if request.finish:
+        return result_of(chosen, batch, merge_parts(chosen, batch), tables=False)
+    if shard is not None and not (request.resume or request.overwrite):
+        _refuse_begun(chosen, batch, shard)
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)
     _refuse_inputs(chosen, batch)
@@ -130,6 +154,13 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
     if request.resume and not result.skipped:
         progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
     return result
+
+
+def _refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:
+    """Refuse to begin a shard again that has begun before."""
+    taken = [path for case in cases if shard.has(case.id) for path in batch.outputs(case) if path.exists()]
+    for path in (*taken[:1], Parts(batch.folder).path(shard)):
+        refuse_existing_file(path, overwrite=False)
 
 
 def _say_old_rules(batch: Batch, progress: Progress) -> None:

@@ -3,12 +3,30 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medfcn.datasets import Case
 from medfcn.files import write_csv
-from medfcn.inference.batch import Outcome
+from medfcn.inference.batch import Batch, Outcome
+from medfcn.inference.case_work import with_measures
 from medfcn.inference.review import write_review
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.volume_table import write_volumes
 from medfcn.runs.folder import FAILURES_FILE, VOLUMES_FILE
+
+
+def read_records(cases: Sequence[Case], batch: Batch, outcomes: Sequence[Outcome]) -> dict[str, MaskRecord]:
+    """The record of each mask, by case id; a case without a mask has none.
+
+    Args:
+        cases: The cases.
+        batch: The batch.
+        outcomes: The outcome of each case.
+    """
+    found = {
+        case.id: with_measures(case, MaskRecord.beside(batch.mask_path(case)), batch)
+        for case, outcome in zip(cases, outcomes, strict=True)
+        if outcome.kind != "failed"
+    }
+    return {case: record for case, record in found.items() if record is not None}
 
 
 def write_tables(

@@ -3,6 +3,7 @@
 import csv
 import platform
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +62,10 @@ class Timings:
         self._new[case] = Timing(case, round(seconds, 3), host or platform.node(), self._shard)
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write()
+
+    def take(self, timings: Iterable[Timing]) -> None:
+        """Add the rows of another table."""
+        self._new |= {timing.case: timing for timing in timings}
 
     def write(self) -> None:
         """Write the table, with the rows that other processes have added meanwhile."""

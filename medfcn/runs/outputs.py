@@ -14,6 +14,7 @@ from medfcn.progress import Progress
 from medfcn.runs.folder import (
     CLAIMS_FOLDER,
     FAILURES_FILE,
+    PARTS_FOLDER,
     SCORES_FILE,
     STUDY_FILE,
     SUMMARY_FILE,
@@ -45,11 +46,16 @@ def _is_output(folder: Path) -> bool:
     return any(_is_output(path) for name in _INSIDE for path in folder.glob(name) if path.is_dir())
 
 
-def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
+def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = False) -> None:
     """Refuse an output that already exists, unless it may be overwritten.
 
     An empty folder does not count as existing, nor does one with nothing but the temporary files of a killed process.
     A folder in which medfcn wrote nothing is never overwritten: the name is most likely mistyped.
+
+    Args:
+        path: The output.
+        overwrite: It may be overwritten.
+        is_shared: Other shards may be at work in it already.
 
     Raises:
         OutputExistsError: `path` is a file or a folder with something in it, and `overwrite` is false; or a folder
@@ -57,6 +63,8 @@ def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
     """
     path = Path(path)
     names = _names_in(path)
+    if is_shared and path.is_dir() and (PARTS_FOLDER in names or not names):
+        return
     if not path.is_dir() or (not overwrite and names):
         refuse_existing_file(path, overwrite=overwrite)
     elif overwrite and names and not _is_output(path):
