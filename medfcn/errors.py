@@ -141,6 +141,7 @@ The codes, which `medfcn check --json` reports too:
     STUDY_BROKEN         The study of a search cannot be read or written.
     TRAINING_FAILED      The training cannot go on.
     TRAINING_STOPPED     The training stopped because a signal or the caller requested it.
+    CLUSTER_FAILED       A cluster's scheduler is gone, or its workers cannot do the work.
     SHARDS_DIFFER        An output folder is shared by another number of shards.
     SHARDS_MISSING       Some shards of an output folder have not ended, or have not seen all cases.
     PROCESS_FAILED       One of several training processes failed or vanished.

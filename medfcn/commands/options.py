@@ -82,6 +82,11 @@ group_by_option = text(
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 threads_option = count("--threads", "CPU threads. [default: one or all, whichever is faster]")
+cluster_option = text(
+    "--cluster",
+    "ADDRESS",
+    "Work on a running Dask cluster: its scheduler's address or scheduler file. Its network must be trusted.",
+)
 allow_outside_option = flag("--allow-outside", "Accept paths in a table that lead out of its folder.")
 overwrite_option = flag("--overwrite", "Replace an existing output.")
 start_options = all_of(

@@ -9,6 +9,7 @@ from medfcn.commands.exits import FAILED, SOME_FAILED, command, show
 from medfcn.commands.options import (
     allocator_option,
     cases_option,
+    cluster_option,
     count,
     device_option,
     flag,
@@ -36,6 +37,7 @@ from medfcn.progress import for_terminal
 @count("--jobs", "Number of processes that share the volumes. [default: as cores, memory and work allow]")
 @text("--shard", "I/N", "Predict only the I-th of N parts, on as many machines at once. [default: all]")
 @flag("--finish", "Only write the tables of a folder whose shards have all ended.")
+@cluster_option
 @allocator_option
 def predict(runs: tuple[str, ...], **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.

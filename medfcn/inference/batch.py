@@ -21,6 +21,7 @@ from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.idle import mirrors_of
 from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
+from medfcn.runs.passing import absolute_path
 from medfcn.runs.shards import Shard
 from medfcn.volumes import ReadOptions
 from medfcn.volumes.names import stem_of
@@ -234,6 +235,11 @@ class ModelSource:
     views: str | Sequence[str] | None = None
     transforms: Transforms | None = None
 
+    def absolute(self) -> ModelSource:
+        """The same, for processes in other folders."""
+        runs = [self.runs] if isinstance(self.runs, str | Path) else self.runs
+        return dataclasses.replace(self, runs=[absolute_path(run) for run in runs])
+
     def load(self, device: str | None = None) -> Ensemble:
         """Load the models, on a device of one's own if there is one."""
         return load(self.runs, device=device or self.device, views=self.views, transforms=self.transforms)
@@ -247,11 +253,13 @@ class Recipe:
         source: Where its models come from.
         hashes: Those of its models, which the other process must find too.
         choices: Everything else, by the name of its field.
+        medfcn: The version, which the other process must have too.
     """
 
     source: ModelSource
     hashes: tuple[str, ...]
     choices: Mapping[str, Any]
+    medfcn: str = field(default_factory=lambda: version("medfcn"))
 
     @classmethod
     def of(cls, batch: Batch, source: ModelSource) -> Recipe:
@@ -266,8 +274,11 @@ class Recipe:
             device: The device of this process, if it has one of its own.
 
         Raises:
-            ModelError: The models are others than those of the recipe.
+            ModelError: The models, or the version of medfcn, are others than those of the recipe.
         """
+        if self.medfcn != version("medfcn"):
+            here = version("medfcn")
+            raise ModelError(f"medfcn {self.medfcn} began the command, and a worker has {here}; install one version")
         batch = Batch(models=self.source.load(device), **self.choices)
         if batch.model_hashes != self.hashes:
             raise ModelError(

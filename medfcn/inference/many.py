@@ -18,6 +18,7 @@ from medfcn.inference.desk import Desk
 from medfcn.inference.devices import using_threads
 from medfcn.inference.jobs import Jobs, devices_of
 from medfcn.inference.merge import merge_parts
+from medfcn.inference.on_cluster import predict_on_cluster
 from medfcn.inference.processes import Workers
 from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
@@ -32,7 +33,13 @@ _WAIT_SECONDS = 0.2
 
 
 def predict_cases(
-    cases: Sequence[Case], batch: Batch, progress: Progress, *, source: ModelSource, jobs: int | None = None
+    cases: Sequence[Case],
+    batch: Batch,
+    progress: Progress,
+    *,
+    source: ModelSource,
+    jobs: int | None = None,
+    cluster: str | None = None,
 ) -> PredictionRun:
     """Predict cases, and write the masks and the tables of the folder.
 
@@ -45,6 +52,7 @@ def predict_cases(
         progress: Where failures and progress are reported.
         source: Where workers load the models.
         jobs: Number of processes; None takes those for which there are cores, memory and work.
+        cluster: The address of a Dask scheduler whose workers predict instead.
 
     Raises:
         WriteError: The disk is full, or a folder may not be written to.
@@ -78,7 +86,11 @@ def predict_cases(
                 timings.add(outcome.case, outcome.seconds, outcome.host)
             task.advance(outcome.case)
 
-        _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
+        if cluster is not None:
+            predict_on_cluster(cases, batch, source, cluster, report, progress)
+            remove_litter(cases, batch)
+        else:
+            _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
         _work_alone([case for case in cases if case.id in set(later)], work, report)
     _finish_shard(everything, batch, ended, progress)
     # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.

@@ -68,6 +68,8 @@ class PredictRequest:
         shard: `i/N`: predict only the i-th of N parts of the cases, for N commands on as many machines, which write
             into one output and need no locks. The one that finds that all have ended writes the folder's tables.
         finish: Only write the tables of a folder whose shards have all ended, where none of them did.
+        cluster: The address of a Dask scheduler, or the path of its scheduler file: its workers predict the cases.
+            They must see the same files under the same names.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         report: Also write `report.html`: the masks over the volumes.
         progress: Where messages and progress are reported.
@@ -88,6 +90,7 @@ class PredictRequest:
     jobs: int | None = None
     shard: str | None = None
     finish: bool = False
+    cluster: str | None = None
     transforms: Transforms | None = None
     report: bool = False
     progress: Progress | None = None
@@ -95,7 +98,8 @@ class PredictRequest:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs {self.jobs}: at least 1 is needed; give a larger number", field="jobs")
-        require_one(shard=self.shard, finish=self.finish or None)
+        require_one(shard=self.shard, finish=self.finish or None, cluster=self.cluster)
+        require_one(jobs=self.jobs, cluster=self.cluster)
         require_one(shard=self.shard, report=self.report or None)
         if (self.shard or self.finish) and Path(self.output).name.endswith(MASK_ENDINGS):
             raise SettingsError(f"{self.output}: shards fill a folder; give one to -o", field="output")
@@ -150,7 +154,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         progress.say(line)
     _say_old_rules(batch, progress)
     source = ModelSource(runs=request.runs, device=request.device, views=request.views, transforms=request.transforms)
-    result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs)
+    result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
     if request.resume and not result.skipped:
         progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
     return result

@@ -6,7 +6,6 @@ others, and another worker takes its place.
 
 import json
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -15,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from medfcn.errors import SettingsError, WriteError
+from medfcn.errors import WriteError
 from medfcn.inference.batch import Outcome, Recipe
 from medfcn.inference.desk import Desk
 from medfcn.inference.worker import Broken, Order, Ready, Wanted
 from medfcn.progress import Progress
+from medfcn.runs.passing import shareable
 
 _CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
@@ -27,26 +27,6 @@ _CODE = (
 )
 _END_SECONDS = 10.0
 """Time that a worker has to end in an orderly way."""
-
-
-def pickled(order: Order) -> bytes:
-    """A message to a worker.
-
-    Raises:
-        SettingsError: A part of it cannot be passed to another process.
-    """
-    try:
-        content = pickle.dumps(order)
-        problem = "they are defined in the script that runs" if b"__main__" in content else ""
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        problem = str(error)
-    if problem:
-        raise SettingsError(
-            f"the transforms cannot be passed to other processes ({problem}); define them in a module that can be "
-            "imported, or predict in one process",
-            field="jobs",
-        )
-    return content
 
 
 class Workers:
@@ -76,7 +56,7 @@ class Workers:
         Raises:
             SettingsError: The batch cannot be passed to another process.
         """
-        for content in [pickled(Order(self._recipe, device)) for device in devices]:
+        for content in [shareable(Order(self._recipe, device), "the transforms") for device in devices]:
             thread = threading.Thread(target=self._keep, args=(len(self) + 1, content), daemon=True)
             self._threads.append(thread)
             thread.start()

@@ -22,6 +22,7 @@ from medfcn.inference.jobs import Jobs
 from medfcn.inference.worker import Order, serve
 from medfcn.progress import Lines
 from medfcn.runs.folder import TIMING_FILE
+from medfcn.runs.passing import shareable
 from medfcn.verbs import predict
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
@@ -370,7 +371,7 @@ def test_transforms_that_no_other_process_can_get_are_refused(
     run, images, _ = folders
     recipe = Recipe(ModelSource(runs=run, transforms=lambda case: case), (), {})
     with pytest.raises(SettingsError, match="transforms cannot be passed to other processes") as caught:
-        processes.pickled(Order(recipe))
+        shareable(Order(recipe), "the transforms")
     assert caught.value.field == "jobs"
     with pytest.raises(SettingsError, match="jobs 0: at least 1"):
         predict(run, images, tmp_path / "out", jobs=0)

@@ -1,0 +1,149 @@
+"""A Dask cluster (a real scheduler and two worker processes) makes the folder of one command, whoever is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medfcn.errors import MedfcnError, MissingFileError, SettingsError
+from medfcn.inference.batch import Recipe
+from medfcn.runs.cluster import Cluster, connected
+from medfcn.verbs import predict
+from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.test_jobs import children_of, content, is_alive
+
+COUNT = 40
+BAD = ("case_05", "case_31")
+
+needs_dask = pytest.mark.skipif(
+    find_spec("distributed") is None, reason="Dask is not installed (pip install 'medfcn[cluster]')"
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
+    """A run, volumes, and the output of one process."""
+    folder = tmp_path_factory.mktemp("cluster")
+    run = saved(tiny_model(), folder / "run")
+    for number in range(COUNT):
+        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
+    for name in BAD:
+        (folder / "images" / f"{name}.nii.gz").write_bytes(b"no volume")
+    predict(run, folder / "images", folder / "clean", device="cpu", jobs=1)
+    return run, folder / "images", content(folder / "clean")
+
+
+def started(folder: Path, name: str, *words: str | Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", f"distributed.cli.{name}", *words]
+    variables = os.environ | {"DASK_DISTRIBUTED__WORKER__DAEMON": "True", "OMP_NUM_THREADS": "1"}
+    with (folder / "dask.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=variables)
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def scheduler_file(tmp_path: Path) -> Iterator[Path]:
+    """The file of a scheduler with two workers, each a process of its own under a nanny; all end with the test."""
+    file = tmp_path / "scheduler.json"
+    scheduler = started(tmp_path, "dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file)
+    wait_for(file.is_file)
+    nannies = started(
+        tmp_path, "dask_worker", "--scheduler-file", file, "--nworkers", "2", "--nthreads", "1", "--no-dashboard",
+        "--local-directory", tmp_path / "scratch",
+    )  # fmt: skip
+    try:
+        yield file
+    finally:
+        family = [scheduler.pid, nannies.pid, *children_of(nannies.pid)]
+        for process in (nannies, scheduler):
+            process.terminate()
+            process.wait(30)
+        wait_for(lambda: not any(map(is_alive, family)), 30)
+
+
+@needs_dask
+def test_a_cluster_makes_the_folder_of_one_process_though_a_worker_is_killed(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, scheduler_file: Path
+) -> None:
+    run, images, clean = folders
+    out, killed = tmp_path / "out", []
+
+    def kill_one() -> None:
+        with connected(str(scheduler_file)) as cluster:
+            wait_for(lambda: len(cluster.places()) == 2 and len(list(out.glob("*.json"))) > 3)
+            workers = cluster._client.run(os.getpid)
+        killed.append(min(workers.values()))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    result = predict(run, images, out, device="cpu", cluster=str(scheduler_file))
+    thread.join()
+    assert len(result.predicted) == COUNT - len(BAD)
+    assert [case for case, _ in result.failures] == list(BAD)
+    assert content(out) == clean
+    wait_for(lambda: not is_alive(killed[0]), 10)
+    kept = predict(run, images, out, device="cpu", cluster=str(scheduler_file), resume=True)
+    assert len(kept.skipped) == COUNT - len(BAD)
+    assert content(out) == clean
+    with pytest.raises(MedfcnError, match="a run folder has changed"):
+        _with_another_model(run, images, tmp_path / "other", str(scheduler_file))
+
+
+def _with_another_model(run: Path, images: Path, out: Path, cluster: str) -> None:
+    original = Recipe.of
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Recipe, "of", lambda *given: replace(original(*given), hashes=("other",)))
+        predict(run, images, out, device="cpu", cluster=cluster)
+
+
+@needs_dask
+def test_no_scheduler_is_one_line(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, images, _ = folders
+    monkeypatch.setattr("medfcn.runs.cluster._CONNECT_SECONDS", 1)
+    for address in ("tcp://127.0.0.1:9", "nowhere"):
+        with pytest.raises(SettingsError, match="no scheduler answers there"):
+            predict(run, images, tmp_path / "out", device="cpu", cluster=address)
+
+
+def test_options_that_contradict_a_cluster_are_refused(
+    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, images, _ = folders
+    for options in ({"jobs": 2}, {"shard": "1/2"}):
+        with pytest.raises(SettingsError, match="cluster are given together"):
+            predict(run, images, tmp_path / "out", cluster="tcp://127.0.0.1:9", **options)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingFileError, match=r"pip install 'medfcn\[cluster\]'"):
+        predict(run, images, tmp_path / "out", device="cpu", cluster="tcp://127.0.0.1:9")
+
+
+class Scheduler:
+    """As much of a client as the places of workers need."""
+
+    def scheduler_info(self, **_: Any) -> dict[str, Any]:
+        workers = {"tcp://a:3": {"host": "a", "nanny": "tcp://a:9"}, "tcp://a:2": {"host": "a", "nanny": "tcp://a:8"}}
+        return {"workers": workers | {"tcp://b:1": {"host": "b", "nanny": None}}}
+
+
+def test_workers_are_numbered_on_each_machine() -> None:
+    cluster = Cluster(Scheduler(), "tcp://s:1")
+    assert cluster.places() == {"tcp://a:8": 0, "tcp://a:9": 1, "tcp://b:1": 0}
+    assert str(cluster) == "cluster tcp://s:1: 3 workers"
