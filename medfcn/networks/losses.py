@@ -16,6 +16,7 @@ from torch.nn import functional
 from medfcn.errors import SettingsError
 from medfcn.labels import IGNORED
 from medfcn.networks.design import Head
+from medfcn.networks.index_loss import IndexTargets, IndexTerms, index_loss
 from medfcn.networks.shared_batch import SharedBatch
 from medfcn.settings import LossName
 
@@ -277,6 +278,10 @@ class SegmentationLoss(nn.Module):
         return _Reference(targets, label_count, self.members, known, weights, self.head, logits.dtype)
 
     def _loss(self, logits: Tensor, reference: _Reference) -> Tensor:
+        if self._is_by_index(logits):
+            known = None if reference.known is None else reference.known[:, 0]
+            targets = IndexTargets(reference.classes[:, 0], known, reference.class_weights)
+            return index_loss(logits, targets, self._index_terms())
         losses = {
             "ce_dice": self._both,
             "ce": self._cross_entropy,
@@ -287,6 +292,21 @@ class SegmentationLoss(nn.Module):
             "hinge": self._hinge,
         }
         return losses[self.options.name](logits, reference)
+
+    def _is_by_index(self, logits: Tensor) -> bool:
+        """True if the loss is one that `index_loss` computes; it needs no other process and no GPU."""
+        alone = self.shared is None and logits.device.type == "cpu"
+        plain = self.options.name in ("ce_dice", "ce", "dice") and not self.options.label_smoothing
+        return alone and plain and self.head == "softmax"
+
+    def _index_terms(self) -> IndexTerms:
+        options = self.options
+        return IndexTerms(
+            cross_entropy=float(options.name != "dice"),
+            dice={"ce": 0.0, "dice": 1.0}.get(options.name, options.dice_weight),
+            over_slices=options.dice_over == "slice",
+            smooth=options.smooth,
+        )
 
     def _both(self, logits: Tensor, reference: _Reference) -> Tensor:
         cross_entropy = self._cross_entropy(logits, reference)
