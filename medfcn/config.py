@@ -111,13 +111,15 @@ def override(settings: Settings, table: str, **values: Any) -> Settings:
 def to_tables(settings: Settings) -> dict[str, dict[str, Any]]:
     """Settings as nested dictionaries, the inverse of `settings_from`.
 
-    Without a network of MONAI its keys are left out, as in the run folders of earlier versions; a `review_floor` that
-    is the default, too. `machine` is left out: nothing depends on it.
+    Without a network of MONAI its keys are left out, as in the run folders of earlier versions; a `review_floor` and
+    a `restoring` that are the default, too. `machine` is left out: nothing depends on it.
     """
     tables = dataclasses.asdict(settings)
     del tables["machine"]
     if settings.prediction.review_floor == PredictionSettings.review_floor:
         del tables["prediction"]["review_floor"]
+    if settings.network.restoring is None:
+        del tables["network"]["restoring"]
     if settings.network.monai is None:
         del tables["network"]["monai"], tables["network"]["monai_arguments"]
     return tables

@@ -159,6 +159,10 @@ class NetworkSettings(_Checked, table="network"):
     """How an upsampled map is combined with the finer one."""
     upsampling: Upsampling | None = None
     """How a coarse map is brought to the next finer grid. All but `bilinear` are learned and start as linear."""
+    restoring: Literal["learned", "bilinear"] | None = None
+    """How logits at a lower resolution are brought to full size: as `upsampling` says, which has a kernel for each
+    pair of labels, or by linear interpolation. `None` with the preset `auto` leaves it to the plan, which takes the
+    latter from 9 labels on."""
     refinements: Annotated[int | None, _numbers(8)] = None
     """Number of 3×3 convolutions after each fusion."""
     head_kernel: Literal[1, 3] | None = None

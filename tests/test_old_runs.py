@@ -1,7 +1,8 @@
 """Run folders of every format since commit b9f08bd are read, and give what they gave.
 
-The weights and masks are equal byte for byte where torch and the processor's kind are those on which they were made;
-elsewhere sums are rounded in another order, and one voxel in a thousand may differ.
+The masks are equal byte for byte where torch and the processor's kind are those on which they were made; elsewhere
+sums are rounded in another order, and one voxel in a thousand may differ. A stopped training goes on; its weights are
+those of today's steps.
 """
 
 import csv
@@ -163,15 +164,18 @@ def test_a_finished_old_run_is_known_as_finished(old: str, two_labels: Path, tmp
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.safetensors")} == before
 
 
-def test_a_stopped_old_training_goes_on_to_the_weights_that_it_would_have_had(tmp_path: Path) -> None:
-    if not TO_THE_BIT:
-        pytest.skip("another torch or another kind of processor")
-    shutil.copytree(FIXTURES / "stopped", tmp_path / "run")
+def test_a_stopped_old_training_goes_on_and_ends_the_same_each_time(tmp_path: Path) -> None:
+    """Not with the bits of its own version: since then noise is drawn, and slices are moved, in another way."""
     config = settings_file(tmp_path, width=0.0625, share=0.2, more="checkpoint_seconds = 0.0\n")
-    said = medfcn(
-        *("train", SAMPLE_DATA / "train", "--output", tmp_path / "run", "--steps", 12, "--config", config),
-        *("--device", "cpu", "--threads", 1, "--resume"),
-    )
-    assert "step 3" in said
-    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
-    assert hashlib.sha256(weights).hexdigest() == EXPECTED["stopped_weights_sha256"]
+    weights = []
+    for name in ("first", "second"):
+        shutil.copytree(FIXTURES / "stopped", tmp_path / name)
+        said = medfcn(
+            *("train", SAMPLE_DATA / "train", "--output", tmp_path / name, "--steps", 12, "--config", config),
+            *("--device", "cpu", "--threads", 1, "--resume"),
+        )
+        assert "step 3" in said
+        card = json.loads((tmp_path / name / "model.json").read_text())
+        assert card["training"]["steps"] == 12
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]

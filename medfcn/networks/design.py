@@ -13,7 +13,7 @@ from medfcn.labels import LabelMap
 from medfcn.networks.blocks import Normalisation
 from medfcn.networks.presets import with_preset
 from medfcn.settings import EncoderName, NetworkSettings, Upsampling
-from medfcn.slices.plan import Plan
+from medfcn.slices.plan import Plan, Restoring
 
 Head = Literal["sigmoid", "softmax"]
 """The meaning of the logits. `sigmoid`: `(N, L, H, W)`, one for each label, and labels may overlap; `softmax`:
@@ -49,6 +49,7 @@ class Design:
     refinements: int
     head_kernel: int
     finest_stride: int
+    restoring: Restoring
     normalisation: Normalisation
     negative_slope: float
     dropout: float
@@ -61,6 +62,7 @@ class Design:
         *,
         widths: tuple[int, ...] | None = None,
         stem_stride: int = 1,
+        restoring: Restoring = "learned",
         channels_in: int = 1,
         label_count: int = 1,
         overlapping: bool = False,
@@ -71,6 +73,7 @@ class Design:
             settings: See there.
             widths: Channels of each encoder level, before `settings.width`; None takes those of the settings.
             stem_stride: Stride of a `strided` encoder's first convolution where the settings leave it open.
+            restoring: How logits are brought to full size where the settings leave it open.
             channels_in: Image channels times slices seen at once.
             label_count: Foreground labels.
             overlapping: True if several labels can hold in one voxel.
@@ -96,6 +99,7 @@ class Design:
         for name in ("classifier_channels", "score_channels"):
             parts[name] = scaled_channels(parts[name], chosen.width)
         parts["head"] = head_of(settings, label_count, overlapping=overlapping)
+        parts["restoring"] = chosen.restoring or restoring
         if chosen.stem_stride is None:
             parts["stem_stride"] = stem_stride if chosen.encoder == "strided" else 1
         return cls(channels_in=channels_in, label_count=label_count, **parts)
@@ -159,7 +163,7 @@ def planned_design(settings: NetworkSettings, plan: Plan, labels: LabelMap) -> A
     }
     if settings.monai is not None:
         return MonaiDesign.of(with_preset(settings), **given)
-    return Design.of(settings, widths=plan.widths, stem_stride=plan.stem_stride, **given)
+    return Design.of(settings, widths=plan.widths, stem_stride=plan.stem_stride, restoring=plan.restoring, **given)
 
 
 def scaled_channels(channels: int, width: float) -> int:

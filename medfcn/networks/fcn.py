@@ -97,7 +97,8 @@ class FCN(SliceNetwork):
             self.head = nn.Conv2d(channels[-1], self.channels_out, kernel, padding=kernel // 2)
         self.restore: Upsample | None = None
         if finest > 1:
-            self.restore = Upsample(self.channels_out, self.channels_out, method=design.upsampling, factor=finest)
+            method = "bilinear" if design.restoring == "bilinear" else design.upsampling
+            self.restore = Upsample(self.channels_out, self.channels_out, method=method, factor=finest)
 
     def maps(self, slices: torch.Tensor) -> Maps:
         """The encoder's coarsest map and every fused one, of `(N, C, H, W)` slices.

@@ -20,6 +20,7 @@ _PIXELS_MOST = 2**24
 """Pixels of a window."""
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
+Restoring = Literal["learned", "bilinear"]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
 
@@ -67,6 +68,8 @@ class Plan:
             slice.
         reasons: For each choice, why.
         stem_stride: Input pixels per pixel of the first level.
+        restoring: How logits at a lower resolution are brought to full size. Cards without the key are of models that
+            learned it.
     """
 
     views: tuple[View, ...]
@@ -79,6 +82,7 @@ class Plan:
     mirror_axes: tuple[int, ...]
     reasons: Mapping[str, str]
     stem_stride: Literal[1, 2, 4] = 1
+    restoring: Restoring = "learned"
 
     @property
     def channels_in(self) -> int:
@@ -95,6 +99,8 @@ class Plan:
         for intensity in plain["intensities"]:
             if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
                 del intensity["background"]
+        if self.restoring == "learned":
+            plain.pop("restoring", None)
         return plain
 
     @classmethod

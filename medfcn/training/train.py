@@ -32,7 +32,9 @@ from medfcn.training.start import choose_transforms, find_start
 from medfcn.training.survey import survey
 
 _AXES = ("R", "A", "S")
-_PLANNED = ("views", "spacing_mm", "window", "context", "stem_stride", "widths", "batch_size", "mirror_axes")
+_PLANNED = (
+    *("views", "spacing_mm", "window", "context", "stem_stride", "restoring", "widths", "batch_size", "mirror_axes"),
+)
 """The parts of a plan that are shown, in that order."""
 
 
@@ -141,7 +143,7 @@ class Planned:
         rows += [("channels", "", f"left out: {dropped_text(self.dropped)}")] if self.dropped else []
         rows += [("patients", "", self.unstated)] if self.unstated else []
         rows += [("split", "", line) for line in (self.split.origin, *self.split.notes) if line]
-        rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED]
+        rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED if name in plan]
         rows += [(name, "", reason) for name, reason in reasons.items() if name.startswith("normalisation")]
         rows += [("settings", "", line) for line in self.idle]
         rows.append(

@@ -3,10 +3,12 @@
 import dataclasses
 
 import pytest
+import torch
 
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap
 from medfcn.networks.design import Design, planned_design
+from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS
 from medfcn.settings import NetworkSettings
 from tests.inference.models import tiny_plan
@@ -47,3 +49,13 @@ def test_widths_that_nothing_sets_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"setting network\.widths: not set") as caught:
         Design.of(NetworkSettings())
     assert caught.value.field == "network.widths"
+
+
+def test_logits_of_many_labels_are_interpolated_to_full_size_as_the_plan_says() -> None:
+    names = ",".join(f"l{number}={number}" for number in range(1, 10))
+    plan, labels = tiny_plan(stem_stride=2, restoring="bilinear"), LabelMap.parse(names)
+    network = build_network(planned_design(NetworkSettings(), plan, labels))
+    assert not [name for name in network.state_dict() if name.startswith("restore")]
+    assert network(torch.zeros(1, plan.channels_in, 21, 17)).shape == (1, 10, 21, 17)
+    learned = build_network(planned_design(NetworkSettings(restoring="learned"), plan, labels))
+    assert learned.state_dict()["restore.learned.weight"].shape == (10, 10, 4, 4)

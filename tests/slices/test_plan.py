@@ -444,3 +444,21 @@ def test_a_stem_that_is_set_goes_before_the_plan() -> None:
     assert make_plan([_case(shape=(160, 160, 160))], settings).stem_stride == 1
     settings = override(Settings(), "network", widths=(8, 16))
     assert make_plan([_case(shape=(160, 160, 160))], settings).stem_stride == 1
+
+
+def test_many_labels_are_interpolated_to_full_size_instead_of_by_learned_kernels() -> None:
+    """The kernels, and the time of a step, would grow with the square of the labels; small maps have no such step."""
+    few, many = ([_case(shape=(160, 160, 160), voxels=(900,) * count)] for count in (8, 9))
+    assert make_plan(few, Settings()).restoring == "learned"
+    plan = make_plan(many, Settings())
+    assert plan.restoring == "bilinear"
+    assert plan.reasons["restoring"].startswith("logits are interpolated: to learn it for 9 labels")
+    assert make_plan([_case(voxels=(900,) * 9)], Settings()).restoring == "learned"
+    assert make_plan(few, override(Settings(), "network", restoring="bilinear")).restoring == "bilinear"
+    assert make_plan(many, override(Settings(), "network", restoring="learned")).restoring == "learned"
+    assert make_plan(many, override(Settings(), "network", preset="fcn8s")).restoring == "learned"
+    assert make_plan(few, Settings(), like=plan).restoring == "bilinear"
+    usual = make_plan(few, Settings())
+    assert make_plan(many, Settings(), like=usual).restoring == "learned"
+    assert "restoring" not in usual.to_json()  # as in cards of before
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
