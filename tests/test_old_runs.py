@@ -6,7 +6,6 @@ those of today's steps.
 """
 
 import csv
-import hashlib
 import json
 import shutil
 from pathlib import Path
