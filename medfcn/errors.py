@@ -118,6 +118,7 @@ The codes, which `medfcn check --json` reports too:
     TRANSFORMS_MISSING   The run needs transforms that only a script can pass.
     MODEL_UNREADABLE     The model cannot be loaded, or does not fit its input.
     MODEL_FORMAT         Another version of medfcn wrote the model.
+    MASK_DIFFERS         A mask that is made again has other bytes than its record says.
     WEIGHTS_UNKNOWN      The weights are those of no known encoder.
     WEIGHTS_KEYS         Weights lack a tensor, or have one too many.
     WEIGHTS_MISFIT       The weights do not fit the network.

@@ -6,6 +6,7 @@ The report's modules are loaded when a report is written.
 from dataclasses import replace
 
 from medfcn.calls import called_with
+from medfcn.inference.again import remake_masks
 from medfcn.inference.batch import PredictionRun
 from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.progress import process_rank
@@ -66,10 +67,11 @@ def predict(request: PredictRequest) -> PredictionRun:
         MissingFileError: A run or the source does not exist.
         ModelError: A model cannot be loaded, or was trained with other transforms.
         DatasetError: The folder contains no volumes, or not those of `cases`.
-        SettingsError: The output's name ends nearly as a mask's does.
+        SettingsError: The output's name ends nearly as a mask's does; or `again` is given with an option that a
+            record decides, or with a record that is none.
         OSError: The disk is full, or a folder may not be written to.
     """
-    result = predict_masks(request)
+    result = predict_masks(request) if request.again is None else remake_masks(request)
     if not request.report or not (result.predicted or result.skipped or result.others):
         return result
     from medfcn.reporting.compose import predict_report

@@ -1,6 +1,8 @@
 """`medfcn predict`: masks on a volume or a folder of them."""
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,6 +31,13 @@ from medfcn.progress import for_terminal
 @text("--views", "all|VIEW[,VIEW]", "Some of the model's views, such as axial,coronal. [default: all]")
 @flag("--report", "Also write report.html: the masks over the volumes.")
 @flag("--resume", "Keep masks that this model made of this input, and make the others.")
+@click.option(
+    "--again",
+    metavar="SIDECAR",
+    multiple=True,
+    help="Make the masks of these <case>.json files (or folders of them) again, byte for byte. They decide "
+    "everything; their models and volumes are searched by hash in RUN and INPUT.",
+)
 @cases_option
 @reading_options
 @overwrite_option
@@ -44,6 +53,10 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
 
     The predictions of several RUNs are averaged. Each mask is on its volume's own grid.
     """
+    if choices["again"]:
+        runs, choices["source"], choices["again"] = _told_apart((*runs, choices["source"]), choices["again"])
+    else:
+        choices["again"] = None
     from medfcn.inference.foreign import FOREIGN
     from medfcn.text import counted, listed
     from medfcn.verbs import predict as run_prediction
@@ -74,3 +87,14 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
     if result.failures:
         show(f"{len(result.failures)} of {len(result.failures) + len(result.predicted)} cases failed", err=True)
         sys.exit(SOME_FAILED if done else FAILED)
+
+
+def _told_apart(arguments: Sequence[str], again: Sequence[str]) -> tuple[tuple[str, ...], str, list[str]]:
+    """The runs, the input and the records of `--again masks/*.json`, of which the shell makes arguments."""
+    from medfcn.labels.sidecar import MaskRecord
+
+    records = [one for one in arguments if one.endswith(".json") and MaskRecord.is_in(Path(one))]
+    *runs, source = (one for one in arguments if one not in records)
+    if not runs:
+        raise click.UsageError("a RUN and an INPUT are needed beside the records of --again")
+    return tuple(runs), source, [*again, *records]

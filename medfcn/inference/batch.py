@@ -21,6 +21,7 @@ from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.idle import mirrors_of
 from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
+from medfcn.runs.models import ModelFiles, Runs
 from medfcn.runs.passing import absolute_path
 from medfcn.runs.shards import Shard
 from medfcn.volumes import ReadOptions
@@ -108,6 +109,7 @@ class Batch:
         resume: Keep the masks that these models made of the same input with the same settings.
         before: `stamp_of` of each record that was in the folder when the command began, by its name. Other ones are
             of processes that share the folder.
+        expected: The hash of the mask that must come out, by case id, where masks are made again.
         trained_on: The images that the models were trained on.
         shard: The part of the cases that is this command's; None takes all.
         is_claimed: Other commands may share the cases, by locks. A shard has none: where several machines write into
@@ -123,6 +125,7 @@ class Batch:
     threads: int = 1
     resume: bool = False
     before: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
     trained_on: TrainingImages = field(default_factory=TrainingImages)
     shard: Shard | None = None
     is_claimed: bool = True
@@ -230,7 +233,7 @@ class ModelSource:
         transforms: As in `load`.
     """
 
-    runs: Sequence[Path | str] | Path | str
+    runs: Runs
     device: str = "auto"
     views: str | Sequence[str] | None = None
     transforms: Transforms | None = None
@@ -238,7 +241,9 @@ class ModelSource:
     def absolute(self) -> ModelSource:
         """The same, for processes in other folders."""
         runs = [self.runs] if isinstance(self.runs, str | Path) else self.runs
-        return dataclasses.replace(self, runs=[absolute_path(run) for run in runs])
+        return dataclasses.replace(
+            self, runs=[run if isinstance(run, ModelFiles) else absolute_path(run) for run in runs]
+        )
 
     def load(self, device: str | None = None) -> Ensemble:
         """Load the models, on a device of one's own if there is one."""

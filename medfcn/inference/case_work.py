@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 
 from medfcn.datasets import Case
-from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, WriteError
+from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, ModelError, WriteError
 from medfcn.files import make_inner_folder, sha256_of
 from medfcn.inference.batch import Batch, Kind, Outcome, stamp_of
 from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
@@ -152,6 +152,13 @@ def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[
 def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, batch: Batch) -> None:
     path, probability_paths = batch.mask_path(case), batch.probability_paths(case)
     prediction.mask.save(path, overwrite=True)
+    mask_sha256 = sha256_of(path)
+    if batch.expected.get(case.id, mask_sha256) != mask_sha256:
+        raise ModelError(
+            f"{case.id}: the mask comes out with other bytes than its record says; use the version of medfcn and "
+            "torch, the device and the kind of processor that made it",
+            code="MASK_DIFFERS",
+        )
     if prediction.probabilities is not None:
         for file, array in zip(probability_paths, prediction.probabilities, strict=True):
             make_inner_folder(file.parent)
@@ -162,7 +169,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         notes.append(TRAINING_CASE)
     record = msgspec.structs.replace(
         batch.record(case, input_sha256),
-        mask_sha256=sha256_of(path),
+        mask_sha256=mask_sha256,
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
         review={name: item.review for name, item in prediction.assessments.items()},

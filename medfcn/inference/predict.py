@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".dcm", ".npy", ".npz", ".zip")
 """Endings that folders do not have, besides those that begin as a mask's does."""
+Sidecars = Sequence[Path | str] | Path | str
+"""`<case>.json` files beside masks, or folders of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class PredictRequest:
         finish: Only write the tables of a folder whose shards have all ended, where none of them did.
         cluster: The address of a Dask scheduler, or the path of its scheduler file: its workers predict the cases.
             They must see the same files under the same names.
+        again: `<case>.json` files, or folders of them: their masks are made again, byte for byte. Everything but the
+            files comes from them, and RUN and INPUT are searched for the models and volumes by hash.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         report: Also write `report.html`: the masks over the volumes.
         progress: Where messages and progress are reported.
@@ -91,6 +95,7 @@ class PredictRequest:
     shard: str | None = None
     finish: bool = False
     cluster: str | None = None
+    again: Sidecars | None = None
     transforms: Transforms | None = None
     report: bool = False
     progress: Progress | None = None
@@ -110,19 +115,41 @@ class PredictRequest:
         return None if self.shard is None else Shard.parse(self.shard)
 
 
-def predict_masks(request: PredictRequest) -> PredictionRun:
-    """Predict as requested, without a report; see `medfcn.predict`."""
+@dataclass(frozen=True)
+class Given:
+    """Cases whose masks are known already.
+
+    Attributes:
+        cases: The cases, with the files of their volumes.
+        masks: The hash of the mask of each case, by its id; one that comes out otherwise is a failure.
+        is_more: The output has masks of the same command.
+    """
+
+    cases: tuple[Case, ...]
+    masks: Mapping[str, str]
+    is_more: bool = False
+
+
+def predict_masks(request: PredictRequest, given: Given | None = None) -> PredictionRun:
+    """Predict as requested, without a report; see `medfcn.predict`.
+
+    Args:
+        request: The options.
+        given: The cases, instead of those of `request.source`.
+    """
     target, shard = Path(request.output), request.chosen_shard
     if shard is not None:
         Parts(target).refuse_others(shard)
-    if not (request.resume or request.finish):
+    if not (request.resume or request.finish or (given and given.is_more)):
         refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None)
     before = {path.name: stamp_of(path) for path in target.glob("*.json")}
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
     models = loaded.with_views(request.views)
     use, series = models.card.use, request.options.series
-    found = find_inputs(request.source, channels=use.count, optional=use.dropped_places, series=series)
+    found = given.cases if given else ()
+    if given is None:
+        found = find_inputs(request.source, channels=use.count, optional=use.dropped_places, series=series)
     chosen = _chosen(found, request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
@@ -139,6 +166,7 @@ def predict_masks(request: PredictRequest) -> PredictionRun:
         resume=request.resume,
         before=before,
         shard=shard,
+        expected=given.masks if given else {},
         trained_on=TrainingImages(models_of(request.runs)),
     )
     if request.finish:

@@ -1,6 +1,7 @@
 """The files of trained models, wherever they lie: in a run folder, in its folds, or in one `.medfcn` file."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,6 @@ from medfcn.runs.one_file import ENDING, GET_AGAIN, read_archive
 from medfcn.runs.shelf import on_shelf
 from medfcn.stretch import Stretch
 
-Runs = Sequence[Path | str] | Path | str
-"""Run folders, `.medfcn` files and names of models; one, or several that are averaged."""
 COPY_AGAIN = "copy the run folder again"
 MODEL_CARD = "card.md"
 """In a `.medfcn` file: the facts that a person should know."""
@@ -76,6 +75,10 @@ class ModelFiles:
         return Stretch.of(path, error=ModelError, remedy=COPY_AGAIN)
 
 
+Runs = Sequence[Path | str | ModelFiles] | Path | str
+"""Run folders, `.medfcn` files and names of models, or files that were found; one, or several that are averaged."""
+
+
 def models_of(runs: Runs) -> tuple[ModelFiles, ...]:
     """The files of each network of some runs; those of a run with folds are the networks of its folds.
 
@@ -85,9 +88,31 @@ def models_of(runs: Runs) -> tuple[ModelFiles, ...]:
     """
     found: list[ModelFiles] = []
     for run in [runs] if isinstance(runs, str | Path) else runs:
-        found += _models_in(on_shelf(run))
+        found += [run] if isinstance(run, ModelFiles) else _models_in(on_shelf(run))
     if not found:
         raise MissingFileError("no run folder given; name one that `medfcn train` finished")
+    return tuple(found)
+
+
+def models_below(runs: Runs) -> tuple[ModelFiles, ...]:
+    """The files of every network in some folders, however deep; what is broken is passed over.
+
+    Raises:
+        MissingFileError: There is no such folder, file or model.
+    """
+    found: list[ModelFiles] = []
+    for run in [runs] if isinstance(runs, str | Path) else runs:
+        if isinstance(run, ModelFiles):
+            found.append(run)
+            continue
+        path = on_shelf(run).absolute()
+        if not path.exists():
+            raise MissingFileError(f"{run}: there is no such run; check the path")
+        files = [path] if path.is_file() else sorted(path.rglob(f"*{ENDING}"))
+        for file in files:
+            with suppress(ModelError, MissingFileError, OSError):
+                found += _models_in(file)
+        found += [ModelFiles(card.parent) for card in sorted(path.rglob(RunFolder.card)) if path.is_dir()]
     return tuple(found)
 
 

@@ -144,15 +144,18 @@ def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
 
 
 def source_sha256(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> str:
-    """The hash that a volume read from this path has; of a DICOM series, of all its files.
+    """The hash that a volume read from this path has; of a pair of files or a DICOM series, of all of them.
 
     Raises:
         OSError: A file cannot be read.
         MedfcnError: It is no series.
     """
-    if not extension_of(path) and is_dicom(path):
+    extension = extension_of(path)
+    if not extension and is_dicom(path):
         return series_sha256(series_at(Path(path), wanted=options.series).files)
-    return sha256_of(Path(path))
+    if extension in (".nii", ".nii.gz"):
+        return sha256_of(Path(path))
+    return read_stored(path, options=options).sha256  # its header may name a second file
 
 
 def volume_of(stored: StoredVolume, *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
