@@ -231,7 +231,7 @@ class _Models:
         raise ModelError(
             f"{record.case}: the model with the weights {weights[:12]}… has another {found[0].card.name} than its "
             "record; give the run as it was",
-            field="card_sha256",
+            field="runs",
         )
 
 
