@@ -32,6 +32,14 @@ from medfcn.progress import for_terminal
 @flag("--report", "Also write report.html: the masks over the volumes.")
 @flag("--resume", "Keep masks that this model made of this input, and make the others.")
 @click.option(
+    "--label-table/--no-label-table",
+    default=True,
+    show_default=True,
+    help="Names and colours of the labels, and the intent code of labels, in the header of masks.",
+)
+@text("--colours", "NAME=#RRGGBB,…", "Colours of labels in tables, masks and the report. [default: a palette]")
+@flag("--seg-nrrd", "Also write seg_nrrd/<case>.seg.nrrd, for 3D Slicer.")
+@click.option(
     "--again",
     metavar="SIDECAR",
     multiple=True,

@@ -19,12 +19,14 @@ from medfcn.files import sha256_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.idle import mirrors_of
+from medfcn.labels.colours import label_table
 from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.models import ModelFiles, Runs
 from medfcn.runs.passing import absolute_path
 from medfcn.runs.shards import Shard
 from medfcn.volumes import ReadOptions
+from medfcn.volumes.formats.nifti_labels import TableLabel
 from medfcn.volumes.names import stem_of
 from medfcn.volumes.reading import source_sha256
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 MASK_ENDINGS = (".nii", ".nii.gz")
-PROBABILITIES_FOLDER = "probabilities"
+PROBABILITIES_FOLDER, SEG_NRRD_FOLDER = "probabilities", "seg_nrrd"
 Kind = Literal["predicted", "kept", "others", "failed", "claimed", "short"]
 
 
@@ -112,6 +114,9 @@ class Batch:
         expected: The hash of the mask that must come out, by case id, where masks are made again.
         trained_on: The images that the models were trained on.
         shard: The part of the cases that is this command's; None takes all.
+        has_table: Masks get a label table in their header.
+        colours: The chosen colours by label.
+        seg_nrrd: Also write each mask as a `.seg.nrrd` file.
         is_claimed: Other commands may share the cases, by locks. A shard has none: where several machines write into
             one folder, locks are not to be trusted.
     """
@@ -128,6 +133,9 @@ class Batch:
     expected: Mapping[str, str] = field(default_factory=dict)
     trained_on: TrainingImages = field(default_factory=TrainingImages)
     shard: Shard | None = None
+    has_table: bool = True
+    colours: Mapping[str, str] = field(default_factory=dict)
+    seg_nrrd: bool = False
     is_claimed: bool = True
 
     @property
@@ -163,10 +171,21 @@ class Batch:
         stem = stem_of(self.mask_path(case))
         return tuple(self.folder / PROBABILITIES_FOLDER / f"{stem}{ending}.nii.gz" for ending in endings)
 
+    def seg_path(self, case: Case) -> tuple[Path, ...]:
+        """The `.seg.nrrd` file of a case; none unless it was requested."""
+        if not self.seg_nrrd:
+            return ()
+        return (self.folder / SEG_NRRD_FOLDER / f"{stem_of(self.mask_path(case))}.seg.nrrd",)
+
+    @cached_property
+    def table(self) -> tuple[TableLabel, ...]:
+        """Values, names and colours of the labels in masks."""
+        return label_table(self.models.card.labels, self.colours)
+
     def outputs(self, case: Case) -> tuple[Path, ...]:
         """Every file of a case."""
         mask = self.mask_path(case)
-        return (mask, record_path(mask), *self.probability_paths(case))
+        return (mask, record_path(mask), *self.probability_paths(case), *self.seg_path(case))
 
     @property
     def model_hashes(self) -> tuple[str, ...]:
@@ -194,9 +213,17 @@ class Batch:
             engine=ENGINE,
             precision=self.models.models[0].precision,
             device=self.models.models[0].device.type,
+            label_table=self.has_table,
+            colours=dict(self.colours) or None,
             case=case.id,
             labels=card.labels,
             intended_use=card.intended_use,
+        )
+
+    def _looks_alike(self, record: MaskRecord) -> bool:
+        """True if the header of a mask is the one that would be written; old masks have no table, and are kept."""
+        return record.label_table is None or (
+            record.label_table == self.has_table and (record.colours or {}) == self.colours
         )
 
     def is_done(self, case: Case) -> bool:
@@ -209,6 +236,11 @@ class Batch:
             hashes = [source_sha256(path, options=self.options) for path in self.used_files(case)]
             made_now = self.record(case, hashes)
             if record.origin != made_now.origin or record.mask_sha256 != sha256_of(mask):
+                return False
+            if not self._looks_alike(record):
+                return False
+            segments = tuple(sha256_of(path) for path in self.seg_path(case))
+            if segments and segments != (record.seg_nrrd_sha256,):
                 return False
             shares = tuple(sha256_of(path) for path in self.probability_paths(case))
             return not shares or record.probabilities_sha256 == shares

@@ -17,6 +17,7 @@ from medfcn.files import make_inner_folder, sha256_of
 from medfcn.inference.batch import Batch, Kind, Outcome, stamp_of
 from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
+from medfcn.labels.segments import write_segments
 from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord, record_path
 from medfcn.memory import is_room_for_threads, one_memory_error
 from medfcn.runs.claims import ClaimedError, Claims
@@ -139,7 +140,11 @@ def _read_ahead(take: Take, read: Callable[[Case], Channels | None]) -> Iterator
 def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[str, ...]:
     """Predict one case and write its mask, then the record, which says that the mask is complete; gives its flags."""
     prediction = batch.models.predict_case(list(volumes), tta=batch.tta, keep_probabilities=batch.probabilities)
-    new = [path for path in (batch.mask_path(case), *batch.probability_paths(case)) if not path.exists()]
+    new = [
+        path
+        for path in (batch.mask_path(case), *batch.probability_paths(case), *batch.seg_path(case))
+        if not path.exists()
+    ]
     try:
         _write_case(case, volumes, prediction, batch)
     except BaseException:
@@ -151,7 +156,7 @@ def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[
 
 def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, batch: Batch) -> None:
     path, probability_paths = batch.mask_path(case), batch.probability_paths(case)
-    prediction.mask.save(path, overwrite=True)
+    prediction.mask.save(path, overwrite=True, labels=batch.table if batch.has_table else ())
     mask_sha256 = sha256_of(path)
     if batch.expected.get(case.id, mask_sha256) != mask_sha256:
         raise ModelError(
@@ -163,6 +168,9 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         for file, array in zip(probability_paths, prediction.probabilities, strict=True):
             make_inner_folder(file.parent)
             volumes[0].with_array(array).save(file, overwrite=True)
+    for file in batch.seg_path(case):
+        make_inner_folder(file.parent)
+        write_segments(file, prediction.mask, batch.models.card.labels, batch.colours)
     input_sha256 = [volume.sha256 for volume in volumes][: len(batch.used_files(case))]
     notes = [*batch.models.notes, *(note for volume in volumes for note in volume.notes)]
     if batch.trained_on.contain(input_sha256):
@@ -170,6 +178,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
     record = msgspec.structs.replace(
         batch.record(case, input_sha256),
         mask_sha256=mask_sha256,
+        seg_nrrd_sha256=next((sha256_of(file) for file in batch.seg_path(case)), None),
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},
         review={name: item.review for name, item in prediction.assessments.items()},

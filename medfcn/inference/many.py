@@ -12,7 +12,16 @@ from functools import partial
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.files import make_folder, remove_half_written
-from medfcn.inference.batch import PROBABILITIES_FOLDER, Batch, Kind, ModelSource, Outcome, PredictionRun, Recipe
+from medfcn.inference.batch import (
+    PROBABILITIES_FOLDER,
+    SEG_NRRD_FOLDER,
+    Batch,
+    Kind,
+    ModelSource,
+    Outcome,
+    PredictionRun,
+    Recipe,
+)
 from medfcn.inference.case_work import CaseWork
 from medfcn.inference.desk import Desk
 from medfcn.inference.devices import using_threads
@@ -199,6 +208,6 @@ def remove_litter(cases: Sequence[Case], batch: Batch) -> None:
     """Remove the temporary files of killed processes, of which each can be a patient's mask."""
     is_own = batch.is_one_file or batch.shard is not None  # another one's may be in work, with locks or without
     files = [path for case in cases for path in batch.outputs(case)] if is_own else []
-    for folder in (batch.folder, batch.folder / PROBABILITIES_FOLDER):
+    for folder in (batch.folder, batch.folder / PROBABILITIES_FOLDER, batch.folder / SEG_NRRD_FOLDER):
         if folder == batch.folder or not folder.is_symlink():
             remove_half_written(folder, *(path.name for path in files))

@@ -16,6 +16,7 @@ from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import (
     MASK_ENDINGS,
     PROBABILITIES_FOLDER,
+    SEG_NRRD_FOLDER,
     Batch,
     ModelSource,
     PredictionRun,
@@ -26,10 +27,19 @@ from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
+from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.cases import TrainingImages
-from medfcn.runs.folder import CONFIDENCE_FILE, FAILURES_FILE, TIMING_FILE, VOLUMES_FILE, RunFolder
+from medfcn.runs.folder import (
+    CONFIDENCE_FILE,
+    FAILURES_FILE,
+    ITK_SNAP_FILE,
+    SLICER_FILE,
+    TIMING_FILE,
+    VOLUMES_FILE,
+    RunFolder,
+)
 from medfcn.runs.models import Runs, models_of
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.runs.shards import Parts, Shard
@@ -72,6 +82,10 @@ class PredictRequest:
         finish: Only write the tables of a folder whose shards have all ended, where none of them did.
         cluster: The address of a Dask scheduler, or the path of its scheduler file: its workers predict the cases.
             They must see the same files under the same names.
+        label_table: Write a label table (values, names, colours) and the intent code of labels into the header of
+            masks, which viewers show.
+        colours: Colours by label, such as `{"organ": "#E69F00"}` or `"organ=#E69F00"`; by default those of a palette.
+        seg_nrrd: Also write `seg_nrrd/<case>.seg.nrrd`, a segmentation of 3D Slicer.
         again: `<case>.json` files, or folders of them: their masks are made again, byte for byte. Everything but the
             files comes from them, and RUN and INPUT are searched for the models and volumes by hash.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
@@ -95,6 +109,9 @@ class PredictRequest:
     shard: str | None = None
     finish: bool = False
     cluster: str | None = None
+    label_table: bool = True
+    colours: Mapping[str, str] | str | None = None
+    seg_nrrd: bool = False
     again: Sidecars | None = None
     transforms: Transforms | None = None
     report: bool = False
@@ -167,6 +184,9 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
         before=before,
         shard=shard,
         expected=given.masks if given else {},
+        has_table=request.label_table,
+        colours=colours_of(request.colours, models.card.labels),
+        seg_nrrd=request.seg_nrrd,
         trained_on=TrainingImages(models_of(request.runs)),
     )
     if request.finish:
@@ -249,10 +269,11 @@ def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
 def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     """Refuse links and strange things where files are to be, before the first of them is written."""
     tables = (FAILURES_FILE, CONFIDENCE_FILE, VOLUMES_FILE, TIMING_FILE, *([RunFolder.report] if report else []))
-    tables = () if batch.is_one_file else tables
+    tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
     paths = [path for case in cases for path in batch.outputs(case)]
     inner = batch.folder / PROBABILITIES_FOLDER
-    folders = (PROBABILITIES_FOLDER,) if batch.probabilities else ()
+    wanted = {PROBABILITIES_FOLDER: batch.probabilities, SEG_NRRD_FOLDER: batch.seg_nrrd}
+    folders = [name for name, is_wanted in wanted.items() if is_wanted]
     in_folder = [path.name for path in paths if path.parent == batch.folder]
     refuse_blocked(batch.folder, files=(*in_folder, *tables), folders=folders)
     refuse_blocked(inner, files=[path.name for path in paths if path.parent == inner])
@@ -268,7 +289,7 @@ def _refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
     """Refuse to replace a volume by the mask that is made from it."""
     inputs = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
-        for path in (batch.mask_path(case), *batch.probability_paths(case)):
+        for path in (batch.mask_path(case), *batch.probability_paths(case), *batch.seg_path(case)):
             if os.path.realpath(path) in inputs:
                 raise OutputExistsError(
                     f"{path}: is an input, and would be replaced by a mask; choose another output", field="output"

@@ -23,7 +23,18 @@ _MAKER = ("model_sha256", "card_sha256", "medfcn", "threshold", "tta")
 
 ENGINE, PRECISION = "torch", "float32"
 """The library that runs networks and its arithmetic, in records from before there were others."""
-_LATER = ("mirrors", "views", "engine", "precision", "device", "voxels", "intensity")
+_LATER = (
+    "mirrors",
+    "views",
+    "engine",
+    "precision",
+    "device",
+    "label_table",
+    "colours",
+    "seg_nrrd_sha256",
+    "voxels",
+    "intensity",
+)
 """Keys that a file lacks where nothing is known, as files from before these keys do."""
 
 TRAINING_CASE = "a training case of the model"
@@ -67,6 +78,9 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         engine: The library that ran the network.
         precision: The arithmetic of the network.
         device: The kind of device: `cpu` or `cuda`.
+        label_table: True if the mask's header has a label table.
+        colours: The chosen colours by label; None if none were.
+        seg_nrrd_sha256: The hash of the `.seg.nrrd` file, if it was requested.
         case: The case's id.
         mask_sha256: Hash of the mask's file.
         probabilities_sha256: Hashes of the probability files, one for each label, if they were requested.
@@ -94,6 +108,9 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     engine: str | None = None
     precision: str | None = None
     device: str | None = None
+    label_table: bool | None = None
+    colours: Mapping[str, str] | None = None
+    seg_nrrd_sha256: str | None = None
     case: str = ""
     mask_sha256: str = ""
     probabilities_sha256: tuple[str, ...] = ()

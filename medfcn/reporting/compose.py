@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from medfcn.datasets import Dataset, find_dataset, find_masks, require_complete
@@ -13,6 +14,7 @@ from medfcn.evaluation import Comparison, Definitions, ScoreTable, evaluate, rea
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.files import refuse_existing_file
 from medfcn.labels import LabelMap
+from medfcn.labels.colours import label_table
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
@@ -86,6 +88,7 @@ def report(
         overlaps=_overlap_names(meaning.labels),
         expected_dice=_expected_of_scored(pairs, meaning),
         comparison=comparison,
+        colours=_chosen_colours(MaskRecord.beside(mask) for mask in pairs.predictions.values()),
     )
     read_case = ScoredCases(pairs, meaning, table.labels, pictures).read
     return write_report(output, table, read_case, about=about, progress=progress)
@@ -200,6 +203,7 @@ def predict_report(
         failures=failures_beside(masks),
         facts=facts_of(paths.values(), None),
         expected_dice={case: _expected_dice(record) for case, record in records.items()},
+        colours=_chosen_colours(records.values()),
     )
     return write_prediction_report(
         output, tuple(paths), cases.labels, cases.read, cases.row, about=about, progress=progress
@@ -209,6 +213,14 @@ def predict_report(
 def _overlap_names(labels: LabelMap | None) -> tuple[str, ...]:
     """The names of the overlaps that masks contain; none unless labels overlap."""
     return tuple(overlap.name for overlap in labels.overlaps) if labels and labels.overlapping else ()
+
+
+def _chosen_colours(records: Iterable[MaskRecord | None]) -> dict[str, str]:
+    """The colours of labels and overlaps, if the first record that has labels says that some were chosen."""
+    record = next((record for record in records if record and record.labels), None)
+    if record is None or record.labels is None or not record.colours:
+        return {}
+    return {label.name: label.colour for label in label_table(record.labels, record.colours)}
 
 
 def _expected_of_scored(pairs: Pairs, meaning: Meaning) -> dict[str, dict[str, float]]:

@@ -23,6 +23,7 @@ from typing import Any
 from medfcn.evaluation.compare import Comparison
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import remove_half_written, write_bytes
+from medfcn.labels.colours import Colours, names_coloured
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.comparing import comparison_section, strata_sections
 from medfcn.reporting.packing import packed_case
@@ -51,11 +52,6 @@ _LEAST_CASE_BYTES, _MOST_CASE_BYTES = 40_000, 1_500_000
 _WORST_SHOWN, _MOST_STRIPS = 6, 100
 _SCRIPTS = ("surfaces.js", "viewer.js", "table.js")
 
-# Okabe and Ito's colours, distinct for every kind of colour vision. With one label, the colour shows whose outline it
-# is; with several, which label. Solid and dashed lines show whose it is in both.
-_ONE_LABEL = ("#E69F00", "#56B4E9")
-_PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#D55E00", "#BBBBBB")
-
 
 @dataclass(frozen=True)
 class About:
@@ -70,6 +66,8 @@ class About:
         log: Columns of a training's `log.csv`, by name, for its curves; `nan` where a field is empty.
         expected_dice: The Dice to expect of each mask without a reference; empty if it is not known.
         comparison: The differences from other predictions, if there are others.
+        colours: Chosen colours, by the name of a label or overlap; the others have those of the palette. With one
+            label, the colour shows whose outline it is; with several, which label.
     """
 
     title: str = "Evaluation"
@@ -80,6 +78,7 @@ class About:
     log: Mapping[str, Sequence[float]] = field(default_factory=dict)
     expected_dice: ExpectedDice = field(default_factory=dict)
     comparison: Comparison | None = None
+    colours: Colours = field(default_factory=dict)
 
 
 def write_report(
@@ -108,7 +107,7 @@ def write_report(
     about = about or About()
     summary, rows = table.summary(), case_rows(table, about.expected_dice)
     order = tuple(dict.fromkeys(row.case for row in rows))
-    pictures = _pictures(order, about.overlaps or table.labels, read_case, progress)
+    pictures = _pictures(order, _drawn(about, table.labels), read_case, progress)
     sections = score_sections(table, summary, order)
     context = {
         "has_scores": True,
@@ -149,7 +148,7 @@ def write_prediction_report(
         `path`.
     """
     about = about or About(title="Predictions")
-    pictures = _pictures(cases, about.overlaps or labels, read_case, progress)
+    pictures = _pictures(cases, _drawn(about, labels), read_case, progress)
     masks = [row_of(case) for case in cases]
     context = {
         "has_scores": False,
@@ -174,13 +173,13 @@ class _Picture:
 
 
 def _pictures(
-    order: Sequence[str], names: Sequence[str], read_case: ReadCase, progress: Progress | None
+    order: Sequence[str], drawn: Sequence[Mapping[str, str]], read_case: ReadCase, progress: Progress | None
 ) -> list[_Picture]:
-    """Strips and volumes, worst case first, as long as there is room; `names` are those of what masks contain."""
+    """Strips and volumes, worst case first, as long as there is room; `drawn` has the colours."""
     share = _VOLUME_BYTES // max(len(order), 1)
     most_bytes = min(max(share, _LEAST_CASE_BYTES), _MOST_CASE_BYTES)
     side = int(min(200.0, max(64.0, math.sqrt(_STRIP_BYTES / max(len(order), 1) / 4))))
-    colours = [(colour["reference"], colour["prediction"]) for colour in _label_colours(names)]
+    colours = [(colour["reference"], colour["prediction"]) for colour in drawn]
     pictures, used = [], 0
     with (progress or Silent()).task("report", len(order)) as task:
         for index, case in enumerate(order):
@@ -204,12 +203,13 @@ def _pictures(
     return pictures
 
 
-def _label_colours(names: Sequence[str]) -> list[dict[str, str]]:
-    colours = [(colour, colour) for colour in _PALETTE] if len(names) > 1 else [_ONE_LABEL]
-    pairs = [colours[place % len(colours)] for place in range(len(names))]
+def _drawn(about: About, labels: Sequence[str]) -> list[dict[str, str]]:
+    """The name and both colours of each label or overlap that masks contain."""
+    names = about.overlaps or labels
+    colours = names_coloured(names, [()] * len(names), about.colours)
     return [
         {"name": printable(name), "reference": reference, "prediction": prediction}
-        for name, (reference, prediction) in zip(names, pairs, strict=True)
+        for name, (reference, prediction) in zip(names, colours, strict=True)
     ]
 
 
@@ -249,7 +249,7 @@ def _write(
     folder = files("medfcn.reporting") / "templates"
     style = (folder / "report.css").read_text(encoding="utf-8")
     scripts = [(folder / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    drawn = _label_colours(about.overlaps or labels)
+    drawn = _drawn(about, labels)
     data = {
         "hasReference": context["has_scores"],
         "labels": drawn,

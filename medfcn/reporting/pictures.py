@@ -13,6 +13,7 @@ import numpy as np
 
 from medfcn.files import atomic_write, remove_half_written
 from medfcn.labels import IGNORED, LabelCodec
+from medfcn.labels.colours import PREDICTION, REFERENCE
 from medfcn.labels.values import Value, Values, ValueSet
 from medfcn.labels.whole_numbers import values_in, whole_numbers
 from medfcn.reporting.panels import Panel, panel_of
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's orange and sky blue: distinct for every kind of colour vision, and in grey by their lightness and by
 # the line, which is solid for the reference and dashed for the prediction.
 _STYLES: dict[str, dict[str, Any]] = {
-    "reference": {"color": "#E69F00", "linestyle": "solid", "linewidth": 2.0},
-    "prediction": {"color": "#56B4E9", "linestyle": (0, (3, 1.2)), "linewidth": 1.6},
+    "reference": {"color": REFERENCE, "linestyle": "solid", "linewidth": 2.0},
+    "prediction": {"color": PREDICTION, "linestyle": (0, (3, 1.2)), "linewidth": 1.6},
 }
 _PAPER, _INK = "#101418", "#E8ECEF"
 

@@ -9,8 +9,10 @@ import torch
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import make_inner_folder
 from medfcn.inference.foreign import fingerprint_of
+from medfcn.labels.colours import label_table
+from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress
-from medfcn.runs.folder import RunFolder
+from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
 from medfcn.training.judging import settle
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
@@ -33,8 +35,10 @@ def write_run(
     model, split = outcome.model, prepared.split
     outputs = outcome.outputs or Outputs(model, prepared.state / "outputs", prepared.validation)
     settled = settle(model, prepared, outputs)
+    shown = label_table(prepared.survey.labels)
+    write_label_tables(shown, itk_snap=run.validation / ITK_SNAP_FILE, slicer=run.validation / SLICER_FILE)
     for case_id, mask in settled.masks.items():
-        mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True)
+        mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True, labels=shown)
     references = {case.id: case.on_file or case.mask for case in prepared.validation}
     groups = {case.id: case.group for case in prepared.survey.cases if case.id in references}
     table = evaluate(settled.masks, references, labels=prepared.survey.labels, groups=groups)

@@ -1,6 +1,7 @@
 """A volume: voxels and their grid, together and read-only."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from medfcn.errors import GeometryMismatchError, VolumeError, naming
 from medfcn.volumes import geometry
 from medfcn.volumes.formats.nifti import nibabel_image
 from medfcn.volumes.formats.nifti_header import NiftiGeometry
+from medfcn.volumes.formats.nifti_labels import TableLabel
 from medfcn.volumes.formats.nifti_writing import write_nifti
 from medfcn.volumes.geometry import (
     NEAR_GRID_VOXELS,
@@ -171,14 +173,22 @@ class Volume:
         """The same volume as a nibabel image: its voxels, and a header with its geometry and nothing else."""
         return nibabel_image(self.array, self.affine, self.header)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    def save(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, labels: Sequence[TableLabel] = ()
+    ) -> Path:
         """Write the volume as `.nii.gz` or `.nii`, whole or not at all.
 
         A volume on the grid of the file it was read from gets that file's dim, pixdim, qform, sform, codes and
-        units byte for byte, in the same byte order, and no text or extension. A volume made from an array and an
-        affine gets an sform with code 2, and a qform where there is no shear. Integers are stored in the smallest
-        unsigned type that holds them (signed if any is negative), floats as float32 or float64. Equal volumes
-        give equal bytes. The file is read back and compared before it takes its final name.
+        units byte for byte, in the same byte order, and no text or extension but `labels`. A volume made from an
+        array and an affine gets an sform with code 2, and a qform where there is no shear. Integers are stored in
+        the smallest unsigned type that holds them (signed if any is negative), floats as float32 or float64. Equal
+        volumes give equal bytes. The file is read back and compared before it takes its final name.
+
+        Args:
+            path: The file.
+            overwrite: Replace an existing file.
+            labels: For a mask, values, names and colours: the header gets a label table, which viewers show, and the
+                intent code of labels.
 
         Returns:
             The path.
@@ -188,7 +198,7 @@ class Volume:
             VolumeError: The name does not end in `.nii` or `.nii.gz`.
             OSError: The disk is full, may not be written to, or returned other bytes.
         """
-        return write_nifti(path, self.array, self.affine, self.header, overwrite=overwrite)
+        return write_nifti(path, self.array, self.affine, self.header, overwrite=overwrite, labels=labels)
 
 
 class NibabelImage(Protocol):

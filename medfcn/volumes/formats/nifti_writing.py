@@ -1,7 +1,8 @@
-"""NIfTI files as medfcn writes them: whole or not at all, with geometry in the header and nothing else."""
+"""NIfTI files as medfcn writes them: whole or not at all, with geometry and labels in the header and nothing else."""
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -20,6 +21,7 @@ from medfcn.volumes.formats.nifti_header import (
     header_record,
     transforms_of,
 )
+from medfcn.volumes.formats.nifti_labels import LABEL_INTENT, TableLabel, label_extension
 from medfcn.volumes.formats.nifti_transforms import ROUNDING, quaternion_of
 from medfcn.volumes.formats.streams import CHUNK, crc32, gzip_writer
 from medfcn.volumes.geometry import (
@@ -56,13 +58,16 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
     return np.min_scalar_type(most if least >= 0 else min(least, -most - 1)).newbyteorder(byte_order)
 
 
-def header_bytes(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | None) -> tuple[bytes, np.dtype[Any]]:
-    """The header of a single-file NIfTI, with the four bytes after it, and the type in which it stores its voxels.
+def header_bytes(
+    array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | None, labels: Sequence[TableLabel] = ()
+) -> tuple[bytes, np.dtype[Any]]:
+    """The header of a single-file NIfTI, with everything before the voxels, and the type in which it stores these.
 
     Args:
         array: `(I, J, K)`, the voxels.
         affine: Their grid.
         geometry: The fields of a file, written back as they were if they still describe this grid.
+        labels: The label table of a mask, with which it says that its values are labels; none writes neither.
     """
     if geometry is not None and geometry.describes(array.shape, affine):
         record, byte_order = header_record(geometry.raw)
@@ -75,11 +80,14 @@ def header_bytes(array: NDArray[Any], affine: Affine, geometry: NiftiGeometry | 
     record["magic"] = np.void(MAGIC[length][0])
     record["datatype"] = _CODES[dtype.newbyteorder("=").str[1:]]
     record["bitpix"] = 8 * dtype.itemsize
-    record["vox_offset"] = length + 4
+    extension = label_extension(labels, byte_order)
+    record["vox_offset"] = length + 4 + len(extension)
+    if labels:
+        record["intent_code"] = LABEL_INTENT
     record["scl_slope"] = 1.0
     if length == 348:
         record["regular"] = b"r"
-    return record.tobytes() + bytes(4), dtype
+    return record.tobytes() + bytes([bool(extension), 0, 0, 0]) + extension, dtype
 
 
 def _geometry_of_affine(shape: tuple[int, ...], affine: Affine) -> NDArray[np.void]:
@@ -121,6 +129,7 @@ def write_nifti(
     geometry: NiftiGeometry | None = None,
     *,
     overwrite: bool = False,
+    labels: Sequence[TableLabel] = (),
 ) -> Path:
     """Write voxels as `.nii.gz` or `.nii`; see `Volume.save`, which is the way to it."""
     target = Path(path)
@@ -128,7 +137,7 @@ def write_nifti(
     if extension not in (".nii", ".nii.gz"):
         raise VolumeError(f"{shown(target)}: medfcn writes NIfTI; choose a name that ends in .nii.gz or .nii")
     refuse_existing_file(target, overwrite=overwrite)
-    head, dtype = header_bytes(array, affine, geometry)
+    head, dtype = header_bytes(array, affine, geometry, labels)
     with atomic_write(target) as file:
         sent = _Checksummed(file)
         onto = cast(IO[bytes], sent)
