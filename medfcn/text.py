@@ -73,6 +73,10 @@ def counted(count: int, name: str, plural: str = "") -> str:
     return f"{count} {name if count == 1 else plural or name + 's'}"
 
 
+_LONGEST_NAME = 200
+"""Longer words are no misspelt names; comparing them would take their square in time and memory."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the nearest known one, else all of them.
 
@@ -81,7 +85,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         ("; did you mean 'fcn8s'?", '; known are a, b')
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_NAME else []
     return f"; did you mean {close[0]!r}?" if close else f"; known are {listed(names, limit=30)}"
 
 

@@ -45,6 +45,8 @@ _PATIENT = re.compile(
     r"(?:^|[ _.\-])(?!t[12]$)(?:[a-z]{0,3}|subj(?:ect)?|patient|participant|person|volunteer|control|case)[-_ ]?\d+$",
     re.IGNORECASE,
 )
+_LONGEST_ID = 255
+"""Letters; longer ids, which name no file, have no stem: a search for one takes the square of their length."""
 _LAST = re.compile(r"[ _.\-]+(?!\d+$)[^ _.\-]*$")
 
 
@@ -61,7 +63,7 @@ def shared_stems(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
         >>> shared_stems(["sub-01_ses-1_run-1", "sub-01_ses-2_run-1", "hippocampus_001", "hippocampus_002"])
         {'sub-01': ('sub-01_ses-1_run-1', 'sub-01_ses-2_run-1')}
     """
-    names = sorted(ids)
+    names = sorted(name for name in ids if len(name) <= _LONGEST_ID)
     stems = dict(zip(names, _without_common_end(names), strict=True))
     cuts = {name: _cuts(stem) for name, stem in stems.items()}
     counts = Counter(stem for name, found in cuts.items() for stem in {stems[name], *found})

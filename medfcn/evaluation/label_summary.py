@@ -237,8 +237,8 @@ def micro_scores(rows: Sequence[LabelScores]) -> dict[str, float]:
 
 
 def _lesions(rows: Sequence[LabelScores]) -> LesionCounts | None:
-    counted = [row for row in rows if not math.isnan(row.lesions)]
     names = ("lesions", "lesions_found", "lesions_false")
+    counted = [row for row in rows if not any(math.isnan(getattr(row, name)) for name in names)]
     return LesionCounts(*(int(sum(getattr(row, name) for row in counted)) for name in names)) if counted else None
 
 

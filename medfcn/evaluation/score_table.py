@@ -37,6 +37,8 @@ COLUMNS = tuple(
 
 _FAILURE_COLUMNS = ("case", "reason")
 _TEXT = ("case", "label", "status")
+_MOST = 2**63
+"""No count, volume or share is larger; a distance or a difference in percent can be infinite."""
 _WHOLE = tuple(column.name for column in fields(LabelScores) if column.type is int)
 _EXPECTED = "expected a scores.csv of medfcn evaluate"
 
@@ -179,9 +181,13 @@ def _parsed(row: dict[str, Any], where: str) -> LabelScores:
             values[column] = text[1:] if text[:1] == "'" and csv_field(text[1:]) == text else text
             continue
         try:
-            values[column] = int(text or 0) if column in _WHOLE else float(text or math.nan)
+            value = int(text or 0) if column in _WHOLE else float(text or math.nan)
         except ValueError as error:
             raise _refused(where, column, text, "a number") from error
+        most = math.inf if column.endswith(("_mm", "_percent")) else _MOST
+        if value > most or value < (-most if "difference" in column else 0):
+            raise _refused(where, column, text, "a number that a score can have")
+        values[column] = value
     if values["status"] not in STATUSES:
         raise _refused(where, "status", values["status"], f"one of {', '.join(STATUSES)}")
     return LabelScores(**values)

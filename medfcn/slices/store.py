@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -109,7 +110,7 @@ def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | 
             (images.shape[0], *images.shape[2:]),
         ):
             raise ValueError(f"their shapes are {images.shape} and {labels.shape}")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TokenError, RecursionError) as error:  # numpy parses the header as Python
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DatasetError(
             f"{case_id}: its prepared slices are damaged: {why}; start again with --overwrite", code="SLICES_DAMAGED"

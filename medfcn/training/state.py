@@ -5,6 +5,7 @@ It is a file of tensors and plain numbers, read with `torch.load(weights_only=Tr
 
 import dataclasses
 import pickle
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ STEPS_MOST = 2**31
 SLICES_MOST = 2**20
 """Slices in a batch, at most."""
 _LARGEST, _SECONDS_MOST = 1e38, 1e10
+_BROKEN = (
+    *(RuntimeError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, struct.error),
+)
+"""What torch raises for files that are no checkpoint, beside an `UnpicklingError`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class State:
                 value = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise ValueError("it contains something other than tensors and numbers, which is not loaded") from error
-        except (TypeError, KeyError, RuntimeError, EOFError) as error:
+        except _BROKEN as error:
             raise ValueError(str(error) or type(error).__name__) from error
         if isinstance(value, dict):  # earlier medfcn shortened no training, and did not say when it halved a batch
             value = {"changes": [], "costs": [], "halved_at": 0} | value

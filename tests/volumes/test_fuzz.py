@@ -26,6 +26,7 @@ from medfcn.labels import read_mask
 from medfcn.volumes import ReadOptions, read_volume
 from medfcn.volumes.privacy import personal_text_fields
 from medfcn.volumes.reading import read_channels
+from tests.limits import limits
 from tests.volumes.hostile import GOOD, OFFSETS, OFFSETS_2, VOXELS, corpus, good, packed
 
 SEEDS = [
@@ -125,10 +126,11 @@ def fuzz_volume(random_: random.Random, folder: Path) -> None:
     path.write_bytes(raw)
     personal_text_fields(path)
     for read in (read_volume, read_mask, partial(read_channels, count=2)):
-        try:
-            read(path, options=random_.choice(OPTIONS))
-        except MedfcnError as error:
-            require_one_line(error)
+        with limits(name):
+            try:
+                read(path, options=random_.choice(OPTIONS))
+            except MedfcnError as error:
+                require_one_line(error)
     if name in ("a.hdr", "a.img") and random_.random() < 0.3:
         path.unlink()
 
@@ -174,10 +176,11 @@ def fuzz_dataset(random_: random.Random, folder: Path) -> None:
         lambda: find_masks(folder),
     ]
     for call in calls:
-        try:
-            call()
-        except MedfcnError as error:
-            require_one_line(error)
+        with limits("data set"):
+            try:
+                call()
+            except MedfcnError as error:
+                require_one_line(error)
 
 
 def fuzz(seconds: float, seed: int, folder: Path) -> int:

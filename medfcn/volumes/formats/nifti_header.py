@@ -271,10 +271,8 @@ def _scaling_of(record: NDArray[np.void]) -> tuple[float, float, tuple[str, ...]
         if not math.isfinite(number):
             raise bad_field("VOXELS_SCALING", field, f"is {number}; expected a number")
     if slope == 0.0:
-        added = (
-            () if inter == 0.0 else (f"scl_slope is 0: voxels taken as they are stored, without scl_inter {inter:g}",)
-        )
-        return 1.0, 0.0, added
+        left_out = f"scl_slope is 0: voxels taken as they are stored, without scl_inter {inter:g}"
+        return 1.0, 0.0, () if inter == 0.0 else (left_out,)
     if abs(slope) < _LEAST_SLOPE:
         return slope, inter, (f"scl_slope is {slope:g}: voxels are scaled by it, which not every reader does",)
     return slope, inter, ()
