@@ -30,13 +30,8 @@ from medfcn.errors import MissingFileError, SettingsError
 from medfcn.settings import PredictionSettings, Settings
 from medfcn.text import did_you_mean
 
-<<<<<<< HEAD
 _LARGEST_TOML, _LONGEST_LINE = 2**20, 4096
 """Bytes of a file of settings, and letters of a line: far more than any has."""
-=======
-_LARGEST_TOML = 2**18
-"""Bytes; all settings take less than a hundredth of it."""
->>>>>>> dd2fbd2 (Every reader is fuzzed, and what that found is refused in one line)
 
 
 def read_settings(path: Path | str | None) -> Settings:
@@ -59,11 +54,7 @@ def read_tables(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: settings file not found; check the path given to --config", field="config")
-    if (size := path.stat().st_size) > _LARGEST_TOML:
-        found = f"{size} bytes; expected at most {_LARGEST_TOML}"
-        raise SettingsError(f"{path.name}: not a file of settings ({found}); correct it", code="NOT_TOML")
     try:
-<<<<<<< HEAD
         with path.open("rb") as file:
             text = file.read(_LARGEST_TOML + 1).decode("utf-8")
         # tomllib (Python 3.11) takes memory with the square of the parts of a dotted key.
@@ -75,11 +66,9 @@ def read_tables(path: Path | str) -> dict[str, Any]:
                 code="NOT_TOML",
             )
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-=======
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also numbers of 4,300 digits, and brackets as deep
->>>>>>> dd2fbd2 (Every reader is fuzzed, and what that found is refused in one line)
+    except SettingsError:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 4,300 digits
         raise SettingsError(f"{path.name}: not a TOML file ({error}); correct it", code="NOT_TOML") from error
 
 

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import random
+import shutil
 import struct
 import sys
 import tempfile
@@ -40,6 +41,8 @@ from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Silent
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.checkpoints import Checkpoints
+from medfcn.runs.models import models_of
+from medfcn.runs.one_file import archive_bytes
 from medfcn.slices.store import open_case, write_case
 from medfcn.training.identity import read_identity
 from medfcn.training.state import State
@@ -244,6 +247,18 @@ def _use_model(folder: Path) -> None:
     Model.load(folder, device="cpu").predict((np.arange(60.0).reshape(5, 4, 3), np.eye(4)))
 
 
+def _pack_model(folder: Path) -> None:
+    _sign_model(folder)
+    files = {name: (folder / name).read_bytes() for name in ("model.json", "model.safetensors")}
+    (folder / "a.medfcn").write_bytes(archive_bytes(files, medfcn="0"))
+
+
+def _use_archive(folder: Path) -> None:
+    if not (folder / "a.medfcn").exists():  # the good files, not packed yet
+        _pack_model(folder)
+    Model.load(folder / "a.medfcn", device="cpu")
+
+
 def _use_slices(folder: Path) -> None:
     case = open_case(folder, KEY, "a", "axial")
     if case is not None:
@@ -321,6 +336,8 @@ def readers() -> tuple[Reader, ...]:
             Reader("settings", {"a.toml": TOML}, lambda folder: read_settings(folder / "a.toml")),
             Reader("model", model, _use_model, _sign_model),
             Reader("model", model, _use_model),
+            Reader("one file", {"a.medfcn": archive_bytes(model, medfcn="0")}, _use_archive),
+            Reader("forged file", model, _use_archive, _pack_model),
             Reader("slices", _content(root / "slices"), _use_slices, _sign_slices),
             Reader("slices", _content(root / "slices"), _use_slices),
             Reader(
@@ -337,7 +354,7 @@ def readers() -> tuple[Reader, ...]:
             ),
             Reader("cohort", {"t.csv": CSV}, _use_table),
             Reader("groups", {"t.csv": CSV}, _use_groups),
-            Reader("training cases", {"cases.csv": CSV}, lambda folder: TrainingImages([folder])),
+            Reader("training cases", model | {"cases.csv": CSV}, lambda folder: TrainingImages(models_of(folder))),
             Reader("ids", {"ids.txt": b"P1_left\nP1_right\nP2_left\n"}, _use_ids),
             Reader("splits", {"splits_final.json": SPLITS}, _use_splits),
             Reader("labels", {"labels.txt": b"organ=1"}, _use_labels),
@@ -353,7 +370,8 @@ def _use_identity(folder: Path) -> None:
 
 def lay_out(random_: random.Random, reader: Reader, folder: Path) -> str:
     """Write a reader's files with one of them damaged; returns its name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     files = dict(reader.files)
     chosen = random_.choice(list(files))
     if reader.name == "labels":

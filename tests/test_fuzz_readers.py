@@ -52,7 +52,7 @@ def test_the_good_files_are_read(number: int, tmp_path: Path) -> None:
 )
 def test_settings_that_no_parser_takes_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(content)
-    with limits("a.toml"), pytest.raises(SettingsError, match=r"a\.toml: not a ") as caught:
+    with limits("a.toml"), pytest.raises(SettingsError, match=r"a\.toml: (not a|more than) ") as caught:
         read_settings(tmp_path / "a.toml")
     assert caught.value.code == "NOT_TOML"
 
@@ -71,10 +71,16 @@ def test_ids_that_name_no_file_have_no_stem() -> None:
         assert shared_stems(["P1_left", "P1_right", long, long + "_left"]) == {"P1": ("P1_left", "P1_right")}
 
 
-def test_prepared_slices_whose_header_numpy_cannot_parse_are_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"9, 9),", b"9, 9 ,"), (b"'<f4'", b"',f4'"), (b"'<f4'", b"'<\xff4'")],
+    ids=["open", "type", "byte"],
+)
+def test_prepared_slices_whose_header_numpy_cannot_parse_are_damaged(old: bytes, new: bytes, tmp_path: Path) -> None:
     write_case(tmp_path, KEY, np.ones((3, 1, 9, 9), np.float32), np.ones((3, 9, 9), np.uint8))
     path = tmp_path / f"{KEY}.images.npy"
-    path.write_bytes(path.read_bytes().replace(b"'shape': (3, 1, 9, 9)", b"'shape': (3, 1, 9, 9 "))
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
     next(reader.sign for reader in readers() if reader.name == "slices" and reader.sign)(tmp_path)
     with pytest.raises(DatasetError, match="its prepared slices are damaged"):
         open_case(tmp_path, KEY, "a", "axial")

@@ -25,6 +25,8 @@ from medfcn.settings import View
 _ARRAYS = ("images", "labels")
 _FORMAT = 1
 """To be increased whenever the same content and settings give other slices."""
+_UNREADABLE = (ValueError, TypeError, SyntaxError, TokenError, RecursionError)
+"""What numpy raises for a header that it cannot parse: it takes it for Python."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | 
             (images.shape[0], *images.shape[2:]),
         ):
             raise ValueError(f"their shapes are {images.shape} and {labels.shape}")
-    except (OSError, ValueError, EOFError, TokenError, RecursionError) as error:  # numpy parses the header as Python
+    except (OSError, EOFError, *_UNREADABLE) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DatasetError(
             f"{case_id}: its prepared slices are damaged: {why}; start again with --overwrite", code="SLICES_DAMAGED"
