@@ -1,4 +1,4 @@
-"""What one call may take: CPU seconds, and memory beside what was in use before it."""
+"""Limits of one call: CPU seconds, and memory beside what was in use before it."""
 
 import time
 from collections.abc import Iterator

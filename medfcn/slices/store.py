@@ -26,7 +26,7 @@ _ARRAYS = ("images", "labels")
 _FORMAT = 1
 """To be increased whenever the same content and settings give other slices."""
 _UNREADABLE = (ValueError, TypeError, SyntaxError, TokenError, RecursionError)
-"""What numpy raises for a header that it cannot parse: it takes it for Python."""
+"""Errors of numpy for a header that it cannot parse: it takes it for Python."""
 
 
 @dataclass(frozen=True)

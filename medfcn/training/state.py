@@ -24,7 +24,7 @@ _LARGEST, _SECONDS_MOST = 1e38, 1e10
 _BROKEN = (
     *(RuntimeError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, struct.error),
 )
-"""What torch raises for files that are no checkpoint, beside an `UnpicklingError`."""
+"""Errors of torch for files that are no checkpoint, beside an `UnpicklingError`."""
 
 
 @dataclass(frozen=True)
