@@ -1,0 +1,1 @@
+"""The rows of the scorecard that `benchmarks/reliability.py` measures."""

@@ -1,0 +1,333 @@
+"""Rows 7 to 13: kills, full disks, bad cases, and several processes on one folder."""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+
+import medfcn
+from medfcn.errors import MedfcnError, WriteError
+from medfcn.runs.folder import CLAIMS_FOLDER
+from scorecard.work import NotMeasuredError, Work
+from tests.conftest import draw_ball, write_case
+from tests.inference.models import blobs, saved, tiny_model, write_image
+
+SHAPE = (20, 18, 5)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but that of times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "timing.csv")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def litter(folder: Path) -> list[str]:
+    """Files and folders that should not be there once a command has ended."""
+    return [str(path) for path in folder.rglob(".*") if path.name.endswith(".part") or path.name == CLAIMS_FOLDER]
+
+
+def balls(folder: Path, count: int = 8) -> Path:
+    """A data set of balls in noise."""
+    for number in range(count):
+        write_case(folder, f"ball_{number}", *draw_ball(number))
+    return folder
+
+
+def images(folder: Path, count: int, shape: tuple[int, int, int] = SHAPE) -> Path:
+    """Volumes to put masks on."""
+    for number in range(count):
+        write_image(folder / f"case_{number:03d}.nii.gz", blobs(shape, seed=number))
+    return folder
+
+
+def forked(work: Callable[[], object]) -> int:
+    """A process of its own, which says nothing; its number."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def kill_training(work: Work) -> str:
+    """Row 7: trainings killed at any moment and gone on with; compared with those that were not."""
+    from tests.training.nursery import nursery
+    from tests.training.test_resume import assert_same_run, uninterrupted
+
+    data = balls(work.place("balls"))
+    with nursery() as forks:
+        while work.done < work.least and not work.is_over:
+            seed = int(work.facts.get("trainings", 0))
+            at, dice = work.place(f"training_{seed}"), random.Random(seed)
+            order: dict[str, Any] = {"dataset": str(data), "steps": dice.randint(10, 30), "seed": seed}
+            longest = uninterrupted(forks, at / "whole", order)
+            order |= {"output": str(at / "killed"), "checkpoint_seconds": 0}
+            said: list[str] = []
+            kills = 0
+            while not said:
+                child = forks.start(work="train", **order)
+                if kills == 8 or work.done + kills >= work.least:
+                    said = forks.until_end(child)
+                    break
+                time.sleep(random.uniform(0, longest))
+                said = forks.kill(child)
+                kills += not said
+            try:
+                if said != [f"done {order['steps']}"]:
+                    raise AssertionError(f"{said}")
+                assert_same_run(at / "killed", at / "whole")
+            except (AssertionError, OSError) as error:
+                work.fail(f"training {seed} after {kills} kills: {error}")
+            work.done += kills
+            work.add("trainings")
+            work.save()
+            shutil.rmtree(at)
+    return f"{work.done} kills of {work.facts.get('trainings', 0)} trainings, {len(work.failures)} not bitwise equal"
+
+
+def kill_saving(work: Work) -> str:
+    """Row 8: a process that does nothing but save, killed within; the state that it announced last must be there."""
+    from medfcn.progress import Silent
+    from medfcn.runs.checkpoints import Checkpoints
+    from medfcn.training.state import State
+    from tests.training.nursery import nursery
+
+    folder, announced, reach = work.place("state"), 0, 0.2
+    checkpoints = Checkpoints(folder, "key", every_seconds=0)
+    with nursery() as forks:
+        for number in work.loop():
+            child = forks.start(work="save", folder=str(folder), first=announced + 1)
+            time.sleep(random.uniform(0, reach))
+            said = forks.kill(child)
+            saved_steps = [int(line.removeprefix("saved ")) for line in said if line.startswith("saved ")]
+            work.add("states saved before the kill", len(saved_steps))
+            # A busy machine needs longer to come to its first save.
+            reach = reach * 0.9 if len(saved_steps) > 3 else min(reach * 1.5, 5.0) if not saved_steps else reach
+            announced = max([announced, *saved_steps])
+            try:
+                found = checkpoints.latest(State.load, Silent())
+            except MedfcnError as error:
+                work.fail(f"kill {number}: {error}")
+                continue
+            step = 0 if found is None else found.step
+            if step not in (announced, announced + 1):
+                work.fail(f"kill {number}: step {announced} was announced, {step} is there")
+            elif found is not None and not torch.equal(
+                found.averaged["weight"], torch.full((200, 200), float(found.step))
+            ):
+                work.fail(f"kill {number}: another state than that of step {found.step}")
+            announced = step
+    many = work.facts.get("states saved before the kill", 0)
+    return f"{len(work.failures)} of {work.done} unreadable or missing ({many:,} states saved between the kills)"
+
+
+def full_disk(work: Work) -> str:
+    """Row 9: every writer, and commands whose disk is full at 23 places, which go on afterwards."""
+    from tests.full_disk import room_for
+    from tests.test_full_disk import WRITERS, _told
+    from tests.training.test_resume import assert_same_run, train
+
+    torch.set_num_threads(1)
+    run, data = saved(tiny_model(), work.place("run")), balls(work.place("balls"))
+    volumes = images(work.place("images"), 3)
+
+    def predict(folder: Path, *, resume: bool = False) -> None:
+        medfcn.predict(run, volumes, folder, probabilities=True, resume=resume, device="cpu", jobs=1)
+
+    def fit(folder: Path, *, resume: bool = False) -> None:
+        train(data, folder, steps=3, report=False, resume=resume)
+
+    commands = {"predict": predict, "train": fit}
+    wholes: dict[str, tuple[Path, int]] = {}
+    points = [*sorted(WRITERS), *[("predict", share / 13) for share in range(13)]]
+    points += [("train", share / 10) for share in range(10)]
+    work.least = min(work.least, len(points))
+    order = random.Random(0).sample(points, len(points))
+    for number in work.loop():
+        point, at = order[number], work.place(f"point_{number}")
+        try:
+            if isinstance(point, str):
+                before = content(at)
+                with room_for(5):
+                    _refused_as_full(lambda point=point, at=at: WRITERS[point](at / point), at, _told, at / point)
+                if content(at) != before:
+                    work.fail(f"{point}: something was left")
+                continue
+            command, share = point
+            if command not in wholes:
+                with room_for(10**9) as room:
+                    commands[command](work.folder / f"whole_{command}")
+                wholes[command] = work.folder / f"whole_{command}", 10**9 - room[0]
+            whole, needed = wholes[command]
+            out = at / "out"
+            with room_for(int(needed * share)):
+                _refused_as_full(lambda command=command, out=out: commands[command](out), at)
+            if litter(at):
+                work.fail(f"{command} at {share:.2f}: {litter(at)}")
+            commands[command](out, resume=out.exists())
+            if command == "train":
+                assert_same_run(out, whole)
+            elif content(out) != content(whole):
+                work.fail(f"{command} at {share:.2f}: not byte-equal afterwards")
+        except Exception as error:
+            work.fail(f"{point}: {type(error).__name__}: {error}")
+        finally:
+            shutil.rmtree(at)
+    return f"{work.done} points, {len(work.failures)} without path and bytes, partial, or not byte-equal afterwards"
+
+
+def _refused_as_full(
+    call: Callable[[], object],
+    at: Path,
+    told: Callable[[WriteError, Path], None] | None = None,
+    path: Path | None = None,
+) -> None:
+    try:
+        call()
+    except WriteError as error:
+        if told is not None and path is not None:
+            told(error, path)
+        elif f"{at}/" not in str(error) or "bytes are free" not in str(error):
+            raise AssertionError(f"without path or bytes: {error}") from error
+    else:
+        raise AssertionError("no error")
+
+
+def bad_cases(work: Work) -> str:
+    """Row 10: a folder of volumes of which every twentieth is bad."""
+    from click.testing import CliRunner
+
+    from medfcn.cli import main
+    from tests.volumes.hostile import ACCEPT, corpus
+
+    run, count = saved(tiny_model(), work.place("run")), work.least
+    volumes, bad = images(work.place("images"), count), range(7, count, 20)
+    clean = work.place("clean_images")
+    hostile = [item for item in corpus() if item.expected != ACCEPT and item.opened.endswith(".nii.gz")]
+    for number in range(count):
+        file = volumes / f"case_{number:03d}.nii.gz"
+        if number in bad:
+            file.write_bytes(next(iter(hostile[number % len(hostile)].content.values())))
+        else:
+            shutil.copy(file, clean)
+    words = ["predict", str(run), str(volumes), "-o", str(work.folder / "out"), "--device", "cpu", "--jobs", "1"]
+    done = CliRunner().invoke(main, words)
+    medfcn.predict(run, clean, work.folder / "clean", device="cpu", jobs=1)
+    found, wanted = content(work.folder / "out"), content(work.folder / "clean")
+    masks = [name for name in wanted if name.endswith((".nii.gz", ".json")) and found.get(name) == wanted[name]]
+    rows = len(found.get("failures.csv", b"").decode().splitlines()) - 1
+    if done.exit_code != 3 or rows != len(bad) or len(masks) != 2 * (count - len(bad)):
+        work.fail(f"exit {done.exit_code}, {rows} rows, {len(masks)} files equal: {done.stderr[-200:]}")
+    work.done = count
+    return f"{len(masks) // 2} masks equal to a clean run's, {rows} rows, exit {done.exit_code}"
+
+
+def kill_prediction(work: Work) -> str:
+    """Row 11: predictions of a folder killed at any moment and gone on with."""
+    run, volumes = saved(tiny_model(), work.place("run")), images(work.place("images"), 12)
+    clean = work.folder / "clean"
+
+    def predict(out: Path, *, resume: bool = False) -> None:
+        medfcn.predict(run, volumes, out, device="cpu", jobs=1, probabilities=True, resume=resume)
+
+    predict(work.folder / "warm")
+    began = time.monotonic()
+    predict(clean)
+    longest = time.monotonic() - began
+    wanted = content(clean)
+    for number in work.loop():
+        out = work.folder / f"out_{number}"
+        child = forked(lambda out=out: predict(out))
+        time.sleep(random.uniform(0, longest * 1.1))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        work.add("killed before its end", os.WIFSIGNALED(status))
+        work.add("parts left by the kill", len(litter(out)) if out.exists() else 0)
+        predict(out, resume=out.exists())
+        if content(out) != wanted or litter(out):
+            odd = sorted(name for name, _ in content(out).items() ^ wanted.items())
+            work.fail(f"kill {number}: {odd[:5]} {litter(out)[:3]}")
+        shutil.rmtree(out)
+    facts = work.facts
+    return (
+        f"{work.done} kills, {facts.get('killed before its end', 0)} before the end, with "
+        f"{facts.get('parts left by the kill', 0)} files left: {len(work.failures)} not byte-equal or littered"
+    )
+
+
+def four_jobs(work: Work) -> str:
+    """Row 12: four processes on one folder, and a reader of whatever is there."""
+    run = saved(tiny_model(), work.place("run"))
+    volumes = images(work.place("images"), 40, (40, 36, 16))
+    while work.done < work.least and not work.is_over:
+        out = work.folder / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        children = [
+            forked(partial(medfcn.predict, run, volumes, out, device="cpu", jobs=1, resume=True)) for _ in range(4)
+        ]
+        running = set(children)
+        while running:
+            for child in list(running):
+                if os.waitpid(child, os.WNOHANG)[0]:
+                    running.discard(child)
+            masks = sorted(out.glob("*.nii.gz"))
+            if masks:
+                path = random.choice(masks)
+                try:
+                    np.asarray(nibabel.load(path).dataobj)
+                except Exception as error:
+                    work.fail(f"{path.name}: {type(error).__name__}: {error}")
+                work.done += 1
+            time.sleep(0.002)
+        found = len(list(out.glob("*.nii.gz")))
+        work.add("folders")
+        if found != 40 or litter(out):
+            work.fail(f"{found} of 40 masks, {litter(out)}")
+        work.save()
+    return f"{work.done} reads of {work.facts.get('folders', 0)} folders of 40, {len(work.failures)} unreadable"
+
+
+def one_hash(work: Work) -> str:
+    """Row 13: the same masks with any number of processes, and the same weights again."""
+    from inspect import signature
+
+    from medfcn.inference.predict import PredictRequest
+
+    if "jobs" not in signature(PredictRequest).parameters:
+        raise NotMeasuredError("this build has no --jobs")
+    run, volumes = saved(tiny_model(), work.place("run")), images(work.place("images"), 8)
+    data = balls(work.place("balls"))
+    ways = ["jobs 1", "jobs 1 again", "jobs 2", "jobs 4", "train", "train again"]
+    work.least = min(work.least, len(ways))
+    found: dict[str, set[str]] = {name: set(work.facts.get(name, ())) for name in ("masks", "weights")}
+    for number in work.loop():
+        way, out = ways[number], work.folder / f"way_{number}"
+        if way.startswith("jobs"):
+            medfcn.predict(run, volumes, out, device="cpu", jobs=int(way.split()[1]))
+            digest = hashlib.sha256(b"".join(raw for _, raw in sorted(content(out).items()))).hexdigest()
+            found["masks"].add(digest)
+        else:
+            medfcn.train(data, out, steps=5, device="cpu", threads=1, report=False)
+            found["weights"].add(hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
+        work.facts |= {name: sorted(hashes) for name, hashes in found.items()}
+    for name, hashes in found.items():
+        if len(hashes) > 1:
+            work.fail(f"{name}: {len(hashes)} hashes")
+    return (
+        f"masks of 1, 1, 2 and 4 processes: {len(found['masks'])} hash; weights twice: {len(found['weights'])} hash"
+    )
