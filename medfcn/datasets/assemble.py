@@ -14,6 +14,7 @@ from medfcn.datasets.cases import Case, Dataset, MaskFile, NamedLabels, label_fi
 from medfcn.datasets.problems import CaseProblems, Problem
 from medfcn.datasets.unique import check_unique
 from medfcn.errors import DatasetError
+from medfcn.labels.structures import StructureFiles
 from medfcn.volumes.names import twin_key
 from medfcn.volumes.reading import volume_count
 from medfcn.volumes.refused import RefusedFile
@@ -56,6 +57,8 @@ class Draft:
         """The case, without some of its files."""
         images = tuple(file for _, file in sorted(self.channels.items()) if file not in absent)
         label = None if absent and set(label_files(self.label)) <= set(absent) else self.label
+        if isinstance(label, StructureFiles) and images:
+            label = label.on_grid_of(images[0])
         return Case(self.id, images, label, self.group or self.id, self.fold)
 
 

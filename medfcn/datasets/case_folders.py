@@ -13,9 +13,11 @@ from medfcn.datasets.cases import Dataset, MaskFile, NamedLabels
 from medfcn.datasets.listing import files_in, is_folder, list_volumes, volume_named, volumes_in
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import checked_id
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, MedfcnError
+from medfcn.labels.dicom import dicom_label
 from medfcn.labels.structures import StructureFiles, usual_names
 from medfcn.text import counted, listed, shown
+from medfcn.volumes.formats.dicom.series import is_dicom
 from medfcn.volumes.names import extension_of
 from medfcn.volumes.refused import RefusedFile
 
@@ -80,9 +82,18 @@ def masks_in(folder: Path) -> tuple[dict[str, MaskFile], dict[str, RefusedFile]]
     Returns:
         The masks, and the files that cannot be used.
     """
-    listing = list_volumes(folder)
+    listing = list_volumes(folder, dicom=True)
     if listing.names:
-        return dict(listing.volumes), dict(listing.refused)
+        masks: dict[str, MaskFile] = dict(listing.volumes)
+        refused = dict(listing.refused)
+        for name, file in listing.volumes.items():
+            if not extension_of(file):
+                try:
+                    masks[name] = dicom_label(file, name)
+                except MedfcnError as error:
+                    del masks[name]
+                    refused[name] = RefusedFile(file, error)
+        return masks, refused
     cases = case_folders(folder)
     broken = {name: case.refused[0] for name, case in cases.items() if case.refused}
     return {name: case.structures for name, case in cases.items() if case.structures and name not in broken}, broken
@@ -90,6 +101,8 @@ def masks_in(folder: Path) -> tuple[dict[str, MaskFile], dict[str, RefusedFile]]
 
 def mask_at(path: Path, case: str = "") -> MaskFile:
     """A mask that an entry names: a file, or a folder with one file for each structure."""
+    if not extension_of(path) and is_dicom(path):
+        return dicom_label(path, case or path.stem)
     if not extension_of(path) and is_folder(path):
         return StructureFiles(case or path.name, path, volumes_in(path))
     return volume_named(path)

@@ -24,7 +24,8 @@ def label_files(label: MaskFile | None) -> tuple[Path, ...]:
     """The files of a label."""
     if label is None:
         return ()
-    return tuple(label.files.values()) if isinstance(label, StructureFiles) else (label,)
+    # Several structures may be in one DICOM file.
+    return tuple(dict.fromkeys(label.files.values())) if isinstance(label, StructureFiles) else (label,)
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Dataset:
 
     def of_volume(self, index: int | None) -> "Dataset":
         """The same with one channel of those in the fourth dimension; all of them where `index` is None."""
-        stacked = max(case.stacked for case in self.cases)
+        stacked = max((case.stacked for case in self.cases), default=1)
         if index is None or index >= stacked or stacked == 1:
             return self
 

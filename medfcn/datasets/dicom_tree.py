@@ -102,7 +102,7 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
             images += [one for one in found if not one.is_label]
             labels += [one.files[0] for one in found if one.is_label]
             refused += [RefusedFile(path, error) for path, error in broken]
-    named = _named(root, images, {file.path.parent for file in refused})
+    named = _named(root, images, {file.path.parent: file.error for file in refused})
     if wanted is not None:
         named = [one for one in named if one.series.is_named(wanted)]
     if not named:
@@ -116,7 +116,7 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
     return DicomTree(root, tuple(sorted(named, key=lambda one: one.id)), tuple(sorted(labels)), tuple(refused))
 
 
-def _named(root: Path, images: Sequence[Series], broken: set[Path]) -> list[FoundSeries]:
+def _named(root: Path, images: Sequence[Series], broken: Mapping[Path, MedfcnError]) -> list[FoundSeries]:
     """Series with their ids, and what is wrong with those that go on in another folder."""
     folders = Counter(series.folder for series in images)
     bases = Counter(_base(folder) for folder in folders)
@@ -127,12 +127,12 @@ def _named(root: Path, images: Sequence[Series], broken: set[Path]) -> list[Foun
         if bases[name] > 1:
             name = "_".join(series.folder.relative_to(root).parts) or name
         several = folders[series.folder] > 1
-        problem: MedfcnError | None = elsewhere.get((series.folder, series.uid))
+        problem: MedfcnError | None = elsewhere.get((series.folder, series.uid)) or broken.get(series.folder)
         try:
             name = checked_id(f"{name}_{series.short_hash}" if several else name, where=shown(root))
         except DatasetError as error:
             name, problem = series.short_hash, error
-        path = series.files[0] if several or series.folder in broken else series.folder
+        path = series.files[0] if several else series.folder
         found.append(FoundSeries(name, path, series, problem))
     return found
 
@@ -176,7 +176,7 @@ def labels_of_series(tree: DicomTree) -> tuple[dict[str, list[Path]], list[Path]
         if case is None:
             near = [one for one in tree.images if frames[one.id] & references.frames_of_reference]
             depths = {one.id: len(Path(os.path.commonpath([one.series.folder, path])).parts) for one in near}
-            best = [name for name, depth in depths.items() if depth == max(depths.values())]
+            best = [name for name, depth in depths.items() if depth == max(depths.values(), default=0)]
             case = best[0] if len(best) == 1 else None
         if case is None:
             alone.append(path)

@@ -7,11 +7,14 @@ from pathlib import Path
 from medfcn.datasets.case_folders import masks_in
 from medfcn.datasets.cases import Case, Dataset, MaskFile
 from medfcn.datasets.dataset_json import read_description
+from medfcn.datasets.dicom_layout import dicom_dataset
+from medfcn.datasets.dicom_tree import has_dicom
 from medfcn.datasets.layouts import dataset_at, exists_as_folder
 from medfcn.datasets.listing import list_volumes
 from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table, idle_grouping
 from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.errors import DatasetError
+from medfcn.labels.dicom import dicom_label, is_dicom_label
 from medfcn.text import listed, shown
 from medfcn.volumes.names import extension_of, stem_of
 from medfcn.volumes.refused import RefusedFile
@@ -23,6 +26,7 @@ def find_dataset(
     groups: str | os.PathLike[str] | None = None,
     group_by: str | None = None,
     allow_outside: bool = False,
+    unlabelled: bool = False,
 ) -> Dataset:
     """The cases of a data set.
 
@@ -36,6 +40,7 @@ def find_dataset(
         groups: A CSV with columns `id, group`, for layouts that do not name groups.
         group_by: Instead of it, groups that follow from the ids; see `patients.groups_from_ids`.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
+        unlabelled: Accept a tree of DICOM series without any label, of which no case is complete.
 
     Returns:
         The cases with all their files; `problems` says what the others lack (an image, a label, a channel, a file
@@ -55,7 +60,7 @@ def find_dataset(
         dataset = dataset.with_groups({case.id: case.group for case in dataset.all_cases} | stated)
     elif group_by is not None:
         dataset = grouped_by(dataset, group_by)
-    _check_cases(dataset)
+    _check_cases(dataset, unlabelled=unlabelled and dataset.layout == "dicom")
     idle = idle_grouping(dataset) if requested else None
     return dataset if idle is None else replace(dataset, problems=(idle, *dataset.problems))
 
@@ -87,9 +92,11 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile | RefusedFile
     if dataset is not None:
         return _labels_of(dataset)
     if not given.is_dir():
-        return {stem_of(given): given}
+        return {given.stem: dicom_label(given, given.stem)} if is_dicom_label(given) else {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
     masks, refused = masks_in(folder)
+    if not masks and has_dicom(given):
+        return _labels_of(dicom_dataset(given))
     if not masks and not refused:
         raise DatasetError(f"{folder}: no masks (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
     return {**masks, **refused}
@@ -136,7 +143,7 @@ def dataset_of_masks(path: str | os.PathLike[str]) -> Dataset | None:
     return find_dataset(given) if is_dataset else None
 
 
-def _check_cases(dataset: Dataset) -> None:
+def _check_cases(dataset: Dataset, *, unlabelled: bool) -> None:
     """Refuse files that are named twice, groups in two folds, wrong splits, and data without a complete case."""
     owners: dict[Path, str] = {}
     folds: dict[str, Case] = {}
@@ -150,5 +157,5 @@ def _check_cases(dataset: Dataset) -> None:
             found = f"its group {case.group} is in fold {case.fold} and, with {other.id}, in fold {other.fold}"
             raise DatasetError(f"{case.id}: {found}; a group belongs to one fold", code="FOLD_INVALID", field="fold")
     check_splits(dataset)
-    if not dataset.cases:
+    if not dataset.cases and not (unlabelled and all(case.images for case in dataset.incomplete)):
         require_complete(dataset)

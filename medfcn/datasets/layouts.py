@@ -16,6 +16,8 @@ from medfcn.datasets.assemble import (
 from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structures_of
 from medfcn.datasets.cases import Dataset, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
+from medfcn.datasets.dicom_layout import dicom_dataset
+from medfcn.datasets.dicom_tree import has_dicom
 from medfcn.datasets.listing import files_in, list_volumes, volume_named
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
@@ -27,7 +29,7 @@ from medfcn.volumes.refused import RefusedFile
 
 _EXPECTED = (
     "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, folders of cases with an image and "
-    "segmentations/, or a CSV or TSV file"
+    "segmentations/, DICOM series, or a CSV or TSV file"
 )
 _TABLES = (".csv", ".tsv")
 LAYOUTS = {
@@ -59,6 +61,8 @@ def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
     folders = case_folders(path)
     if any(case.images and case.structures for case in folders.values()):
         return _from_case_folders(path, folders, about)
+    if has_dicom(path):
+        return dicom_dataset(path)
     reason = "no data set in this folder"
     if has_json:
         reason = "dataset.json has no training list and there is no imagesTr/"

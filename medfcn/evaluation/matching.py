@@ -121,14 +121,21 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
     ids = sorted(theirs)
     matched, records, trained_on = _recorded({case: ours[case] for case in ids if case in ours})
     return Pairs(
-        {case: theirs[case] for case in ids},
-        matched,
+        {case: _drawn_on(theirs[case], matched.get(case)) for case in ids},
+        {case: _drawn_on(mask, theirs[case]) for case, mask in matched.items()},
         tuple(case for case in ids if case not in ours),
         tuple(sorted(ours.keys() - theirs.keys())),
         options,
         records,
         trained_on,
     )
+
+
+def _drawn_on(mask: VolumeLike, other: VolumeLike | None) -> VolumeLike:
+    """A mask, with the grid of the other one of its case where it is of DICOM structures without an image."""
+    if isinstance(other, StructureFiles):
+        other = None if other.is_dicom else next(iter(other.files.values()))
+    return mask.on_grid_of(other) if isinstance(mask, StructureFiles) else mask
 
 
 def lone_masks(masks: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:

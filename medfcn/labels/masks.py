@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, naming
+from medfcn.labels.dicom import dicom_grid, dicom_structure
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.structures import StructureFiles, choose_structures, parts_of, require_storable
 from medfcn.labels.values import ValueSet
@@ -79,16 +80,20 @@ def _read_structures(source: StructureFiles, labels: LabelMap, options: ReadOpti
             code="STRUCTURE_MISSING",
             field="label",
         )
-    grid: Volume | None = None
-    mask: NDArray[Any] = np.empty(0, dtype=np.uint8)
+    grid: Volume | None = dicom_grid(source, options) if source.is_dicom else None
+    mask: NDArray[Any] = np.zeros(() if grid is None else grid.shape, dtype=np.uint8)
     notes: list[str] = []
     hashes: list[str] = []
     # From the last label to the first: a voxel that is there already moves its places one up; see `value_of_places`.
     for place, part in reversed(list(enumerate(parts_of(labels), start=1))):
         inside: NDArray[np.bool_] | None = None
-        for file in (source.files[name] for name in part if name in source.files):
+        for name in (name for name in part if name in source.files):
+            file = source.files[name]
             with naming(source.case):
-                one = _read_structure(file, options, grid)
+                if grid is not None and not extension_of(file):
+                    one = dicom_structure(file, name, grid)
+                else:
+                    one = _read_structure(file, options, grid)
             notes += one.notes
             hashes.append(f"{file.name} {one.sha256}")
             inside = one.array != 0 if inside is None else inside | (one.array != 0)

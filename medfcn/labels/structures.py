@@ -18,6 +18,7 @@ from medfcn.labels.label_map import IGNORE_NAME, LabelMap, LabelsLike
 from medfcn.labels.values import Named, Value, span_of
 from medfcn.labels.whole_numbers import LARGEST_LABEL
 from medfcn.text import did_you_mean, listed
+from medfcn.volumes.names import extension_of
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,26 @@ class StructureFiles(os.PathLike[str]):
         files: By name of the structure, which is the file's name without extension.
         empty_if_absent: A label without a file is empty, as tools leave out what they did not find; refused
             otherwise.
+        image: The image on whose grid the structures are, where they are those of DICOM files, of which one has
+            several; None where nobody knows it.
     """
 
     case: str
     folder: Path
     files: Mapping[str, Path]
     empty_if_absent: bool = False
+    image: Path | None = None
+
+    @property
+    def is_dicom(self) -> bool:
+        """True if the structures are segments of DICOM segmentations, or contours of structure sets."""
+        return any(not extension_of(file) for file in self.files.values())
+
+    def on_grid_of(self, image: object) -> "StructureFiles":
+        """The same with its image, if it needs one, has none, and this is a file."""
+        if self.image is not None or not self.is_dicom or not isinstance(image, str | os.PathLike):
+            return self
+        return replace(self, image=Path(image))
 
     def __fspath__(self) -> str:
         return os.fspath(self.folder)

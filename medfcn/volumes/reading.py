@@ -11,10 +11,10 @@ from medfcn.errors import VolumeError, naming
 from medfcn.files import sha256_of
 from medfcn.text import shown
 from medfcn.volumes.formats.dicom.series import count_volumes as count_in_series
-from medfcn.volumes.formats.dicom.series import is_dicom, read_series, series_at, series_sha256
+from medfcn.volumes.formats.dicom.series import is_dicom, read_series, series_at, series_grid, series_sha256
 from medfcn.volumes.formats.itk import read_itk
 from medfcn.volumes.formats.nifti import count_volumes, read_nifti, read_nifti_volumes, stored_of_image
-from medfcn.volumes.formats.stored import StoredVolume, without_trailing_ones
+from medfcn.volumes.formats.stored import StoredVolume, of_one_value, without_trailing_ones
 from medfcn.volumes.names import OTHER_EXTENSIONS, extension_of, stem_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.refused import RefusedFile
@@ -141,6 +141,18 @@ def read_stored(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_
         return read_series(path, options=options)
     read = read_itk if extension in OTHER_EXTENSIONS else read_nifti
     return read(path, options=options)
+
+
+def read_grid(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
+    """The grid of a file, as a volume of zeros in one place of memory; the pixels of a DICOM series are not read.
+
+    Errors as in `read_volume`.
+    """
+    if not extension_of(path) and is_dicom(path):
+        grid = series_grid(path, options=options)
+        return Volume(of_one_value(np.uint8(0), grid.shape), grid.affine, grid.name)
+    volume = read_volume(path, options=options)
+    return volume.with_array(of_one_value(np.uint8(0), volume.shape))
 
 
 def source_sha256(path: str | os.PathLike[str], *, options: ReadOptions = DEFAULT_OPTIONS) -> str:

@@ -77,16 +77,35 @@ def _by_file(frames: Sequence[Frame]) -> dict[Path, list[int]]:
 
 
 def decoded(path: Path, header: Header, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-    """Frames of a file as `(rows, columns)` stored numbers."""
+    """Frames of a file as `(rows, columns)` stored numbers, by their numbers in `Frame`."""
+    yield from iter_frames(path, [max(index, 0) for index in indices], header.syntax)
+
+
+def iter_frames(path: Path, wanted: Sequence[int], syntax: str | None = None) -> Iterator[NDArray[Any]]:
+    """Frames of a file as `(rows, columns)` stored numbers.
+
+    Args:
+        path: The file.
+        wanted: Numbers of the frames, from 0, in rising order.
+        syntax: UID of the transfer syntax; empty where the file states none, None where nobody has looked.
+
+    Raises:
+        VolumeError: There are fewer frames.
+    """
+    if not wanted:
+        return
     library = pydicom()
     from pydicom.pixels.utils import iter_pixels
 
     source: Any = path
-    if header.syntax in ("", _DEFLATED):  # pydicom 3.0.2 finds no pixels in a deflated file that it opens itself
+    if syntax is None:
+        syntax = str(
+            getattr(library.dcmread(path, force=True, specific_tags=[]), "file_meta", {}).get("TransferSyntaxUID", "")
+        )
+    if syntax in ("", _DEFLATED):  # pydicom 3.0.2 finds no pixels in a deflated file that it opens itself
         source = library.dcmread(path, force=True)
-    if not header.syntax:  # a file without the part of the header that says how the rest is stored
+    if not syntax:  # a file without the part of the header that says how the rest is stored
         source.file_meta.TransferSyntaxUID = _syntax_of(source)
-    wanted = [max(index, 0) for index in indices]
     count = 0
     for plane in iter_pixels(source, indices=wanted, raw=True):
         count += 1

@@ -6,7 +6,7 @@ that it belongs to, of which the other slices are beside it.
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from medfcn.volumes.formats.dicom.header import (
 )
 from medfcn.volumes.formats.dicom.parts import Parts, parts_of
 from medfcn.volumes.formats.dicom.pixels import read_pixels, same_pixels
-from medfcn.volumes.formats.dicom.stack import require_one_orientation, stack_of
+from medfcn.volumes.formats.dicom.stack import Stack, require_one_orientation, stack_of
 from medfcn.volumes.formats.stored import StoredVolume
+from medfcn.volumes.geometry import Affine, Shape
 from medfcn.volumes.options import ReadOptions
 
 _NO_IMAGES = (
@@ -191,14 +192,38 @@ def _name_of(path: Path, series: Series) -> str:
     return f"{folder}_{series.short_hash}" if several else folder
 
 
-def read_series(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVolume:
-    """Read the volume of a series, or refuse it in one line.
+@dataclass(frozen=True, eq=False)
+class SeriesGrid:
+    """A series of which only the headers are read.
 
-    Raises:
-        MissingFileError: There is nothing at `path`.
-        VolumeError: It is no series of images, contains several volumes, or its pixels cannot be decoded.
-        GeometryError: Its slices are not one even stack.
+    Attributes:
+        name: Its folder's name, or that with a short hash.
+        series: Its files.
+        headers: By file, without copies.
+        stack: The slices of the chosen volume and their affine.
+        notes: Choices and assumptions.
     """
+
+    name: str
+    series: Series
+    headers: Mapping[Path, Header]
+    stack: Stack
+    notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """`(I, J, K)`."""
+        columns, rows = self.headers[self.stack.frames[0].path].shape
+        return columns, rows, len(self.stack.frames)
+
+    @property
+    def affine(self) -> Affine:
+        """To RAS+ millimetres."""
+        return self.stack.affine
+
+
+def series_grid(path: str | os.PathLike[str], *, options: ReadOptions) -> SeriesGrid:
+    """The headers and the grid of a series; errors as in `read_series`, but for those of pixels."""
     given = Path(path)
     series = series_at(given, wanted=options.series)
     name = _name_of(given, series)
@@ -210,10 +235,22 @@ def read_series(path: str | os.PathLike[str], *, options: ReadOptions) -> Stored
             numbers = f"volume {options.volume_index} of 0 to {len(volumes.parts) - 1}"
             notes = (*notes, f"{numbers}: {volumes.field} {part.value}")
         stack = stack_of(part.frames, shape=headers[0].shape, keep_shear=options.xform == "sform")
-        by_path = {header.path: header for header in headers}
-        array, slope, inter = read_pixels(stack.frames, by_path, max_bytes=options.max_bytes)
-    digest = series_sha256(series.files)
-    return StoredVolume(array, stack.affine, name, digest, slope=slope, inter=inter, notes=(*notes, *stack.notes))
+    return SeriesGrid(name, series, {header.path: header for header in headers}, stack, (*notes, *stack.notes))
+
+
+def read_series(path: str | os.PathLike[str], *, options: ReadOptions) -> StoredVolume:
+    """Read the volume of a series, or refuse it in one line.
+
+    Raises:
+        MissingFileError: There is nothing at `path`.
+        VolumeError: It is no series of images, contains several volumes, or its pixels cannot be decoded.
+        GeometryError: Its slices are not one even stack.
+    """
+    grid = series_grid(path, options=options)
+    with naming(grid.name):
+        array, slope, inter = read_pixels(grid.stack.frames, grid.headers, max_bytes=options.max_bytes)
+    digest = series_sha256(grid.series.files)
+    return StoredVolume(array, grid.affine, grid.name, digest, slope=slope, inter=inter, notes=grid.notes)
 
 
 def series_sha256(files: Iterable[Path]) -> str:
