@@ -11,8 +11,8 @@ from medfcn import errors
 from medfcn.errors import MedfcnError, SettingsError, VolumeError, naming
 
 PACKAGE = Path(errors.__file__).parent
-# Words in capitals that are no codes: variables of torchrun, types of MetaImage, terms of a page.
-NO_CODES = re.compile(r"MET_\w+|\w*RANK|\w*WORLD_SIZE|TORCHELASTIC_RUN_ID|CHUNK_VOXELS|EXPECTED_DICE")
+# Words in capitals that are no codes: variables of torchrun, types of MetaImage and of contours, terms of a page.
+NO_CODES = re.compile(r"MET_\w+|CLOSED\w+|\w*RANK|\w*WORLD_SIZE|TORCHELASTIC_RUN_ID|CHUNK_VOXELS|EXPECTED_DICE")
 
 
 def explained() -> dict[str, str]:

@@ -82,7 +82,9 @@ def masks_in(folder: Path) -> tuple[dict[str, MaskFile], dict[str, RefusedFile]]
     Returns:
         The masks, and the files that cannot be used.
     """
-    listing = list_volumes(folder, dicom=True)
+    listing = list_volumes(folder)
+    if not listing.names:  # beside masks of volumes, DICOM files are what was exported of these
+        listing = list_volumes(folder, dicom=True)
     if listing.names:
         masks: dict[str, MaskFile] = dict(listing.volumes)
         refused = dict(listing.refused)
