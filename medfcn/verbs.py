@@ -3,14 +3,19 @@
 The report's modules are loaded when a report is written.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from medfcn.calls import called_with
+from medfcn.datasets import find_inputs
+from medfcn.errors import SettingsError
+from medfcn.files import write_csv
 from medfcn.inference.again import remake_masks
-from medfcn.inference.batch import PredictionRun
+from medfcn.inference.batch import MASK_ENDINGS, PredictionRun
 from medfcn.inference.predict import PredictRequest, predict_masks
-from medfcn.progress import process_rank
-from medfcn.runs.folder import RunFolder
+from medfcn.progress import Silent, process_rank
+from medfcn.runs.folder import FAILURES_FILE, RunFolder
 from medfcn.training.job import Run
 from medfcn.training.request import TrainRequest
 from medfcn.training.train import run_training
@@ -68,10 +73,13 @@ def predict(request: PredictRequest) -> PredictionRun:
         ModelError: A model cannot be loaded, or was trained with other transforms.
         DatasetError: The folder contains no volumes, or not those of `cases`.
         SettingsError: The output's name ends nearly as a mask's does; or `again` is given with an option that a
-            record decides, or with a record that is none.
+            record decides, or with a record that is none; or a DICOM output is wanted of volumes that are none.
         OSError: The disk is full, or a folder may not be written to.
     """
+    exported = _exporter_of(request)
     result = predict_masks(request) if request.again is None else remake_masks(request)
+    if exported is not None:
+        result = exported(result)
     if not request.report or not (result.predicted or result.skipped or result.others):
         return result
     from medfcn.reporting.compose import predict_report
@@ -84,3 +92,46 @@ def predict(request: PredictRequest) -> PredictionRun:
         progress=request.progress,
     )
     return replace(result, report=page)
+
+
+def _exporter_of(request: PredictRequest) -> Callable[[PredictionRun], PredictionRun] | None:
+    """A function that writes masks as DICOM too, with the cases that failed; None unless it is wanted.
+
+    Raises:
+        SettingsError: The format is not known, or an input is no DICOM series.
+    """
+    if request.format == "nifti":
+        return None
+    if request.again is not None:
+        raise SettingsError(
+            "format: masks that are made again from their records are NIfTI files; leave --format out",
+            code="OPTIONS_TOGETHER",
+            field="format",
+        )
+    from medfcn.exporting.dicom_seg import parse_codes
+    from medfcn.exporting.masks import Masked, MaskExport, checked_format, export_masks, require_series
+
+    export = MaskExport(
+        format=checked_format(request.format), options=request.options, codes=parse_codes(request.codes)
+    )
+    inputs = find_inputs(request.source, series=request.options.series)
+    require_series(path for case in inputs for path in case.images[:1])
+
+    def write(result: PredictionRun) -> PredictionRun:
+        target = Path(request.output)
+        is_one_file = target.name.endswith(MASK_ENDINGS)
+        cases = [
+            Masked(
+                case=case,
+                mask=target if is_one_file else target / f"{case}.nii.gz",
+                image=result.inputs[case][0],
+                is_new=case in result.predicted,
+            )
+            for case in (*result.predicted, *result.skipped, *result.others)
+        ]
+        failures = (*result.failures, *export_masks(export, cases, request.progress or Silent()))
+        if len(failures) > len(result.failures) and not is_one_file:
+            write_csv(target / FAILURES_FILE, ("case", "error"), failures)
+        return replace(result, failures=failures)
+
+    return write

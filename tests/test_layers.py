@@ -147,7 +147,8 @@ def test_every_room_is_known() -> None:
     [
         ("nibabel", {"volumes/formats/nifti.py"}),
         ("SimpleITK", {"volumes/formats/itk.py"}),
-        ("pydicom", {"volumes/formats/dicom/"}),
+        ("pydicom", {"volumes/formats/dicom/", "exporting/dicom_seg.py"}),
+        ("highdicom", {"exporting/dicom_seg.py"}),
         ("click", {"cli.py", "commands/"}),
         ("rich", {"progress.py"}),
         ("optuna", {"tuning/study.py"}),

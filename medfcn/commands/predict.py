@@ -27,6 +27,19 @@ from medfcn.progress import for_terminal
 @click.argument("source", metavar="INPUT")
 @click.option("-o", "--output", required=True, help="A folder for masks; for one volume also a .nii or .nii.gz file.")
 @flag("--probabilities", "Also write probabilities/<case>.nii.gz.")
+@click.option(
+    "--format",
+    type=click.Choice(["nifti", "dicom-seg", "rtstruct"]),
+    default="nifti",
+    show_default=True,
+    help="dicom-seg and rtstruct also write <case>.dcm, which refers to the DICOM series it was made of.",
+)
+@click.option(
+    "--codes",
+    metavar="NAME=SCHEME:VALUE:MEANING",
+    default="",
+    help="Coded concepts of labels for dicom-seg, several with ;. [default: SNOMED's, by the label's name]",
+)
 @click.option("--tta/--no-tta", default=None, help="Average over the mirror images that were used in training.")
 @text("--views", "all|VIEW[,VIEW]", "Some of the model's views, such as axial,coronal. [default: all]")
 @flag("--report", "Also write report.html: the masks over the volumes.")

@@ -88,6 +88,10 @@ class PredictRequest:
         seg_nrrd: Also write `seg_nrrd/<case>.seg.nrrd`, a segmentation of 3D Slicer.
         again: `<case>.json` files, or folders of them: their masks are made again, byte for byte. Everything but the
             files comes from them, and RUN and INPUT are searched for the models and volumes by hash.
+        format: `dicom-seg` or `rtstruct` also writes each mask as a DICOM object that refers to its series,
+            `<case>.dcm`; every volume must be a DICOM series. With `probabilities`, `dicom-seg` also writes
+            `probabilities/<case>.dcm`.
+        codes: Coded concepts of labels for `dicom-seg`, such as `gtv=SCT:86049000:Malignant neoplasm, primary`.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         report: Also write `report.html`: the masks over the volumes.
         progress: Where messages and progress are reported.
@@ -113,6 +117,8 @@ class PredictRequest:
     colours: Mapping[str, str] | str | None = None
     seg_nrrd: bool = False
     again: Sidecars | None = None
+    format: str = "nifti"
+    codes: str = ""
     transforms: Transforms | None = None
     report: bool = False
     progress: Progress | None = None

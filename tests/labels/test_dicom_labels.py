@@ -24,8 +24,8 @@ from tests.volumes.dicom_labels import segmentation, structure_set
 from tests.volumes.dicom_series import Made, classic, save_all, turned
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "dicom"
-LARGE: dict[str, Any] = {"rows": 20, "columns": 24, "spacing": (0.8, 1.1)}
-SHAPE = (10, 20, 24)
+LARGE: dict[str, Any] = {"rows": 19, "columns": 23, "spacing": (0.8, 1.1)}  # frames begin within a byte
+SHAPE = (10, 19, 23)
 
 
 def two_organs() -> dict[str, NDArray[np.bool_]]:
@@ -102,7 +102,7 @@ def test_contours_hold_the_voxels_whose_centres_are_inside(made: Made, tmp_path:
         "two": [rectangle(made, 7, (0.9, 2.1), (0.9, 2.1)), rectangle(made, 7, (10.9, 11.1), (3.5, 4.5))],
     }
     path = structure_set(slices, contours, tmp_path / "rs.dcm")
-    expected = np.zeros((24, 20, 10), dtype=np.uint8)
+    expected = np.zeros((23, 19, 10), dtype=np.uint8)
     for k in (2, 5):
         expected[2:10, 3:13, k] = 1
         expected[4:7, 6:9, k] = 0
@@ -124,7 +124,7 @@ def test_contours_of_other_planes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_segmentation_of_another_grid_is_refused(tmp_path: Path) -> None:
-    coarse = classic(Made(rows=20, columns=24, spacing=(1.5, 1.5)))
+    coarse = classic(Made(rows=19, columns=23, spacing=(1.5, 1.5)))
     folder = save_all(classic(Made(**LARGE)), tmp_path / "image")
     with pytest.raises(MedfcnError, match=r"seg\.dcm: frame \d+ is not on the image's grid \([\d.]+ voxels away\)"):
         read(segmentation(coarse, two_organs(), tmp_path / "seg.dcm"), folder)
@@ -164,7 +164,7 @@ def test_a_tree_without_labels_is_checked_and_not_trained_on(tmp_path: Path) -> 
     save_all(classic(Made(**LARGE)), tmp_path / "tree" / "ct")
     report = check(tmp_path / "tree")
     assert [(problem.code, problem.severity) for problem in report.problems] == [("LABEL_MISSING", "warning")]
-    assert report.cases[0].images[0].shape == (24, 20, 10)
+    assert report.cases[0].images[0].shape == (23, 19, 10)
     with pytest.raises(MedfcnError, match="no DICOM segmentation and no RTSTRUCT refers to this series"):
         find_dataset(tmp_path / "tree")
 

@@ -114,6 +114,35 @@ def iter_frames(path: Path, wanted: Sequence[int], syntax: str | None = None) ->
         raise VolumeError(f"{count} of {len(wanted)} frames have pixels; copy the file again", code="FILE_CUT_OFF")
 
 
+def iter_bits(path: Path, wanted: Sequence[int], shape: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+    """Frames of one bit a pixel as `(rows, columns)` zeros and ones.
+
+    Frames follow each other without a gap, so that one may begin within a byte: DICOM PS3.5, 8.1.1. The frames that
+    pydicom 3.0.2 gives one by one are wrong then.
+
+    Args:
+        path: The file.
+        wanted: Numbers of the frames, from 0.
+        shape: `(columns, rows)`.
+
+    Raises:
+        VolumeError: There are fewer frames.
+    """
+    columns, rows = shape
+    content = pydicom().dcmread(path, force=True)
+    if content.file_meta.TransferSyntaxUID.is_encapsulated:
+        frames = content.pixel_array.reshape(-1, rows, columns)
+        yield from (frames[index] for index in wanted)
+        return
+    packed, count = np.frombuffer(content.PixelData, dtype=np.uint8), rows * columns
+    for index in wanted:
+        first, end = index * count, (index + 1) * count
+        if end > 8 * len(packed):
+            raise VolumeError(f"frame {index + 1} has no pixels; copy the file again", code="FILE_CUT_OFF")
+        bits = np.unpackbits(packed[first // 8 : (end + 7) // 8], bitorder="little")
+        yield bits[first % 8 : first % 8 + count].reshape(rows, columns)
+
+
 def _syntax_of(content: Any) -> str:
     little = content.original_encoding[1] is not False
     if content.original_encoding[0]:

@@ -16,7 +16,7 @@ from medfcn.errors import GeometryMismatchError, LabelError, VolumeError, naming
 from medfcn.text import counted, shown
 from medfcn.volumes.formats.dicom.header import dataset_of
 from medfcn.volumes.formats.dicom.library import guarded
-from medfcn.volumes.formats.dicom.pixels import iter_frames
+from medfcn.volumes.formats.dicom.pixels import iter_bits, iter_frames
 from medfcn.volumes.geometry import ASSUMED_DIRECTIONS, NEAR_GRID_VOXELS, SAME_GRID_VOXELS, Affine, Shape
 
 _DAMAGED = "its header cannot be read as a segmentation"
@@ -46,6 +46,7 @@ class Segmentation:
         names: Number of each segment by its name.
         kind: `BINARY`, `FRACTIONAL` or `LABELMAP`.
         full: The number of a pixel that is wholly inside; 1 unless fractional.
+        bits: Bits of a stored pixel.
         shape: `(columns, rows)`.
         frames: In the order in which they are stored.
     """
@@ -54,6 +55,7 @@ class Segmentation:
     names: Mapping[str, int]
     kind: str
     full: int
+    bits: int
     shape: tuple[int, int]
     frames: tuple[SegmentFrame, ...]
 
@@ -83,6 +85,7 @@ def _read_header(path: Path, size: int, time: int) -> Segmentation:
             _names_of(content),
             kind,
             full,
+            int(content.BitsAllocated),
             (int(content.Columns), int(content.Rows)),
             tuple(_frames_of(content, kind)),
         )
@@ -146,7 +149,8 @@ def segment_mask(path: Path, name: str, affine: Affine, shape: Shape) -> tuple[N
     wanted = [frame for frame in found.frames if frame.segment in (0, number)]
     farthest, outside = 0.0, 0
     with naming(shown(path)), guarded("its pixels cannot be decoded", "copy it again", "FILE_DAMAGED"):
-        planes = iter_frames(path, [frame.index for frame in wanted])
+        numbers = [frame.index for frame in wanted]
+        planes = iter_bits(path, numbers, found.shape) if found.bits == 1 else iter_frames(path, numbers)
         for frame, plane in zip(wanted, planes, strict=True):
             inside = plane == number if found.kind == "LABELMAP" else 2 * plane.astype(np.int64) >= found.full
             places, off = _places(frame, affine, found.shape)
