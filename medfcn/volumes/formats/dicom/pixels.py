@@ -117,8 +117,8 @@ def iter_frames(path: Path, wanted: Sequence[int], syntax: str | None = None) ->
 def iter_bits(path: Path, wanted: Sequence[int], shape: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
     """Frames of one bit a pixel as `(rows, columns)` zeros and ones.
 
-    Frames follow each other without a gap, so that one may begin within a byte: DICOM PS3.5, 8.1.1. The frames that
-    pydicom 3.0.2 gives one by one are wrong then.
+    Frames follow each other without a gap, so that one may begin within a byte: DICOM PS3.5, 8.1.1. pydicom 3.0.2
+    cannot give them one by one then.
 
     Args:
         path: The file.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pydicom's iter_pixels misreads the frames of a binary segmentation whose slices have a number of pixels that is no
+# pydicom's iter_pixels cannot read the frames of a binary segmentation whose slices have a number of pixels that is no
 # multiple of 8.
 #
 # Guess: iter_pixels(path) gives the frames of pixel_array, one by one.
