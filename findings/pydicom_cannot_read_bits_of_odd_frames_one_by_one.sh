@@ -4,8 +4,7 @@
 #
 # Guess: iter_pixels(path) gives the frames of pixel_array, one by one.
 # What happens: frames of one bit a pixel follow each other without a gap, so that most begin within a byte. pixel_array
-# knows that. iter_pixels does not: it raises an error about the shape for a frame that begins within a byte, or gives
-# other pixels than pixel_array does, without a warning.
+# knows that. iter_pixels does not: it raises an error about the shape for most frames that begin within a byte.
 # Why it matters: binary segmentations of CT crops, MR and PET have such sizes (143 x 161, 27 x 30), and the
 # documentation names iter_pixels as the way to read many frames with little memory.
 set -euo pipefail
