@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medfcn.inference.ensemble import load as load
     from medfcn.inference.model import Model as Model
     from medfcn.reporting.compose import report as report
+    from medfcn.reporting.look import look as look
     from medfcn.runs.shelf import models as models
     from medfcn.training.train import plan as plan
     from medfcn.tuning.tune import tune as tune
@@ -43,6 +44,7 @@ _HOMES = {
     "evaluate": "medfcn.evaluation",
     "export": "medfcn.exporting.export",
     "load": "medfcn.inference.ensemble",
+    "look": "medfcn.reporting.look",
     "measure": "medfcn.evaluation.measure",
     "models": "medfcn.runs.shelf",
     "plan": "medfcn.training.train",
@@ -62,6 +64,7 @@ __all__ = [
     "evaluate",
     "export",
     "load",
+    "look",
     "measure",
     "models",
     "plan",

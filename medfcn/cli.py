@@ -15,6 +15,7 @@ from medfcn.commands.describe import describe
 from medfcn.commands.evaluate import evaluate
 from medfcn.commands.exits import Commands
 from medfcn.commands.export import export, models
+from medfcn.commands.look import look
 from medfcn.commands.measure import measure
 from medfcn.commands.networks import networks
 from medfcn.commands.plan import plan
@@ -26,7 +27,7 @@ from medfcn.progress import process_count
 
 _READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
 _TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
-_STARTS = dict.fromkeys(("check", "evaluate", "measure"), Start(180, 90, _READING))
+_STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
 _STARTS |= dict.fromkeys(("plan", "predict", "export", "networks"), Start(680, 280, (*_READING, *_NETWORK)))
 _STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(860, 450, _TRAINING))
 """Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
@@ -47,6 +48,6 @@ def main(debug: bool) -> None:
         _STARTS[command].require()
 
 
-_COMMANDS = (check, plan, train, tune, predict, evaluate, measure, export, models, networks, demo, describe)
+_COMMANDS = (check, look, plan, train, tune, predict, evaluate, measure, export, models, networks, demo, describe)
 for _command in _COMMANDS:
     main.add_command(_command)

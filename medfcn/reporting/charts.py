@@ -140,7 +140,11 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
     finite = [mark.x for _, marks in rows for mark in marks if math.isfinite(mark.x)]
     has_infinite = any(math.isinf(mark.x) for _, marks in rows for mark in marks)
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    ticks = nice_ticks(low, min(high, 1.0) if is_share else high) if is_share else nice_ticks(0.0, max(high, 1e-6))
+    ticks = (
+        nice_ticks(low, min(high, 1.0) if is_share else high)
+        if is_share
+        else nice_ticks(min(low, 0.0), max(high, 1e-6))
+    )
     lane = chart.right - 21
     place = chart.scale_x(ticks[0], ticks[-1], end=chart.right - (40 if has_infinite else 6))
     chart.ticks_x(ticks, place, title)

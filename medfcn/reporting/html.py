@@ -68,6 +68,10 @@ class About:
         comparison: The differences from other predictions, if there are others.
         colours: Chosen colours, by the name of a label or overlap; the others have those of the palette. With one
             label, the colour shows whose outline it is; with several, which label.
+        mask: The word for a mask without a reference.
+        order: The order of the cases, in words.
+        charts: Further charts beside those of volumes, as SVG.
+        findings: Lines above the cases.
     """
 
     title: str = "Evaluation"
@@ -79,6 +83,10 @@ class About:
     expected_dice: ExpectedDice = field(default_factory=dict)
     comparison: Comparison | None = None
     colours: Colours = field(default_factory=dict)
+    mask: str = "Prediction"
+    order: str = ""
+    charts: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
 
 
 def write_report(
@@ -155,7 +163,7 @@ def write_prediction_report(
         "is_partly": False,
         "failures": about.failures,
         "columns": column_titles(None, about.expected_dice),
-        "distributions": prediction_charts(masks, labels),
+        "distributions": [*prediction_charts(masks, labels), *about.charts],
     }
     return _write(path, about, labels, prediction_rows(masks, labels, about.expected_dice), pictures, context)
 

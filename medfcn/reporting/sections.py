@@ -58,11 +58,13 @@ class PredictedCase:
         case: Its id.
         volumes_ml: Predicted volume of each label.
         flags: Findings that a reader should look at.
+        unflagged: The status without any flag.
     """
 
     case: str
     volumes_ml: Mapping[str, float]
     flags: tuple[str, ...] = ()
+    unflagged: str = ""
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ def prediction_rows(masks: Sequence[PredictedCase], labels: Sequence[str], expec
         for place, (label, volume) in enumerate(zip(labels, volumes, strict=True)):
             flags = [flag for flag in mask.flags if not _is_of_another(flag, label, labels)]
             is_known = not math.isnan(expected.get(mask.case, {}).get(label, math.nan))
-            status = "; ".join(flags) or ("no flags" if is_known else "no flags, not assessed")
+            status = "; ".join(flags) or mask.unflagged or ("no flags" if is_known else "no flags, not assessed")
             sign, shape = ("▲", "triangle") if flags else ("", "circle")
             cells = _cells({"prediction_ml": volume}, mask.case, label, expected)
             rows.append(CaseRow(index, mask.case, label, place, status, sign, shape, place == 0, cells, headline))

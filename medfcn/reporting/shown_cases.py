@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 
 from medfcn.datasets import find_dataset, find_inputs
+from medfcn.datasets.cases import Case
 from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
 from medfcn.labels import LabelCodec, LabelMap, read_mask
@@ -198,3 +199,29 @@ class PredictedCases:
     def _codec_of(self, mask: Volume) -> LabelCodec:
         labels = self.label_map
         return labels.written_codec if labels else LabelCodec(dict.fromkeys(values_in(mask.array), 1))
+
+
+@dataclass(frozen=True)
+class DatasetCases:
+    """Cases of a data set, with their labels.
+
+    Attributes:
+        cases: By id.
+        labels: The labels.
+        options: How files are read.
+    """
+
+    cases: Mapping[str, Case]
+    labels: LabelMap
+    options: ReadOptions = DEFAULT_OPTIONS
+
+    def read(self, case: str) -> CaseVolumes:
+        """The volumes of a case; the mask contains indices of `labels`, or of the overlaps where labels overlap."""
+        reading, files = _Reading(self.options), self.cases[case]
+        mask = None
+        if files.label is not None:
+            mask = reading.mask(
+                "label", files.label, self.labels, lambda _: self.labels.reference_codec.without_ignored
+            )
+        image = reading.image(files.images)
+        return CaseVolumes(image, None, mask, tuple(reading.notes), has_reference=False, hashes=reading.hashes)

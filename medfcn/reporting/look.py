@@ -1,0 +1,246 @@
+"""`look.html`: a data set before training, the cases that look unlike the others first.
+
+Each file is read twice: once for the figures of all cases, once for the pictures, so that one case is in memory.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medfcn.datasets import Dataset, find_dataset
+from medfcn.datasets.cases import Case
+from medfcn.datasets.check import check_cases
+from medfcn.datasets.check_report import CheckReport
+from medfcn.errors import DatasetError
+from medfcn.files import refuse_existing_file
+from medfcn.labels import LabelMap
+from medfcn.labels.label_map import LabelsLike
+from medfcn.labels.values import ValueSet
+from medfcn.labels.whole_numbers import label_counts
+from medfcn.progress import Progress
+from medfcn.reporting.charts import Mark, strip_chart
+from medfcn.reporting.html import About, write_prediction_report
+from medfcn.reporting.sections import PredictedCase
+from medfcn.reporting.shown_cases import DatasetCases
+from medfcn.slices.appearance import AXES, Appearance, appearance_of
+from medfcn.slices.likeness import Cube, cube_of, far_from_others, turned
+from medfcn.text import counted, listed
+from medfcn.volumes import ReadOptions, Volume
+from medfcn.volumes.options import DEFAULT_OPTIONS
+
+_GRID = {"spacing": "voxel edge", "field": "field of view"}
+_LEVELS = {"level_50": "median intensity", "level_95": "95th percentile of intensity"}
+_MOST = 0.9
+"""Share of the cases that are stored in one order, from which another order is unusual."""
+_ALONG = {"R": "right-left", "A": "front-back", "S": "head-feet"}
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """One figure of each case: its name, its unit, and the values by case id, `nan` where there is none."""
+
+    name: str
+    unit: str
+    values: Mapping[str, float]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def far(self) -> list[str]:
+        """The cases whose value is far from all others; volumes are compared as factors."""
+        numbers = list(self.values.values())
+        if self.unit == "ml":
+            numbers = [math.log(value) if value > 0 else math.nan for value in numbers]
+        return [case for case, is_far in zip(self.values, far_from_others(numbers), strict=True) if is_far]
+
+    def shown(self, case: str) -> str:
+        return f"{self.name} {self.values[case]:.4g}{f' {self.unit}' if self.unit else ''}"
+
+
+@dataclass
+class _Found:
+    """The findings of one pass over the cases, by case id."""
+
+    looks: dict[str, Appearance] = field(default_factory=dict)
+    cubes: dict[str, Cube] = field(default_factory=dict)
+    values: dict[str, dict[int, int]] = field(default_factory=dict)
+    voxel_ml: dict[str, float] = field(default_factory=dict)
+
+    def visit(self, case: Case, images: Sequence[Volume], mask: Volume | None) -> None:
+        """Take the figures of a case."""
+        self.looks[case.id] = appearance_of(images)
+        self.cubes[case.id] = cube_of(images[0])
+        self.voxel_ml[case.id] = images[0].voxel_ml
+        if mask is not None:
+            self.values[case.id] = {int(value): count for value, count in label_counts(mask.array).items()}
+
+
+def look(
+    dataset: str | os.PathLike[str],
+    output: Path | str = "look.html",
+    *,
+    labels: LabelsLike | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    allow_outside: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `look.html`: every case of a data set in three planes with its labels, unusual ones first.
+
+    A case is unusual if it looks turned or mirrored beside the others, if its grid, intensities or volumes are beyond
+    five robust standard deviations from the median of all, or if `check` has a warning about it. With fewer than
+    eight cases nothing is known of the usual.
+
+    Args:
+        dataset: As in `check`.
+        output: The file.
+        labels: As in `check`.
+        options: As in `check`.
+        allow_outside: As in `check`.
+        overwrite: Replace an existing file.
+        progress: Where progress is reported.
+
+    Returns:
+        `output`.
+
+    Raises:
+        OutputExistsError: `output` exists, and `overwrite` is false.
+        MissingFileError: The data set is not there.
+        DatasetError: It cannot be read as a data set, or no case can be shown.
+        SettingsError: The labels contradict each other.
+    """
+    refuse_existing_file(output, overwrite=overwrite)
+    dataset_found = find_dataset(dataset, allow_outside=allow_outside)
+    found = _Found()
+    report = check_cases(
+        dataset_found, labels=dataset_found.labels_of(labels), options=options, progress=progress, visit=found.visit
+    )
+    if not found.looks:
+        first = report.errors[0].line if report.errors else "it has no complete case"
+        raise DatasetError(f"{dataset_found.root.name}: no case can be shown: {first}", code="CASES_INCOMPLETE")
+    label_map = _labels(dataset_found, labels, found)
+    volumes = {case: _volumes_ml(label_map, found, case) for case in found.looks}
+    flags = _flags(report, found, volumes, label_map)
+    order = sorted(found.looks, key=lambda case: (-len(flags[case]), case))
+    cases = {case.id: case for case in dataset_found.cases}
+    shown = DatasetCases(cases, label_map, options)
+    rows = {case: PredictedCase(case, volumes[case], flags[case], "nothing unusual") for case in order}
+    about = About(
+        title=f"Look at {dataset_found.root.resolve().name}",
+        failures=tuple((problem.case or "data set", problem.line) for problem in report.errors),
+        overlaps=tuple(overlap.name for overlap in label_map.overlaps) if label_map.overlapping else (),
+        facts={"Data set": _facts(report, found)},
+        mask="Label",
+        order="unusual ones first",
+        charts=tuple(_charts(found, order)),
+        findings=tuple(_findings(flags, len(order))),
+    )
+    return write_prediction_report(
+        output, order, label_map.names, shown.read, rows.__getitem__, about=about, progress=progress
+    )
+
+
+def _labels(dataset: Dataset, labels: LabelsLike | None, found: _Found) -> LabelMap:
+    """The labels that are asked for, or named, or found."""
+    known = dataset.labels_of(labels) or dataset.labels
+    if known is not None:
+        return known.ignoring(dataset.ignored)
+    values = sorted(set().union(*found.values.values()) - {0})
+    return LabelMap.from_names({value: f"label_{value}" for value in values or (1,)}).ignoring(dataset.ignored)
+
+
+def _volumes_ml(labels: LabelMap, found: _Found, case: str) -> dict[str, float]:
+    """The volume of each label; empty without a mask."""
+    if case not in found.values:
+        return {}
+    counts = found.values[case].items()
+    return {
+        entry.name: sum(count for value, count in counts if value in ValueSet(values)) * found.voxel_ml[case]
+        for entry, values in labels.values_by_entry
+    }
+
+
+def _figures(found: _Found) -> list[_Figure]:
+    """The figures in which a case may be unlike the others, besides its volumes."""
+    looks = found.looks
+    figures = [
+        _Figure(f"{words} {_ALONG[axis]}", "mm", {case: look.grid[f"{kind}_{axis}"] for case, look in looks.items()})
+        for kind, words in _GRID.items()
+        for axis in AXES
+    ]
+    count = max(len(look.channels) for look in looks.values())
+    for number in range(count):
+        channels = {case: look.channels[number] for case, look in looks.items() if number < len(look.channels)}
+        for kind, words in _LEVELS.items():
+            name = f"{words}, channel {number}" if count > 1 else words
+            values = {case: math.nan if channel is None else channel[kind] for case, channel in channels.items()}
+            figures.append(_Figure(name, "", values))
+    return figures
+
+
+def _flags(
+    report: CheckReport, found: _Found, volumes: Mapping[str, Mapping[str, float]], labels: LabelMap
+) -> dict[str, tuple[str, ...]]:
+    """By case, what a reader should look at."""
+    flags: dict[str, list[str]] = {case: [] for case in found.looks}
+    for case, words in turned(found.cubes).items():
+        flags[case].append(f"looks {words}, beside the others")
+    orders = Counter(look.orientation for look in found.looks.values())
+    usual, count = orders.most_common(1)[0]
+    for case, look in found.looks.items():
+        if look.orientation != usual and count > _MOST * len(found.looks):
+            flags[case].append(f"stored as {look.orientation}, where {count} are {usual}")
+    of_labels = (
+        _Figure(name, "ml", {case: of_case.get(name, math.nan) for case, of_case in volumes.items()})
+        for name in labels.names
+    )
+    for figure in (*_figures(found), *of_labels):
+        for case in figure.far:
+            flags[case].append(f"unusual {figure.shown(case)}")
+    for problem in report.problems:
+        if problem.case in flags:
+            flags[problem.case].append(problem.found)
+    return {case: tuple(dict.fromkeys(lines)) for case, lines in flags.items()}
+
+
+def _findings(flags: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:
+    unusual = {case: lines for case, lines in flags.items() if lines}
+    if unusual:
+        yield (
+            f"{counted(len(unusual), 'case')} of {count} look unlike the others: "
+            f"{listed((f'{case} ({lines[0]})' for case, lines in sorted(unusual.items())), limit=8, separator='; ')}."
+        )
+
+
+def _facts(report: CheckReport, found: _Found) -> dict[str, object]:
+    orders = Counter(look.orientation for look in found.looks.values())
+    facts: dict[str, object] = {
+        "layout": report.layout,
+        "channels": ", ".join(report.channel_names),
+        "cases": len(report.cases),
+        "patients": len({case.group for case in report.cases}),
+        "stored as": ", ".join(f"{order} ({count})" for order, count in orders.most_common()),
+    }
+    for figure in _figures(found):
+        values = sorted(value for value in figure.values.values() if math.isfinite(value))
+        if values:
+            facts[figure.title] = f"{values[0]:.4g} to {values[-1]:.4g}, middle {values[len(values) // 2]:.4g}"
+    return facts
+
+
+def _charts(found: _Found, order: Sequence[str]) -> Iterator[str]:
+    """A chart of each figure."""
+    place = {case: number for number, case in enumerate(order)}
+    for figure in _figures(found):
+        marks = [
+            Mark(value, 0.0, case, f"#case-{place[case]}", "circle", f"{case}: {figure.shown(case)}")
+            for case, value in figure.values.items()
+            if math.isfinite(value)
+        ]
+        if marks:
+            yield strip_chart([(figure.name, marks)], figure.title, is_share=False)
