@@ -14,6 +14,7 @@ process over them.
 import argparse
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -97,15 +98,20 @@ def kills(arguments: argparse.Namespace) -> None:
                 predict_words(arguments.run, images, out, *words, "--resume"),
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
-            done = len(list(out.glob("*.json"))) + chance.randint(1, arguments.volumes // 4)
-            while command.poll() is None and len(list(out.glob("*.json"))) < done:
-                time.sleep(0.001)
-            time.sleep(chance.random() * 0.1)
-            family = processes_of(command.pid) if command.poll() is None else []
-            if family and sum(killed.values()) < arguments.kills:
+            family: list[int] = []
+            while sum(killed.values()) < arguments.kills:
+                done = len(list(out.glob("*.json"))) + chance.randint(1, 8)
+                while command.poll() is None and len(list(out.glob("*.json"))) < done:
+                    time.sleep(0.001)
+                time.sleep(chance.random() * 0.1)
+                family = processes_of(command.pid) if command.poll() is None else []
+                if not family:
+                    break
                 victim = chance.choice(family)
                 os.kill(victim, signal.SIGKILL)
                 killed["command" if victim == command.pid else "worker"] += 1
+                if victim == command.pid:
+                    break
             is_ended = command.wait() >= 0
             until = time.monotonic() + 60
             while any(is_alive(each) for each in family[1:]) and time.monotonic() < until:
@@ -149,6 +155,7 @@ def memory(arguments: argparse.Namespace) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD,
     )  # fmt: skip
     peaks: dict[int, float] = {}
+    began = time.monotonic()
     while command.poll() is None:
         share = 100 * len(list(out.glob("*.json"))) // arguments.volumes if out.is_dir() else 0
         try:
@@ -157,6 +164,8 @@ def memory(arguments: argparse.Namespace) -> None:
             break
         peaks[share] = max(peaks.get(share, 0), resident)
         time.sleep(0.005)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{time.monotonic() - began:.0f} s, {used.ru_utime + used.ru_stime:.1f} CPU s")
     for share in (5, 20, 50, 80, 95):
         around = [value for key, value in peaks.items() if share - 2 <= key <= share + 2]
         print(f"around {share} % of {arguments.volumes} volumes: at most {max(around):.0f} MB")
@@ -181,6 +190,7 @@ def main() -> None:
         one.add_argument("--rounds", type=int, default=3)
         one.add_argument("--kills", type=int, default=100)
     arguments = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
     arguments.work(arguments)
 
 

@@ -17,6 +17,7 @@ from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.progress import Silent, process_rank
 from medfcn.runs.folder import FAILURES_FILE, RunFolder
 from medfcn.training.job import Run
+from medfcn.training.on_cluster import train_on_cluster
 from medfcn.training.request import TrainRequest
 from medfcn.training.train import run_training
 
@@ -46,7 +47,7 @@ def train(request: TrainRequest) -> Run:
         TrainingError: Training cannot go on, another process uses the folder, or the stopped training was another.
         ProcessError: Another process met an error, or vanished.
     """
-    run = run_training(request)
+    run = run_training(request) if request.cluster is None else train_on_cluster(request)
     if request.report and not process_rank():
         from medfcn.reporting.compose import train_report
 

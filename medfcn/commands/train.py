@@ -6,7 +6,14 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import command, show
-from medfcn.commands.options import allocator_option, design_options, start_options, text, work_options
+from medfcn.commands.options import (
+    allocator_option,
+    cluster_option,
+    design_options,
+    start_options,
+    text,
+    work_options,
+)
 from medfcn.progress import for_terminal, process_rank
 
 
@@ -19,6 +26,7 @@ from medfcn.progress import for_terminal, process_rank
     resume="Go on with the training that was stopped in RUN; it ends as it would have without the stop.",
 )
 @text("--fold", "K/N", "Train fold K of N, into RUN/fold_K.")
+@cluster_option
 @design_options
 @start_options
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html.")

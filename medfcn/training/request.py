@@ -197,12 +197,15 @@ class TrainRequest(WorkRequest, PlanRequest):
     Attributes:
         fold: `K/N`: train only the K-th of N folds, into `output/fold_K`; the same on every machine with this data
             set and seed.
+        cluster: The address of a Dask scheduler, or the path of its scheduler file: its workers train a fold each,
+            with the whole budget if there is one, and one thread unless `threads` says more.
         report: Write `report.html` beside the scores.
         started: `time.monotonic()` from which a budget counts, such as the start of a script; None counts from the
             call.
     """
 
     fold: str | None = None
+    cluster: str | None = None
     report: bool = True
     started: float | None = None
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from medfcn.errors import MedfcnError, MissingFileError, SettingsError
+import medfcn
+from medfcn.errors import MedfcnError, MissingFileError, OutputExistsError, SettingsError, TrainingError
 from medfcn.inference.batch import Recipe
 from medfcn.runs.cluster import Cluster, connected
 from medfcn.verbs import predict
@@ -60,7 +61,8 @@ def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
 def scheduler_file(tmp_path: Path) -> Iterator[Path]:
     """The file of a scheduler with two workers, each a process of its own under a nanny; all end with the test."""
     file = tmp_path / "scheduler.json"
-    scheduler = started(tmp_path, "dask_scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", file)
+    ports = ("--port", "0", "--dashboard-address", "127.0.0.1:0")
+    scheduler = started(tmp_path, "dask_scheduler", *ports, "--scheduler-file", file)
     wait_for(file.is_file)
     nannies = started(
         tmp_path, "dask_worker", "--scheduler-file", file, "--nworkers", "2", "--nthreads", "1", "--no-dashboard",
@@ -110,6 +112,45 @@ def _with_another_model(run: Path, images: Path, out: Path, cluster: str) -> Non
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Recipe, "of", lambda *given: replace(original(*given), hashes=("other",)))
         predict(run, images, out, device="cpu", cluster=cluster)
+
+
+@needs_dask
+@pytest.mark.slow
+def test_folds_on_a_cluster_are_those_of_one_machine(balls: Path, tmp_path: Path, scheduler_file: Path) -> None:
+    asked: dict[str, Any] = {"labels": "ball=1", "folds": 2, "steps": 6, "device": "cpu", "threads": 1}
+    here = medfcn.train(balls, tmp_path / "here", **asked)
+    there = medfcn.train(balls, tmp_path / "there", cluster=str(scheduler_file), **asked)
+    assert there.validation.to_text() == here.validation.to_text()
+    for number in (1, 2):
+        weights = [tmp_path / name / f"fold_{number}" / "model.safetensors" for name in ("here", "there")]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert (tmp_path / "there" / "report.html").is_file()
+    with pytest.raises(OutputExistsError):
+        medfcn.train(balls, tmp_path / "there", cluster=str(scheduler_file), **asked)
+    with pytest.raises(TrainingError, match=r"fold 1 of 2: on .* has images/ but no labels/"):
+        _without_cases(tmp_path, str(scheduler_file), asked)
+
+
+def _without_cases(folder: Path, cluster: str, asked: dict[str, Any]) -> None:
+    (folder / "nothing" / "images").mkdir(parents=True)
+    medfcn.train(folder / "nothing", folder / "none", cluster=cluster, **asked)
+
+
+@needs_dask
+@pytest.mark.slow
+def test_the_workstation_brings_its_own_cluster(folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path) -> None:
+    run, images, clean = folders
+    script = Path(__file__).resolve().parents[2] / "pipelines" / "workstation.py"
+    words = [sys.executable, script, run, images, "-o", tmp_path / "out", "--workers", "2", "--device", "cpu"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout.startswith(f"{COUNT - len(BAD)} masks, {len(BAD)} failed"), done.stderr
+    assert content(tmp_path / "out") == clean
+
+
+def test_a_training_without_folds_is_not_for_a_cluster(balls: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="give --folds N"):
+        medfcn.train(balls, tmp_path / "run", labels="ball=1", steps=6, cluster="tcp://127.0.0.1:9")
+    assert not (tmp_path / "run").exists()
 
 
 @needs_dask

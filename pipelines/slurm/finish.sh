@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The tables of a folder that shards have filled; needed only where the last of them was killed before it wrote them.
+#
+#     sbatch --dependency=afterany:JOB pipelines/slurm/finish.sh RUN INPUT OUTPUT
+#SBATCH --job-name=medfcn-finish
+#SBATCH --mem=2G
+#SBATCH --time=00:30:00
+set -euo pipefail
+run=$1 input=$2 output=$3
+
+exec medfcn predict "$run" "$input" -o "$output" --finish
