@@ -127,7 +127,7 @@ class Set:
         )
 
 
-def _merged(count: int) -> str:
+def merged(count: int) -> str:
     """The 104 labels of the phantom, merged to fewer."""
     parts = np.array_split(np.arange(1, 105), count)
     return ",".join(f"l{place}=" + "+".join(map(str, part)) for place, part in enumerate(parts, 1))
@@ -138,11 +138,11 @@ SETS = {
     "hippocampus": Set("hippocampus", "", (40, 40), 3, 32, 1, _SMALL, 30),
     "hearts": Set("heart_cine", "", (224, 256), 1, 10, 2, _LARGE, 15),
     "20 bands": Set("bands", "", (40, 40), 3, 32, 1, _SMALL, 30),
-    "1 label": Set("phantom", _merged(1), (256, 256), 1, 9, 2, _LARGE, 10),
-    "3 labels": Set("phantom", _merged(3), (256, 256), 1, 9, 2, _LARGE, 10),
-    "20 labels": Set("phantom", _merged(20), (256, 256), 1, 9, 2, _LARGE, 10),
+    "1 label": Set("phantom", merged(1), (256, 256), 1, 9, 2, _LARGE, 10),
+    "3 labels": Set("phantom", merged(3), (256, 256), 1, 9, 2, _LARGE, 10),
+    "20 labels": Set("phantom", merged(20), (256, 256), 1, 9, 2, _LARGE, 10),
     "104 labels": Set("phantom", "", (256, 256), 1, 9, 2, _LARGE, 5),
-    "20 labels, small": Set("phantom", _merged(20), (128, 128), 1, 9, 2, _LARGE[:5], 10),
+    "20 labels, small": Set("phantom", merged(20), (128, 128), 1, 9, 2, _LARGE[:5], 10),
 }
 
 
@@ -207,10 +207,19 @@ def data_of(name: str, data: Path, output: Path, *, few: bool) -> Path:
     return small
 
 
+def _patient(case: str) -> str:
+    """Two hippocampi are of one person, and all frames of a heart."""
+    name, _, number = case.rpartition("_")
+    return f"{name}_{(int(number) + 1) // 2}" if name == "hippocampus" else name if "frame" in number else case
+
+
 def words_of(name: str, folder: Path, run: Path, settings: Path) -> list[str]:
     labels = ["--labels", SETS[name].labels] if SETS[name].labels else []
+    groups = settings.with_suffix(".csv")
+    cases = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "images").glob("*.nii.gz"))
+    groups.write_text("id,group\n" + "".join(f"{case},{_patient(case)}\n" for case in cases))
     return [
-        *("train", str(folder), "-o", str(run), "--overwrite", *labels),
+        *("train", str(folder), "-o", str(run), "--overwrite", *labels, "--groups", str(groups)),
         *("--config", str(settings), "--threads", "1", "--device", "cpu"),
     ]
 
