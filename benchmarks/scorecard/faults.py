@@ -137,8 +137,10 @@ def kill_saving(work: Work) -> str:
 
 def full_disk(work: Work) -> str:
     """Row 9: every writer, and commands whose disk is full at 23 places, which go on afterwards."""
+    from medfcn.runs.checkpoints import Checkpoints
     from tests.full_disk import room_for
     from tests.test_full_disk import WRITERS, _told
+    from tests.training.states import state_at
     from tests.training.test_resume import assert_same_run, train
 
     torch.set_num_threads(1)
@@ -161,6 +163,8 @@ def full_disk(work: Work) -> str:
         point, at = order[number], work.place(f"point_{number}")
         try:
             if isinstance(point, str):
+                Checkpoints(at, "key", every_seconds=0).write(1, state_at(1).save)
+                (at / point).write_bytes(b"old")
                 before = content(at)
                 with room_for(5):
                     _refused_as_full(lambda point=point, at=at: WRITERS[point](at / point), at, _told, at / point)

@@ -14,11 +14,13 @@ import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 
 import medfcn
+from medfcn.errors import MedfcnError
 from scorecard.work import NotMeasuredError, Work
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
@@ -307,13 +309,31 @@ def fuzzing(work: Work) -> str:
 
 
 def made_again(work: Work) -> str:
-    """Row 20: masks made again from their records alone."""
+    """Row 20: masks made again from their records, with the models and volumes under other names and places."""
     from inspect import signature
 
     from medfcn.inference.predict import PredictRequest
 
     if "again" not in signature(PredictRequest).parameters:
-        raise NotMeasuredError(
-            "this build has no predict --again; hashes in the record prove a mask, but do not make it"
-        )
-    raise NotMeasuredError("predict --again is there: the row has to learn its call")
+        raise NotMeasuredError("this build has no predict --again")
+    ways: tuple[dict[str, Any], ...] = ({}, {"tta": True}, {"probabilities": True}, {"threads": 2})
+    for number in work.loop():
+        at, names = work.place(f"mask_{number}"), ("organ=1", "left=1,right=2", "whole=1+2,core=2")
+        models = [saved(tiny_model(seed=seed, labels=names[number % 3]), at / f"run_{seed}") for seed in (0, number)]
+        image = write_image(at / "images" / "case.nii.gz", blobs((18, 15, 4 + number % 5), seed=number))
+        # One network, or the mean of two.
+        medfcn.predict(models[: 1 + number % 2], image, at / "masks", device="cpu", **ways[number % 4])
+        (at / "archive" / "deep").mkdir(parents=True)
+        for place, model in enumerate(set(models)):
+            model.rename(at / "archive" / "deep" / f"model_{place}")
+        image.rename(at / "archive" / "scan.nii.gz")
+        (at / "records").mkdir()
+        (at / "masks" / "case.json").rename(at / "records" / "case.json")
+        try:
+            medfcn.predict(at / "archive", at / "archive", at / "again", again=at / "records", device="cpu")
+        except MedfcnError as error:
+            work.fail(f"mask {number}: {error}")
+            continue
+        if (at / "again" / "case.nii.gz").read_bytes() != (at / "masks" / "case.nii.gz").read_bytes():
+            work.fail(f"mask {number}: other bytes")
+    return f"{work.done - len(work.failures)} of {work.done} byte-equal"
