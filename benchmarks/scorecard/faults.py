@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import medfcn
-from medfcn.errors import MedfcnError, WriteError
+from medfcn.errors import WriteError
 from medfcn.runs.folder import CLAIMS_FOLDER
 from scorecard.work import NotMeasuredError, Work
 from tests.conftest import draw_ball, write_case
@@ -101,38 +101,19 @@ def kill_training(work: Work) -> str:
 
 def kill_saving(work: Work) -> str:
     """Row 8: a process that does nothing but save, killed within; the state that it announced last must be there."""
-    from medfcn.progress import Silent
-    from medfcn.runs.checkpoints import Checkpoints
-    from medfcn.training.state import State
     from tests.training.nursery import nursery
+    from tests.training.test_resume import saves_killed
 
-    folder, announced, reach = work.place("state"), 0, 0.2
-    checkpoints = Checkpoints(folder, "key", every_seconds=0)
     with nursery() as forks:
-        for number in work.loop():
-            child = forks.start(work="save", folder=str(folder), first=announced + 1)
-            time.sleep(random.uniform(0, reach))
-            said = forks.kill(child)
-            saved_steps = [int(line.removeprefix("saved ")) for line in said if line.startswith("saved ")]
-            work.add("states saved before the kill", len(saved_steps))
-            # A busy machine needs longer to come to its first save.
-            reach = reach * 0.9 if len(saved_steps) > 3 else min(reach * 1.5, 5.0) if not saved_steps else reach
-            announced = max([announced, *saved_steps])
+        while work.done < work.least and not work.is_over:
+            kills = min(20, work.least - work.done)
             try:
-                found = checkpoints.latest(State.load, Silent())
-            except MedfcnError as error:
-                work.fail(f"kill {number}: {error}")
-                continue
-            step = 0 if found is None else found.step
-            if step not in (announced, announced + 1):
-                work.fail(f"kill {number}: step {announced} was announced, {step} is there")
-            elif found is not None and not torch.equal(
-                found.averaged["weight"], torch.full((200, 200), float(found.step))
-            ):
-                work.fail(f"kill {number}: another state than that of step {found.step}")
-            announced = step
-    many = work.facts.get("states saved before the kill", 0)
-    return f"{len(work.failures)} of {work.done} unreadable or missing ({many:,} states saved between the kills)"
+                work.add("states", saves_killed(forks, work.folder / f"state_{work.done}", kills))
+            except AssertionError as error:
+                work.fail(error)
+            work.done += kills
+            work.save()
+    return f"{len(work.failures)} of {work.done} unreadable or missing, {work.facts.get('states', 0)} states saved"
 
 
 def full_disk(work: Work) -> str:

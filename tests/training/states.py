@@ -10,7 +10,7 @@ def state_at(step: int) -> State:
     weights = {"weight": torch.full((200, 200), float(step))}
     return State(
         step=step,
-        total=1000,
+        total=10**6,
         is_judged=True,
         supervised=weights,
         averaged=weights,
