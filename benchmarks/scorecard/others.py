@@ -305,7 +305,7 @@ def fuzzing(work: Work) -> str:
         work.facts["CPU s"] = round(work.facts.get("CPU s", 0.0) + time.process_time() - began, 1)
     seconds = work.facts.get("CPU s", 0.0)
     files = work.facts.get("files", 0)
-    return f"{files:,} files in {seconds / 60:.0f} CPU min, {len(work.failures)} other than a MedfcnError"
+    return f"{files:,} files in {seconds / 60:.1f} CPU min, {len(work.failures)} other than a MedfcnError"
 
 
 def made_again(work: Work) -> str:
