@@ -100,6 +100,8 @@ def large_volume(work: Work) -> str:
             work.fail(said[-300:])
             return "not done"
         work.facts["MB"] = round(float(said.split("PEAK")[1].split()[0]))
+    if "MB" not in work.facts:
+        return "not begun"
     share = work.facts["MB"] / (4 * math.prod(shape) / 2**20)
     if share > 0.75:
         work.fail(f"{share:.2f} × the float32 volume; aimed at 0.75")
