@@ -91,7 +91,7 @@ def large_volume(work: Work) -> str:
             file.write(bytes(352 - file.tell()))
             for number in range(shape[2]):
                 file.write(np.roll(slab, number, axis=0).tobytes(order="F"))
-    saved(tiny_model(window=(256, 256), spacing_mm=(None, None, None)), at / "run")
+    saved(tiny_model(window=(256, 256), spacing_mm=(1.5, 1.5, None)), at / "run")
     write_image(at / "small.nii.gz", blobs((64, 64, 8)), np.diag([-1.5, -1.5, 1.5, 1.0]))
     (at / "masks").mkdir(exist_ok=True)
     for _ in work.loop():
