@@ -12,6 +12,14 @@ from medfcn.progress import for_terminal
 @command()
 @click.argument("run", metavar="RUN")
 @click.option("-o", "--output", required=True, help="The file to make.")
+@click.option(
+    "--format",
+    type=click.Choice(["medfcn", "onnx"]),
+    default="medfcn",
+    show_default=True,
+    help="medfcn: one file for medfcn. onnx: for ONNX Runtime and OpenVINO, with a script that needs no torch.",
+)
+@text("--scores", "FOLDER", "Scores for the model's card, such as those of folds, instead of the run's own.")
 @text("--about", "FILE", "Markdown on the data and their licence, for the model's card.")
 @overwrite_option
 def export(**choices: Any) -> None:

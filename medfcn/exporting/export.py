@@ -18,8 +18,8 @@ from medfcn.text import listed
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
-Format = Literal["medfcn"]
-_ENDINGS = {"medfcn": ENDING}
+Format = Literal["medfcn", "onnx"]
+_ENDINGS = {"medfcn": ENDING, "onnx": ".onnx"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,9 @@ class ExportRequest:
     Attributes:
         run: A run folder, a `.medfcn` file, or a name that `medfcn models` lists.
         output: The file to make.
-        format: `medfcn` is one file that medfcn itself reads.
+        format: `medfcn` is one file that medfcn itself reads; `onnx` a network for ONNX Runtime and OpenVINO, with a
+            script beside it that predicts without torch.
+        scores: A folder of scores (with a `summary.json`) for the model's card, instead of those of the run.
         about: A file of Markdown on the data and their licence, for the model's card.
         overwrite: Replace an existing file.
         transforms: The MONAI transforms that the run was trained with, if its card cannot hold them.
@@ -40,6 +42,7 @@ class ExportRequest:
     output: Path | str = field(kw_only=False)
     format: Format = "medfcn"
     about: Path | str | None = None
+    scores: Path | str | None = None
     overwrite: bool = False
     transforms: Transforms | None = None
     progress: Progress | None = None
@@ -69,7 +72,14 @@ def export(request: ExportRequest) -> Path:
         raise SettingsError(f"{output}: does not end in {ending}, as files of this format do", field="output")
     refuse_existing_file(output, overwrite=request.overwrite)
     name = output.name.removesuffix(ending)
-    source = Source.of(request.run, name=name, about=request.about, transforms=request.transforms)
-    write_one_file(output, source)
-    progress.say(f"{output.name} predicts a phantom in three sizes exactly as the run does")
+    source = Source.of(
+        request.run, name=name, about=request.about, scores_in=request.scores, transforms=request.transforms
+    )
+    if request.format == "onnx":
+        from medfcn.exporting.onnx import write_onnx
+
+        write_onnx(output, source, overwrite=request.overwrite)
+    else:
+        write_one_file(output, source)
+    progress.say(f"{output.name} predicts a phantom in three sizes as the run does")
     return output

@@ -36,7 +36,9 @@ def _figures(table: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def model_card(name: str, cards: Sequence[Card], validation: Mapping[str, Any], about: str | None) -> str:
+def model_card(
+    name: str, cards: Sequence[Card], validation: Mapping[str, Any], about: str | None, *, is_chosen: bool
+) -> str:
     """The text of `card.md`.
 
     Args:
@@ -44,6 +46,7 @@ def model_card(name: str, cards: Sequence[Card], validation: Mapping[str, Any], 
         cards: Of each network.
         validation: The summary of the scores on cases that the networks were not trained on, as `summary.json`.
         about: Markdown on the data and their licence.
+        is_chosen: True if the weights were chosen on the cases of these scores.
     """
     first = cards[0]
     lines = [
@@ -65,7 +68,7 @@ def model_card(name: str, cards: Sequence[Card], validation: Mapping[str, Any], 
         "",
         "## Scores",
         "",
-        *_scores(validation, is_chosen=len(cards) == 1 and not first.training.get("fold")),
+        *_scores(validation, is_chosen=is_chosen),
         "",
         "## Use",
         "",

@@ -14,7 +14,7 @@ from medfcn.errors import ModelError
 from medfcn.exporting.model_card import model_card
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
-from medfcn.runs.folder import RunFolder
+from medfcn.runs.folder import SUMMARY_FILE, RunFolder
 from medfcn.runs.models import MODEL_CARD, ModelFiles, models_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Source:
         loaded: The networks, on the CPU.
         name: Of the model.
         about: Markdown on the data and their licence.
+        scores_in: A folder of scores that the card has instead of those of the run.
         transforms: The MONAI transforms that the run was trained with, if its card cannot hold them.
     """
 
@@ -39,10 +40,19 @@ class Source:
     loaded: Ensemble
     name: str
     about: str | None = None
+    scores_in: Path | None = None
     transforms: Transforms | None = None
 
     @classmethod
-    def of(cls, run: Path | str, *, name: str, about: Path | str | None, transforms: Transforms | None) -> Source:
+    def of(
+        cls,
+        run: Path | str,
+        *,
+        name: str,
+        about: Path | str | None,
+        scores_in: Path | str | None = None,
+        transforms: Transforms | None = None,
+    ) -> Source:
         """Load a run.
 
         Raises:
@@ -52,14 +62,18 @@ class Source:
         """
         files = models_of(run)
         loaded = Ensemble([Model.load(each, device="cpu", transforms=transforms) for each in files])
-        return cls(Path(run), files, loaded, name, None if about is None else read_text(Path(about)), transforms)
+        text = None if about is None else read_text(Path(about))
+        return cls(Path(run), files, loaded, name, text, None if scores_in is None else Path(scores_in), transforms)
 
     @cached_property
     def scores(self) -> Mapping[str, Any]:
         """The summary of all folds if there is one, else that of the only network."""
+        remedy = "remove the file, or train again"
+        if self.scores_in is not None:
+            return read_json(self.scores_in / SUMMARY_FILE, dict[str, Any], error=ModelError, remedy=remedy)
         summary = RunFolder(self.run).summary
         if len(self.files) > 1 and summary.is_file():
-            return read_json(summary, dict[str, Any], error=ModelError, remedy="remove the file, or train again")
+            return read_json(summary, dict[str, Any], error=ModelError, remedy=remedy)
         return self.loaded.card.validation if len(self.files) == 1 else {}
 
     @cached_property
@@ -68,4 +82,6 @@ class Source:
         kept = None if self.files[0].inside is None else self.files[0].inside.get(MODEL_CARD)
         if kept is not None and self.about is None:
             return kept.read().decode("utf-8", errors="replace")
-        return model_card(self.name, [model.card for model in self.loaded.models], self.scores, self.about)
+        cards = [model.card for model in self.loaded.models]
+        is_chosen = self.scores_in is None and len(cards) == 1 and not cards[0].training.get("fold")
+        return model_card(self.name, cards, self.scores, self.about, is_chosen=is_chosen)

@@ -105,7 +105,13 @@ class FCN(SliceNetwork):
 
         Slices are padded with zeros at their far ends, until the coarsest map has whole pixels and at least 2×2.
         """
-        padded = pad_to_multiple(slices, self.encoder.strides[-1])
+        return self.maps_of_padded(pad_to_multiple(slices, self.encoder.strides[-1]))
+
+    def maps_of_padded(self, padded: torch.Tensor) -> Maps:
+        """As `maps`, of slices whose edges are multiples of the coarsest stride already.
+
+        Exporters (torch 2.13) freeze the padding at that of their example, so they take this.
+        """
         features = self.encoder(padded)
         fused = [self.scores[0](features[-1])]
         for step, fusion in enumerate(self.fusions):
