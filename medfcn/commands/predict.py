@@ -1,9 +1,12 @@
 """`medfcn predict`: masks on a volume or a folder of them."""
 
+from __future__ import annotations
+
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +22,35 @@ from medfcn.commands.options import (
     reading_options,
     text,
 )
+from medfcn.errors import SettingsError
 from medfcn.progress import for_terminal
+
+if TYPE_CHECKING:
+    from medfcn.volumes import ReadOptions
+
+
+def _looking_at(options: ReadOptions, around: str | None, box: str | None) -> ReadOptions:
+    """Options with the part of the volumes to look at.
+
+    Raises:
+        SettingsError: It is not given as numbers, or cannot be.
+    """
+    place = None if around is None else _numbers("around", around, 3)
+    edges = None if box is None else _numbers("box", box, 6)
+    pairs = None if edges is None else tuple(zip(edges[::2], edges[1::2], strict=True))
+    if place is None and pairs is None:
+        return options
+    return dataclasses.replace(options, around_mm=place, box_mm=pairs)  # type: ignore[arg-type]
+
+
+def _numbers(field: str, text: str, count: int) -> tuple[float, ...]:
+    try:
+        found = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise SettingsError(f"{text!r} is not {count} numbers with commas between them, in millimetres", field=field)
+    return found
 
 
 @command()
@@ -61,6 +92,12 @@ from medfcn.progress import for_terminal
 )
 @cases_option
 @reading_options
+@text(
+    "--around",
+    "X,Y,Z",
+    "Look only around this place, in RAS+ mm: a box of the size of the training volumes. For volumes much larger.",
+)
+@text("--box", "X0,X1,Y0,Y1,Z0,Z1", "Look only into this box, in RAS+ mm.")
 @overwrite_option
 @device_option
 @count("--threads", "CPU threads of each process.", default=1)
@@ -69,7 +106,7 @@ from medfcn.progress import for_terminal
 @flag("--finish", "Only write the tables of a folder whose shards have all ended.")
 @cluster_option
 @allocator_option
-def predict(runs: tuple[str, ...], **choices: Any) -> None:
+def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box: str | None, **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.
 
     The predictions of several RUNs are averaged. Each mask is on its volume's own grid.
@@ -82,7 +119,8 @@ def predict(runs: tuple[str, ...], **choices: Any) -> None:
     from medfcn.text import counted, listed
     from medfcn.verbs import predict as run_prediction
 
-    result = run_prediction(list(runs), progress=for_terminal(), **choices)
+    options = _looking_at(options, around, box)
+    result = run_prediction(list(runs), options=options, progress=for_terminal(), **choices)
     done = len(result.predicted) + len(result.skipped) + len(result.others)
     if result.report:
         show(f"report: {result.report}")

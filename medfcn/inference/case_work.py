@@ -139,7 +139,9 @@ def _read_ahead(take: Take, read: Callable[[Case], Channels | None]) -> Iterator
 
 def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[str, ...]:
     """Predict one case and write its mask, then the record, which says that the mask is complete; gives its flags."""
-    prediction = batch.models.predict_case(list(volumes), tta=batch.tta, keep_probabilities=batch.probabilities)
+    prediction = batch.models.predict_case(
+        list(volumes), tta=batch.tta, keep_probabilities=batch.probabilities, options=batch.options
+    )
     new = [
         path
         for path in (batch.mask_path(case), *batch.probability_paths(case), *batch.seg_path(case))

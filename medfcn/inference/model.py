@@ -27,6 +27,7 @@ from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predic
 from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
 from medfcn.inference.probabilities import foreground, mean_of_views
+from medfcn.inference.region import region_of
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.memory import require_memory
@@ -115,7 +116,10 @@ class Predictor(ABC):
         """The mask of a volume with its volumes in ml, flags and expected quality; see `predict`."""
         with large_memory_returned():
             volumes = as_channels(source, self.card.use, options)
-            return predict_with(self.models, volumes, tta=tta, keep_probabilities=keep_probabilities)
+            region = region_of(volumes[0], self.cards, options)
+            seen = volumes if region is None else [region.cut(volume) for volume in volumes]
+            found = predict_with(self.models, seen, tta=tta, keep_probabilities=keep_probabilities)
+            return found if region is None else region.on_whole(found, volumes[0])
 
     def assess(
         self,

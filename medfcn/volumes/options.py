@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from medfcn.errors import SettingsError
+from medfcn.files import plain_json
 
 TransformChoice = Literal["auto", "sform", "qform"]
 
@@ -39,14 +40,21 @@ class ReadOptions:
     series: str | None = None
     """Which series of a folder of DICOM files to read: its SeriesInstanceUID, or the short hash that a message about
     the folder gives; None refuses a folder with several."""
+    around_mm: tuple[float, float, float] | None = None
+    """The place, in RAS+ millimetres, around which a prediction looks at a box of its training volumes' size."""
+    box_mm: tuple[tuple[float, float], ...] | None = None
+    """The box that a prediction looks at: both ends along R, A and S in RAS+ millimetres; None looks at all."""
     max_bytes: int = 2 << 30
     """Refuse a file with more bytes than this when uncompressed; 2 GiB are 512 x 512 x 1000 float64 voxels."""
 
     def recorded(self) -> dict[str, object]:
-        """The options as they are written down beside a mask; `series` only where one was chosen."""
+        """The options as they are written down beside a mask; some only where they were chosen."""
         values = asdict(self)
-        if self.series is None:
-            del values["series"]
+        for name in ("series", "around_mm", "box_mm"):
+            if values[name] is None:
+                del values[name]
+            elif name != "series":
+                values[name] = plain_json(values[name])  # as it is read back
         return values
 
     def __post_init__(self) -> None:
@@ -58,9 +66,24 @@ class ReadOptions:
         if self.volume_index is not None and self.volume_index < 0:
             message = f"volume_index {self.volume_index} is negative; volumes of a 4D file are numbered from 0"
             raise SettingsError(message, field="volume_index")
+        self._require_sound_part()
         if self.max_bytes <= 0:
             raise SettingsError(
                 f"max_bytes {self.max_bytes} is not positive; give a number of bytes", field="max_bytes"
+            )
+
+    def _require_sound_part(self) -> None:
+        """SettingsError for a place or a box that cannot be, or both."""
+        if self.around_mm is not None and self.box_mm is not None:
+            raise SettingsError(
+                "around and box are given together; give one of them", code="OPTIONS_TOGETHER", field="box"
+            )
+        around, box = self.around_mm, self.box_mm
+        if around is not None and (len(around) != 3 or not all(map(math.isfinite, around))):
+            raise SettingsError(f"around {around} is not three numbers; give X,Y,Z in millimetres", field="around")
+        if box is not None and not (len(box) == 3 and all(-math.inf < low < high < math.inf for low, high in box)):
+            raise SettingsError(
+                f"box {box} is not three rising pairs; give X0,X1,Y0,Y1,Z0,Z1 in millimetres", field="box"
             )
 
 
