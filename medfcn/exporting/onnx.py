@@ -186,7 +186,7 @@ def about(model: Model) -> dict[str, Any]:
             for item in plan.intensities
         ],
         "weights_sha256": card.weights_sha256,
-        "card_sha256": card.decision_sha256,
+        "decides_sha256": card.decision_sha256,
     }
 
 
