@@ -210,7 +210,8 @@ class _Choice:
         if self.like is not None and self.like.restoring != "learned":
             return self.because("restoring", self.like.restoring, _LIKE)
         is_open = self.like is None and network.preset == "auto" and network.monai is None
-        if not is_open or network.upsampling is not None or stem == 1 or restoring_for(labels) == "learned":
+        is_open &= network.upsampling in (None, "transposed")  # the latter is the preset's own
+        if not is_open or stem == 1 or restoring_for(labels) == "learned":
             return "learned"
         why = f"logits are interpolated: to learn it for {labels} labels takes a kernel for each pair of them"
         return self.because("restoring", restoring_for(labels), why)

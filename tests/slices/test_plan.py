@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from medfcn.config import override
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
+from medfcn.networks.presets import with_preset
 from medfcn.settings import Settings, View
 from medfcn.slices.appearance import Appearance
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
@@ -454,6 +455,9 @@ def test_many_labels_are_interpolated_to_full_size_instead_of_by_learned_kernels
     assert plan.restoring == "bilinear"
     assert plan.reasons["restoring"].startswith("logits are interpolated: to learn it for 9 labels")
     assert make_plan([_case(voxels=(900,) * 9)], Settings()).restoring == "learned"
+    settled = dataclasses.replace(Settings(), network=with_preset(Settings().network))  # as a training plans
+    assert make_plan(many, settled).restoring == "bilinear"
+    assert make_plan(many, override(Settings(), "network", upsampling="dilated")).restoring == "learned"
     assert make_plan(few, override(Settings(), "network", restoring="bilinear")).restoring == "bilinear"
     assert make_plan(many, override(Settings(), "network", restoring="learned")).restoring == "learned"
     assert make_plan(many, override(Settings(), "network", preset="fcn8s")).restoring == "learned"

@@ -142,7 +142,7 @@ def summarise_network(
     if chosen.widths is None:
         stem = stem_for(min(size)) if chosen.stem_stride is None else chosen.stem_stride
         chosen = dataclasses.replace(chosen, stem_stride=stem, widths=widths_for(min(size), stem))
-        if chosen.restoring is None and settings.upsampling is None and chosen.stem_stride != 1:
+        if chosen.restoring is None and chosen.upsampling == "transposed" and chosen.stem_stride != 1:
             chosen = dataclasses.replace(chosen, restoring=restoring_for(label_count))
     design = Design.of(chosen, channels_in=channels_in, label_count=label_count)
     with torch.device("meta"):
