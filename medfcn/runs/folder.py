@@ -80,6 +80,8 @@ class RunFolder:
     """Everything that must be the same for a stopped training to continue."""
     steps = Entry("steps.json")
     """In a folder of folds that have a budget: the number of steps that all of them take."""
+    replaced = Entry(".medfcn.replaced")
+    """The run that was here before, until the new one is complete."""
     lock = Entry(".medfcn.lock")
     """Locked by the one process that may write into the folder."""
 

@@ -2,15 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 
 from medfcn import files
 from medfcn.errors import MissingFileError, OutputExistsError
 from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.progress import Progress
 from medfcn.runs.folder import (
     CLAIMS_FOLDER,
     FAILURES_FILE,
@@ -22,7 +20,6 @@ from medfcn.runs.folder import (
     VOLUMES_FILE,
     RunFolder,
 )
-from medfcn.runs.lock import locked
 
 _RECOGNISED_BY = (
     (RunFolder.card, RunFolder.weights),
@@ -33,7 +30,7 @@ _RECOGNISED_BY = (
     (RunFolder.lock,),
 )
 """Files that are together in a run, scores, sizes of masks, a stopped training, a search, and after a kill."""
-_INSIDE = ("run", "masks", "fold_*")
+_INSIDE = ("run", "masks", "fold_*", RunFolder.replaced)
 """Folders within an output that are outputs themselves."""
 
 
@@ -170,27 +167,6 @@ def clear(folder: Path) -> None:
     for path in (run.steps, run.report, run.log, run.cases, run.card, run.weights):
         path.unlink(missing_ok=True)
     remove_half_written(folder)
-
-
-def clear_folds(run: Path, progress: Progress, *, held: Sequence[Path] = ()) -> None:
-    """Remove the folds of an earlier training.
-
-    Args:
-        run: The folder of all folds.
-        progress: As in `locked`.
-        held: The folds that are locked already.
-
-    Raises:
-        TrainingError: A training is running in one.
-    """
-    for fold in RunFolder(run).folds().values():
-        if fold.path in held:
-            clear(fold.path)
-        else:
-            with locked(fold.path, progress):
-                clear(fold.path)
-            with suppress(OSError):
-                fold.path.rmdir()
 
 
 def clear_scores(folder: Path) -> None:

@@ -21,7 +21,8 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
-from medfcn.runs.outputs import clear, clear_folds, clear_scores, remove_half_written, require_free
+from medfcn.runs.outputs import clear_scores, remove_half_written, require_free
+from medfcn.runs.replaced import drop, put_back, set_aside, set_folds_aside
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
 from medfcn.training.agreement import Agreement
@@ -108,8 +109,8 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         if number not in repeated and fold.is_finished:
             _require_sibling(fold, split, job)
     if overwrite and folds.is_all:
-        clear(run)
-        clear_folds(run, job.progress, held=folds.folders(run))
+        set_aside(run)
+        set_folds_aside(run, job.progress, held=folds.folders(run))
     remove_half_written(run)
     if repeated:
         clear_scores(run)
@@ -123,8 +124,11 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     except BaseException:
         if not _has_begun(run, range(1, folds.count + 1)):
             RunFolder(run).steps.unlink(missing_ok=True)
+            put_back(run)
         raise
-    return _together(run, folds, runs, job.progress)
+    gathered = _together(run, folds, runs, job.progress)
+    drop(run)
+    return gathered
 
 
 def _has_begun(run: Path, numbers: Iterable[int]) -> bool:

@@ -24,6 +24,7 @@ from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
 from medfcn.runs.outputs import clear, remove_half_written
+from medfcn.runs.replaced import drop, put_back, set_aside
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -176,7 +177,7 @@ class Training:
             identity["threads"] = job.threads
         require_same(recorded, identity, folder)
         if not job.resume:
-            clear(folder)
+            set_aside(folder)
         remove_half_written(folder)
         self.step_seconds: list[float] = []
         self.costs: Costs | None = None
@@ -196,12 +197,15 @@ class Training:
         except BaseException:
             if not run.is_finished and not has_checkpoints(run.state) and not self.job.stop.is_asked:
                 clear(run.path)
+                put_back(run.path)
             raise
 
     def begin(self) -> None:
         """Make the folder of everything that a stopped training needs, and record which training it is."""
         folder, say = self.run_folder.path, self.job.progress.say
         make_inner_folder(self.run_folder.state)
+        if self.run_folder.replaced.is_dir():
+            say(f"the run that was here is kept in {self.run_folder.replaced} until the new one is complete")
         if self.job.resume and not self.recorded:
             say(f"{folder}: was stopped before anything was recorded; it starts over, {self.length.text}")
         if not self.recorded:  # a kill while slices are prepared must not let the next start be of another length
@@ -322,6 +326,7 @@ class Training:
         result = Run(run.path, outcome.steps, table, seconds, used, scored=(run.path,), schedule=text)
         del prepared  # a network file system removes no file that is still mapped
         self._prepared = None
+        drop(run.path)
         shutil.rmtree(run.state)
         job.progress.say(f"trained {result.steps} steps in {duration(seconds)}, {used:.0f} CPU seconds: {run.path}")
         return result
@@ -369,6 +374,7 @@ def finished_run(folder: Path, progress: Progress) -> Run:
     run = RunFolder(folder)
     if run.state.is_dir():  # killed after the last file was written
         with locked(folder, progress):
+            drop(folder)
             shutil.rmtree(run.state)
     remove_half_written(folder)
     progress.say(f"{folder}: is finished; nothing is left to do")

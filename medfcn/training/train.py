@@ -14,7 +14,8 @@ from medfcn.labels import LabelMap
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
-from medfcn.runs.outputs import clear_folds, refuse_blocked_run, require_free, require_free_or_locked, require_stopped
+from medfcn.runs.outputs import refuse_blocked_run, require_free, require_free_or_locked, require_stopped
+from medfcn.runs.replaced import set_folds_aside
 from medfcn.runs.stop import Stop
 from medfcn.slices.plan import Plan
 from medfcn.text import LONGEST_LINE, aligned, listed
@@ -80,7 +81,7 @@ def run_training(request: TrainRequest) -> Run:
             split, made = plan_training(found, settings, seed=request.seed, like=start.plan)
             start.require_fit(as_planned(settings, made), made, found.labels)
             if overwrite:
-                clear_folds(folder, say)
+                set_folds_aside(folder, say)
             return world.broadcast(train_into(folder, job, split, made))
 
 
