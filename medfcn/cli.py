@@ -27,9 +27,9 @@ from medfcn.progress import process_count
 
 _READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
 _TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
-_STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
-_STARTS |= dict.fromkeys(("plan", "predict", "export", "networks"), Start(680, 280, (*_READING, *_NETWORK)))
-_STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(860, 450, _TRAINING))
+STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
+STARTS |= dict.fromkeys(("plan", "predict", "export", "networks"), Start(680, 280, (*_READING, *_NETWORK)))
+STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(860, 450, _TRAINING))
 """Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
 
 
@@ -44,8 +44,8 @@ def main(debug: bool) -> None:
     command = click.get_current_context().invoked_subcommand
     if command != "train" and process_count() > 1:
         raise click.UsageError(f"{command} runs in one process; start it without torchrun")
-    if command in _STARTS:
-        _STARTS[command].require()
+    if command in STARTS:
+        STARTS[command].require()
 
 
 _COMMANDS = (check, look, plan, train, tune, predict, evaluate, measure, export, models, networks, demo, describe)

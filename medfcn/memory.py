@@ -4,8 +4,11 @@ Memory runs out in many words: Python's and numpy's `MemoryError`, a `RuntimeErr
 of the GPU, an `ImportError` of a library that cannot be mapped, `ENOMEM` of the system. Here they are one kind.
 """
 
+import ctypes
 import errno
+import gc
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +35,8 @@ _WORDS = (
 _AMOUNT = re.compile(r"allocate (?:memory[^0-9]*)?([\d.]+) ?(bytes|[KMGT]iB)")
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _NO_LIMIT = 1 << 60
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8
+"""Numbers of `mallopt` in the GNU C library."""
 _THREAD_BYTES = 1 << 25
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -63,6 +68,11 @@ def free_bytes() -> int | None:
     return min(known) if known else None
 
 
+def has_limit() -> bool:
+    """True if the address space of this process is limited (`ulimit -v`), so that every request counts."""
+    return _address_limit() is not None
+
+
 def require_memory(needed: int, purpose: str) -> None:
     """Refuse a piece of work before anything is allocated for it, if the memory is not there.
 
@@ -73,9 +83,32 @@ def require_memory(needed: int, purpose: str) -> None:
     Raises:
         MemoryShortError: There are fewer.
     """
-    free = free_bytes() if needed >= 1 << 24 else None  # less than 16 MB are not worth the question
+    if needed < 1 << 24:  # less than 16 MB are not worth the question
+        return
+    free = free_bytes()
     if free is not None and needed > free:
-        raise MemoryShortError(f"{purpose}: needs {_mb(needed)}, {_mb(free)} are free; {MORE_MEMORY}")
+        give_back()
+        free = free_bytes()
+    if free is not None and needed > free:
+        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {MORE_MEMORY}")
+
+
+def give_back() -> None:
+    """Give freed memory, which Python and the C library keep for later, back to the system."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # not of the GNU C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _return_what_is_freed() -> None:
+    """Make the C library return large blocks when they are freed, and keep few heaps.
+
+    Otherwise freed blocks of up to 32 MB stay in a heap that the limit of an address space counts as used.
+    """
+    with suppress(OSError, AttributeError):  # not of the GNU C library
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 20)
+        library.mallopt(_ARENA_MAX, 2)
 
 
 @dataclass(frozen=True)
@@ -101,9 +134,10 @@ class Start:
         address = _address_space_free()
         for needed, free in ((self.address_mb, address), (self.resident_mb, _physical_free())):
             if free is not None and free < needed << 20:
-                found = f"the start needs {needed:,} MB, {_mb(free)} are free"
+                found = f"the start needs {needed:,} MB, {megabytes(free)} are free"
                 raise MemoryShortError(f"out of memory: {found}; {MORE_MEMORY}")
         if address is not None:
+            _return_what_is_freed()
             for name in self.modules:
                 importlib.import_module(name)
 
@@ -145,11 +179,11 @@ def shortage(error: BaseException) -> str:
         'out of GPU memory: 2,048 MB more are needed'
     """
     found = _AMOUNT.search(str(error))
-    needed = f"{_mb(int(float(found[1]) * _UNITS[found[2]]))} more are needed" if found else "more is needed"
+    needed = f"{megabytes(int(float(found[1]) * _UNITS[found[2]]))} more are needed" if found else "more is needed"
     if "CUDA" in str(error):
         return f"out of GPU memory: {needed}"
     free = free_bytes()
-    return f"out of memory: {needed}" + ("" if free is None else f", {_mb(free)} are free")
+    return f"out of memory: {needed}" + ("" if free is None else f", {megabytes(free)} are free")
 
 
 def in_threads(
@@ -197,7 +231,8 @@ def is_room_for_threads(count: int) -> bool:
     return free is None or free > count * _THREAD_BYTES
 
 
-def _mb(count: int) -> str:
+def megabytes(count: int) -> str:
+    """Bytes in words: `1,024 MB`."""
     return f"{max(1, round(count / (1 << 20))):,} MB"
 
 
@@ -237,15 +272,19 @@ def _group_free() -> Iterator[int]:
 
 def _address_space_free() -> int | None:
     """The rest of a limited address space; None without a limit."""
+    most = _address_limit()
+    pages = _text(Path("/proc/self/statm")).split() if most is not None else []
+    return max(0, most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")) if most is not None and pages else None
+
+
+def _address_limit() -> int | None:
+    """The largest address space of this process; None without a limit."""
     try:
         import resource
     except ImportError:  # Windows
         return None
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    pages = _text(Path("/proc/self/statm")).split()
-    if most in (resource.RLIM_INFINITY, -1) or not pages:
-        return None
-    return max(0, most - int(pages[0]) * resource.getpagesize())
+    return None if most in (resource.RLIM_INFINITY, -1) else most
 
 
 def _text(path: Path) -> str:

@@ -32,7 +32,7 @@ from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.memory import require_memory
 from medfcn.networks.design import Head, head_of, planned_design
-from medfcn.networks.memory import fitting_batch
+from medfcn.networks.memory import RESERVE_BYTES, fitting_batch
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import WHOLE, MirroredNetwork, Precision, Sliding, sliding_logits
 from medfcn.runs.folder import RunFolder
@@ -271,7 +271,8 @@ class Model(Predictor):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         batch_size, held = self._batch
         if self.device.type == "cpu":  # torch 2.13.0 ends the process where a transposed convolution finds no memory
-            require_memory(held, f"the network's maps of {counted(batch_size, 'slice')}")
+            made = 8 * len(self.card.labels.entries) * image[0].size
+            require_memory(held + made + RESERVE_BYTES, f"the network's maps of {counted(batch_size, 'slice')}")
         sliding = Sliding(
             plan.window,
             context=plan.context,

@@ -1,4 +1,4 @@
-"""The memory that the maps of a network take, and the batches that fit a bound."""
+"""The memory that the maps of a network take, and the batches that fit a bound, in prediction and in training."""
 
 import math
 
@@ -13,10 +13,19 @@ _LARGEST_BYTES = 2**30
 _HELD_SHARE = 0.25
 """Share of a slice's maps that are in memory at once in prediction: 0.16 to 0.26 was measured in four presets, at
 256×256 and 512×512."""
+_TRAINED_SHARE = 0.8
+"""Share of a slice's maps that a training step takes at its peak, gradients included: 0.70 to 0.75 was measured in
+`auto` and `plain`, at 256×256 and 512×512."""
+_LARGEST_TRAINED_BYTES = 2**32
+"""Memory for the maps and gradients of a batch in training; the same on every machine, so that weights are."""
 _VALUE_BYTES = 4
-_FEW_PIXELS, _FEW_PIXELS_BYTES = 2**19, 512
+_FEW_PIXELS, _FEW_PIXELS_BYTES, _FEW_PIXELS_TRAINED = 2**19, 512, 1536
 """A batch of so few pixels fits with every preset (fcn8s takes 1.5 kB a pixel). It is not counted, as counting loads
-torch's symbolic shapes, which takes longer than a small volume; this many bytes a pixel are then assumed."""
+torch's symbolic shapes, which takes longer than a small volume; this many bytes a pixel are then assumed, and as many
+in training."""
+RESERVE_BYTES = 2**25
+"""Memory that a network needs besides its maps, for oneDNN's buffers and its threads. torch 2.13.0 ends the process
+where it finds none: at up to 30 MB, as was measured."""
 
 
 def map_bytes(design: AnyDesign, size: tuple[int, int]) -> int:
@@ -64,3 +73,32 @@ def fitting_batch(wanted: int, design: AnyDesign, size: tuple[int, int]) -> tupl
     each = max(1.0, _HELD_SHARE * map_bytes(design, size))
     count = max(1, min(wanted, math.floor(_LARGEST_BYTES / each)))
     return count, math.ceil(count * each)
+
+
+def trained_slice_bytes(wanted: int, design: AnyDesign, size: tuple[int, int]) -> int:
+    """Bytes that a slice takes in a training step.
+
+    Args:
+        wanted: Slices of a batch.
+        design: The network.
+        size: Rows and columns of a slice.
+    """
+    if wanted * math.prod(size) <= _FEW_PIXELS:
+        return math.prod(size) * _FEW_PIXELS_TRAINED
+    return math.ceil(_TRAINED_SHARE * map_bytes(design, size))
+
+
+def fitting_part(wanted: int, slice_bytes: int) -> int:
+    """The slices of a training batch that go through the network at once; halved until they fit, at least 1.
+
+    Args:
+        wanted: Slices of a batch.
+        slice_bytes: From `trained_slice_bytes`.
+
+    Example:
+        >>> fitting_part(32, 2**20), fitting_part(32, 2**28), fitting_part(32, 2**40)
+        (32, 16, 1)
+    """
+    while wanted > 1 and wanted * slice_bytes > _LARGEST_TRAINED_BYTES:
+        wanted = (wanted + 1) // 2
+    return wanted

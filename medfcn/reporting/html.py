@@ -20,10 +20,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medfcn.errors import MemoryShortError
 from medfcn.evaluation.compare import Comparison
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import remove_half_written, write_bytes
 from medfcn.labels.colours import Colours, names_coloured
+from medfcn.memory import one_memory_error, require_memory
 from medfcn.progress import Progress, Silent
 from medfcn.reporting.comparing import comparison_section, strata_sections
 from medfcn.reporting.packing import packed_case
@@ -42,14 +44,17 @@ from medfcn.reporting.sections import (
     volume_sections,
 )
 from medfcn.reporting.strips import error_strip
-from medfcn.reporting.upright import ReadCase, upright_case
+from medfcn.reporting.upright import CaseVolumes, ReadCase, UprightCase, upright_case
 from medfcn.text import printable
+from medfcn.volumes.formats.stored import is_of_one_value
 
 NOTICE = "Research use only; not a medical device."
 
 _VOLUME_BYTES, _STRIP_BYTES = 12_500_000, 3_000_000
 _LEAST_CASE_BYTES, _MOST_CASE_BYTES = 40_000, 1_500_000
 _WORST_SHOWN, _MOST_STRIPS = 6, 100
+_PICTURE_BYTES = 6
+"""Memory that the pictures of a case take for each voxel, besides its volumes."""
 _SCRIPTS = ("surfaces.js", "viewer.js", "table.js")
 
 
@@ -196,19 +201,32 @@ def _pictures(
             notes: tuple[str, ...] = ()
             hashes: Mapping[str, str] = {}
             if has_room or index < _MOST_STRIPS:
-                read = read_case(case)
-                upright = upright_case(read)
-                notes, hashes = read.notes, read.hashes
-                if upright is not None:
-                    notes = upright.notes
-                    if index < _MOST_STRIPS:
-                        strip = error_strip(upright, colours, most_pixels=320 if index < _WORST_SHOWN else side)
-                    if has_room:
-                        packed = safe_json(packed_case(upright, most_bytes=most_bytes))
-                        used += len(packed)
+                try:
+                    with one_memory_error(case):
+                        read = read_case(case)
+                        notes, hashes = read.notes, read.hashes
+                        upright = _upright(read)
+                        if upright is not None:
+                            notes = upright.notes
+                            if index < _MOST_STRIPS:
+                                most = 320 if index < _WORST_SHOWN else side
+                                strip = error_strip(upright, colours, most_pixels=most)
+                            if has_room:
+                                packed = safe_json(packed_case(upright, most_bytes=most_bytes))
+                                used += len(packed)
+                except MemoryShortError as error:
+                    strip, packed, notes = "", "", (*notes, f"not shown: {error}")
             pictures.append(_Picture(case, index, strip, packed, notes, hashes))
             task.advance(case)
     return pictures
+
+
+def _upright(read: CaseVolumes) -> UprightCase | None:
+    """The case turned upright, if there is memory for its pictures."""
+    arrays = [volume.array for volume in (read.reference, read.prediction) if volume is not None]
+    voxels = max((array.size for array in arrays if not is_of_one_value(array)), default=0)
+    require_memory(_PICTURE_BYTES * voxels, "the pictures")
+    return upright_case(read)
 
 
 def _drawn(about: About, labels: Sequence[str]) -> list[dict[str, str]]:

@@ -4,17 +4,21 @@ Training and prediction both go through `network_image`. `medfcn.monai.transform
 transforms.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
+from medfcn.memory import require_memory
 from medfcn.slices.background import at_minimum, find_background
 from medfcn.slices.grid import GridMap, map_to_network, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
+from medfcn.text import counted
 from medfcn.volumes import Volume, require_same_grid
 
+_FLOAT_BYTES = 4
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
 
@@ -98,6 +102,8 @@ def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
         GeometryMismatchError: A channel has another grid than the first.
         VolumeError: An intensity is beyond float32.
     """
+    count = len(volumes) * math.prod(volumes[0].shape)
+    require_memory(_FLOAT_BYTES * count, f"{counted(len(volumes), 'channel')} of {count // len(volumes):,} voxels")
     volumes = [volume.reordered_to(volumes[0]) for volume in volumes]
     for channel in volumes[1:]:
         try:
@@ -111,6 +117,7 @@ def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
 
 def normalise_channels(image: NDArray[np.float32], intensities: Sequence[Intensity]) -> NDArray[np.float32]:
     """Normalise `(C, ...)` channels, each in its own way; see `normalise`."""
+    require_memory(2 * image.nbytes, "the normalised channels")
     result = np.empty_like(image)
     for channel, (values, intensity) in enumerate(zip(image, intensities, strict=True)):
         result[channel] = normalise(values, intensity)

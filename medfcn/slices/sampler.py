@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medfcn.labels import IGNORED
 from medfcn.settings import View
 from medfcn.slices.slicing import margin_before, neighbours
-from medfcn.slices.store import StoredCase
+from medfcn.slices.store import StoredCase, require_whole
 
 MARGIN = 1.25
 """Pixels read along each edge, at least, as a multiple of the window: rotation and shift bring them in."""
@@ -115,6 +115,7 @@ class SliceSampler:
         wants_foreground = wants_foreground and bool(self._cases[view, True])
         among = self._cases[view, wants_foreground]
         case = among[random.integers(len(among))]
+        require_whole(case.id, case.images, case.labels)
         size = case.labels.shape[1:]
         if wants_foreground:
             slices = case.label_slices[random.integers(len(case.label_slices))]

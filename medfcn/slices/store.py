@@ -48,6 +48,35 @@ class StoredCase:
     label_slices: tuple[NDArray[np.intp], ...]
 
 
+def require_whole(case_id: str, *arrays: NDArray[Any]) -> None:
+    """Refuse arrays of which the file was cut off since they were mapped: to read them there would end the process.
+
+    Args:
+        case_id: The case, for the message.
+        arrays: Memory-mapped, or views of such; others pass.
+
+    Raises:
+        DatasetError: A file is shorter than its array, or not there.
+    """
+    for array in arrays:
+        mapped: Any = array
+        while mapped is not None and not isinstance(mapped, np.memmap):
+            mapped = getattr(mapped, "base", None)
+        if mapped is None or mapped.filename is None:
+            continue
+        needed = mapped.offset + mapped.nbytes
+        try:
+            found = Path(mapped.filename).stat().st_size
+        except OSError:
+            found = 0
+        if found < needed:
+            raise DatasetError(
+                f"{case_id}: its prepared slices were cut off while they were in use: {Path(mapped.filename).name} "
+                f"has {found:,} of {needed:,} bytes; go on with --resume, which prepares them anew",
+                code="SLICES_DAMAGED",
+            )
+
+
 def store_key(hashes: Iterable[str], settings: dict[str, Any]) -> str:
     """The name of the slices that files with these hashes and these settings give."""
     text = json.dumps([_FORMAT, list(hashes), settings], sort_keys=True)

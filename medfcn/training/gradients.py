@@ -1,14 +1,21 @@
 """The gradient of a batch, in as many parts as the memory needs."""
 
+import math
+import time
+
 import torch
 from torch import nn
 
 from medfcn.errors import MemoryShortError
-from medfcn.memory import is_memory_error, shortage
+from medfcn.memory import MORE_MEMORY, free_bytes, give_back, has_limit, is_memory_error, megabytes, shortage
+from medfcn.networks.memory import RESERVE_BYTES
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
 from medfcn.training.distributed import ALONE, World
+
+_ASKED_SECONDS = 2.0
+"""How often the free memory of a machine is looked at: that takes half a millisecond."""
 
 
 class Gradients:
@@ -30,6 +37,7 @@ class Gradients:
         use_bfloat16: The network computes in bfloat16.
         progress: Where smaller parts are reported.
         world: The processes that share each batch; they meet in `join`.
+        slice_bytes: Memory that a slice takes on a CPU, which is asked for beforehand; 0 asks for none.
 
     Attributes:
         micro_batch: Number of slices in a part now.
@@ -44,6 +52,7 @@ class Gradients:
         use_bfloat16: bool,
         progress: Progress,
         world: World = ALONE,
+        slice_bytes: int = 0,
     ) -> None:
         self.supervised = supervised
         self.objective = objective
@@ -51,6 +60,8 @@ class Gradients:
         self.use_bfloat16 = use_bfloat16
         self.progress = progress
         self.world = world
+        self.slice_bytes = slice_bytes if world.size == 1 else 0
+        self._asked_at = -math.inf
         self._called: nn.Module = supervised
         self._parameters = list(supervised.parameters())
         self._buffers = list(supervised.buffers())
@@ -76,6 +87,7 @@ class Gradients:
             MemoryShortError: One slice does not fit into memory, or a process's share does not.
         """
         self._copy(self._buffers, self._before)
+        self.make_room(len(images), images.device)
         while True:
             try:
                 return self._sum_of_parts(images, targets, seed=seed)
@@ -94,6 +106,41 @@ class Gradients:
                     ) from error
             # Outside of the handler, so that the memory of the failed attempt is free again.
             self._halve(images.device)
+
+    def make_room(self, count: int, device: torch.device) -> None:
+        """Take smaller parts if the memory of a CPU is too little, because torch may end the process there.
+
+        Args:
+            count: Slices of the batch.
+            device: Where the network is.
+
+        Raises:
+            MemoryShortError: There is too little for one slice.
+        """
+        now = time.monotonic()
+        if (
+            not self.slice_bytes
+            or device.type != "cpu"
+            or (now - self._asked_at < _ASKED_SECONDS and not has_limit())
+        ):
+            return
+        self._asked_at = now
+        is_trimmed = False
+        while (free := free_bytes()) is not None:
+            needed = RESERVE_BYTES + min(count, self.micro_batch) * self.slice_bytes
+            if free >= needed:
+                return
+            if not is_trimmed:
+                give_back()
+                is_trimmed = True
+                continue
+            if self.micro_batch == 1 or free < RESERVE_BYTES + self.slice_bytes:
+                least = megabytes(RESERVE_BYTES + self.slice_bytes)
+                raise MemoryShortError(
+                    f"out of memory: a step with one slice needs {least}, {megabytes(free)} are free; set a smaller "
+                    f"slices.window or network.width, or {MORE_MEMORY}"
+                )
+            self._halve(device)
 
     def _halve(self, device: torch.device) -> None:
         """Undo the changes of the failed attempt, and take smaller parts."""

@@ -9,6 +9,8 @@ from torch import nn
 
 from medfcn.errors import TrainingError
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
+from medfcn.networks.design import planned_design
+from medfcn.networks.memory import fitting_part, trained_slice_bytes
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
@@ -62,10 +64,16 @@ class Stepper:
         self.objective = Objective.of(settings, label_count, members=members, shared=world.shared).to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
+        design = planned_design(settings.network, plan, labels)
+        slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.window) if device.type == "cpu" else 0
+        part = fitting_part(plan.batch_size, slice_bytes) if world.size == 1 else plan.batch_size
+        if part < plan.batch_size:
+            progress.say(f"{part} slices of a batch of {plan.batch_size} go through the network at a time")
         self.gradients = Gradients(
             self.supervised,
             self.objective,
-            micro_batch=plan.batch_size,
+            micro_batch=part,
+            slice_bytes=slice_bytes,
             use_bfloat16=self.use_bfloat16,
             progress=progress,
             world=world,
@@ -80,7 +88,8 @@ class Stepper:
         if self.machine.device.type != "cpu" or self.machine.world.size > 1:
             return torch.get_num_threads()
         supervised = copy.deepcopy(self.supervised).train()
-        images, targets = self.batches.of(0)
+        self.gradients.make_room(self.batch_size, self.machine.device)
+        images, targets = (part[: self.gradients.micro_batch] for part in self.batches.of(0))
 
         def work() -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=self.use_bfloat16):

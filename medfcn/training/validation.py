@@ -28,6 +28,7 @@ from medfcn.labels import IGNORED, LabelMap
 from medfcn.settings import View
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of, network_image
+from medfcn.slices.store import require_whole
 from medfcn.training.survey import ReadCase, Survey
 from medfcn.volumes import Volume
 
@@ -122,8 +123,11 @@ class Outputs:
         """`(L, R, A, S)` probabilities of a case along a view, on the network grid."""
         path = self.folder / f"{case.id}.{view}.npy"
         if path.is_file():
-            kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-            return kept
+            try:
+                kept: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+                return kept
+            except (ValueError, EOFError):  # cut off
+                path.unlink()
         likely = self.model.view_probabilities(case.image, view)
         if self._is_keeping:
             _keep(likely, path)
@@ -157,6 +161,7 @@ def decide_case(
         visit: Gets every slab too.
         certainty: Also return the certainty of each voxel; labels must not overlap.
     """
+    require_whole(case.id, case.image, case.mask.array)
     slabs = SlabCollector(
         grid_of(case.blank, model.card.plan),
         len(model.card.labels.entries),
@@ -186,6 +191,7 @@ def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Cal
     model, labels, is_scored = outputs.model, outputs.model.card.labels, False
     for case in cases:
         before_each()
+        require_whole(case.id, case.mask.array)
         reference = case.reference(labels)
         is_scored = is_scored or bool(((reference > 0) & (reference != IGNORED)).any())
         dices += dices_of(reference, decide_case(model, outputs, case).indices, labels)

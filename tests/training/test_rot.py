@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -217,3 +218,32 @@ def test_an_identity_with_a_value_that_none_has_is_refused_in_one_line(
         train(balls, run, steps=None, threads=None, report=False, resume=True)
     assert "\n" not in str(caught.value)
     assert sha256_of(path) == before
+
+
+class CutDuring(StopAfter):
+    """Stops nothing, but cuts every prepared file of a kind off after some steps."""
+
+    def __init__(self, looks: int, run: Path, ending: str) -> None:
+        self.run, self.ending = run, ending
+        super().__init__(looks)
+
+    @property
+    def is_asked(self) -> bool:
+        if super().is_asked:
+            for path in (self.run / "state").glob(f"*{self.ending}"):
+                os.truncate(path, 64)
+        return False
+
+    @is_asked.setter
+    def is_asked(self, value: bool) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ending", [".images.npy", ".labels.npy", ".image.npy", ".mask.npy"])
+def test_slices_that_are_cut_while_a_training_runs_are_one_line(ending: str, balls: Path, tmp_path: Path) -> None:
+    """A memory map that reaches beyond the end of its file ends the process without a word."""
+    run = tmp_path / "run"
+    with pytest.raises(
+        MedfcnError, match=r"^ball_\d: its prepared slices were cut off while they were in use: .* 64 of "
+    ):
+        train(balls, run, steps=STEPS, report=False, stop=CutDuring(1, run, ending))
