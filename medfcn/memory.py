@@ -8,7 +8,7 @@ import ctypes
 import errno
 import gc
 import importlib
-import os
+import mmap
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -274,7 +274,7 @@ def _address_space_free() -> int | None:
     """The rest of a limited address space; None without a limit."""
     most = _address_limit()
     pages = _text(Path("/proc/self/statm")).split() if most is not None else []
-    return max(0, most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")) if most is not None and pages else None
+    return max(0, most - int(pages[0]) * mmap.PAGESIZE) if most is not None and pages else None
 
 
 def _address_limit() -> int | None:

@@ -117,7 +117,7 @@ def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
 
 def normalise_channels(image: NDArray[np.float32], intensities: Sequence[Intensity]) -> NDArray[np.float32]:
     """Normalise `(C, ...)` channels, each in its own way; see `normalise`."""
-    require_memory(2 * image.nbytes, "the normalised channels")
+    require_memory(image.nbytes + 3 * image[0].nbytes, "the normalised channels")  # with the copies on the way
     result = np.empty_like(image)
     for channel, (values, intensity) in enumerate(zip(image, intensities, strict=True)):
         result[channel] = normalise(values, intensity)

@@ -16,6 +16,7 @@ from medfcn.errors import DatasetError
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.partly import share_text
 from medfcn.labels.structures import with_values
+from medfcn.memory import require_memory
 from medfcn.progress import Progress
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.text import counted, listed
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 256 * 2**20
 """Voxels that are kept in memory after the first pass; the other cases are read a second time."""
+_CHANNEL_BYTES, _LABEL_BYTES = 16, 4
+"""Memory that the slices of a case take for each voxel of a channel, and of a label, while they are prepared."""
 _SHOWN = 5
 """Problems spelled out in one error message."""
 
@@ -199,6 +202,9 @@ def survey(
         nonlocal free
         if mask is not None:
             read = ReadCase(case.id, images, mask)
+            labels_count = 1 if chosen is None else len(chosen.entries)
+            needed = mask.array.size * (_CHANNEL_BYTES * len(images) + _LABEL_BYTES * labels_count)
+            require_memory(needed, "its slices")  # later, a case that does not fit could not be left out
             hashes[case.id] = read.hashes
             if read.bytes <= free:
                 memory[case.id] = read
