@@ -13,8 +13,9 @@ from medfcn.inference.on_cluster import device_of
 from medfcn.inference.worker import Broken
 from medfcn.runs.cluster import LostError, connected, own_number
 from medfcn.runs.folder import RunFolder
-from medfcn.runs.outputs import clear, clear_folds, require_free
+from medfcn.runs.outputs import require_free
 from medfcn.runs.passing import absolute_path, shareable
+from medfcn.runs.replaced import drop, set_aside, set_folds_aside
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
 from medfcn.training.request import TrainRequest
@@ -38,8 +39,8 @@ def train_on_cluster(request: TrainRequest) -> Run:
     if folds is None or not folds.is_all:
         raise SettingsError("cluster: the workers train a fold each; give --folds N", field="cluster")
     if request.overwrite:
-        clear(folder)
-        clear_folds(folder, say)
+        set_aside(folder)
+        set_folds_aside(folder, say)
     elif not request.resume:
         for place in folds.folders(folder):
             require_free(place)
@@ -57,7 +58,9 @@ def train_on_cluster(request: TrainRequest) -> Run:
     if problems:
         name = min(problems)
         raise TrainingError(f"fold {name}: {problems[name]}; train what is missing with --resume")
-    return run_training(replace(request, cluster=None, overwrite=False, resume=True))
+    gathered = run_training(replace(request, cluster=None, overwrite=False, resume=True))
+    drop(folder)
+    return gathered
 
 
 def _for_workers(request: TrainRequest) -> TrainRequest:
