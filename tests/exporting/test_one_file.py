@@ -142,7 +142,7 @@ def test_a_model_on_the_shelf_has_a_name(run: Path, tmp_path: Path, monkeypatch:
     shutil.copytree(run, shelf / "folder")
     listed = CliRunner().invoke(main, ["models"])
     assert [model.name for model in medfcn.models() if not model.is_ours] == ["folder", "mine"]
-    assert "mine    in ~/.medfcn/models" in listed.stdout
+    assert ["mine", "in", "~/.medfcn/models"] in [line.split() for line in listed.stdout.splitlines()]
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "folder"):
         assert Model.load(name, device="cpu").card.labels.names == ("left", "right")
