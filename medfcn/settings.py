@@ -161,8 +161,8 @@ class NetworkSettings(_Checked, table="network"):
     """How a coarse map is brought to the next finer grid. All but `bilinear` are learned and start as linear."""
     restoring: Literal["learned", "bilinear"] | None = None
     """How logits at a lower resolution are brought to full size: as `upsampling` says, which has a kernel for each
-    pair of labels, or by linear interpolation. `None` with the preset `auto` leaves it to the plan, which takes the
-    latter from 9 labels on."""
+    pair of labels, or by linear interpolation. `None` learns it. With a hundred labels a step of training is then
+    several times as fast, and learns more slowly at first."""
     refinements: Annotated[int | None, _numbers(8)] = None
     """Number of 3×3 convolutions after each fusion."""
     head_kernel: Literal[1, 3] | None = None

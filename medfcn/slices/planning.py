@@ -30,8 +30,6 @@ halved as long as a window then shows them whole."""
 _NEIGHBOURS_NEAR = 2.0
 """Neighbouring slices are added where slices are at most this many pixels apart: at 1 pixel (hippocampus) they added
 half a hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
-_LEARNED_MOST = 8
-"""Labels for which the step to full size is learned; its kernels, and a training step, grow with their square."""
 _BATCH_PIXELS = 16 * 96 * 96
 """Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
 _LIKE, _SET = "as in the run it starts from", "as set"
@@ -94,7 +92,7 @@ def make_plan(
         intensities=choice.intensities(),
         reasons=choice.reasons,
         stem_stride=stem,
-        restoring=choice.restoring(stem),
+        restoring=choice.restoring(),
     )
 
 
@@ -202,19 +200,14 @@ class _Choice:
         why = f"{len(widths)} levels: at stride {coarsest} the shorter edge of {shortest:.0f} pixels keeps "
         return self.because("widths", widths, f"{why}{shortest / coarsest:.1f}")
 
-    def restoring(self, stem: int) -> Restoring:
+    def restoring(self) -> Restoring:
         """Only a choice that is not the usual one is explained."""
-        network, labels = self.settings.network, len(self.cases[0].label_voxels)
-        if network.restoring is not None:
-            return self.because("restoring", network.restoring, _SET)
+        wanted = self.settings.network.restoring
+        if wanted is not None:
+            return self.because("restoring", wanted, _SET)
         if self.like is not None and self.like.restoring != "learned":
             return self.because("restoring", self.like.restoring, _LIKE)
-        is_open = self.like is None and network.preset == "auto" and network.monai is None
-        is_open &= network.upsampling in (None, "transposed")  # the latter is the preset's own
-        if not is_open or stem == 1 or restoring_for(labels) == "learned":
-            return "learned"
-        why = f"logits are interpolated: to learn it for {labels} labels takes a kernel for each pair of them"
-        return self.because("restoring", restoring_for(labels), why)
+        return "learned"
 
     def window(self, pixels: tuple[float, float], stride: int) -> tuple[int, int]:
         if self.settings.slices.window is not None:
@@ -293,16 +286,6 @@ def stem_for(shortest_edge: float) -> _Stem:
         (1, 2, 2, 4)
     """
     return next((stem for stem, pixels in _STEM_PIXELS.items() if shortest_edge >= pixels), 1)
-
-
-def restoring_for(label_count: int) -> Restoring:
-    """How the preset `auto` brings logits at a lower resolution to full size.
-
-    Example:
-        >>> restoring_for(3), restoring_for(104)
-        ('learned', 'bilinear')
-    """
-    return "learned" if label_count <= _LEARNED_MOST else "bilinear"
 
 
 def widths_for(shortest_edge: float, stem_stride: int = 1) -> tuple[int, ...]:

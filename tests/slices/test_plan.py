@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from medfcn.config import override
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
-from medfcn.networks.presets import with_preset
 from medfcn.settings import Settings, View
 from medfcn.slices.appearance import Appearance
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
@@ -447,20 +446,12 @@ def test_a_stem_that_is_set_goes_before_the_plan() -> None:
     assert make_plan([_case(shape=(160, 160, 160))], settings).stem_stride == 1
 
 
-def test_many_labels_are_interpolated_to_full_size_instead_of_by_learned_kernels() -> None:
-    """The kernels, and the time of a step, would grow with the square of the labels; small maps have no such step."""
-    few, many = ([_case(shape=(160, 160, 160), voxels=(900,) * count)] for count in (8, 9))
-    assert make_plan(few, Settings()).restoring == "learned"
-    plan = make_plan(many, Settings())
+def test_logits_are_interpolated_to_full_size_where_that_is_set_or_the_run_has_it() -> None:
+    few, many = ([_case(shape=(160, 160, 160), voxels=(900,) * count)] for count in (2, 9))
+    assert make_plan(many, Settings()).restoring == "learned"
+    plan = make_plan(many, override(Settings(), "network", restoring="bilinear"))
     assert plan.restoring == "bilinear"
-    assert plan.reasons["restoring"].startswith("logits are interpolated: to learn it for 9 labels")
-    assert make_plan([_case(voxels=(900,) * 9)], Settings()).restoring == "learned"
-    settled = dataclasses.replace(Settings(), network=with_preset(Settings().network))  # as a training plans
-    assert make_plan(many, settled).restoring == "bilinear"
-    assert make_plan(many, override(Settings(), "network", upsampling="dilated")).restoring == "learned"
-    assert make_plan(few, override(Settings(), "network", restoring="bilinear")).restoring == "bilinear"
-    assert make_plan(many, override(Settings(), "network", restoring="learned")).restoring == "learned"
-    assert make_plan(many, override(Settings(), "network", preset="fcn8s")).restoring == "learned"
+    assert plan.reasons["restoring"] == "as set"
     assert make_plan(few, Settings(), like=plan).restoring == "bilinear"
     usual = make_plan(few, Settings())
     assert make_plan(many, Settings(), like=usual).restoring == "learned"

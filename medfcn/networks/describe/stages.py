@@ -21,7 +21,7 @@ from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.resnet import ResidualBlock
 from medfcn.networks.upsampling import Upsample
 from medfcn.settings import NetworkSettings
-from medfcn.slices.planning import restoring_for, stem_for, widths_for
+from medfcn.slices.planning import stem_for, widths_for
 
 Part = Literal["encoder", "score", "fusion", "head", "restore"]
 """The part of the network that a stage belongs to; see `FCN`."""
@@ -142,8 +142,6 @@ def summarise_network(
     if chosen.widths is None:
         stem = stem_for(min(size)) if chosen.stem_stride is None else chosen.stem_stride
         chosen = dataclasses.replace(chosen, stem_stride=stem, widths=widths_for(min(size), stem))
-        if chosen.restoring is None and chosen.upsampling == "transposed" and chosen.stem_stride != 1:
-            chosen = dataclasses.replace(chosen, restoring=restoring_for(label_count))
     design = Design.of(chosen, channels_in=channels_in, label_count=label_count)
     with torch.device("meta"):
         network = build_network(design).eval()
