@@ -10,6 +10,7 @@ import pytest
 import medfcn
 from medfcn.errors import MedfcnError
 from medfcn.settings import NetworkSettings, Settings
+from medfcn.slices.preprocess import CaseImage
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_both_channels_count(petct_run: Path, shared_data: Path) -> None:
     cut = tuple(slice(0, size) for size in (*ct.shape[:2], 8))
     ct, pet = (dataclasses.replace(volume, array=volume.array[cut]) for volume in (ct, pet))
     other = dataclasses.replace(pet, array=pet.array[::-1].copy())
-    both, turned = (model.network_probabilities([ct, second]) for second in (pet, other))
+    both, turned = (model.network_probabilities(CaseImage([ct, second], model.card.plan)) for second in (pet, other))
     assert np.abs(both - turned).max() > 1e-4
 
 

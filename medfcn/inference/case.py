@@ -19,13 +19,19 @@ from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_ma
 from medfcn.inference.decide import decide
 from medfcn.inference.foreign import foreign_flags
 from medfcn.inference.native import SlabCollector
+from medfcn.inference.probabilities import view_shares
 from medfcn.inference.rules import rules_of
 from medfcn.inference.shapes import odd_labels
 from medfcn.labels.measures import Intensity, Measure, measure_labels
 from medfcn.networks.design import Head
+from medfcn.networks.sliding import Slices
+from medfcn.scratch import release
+from medfcn.settings import View
 from medfcn.slices.components import keep_one_part
 from medfcn.slices.grid import native_slabs
-from medfcn.slices.preprocess import grid_of
+from medfcn.slices.preprocess import CaseImage, grid_of
+from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.slices.voxels import Ranges
 from medfcn.text import listed
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.formats.stored import of_one_value
@@ -73,8 +79,13 @@ class Member(Protocol):
     head: Head
     transforms: CaseTransforms | None
 
-    def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
-        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels."""
+    def network_probabilities(self, image: CaseImage, *, tta: bool | None = None) -> NDArray[np.float32]:
+        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case."""
+
+    def view_slabs(
+        self, slices: Slices, view: View, *, tta: bool | None = None
+    ) -> Iterator[tuple[Ranges, NDArray[np.float32]]]:
+        """The probabilities of one view, some slices at a time; see `Model`."""
 
 
 def as_channels(
@@ -171,9 +182,8 @@ def predict_with(
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
     known = [(model.card.fingerprint, model.card.plan.intensities) for model in models if model.card.fingerprint]
     foreign = foreign_flags(known, seen, card.channels)
-    likely = [model.network_probabilities(seen, tta=tta) for model in models]
-    for rows, mean, decided in decided_slabs(models, likely, seen[0], meter):
-        slabs.add(rows, mean, decided)
+    for place, parts in native_parts(models, seen, tta=tta):
+        slabs.add(place, *decided_part(models, parts, meter))
     found = slabs.collected()
     part = keep_one_part(found.indices, rules.one_part, found.certainty)
     odd = odd_labels(part, seen[0], labels, [model.card.shapes for model in models])
@@ -220,39 +230,105 @@ def _assess(
     )
 
 
-def decided_slabs(
-    models: Sequence[Member],
-    probabilities: Sequence[NDArray[np.float32]],
-    volume: Volume,
-    meter: DoubtMeter | None = None,
-) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.uint8]]]:
-    """Resample some models' probabilities to a volume's own grid and decide each voxel, a slab at a time.
+def native_parts(
+    models: Sequence[Member], volumes: Sequence[Volume], *, tta: bool | None = None
+) -> Iterator[tuple[Ranges, list[NDArray[np.float32]]]]:
+    """The probabilities that some models give for a case, on its own grid, a part at a time.
+
+    Where each model has one view, and slices of the network grid lie where those of the file do, the slices pass
+    through at once. Else the probabilities of a case are put into a file first.
+
+    Yields:
+        A place along R, A and S, and the `(L, r, a, s)` probabilities of each model there.
+    """
+    images = {}
+    for model in models:
+        plan = model.card.plan
+        if (key := (plan.spacing_mm, plan.intensities)) not in images:
+            images[key] = CaseImage(volumes, plan)
+    own = [images[model.card.plan.spacing_mm, model.card.plan.intensities] for model in models]
+    view = _view_of_slabs(models, volumes[0])
+    if view is None:
+        likely = [model.network_probabilities(image, tta=tta) for model, image in zip(models, own, strict=True)]
+        yield from native_rows(models, likely, volumes[0])
+        return
+    axis, grids = VIEW_AXIS[view], [grid_of(volumes[0], model.card.plan) for model in models]
+    slabs = (model.view_slabs(image.slices(view), view, tta=tta) for model, image in zip(models, own, strict=True))
+    for each in zip(*slabs, strict=True):
+        _, right, *others = each[0][0]
+        native = (
+            native_slabs(part, grid.part(axis, part.shape[1 + axis]))
+            for (_, part), grid in zip(each, grids, strict=True)
+        )
+        for parts in zip(*native, strict=True):
+            rows, before = parts[0][0], right.start or 0
+            yield (slice(before + rows.start, before + rows.stop), *others), [values for _, values in parts]
+
+
+def _view_of_slabs(models: Sequence[Member], volume: Volume) -> View | None:
+    """The view whose slices can pass from the network to the file one after the other; None if there is none."""
+    views = [tuple(view_shares(model.card)) for model in models]
+    if len(set(views)) > 1 or len(views[0]) > 1:
+        return None
+    (view,), first = views[0], models[0].card
+    for model in models:
+        grid, card = grid_of(volume, model.card.plan), model.card
+        same = (card.plan.window, card.plan.spacing_mm, card.settings.prediction.batch_size, card.settings.network)
+        if not grid.keeps(VIEW_AXIS[view]) or same != (
+            first.plan.window,
+            first.plan.spacing_mm,
+            first.settings.prediction.batch_size,
+            first.settings.network,
+        ):
+            return None
+    return view
+
+
+def native_rows(
+    models: Sequence[Member], probabilities: Sequence[NDArray[np.float32]], volume: Volume
+) -> Iterator[tuple[Ranges, list[NDArray[np.float32]]]]:
+    """Some models' probabilities on a volume's own grid, some rows at a time.
 
     Args:
         models: At least one.
-        probabilities: `(L, R, A, S)` of each model on its network grid; without any there is no slab.
+        probabilities: `(L, R, A, S)` of each model on its network grid; without any there is no part.
         volume: On the grid that is wanted.
-        meter: Gets every slab, if there is one.
 
     Yields:
-        A range of rows along R, the `(L, rows, A, S)` mean probabilities, and the `(rows, A, S)` indices; in R, A, S
-        order.
+        A place along R, A and S, and the `(L, rows, A, S)` probabilities of each model there.
     """
-    threshold, members = rules_of([model.card for model in models]).threshold, models[0].card.labels.members
     slabs = [
         native_slabs(likely, grid_of(volume, model.card.plan))
         for model, likely in zip(models, probabilities, strict=False)
     ]
     for each in zip(*slabs, strict=True):
-        rows, parts = each[0][0], [values for _, values in each]
-        alone = [
-            decide(part, model.card.foreground_from, model.head, members)
-            for model, part in zip(models, parts, strict=True)
-        ]
-        if meter is not None:
-            meter.add(parts, alone)
-        if len(models) == 1:
-            yield rows, parts[0], alone[0]
-        else:
-            mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
-            yield rows, mean, decide(mean, threshold, models[0].head, members)
+        yield (each[0][0], slice(None), slice(None)), [values for _, values in each]
+        for likely in probabilities:
+            release(likely)
+
+
+def decided_part(
+    models: Sequence[Member], parts: Sequence[NDArray[np.float32]], meter: DoubtMeter | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Decide each voxel of a part of the native grid.
+
+    Args:
+        models: At least one.
+        parts: `(L, r, a, s)` probabilities of each.
+        meter: Gets the part, if there is one.
+
+    Returns:
+        The `(L, r, a, s)` mean probabilities, and the `(r, a, s)` indices.
+    """
+    members = models[0].card.labels.members
+    alone = [
+        decide(part, model.card.foreground_from, model.head, members)
+        for model, part in zip(models, parts, strict=True)
+    ]
+    if meter is not None:
+        meter.add(parts, alone)
+    if len(models) == 1:
+        return parts[0], alone[0]
+    mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
+    threshold = rules_of([model.card for model in models]).threshold
+    return mean, decide(mean, threshold, models[0].head, members)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, reduce
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
 from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
-from medfcn.inference.probabilities import foreground, mean_of_views
+from medfcn.inference.probabilities import foreground, view_shares
 from medfcn.inference.region import region_of
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
@@ -34,16 +34,33 @@ from medfcn.memory import require_memory
 from medfcn.networks.design import Head, head_of, planned_design
 from medfcn.networks.memory import RESERVE_BYTES, fitting_batch
 from medfcn.networks.network import SliceNetwork, channels_last
-from medfcn.networks.sliding import WHOLE, MirroredNetwork, Precision, Sliding, sliding_logits
+from medfcn.networks.sliding import (
+    WHOLE,
+    ArraySlices,
+    MirroredNetwork,
+    Precision,
+    Slices,
+    Sliding,
+    logits_in_slabs,
+)
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import ModelFiles, the_model
+from medfcn.scratch import release, scratch_array
 from medfcn.settings import View
-from medfcn.slices.preprocess import network_image
+from medfcn.slices.preprocess import CaseImage
+from medfcn.slices.slicing import VIEW_AXIS, stack_slices
+from medfcn.slices.voxels import Ranges
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
+
+_SLAB_MAP_BYTES, _SLAB_BYTES = 1 << 27, 1 << 26
+"""The maps of a network, and its logits, that are in memory at once on a CPU, unless those of two slices take more.
+They are the same on every machine."""
+_GROUP_VALUES = 1 << 21
+"""Probabilities that are worked on at a time, unless one slice has more."""
 
 
 class Predictor(ABC):
@@ -242,13 +259,21 @@ class Model(Predictor):
         height, width = (math.ceil(beyond * edge) for edge in card.plan.window)
         return fitting_batch(card.settings.prediction.batch_size, design, (height, width))
 
-    def network_probabilities(self, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
-        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case's channels.
+    def network_probabilities(self, image: CaseImage, *, tta: bool | None = None) -> NDArray[np.float32]:
+        """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case.
 
-        With several views their weighted mean; a view of weight 0 is left out.
+        With several views their weighted mean; a view of weight 0 is left out. A large array lies in a file.
         """
-        image = network_image(volumes, self.card.plan)
-        return mean_of_views(self.card, lambda view: self.view_probabilities(image, view, tta=tta))
+        stored = scratch_array(
+            (*image.shape[:0:-1], len(self.card.labels.entries)), np.float32, purpose="the probabilities"
+        )
+        total: NDArray[np.float32] = stored.T  # contiguous
+        for number, (view, share) in enumerate(view_shares(self.card).items()):
+            for place, part in self.view_slabs(image.slices(view), view, tta=tta):
+                scaled = part * share
+                total[place] = total[place] + scaled if number else scaled
+                release(total)
+        return total
 
     def view_probabilities(
         self, image: NDArray[np.float32], view: View, *, tta: bool | None = None
@@ -263,17 +288,61 @@ class Model(Predictor):
         Returns:
             `(L, R, A, S)` float32.
         """
+        labels = len(self.card.labels.entries)
+        require_memory(8 * labels * image[0].size, f"the probabilities of {counted(labels, 'label')}")
+        total = np.empty((labels, *image.shape[1:]), dtype=np.float32)
+        for place, part in self.view_slabs(ArraySlices(image, view), view, tta=tta):
+            total[place] = part
+        return total
+
+    def view_slabs(
+        self, slices: Slices, view: View, *, tta: bool | None = None
+    ) -> Iterator[tuple[Ranges, NDArray[np.float32]]]:
+        """The probabilities of one view, some slices at a time.
+
+        Args:
+            slices: Those of a case along the view.
+            view: One of the views that the network was trained on.
+            tta: Average over mirror images; None does as the model's settings say.
+
+        Yields:
+            A place along L, R, A and S, and the `(L, r, a, s)` float32 probabilities there. The places depend on the
+            model and the case's shape alone.
+        """
         plan, prediction = self.card.plan, self.card.settings.prediction
         use_tta = prediction.tta if tta is None else tta
         mirrors: list[tuple[int, ...]] = [()]
         if use_tta:
             for axis in plan.mirrored(view):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
+        count, _, *size = slices.shape
+        sliding = self._sliding(count, (size[0], size[1]))
+        networks = [MirroredNetwork(self.network, axes) for axes in mirrors]
+        axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
+        thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
+        for slab, logits in logits_in_slabs(slices, networks, sliding):
+            for start in range(0, slab.stop - slab.start, thickness):
+                seen = (foreground(each[start : start + thickness], self.head) for each in logits)
+                total: NDArray[np.float32] = reduce(np.add, seen)
+                place = [slice(None)] * 4
+                place[1 + axis] = slice(slab.start + start, slab.start + start + len(total))
+                shares = total / np.float32(len(mirrors)) if len(mirrors) > 1 else total
+                yield tuple(place), stack_slices(shares, view)
+
+    def _sliding(self, count: int, size: tuple[int, int]) -> Sliding:
+        """The way through some slices of a size, in slabs that take little memory."""
+        plan, prediction = self.card.plan, self.card.settings.prediction
         batch_size, held = self._batch
-        if self.device.type == "cpu":  # torch 2.13.0 ends the process where a transposed convolution finds no memory
-            made = 8 * len(self.card.labels.entries) * image[0].size
-            require_memory(held + made + RESERVE_BYTES, f"the network's maps of {counted(batch_size, 'slice')}")
-        sliding = Sliding(
+        slab = batch_size
+        if self.device.type == "cpu":
+            classes = len(self.card.labels.entries) + (self.head == "softmax")
+            values = 4 * classes * math.prod(map(max, size, plan.window))
+            slab = min(batch_size, max(2, min(_SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // values)))
+            # torch 2.13.0 ends the process where a transposed convolution finds no memory.
+            together = min(count, 2 * slab - 1, batch_size)
+            needed = held * together // batch_size + RESERVE_BYTES
+            require_memory(needed, f"the network's maps of {counted(together, 'slice')}")
+        return Sliding(
             plan.window,
             context=plan.context,
             batch_size=batch_size,
@@ -281,10 +350,8 @@ class Model(Predictor):
             takes_any_size=self.network.takes_any_size,
             device=self.device,
             precision=self.precision,
+            slab=slab,
         )
-        seen = (sliding_logits(image, MirroredNetwork(self.network, axes), view, sliding) for axes in mirrors)
-        total: NDArray[np.float32] = reduce(np.add, (foreground(logits, self.head) for logits in seen))
-        return total / np.float32(len(mirrors))
 
 
 def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | None:

@@ -1,15 +1,15 @@
 """The mask of a case on its own grid, put together a slab at a time."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.decide import certainty_of
-from medfcn.slices.grid import GridMap, to_stored_order
-
-_Value = TypeVar("_Value", np.uint8, np.int8, np.float32)
+from medfcn.scratch import release, scratch_array
+from medfcn.slices.grid import GridMap, from_stored_order
+from medfcn.slices.voxels import Ranges
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,33 @@ class SlabCollector:
     def __init__(
         self, grid: GridMap, labels: int, threshold: float, *, certainty: bool, probabilities: bool = False
     ) -> None:
-        shape = tuple(grid.native_shape[axis] for axis in grid.axes)
+        shape = grid.native_shape
         self._grid, self._threshold = grid, threshold
-        self._indices = np.zeros(shape, dtype=np.uint8)
-        self._certainty = np.zeros(shape, dtype=np.int8) if certainty else None
-        self._probabilities = np.zeros((labels, *shape), dtype=np.float32) if probabilities else None
+        self._indices = scratch_array(shape, np.uint8, purpose="the mask")
+        self._certainty = scratch_array(shape, np.int8, purpose="the mask's certainty") if certainty else None
+        self._probabilities: NDArray[np.float32] | None = None
+        if probabilities:
+            of_labels = scratch_array((*shape, labels), np.float32, purpose="the probabilities")
+            self._probabilities = np.moveaxis(of_labels, 3, 0)
 
-    def add(self, rows: slice, probabilities: NDArray[np.float32], indices: NDArray[np.uint8]) -> None:
-        """Add the rows of a slab, with `(L, rows, A, S)` probabilities and `(rows, A, S)` indices."""
-        self._indices[rows] = indices
+    def add(self, place: Ranges, probabilities: NDArray[np.float32], indices: NDArray[np.uint8]) -> None:
+        """Add a slab.
+
+        Args:
+            place: Its place along R, A and S.
+            probabilities: `(L, r, a, s)`.
+            indices: `(r, a, s)`.
+        """
+        self._put(self._indices, place, indices)
         if self._certainty is not None:
-            self._certainty[rows] = certainty_of(probabilities, indices, self._threshold)
+            self._put(self._certainty, place, certainty_of(probabilities, indices, self._threshold))
         if self._probabilities is not None:
-            self._probabilities[:, rows] = probabilities
+            self._put(self._probabilities, (slice(None), *place), probabilities)
 
     def collected(self) -> Decided:
         """All slabs; what no slab reached is background."""
-        certainty, probabilities = self._certainty, self._probabilities
-        return Decided(
-            self._stored(self._indices),
-            None if certainty is None else self._stored(certainty),
-            None if probabilities is None else self._stored(probabilities),
-        )
+        return Decided(self._indices, self._certainty, self._probabilities)
 
-    def _stored(self, array: NDArray[_Value]) -> NDArray[_Value]:
-        return np.ascontiguousarray(to_stored_order(array, self._grid))
+    def _put(self, array: NDArray[Any], place: Ranges, values: NDArray[Any]) -> None:
+        from_stored_order(array, self._grid)[place] = values
+        release(array)

@@ -1,5 +1,6 @@
 """Logits → probabilities of the labels, and their mean over views."""
 
+import math
 from collections.abc import Callable
 from functools import reduce
 
@@ -12,21 +13,34 @@ from medfcn.inference.card import Card
 from medfcn.networks.design import Head
 from medfcn.settings import View
 
+_VALUES = 1 << 20
+"""Logits that are turned into probabilities at a time."""
+
 
 def foreground(logits: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
-    """`(K, R, A, S)` logits to `(L, R, A, S)` probabilities of the labels.
+    """`(n, K, H, W)` logits of slices to `(n, L, H, W)` probabilities of the labels, in the memory of the logits.
 
     Raises:
         ModelError: They are not finite.
     """
     tensor = torch.from_numpy(logits)
-    shares = torch.sigmoid(tensor) if head == "sigmoid" else torch.softmax(tensor, dim=0)[1:]
-    probabilities: NDArray[np.float32] = shares.numpy()
-    if not np.isfinite(probabilities).all():
+    rows = max(1, _VALUES // max(1, math.prod(tensor.shape) // tensor.shape[2]))
+    for start in range(0, tensor.shape[2], rows):
+        part = tensor[:, :, start : start + rows]
+        own = part.contiguous()  # the order of values in memory decides their last digits
+        part.copy_(torch.sigmoid(own) if head == "sigmoid" else torch.softmax(own, dim=1))
+    shares = logits if head == "sigmoid" else logits[:, 1:]
+    if not all(np.isfinite(share).all() for of_slice in shares for share in of_slice):
         raise ModelError(
             "the network gives NaN for this volume; look at its intensities, or train again", code="VOXELS_NOT_FINITE"
         )
-    return probabilities
+    return shares
+
+
+def view_shares(card: Card) -> dict[View, np.float32]:
+    """The weight of each view in the mean, in the order of the card; views of weight 0 are left out."""
+    weights = dict(zip(card.plan.views, card.view_weights or (1.0,) * len(card.plan.views), strict=True))
+    return {view: np.float32(weight / sum(weights.values())) for view, weight in weights.items() if weight > 0}
 
 
 def mean_of_views(card: Card, probabilities: Callable[[View], NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -36,9 +50,7 @@ def mean_of_views(card: Card, probabilities: Callable[[View], NDArray[np.float32
         card: Says which views there are, and their weights.
         probabilities: Called with each view whose weight is not 0, in the order of the card; `(L, R, A, S)`.
     """
-    weights = dict(zip(card.plan.views, card.view_weights or (1.0,) * len(card.plan.views), strict=True))
-    shares = {view: np.float32(weight / sum(weights.values())) for view, weight in weights.items() if weight > 0}
-    parts = ((share, probabilities(view)) for view, share in shares.items())
+    parts = ((share, probabilities(view)) for view, share in view_shares(card).items())
     # In place, except where an array only maps a file.
     scaled = (np.multiply(part, share, out=part if part.flags.writeable else None) for share, part in parts)
     return reduce(lambda total, part: np.add(total, part, out=total), scaled)

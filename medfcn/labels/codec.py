@@ -96,12 +96,14 @@ class LabelCodec:
             indices: 0, or an index that a stored value has.
 
         Returns:
-            The same shape, in the same memory order.
+            The same shape, in the same memory order; the same array, if each value is its index.
         """
         firsts = {span_of(value).first: index for value, index in self.indices.items()}
         table = np.zeros(max(firsts.values(), default=0) + 1, dtype=np.min_scalar_type(max(firsts, default=0)))
         for value, index in firsts.items():
             table[index] = value
+        if table.dtype == indices.dtype and (table == np.arange(len(table))).all():
+            return indices
         return _looked_up(table, indices)
 
     def refuse_other_values(self, mask: NDArray[Any], *, name: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from medfcn.labels.codec import LabelCodec
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.masks import read_mask
+from medfcn.scratch import release
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.reading import as_volume
 from medfcn.volumes.volume import Volume, VolumeLike, require_same_grid
@@ -96,6 +97,8 @@ class LabelMeter:
                 self._voxels += np.bincount(found, minlength=self._length)
                 for moments, channel in zip(self._moments, channels, strict=True):
                     moments.add(*self._of_slice(found, channel[:, :, k][inside].astype(np.float64)))
+            for array in (indices, *channels):
+                release(array)
 
     def _of_slice(self, found: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Number, mean and sum of squared differences of the voxels of each index in a slice."""

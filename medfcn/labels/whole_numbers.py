@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
+from medfcn.scratch import release
 from medfcn.text import listed
 from medfcn.volumes.formats.stored import is_of_one_value, of_one_value
 
@@ -80,6 +81,8 @@ def chunks(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
     flat = [array.transpose(slowest_first).ravel() for array in arrays]
     for start in range(0, flat[0].size, CHUNK_VOXELS):
         yield tuple(one[start : start + CHUNK_VOXELS] for one in flat)
+        for array in arrays:
+            release(array)
 
 
 def label_counts(array: NDArray[Any]) -> dict[int, int]:

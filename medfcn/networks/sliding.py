@@ -1,15 +1,16 @@
 """A volume on the network grid → logits on the same grid, slice by slice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from medfcn.settings import View
-from medfcn.slices.slicing import margin_before, neighbours, slice_volume, stack_slices
+from medfcn.slices.slicing import VIEW_AXIS, margin_before, neighbours, stack_slices
 
 Precision = Literal["float32", "bfloat16"]
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -33,6 +34,8 @@ class Sliding:
         device: Where the network is.
         precision: Arithmetic of the network.
         takes_any_size: True if the network takes slices of any size; False if only windows.
+        slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
+            No logit depends on it, up to the last digits where a batch is one slice; see `slab_ends`.
     """
 
     window: tuple[int, int]
@@ -42,16 +45,46 @@ class Sliding:
     device: torch.device | str = "cpu"
     precision: Precision = "float32"
     takes_any_size: bool = True
+    slab: int | None = None
+
+
+class Slices(Protocol):
+    """The slices of a volume along a view, made when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(N, C, H, W)`: N slices."""
+
+    def part(self, start: int, stop: int) -> NDArray[np.float32]:
+        """`(stop - start, C, H, W)` slices from `start` to before `stop`."""
+
+
+class ArraySlices:
+    """The slices of an array.
+
+    Args:
+        volume: `(C, R, A, S)` on the network grid.
+        view: The plane of the slices.
+    """
+
+    def __init__(self, volume: NDArray[np.float32], view: View) -> None:
+        self._slices = np.moveaxis(volume, 1 + VIEW_AXIS[view], 0)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(N, C, H, W)`: N slices."""
+        count, channels, height, width = self._slices.shape
+        return count, channels, height, width
+
+    def part(self, start: int, stop: int) -> NDArray[np.float32]:
+        """`(stop - start, C, H, W)` slices from `start` to before `stop`."""
+        return self._slices[start:stop]
 
 
 def sliding_logits(
     volume: NDArray[np.float32], network: Network, view: View, sliding: Sliding
 ) -> NDArray[np.float32]:
     """Slide a 2D network through a volume.
-
-    Slices go through in batches. A slice that is smaller than the training window is put in the middle of one, as in
-    training: the network recognises the slice's border by the zeros around it. A slice that is much larger is cut
-    into overlapping tiles, whose logits are blended with Gaussian weights.
 
     Args:
         volume: `(C, R, A, S)` on the network grid.
@@ -65,54 +98,136 @@ def sliding_logits(
     Raises:
         ValueError: The volume has no voxels.
     """
-    window, batch_size = sliding.window, sliding.batch_size
-    slices, inside = _padded(slice_volume(volume, view), window)
-    count, channels, height, width = slices.shape
-    whole = WHOLE if sliding.takes_any_size else 1
-    tile = tuple(size if size <= whole * edge else edge for size, edge in zip((height, width), window, strict=True))
-    rows, columns = (
-        tile_starts(size, edge, sliding.tile_overlap) for size, edge in zip((height, width), tile, strict=True)
-    )
-    is_tiled = len(rows) * len(columns) > 1
-    weight = gaussian_weights((tile[0], tile[1])) if is_tiled else None
     total: NDArray[np.float32] | None = None
-    weights = np.zeros((height, width), dtype=np.float32)
-    for row in rows:
-        for column in columns:
-            here = (slice(row, row + tile[0]), slice(column, column + tile[1]))
-            part = np.ascontiguousarray(slices[:, :, here[0], here[1]])
-            for start in range(0, count, batch_size):
-                numbers = np.arange(start, min(start + batch_size, count))
-                batch = part[neighbours(numbers, count, sliding.context)]
-                batch = batch.reshape(len(numbers), sliding.context * channels, tile[0], tile[1])
-                logits = _run(batch, network, sliding)
-                if total is None:
-                    total = np.zeros((count, logits.shape[1], height, width), dtype=np.float32)
-                if weight is None:
-                    total[numbers] = logits
-                else:
-                    total[numbers[0] : numbers[-1] + 1, :, here[0], here[1]] += logits * weight
-            if weight is not None:
-                weights[here] += weight
+    slices = ArraySlices(volume, view)
+    for place, (logits,) in logits_in_slabs(slices, [network], sliding):
+        if total is None:
+            total = np.empty((slices.shape[0], *logits.shape[1:]), dtype=np.float32)
+        total[place] = logits
     if total is None:
         raise ValueError(f"inputs: a volume of shape {volume.shape} has no voxels; pass one that has")
-    if is_tiled:
-        total /= weights
-    stacked: NDArray[np.float32] = np.ascontiguousarray(stack_slices(total[:, :, *inside], view))
+    stacked: NDArray[np.float32] = np.ascontiguousarray(stack_slices(total, view))
     return stacked
 
 
-def _padded(slices: NDArray[np.float32], window: tuple[int, int]) -> tuple[NDArray[np.float32], tuple[slice, slice]]:
-    """`(N, C, H, W)` slices with zeros around them up to the window, and their place in it."""
-    size = slices.shape[2:]
-    before = [margin_before(length, edge) for length, edge in zip(size, window, strict=True)]
-    inside = (slice(before[0], before[0] + size[0]), slice(before[1], before[1] + size[1]))
-    if all(length >= edge for length, edge in zip(size, window, strict=True)) or 0 in slices.shape:
-        return slices, inside
-    edges = [max(length, edge) for length, edge in zip(size, window, strict=True)]
-    padded = np.zeros((*slices.shape[:2], *edges), dtype=slices.dtype)
-    padded[:, :, *inside] = slices
-    return padded, inside
+def logits_in_slabs(
+    slices: Slices, networks: Sequence[Network], sliding: Sliding
+) -> Iterator[tuple[slice, list[NDArray[np.float32]]]]:
+    """Slide 2D networks through the slices of a volume, a slab of slices at a time.
+
+    Slices go through in batches. A slice that is smaller than the training window is put in the middle of one, as in
+    training: the network recognises the slice's border by the zeros around it. A slice that is much larger is cut
+    into overlapping tiles, whose logits are blended with Gaussian weights.
+
+    Args:
+        slices: The slices.
+        networks: Each maps `(N, C·context, H, W)` slices to `(N, K, H, W)` logits.
+        sliding: Window, batch size, device and so on.
+
+    Yields:
+        A range of slices, and their `(n, K, H, W)` logits by each network; nothing for a volume without voxels.
+    """
+    count, channels, *size = slices.shape
+    if 0 in slices.shape:
+        return
+    edges = [max(length, edge) for length, edge in zip(size, sliding.window, strict=True)]
+    before = [margin_before(length, edge) for length, edge in zip(size, sliding.window, strict=True)]
+    inside = tuple(slice(first, first + length) for first, length in zip(before, size, strict=True))
+    tiles = _Tiles.of((edges[0], edges[1]), sliding)
+    recent = _Recent(slices, (edges[0], edges[1]), inside)
+    for start, stop in slab_ends(count, sliding.batch_size, sliding.slab or sliding.batch_size):
+        numbers = neighbours(np.arange(start, stop), count, sliding.context)
+        stack = recent.part(int(numbers.min()), int(numbers.max()) + 1)
+        seen = stack[numbers - numbers.min()].reshape(stop - start, sliding.context * channels, *edges)
+        yield slice(start, stop), [tiles.logits(seen, network, sliding)[:, :, *inside] for network in networks]
+
+
+def slab_ends(count: int, batch_size: int, slab: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of each slab: batches that are cut into slabs of about the wanted size.
+
+    No slab is a single slice unless its batch is: torch 2.13.0 takes another way for one image, whose logits differ
+    in their last digits. Those of all larger batches are alike to the bit.
+
+    Example:
+        >>> list(slab_ends(9, 7, 2))
+        [(0, 3), (3, 5), (5, 7), (7, 9)]
+    """
+    for start in range(0, count, batch_size):
+        size = min(batch_size, count - start)
+        pieces = max(1, size // max(2, slab))
+        ends = [start + -(-size * piece // pieces) for piece in range(pieces + 1)]
+        yield from pairwise(ends)
+
+
+class _Recent:
+    """The last slices that were read, with zeros around them up to the window: neighbours need them again."""
+
+    def __init__(self, slices: Slices, edges: tuple[int, int], inside: tuple[slice, ...]) -> None:
+        self._slices, self._edges, self._inside = slices, edges, inside
+        self._start = 0
+        self._stack = np.empty((0, slices.shape[1], *edges), dtype=np.float32)
+
+    def part(self, start: int, stop: int) -> NDArray[np.float32]:
+        """`(stop - start, C, H, W)`; `start` never falls."""
+        kept = self._stack[start - self._start :]
+        new = np.zeros((stop - start, *self._stack.shape[1:]), dtype=np.float32)
+        new[: len(kept)] = kept
+        new[len(kept) :, :, *self._inside] = self._slices.part(start + len(kept), stop)
+        self._start, self._stack = start, new
+        return new
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """The tiles of a slice.
+
+    Attributes:
+        size: Rows and columns of the slice.
+        tile: Rows and columns of a tile.
+        starts: Row and column at which each tile starts.
+        weight: The weight of each pixel of a tile; None for a slice in one piece.
+        weights: The sum of these at each pixel of the slice.
+    """
+
+    size: tuple[int, int]
+    tile: tuple[int, int]
+    starts: tuple[tuple[int, int], ...]
+    weight: NDArray[np.float32] | None
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, size: tuple[int, int], sliding: Sliding) -> Self:
+        """The tiles of a slice that is at least as large as the window."""
+        whole = WHOLE if sliding.takes_any_size else 1
+        height, width = (
+            length if length <= whole * edge else edge for length, edge in zip(size, sliding.window, strict=True)
+        )
+        rows, columns = (
+            tile_starts(length, edge, sliding.tile_overlap)
+            for length, edge in zip(size, (height, width), strict=True)
+        )
+        starts = tuple((row, column) for row in rows for column in columns)
+        weight = gaussian_weights((height, width)) if len(starts) > 1 else None
+        weights = np.zeros(size, dtype=np.float32)
+        if weight is not None:
+            for row, column in starts:
+                weights[row : row + height, column : column + width] += weight
+        return cls(size, (height, width), starts, weight, weights)
+
+    def logits(self, seen: NDArray[np.float32], network: Network, sliding: Sliding) -> NDArray[np.float32]:
+        """`(n, K, H, W)` logits of `(n, C·context, H, W)` slices."""
+        if self.weight is None:
+            return _run(seen, network, sliding)
+        height, width = self.tile
+        places = [(slice(row, row + height), slice(column, column + width)) for row, column in self.starts]
+        parts = (_run(np.ascontiguousarray(seen[:, :, *place]), network, sliding) for place in places)
+        total = np.zeros(0, dtype=np.float32)
+        for place, logits in zip(places, parts, strict=True):
+            if not total.size:
+                total = np.zeros((*logits.shape[:2], *self.size), dtype=np.float32)
+            total[:, :, *place] += logits * self.weight
+        total /= self.weights
+        return total
 
 
 def _run(batch: NDArray[np.float32], network: Network, sliding: Sliding) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.slices.background import find_background
+from medfcn.slices.background import image_of
 from medfcn.slices.grid import from_stored_order, map_to_network
 from medfcn.volumes import Volume
 
@@ -87,7 +87,7 @@ def _look(array: NDArray[np.generic]) -> dict[str, float] | None:
         sample = array[np.ix_(*places)].astype(np.float32)
     if not np.isfinite(sample).all():
         return None
-    image = find_background(sample).image
+    image = image_of(sample)
     inside = np.sort(sample.reshape(-1) if image is None else sample[image])
     if not len(inside) or not inside[-1] > inside[0]:
         return None

@@ -4,10 +4,16 @@ The figures by which a volume is scaled must be those of its image. The share of
 scan was cropped, padded, masked or stored, and says nothing of the patient.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medfcn.slices.voxels import Floats, Ranges, Voxels
+
+Blank = tuple[NDArray[np.bool_], ...]
 
 _SHARE = 0.05
 """A value is taken for air or padding if more than this share of the voxels have it."""
@@ -32,26 +38,46 @@ class Background:
     """The background that was found in one channel.
 
     Attributes:
-        image: The voxels of the image, by which the channel is scaled; None for all.
-        blank: The voxels in slices of one value, which hold no image; None if there are none.
+        level: Voxels up to this intensity are background; None for no such level.
+        within: So are those of this intensity; None for none.
+        blank: For each axis, true for slices of one value, which hold no image; None if there are none.
+        count: Voxels of the image.
+        is_all: True if all voxels are image.
+        is_blank_left_out: False if slices of one value count as image, because nothing else is left.
     """
 
-    image: NDArray[np.bool_] | None
-    blank: NDArray[np.bool_] | None
+    level: float | None
+    within: float | None
+    blank: Blank | None
+    count: int
+    is_all: bool
+    is_blank_left_out: bool = True
 
-    def darken(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give slices of one value the lowest intensity of a scaled channel, in place: a bright frame is no organ."""
+    def image(self, ranges: Ranges, block: Floats) -> NDArray[np.bool_]:
+        """The voxels of the image, by which a channel is scaled, in one of its parts; see `Voxels`."""
+        return _image(self.level, self.within, self.blank if self.is_blank_left_out else None, ranges, block)
+
+    def darken(self, ranges: Ranges, scaled: Floats, darkest: np.float32) -> None:
+        """Give slices of one value the lowest intensity of a scaled channel: a bright frame is no organ.
+
+        Args:
+            ranges: The place of a part.
+            scaled: The part, whose axes are in reverse; changed in place.
+            darkest: The lowest intensity of the channel.
+        """
         if self.blank is not None:
-            scaled[self.blank] = scaled.min()
-        return scaled
+            scaled[_blank_of(self.blank, ranges)] = darkest
 
 
-def at_minimum(array: NDArray[np.float32]) -> bool:
-    """True if more than a twentieth of the voxels are exactly at the minimum."""
-    return int(np.count_nonzero(array == array.min())) > _SHARE * array.size
+def image_of(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """The voxels of the image in an array, as `find_background` finds them; None for all."""
+    voxels = Voxels.of(array)
+    found = find_background(voxels)
+    everywhere = tuple(slice(0, length) for length in array.shape)
+    return None if found.is_all else found.image(everywhere, voxels.part(everywhere)).T
 
 
-def find_background(array: NDArray[np.float32]) -> Background:
+def find_background(voxels: Voxels) -> Background:
     """Find the background of one channel.
 
     Left out of the image are, in this order:
@@ -68,65 +94,148 @@ def find_background(array: NDArray[np.float32]) -> Background:
 
     What is left of a volume without noise and specks are the voxels above its minimum, or all of them.
     """
-    blank = _blank(array)
-    if blank is not None and blank.all():
-        return Background(None, None)
-    values = array.reshape(-1) if blank is None else array[~blank]
-    sample = np.sort(values[:: max(1, len(values) // _SAMPLE)])
-    level, within = _padding(array, blank, sample)
+    everything = Background(None, None, None, voxels.size, is_all=True)
+    blank = _blank(voxels)
+    if blank is not None and _inside(blank) == 0:
+        return everything
+    sample = _sample(voxels, blank)
+    minimum = above_minimum(voxels)
+    level, within = _padding(voxels, blank, sample, minimum.level)
     noise = _noise(sample if level is None else sample[sample > level], len(sample))
     level = level if noise is None else noise
-    image = np.ones(array.shape, dtype=bool) if level is None else array > level
+    if level is None and within is None and blank is None:
+        return everything
+    count = sum(
+        int(np.count_nonzero(_image(level, within, blank, ranges, block))) for ranges, block in voxels.slabs()
+    )
+    if not count:
+        return replace(minimum, blank=blank, is_blank_left_out=False)
+    return Background(level, within, blank, count, is_all=count == voxels.size)
+
+
+def above_minimum(voxels: Voxels) -> Background:
+    """The voxels at the minimum as the background, if they are more than a twentieth of all; else none."""
+    least, count, _ = voxels.extremes()
+    if count > _SHARE * voxels.size and count < voxels.size:
+        return Background(float(least), None, None, voxels.size - count, is_all=False)
+    return Background(None, None, None, 0 if count == voxels.size else voxels.size, is_all=count < voxels.size)
+
+
+def _image(
+    level: float | None, within: float | None, blank: Blank | None, ranges: Ranges, block: Floats
+) -> NDArray[np.bool_]:
+    image = np.ones(block.shape, dtype=bool) if level is None else block > level
     if within is not None:
-        image &= array != within
+        image &= block != within
     if blank is not None:
-        image &= ~blank
-    if not image.any():
-        image = array > array.min() if at_minimum(array) else np.ones(array.shape, dtype=bool)
-    return Background(None if image.all() else image, blank)
+        image &= ~_blank_of(blank, ranges)
+    return image
 
 
-def _blank(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """The voxels of slices of one value, inside a frame of them too; None if there are none."""
-    blank = _blank_slices(array)
-    if blank is None or blank.all():
+def _blank_of(blank: Blank, ranges: Ranges) -> NDArray[np.bool_]:
+    """The voxels of a part that are in a blank slice, with the axes in reverse."""
+    parts = [of_axis[part] for of_axis, part in zip(blank, ranges, strict=True)][::-1]
+    shapes = [[-1 if axis == other else 1 for other in range(len(parts))] for axis in range(len(parts))]
+    found: NDArray[np.bool_] = reduce(np.logical_or, map(np.reshape, parts, shapes))
+    return found
+
+
+def _inside(blank: Blank) -> int:
+    """Voxels in no blank slice."""
+    return math.prod(int(np.count_nonzero(~of_axis)) for of_axis in blank)
+
+
+def _box(blank: Blank) -> Ranges:
+    """The box around the voxels in no blank slice."""
+    places = [np.flatnonzero(~of_axis) for of_axis in blank]
+    return tuple(slice(int(place[0]), int(place[-1]) + 1) for place in places)
+
+
+def _sample(voxels: Voxels, blank: Blank | None) -> Floats:
+    """Evenly spaced intensities in no blank slice, sorted."""
+    if blank is None:
+        return voxels.every(max(1, voxels.size // _SAMPLE))
+    inside = _inside(blank)
+    step = max(1, inside // _SAMPLE)
+    kept = [np.flatnonzero(~of_axis) for of_axis in blank]
+    parts, seen = [], 0
+    for ranges, block in voxels.rows():
+        first = kept[0][(kept[0] >= ranges[0].start) & (kept[0] < ranges[0].stop)] - ranges[0].start
+        values = block[np.ix_(first, *kept[1:])].reshape(-1)
+        parts.append(values[-seen % step :: step])
+        seen += len(values)
+    return np.sort(np.concatenate(parts))
+
+
+def _blank(voxels: Voxels) -> Blank | None:
+    """The slices of one value along each axis, inside a frame of them too; None if there are none."""
+    blank = _blank_slices(voxels)
+    if blank is None or not _inside(blank):
         return blank
-    box = tuple(slice(int(places.min()), int(places.max()) + 1) for places in np.nonzero(~blank))
-    inner = _blank(array[box]) if array[box].size < array.size else None
+    box = _box(blank)
+    shape = tuple(part.stop - part.start for part in box)
+    if shape == voxels.shape:
+        return blank
+
+    def within(ranges: Ranges) -> Floats:
+        return voxels.part(
+            tuple(
+                slice(edge.start + part.start, edge.start + part.stop) for edge, part in zip(box, ranges, strict=True)
+            )
+        )
+
+    inner = _blank(Voxels(shape, within))
     if inner is not None:
-        blank[box] |= inner
+        for of_axis, part, of_inner in zip(blank, box, inner, strict=True):
+            of_axis[part] |= of_inner
     return blank
 
 
-def _blank_slices(array: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """The voxels of slices of one value, along any axis; None if they are few and no darker or brighter than others.
+def _blank_slices(voxels: Voxels) -> Blank | None:
+    """Slices of one value along each axis; None if they are few and no darker or brighter than others.
 
     A black row at the edge of a scan is as it was.
     """
-    blank = np.zeros(array.shape, dtype=bool)
-    for axis, length in enumerate(array.shape):
-        if length < 2 or array.size // length < _SLICE_VOXELS:
-            continue
-        others = tuple(other for other in range(array.ndim) if other != axis)
-        # One row of each slice tells of most that they hold an image.
-        rows = np.moveaxis(array, axis, 0)[:, 0]
-        if (rows.min(axis=-1) == rows.max(axis=-1)).any():
-            blank |= array.min(axis=others, keepdims=True) == array.max(axis=others, keepdims=True)
-    share = np.count_nonzero(blank) / array.size
+    shape = voxels.shape
+    blank = tuple(np.zeros(length, dtype=bool) for length in shape)
+    axes = [axis for axis, length in enumerate(shape) if length >= 2 and voxels.size // length >= _SLICE_VOXELS]
+    axes = [axis for axis in axes if _may_be_blank(voxels, axis)]
+    if not axes:
+        return None
+    lows = {axis: np.full(shape[axis], np.inf, dtype=np.float32) for axis in axes}
+    highs = {axis: np.full(shape[axis], -np.inf, dtype=np.float32) for axis in axes}
+    for ranges, block in voxels.slabs():
+        for axis in axes:
+            others = tuple(len(shape) - 1 - other for other in range(len(shape)) if other != axis)
+            here = ranges[axis]
+            lows[axis][here] = np.minimum(lows[axis][here], block.min(axis=others))
+            highs[axis][here] = np.maximum(highs[axis][here], block.max(axis=others))
+    for axis in axes:
+        blank[axis][:] = lows[axis] == highs[axis]
+    share = (voxels.size - _inside(blank)) / voxels.size
     if share in (0, 1) or share > _SHARE:
         return blank if share else None
-    rest = array[~blank]
-    low, high = np.percentile(rest[:: max(1, len(rest) // _SAMPLE)], [0.5, 99.5])
-    far = np.abs(np.clip(array, low, high) - array) > _FAR * (high - low)
-    blank &= far
-    return blank if blank.any() else None
+    rest = _sample(voxels, blank)
+    low, high = np.percentile(rest, [0.5, 99.5])
+    for axis in axes:  # a slice of one value is far as a whole
+        far = np.abs(np.clip(lows[axis], low, high) - lows[axis]) > _FAR * (high - low)
+        blank[axis][:] &= far
+    return blank if any(of_axis.any() for of_axis in blank) else None
+
+
+def _may_be_blank(voxels: Voxels, axis: int) -> bool:
+    """True if a slice along an axis may have one value: one row of each tells of most that they hold an image."""
+    row = 0 if axis else 1
+    ranges = tuple(slice(0, 1 if other == row else length) for other, length in enumerate(voxels.shape))
+    rows = np.moveaxis(voxels.part(ranges).T, axis, 0).reshape(voxels.shape[axis], -1)
+    return bool((rows.min(axis=-1) == rows.max(axis=-1)).any())
 
 
 def _padding(
-    array: NDArray[np.float32], blank: NDArray[np.bool_] | None, sample: NDArray[np.float32]
+    voxels: Voxels, blank: Blank | None, sample: Floats, minimum: float | None
 ) -> tuple[float | None, float | None]:
     """The value up to which voxels are padding, and a padding in the middle of the intensities; None for neither."""
-    level = float(array.min()) if at_minimum(array) else None
+    level = minimum
     if blank is not None and np.count_nonzero(sample == sample[0]) > _SHARE * len(sample):
         level = float(sample[0])
     apart = int(_SHARE * len(sample))
@@ -143,20 +252,19 @@ def _padding(
         below, above = int(rare_counts[:place].sum()), int(rare_counts[place:].sum())
         if above > 0.01 * len(sample) and below <= _BELOW_MOST * above:
             level = float(values[index])
-        elif _share_of_faces(array, blank, float(values[index])) > 0.5:
+        elif _share_of_faces(voxels, blank, float(values[index])) > 0.5:
             within = float(values[index])
     return level, within
 
 
-def _share_of_faces(array: NDArray[np.float32], blank: NDArray[np.bool_] | None, value: float) -> float:
+def _share_of_faces(voxels: Voxels, blank: Blank | None, value: float) -> float:
     """The share of a value among the voxels of the volume's faces, inside a blank frame."""
-    inside = array
-    for axis in range(array.ndim):
-        if blank is not None:
-            others = tuple(other for other in range(array.ndim) if other != axis)
-            image = np.flatnonzero(~blank.all(axis=others))
-            inside = np.take(inside, np.arange(image[0], image[-1] + 1), axis=axis)
-    faces = [np.take(inside, end, axis=axis).reshape(-1) for axis in range(array.ndim) for end in (0, -1)]
+    inside = tuple(slice(0, length) for length in voxels.shape) if blank is None else _box(blank)
+    faces = []
+    for axis, edge in enumerate(inside):
+        for at in (edge.start, edge.stop - 1):
+            face = tuple(slice(at, at + 1) if other == axis else part for other, part in enumerate(inside))
+            faces.append(voxels.part(face).reshape(-1))
     return float(np.mean(np.concatenate(faces) == value))
 
 

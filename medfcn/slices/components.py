@@ -1,61 +1,188 @@
-"""The connected components of a mask."""
+"""The connected components of a mask, found slab by slab, so that their numbers take no memory of a whole volume."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.labels.whole_numbers import chunks, value_counts
+from medfcn.scratch import parts, release, scratch_array
+
+_SLAB_VOXELS = 1 << 22
+"""Voxels whose components are numbered at a time."""
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class Components:
-    """The components of a mask that is not empty; voxels that share a face are connected.
+    """The components of a mask; voxels that share a face are connected.
 
     Attributes:
-        box: The box around the mask.
-        numbers: In the box, the component of each voxel, from 1, and 0 outside of the mask.
-        sizes: `(N,)` voxels of each component, those of component k at k - 1.
+        sizes: `(N,)` voxels of each component.
+        starts: `(N, 3)` first voxel of the box around each.
+        stops: `(N, 3)` end of the box around each.
+        evidence: `(N,)` sum of the certainty of its voxels; exact, so in any order of axes the same.
     """
 
-    box: tuple[slice, ...]
-    numbers: NDArray[Any]
     sizes: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    stops: NDArray[np.intp]
+    evidence: NDArray[np.float64]
 
-    @classmethod
-    def of(cls, mask: NDArray[np.bool_]) -> Self:
-        """Number the components of a mask."""
-        from skimage.measure import label
 
-        box = tuple(_extent(mask, axis) for axis in range(mask.ndim))
-        numbers = label(mask[box], connectivity=1)  # type: ignore[no-untyped-call]
-        return cls(box, numbers, value_counts(numbers, int(numbers.max()) + 1)[1:])
+class Connected:
+    """The components of some masks that are stored as indices.
 
-    def sums_of(self, values: NDArray[np.int8]) -> NDArray[Any]:
-        """`(N,)` sum of a whole number over the voxels of each component; exact, so in any order of axes the same."""
-        sums = np.zeros(len(self.sizes) + 1)
-        for numbers, some in chunks(self.numbers, values[self.box]):  # `np.bincount` widens both to 8 bytes a voxel
-            sums += np.bincount(numbers, weights=some, minlength=len(sums))
-        return sums[1:]
+    Args:
+        indices: `(I, J, K)`.
+        members: For each mask, the indices of its voxels.
+        certainty: `(I, J, K)` whole numbers, whose sum is the evidence of a component.
+    """
 
-    @property
-    def boxes(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """`(N, 3)` first voxel and end of the box around each component."""
-        from scipy.ndimage import find_objects
+    def __init__(
+        self,
+        indices: NDArray[np.uint8],
+        members: Sequence[Sequence[int]],
+        certainty: NDArray[np.int8] | None = None,
+    ) -> None:
+        # From the axis that is slowest in memory to the fastest.
+        self._order = tuple(np.argsort([-abs(stride) for stride in indices.strides], kind="stable").tolist())
+        self._indices = indices.transpose(self._order)
+        self._certainty = None if certainty is None else certainty.transpose(self._order)
+        self._members = [np.isin(np.arange(256), of_mask) for of_mask in members]
+        self._present = [list(of_mask) for of_mask in members]
+        self._parents: list[NDArray[np.intp]] = []
+        self._read()
 
-        around = find_objects(self.numbers)
-        return (
-            np.array([[side.start for side in box] for box in around]),
-            np.array([[side.stop for side in box] for box in around]),
+    def of(self, mask: int) -> Components:
+        """The components of one of the masks, by its place."""
+        return self._components[mask]
+
+    def removed(self, mask: int, stays: NDArray[np.bool_]) -> Iterator[tuple[Box, NDArray[np.bool_]]]:
+        """The voxels of the components of a mask that do not stay, slab by slab: a box, and true for them in it.
+
+        Args:
+            mask: Its place.
+            stays: `(N,)` of its components.
+        """
+        roots = self._roots[mask]
+        goes = np.zeros(len(roots), dtype=bool)
+        goes[1:] = ~stays[roots[1:]]
+        back = np.argsort(self._order)
+        for number, box, numbers in self._slabs([mask]):
+            del number
+            yield tuple(box[axis] for axis in back), goes[numbers].transpose(back)
+
+    def _slabs(self, masks: Sequence[int]) -> Iterator[tuple[int, Box, NDArray[np.intp]]]:
+        """Each slab of some masks: the mask's place, a box, and in it the provisional number of each component."""
+        from scipy.ndimage import find_objects, label
+
+        first, *others = self._indices.shape
+        thickness = max(1, _SLAB_VOXELS // max(1, int(np.prod(others))))
+        last = dict.fromkeys(masks, 0)
+        for start in range(0, first, thickness):
+            slab = self._indices[start : start + thickness]
+            around = dict(enumerate(find_objects(slab, max_label=255), start=1))
+            for mask in masks:
+                boxes = [box for index in self._present[mask] if (box := around.get(index)) is not None]
+                if not boxes:
+                    continue
+                box = tuple(
+                    slice(min(side.start for side in sides), max(side.stop for side in sides))
+                    for sides in zip(*boxes, strict=True)
+                )
+                numbers, count = label(self._members[mask][slab[box]])
+                numbers = np.where(numbers, numbers.astype(np.intp) + last[mask], 0)
+                last[mask] += count
+                yield mask, (slice(box[0].start + start, box[0].stop + start), *box[1:]), numbers
+            release(self._indices)
+
+    def _read(self) -> None:
+        """Number all components, and join those that touch across the border of two slabs."""
+        masks = range(len(self._members))
+        found: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in masks]
+        joints: list[list[NDArray[np.intp]]] = [[] for _ in masks]
+        borders: dict[int, tuple[Box, NDArray[np.intp]]] = {}
+        seen = [0 for _ in masks]
+        for mask, box, numbers in self._slabs(masks):
+            found[mask].append(self._figures(box, numbers, seen[mask]))
+            seen[mask] += len(found[mask][-1][0])
+            if mask in borders and borders[mask][0][0].stop == box[0].start:
+                joints[mask].append(_touching(*borders[mask], box, numbers[0]))
+            borders[mask] = (box, numbers[-1].copy())
+        joined = [_joined(count, pairs) for count, pairs in zip(seen, joints, strict=True)]
+        self._roots = [np.concatenate([[0], roots]) for roots in joined]
+        self._components = [self._summed(roots, parts) for roots, parts in zip(joined, found, strict=True)]
+
+    def _figures(self, box: Box, numbers: NDArray[np.intp], seen: int) -> tuple[NDArray[Any], ...]:
+        """Sizes, first voxels, ends and evidence of the components of a slab."""
+        at = np.nonzero(numbers)
+        own = numbers[at] - (seen + 1)
+        sizes = np.bincount(own)
+        starts = np.full((len(sizes), 3), np.iinfo(np.intp).max)
+        stops = np.zeros((len(sizes), 3), dtype=np.intp)
+        for axis, places in enumerate(at):
+            np.minimum.at(starts[:, axis], own, places + box[axis].start)
+            np.maximum.at(stops[:, axis], own, places + (box[axis].start + 1))
+        if self._certainty is None:
+            return sizes, starts, stops, np.zeros(len(sizes))
+        evidence = np.bincount(own, weights=self._certainty[box][at])
+        release(self._certainty)
+        return sizes, starts, stops, evidence
+
+    def _summed(self, roots: NDArray[np.intp], found: list[tuple[NDArray[Any], ...]]) -> Components:
+        """The components of a mask, from those of its slabs; axes in the order of the caller."""
+        count = int(roots.max(initial=-1)) + 1
+        if not count:
+            none = np.zeros((0, 3), dtype=np.intp)
+            return Components(none[:, 0], none, none, np.zeros(0, dtype=np.float64))
+        sizes, starts, stops, evidence = (np.concatenate(part) for part in zip(*found, strict=True))
+        first = np.full((count, 3), np.iinfo(np.intp).max)
+        end = np.zeros((count, 3), dtype=np.intp)
+        np.minimum.at(first, roots, starts)
+        np.maximum.at(end, roots, stops)
+        back = np.argsort(self._order)
+        return Components(
+            np.bincount(roots, weights=sizes).astype(np.intp),
+            first[:, back],
+            end[:, back],
+            np.bincount(roots, weights=evidence).astype(np.float64, copy=False),
         )
 
 
-def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
-    """From the first to the last place along an axis where a mask that is not empty has a voxel."""
-    places = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-    return slice(int(places[0]), int(places[-1]) + 1)
+def _touching(box: Box, plane: NDArray[np.intp], next_box: Box, next_plane: NDArray[np.intp]) -> NDArray[np.intp]:
+    """`(N, 2)` numbers of components that share a face across the border of two slabs."""
+    shared = [
+        (max(one.start, other.start), min(one.stop, other.stop))
+        for one, other in zip(box[1:], next_box[1:], strict=True)
+    ]
+    if any(start >= stop for start, stop in shared):
+        return np.zeros((0, 2), dtype=np.intp)
+    one, other = (
+        of_plane[
+            tuple(
+                slice(start - side.start, stop - side.start)
+                for (start, stop), side in zip(shared, sides, strict=True)
+            )
+        ]
+        for of_plane, sides in ((plane, box[1:]), (next_plane, next_box[1:]))
+    )
+    both = (one > 0) & (other > 0)
+    return np.unique(np.stack([one[both], other[both]], axis=1), axis=0)
+
+
+def _joined(count: int, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """For each of some components, from 1, the place of the one that it is part of, in the order of their first."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not pairs:
+        return np.arange(count)
+    one, other = (np.concatenate(pairs) - 1).T
+    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
+    roots: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
+    return roots
 
 
 def largest_share(mask: NDArray[np.bool_]) -> float:
@@ -67,10 +194,8 @@ def largest_share(mask: NDArray[np.bool_]) -> float:
         >>> largest_share(mask)
         0.75
     """
-    if not mask.any():
-        return float("nan")
-    sizes = Components.of(mask).sizes
-    return float(sizes.max() / sizes.sum())
+    sizes = Connected(mask.view(np.uint8), [(1,)]).of(0).sizes
+    return float(sizes.max() / sizes.sum()) if len(sizes) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -98,23 +223,38 @@ def keep_one_part(
     orders its axes.
 
     Args:
-        indices: `(I, J, K)`: 0 for background, k for the k-th label.
+        indices: `(I, J, K)`: 0 for background, k for the k-th label; not changed.
         labels: The indices of these labels.
         certainty: `(I, J, K)`: the evidence for each voxel's label, whose sum says how certain a component is; None
             goes by size alone.
     """
-    kept, removed, disputed = indices.copy(), {}, []
-    for index in labels:
-        mask = indices == index
-        if not mask.any():
+    if not labels:
+        return OnePart(indices, {})
+    found = Connected(indices, [(index,) for index in labels], certainty)
+    kept, removed, disputed = indices, {}, []
+    for place, index in enumerate(labels):
+        components = found.of(place)
+        if not len(components.sizes):
             continue
-        found = Components.of(mask)
-        stays = found.sizes == found.sizes.max()
+        stays = components.sizes == components.sizes.max()
         if certainty is not None and not stays.all():
-            evidence = found.sums_of(certainty)
+            evidence = components.evidence
             if evidence[stays].max() < evidence.max():
                 stays |= evidence == evidence.max()
                 disputed.append(index)
-        kept[found.box][np.isin(found.numbers, np.flatnonzero(~stays) + 1)] = 0
-        removed[index] = float(found.sizes[~stays].sum() / found.sizes.sum())
+        removed[index] = float(components.sizes[~stays].sum() / components.sizes.sum())
+        if stays.all():
+            continue
+        kept = _copy(indices) if kept is indices else kept
+        for box, goes in found.removed(place, stays):
+            kept[box][goes] = 0
+            release(kept)
     return OnePart(kept, removed, tuple(disputed))
+
+
+def _copy(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    copy: NDArray[np.uint8] = scratch_array(array.shape, np.uint8, purpose="the mask")
+    for place, part in parts(array):
+        copy[place] = part
+        release(copy)
+    return copy

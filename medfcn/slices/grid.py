@@ -13,7 +13,7 @@ volume that is stored with an axis reversed gives the same arrays bit for bit.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError
 from medfcn.memory import require_memory
+from medfcn.scratch import parts
 
 Floats = NDArray[np.float32]
 
@@ -66,6 +67,17 @@ class GridMap:
             start = (0.5 - self.shape[world] / 2) * ratio + (size / 2 - 0.5)
             matrix[axis, 3] = (size - 1 - start) if self.flips[world] else start
         return matrix
+
+    def keeps(self, axis: int) -> bool:
+        """True if nothing is resampled along an axis: 0 is R, 1 is A, 2 is S."""
+        same = self.spacing_native_mm[axis] == self.spacing_mm[axis]
+        return same and self.native_shape[self.axes[axis]] == self.shape[axis]
+
+    def part(self, axis: int, count: int) -> Self:
+        """The map of a slab of slices along an axis that is not resampled."""
+        native, shape = list(self.native_shape), list(self.shape)
+        native[self.axes[axis]] = shape[axis] = count
+        return replace(self, native_shape=(native[0], native[1], native[2]), shape=(shape[0], shape[1], shape[2]))
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values; `from_json` is the inverse."""
@@ -174,6 +186,46 @@ def to_native_grid(array: NDArray[Any], grid: GridMap) -> NDArray[Any]:
     else:
         values = _resample_labels(array, sizes, grid.spacing_mm, grid.spacing_native_mm)
     return to_stored_order(values, grid)
+
+
+def network_part(array: NDArray[Any], grid: GridMap, ranges: tuple[slice, ...]) -> Floats:
+    """A part of what `to_network_grid` makes of intensities, the same to the bit, from the voxels around it alone.
+
+    Args:
+        array: `(I, J, K)` numbers on the native grid.
+        grid: From `map_to_network`.
+        ranges: A range of the network grid along R, A and S.
+
+    Returns:
+        `(s, a, r)` float32: contiguous, with the axes in reverse, as NIfTI files store them.
+    """
+    sizes = tuple(grid.native_shape[axis] for axis in grid.axes)
+    taps = _taps_between(sizes, grid.shape, grid.spacing_native_mm, grid.spacing_mm)
+    near, local = [], []
+    for axis, (wanted, tap) in enumerate(zip(ranges, taps, strict=True)):
+        if tap is None:
+            near.append(wanted)
+            continue
+        below, above = tap.below[wanted], tap.above[wanted]
+        near.append(slice(int(below.min()), int(above.max()) + 1))
+        size = grid.shape[axis] / sizes[axis]
+        local.append(
+            (axis > 0, size, 2 - axis, _Taps(below - near[-1].start, above - near[-1].start, tap.weight[wanted]))
+        )
+    part = _floats(from_stored_order(array, grid)[tuple(near)].T)
+    # As in `_resample_rows`: R first, then the axis that shrinks more.
+    for _, _, axis, tap in sorted(local, key=lambda item: item[:2]):
+        part = _mix(part, axis, tap)
+    return part
+
+
+def _floats(array: NDArray[Any]) -> Floats:
+    """A contiguous float32 copy, made part by part in the order of an array that may lie in a file."""
+    result = np.empty(array.shape, dtype=np.float32)
+    with np.errstate(over="ignore"):  # see `stack_channels`
+        for place, part in parts(array):
+            result[place] = part
+    return result
 
 
 def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]:

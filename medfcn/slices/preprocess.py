@@ -6,21 +6,113 @@ transforms.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError
 from medfcn.memory import require_memory
-from medfcn.slices.background import at_minimum, find_background
-from medfcn.slices.grid import GridMap, map_to_network, to_network_grid
+from medfcn.scratch import extremes
+from medfcn.settings import View
+from medfcn.slices.background import Background, above_minimum, find_background
+from medfcn.slices.grid import GridMap, map_to_network, network_part, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
+from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.slices.voxels import Floats, Ranges, Voxels
 from medfcn.text import counted
 from medfcn.volumes import Volume, require_same_grid
 
 _FLOAT_BYTES = 4
 _PERCENTILE_SAMPLE = 1_000_000
 """Voxels that percentiles are taken from, evenly spaced; more do not change them noticeably."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How one channel's intensities are scaled.
+
+    Attributes:
+        lower: They are clipped from here …
+        upper: … to here.
+        mean: Becomes 0.
+        spread: Becomes 1; None makes all 0.
+        background: Slices of one value in it get `darkest`; None for no background.
+        darkest: The lowest intensity of the channel, scaled.
+    """
+
+    lower: float
+    upper: float
+    mean: float
+    spread: float | None
+    background: Background | None = None
+    darkest: np.float32 = field(default_factory=np.float32)
+
+    def __call__(self, ranges: Ranges, block: Floats) -> Floats:
+        """A part of the channel, scaled; see `Voxels`."""
+        if self.spread is None:
+            return np.zeros_like(block)
+        scaled = _scaled(block, self.lower, self.upper, self.mean, self.spread)
+        if self.background is not None:
+            self.background.darken(ranges, scaled, self.darkest)
+        return scaled
+
+
+def scaling_of(voxels: Voxels, intensity: Intensity) -> Scaling | None:
+    """The scaling of a channel by itself or by its plan; None leaves intensities as they are."""
+    if intensity.kind == "none":
+        return None
+    if intensity.kind == "ct":
+        return Scaling(intensity.lower, intensity.upper, intensity.mean, intensity.std)
+    found = above_minimum(voxels) if intensity.background == "minimum" else find_background(voxels)
+    if not found.count:
+        return Scaling(0, 0, 0, None)
+    sample = _image_sample(voxels, found, max(1, found.count // _PERCENTILE_SAMPLE))
+    lower, upper = percentile(sample, 0.5), percentile(sample, 99.5)
+    mean, spread = _moments(voxels, found, lower, upper, float(np.clip(sample, lower, upper).mean(dtype=np.float64)))
+    if not spread > 0:
+        return Scaling(0, 0, 0, None)
+    if found.blank is None:
+        return Scaling(lower, upper, mean, spread)
+    least = np.array([voxels.extremes()[0]], dtype=np.float32)
+    return Scaling(lower, upper, mean, spread, found, _scaled(least, lower, upper, mean, spread)[0])
+
+
+def _image_sample(voxels: Voxels, found: Background, step: int) -> Floats:
+    """Each `step`-th intensity of the image, in the order of an array."""
+    if found.is_all:
+        return voxels.every(step)
+    if step == 1:
+        return np.concatenate([block[found.image(ranges, block)] for ranges, block in voxels.slabs()])
+    parts, seen = [], 0
+    for ranges, block in voxels.rows():
+        values = block[found.image(ranges, block.T).T]
+        parts.append(values[-seen % step :: step])
+        seen += len(values)
+    return np.concatenate(parts)
+
+
+def _moments(
+    voxels: Voxels, found: Background, lower: np.float64, upper: np.float64, near: float
+) -> tuple[float, float]:
+    """Mean and standard deviation of the image's clipped intensities.
+
+    Args:
+        voxels: The channel.
+        found: Its background.
+        lower: Intensities are clipped from here …
+        upper: … to here.
+        near: A number near the mean, which keeps the digits of the squares.
+    """
+    total = squares = 0.0
+    for ranges, block in voxels.slabs():
+        values = block.reshape(-1) if found.is_all else block[found.image(ranges, block)]
+        beyond = np.clip(values, lower, upper) - near
+        total += float(beyond.sum(dtype=np.float64))
+        squares += float(np.dot(beyond, beyond))
+    shift = total / found.count
+    return near + shift, math.sqrt(max(0.0, squares / found.count - shift * shift))
 
 
 def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
@@ -30,29 +122,14 @@ def normalise(array: NDArray[np.float32], intensity: Intensity) -> NDArray[np.fl
         array: Any shape.
         intensity: See there.
     """
-    if intensity.kind == "none":
+    voxels = Voxels.of(array)
+    scaling = scaling_of(voxels, intensity)
+    if scaling is None:
         return array.astype(np.float32)
-    if intensity.kind == "ct":
-        return _scaled(array, intensity.lower, intensity.upper, intensity.mean, intensity.std)
-    if intensity.background == "minimum":
-        return _zscore(array, array > array.min() if at_minimum(array) else None)
-    found = find_background(array)
-    result = _zscore(array, found.image)
-    return found.darken(result)
-
-
-def _zscore(array: NDArray[np.float32], image: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    """Clip and scale by the figures of the voxels of `image`; None takes all."""
-    values = array.reshape(-1) if image is None else array[image]
-    if not len(values):
-        return np.zeros_like(array)
-    sample = values[:: max(1, len(values) // _PERCENTILE_SAMPLE)]
-    lower, upper = percentile(sample, 0.5), percentile(sample, 99.5)
-    values = np.clip(values, lower, upper)
-    mean, spread = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-    if not spread > 0:
-        return np.zeros_like(array)
-    return _scaled(array, lower, upper, mean, spread)
+    result = np.empty(array.shape, dtype=np.float32)
+    for ranges, block in voxels.slabs():
+        result[ranges] = scaling(ranges, block).T
+    return result
 
 
 def percentile(values: NDArray[np.float32], percent: float) -> np.float64:
@@ -95,6 +172,69 @@ def network_image(volumes: Sequence[Volume], plan: Plan) -> NDArray[np.float32]:
     return normalise_channels(moved, plan.intensities)
 
 
+class CaseImage:
+    """A case as `network_image` makes it, the same to the bit, but a part at a time: the whole is never in memory.
+
+    Args:
+        volumes: A case's channels.
+        plan: The plan of the network.
+
+    Raises:
+        GeometryMismatchError: A channel has another grid than the first.
+        VolumeError: An intensity is beyond float32.
+    """
+
+    def __init__(self, volumes: Sequence[Volume], plan: Plan) -> None:
+        aligned = _on_one_grid(volumes)
+        grid = grid_of(volumes[0], plan)
+        for volume in aligned:
+            _require_float32(volume)
+        self.shape = (len(aligned), *grid.shape)
+        self._channels = [Voxels(grid.shape, partial(network_part, volume.array, grid)) for volume in aligned]
+        self._scalings = [
+            scaling_of(voxels, intensity) for voxels, intensity in zip(self._channels, plan.intensities, strict=True)
+        ]
+
+    def part(self, ranges: Ranges) -> Floats:
+        """`(C, r, a, s)` of a range along R, A and S: a view that is contiguous along R."""
+        found = [
+            voxels.part(ranges) if scaling is None else scaling(ranges, voxels.part(ranges))
+            for voxels, scaling in zip(self._channels, self._scalings, strict=True)
+        ]
+        return np.stack(found).transpose(0, 3, 2, 1)
+
+    def slices(self, view: View) -> "ImageSlices":
+        """The slices of a view."""
+        return ImageSlices(self, view)
+
+
+@dataclass(frozen=True)
+class ImageSlices:
+    """The slices of a case along a view, made when they are asked for; see `medfcn.networks.sliding.Slices`.
+
+    Attributes:
+        image: The case.
+        view: The plane of the slices.
+    """
+
+    image: CaseImage
+    view: View
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(N, C, H, W)`."""
+        channels, *sizes = self.image.shape
+        count = sizes.pop(VIEW_AXIS[self.view])
+        return count, channels, sizes[0], sizes[1]
+
+    def part(self, start: int, stop: int) -> Floats:
+        """`(stop - start, C, H, W)` slices from `start` to before `stop`."""
+        ranges = [slice(0, length) for length in self.image.shape[1:]]
+        ranges[VIEW_AXIS[self.view]] = slice(start, stop)
+        found: Floats = np.moveaxis(self.image.part(tuple(ranges)), 1 + VIEW_AXIS[self.view], 0)
+        return found
+
+
 def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
     """A case's channels on their own grid: `(C, I, J, K)` float32.
 
@@ -104,15 +244,20 @@ def stack_channels(volumes: Sequence[Volume]) -> NDArray[np.float32]:
     """
     count = len(volumes) * math.prod(volumes[0].shape)
     require_memory(_FLOAT_BYTES * count, f"{counted(len(volumes), 'channel')} of {count // len(volumes):,} voxels")
-    volumes = [volume.reordered_to(volumes[0]) for volume in volumes]
-    for channel in volumes[1:]:
+    return np.stack([_as_float32(volume) for volume in _on_one_grid(volumes)])
+
+
+def _on_one_grid(volumes: Sequence[Volume]) -> list[Volume]:
+    """The channels of a case in the order of axes of the first."""
+    aligned = [volume.reordered_to(volumes[0]) for volume in volumes]
+    for channel in aligned[1:]:
         try:
-            require_same_grid(volumes[0], channel)
+            require_same_grid(aligned[0], channel)
         except GeometryMismatchError as error:
             raise GeometryMismatchError(
                 f"{error} (channels of one case must share a grid)", code=error.code, field=error.field
             ) from error
-    return np.stack([_as_float32(volume) for volume in volumes])
+    return aligned
 
 
 def normalise_channels(image: NDArray[np.float32], intensities: Sequence[Intensity]) -> NDArray[np.float32]:
@@ -125,12 +270,18 @@ def normalise_channels(image: NDArray[np.float32], intensities: Sequence[Intensi
 
 
 def _as_float32(volume: Volume) -> NDArray[np.float32]:
+    _require_float32(volume)
     with np.errstate(over="ignore"):
-        array = volume.array.astype(np.float32)
-    if volume.array.dtype == np.float64 and not np.isfinite(array).all():
+        return volume.array.astype(np.float32)
+
+
+def _require_float32(volume: Volume) -> None:
+    """VolumeError for an intensity that float32 does not hold."""
+    with np.errstate(over="ignore"):
+        ends = np.array(extremes(volume.array) if volume.array.dtype == np.float64 else 0).astype(np.float32)
+    if not np.isfinite(ends).all():
         who = volume.name or "volume"
         raise VolumeError(
             f"{who}: contains intensities beyond 3.4e38, more than any scanner gives; fix the file",
             code="VOXELS_RANGE",
         )
-    return array

@@ -11,7 +11,8 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from medfcn.slices.components import Components
+from medfcn.scratch import parts
+from medfcn.slices.components import Components, Connected
 
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _FEWEST_VOXELS = 64
@@ -64,37 +65,50 @@ def shapes_of(
         0.9 [0.0, 0.0]
         0.0 [1.0, 0.0]
     """
-    from scipy.ndimage import find_objects
-
-    around = find_objects(indices, max_label=len(membership) - 1)
-    shapes = []
-    for of_label in membership.T:
-        within = [index for index in np.flatnonzero(of_label).tolist() if around[index - 1] is not None]
-        if not within:
-            shapes.append(MaskShape())
-            continue
-        sides = list(zip(*(around[index - 1] for index in within), strict=True))
-        box = tuple(slice(min(side.start for side in axis), max(side.stop for side in axis)) for axis in sides)
-        is_within = np.zeros(256, dtype=bool)
-        is_within[within] = True
-        ends = [(side.start == 0, side.stop == size) for side, size in zip(box, indices.shape, strict=True)]
-        shapes.append(_shape_of(is_within[indices[box]], spacing_mm, ends))
+    areas = _areas(indices, len(membership) - 1)
+    members = [np.flatnonzero(of_label).tolist() for of_label in membership.T]
+    nothing = tuple(np.zeros(size, dtype=np.intp) for size in indices.shape)
+    known = [
+        [sum((areas[index][axis] for index in within), start=nothing[axis]) for axis in range(3)]
+        for within in members
+    ]
+    large = [place for place, along in enumerate(known) if members[place] and along[0].sum() >= _FEWEST_VOXELS]
+    found = Connected(indices, [members[place] for place in large])
+    shapes = [MaskShape()] * len(members)
+    for number, place in enumerate(large):
+        shapes[place] = _shape_of(known[place], found.of(number), spacing_mm)
     return tuple(shapes)
 
 
+def _areas(indices: NDArray[np.uint8], most: int) -> dict[int, tuple[NDArray[np.intp], ...]]:
+    """The voxels of each index in each slice along R, A and S."""
+    from scipy.ndimage import find_objects
+
+    areas = {index: tuple(np.zeros(size, dtype=np.intp) for size in indices.shape) for index in range(1, most + 1)}
+    for place, part in parts(indices):
+        for index, box in enumerate(find_objects(part, max_label=most), start=1):
+            if box is None:
+                continue
+            mask = part[box] == index
+            for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
+                first = (place[axis].start or 0) + box[axis].start
+                areas[index][axis][first : first + mask.shape[axis]] += np.count_nonzero(mask, axis=others)
+    return areas
+
+
 def _shape_of(
-    mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], ends: list[tuple[bool, bool]]
+    whole: list[NDArray[np.intp]], components: Components, spacing_mm: tuple[float, float, float]
 ) -> MaskShape:
-    """The shape of a mask in its box.
+    """The shape of a mask.
 
     Args:
-        mask: `(R, A, S)`.
+        whole: Its voxels in each slice of the volume along R, A and S.
+        components: Its components.
         spacing_mm: Voxel edge lengths along these axes.
-        ends: For each axis, true where the box begins and ends with the volume.
     """
-    areas = [np.count_nonzero(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
-    if areas[0].sum() < _FEWEST_VOXELS:
-        return MaskShape()
+    places = [np.flatnonzero(along) for along in whole]
+    areas = [along[place[0] : place[-1] + 1] for along, place in zip(whole, places, strict=True)]
+    ends = [(place[0] == 0, place[-1] == len(along) - 1) for along, place in zip(whole, places, strict=True)]
     pixels_mm2 = [math.prod(spacing_mm) / thickness for thickness in spacing_mm]
     (left, right), (posterior, anterior), (inferior, superior) = (
         [0.0 if at_end else _stop(along[::step], *sizes) for at_end, step in zip(cut, (1, -1), strict=True)]
@@ -102,7 +116,7 @@ def _shape_of(
     )
     dips = [_dip(along) for along in areas]
     return MaskShape(
-        far=_far(mask, spacing_mm),
+        far=_far(components, spacing_mm),
         dips=(dips[0], dips[1], dips[2]),
         stops=(left, right, posterior, anterior, inferior, superior),
     )
@@ -125,13 +139,14 @@ def _stop(areas: NDArray[np.intp], thickness_mm: float, pixel_mm2: float) -> flo
     return float(np.where(beyond > 0, 1 - (1 - shares) / np.maximum(beyond, _TINY), 0.0).max(initial=0.0))
 
 
-def _far(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> float:
+def _far(found: Components, spacing_mm: tuple[float, float, float]) -> float:
     """The share of the voxels in far pieces."""
-    found = Components.of(mask)
     if len(found.sizes) == 1:
         return 0.0
-    sizes, (starts, stops) = found.sizes, found.boxes
-    main = int(sizes.argmax())
+    sizes, starts, stops = found.sizes, found.starts, found.stops
+    main = int(
+        np.lexsort((*starts.T[::-1], -sizes))[0]
+    )  # of equal ones the first, in whichever order they are stored
     gaps = np.maximum(0, np.maximum(starts - stops[main], starts[main] - stops)) * np.array(spacing_mm)  # (N, 3)
     radius_mm = (3 * sizes[main] * math.prod(spacing_mm) / (4 * math.pi)) ** (1 / 3)
     return float(sizes[np.linalg.norm(gaps, axis=1) > radius_mm].sum() / sizes.sum())

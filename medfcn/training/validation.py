@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medfcn.evaluation import evaluate
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import atomic_write, make_folder
-from medfcn.inference.case import decided_slabs
+from medfcn.inference.case import decided_part, native_rows
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.model import Model
 from medfcn.inference.native import Decided, SlabCollector
@@ -169,10 +169,11 @@ def decide_case(
         certainty=certainty,
     )
     likely = mean_of_views(model.card, lambda view: outputs.of(case, view))
-    for rows, mean, found in decided_slabs([model], [likely], case.blank, meter):
-        slabs.add(rows, mean, found)
+    for place, parts in native_rows([model], [likely], case.blank):
+        mean, found = decided_part([model], parts, meter)
+        slabs.add(place, mean, found)
         if visit is not None:
-            visit(rows, mean)
+            visit(place[0], mean)
     return slabs.collected()
 
 

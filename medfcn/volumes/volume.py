@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from medfcn.errors import GeometryMismatchError, VolumeError, naming
+from medfcn.scratch import parts
 from medfcn.volumes import geometry
 from medfcn.volumes.formats.nifti import nibabel_image
 from medfcn.volumes.formats.nifti_header import NiftiGeometry
@@ -109,7 +110,7 @@ class Volume:
         first = self.array[0, 0, 0]
         if not any(self.array.strides):  # of one place in memory
             return True
-        return all(bool((self.array[:, :, k] == first).all()) for k in range(self.array.shape[2]))
+        return all(bool((part == first).all()) for _, part in parts(self.array))
 
     @property
     def is_oblique(self) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from medfcn.inference.held_out import Unseen
 from medfcn.inference.model import Model
 from medfcn.inference.shapes import limits_of, oddities, widest
-from medfcn.slices.grid import to_network_grid
-from medfcn.slices.preprocess import grid_of
+from medfcn.settings import View
+from medfcn.slices.plan import Intensity
+from medfcn.slices.preprocess import ImageSlices
 from medfcn.slices.shape import MaskShape
+from medfcn.slices.voxels import Ranges
 from medfcn.verbs import predict
 from medfcn.volumes import Volume
 from tests.inference.models import saved, tiny_model, unseen_label, write_image
@@ -30,16 +32,17 @@ SHAPE = (36, 32, 24)
 def images_are_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that gives each voxel a thousandth of its intensity."""
 
-    def likely(model: Model, volumes: Sequence[Volume], *, tta: bool | None = None) -> NDArray[np.float32]:
-        array = np.clip(volumes[0].array[None].astype(np.float32) / 1000, 0, 1)
-        found: NDArray[np.float32] = to_network_grid(array, grid_of(volumes[0], model.card.plan))
-        return found
+    def likely(
+        model: Model, slices: ImageSlices, view: View, *, tta: bool | None = None
+    ) -> Iterator[tuple[Ranges, NDArray[np.float32]]]:
+        array = slices.image.part(tuple(slice(0, length) for length in slices.image.shape[1:]))
+        yield (slice(None),) * 4, np.clip(array / 1000, 0, 1)
 
-    monkeypatch.setattr(Model, "network_probabilities", likely)
+    monkeypatch.setattr(Model, "view_slabs", likely)
 
 
 def model(*, one_part: tuple[int, ...] = (), **card: Any) -> Model:
-    made = tiny_model(one_part=one_part, spacing_mm=(1.0, 1.0, None))
+    made = tiny_model(one_part=one_part, spacing_mm=(1.0, 1.0, None), intensities=(Intensity("none"),))
     known: dict[str, Any] = {"shapes": (ROUND,), "components": "largest and most certain"}
     made.card = dataclasses.replace(made.card, **known | card)
     return made

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import medfcn
 from medfcn.inference.ensemble import Ensemble
-from medfcn.slices.background import find_background
+from medfcn.slices.background import image_of
 from medfcn.slices.plan import Intensity
 from medfcn.slices.preprocess import normalise
 from medfcn.volumes import Volume
@@ -152,7 +152,7 @@ def test_zeros_around_a_scan_that_is_scaled_already_are_background() -> None:
     array, _ = clean()
     image = array > 0
     array[image] = (array[image] - 110.5) / 30
-    found = find_background(array).image
+    found = image_of(array)
     assert found is not None
     assert (found == image).all()
 
@@ -161,7 +161,7 @@ def test_noise_of_a_magnitude_image_is_part_of_the_image() -> None:
     """It has no voxel below 0, and such volumes are scaled as they always were."""
     noise = np.random.default_rng(0).normal(0, 5, (2, 52, 44, 24))
     array = np.maximum(np.hypot(*noise), clean()[0]).astype(np.float32)
-    assert find_background(array).image is None
+    assert image_of(array) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4,), (30, 20, 1), (2, 2, 2), (1, 40, 40)])

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medfcn.slices.components import keep_one_part, largest_share
+from medfcn.slices import components
+from medfcn.slices.components import Connected, keep_one_part, largest_share
 from tests.slices.stored_orders import ORDERS, restored, stored_in
 
 
@@ -40,6 +41,29 @@ def test_what_is_kept_does_not_depend_on_the_stored_order(seed: int, order: obje
     assert np.array_equal(
         restored(keep_one_part(stored, (1, 2)).indices, order), keep_one_part(labels, (1, 2)).indices
     )  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 9999), st.sampled_from(ORDERS), st.integers(1, 60))
+@settings(max_examples=50, deadline=None)
+def test_parts_are_joined_across_slabs(seed: int, order: object, slab: int) -> None:
+    labels, random = _random_labels(seed), np.random.default_rng(seed)
+    certainty = np.where(labels > 0, random.integers(-9, 99, labels.shape), 0).astype(np.int8)
+    expected = keep_one_part(labels, (1, 2), certainty)
+    stored, place = (stored_in(array, np.eye(4), order)[0] for array in (labels, certainty))  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(components, "_SLAB_VOXELS", slab)
+        found = keep_one_part(stored, (1, 2), place)
+        whole = Connected(stored, [(1, 2)]).of(0)
+    assert np.array_equal(restored(found.indices, order), expected.indices)  # type: ignore[arg-type]
+    assert (found.removed, found.disputed) == (expected.removed, expected.disputed)
+    numbers, count = ndimage.label(stored > 0)
+    boxes = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(numbers)]
+    made = [
+        [*zip(start, stop, strict=True)]
+        for start, stop in zip(whole.starts.tolist(), whole.stops.tolist(), strict=True)
+    ]
+    assert sorted(whole.sizes) == sorted(np.bincount(numbers.reshape(-1))[1:])
+    assert (len(made), sorted(made)) == (count, sorted(boxes))
 
 
 def test_parts_that_touch_at_an_edge_are_two() -> None:

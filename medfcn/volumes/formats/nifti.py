@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryError, MissingFileError, VolumeError, naming
-from medfcn.memory import require_memory
+from medfcn.scratch import parts, scratch_array
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
     LARGEST_EXTENSION,
@@ -144,7 +144,9 @@ def _voxels_of(source: ByteSource, header: NiftiHeader) -> NDArray[Any]:
     source.require_end(header.end)
     array = buffer.view(header.voxel_type)
     if not header.voxel_type.isnative:
-        array = array.byteswap(inplace=True).view(header.voxel_type.newbyteorder("="))
+        for _, part in parts(array):
+            part.byteswap(inplace=True)
+        array = array.view(header.voxel_type.newbyteorder("="))
     if len(buffer) < header.volume_bytes:
         return of_one_value(array[0], header.shape)
     return array.reshape(header.shape, order="F")
@@ -163,13 +165,16 @@ def _bytes_of(source: ByteSource, header: NiftiHeader) -> NDArray[np.uint8]:
         done += filled
     if same:
         return first
-    require_memory(count, f"{'×'.join(map(str, header.shape))} voxels")
-    buffer = np.empty(count, dtype=np.uint8)
+    buffer: NDArray[np.uint8] = scratch_array(
+        (count,), np.uint8, purpose=f"{'×'.join(map(str, header.shape))} voxels"
+    )
     if done:
         known = (done - filled) // voxel
-        buffer[: known * voxel].reshape(-1, voxel)[:] = first
+        for _, of_one in parts(buffer[: known * voxel].reshape(-1, voxel)):
+            of_one[:] = first
         buffer[known * voxel : done] = part[:filled]
-    source.read_into(buffer[done:].data)
+    for _, rest in parts(buffer[done:]) if done < count else ():
+        source.read_into(rest.data)
     return buffer
 
 

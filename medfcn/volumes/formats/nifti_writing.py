@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError, WriteError
 from medfcn.files import atomic_write, refuse_existing_file
+from medfcn.scratch import extremes, release
 from medfcn.text import shown
 from medfcn.volumes.formats.nifti_header import (
     HEADER_FIELDS,
@@ -53,7 +54,7 @@ def stored_type(array: NDArray[Any], byte_order: ByteOrder = "<") -> np.dtype[An
         return np.dtype(np.float64 if array.dtype.itemsize > 4 else np.float32).newbyteorder(byte_order)
     if array.dtype.kind == "b" or array.dtype == np.uint8:
         return np.dtype(np.uint8)
-    least, most = int(array.min()), int(array.max())
+    least, most = (int(end) for end in extremes(array))
     # A signed type that holds -most - 1 holds most.
     return np.min_scalar_type(most if least >= 0 else min(least, -most - 1)).newbyteorder(byte_order)
 
@@ -158,6 +159,7 @@ def _write_content(file: IO[bytes], head: bytes, array: NDArray[Any], dtype: np.
     for k in range(0, array.shape[2], step):
         slab = array[:, :, k : k + step].astype(dtype, copy=False)
         file.write(slab.ravel(order="F").view(np.uint8).data)
+        release(array)
 
 
 class _Checksummed(io.RawIOBase):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
+from medfcn.scratch import extremes, parts, release, scratch_array
 from medfcn.volumes.formats.nifti_header import NiftiGeometry
 from medfcn.volumes.geometry import Affine
 from medfcn.volumes.options import ReadOptions
@@ -52,6 +53,10 @@ LARGE_BYTES = 1 << 24
 """A volume of one value with more bytes than this is kept as one voxel; see `of_one_value`."""
 
 
+_SCALED_BYTES = 1 << 20
+"""Stored bytes that are scaled at a time, in float64."""
+
+
 def of_one_value(value: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """A read-only array in which every voxel is the same place in memory: an empty mask takes one voxel."""
     return np.broadcast_to(np.asarray(value), shape)
@@ -84,23 +89,24 @@ def scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
     if shifted is not None:
         return shifted
     small = raw.dtype.itemsize <= 2 or raw.dtype == np.float32
-    result = np.empty(raw.shape, dtype=np.float32 if small else np.float64, order="F")
+    result = scratch_array(raw.shape, np.float32 if small else np.float64, purpose="the scaled voxels")
     with np.errstate(over="ignore", invalid="ignore"):  # a number that overflows is infinite, and refused later
-        for k in range(raw.shape[2]):
-            result[:, :, k] = raw[:, :, k].astype(np.float64) * slope + inter
+        for place, part in parts(raw, part_bytes=_SCALED_BYTES):
+            result[place] = part.astype(np.float64) * slope + inter
+            release(result)
     return result
 
 
 def _shifted(raw: NDArray[Any], inter: float) -> NDArray[Any] | None:
     """Integers plus a whole number, in place; None where they would not fit the same number of bytes."""
-    least, most = int(raw.min()) + int(inter), int(raw.max()) + int(inter)
+    least, most = (int(end) + int(inter) for end in extremes(raw))
     unsigned = np.dtype(f"u{raw.dtype.itemsize}")
     for dtype in (raw.dtype, np.dtype(f"i{raw.dtype.itemsize}")):
         bounds = np.iinfo(dtype)
         if bounds.min <= least and most <= bounds.max:
             # Modulo 2^bits, so that 65535 - 65536 is -1 whatever is in between.
-            view = raw.view(unsigned)
-            view += np.array(int(inter) % (1 << (8 * raw.dtype.itemsize)), dtype=unsigned)
+            for _, part in parts(raw.view(unsigned)):
+                part += np.array(int(inter) % (1 << (8 * raw.dtype.itemsize)), dtype=unsigned)
             return raw.view(dtype)
     return None
 
@@ -123,6 +129,7 @@ def finite(array: NDArray[Any], options: ReadOptions) -> tuple[NDArray[Any], tup
     count, first = 0, None
     for k in range(array.shape[2]):
         plane = array[:, :, k]
+        release(array)
         with np.errstate(over="ignore", invalid="ignore"):
             if np.isfinite(plane.sum()):  # NaN and infinity survive a sum
                 continue

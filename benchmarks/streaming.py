@@ -1,0 +1,127 @@
+"""Peak memory and CPU seconds of `medfcn predict` on large volumes, above those of a small one.
+
+    python benchmarks/streaming.py OUTPUT [--labels 1 5 104] [--slices 134 400 1000] [--before FOLDER] [--rounds 1]
+
+Networks are made by hand, with random weights, on axial slices of 512×512 without resampling; volumes are phantoms of
+a CT, int16. `--before` is a folder that contains another install of `medfcn` (a checkout, or the result of
+`pip install --target FOLDER --no-deps .`); the two then take turns. Each line has the peak above that of the same
+command on 40×40×40, in parts of the volume as float32.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from measured import processor, run_measured
+
+from medfcn.inference.card import Card
+from medfcn.inference.model import Model
+from medfcn.labels import LabelMap
+from medfcn.networks.design import Design
+from medfcn.networks.fcn import build_network
+from medfcn.settings import Settings
+from medfcn.slices.plan import Intensity, Plan
+
+EDGE = 512
+SMALL = 40
+
+
+def made_model(labels: int, folder: Path) -> Path:
+    """A run folder of a network whose masks contain a good part of every label; of each one component is kept."""
+    names = LabelMap.parse(",".join(f"label_{index}={index}" for index in range(1, labels + 1)))
+    plan = Plan(
+        views=("axial",),
+        spacing_mm=(0.8, 0.8, None),
+        window=(EDGE, EDGE),
+        context=1,
+        widths=(16, 32, 64, 128, 160, 160),
+        intensities=(Intensity("zscore", background="robust"),),
+        batch_size=8,
+        mirror_axes=(),
+        reasons={},
+        stem_stride=2,
+    )
+    torch.manual_seed(1)
+    design = Design.of(
+        Settings().network, widths=plan.widths, channels_in=1, label_count=labels, overlapping=False, stem_stride=2
+    )
+    network = build_network(design).eval()
+    network.head.weight.data.mul_(8)
+    with torch.inference_mode():
+        seen = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+        logits = network(torch.nn.functional.interpolate(seen, scale_factor=8, mode="bilinear"))
+        network.head.bias.data.sub_(logits.movedim(1, 0).flatten(1).median(dim=1).values)
+    card = Card(
+        labels=names,
+        channels=("ct",),
+        plan=plan,
+        settings=Settings(),
+        one_part=tuple(range(1, labels + 1)),
+        components="largest and most certain",
+        weights_sha256="",
+        versions={"medfcn": "made"},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    Model(network, card, device=torch.device("cpu")).save(folder)
+    return folder
+
+
+def made_volume(edge: int, slices: int, path: Path) -> Path:
+    """A body in air with round organs, and noise."""
+    if path.is_file():
+        return path
+    noise = np.random.default_rng(0).normal(0, 12, (edge, edge)).astype(np.float32)
+    second, first = np.mgrid[0:edge, 0:edge].astype(np.float32) / edge * 2 - 1
+    voxels = np.empty((edge, edge, slices), np.int16, order="F")
+    for k in range(slices):
+        height = k / slices
+        body = (first / 0.8) ** 2 + (second / (0.6 + 0.1 * np.sin(6 * height))) ** 2 < 1
+        plane = np.where(body, np.float32(40), np.float32(-1000))
+        for organ in range(8):
+            middle = 0.5 * np.cos(organ + 3 * height), 0.35 * np.sin(2 * organ + 2 * height)
+            inside = (first - middle[0]) ** 2 + (second - middle[1]) ** 2 < (0.05 + 0.02 * organ) ** 2
+            plane += (30 * organ - 60) * (inside & body)
+        voxels[:, :, k] = np.clip(plane + np.roll(noise, 7 * k % edge, axis=k % 2), -1024, 3000)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-0.8, -0.8, 2.0, 1.0])), path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--labels", type=int, nargs="+", default=[1, 5, 104])
+    parser.add_argument("--slices", type=int, nargs="+", default=[134, 400, 1000])
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    installs = {"before": arguments.before} if arguments.before else {}
+    installs["after"] = Path(__file__).resolve().parents[1]
+    print(processor())
+    for labels in arguments.labels:
+        run = made_model(labels, arguments.output / f"model_{labels}")
+        peaks = dict.fromkeys(installs, 0.0)
+        for edge, slices in [(SMALL, SMALL), *((EDGE, count) for count in arguments.slices)]:
+            volume = made_volume(edge, slices, arguments.output / f"{edge}x{edge}x{slices}.nii.gz")
+            for name, package in [*installs.items()] * arguments.rounds:
+                variables = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
+                words = ["predict", str(run), str(volume), "-o", str(arguments.output / f"mask_{name}.nii.gz")]
+                command = [sys.executable, "-m", "medfcn", *words, "--overwrite"]
+                used = run_measured(command, arguments.output / "log.txt", **variables)
+                if edge == SMALL:
+                    peaks[name] = used.peak_mb
+                above = (used.peak_mb - peaks[name]) * 2**20 / (4 * edge * edge * slices)
+                print(
+                    f"{labels} labels, {edge}×{edge}×{slices}, {name}: {used.cpu_seconds:.1f} CPU s, "
+                    f"{used.peak_mb:.0f} MB, {above:.2f} × float32 above the small one",
+                    flush=True,
+                )
+                os.sync()
+
+
+if __name__ == "__main__":
+    main()
