@@ -26,7 +26,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from medfcn.errors import MissingFileError, SettingsError
+from medfcn.errors import MissingFileError, SettingsError, refuse_pipe
 from medfcn.settings import PredictionSettings, Settings
 from medfcn.text import did_you_mean
 
@@ -49,9 +49,10 @@ def read_tables(path: Path | str) -> dict[str, Any]:
 
     Raises:
         MissingFileError: `path` is not a file.
-        SettingsError: It is not TOML.
+        SettingsError: It is a pipe, or not TOML.
     """
     path = Path(path)
+    refuse_pipe(path, SettingsError)
     if not path.is_file():
         raise MissingFileError(f"{path}: settings file not found; check the path given to --config", field="config")
     try:

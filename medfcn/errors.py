@@ -156,11 +156,13 @@ Example:
     case_017: label shape (3, 3, 2) differs from image shape (3, 3, 3) GRID_DIFFERS
 """
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, Self
 
-from medfcn.text import one_line
+from medfcn.text import one_line, shown
 
 
 class MedfcnError(Exception):
@@ -318,3 +320,30 @@ def naming(name: str) -> Iterator[None]:
         if not str(error).startswith(one_line(f"{name}: ")):
             error.args = (one_line(f"{name}: {error}"),)
         raise
+
+
+def not_a_file(mode: int, remedy: str) -> str:
+    """The kind of what is there instead of a regular file, and what to do, for a message.
+
+    Args:
+        mode: From `stat`.
+        remedy: What to do; a pipe has one of its own.
+
+    Example:
+        >>> not_a_file(Path("/").stat().st_mode, "give a text file")
+        'a folder, not a file; give a text file'
+    """
+    if stat.S_ISFIFO(mode):  # such as <(…) of a shell; it could be read only once, and waits for its writer
+        return "a pipe (FIFO), not a file; write what comes out of it to a file, and give that"
+    kind = "a folder" if stat.S_ISDIR(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+    return f"{kind}, not a file; {remedy}"
+
+
+def refuse_pipe(path: Path, error: type[MedfcnError]) -> None:
+    """Refuse a pipe in words of its own, where the name of what is there decides what it is.
+
+    Raises:
+        MedfcnError: As `error`: it is a pipe.
+    """
+    if path.is_fifo():
+        raise error(f"{shown(path)}: {not_a_file(path.stat().st_mode, '')}", code="FILE_NOT_REGULAR")

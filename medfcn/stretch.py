@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.errors import MedfcnError
+from medfcn.errors import MedfcnError, not_a_file
+from medfcn.text import shown
 
 _AT_ONCE = 1 << 20
 
@@ -39,7 +40,7 @@ class Stretch:
         """
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            raise error(f"{path.name}: not a file; {remedy}", code="FILE_NOT_REGULAR")
+            raise error(f"{shown(path)}: {not_a_file(status.st_mode, remedy)}", code="FILE_NOT_REGULAR")
         return cls(path, 0, status.st_size, path.name)
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:

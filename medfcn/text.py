@@ -12,6 +12,9 @@ from pathlib import PurePath
 LONGEST_LINE = 600
 """Characters of a message; a longer one loses its middle, so that the file and the remedy stay."""
 
+_OPEN_FILES = ("/dev/fd", "/proc/self/fd")
+"""Where a shell puts the pipe of `<(…)`, under its number."""
+
 
 def printable(text: str) -> str:
     """`text` with everything that could steer a terminal made visible.
@@ -42,13 +45,14 @@ def one_line(text: str, *, limit: int = LONGEST_LINE) -> str:
 
 
 def shown(name: str | os.PathLike[str]) -> str:
-    """The last part of a path, for a message.
+    """The last part of a path, for a message; all of the path of an open file, whose last part is a bare number.
 
     Example:
-        >>> shown("folder/case_1.nii.gz")
-        'case_1.nii.gz'
+        >>> shown("folder/case_1.nii.gz"), shown("/dev/fd/63")
+        ('case_1.nii.gz', '/dev/fd/63')
     """
-    return PurePath(name).name or os.fspath(name)
+    path = PurePath(name)
+    return path.name if path.name and path.parent.as_posix() not in _OPEN_FILES else os.fspath(name)
 
 
 def listed(items: Iterable[object], *, limit: int = 8, separator: str = ", ") -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,30 @@ def only_line(result: Result) -> str:
 
 def files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_pipe_given_for_a_file_of_any_kind_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    write_case(tmp_path, "ball", *draw_ball(0))
+    pipe, masks = tmp_path / "pipe", tmp_path / "labels"
+    for arguments in (
+        ("check", pipe),
+        ("evaluate", pipe, masks, "-o", tmp_path / "scores"),
+        ("evaluate", masks, pipe, "-o", tmp_path / "scores"),
+        ("predict", pipe, tmp_path / "images", "-o", tmp_path / "masks"),
+        ("train", tmp_path, "-o", tmp_path / "run", "--config", pipe),
+        ("train", tmp_path, "-o", tmp_path / "run", "--leave-out", pipe),
+    ):
+        result = medfcn(*arguments)
+        assert result.exit_code
+        assert "pipe: a pipe (FIFO), not a file; write what comes out of it to a file" in only_line(result)
+
+
+def test_the_misuse_of_an_option_names_it_once(tmp_path: Path) -> None:
+    write_case(tmp_path, "ball", *draw_ball(0))
+    result = medfcn("check", tmp_path, "--labels", "1=2=3")
+    assert result.exit_code == 2
+    assert only_line(result).startswith("Error: Invalid value for '--labels': '1=2=3' is not NAME=V")
 
 
 def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Path) -> None:

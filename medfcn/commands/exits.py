@@ -39,7 +39,8 @@ class _Command(click.Command):
             given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
             for option in self.params:
                 if given and option.name == name:
-                    raise click.BadParameter(str(error), ctx=ctx, param=option) from error
+                    said = str(error).removeprefix(f"{name}: ")  # click names the option
+                    raise click.BadParameter(said, ctx=ctx, param=option) from error
             raise
 
 

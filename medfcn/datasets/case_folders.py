@@ -136,9 +136,12 @@ def rare_structures_problem(dataset: Dataset) -> Problem | None:
     if not rare:
         return None
     masks = [case.label for case in dataset.all_cases if isinstance(case.label, StructureFiles)]
-    having = sum(any(name in mask.files for name in rare) for mask in masks)
-    found = (
-        f"only {having} of {counted(len(masks), 'case')} {'has' if having == 1 else 'have'} a file of {listed(rare)}"
-    )
+    counts = {name: sum(name in mask.files for mask in masks) for name in rare}
+    if len(rare) == 1:
+        having = counts[rare[0]]
+        few = f"only {having} of {counted(len(masks), 'case')} {'has' if having == 1 else 'have'} a file of {rare[0]}"
+    else:
+        each = listed(f"{name} ({count})" for name, count in counts.items())
+        few = f"less than half of {counted(len(masks), 'case')} have a file of each of these structures: {each}"
     remedy = "add empty masks to the others where there is nothing to draw, or name the structures with --labels"
-    return Problem("STRUCTURE_RARE", "error", "", "", "labels", found, remedy)
+    return Problem("STRUCTURE_RARE", "error", "", "", "labels", few, remedy)

@@ -181,6 +181,7 @@ def check_cases(
         splits=dataset.splits_text,
         value_names=values,
         dropped=tuple(channel.place for channel in dropped),
+        states_groups=dataset.has_groups,
     )
 
 

@@ -80,6 +80,7 @@ class CheckReport:
         splits: The splits or folds that the data set prescribes; empty without.
         value_names: The names of the values, where masks are one file for each structure.
         dropped: The numbers, from 0, of the channels that are left out, because each case has one value there.
+        states_groups: False if nothing states which cases are of one patient; each is then a group of its own.
     """
 
     layout: str
@@ -92,6 +93,7 @@ class CheckReport:
     splits: str = ""
     value_names: Mapping[int, str] = field(default_factory=dict)
     dropped: tuple[int, ...] = ()
+    states_groups: bool = True
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -116,7 +118,8 @@ class CheckReport:
         """For people: a table of the cases, a summary, and the problems."""
         rows = [("case", "shape", "spacing mm", "axes", "intensities", "labels: voxels (ml)")]
         rows += [_row(case, self.value_names) for case in self.cases]
-        groups = len({case.group for case in self.cases})
+        groups = f"in {counted(len({case.group for case in self.cases}), 'group')}"
+        stated = f" {groups}" if self.states_groups else ", no groups stated"
         axes = Counter(image.orientation for case in self.cases for image in case.images[:1])
         names = listed(self.label_names, limit=30) or "as found"
         if self.ignored:
@@ -124,7 +127,7 @@ class CheckReport:
         lines = [
             *aligned(rows, widest=160),
             "",
-            f"layout {self.layout}: {counted(len(self.cases), 'case')} in {counted(groups, 'group')}; "
+            f"layout {self.layout}: {counted(len(self.cases), 'case')}{stated}; "
             f"channels: {listed(self.channel_names)}; labels: {names}" + (f"; {self.splits}" if self.splits else ""),
             "axes: " + ", ".join(f"{letters} {count}" for letters, count in axes.most_common()),
             "",

@@ -13,7 +13,7 @@ from medfcn.datasets.layouts import dataset_at, exists_as_folder
 from medfcn.datasets.listing import list_volumes
 from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table, idle_grouping
 from medfcn.datasets.prescribed_splits import check_splits
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, refuse_pipe
 from medfcn.labels.dicom import dicom_label, is_dicom_label
 from medfcn.text import listed, shown
 from medfcn.volumes.names import extension_of, stem_of
@@ -85,13 +85,15 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile | RefusedFile
 
     Raises:
         MissingFileError: There is nothing at `path`.
-        DatasetError: The folder contains no masks. A mask that cannot be used says why when it is read.
+        DatasetError: The folder contains no masks, or it is a pipe. A mask that cannot be used says why when it is
+            read.
     """
     given = Path(path)
     dataset = dataset_of_masks(given)
     if dataset is not None:
         return _labels_of(dataset)
     if not given.is_dir():
+        refuse_pipe(given, DatasetError)  # its name is no case's
         return {given.stem: dicom_label(given, given.stem)} if is_dicom_label(given) else {stem_of(given): given}
     folder = given / "labels" if (given / "labels").is_dir() else given
     masks, refused = masks_in(folder)

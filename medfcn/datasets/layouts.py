@@ -22,7 +22,7 @@ from medfcn.datasets.listing import files_in, list_volumes, volume_named
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
-from medfcn.errors import DatasetError, MissingFileError
+from medfcn.errors import DatasetError, MissingFileError, refuse_pipe
 from medfcn.text import listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of
 from medfcn.volumes.refused import RefusedFile
@@ -49,6 +49,7 @@ def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
             return dataset_at(path.parent, allow_outside=allow_outside)
         if path.suffix.lower() in _TABLES:
             return _from_table(path, allow_outside=allow_outside)
+        refuse_pipe(path, DatasetError)
         raise DatasetError(f"{path}: not a data set; {_EXPECTED}", code="DATASET_LAYOUT")
     about, has_json = Description(), (path / "dataset.json").exists()
     if has_json:

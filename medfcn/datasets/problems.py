@@ -5,6 +5,7 @@ that is refused is that of its error (`MedfcnError.code`); the others are given 
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,8 +97,16 @@ def problem_of(error: MedfcnError, *, case: str, file: str, role: str) -> Proble
         'error GRID_PIXDIM a.nii: pixdim[1] is 0; re-export it'
     """
     text = str(error)
-    names = (one_line(f"{name}: ") for name in (shown(file), stem_of(file), case))
-    start = next(filter(text.startswith, names), text.partition(": ")[0] + ": ")
-    found, _, remedy = text.removeprefix(start).rpartition("; ")
+    found, _, remedy = _without_names(text, (shown(file), stem_of(file), case)).rpartition("; ")
     code = f"{role.upper()}_{error.code}" if isinstance(error, GeometryMismatchError) else error.code
     return Problem(code, "error", case, file, error.field or role, found or remedy, remedy if found else "")
+
+
+def _without_names(text: str, names: Collection[str]) -> str:
+    """A message without the names in front of it, of which there may be several; without another one if none is."""
+    starts = tuple(one_line(f"{name}: ") for name in names if name)
+    if not text.startswith(starts):
+        return text.partition(": ")[2] or text
+    while start := next(filter(text.startswith, starts), ""):
+        text = text.removeprefix(start)
+    return text

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.errors import DatasetError, MissingFileError
+from medfcn.errors import DatasetError, MissingFileError, not_a_file
 from medfcn.text import listed, one_line, shown
 
 LARGEST_TEXT = 64 << 20
@@ -42,7 +42,7 @@ def read_text(path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DatasetError(f"{name}: not a file; give a text file", code="FILE_NOT_REGULAR")
+            raise DatasetError(f"{name}: {not_a_file(status.st_mode, 'give a text file')}", code="FILE_NOT_REGULAR")
         if status.st_size > LARGEST_TEXT:
             found = f"{status.st_size} bytes, expected at most {LARGEST_TEXT}"
             raise DatasetError(f"{name}: {found}; is it the right file?", code="FILE_SIZE")

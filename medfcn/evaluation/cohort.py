@@ -22,7 +22,8 @@ from medfcn.text import did_you_mean, listed
 
 NOT_STATED = "not stated"
 """The stratum of cases for which a column has no value."""
-_EMPTY = ("", "n/a", "nan")
+_EMPTY = ("", "-", "n/a", "na", "nan", "none")
+"""The fields of a table, in letters of any size, of values that are not known."""
 
 Grouping = Mapping[str, str] | str | os.PathLike[str] | None
 """Patients by case id; a table with the columns `id` and `group`; `stem`, `none` or a regular expression."""

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from medfcn.errors import MissingFileError, ModelError
+from medfcn.errors import MissingFileError, ModelError, refuse_pipe
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.one_file import ENDING, GET_AGAIN, read_archive
 from medfcn.runs.shelf import on_shelf
@@ -55,10 +55,11 @@ class ModelFiles:
 
         Raises:
             MissingFileError: It is not there.
-            ModelError: It is a link that leads out of the run folder.
+            ModelError: It is a link that leads out of the run folder, or the run is a pipe.
         """
         found = self._found(name)
         if found is None:
+            refuse_pipe(self.run, ModelError)
             raise MissingFileError(
                 f"{self.run}: no {name} in it; give a folder that `medfcn train` finished, a {ENDING} file, or a "
                 "name that `medfcn models` lists"

@@ -124,6 +124,16 @@ def test_a_structure_that_few_cases_have_is_one_problem_of_the_data_set(tmp_path
     assert len(survey(find_dataset(root), chosen, DEFAULT_OPTIONS, skip_bad=False, progress=Silent()).cases) == 3
 
 
+def test_rare_structures_are_counted_one_by_one(tmp_path: Path) -> None:
+    root = lay_out(tmp_path, "segmentations", {f"s{case}": organs(case) for case in range(3)})
+    for case, name in (("s0", "cyst"), ("s1", "node"), ("s2", "stent")):
+        save(root / case / "segmentations" / f"{name}.nii.gz", organs()["kidney"])
+    (problem,) = check(root).problems
+    assert problem.found == (
+        "less than half of 3 cases have a file of each of these structures: cyst (1), node (1), stent (1)"
+    )
+
+
 def test_training_knows_which_structures_overlap(tmp_path: Path) -> None:
     said: list[str] = []
 

@@ -121,9 +121,12 @@ def test_check_names_the_patients(tmp_path: Path) -> None:
     assert report.problems[0].code == "PATIENTS_UNSTATED"
     assert report.to_json()["unstated_patients"] == {"P3": ("P3_left", "P3_right")}
     assert "P3_left, P3_right (P3)" in report.to_text()
+    assert "3 cases, no groups stated;" in report.to_text()
     grouped = check_cases(find_dataset(tmp_path, group_by="stem"))
     assert "PATIENTS_UNSTATED" not in {problem.code for problem in grouped.problems}
-    assert "3 cases in 2 groups" in grouped.to_text()
+    alone = check_cases(find_dataset(tmp_path, group_by="none"))
+    assert "3 cases in 3 groups;" in alone.to_text()
+    assert "3 cases in 2 groups;" in grouped.to_text()
 
 
 def groups_of(root: Path, how: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Tables, groups, lists of ids and the paths in them are read strictly."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,19 @@ def test_ids_are_read_one_a_line(tmp_path: Path) -> None:
         read_ids(tmp_path / "none.txt")
     with pytest.raises(DatasetError, match="not a file"):
         read_ids(tmp_path)
+
+
+def test_the_pipe_of_a_shell_is_named_as_one_with_what_to_do() -> None:
+    """`--groups <(…)` gives the number of an open file, which says nothing without its folder."""
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(DatasetError) as caught:
+            read_ids(Path(f"/dev/fd/{reader}"))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert caught.value.code == "FILE_NOT_REGULAR"
+    assert re.fullmatch(
+        r"/dev/fd/\d+: a pipe \(FIFO\), not a file; write what comes out of it to a file, and give that",
+        line_of(caught),
+    )

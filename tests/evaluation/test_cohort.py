@@ -14,7 +14,7 @@ import medfcn
 from medfcn.cli import main
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.evaluation import Definitions, LabelScores, ScoreTable, evaluate, read_scores, summarise, write_scores
-from medfcn.evaluation.cohort import NOT_STATED, Cohort
+from medfcn.evaluation.cohort import NOT_STATED, Cohort, find_cohort
 from medfcn.evaluation.estimates import bootstrap_intervals, gap_interval, mean_interval
 from medfcn.volumes import Volume
 from tests.reporting.pages import Page, active_parts
@@ -237,6 +237,14 @@ def test_a_gap_to_a_stratum_without_an_interval_does_not_hide_the_gap_between_th
     assert math.isnan(first.low)
     assert (second.best, second.worst, second.without_few) == ("GE", "Siemens", True)
     assert (second.low, second.high) == pytest.approx((0.1, 0.1))
+
+
+@pytest.mark.parametrize("written", ["", "NA", "na", "N/A", "None", "NONE", "-", " - ", "NaN"])
+def test_what_tables_write_for_an_unknown_value_is_not_stated(tmp_path, written):
+    (tmp_path / "cohort.csv").write_text(f"id,site\na,north\nb,{written}\nc,nantes\n")
+    cohort = find_cohort({}, ["a", "b", "c"], groups={name: name for name in "abc"}, by=["site"],
+                         table=tmp_path / "cohort.csv")  # fmt: skip
+    assert cohort.columns["site"] == {"a": "north", "b": NOT_STATED, "c": "nantes"}
 
 
 def test_a_value_counts_where_only_the_case_or_only_its_patient_states_it(folders, tmp_path):

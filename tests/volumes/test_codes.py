@@ -75,6 +75,13 @@ def test_a_problem_says_what_was_found_without_the_files_name(name: str) -> None
     assert (problem.found, problem.remedy, problem.field) == ("dim[1] is 0; expected 1", "re-export it", "dim[1]")
 
 
+@pytest.mark.parametrize("names", ["big.nii: ", "big: ", "big: big.nii: ", "big.nii: big.nii: "])
+def test_a_problem_names_its_file_once(names: str) -> None:
+    error = VolumeError(f"{names}out of memory: 900 MB needed; close other programs")
+    problem = problem_of(error, case="big", file="images/big.nii", role="image")
+    assert (problem.found, problem.remedy) == ("out of memory: 900 MB needed", "close other programs")
+
+
 def test_two_grids_that_differ_are_told_apart_by_role() -> None:
     for code, role, expected in (
         ("", "label", "LABEL_GRID_DIFFERS"),

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from medfcn.errors import MemoryShortError, MissingFileError, VolumeError, naming
+from medfcn.errors import MemoryShortError, MissingFileError, VolumeError, naming, not_a_file
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
 from medfcn.text import shown
 from medfcn.volumes.formats.refusals import broken_stream, require_allowed, unreadable, wrong_size
@@ -220,7 +220,7 @@ def _open_regular(path: Path) -> IO[bytes]:
     except (OSError, ValueError) as error:
         raise unreadable(error, "opened", "check the path") from error
     if not stat.S_ISREG(mode):
-        raise VolumeError(f"{_kind_of(mode)}, not a file; give a volume file", code="FILE_NOT_REGULAR")
+        raise VolumeError(not_a_file(mode, "give a volume file"), code="FILE_NOT_REGULAR")
     try:
         # Not blocking, in case a pipe takes the file's place between the two calls.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -231,14 +231,6 @@ def _open_regular(path: Path) -> IO[bytes]:
         file.close()
         raise VolumeError("not a regular file; give a volume file", code="FILE_NOT_REGULAR")
     return cast(IO[bytes], file)
-
-
-def _kind_of(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    if stat.S_ISFIFO(mode):
-        return "a pipe (FIFO)"
-    return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def joint_hash(first: str, second: str) -> str:
