@@ -82,6 +82,7 @@ def _numbers(field: str, text: str, count: int) -> tuple[float, ...]:
     help="Names and colours of the labels, and the intent code of labels, in the header of masks.",
 )
 @text("--colours", "NAME=#RRGGBB,…", "Colours of labels in tables, masks and the report. [default: a palette]")
+@flag("--uncertainty", "Also write uncertainty/<case>_entropy.nii.gz and <case>_disagreement.nii.gz.")
 @flag("--seg-nrrd", "Also write seg_nrrd/<case>.seg.nrrd, for 3D Slicer.")
 @click.option(
     "--again",

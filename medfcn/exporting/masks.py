@@ -14,13 +14,13 @@ from medfcn.errors import MedfcnError, SettingsError, WriteError, naming
 from medfcn.exporting.dicom_seg import Code, probabilities_of, segmentation_of
 from medfcn.exporting.dicom_source import Source, save_dicom, uid_of
 from medfcn.exporting.rtstruct import structure_set_of
-from medfcn.inference.batch import PROBABILITIES_FOLDER
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.dicom import dicom_label
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.structures import structure_labels
 from medfcn.memory import one_memory_error
 from medfcn.progress import Progress
+from medfcn.runs.folder import PROBABILITIES_FOLDER
 from medfcn.text import listed, shown
 from medfcn.volumes import ReadOptions, Volume, read_volume
 from medfcn.volumes.formats.dicom.header import read_identity

@@ -29,7 +29,7 @@ from medfcn.slices.views import parse_views
 from medfcn.text import listed
 from medfcn.volumes import ReadOptions
 
-_DECIDED = ("probabilities", "tta", "views", "cases", "colours", "seg_nrrd", "shard", "finish")
+_DECIDED = ("probabilities", "tta", "views", "cases", "colours", "seg_nrrd", "uncertainty", "shard", "finish")
 """Options that a record decides, or that divide cases which the records choose."""
 
 
@@ -192,7 +192,7 @@ def _origin_of(record: MaskRecord) -> object:
     """Everything that must be the same for masks that are made together."""
     reading = tuple(sorted((record.reading or {}).items()))
     how = (record.threads, record.tta, record.mirrors, record.views, bool(record.probabilities_sha256))
-    looks = (record.label_table, str(record.colours), bool(record.seg_nrrd_sha256))
+    looks = (record.label_table, str(record.colours), bool(record.seg_nrrd_sha256), bool(record.uncertainty_sha256))
     return record.model_sha256, record.card_sha256, str(reading), how, looks
 
 
@@ -257,6 +257,7 @@ def _remake(
             threads=first.threads or 1,
             label_table=bool(first.label_table),
             colours=first.colours,
+            uncertainty=bool(first.uncertainty_sha256),
             seg_nrrd=bool(first.seg_nrrd_sha256),
             options=options,
             again=None,

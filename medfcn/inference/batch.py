@@ -22,6 +22,7 @@ from medfcn.inference.idle import mirrors_of
 from medfcn.labels.colours import label_table
 from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
+from medfcn.runs.folder import DISAGREEMENT, ENTROPY, PROBABILITIES_FOLDER, SEG_NRRD_FOLDER, UNCERTAINTY_FOLDER
 from medfcn.runs.models import ModelFiles, Runs
 from medfcn.runs.passing import absolute_path
 from medfcn.runs.shards import Shard
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 MASK_ENDINGS = (".nii", ".nii.gz")
-PROBABILITIES_FOLDER, SEG_NRRD_FOLDER = "probabilities", "seg_nrrd"
 Kind = Literal["predicted", "kept", "others", "failed", "claimed", "short"]
 
 
@@ -116,6 +116,7 @@ class Batch:
         shard: The part of the cases that is this command's; None takes all.
         has_table: Masks get a label table in their header.
         colours: The chosen colours by label.
+        uncertainty: Also write entropy and disagreement of each label.
         seg_nrrd: Also write each mask as a `.seg.nrrd` file.
         is_claimed: Other commands may share the cases, by locks. A shard has none: where several machines write into
             one folder, locks are not to be trusted.
@@ -135,6 +136,7 @@ class Batch:
     shard: Shard | None = None
     has_table: bool = True
     colours: Mapping[str, str] = field(default_factory=dict)
+    uncertainty: bool = False
     seg_nrrd: bool = False
     is_claimed: bool = True
 
@@ -165,11 +167,21 @@ class Batch:
         """The file of each label's probabilities; none unless they were requested."""
         if not self.probabilities:
             return ()
+        return tuple(self.folder / PROBABILITIES_FOLDER / f"{stem}.nii.gz" for stem in self._stems(case))
+
+    def uncertainty_paths(self, case: Case) -> tuple[Path, ...]:
+        """The files of each label's entropy, then of each label's disagreement; none unless they were requested."""
+        if not self.uncertainty:
+            return ()
+        names = [f"{stem}_{what}" for what in (ENTROPY, DISAGREEMENT) for stem in self._stems(case)]
+        return tuple(self.folder / UNCERTAINTY_FOLDER / f"{name}.nii.gz" for name in names)
+
+    def _stems(self, case: Case) -> list[str]:
+        """The beginning of the names of files of each label."""
         entries = self.models.card.labels.entries
         # Named by value: a label's name comes from a file and may not be fit for a path.
         endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
-        stem = stem_of(self.mask_path(case))
-        return tuple(self.folder / PROBABILITIES_FOLDER / f"{stem}{ending}.nii.gz" for ending in endings)
+        return [f"{stem_of(self.mask_path(case))}{ending}" for ending in endings]
 
     def seg_path(self, case: Case) -> tuple[Path, ...]:
         """The `.seg.nrrd` file of a case; none unless it was requested."""
@@ -182,10 +194,14 @@ class Batch:
         """Values, names and colours of the labels in masks."""
         return label_table(self.models.card.labels, self.colours)
 
+    def further_paths(self, case: Case) -> tuple[Path, ...]:
+        """Every file of a case but the mask and its record."""
+        return (*self.probability_paths(case), *self.uncertainty_paths(case), *self.seg_path(case))
+
     def outputs(self, case: Case) -> tuple[Path, ...]:
         """Every file of a case."""
         mask = self.mask_path(case)
-        return (mask, record_path(mask), *self.probability_paths(case), *self.seg_path(case))
+        return (mask, record_path(mask), *self.further_paths(case))
 
     @property
     def model_hashes(self) -> tuple[str, ...]:
@@ -238,6 +254,9 @@ class Batch:
             if record.origin != made_now.origin or record.mask_sha256 != sha256_of(mask):
                 return False
             if not self._looks_alike(record):
+                return False
+            doubts = tuple(sha256_of(path) for path in self.uncertainty_paths(case))
+            if doubts and doubts != record.uncertainty_sha256:
                 return False
             segments = tuple(sha256_of(path) for path in self.seg_path(case))
             if segments and segments != (record.seg_nrrd_sha256,):

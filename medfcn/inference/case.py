@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from medfcn.inference.native import SlabCollector
 from medfcn.inference.probabilities import view_shares
 from medfcn.inference.rules import rules_of
 from medfcn.inference.shapes import odd_labels
+from medfcn.inference.uncertainty import UncertaintyMaps, network_maps, uncertainty_maps
 from medfcn.labels.measures import Intensity, Measure, measure_labels
 from medfcn.networks.design import Head
 from medfcn.networks.sliding import Slices
@@ -57,6 +58,7 @@ class Prediction:
         assessments: For each label, the Dice to expect and whether to review it; empty if the models' cards contain
             no results on unseen cases.
         doubt: The origin of the assessments; None if no network ran.
+        uncertainty: Entropy and disagreement of each label, on request.
     """
 
     mask: Volume
@@ -65,6 +67,7 @@ class Prediction:
     probabilities: NDArray[np.float32] | None = None
     assessments: Mapping[str, Assessment] = field(default_factory=dict)
     doubt: Doubt | None = None
+    uncertainty: UncertaintyMaps | None = None
 
     @property
     def volumes_ml(self) -> dict[str, float]:
@@ -78,6 +81,12 @@ class Member(Protocol):
     card: Card
     head: Head
     transforms: CaseTransforms | None
+    network: Any
+
+    def view_probabilities(
+        self, image: NDArray[np.float32], view: View, *, tta: bool | None = None
+    ) -> NDArray[np.float32]:
+        """`(L, R, A, S)` probabilities of one view; see `Model`."""
 
     def network_probabilities(self, image: CaseImage, *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case."""
@@ -147,7 +156,12 @@ def notes_of_dropped(volumes: Sequence[Volume]) -> tuple[str, ...]:
 
 
 def predict_with(
-    models: Sequence[Member], volumes: Sequence[Volume], *, tta: bool | None = None, keep_probabilities: bool = False
+    models: Sequence[Member],
+    volumes: Sequence[Volume],
+    *,
+    tta: bool | None = None,
+    keep_probabilities: bool = False,
+    uncertainty: bool = False,
 ) -> Prediction:
     """One case's mask from the mean of some models' probabilities on the native grid.
 
@@ -160,6 +174,7 @@ def predict_with(
         volumes: One for each channel, on one grid.
         tta: Average over mirror images; None follows each model's settings.
         keep_probabilities: Also return the probabilities.
+        uncertainty: Also return the uncertainty, from the same pass of the networks.
     """
     card, transforms = models[0].card, models[0].transforms
     labels, rules = card.labels, rules_of([model.card for model in models])
@@ -169,7 +184,7 @@ def predict_with(
         if volume.is_constant
     ]
     if flags:
-        return _empty(models, volumes, flags, keep_probabilities=keep_probabilities)
+        return _empty(models, volumes, flags, keep_probabilities=keep_probabilities, uncertainty=uncertainty)
     moved = None if transforms is None else transforms(volumes)
     seen = volumes if moved is None else moved.images
     slabs = SlabCollector(
@@ -182,15 +197,20 @@ def predict_with(
     meter = DoubtMeter(len(models), len(labels.entries), members=labels.members)
     known = [(model.card.fingerprint, model.card.plan.intensities) for model in models if model.card.fingerprint]
     foreign = foreign_flags(known, seen, card.channels)
-    for place, parts in native_parts(models, seen, tta=tta):
+    said = [network_maps(model, seen, tta=tta) for model in models] if uncertainty else []
+    likely = [one.likely for one in said]
+    for place, parts in native_rows(models, likely, seen[0]) if said else native_parts(models, seen, tta=tta):
         slabs.add(place, *decided_part(models, parts, meter))
     found = slabs.collected()
     part = keep_one_part(found.indices, rules.one_part, found.certainty)
     odd = odd_labels(part, seen[0], labels, [model.card.shapes for model in models])
     indices, kept = part.indices, found.probabilities
+    maps = uncertainty_maps(models, said, seen[0]) if said else None
     if transforms is not None and moved is not None:
         indices = transforms.undo(indices, moved)
         kept = None if kept is None else transforms.undo(kept, moved)
+        if maps is not None:
+            maps = UncertaintyMaps(*(transforms.undo(values, moved) for values in (maps.entropy, maps.disagreement)))
     measures = measure_labels(indices, labels, [volume.array for volume in volumes])
     volumes_ml = {name: found.voxels * volumes[0].voxel_ml for name, found in measures.items()}
     doubt = meter.doubt()
@@ -204,19 +224,26 @@ def predict_with(
         probabilities=kept,
         assessments=assessments,
         doubt=doubt,
+        uncertainty=maps,
     )
 
 
 def _empty(
-    models: Sequence[Member], volumes: Sequence[Volume], flags: Sequence[str], *, keep_probabilities: bool
+    models: Sequence[Member],
+    volumes: Sequence[Volume],
+    flags: Sequence[str],
+    *,
+    keep_probabilities: bool,
+    uncertainty: bool,
 ) -> Prediction:
     """The mask of a case of which a channel has one value; its voxels are all one place in memory."""
     labels, volume = models[0].card.labels, volumes[0]
     measures = dict.fromkeys(labels.names, Measure(0, (Intensity(None, None),) * len(volumes)))
-    shares = of_one_value(np.float32(0), (len(labels.entries), *volume.shape)) if keep_probabilities else None
+    nothing = of_one_value(np.float32(0), (len(labels.entries), *volume.shape))
+    shares, maps = nothing if keep_probabilities else None, UncertaintyMaps(nothing, nothing) if uncertainty else None
     mask = of_one_value(labels.decode(np.zeros(1, dtype=np.uint8))[0], volume.shape)
     assessments = _assess(models, dict.fromkeys(labels.names, 0.0), None, {})
-    return Prediction(volume.with_array(mask), measures, tuple(flags), shares, assessments)
+    return Prediction(volume.with_array(mask), measures, tuple(flags), shares, assessments, uncertainty=maps)
 
 
 def _assess(

@@ -140,13 +140,13 @@ def _read_ahead(take: Take, read: Callable[[Case], Channels | None]) -> Iterator
 def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[str, ...]:
     """Predict one case and write its mask, then the record, which says that the mask is complete; gives its flags."""
     prediction = batch.models.predict_case(
-        list(volumes), tta=batch.tta, keep_probabilities=batch.probabilities, options=batch.options
+        list(volumes),
+        tta=batch.tta,
+        keep_probabilities=batch.probabilities,
+        uncertainty=batch.uncertainty,
+        options=batch.options,
     )
-    new = [
-        path
-        for path in (batch.mask_path(case), *batch.probability_paths(case), *batch.seg_path(case))
-        if not path.exists()
-    ]
+    new = [path for path in (batch.mask_path(case), *batch.further_paths(case)) if not path.exists()]
     try:
         _write_case(case, volumes, prediction, batch)
     except BaseException:
@@ -166,10 +166,12 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
             "torch, the device and the kind of processor that made it",
             code="MASK_DIFFERS",
         )
-    if prediction.probabilities is not None:
-        for file, array in zip(probability_paths, prediction.probabilities, strict=True):
-            make_inner_folder(file.parent)
-            volumes[0].with_array(array).save(file, overwrite=True)
+    arrays = [*(() if prediction.probabilities is None else prediction.probabilities)]
+    if (maps := prediction.uncertainty) is not None:
+        arrays += [*maps.entropy, *maps.disagreement]
+    for file, array in zip((*probability_paths, *batch.uncertainty_paths(case)), arrays, strict=True):
+        make_inner_folder(file.parent)
+        volumes[0].with_array(array).save(file, overwrite=True)
     for file in batch.seg_path(case):
         make_inner_folder(file.parent)
         write_segments(file, prediction.mask, batch.models.card.labels, batch.colours)
@@ -180,6 +182,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
     record = msgspec.structs.replace(
         batch.record(case, input_sha256),
         mask_sha256=mask_sha256,
+        uncertainty_sha256=tuple(sha256_of(file) for file in batch.uncertainty_paths(case)) or None,
         seg_nrrd_sha256=next((sha256_of(file) for file in batch.seg_path(case)), None),
         probabilities_sha256=tuple(sha256_of(file) for file in probability_paths),
         expected_dice={name: item.expected_dice for name, item in prediction.assessments.items()},

@@ -13,8 +13,6 @@ from medfcn.datasets import Case
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.files import make_folder, remove_half_written
 from medfcn.inference.batch import (
-    PROBABILITIES_FOLDER,
-    SEG_NRRD_FOLDER,
     Batch,
     Kind,
     ModelSource,
@@ -33,7 +31,7 @@ from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
 from medfcn.progress import Progress
 from medfcn.runs.claims import Claims
-from medfcn.runs.folder import TIMING_FILE
+from medfcn.runs.folder import PROBABILITIES_FOLDER, SEG_NRRD_FOLDER, TIMING_FILE, UNCERTAINTY_FOLDER
 from medfcn.runs.shards import Parts
 from medfcn.text import counted
 
@@ -208,6 +206,7 @@ def remove_litter(cases: Sequence[Case], batch: Batch) -> None:
     """Remove the temporary files of killed processes, of which each can be a patient's mask."""
     is_own = batch.is_one_file or batch.shard is not None  # another one's may be in work, with locks or without
     files = [path for case in cases for path in batch.outputs(case)] if is_own else []
-    for folder in (batch.folder, batch.folder / PROBABILITIES_FOLDER, batch.folder / SEG_NRRD_FOLDER):
+    inner = (PROBABILITIES_FOLDER, UNCERTAINTY_FOLDER, SEG_NRRD_FOLDER)
+    for folder in (batch.folder, *(batch.folder / name for name in inner)):
         if folder == batch.folder or not folder.is_symlink():
             remove_half_written(folder, *(path.name for path in files))

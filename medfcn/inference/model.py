@@ -128,6 +128,7 @@ class Predictor(ABC):
         *,
         tta: bool | None = None,
         keep_probabilities: bool = False,
+        uncertainty: bool = False,
         options: ReadOptions = READ_STRICTLY,
     ) -> Prediction:
         """The mask of a volume with its volumes in ml, flags and expected quality; see `predict`."""
@@ -135,7 +136,9 @@ class Predictor(ABC):
             volumes = as_channels(source, self.card.use, options)
             region = region_of(volumes[0], self.cards, options)
             seen = volumes if region is None else [region.cut(volume) for volume in volumes]
-            found = predict_with(self.models, seen, tta=tta, keep_probabilities=keep_probabilities)
+            found = predict_with(
+                self.models, seen, tta=tta, keep_probabilities=keep_probabilities, uncertainty=uncertainty
+            )
             return found if region is None else region.on_whole(found, volumes[0])
 
     def assess(

@@ -15,8 +15,6 @@ from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsE
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import (
     MASK_ENDINGS,
-    PROBABILITIES_FOLDER,
-    SEG_NRRD_FOLDER,
     Batch,
     ModelSource,
     PredictionRun,
@@ -35,8 +33,11 @@ from medfcn.runs.folder import (
     CONFIDENCE_FILE,
     FAILURES_FILE,
     ITK_SNAP_FILE,
+    PROBABILITIES_FOLDER,
+    SEG_NRRD_FOLDER,
     SLICER_FILE,
     TIMING_FILE,
+    UNCERTAINTY_FOLDER,
     VOLUMES_FILE,
     RunFolder,
 )
@@ -85,6 +86,8 @@ class PredictRequest:
         label_table: Write a label table (values, names, colours) and the intent code of labels into the header of
             masks, which viewers show.
         colours: Colours by label, such as `{"organ": "#E69F00"}` or `"organ=#E69F00"`; by default those of a palette.
+        uncertainty: Also write, for each label, `uncertainty/<case>_entropy.nii.gz` (of the mean probability, bits)
+            and `<case>_disagreement.nii.gz` (of folds, views and mirror images), on the volume's own grid.
         seg_nrrd: Also write `seg_nrrd/<case>.seg.nrrd`, a segmentation of 3D Slicer.
         again: `<case>.json` files, or folders of them: their masks are made again, byte for byte. Everything but the
             files comes from them, and RUN and INPUT are searched for the models and volumes by hash.
@@ -115,6 +118,7 @@ class PredictRequest:
     cluster: str | None = None
     label_table: bool = True
     colours: Mapping[str, str] | str | None = None
+    uncertainty: bool = False
     seg_nrrd: bool = False
     again: Sidecars | None = None
     format: str = "nifti"
@@ -192,6 +196,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
         expected=given.masks if given else {},
         has_table=request.label_table,
         colours=colours_of(request.colours, models.card.labels),
+        uncertainty=request.uncertainty,
         seg_nrrd=request.seg_nrrd,
         trained_on=TrainingImages(models_of(request.runs)),
     )
@@ -278,7 +283,8 @@ def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
     paths = [path for case in cases for path in batch.outputs(case)]
     inner = batch.folder / PROBABILITIES_FOLDER
-    wanted = {PROBABILITIES_FOLDER: batch.probabilities, SEG_NRRD_FOLDER: batch.seg_nrrd}
+    wanted = {PROBABILITIES_FOLDER: batch.probabilities, UNCERTAINTY_FOLDER: batch.uncertainty}
+    wanted[SEG_NRRD_FOLDER] = batch.seg_nrrd
     folders = [name for name, is_wanted in wanted.items() if is_wanted]
     in_folder = [path.name for path in paths if path.parent == batch.folder]
     refuse_blocked(batch.folder, files=(*in_folder, *tables), folders=folders)
@@ -295,7 +301,7 @@ def _refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
     """Refuse to replace a volume by the mask that is made from it."""
     inputs = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
-        for path in (batch.mask_path(case), *batch.probability_paths(case), *batch.seg_path(case)):
+        for path in (batch.mask_path(case), *batch.further_paths(case)):
             if os.path.realpath(path) in inputs:
                 raise OutputExistsError(
                     f"{path}: is an input, and would be replaced by a mask; choose another output", field="output"

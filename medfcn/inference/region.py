@@ -44,11 +44,17 @@ class Region:
         """The prediction of a part on the grid of the whole volume: background outside."""
         mask = np.zeros(volume.shape, dtype=part.mask.array.dtype)
         mask[self.box] = part.mask.array
-        shares = None
-        if part.probabilities is not None:
-            shares = np.zeros((len(part.probabilities), *volume.shape), dtype=np.float32)
-            shares[:, *self.box] = part.probabilities
-        return replace(part, mask=volume.with_array(mask), probabilities=shares)
+
+        def whole(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            found = np.zeros((len(values), *volume.shape), dtype=np.float32)
+            found[:, *self.box] = values
+            return found
+
+        shares = None if part.probabilities is None else whole(part.probabilities)
+        maps = part.uncertainty
+        if maps is not None:
+            maps = replace(maps, entropy=whole(maps.entropy), disagreement=whole(maps.disagreement))
+        return replace(part, mask=volume.with_array(mask), probabilities=shares, uncertainty=maps)
 
 
 def region_of(volume: Volume, cards: Sequence[Card], options: ReadOptions) -> Region | None:

@@ -80,6 +80,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         device: The kind of device: `cpu` or `cuda`.
         label_table: True if the mask's header has a label table.
         colours: The chosen colours by label; None if none were.
+        uncertainty_sha256: Hashes of the files of uncertainty, if they were requested.
         seg_nrrd_sha256: The hash of the `.seg.nrrd` file, if it was requested.
         case: The case's id.
         mask_sha256: Hash of the mask's file.
@@ -110,6 +111,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     device: str | None = None
     label_table: bool | None = None
     colours: Mapping[str, str] | None = None
+    uncertainty_sha256: tuple[str, ...] | None = None
     seg_nrrd_sha256: str | None = None
     case: str = ""
     mask_sha256: str = ""

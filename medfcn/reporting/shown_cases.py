@@ -19,10 +19,14 @@ from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import values_in
 from medfcn.reporting.sections import PredictedCase
 from medfcn.reporting.upright import CaseVolumes
+from medfcn.runs.folder import DISAGREEMENT, ENTROPY, UNCERTAINTY_FOLDER
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
+from medfcn.volumes.names import stem_of
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import volume_count
 
+_UNSURE, _SPLIT = 0.5, 0.1
+"""Bits of entropy and of disagreement above which a voxel is counted."""
 Images = str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]]
 """A folder of images, a data set, one file, or images by case id; a list contains a case's channels."""
 
@@ -143,6 +147,26 @@ class ScoredCases:
         return codec if kind == "reference" else codec.without_ignored
 
 
+def _uncertainty_notes(mask: Path, labels: LabelMap | None, options: ReadOptions) -> list[str]:
+    """A line for each label on the volumes of uncertainty beside a mask."""
+    notes = []
+    for entry in labels.entries if labels else ():
+        ending = f"_{entry.written}" if labels and len(labels.entries) > 1 else ""
+        stem = mask.parent / UNCERTAINTY_FOLDER / f"{stem_of(mask)}{ending}"
+        try:
+            entropy, apart = (as_volume(f"{stem}_{what}.nii.gz", options=options) for what in (ENTROPY, DISAGREEMENT))
+        except MedfcnError as error:
+            notes.append(f"the uncertainty of {entry.name} is not shown: {error}")
+            continue
+        unsure = np.count_nonzero(entropy.array > _UNSURE) * entropy.voxel_ml
+        split = np.count_nonzero(apart.array > _SPLIT) * apart.voxel_ml
+        notes.append(
+            f"Uncertainty of {entry.name}: entropy above {_UNSURE:g} bit in {unsure:.3g} ml, disagreement above "
+            f"{_SPLIT:g} bit in {split:.3g} ml; largest {entropy.array.max():.2f} and {apart.array.max():.2f} bit."
+        )
+    return notes
+
+
 @dataclass(frozen=True)
 class PredictedCases:
     """Masks without references, with the records beside them.
@@ -184,6 +208,9 @@ class PredictedCases:
         """The volumes of a case; the mask contains indices of `labels`, or of the overlaps where labels overlap."""
         reading = _Reading(self.options)
         prediction = self._mask_of(case, reading)
+        record, mask = self.records[case], self.masks[case]
+        if record is not None and record.uncertainty_sha256 and isinstance(mask, str | os.PathLike):
+            reading.notes += _uncertainty_notes(Path(mask), record.labels, self.options)
         image = reading.image(self.images.get(case, ()))
         return CaseVolumes(image, None, prediction, tuple(reading.notes), has_reference=False, hashes=reading.hashes)
 
