@@ -144,7 +144,7 @@ class LabelSummary:
         missed: Cases without a prediction where one was needed: the mask is empty, or its file is missing.
         missing: Missed cases whose file is missing.
         false: Cases with a prediction where the reference is empty.
-        both_empty: Cases left out of all averages.
+        both_empty: Cases left out of all averages, with those of which no voxel is labelled.
         reference_voxels: Voxels of all references together (the support).
         shares: By metric: `dice`, `iou`, `precision`, `recall`, `specificity`, `nsd`.
         distances: By metric: `hd_mm`, `hd95_mm`, `assd_mm`, `masd_mm`.
@@ -154,6 +154,7 @@ class LabelSummary:
         failed: Cases that could not be scored; only `cases` counts them.
         partly_labelled: Scored cases of which less than half is labelled; `None` without any.
         patients: Patients of the scored cases; `None` if each case is a patient of its own.
+        wholly_ignored: Those of `both_empty` of which no voxel is labelled.
     """
 
     label: str
@@ -172,6 +173,12 @@ class LabelSummary:
     failed: int = 0
     partly_labelled: PartlyLabelled | None = None
     patients: int | None = None
+    wholly_ignored: int = 0
+
+    @property
+    def empty_in_both(self) -> int:
+        """Number of labelled cases in which both masks lack the label."""
+        return self.both_empty - self.wholly_ignored
 
     @property
     def patient_count(self) -> int:
@@ -187,6 +194,8 @@ class LabelSummary:
         values = asdict(self)
         if self.patients is None:
             del values["patients"]
+        if not self.wholly_ignored:
+            del values["wholly_ignored"]
         if self.lesions is not None:
             values["lesions"] |= {
                 name: getattr(self.lesions, name) for name in ("missed", "recall", "precision", "f1")
@@ -225,6 +234,7 @@ def summarise_label(
         failed=failed,
         partly_labelled=PartlyLabelled.among(scored),
         patients=cohort.count(row.case for row in scored) if cohort and cohort.is_clustered else None,
+        wholly_ignored=sum(row.is_wholly_ignored and not row.is_scored for row in rows),
     )
 
 

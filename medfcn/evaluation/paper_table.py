@@ -112,8 +112,12 @@ def _sentences(table: ScoreTable, cases: str) -> Iterator[str]:
         "without any predicted voxel where the reference has some."
     )
     yield "A miss, like a prediction where the reference is empty, has Dice and NSD 0 and an infinite distance."
-    if both_empty := sum(not row.is_scored for row in table.rows):
+    left_out = [row for row in table.rows if not row.is_scored]
+    ignored = sum(row.is_wholly_ignored for row in left_out)
+    if both_empty := len(left_out) - ignored:
         yield f"Left out, as both masks are empty: {counted(both_empty, 'label')} of a case."
+    if ignored:
+        yield f"Left out, as no voxel of the reference is labelled: {counted(ignored, 'label')} of a case."
     if partly := {row.case for row in table.rows if row.is_partly_labelled}:
         yield f"Of {counted(len(partly), 'case')} less than half is labelled: their Dice is of these voxels alone."
     if unscored := table.unscored:

@@ -213,6 +213,11 @@ class LabelScores:
         return self.voxels > 0
 
     @property
+    def is_wholly_ignored(self) -> bool:
+        """True if no voxel of the case is labelled, so that nothing is known of the label."""
+        return self.is_partly_labelled and not self.labelled_voxels
+
+    @property
     def is_scored(self) -> bool:
         """True if the row enters averages: always, except for `both_empty`."""
         return self.status != "both_empty"

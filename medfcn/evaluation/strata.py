@@ -29,7 +29,7 @@ HOW_GAP = (
     "Gap: mean of the best stratum minus that of the worst, with the interval of this difference; the two are chosen "
     "by their means, so a gap is above 0 by chance too"
 )
-_HEADINGS = ("cases", "patients", "missed", "Dice", "95 % interval", "NSD", "95 % interval", "HD95 mm, median")
+_HEADINGS = ("missed", "Dice", "95 % interval", "NSD", "95 % interval", "HD95 mm, median")
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,18 @@ class Gap:
     high: float
     without_few: bool = False
 
-    def words(self) -> str:
+    def words(self, of: str = "patient") -> str:
         """The gap in words.
+
+        Args:
+            of: A case, where no patients are stated.
 
         Example:
             >>> Gap("dice", "GE", "Siemens", 0.0761, 0.031, 0.1212).words()
             'Dice 0.076 (0.031 – 0.121), GE − Siemens'
         """
         interval = interval_text(self.low, self.high) or "no interval"
-        without = f", without strata of fewer than {FEWEST} patients" if self.without_few else ""
+        without = f", without strata of fewer than {FEWEST} {of}s" if self.without_few else ""
         pair = f"{self.best} − {self.worst}"
         return f"{GAP_METRICS[self.metric]} {self.difference:.3f} ({interval}), {pair}{without}"
 
@@ -85,6 +88,19 @@ class Strata:
     summaries: Mapping[str, LabelSummary]
     gaps: tuple[Gap, ...]
 
+    @property
+    def is_clustered(self) -> bool:
+        """True if several cases are of one patient."""
+        return any(summary.patients is not None for summary in self.summaries.values())
+
+    def gap_words(self) -> list[str]:
+        """The gaps in words."""
+        return [gap.words(self._unit) for gap in self.gaps]
+
+    @property
+    def _unit(self) -> str:
+        return "patient" if self.is_clustered else "case"
+
     def to_json(self) -> dict[str, Any]:
         """Values for a JSON file."""
         strata = {
@@ -94,14 +110,14 @@ class Strata:
         return {"strata": strata, "gaps": [plain_json(asdict(gap)) for gap in self.gaps]}
 
     def few(self) -> str:
-        """The strata with few patients, in words; empty without any."""
+        """The strata with few patients, or cases where no patients are stated, in words; empty without any."""
         counts = {value: summary.patient_count for value, summary in self.summaries.items()}
         few = [
-            f"{value} ({counted(count, 'patient')}{', no interval' if count < FEWEST else ''})"
+            f"{value} ({counted(count, self._unit)}{', no interval' if count < FEWEST else ''})"
             for value, count in counts.items()
             if count < _FEW
         ]
-        return f"few patients, so means and intervals are uncertain: {listed(few)}" if few else ""
+        return f"few {self._unit}s, so means and intervals are uncertain: {listed(few)}" if few else ""
 
 
 def stratify(column: str, label: str, rows: Sequence[LabelScores], cohort: Cohort) -> Strata:
@@ -160,18 +176,20 @@ def strata_lines(strata: Sequence[Strata]) -> list[str]:
     lines: list[str] = []
     for column in dict.fromkeys(each.column for each in strata):
         of_column = [each for each in strata if each.column == column]
-        rows = [row for each in of_column for row in _rows(each)]
-        lines += ["", *aligned([("label", column, *_HEADINGS), *rows], right=range(2, 10), widest=24)]
+        is_clustered = any(each.is_clustered for each in of_column)
+        headings = ("label", column, "cases", *(("patients",) if is_clustered else ()), *_HEADINGS)
+        rows = [row for each in of_column for row in _rows(each, is_clustered=is_clustered)]
+        lines += ["", *aligned([headings, *rows], right=range(2, len(headings)), widest=24)]
         for each in of_column:
-            words = [*(f"gap in {gap.words()}" for gap in each.gaps), *([each.few()] if each.few() else [])]
+            words = [*(f"gap in {gap}" for gap in each.gap_words()), *([each.few()] if each.few() else [])]
             lines += [f"{each.label}, {column}: {text}" for text in words]
     return [*lines, f"{HOW_GAP}."] if lines else []
 
 
-def _rows(strata: Strata) -> Iterator[tuple[str, ...]]:
+def _rows(strata: Strata, *, is_clustered: bool) -> Iterator[tuple[str, ...]]:
     for place, (value, summary) in enumerate(strata.summaries.items()):
         cases = f"{summary.scored} of {summary.cases}" if summary.scored < summary.cases else str(summary.scored)
-        counts = (cases, str(summary.patient_count), str(summary.missed))
+        counts = (cases, *((str(summary.patient_count),) if is_clustered else ()), str(summary.missed))
         shares = [summary.shares[metric] for metric in GAP_METRICS]
         fields = [field for share in shares for field in (shown_number(share.mean, 3), share_interval(share))]
         hd95 = shown_number(summary.distances["hd95_mm"].median, 2)

@@ -77,12 +77,14 @@ def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
 def _counts_lines(label: LabelSummary) -> Iterator[str]:
     missing = f" ({label.missing} without a usable file)" if label.missing else ""
     failed = f", {label.failed} could not be scored" if label.failed else ""
+    ignored = f", {label.wholly_ignored} wholly ignored" if label.wholly_ignored else ""
     partly = f", {label.partly_labelled.cases} partly labelled" if label.partly_labelled else ""
     name = one_line(label.label, limit=24)
     patients = "" if label.patients is None else f" ({cases_of_patients(label.scored, label.patients)})"
     yield (
         f"{name}: {label.scored} of {label.cases} cases scored{patients}, {label.missed} missed{missing}, "
-        f"{label.false} predicted where the reference is empty, {label.both_empty} empty in both{partly}{failed}"
+        f"{label.false} predicted where the reference is empty, {label.empty_in_both} empty in both{ignored}{partly}"
+        f"{failed}"
     )
     lesions = label.lesions
     if lesions is not None:

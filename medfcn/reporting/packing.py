@@ -94,7 +94,9 @@ def _packed_image(image: NDArray[Any], case: UprightCase, most_bytes: int) -> di
     while True:
         factors = _factors(case.shape, case.edges_mm, allowed)
         thin = _block_means(image, factors)
-        grey = np.clip(np.rint((thin - bottom) * (255.0 / (top - bottom))), 0, 255).astype(np.uint8)
+        # In float64: the steps of grey of an image of tiny values are smaller than any float32.
+        share = (thin.astype(np.float64) - bottom) / (top - bottom)
+        grey = np.clip(np.rint(share * 255.0), 0, 255).astype(np.uint8)
         text = _compressed(grey)
         if len(text) <= most_bytes or grey.size <= 1000:
             return {"shape": list(grey.shape), "factors": list(factors), "low": bottom, "high": top, "bytes": text}
@@ -107,12 +109,13 @@ def _blocks(array: NDArray[Any], factors: Triple) -> Iterator[NDArray[Any]]:
         yield array[tuple(slice(first, None, factor) for first, factor in zip(firsts, factors, strict=True))]
 
 
-def _block_means(image: NDArray[Any], factors: Triple) -> NDArray[np.float32]:
-    total = np.zeros(_thinned(image.shape, factors), dtype=np.float32)
-    counts = np.zeros(total.shape, dtype=np.float32)
+def _block_means(image: NDArray[Any], factors: Triple) -> NDArray[np.floating[Any]]:
+    kind = np.float64 if image.dtype == np.float64 else np.float32  # its values may be too large or small for another
+    total = np.zeros(_thinned(image.shape, factors), dtype=kind)
+    counts = np.zeros(total.shape, dtype=kind)
     for part in _blocks(image, factors):
         here = tuple(slice(0, length) for length in part.shape)
-        total[here] += np.nan_to_num(part.astype(np.float32))
+        total[here] += np.nan_to_num(part.astype(kind))
         counts[here] += 1
     total /= counts
     return total

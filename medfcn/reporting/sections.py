@@ -20,6 +20,12 @@ _STATUS: dict[Status, tuple[str, str, str]] = {
     "both_empty": ("empty in both", "circle", "○"),
     "partly_labelled": ("partly labelled", "circle", "◐"),
 }
+_OF_STROKES: dict[Status, str] = {
+    "prediction_empty": "missed: none of the labelled voxels predicted",
+    "reference_empty": "predicted, but not among the labelled voxels",
+    "both_empty": "in no labelled voxel of either",
+}
+"""The words of those where less than half of the case is labelled: nothing is known of the other voxels."""
 TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -171,11 +177,21 @@ def case_rows(table: ScoreTable, expected: ExpectedDice) -> list[CaseRow]:
     for index, case in enumerate(ranked):
         worst, headline = min(by_case[case], key=_badness), _headline(by_case[case])
         for row in by_case[case]:
-            words, shape, sign = _STATUS[row.status]
+            words, shape, sign = _status_of(row)
             cells = _cells({name: getattr(row, name) for name in columns}, case, row.label, expected)
             place, is_worst = places[row.label], row is worst
             rows.append(CaseRow(index, case, row.label, place, words, sign, shape, is_worst, cells, headline))
     return rows
+
+
+def _status_of(row: LabelScores) -> tuple[str, str, str]:
+    """The status of a row in words, its shape in a chart, and its sign."""
+    words, shape, sign = _STATUS[row.status]
+    if row.is_wholly_ignored and not row.is_scored:
+        words = "wholly ignored: nothing is labelled"
+    elif row.is_partly_labelled:
+        words = _OF_STROKES.get(row.status, words)
+    return words, shape, sign
 
 
 def _headline(rows: Sequence[LabelScores]) -> str:
@@ -185,7 +201,7 @@ def _headline(rows: Sequence[LabelScores]) -> str:
         return f"Dice {row.dice:.3f} · NSD {row.nsd:.3f} · HD95 {row.hd95_mm:.2f} mm"
     parts = []
     for row in sorted(rows, key=_badness)[:_MOST_LABELS_NAMED]:
-        words, _, sign = _STATUS[row.status]
+        words, _, sign = _status_of(row)
         name = f"{row.label} " if len(rows) > 1 else ""
         if row.status in ("ok", "partly_labelled"):
             of = "" if row.status == "ok" else " of the labelled voxels"
@@ -250,7 +266,7 @@ def _alert(table: ScoreTable, links: Mapping[str, str], *, is_miss: bool) -> lis
     for case, rows in by_case.items():
         reasons = [row.label for row in rows] if len(table.labels) > 1 else []
         if is_miss:
-            reasons.append(_STATUS[rows[0].status][0].partition(": ")[2])
+            reasons.append(_status_of(rows[0])[0].partition(": ")[2])
         cases.append((case, links[case], ", ".join(reasons)))
     return cases
 
@@ -267,7 +283,7 @@ def _distribution(table: ScoreTable, name: str, title: str, links: Mapping[str, 
 
 
 def _mark(row: LabelScores, x: float, y: float, links: Mapping[str, str], text: str) -> Mark:
-    words, shape, _ = _STATUS[row.status]
+    words, shape, _ = _status_of(row)
     more = "" if row.status == "ok" else f" ({words})"
     return Mark(x, y, row.case, links[row.case], shape, f"{row.case}: {text}{more}")
 

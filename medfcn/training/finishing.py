@@ -8,11 +8,13 @@ import torch
 
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import make_inner_folder
+from medfcn.inference.card import Card
 from medfcn.inference.foreign import fingerprint_of
 from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
+from medfcn.text import listed
 from medfcn.training.judging import settle
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
@@ -35,6 +37,10 @@ def write_run(
     model, split = outcome.model, prepared.split
     outputs = outcome.outputs or Outputs(model, prepared.state / "outputs", prepared.validation)
     settled = settle(model, prepared, outputs)
+    if later := chosen_later(model.card, settled.card):
+        progress.say(
+            f"{later}: the scores of the validation are with it, the validation Dice of the steps was without"
+        )
     shown = label_table(prepared.survey.labels)
     write_label_tables(shown, itk_snap=run.validation / ITK_SNAP_FILE, slicer=run.validation / SLICER_FILE)
     for case_id, mask in settled.masks.items():
@@ -98,6 +104,19 @@ def write_run(
     )
     model.save(run.path)
     return table
+
+
+def chosen_later(before: Card, after: Card) -> str:
+    """The choices by which the masks differ from those of the training's own validations; empty without any."""
+    chosen = []
+    if after.view_weights != before.view_weights:
+        chosen.append(f"the weights {listed(f'{weight:.2f}' for weight in after.view_weights)} of the views")
+    if after.threshold != before.threshold and after.threshold is not None:
+        chosen.append(f"the threshold {after.threshold:g}")
+    if after.one_part != before.one_part:
+        names = listed(after.labels.names[index - 1] for index in after.one_part)
+        chosen.append(f"one component of {names}" if names else "all components of every label")
+    return f"chosen after the training: {listed(chosen, separator=' and ')}" if chosen else ""
 
 
 def never_predicted(table: ScoreTable) -> tuple[str, ...]:

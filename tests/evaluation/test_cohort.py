@@ -227,6 +227,19 @@ def test_a_stratum_of_which_no_case_could_be_scored_keeps_its_row(tmp_path):
     assert re.search(r"south +0 of 1 +0 ", table.to_text())
 
 
+def test_strata_are_of_cases_where_no_patients_are_stated():
+    values = {"GE": [0.9] * 6, "Siemens": [0.8] * 3}
+    rows = [row(f"{scanner}{number}", d) for scanner, of in values.items() for number, d in enumerate(of)]
+    scanners = {"scanner": {each.case: each.case.rstrip("0123456789") for each in rows}}
+    text = ScoreTable(tuple(rows), cohort=Cohort(columns=scanners)).to_text()
+    assert "patient" not in text.partition("scanner")[2]
+    assert "few cases, so means and intervals are uncertain: GE (6 cases), Siemens (3 cases, no interval)" in text
+    twins = {each.case: each.case[:-1] + str(int(each.case[-1]) // 2) for each in rows}
+    text = ScoreTable(tuple(rows), cohort=Cohort(twins, scanners)).to_text()
+    assert re.search(r"scanner +cases +patients +missed", text)
+    assert "GE (3 patients, no interval), Siemens (2 patients, no interval)" in text
+
+
 def test_a_gap_to_a_stratum_without_an_interval_does_not_hide_the_gap_between_the_others():
     scores = {"GE": [0.9] * 6, "Siemens": [0.8] * 6, "Philips": [0.3]}
     rows = [row(f"{scanner}{number}", d) for scanner, of in scores.items() for number, d in enumerate(of)]

@@ -166,6 +166,33 @@ def test_the_report_says_so(tmp_path):
     assert "Dice 1.000 of the labelled voxels" in page
 
 
+def test_a_case_of_which_nothing_is_labelled_is_wholly_ignored_and_not_empty_in_both(tmp_path):
+    nothing, empty = np.full((10, 10, 10), 255), np.zeros((10, 10, 10))
+    found = {"a": volume(organ()), "b": volume(organ()), "c": volume(empty)}
+    references = {"a": volume(organ()), "b": volume(nothing), "c": volume(empty)}
+    scored = evaluate(found, references, labels=LABELS)
+    assert "1 empty in both, 1 wholly ignored" in scored.to_text()
+    stored = scored.summary().to_json()["labels"]["organ"]
+    assert (stored["both_empty"], stored["wholly_ignored"]) == (2, 1)
+    write_scores(scored, tmp_path)
+    assert read_scores(tmp_path).summary()["organ"].wholly_ignored == 1
+    page = report(found, references, tmp_path / "report.html", labels=LABELS, table=scored).read_text()
+    assert "1 empty in both, 1 wholly ignored" in page
+    assert "wholly ignored: nothing is labelled" in page
+
+
+def test_the_report_says_of_strokes_what_is_known_of_strokes(tmp_path):
+    """The mask is not empty: it is only empty where somebody drew."""
+    elsewhere = np.zeros((10, 10, 10))
+    elsewhere[scribbled(40) == 255] = 1
+    found, references = {"a": volume(elsewhere)}, {"a": volume(scribbled(40))}
+    scored = evaluate(found, references, labels=LABELS)
+    assert scored.rows[0].status == "prediction_empty"
+    page = report(found, references, tmp_path / "report.html", labels=LABELS, table=scored).read_text()
+    assert "missed: none of the labelled voxels predicted" in page
+    assert "mask empty" not in page
+
+
 def test_a_comparison_counts_no_distance_of_strokes_and_says_so():
     found = compare_tables(table(), ScoreTable(table().rows, EVERYTHING))
     cases = {difference.metric: difference.cases for difference in found.differences}

@@ -419,3 +419,15 @@ def test_a_flag_stands_at_the_label_it_names():
     of_a = {row.label: row.status for row in rows if row.case == "a"}
     assert of_a == {"head": flags[2], "body": "; ".join(flags[1:]), "tail": f"{flags[0]}; {flags[2]}"}
     assert {row.status for row in rows if row.case == "b"} == {"no flags, not assessed"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("largest", "kind"), [(1e-42, "f4"), (1e-300, "f8"), (1e300, "f8")])
+def test_an_image_of_tiny_or_huge_values_is_drawn_from_black_to_white(largest: float, kind: str) -> None:
+    mask = np.zeros((16, 16, 8), np.uint8)
+    mask[4:9, 4:9, 2:5] = 1
+    image = (np.linspace(0, 1, mask.size).reshape(mask.shape) * largest).astype(kind)
+    volumes = CaseVolumes(Volume(image, np.eye(4)), Volume(mask, np.eye(4)), None)
+    packed = packed_case(upright_case(volumes), most_bytes=10**6)["image"]
+    grey = np.frombuffer(zlib.decompress(base64.b64decode(packed["bytes"])), np.uint8)
+    assert (grey.min(), grey.max()) == (0, 255)

@@ -21,6 +21,7 @@ from medfcn.inference.card import read_card
 from medfcn.inference.decide import decide
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
+from medfcn.progress import Silent
 from medfcn.settings import Settings
 from medfcn.training import judging
 from medfcn.training.crossvalidation import gather
@@ -147,8 +148,13 @@ def test_validation_cases_choose_the_threshold_where_it_helps_and_is_not_set(
     make_timid(monkeypatch, by=2.5)
     settings = override(Settings(), "training", validation_share=0.7)
     settings = override(settings, "prediction", threshold=threshold)
-    run = medfcn.train(balls, tmp_path / "run", settings=settings, steps=60, **COMMON)
+    said: list[str] = []
+    heard = Silent()
+    monkeypatch.setattr(heard, "say", said.append)
+    run = medfcn.train(balls, tmp_path / "run", settings=settings, steps=60, **COMMON | {"progress": heard})
     model = Model.load(run.folder, device="cpu")
+    later = [line for line in said if "the validation Dice of the steps was without" in line]
+    assert any(f"the threshold {model.card.threshold}" in line for line in later) is (threshold == "auto")
     if threshold == 0.5:
         assert (model.card.threshold, model.rules.threshold) == (None, 0.5)
         assert not any("threshold" in note for note in run.validation.notes)
