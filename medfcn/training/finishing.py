@@ -38,9 +38,7 @@ def write_run(
     outputs = outcome.outputs or Outputs(model, prepared.state / "outputs", prepared.validation)
     settled = settle(model, prepared, outputs)
     if later := chosen_later(model.card, settled.card):
-        progress.say(
-            f"{later}: the scores of the validation are with it, the validation Dice of the steps was without"
-        )
+        progress.say(f"{later}: the scores of the validation are with it, those of the steps were without")
     shown = label_table(prepared.survey.labels)
     write_label_tables(shown, itk_snap=run.validation / ITK_SNAP_FILE, slicer=run.validation / SLICER_FILE)
     for case_id, mask in settled.masks.items():

@@ -153,7 +153,7 @@ def test_validation_cases_choose_the_threshold_where_it_helps_and_is_not_set(
     monkeypatch.setattr(heard, "say", said.append)
     run = medfcn.train(balls, tmp_path / "run", settings=settings, steps=60, **COMMON | {"progress": heard})
     model = Model.load(run.folder, device="cpu")
-    later = [line for line in said if "the validation Dice of the steps was without" in line]
+    later = [line for line in said if "those of the steps were without" in line]
     assert any(f"the threshold {model.card.threshold}" in line for line in later) is (threshold == "auto")
     if threshold == 0.5:
         assert (model.card.threshold, model.rules.threshold) == (None, 0.5)
