@@ -22,6 +22,9 @@ def look(dataset: str, output: str, **choices: Any) -> None:
     Every case is shown in three planes with its labels. Unusual are cases that look turned or mirrored, and those
     whose grid, intensities or volumes are far from all others.
     """
-    from medfcn.reporting.look import look as run_look
+    from medfcn.reporting.look import look_with_findings
 
-    show(f"look: {run_look(dataset, output, progress=for_terminal(), **choices)}")
+    looked = look_with_findings(dataset, output, progress=for_terminal(), **choices)
+    for line in looked.findings:
+        show(line)
+    show(f"look: {looked.page}")

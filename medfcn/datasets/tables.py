@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +115,39 @@ def ids_of(given: Ids) -> tuple[str, ...]:
         DatasetError: It is not a text file, or contains no id.
     """
     return read_ids(given) if isinstance(given, str | os.PathLike) else tuple(given)
+
+
+def chosen_ids(given: Ids, known: Collection[str], *, lack: str) -> set[str]:
+    """The ids of the cases to use, all of which are there.
+
+    Args:
+        given: The ids that are asked for.
+        known: The ids that are there.
+        lack: What an unknown case does not have, such as `mask`.
+
+    Raises:
+        MissingFileError: There is no such file of ids.
+        DatasetError: It contains no id; or one of them is not there, such as that of a patient with several cases.
+    """
+    chosen = set(ids_of(given))
+    unknown = sorted(chosen - set(known))
+    if not unknown:
+        return chosen
+    begun = sorted({case for case in known for name in unknown if _begins(case, name)})
+    remedy = (
+        f"these are the beginnings of ids, such as patients, not cases; give the ids of cases: {listed(begun)}"
+        if begun
+        else "correct the ids"
+    )
+    have = "case has" if len(unknown) == 1 else "cases have"
+    raise DatasetError(
+        f"{len(unknown)} requested {have} no {lack}: {listed(unknown)}; {remedy}", code="CASES_UNKNOWN", field="cases"
+    )
+
+
+def _begins(case: str, name: str) -> bool:
+    """True if an id begins with a name and goes on with another word: `p1_left` with `p1`, but not `p12`."""
+    return case.startswith(name) and not case[len(name) :][:1].isalnum()
 
 
 def read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:

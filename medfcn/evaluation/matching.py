@@ -11,7 +11,7 @@ from medfcn.datasets import find_masks
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.listing import list_volumes
-from medfcn.datasets.tables import Ids, ids_of
+from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.structures import StructurePairs
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
@@ -81,13 +81,8 @@ def chosen_references(references: Masks, cases: Ids | None) -> Masks:
     """
     if cases is None:
         return references
-    chosen, found = set(ids_of(cases)), _masks_of(references, are_predictions=False)
-    unknown = sorted(chosen - found.keys())
-    if unknown:
-        raise DatasetError(
-            f"{len(unknown)} of the requested cases have no reference: {listed(unknown)}; correct the ids",
-            code="CASES_UNKNOWN",
-        )
+    found = _masks_of(references, are_predictions=False)
+    chosen = chosen_ids(cases, found, lack="reference")
     return {case: mask for case, mask in found.items() if case in chosen}
 
 

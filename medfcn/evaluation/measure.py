@@ -10,7 +10,7 @@ import msgspec
 
 from medfcn.calls import called_with
 from medfcn.datasets import find_inputs
-from medfcn.datasets.tables import Ids, ids_of
+from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError
 from medfcn.evaluation.changes import Change, changes_of, read_pairs, require_known
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, lone_masks
@@ -167,13 +167,7 @@ def _write(output: Path, measured: Measurements) -> None:
 def _chosen(found: Pairs, cases: Ids | None) -> Pairs:
     if cases is None:
         return found
-    ids = set(ids_of(cases))
-    if unknown := sorted(ids - found.predictions.keys()):
-        raise DatasetError(
-            f"{len(unknown)} of the requested cases have no mask: {listed(unknown)}; correct the ids",
-            code="CASES_UNKNOWN",
-            field="cases",
-        )
+    ids = chosen_ids(cases, found.predictions, lack="mask")
     chosen = {case: mask for case, mask in found.predictions.items() if case in ids}
     records = {case: labels for case, labels in found.records.items() if case in ids}
     return replace(found, predictions=chosen, records=records)

@@ -37,7 +37,7 @@ def _figures(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_card(
-    name: str, cards: Sequence[Card], validation: Mapping[str, Any], about: str | None, *, is_chosen: bool
+    name: str, cards: Sequence[Card], validation: Mapping[str, Any], about: str | None, *, chosen: Sequence[str]
 ) -> str:
     """The text of `card.md`.
 
@@ -46,7 +46,7 @@ def model_card(
         cards: Of each network.
         validation: The summary of the scores on cases that the networks were not trained on, as `summary.json`.
         about: Markdown on the data and their licence.
-        is_chosen: True if the weights were chosen on the cases of these scores.
+        chosen: What was chosen on the cases of these scores, such as `weights`.
     """
     first = cards[0]
     lines = [
@@ -68,7 +68,7 @@ def model_card(
         "",
         "## Scores",
         "",
-        *_scores(validation, is_chosen=is_chosen),
+        *_scores(validation, chosen),
         "",
         "## Use",
         "",
@@ -102,7 +102,7 @@ def _split(cards: Sequence[Card]) -> Iterator[str]:
         yield f"- {which}{', '.join(said) or 'not known'}."
 
 
-def _scores(validation: Mapping[str, Any], *, is_chosen: bool) -> Iterator[str]:
+def _scores(validation: Mapping[str, Any], chosen: Sequence[str]) -> Iterator[str]:
     labels = validation.get("labels")
     if not isinstance(labels, Mapping) or not labels:
         yield "No case was left to score the model on."
@@ -115,9 +115,10 @@ def _scores(validation: Mapping[str, Any], *, is_chosen: bool) -> Iterator[str]:
         shares, distances = label.get("shares", {}), label.get("distances", {})
         fields = [_mean(shares.get(key)) for key, _ in _SHARES] + [_mean(distances.get(key)) for key, _ in _DISTANCES]
         yield f"| {_plain(name)} | {label.get('scored', '')} | {label.get('missed', '')} | {' | '.join(fields)} |"
-    if is_chosen:
+    if chosen:
         yield ""
-        yield "The weights were chosen on these cases, so new ones may score lower."
+        were = "was" if tuple(chosen) == ("threshold",) else "were"
+        yield f"The {' and '.join(chosen)} {were} chosen on these cases, so new ones may score lower."
     if isinstance(validation.get("interval"), str):
         yield ""
         yield f"Intervals: {_plain(validation['interval'])}."

@@ -83,5 +83,5 @@ class Source:
         if kept is not None and self.about is None:
             return kept.read().decode("utf-8", errors="replace")
         cards = [model.card for model in self.loaded.models]
-        is_chosen = self.scores_in is None and len(cards) == 1 and not cards[0].training.get("fold")
-        return model_card(self.name, cards, self.scores, self.about, is_chosen=is_chosen)
+        chosen = cards[0].chosen_on_validation if self.scores_in is None and len(cards) == 1 else ()
+        return model_card(self.name, cards, self.scores, self.about, chosen=chosen)

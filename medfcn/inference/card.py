@@ -89,6 +89,17 @@ class Card:
     format: int = _FORMAT
 
     @property
+    def chosen_on_validation(self) -> tuple[str, ...]:
+        """What the validation cases chose: the weights, if there were several validations, and the threshold.
+
+        Nothing is chosen on the cases of a fold. Cards that do not say how many validations there were had several.
+        """
+        if self.training.get("fold"):
+            return ()
+        weights = () if self.training.get("validations") in (0, 1) else ("weights",)
+        return weights if self.threshold is None else (*weights, "threshold")
+
+    @property
     def foreground_from(self) -> float:
         """The probability from which a voxel is foreground: as set, else as chosen, else the default."""
         wanted = self.settings.prediction.threshold

@@ -33,7 +33,7 @@ from medfcn.slices.grid import native_slabs
 from medfcn.slices.preprocess import CaseImage, grid_of
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.slices.voxels import Ranges
-from medfcn.text import listed
+from medfcn.text import counted, listed, shown
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, as_volume
 from medfcn.volumes.formats.stored import of_one_value
 from medfcn.volumes.reading import read_channels, volume_count
@@ -125,13 +125,24 @@ def as_channels(
             raise ModelError(f"{case.id}: {case.lacks}", code="CHANNEL_MISSING", field="channels")
         sources = list(case.images)
     if len(sources) not in (use.count, len(use.used)):
-        spare = f", of which {listed(channel.name for channel in use.dropped)} may be absent" if use.dropped else ""
-        raise ModelError(
-            f"the model takes {use.count} channels ({listed(use.names)}){spare}, the case has {len(sources)}; "
-            "give one volume for each, in that order",
-            field="channels",
-        )
+        raise ModelError(_other_count(sources, use), field="channels")
     return _used([partial(as_volume, item, options=options) for item in sources], use)
+
+
+def _other_count(sources: Sequence[VolumeLike], use: ChannelUse) -> str:
+    """The message about a case with more or fewer channels than the model takes."""
+    spare = f", of which {listed(channel.name for channel in use.dropped)} may be absent" if use.dropped else ""
+    paths = [item for item in sources if isinstance(item, str | os.PathLike)]
+    files = f" ({listed(shown(path) for path in paths)})" if paths else ""
+    takes = f"the model takes {counted(use.count, 'channel')} ({listed(use.names)}){spare}"
+    takes += f", the case has {len(sources)}{files}"
+    if len(sources) > use.count:
+        each = "the file of that channel" if use.count == 1 else "the files of these channels"
+        return f"{takes}; give {each} alone, in a folder with nothing else"
+    return (
+        f"{takes}; give one volume for each, in that order and on one grid: files <case>_0000, <case>_0001 … "
+        "in one folder (DICOM series are not paired: convert them first)"
+    )
 
 
 def _used(readers: Sequence[Callable[[], Volume]], use: ChannelUse) -> tuple[Volume, ...]:

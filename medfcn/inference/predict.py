@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from medfcn.calls import require_one
 from medfcn.datasets import Case, find_inputs
-from medfcn.datasets.tables import Ids, ids_of
-from medfcn.errors import DatasetError, ModelError, OutputExistsError, SettingsError
+from medfcn.datasets.tables import Ids, chosen_ids
+from medfcn.errors import ModelError, OutputExistsError, SettingsError
 from medfcn.files import refuse_existing_file
 from medfcn.inference.batch import (
     MASK_ENDINGS,
@@ -168,7 +168,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
     if shard is not None:
         Parts(target).refuse_others(shard)
     if not (request.resume or request.finish or (given and given.is_more)):
-        refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None)
+        refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None, can_resume=True)
     before = {path.name: stamp_of(path) for path in target.glob("*.json")}
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
@@ -266,14 +266,7 @@ def _refuse_mistyped(target: Path) -> None:
 def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
     if given is None:
         return found
-    ids = set(ids_of(given))
-    unknown = sorted(ids - {case.id for case in found})
-    if unknown:
-        raise DatasetError(
-            f"{len(unknown)} of the requested cases have no volume, first {unknown[0]}; correct the ids",
-            code="CASES_UNKNOWN",
-            field="cases",
-        )
+    ids = chosen_ids(given, {case.id for case in found}, lack="volume")
     return tuple(case for case in found if case.id in ids)
 
 

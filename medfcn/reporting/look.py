@@ -80,6 +80,14 @@ class _Found:
             self.values[case.id] = {int(value): count for value, count in label_counts(mask.array).items()}
 
 
+@dataclass(frozen=True)
+class Looked:
+    """The page, and its lines about the cases that look unlike the others."""
+
+    page: Path
+    findings: tuple[str, ...]
+
+
 def look(
     dataset: str | os.PathLike[str],
     output: Path | str = "look.html",
@@ -92,9 +100,9 @@ def look(
 ) -> Path:
     """Write `look.html`: every case of a data set in three planes with its labels, unusual ones first.
 
-    A case is unusual if it looks turned or mirrored beside the others, if its grid, intensities or volumes are beyond
-    five robust standard deviations from the median of all, or if `check` has a warning about it. With fewer than
-    eight cases nothing is known of the usual.
+    A case is unusual if it looks turned or mirrored compared with the others, if its grid, intensities or volumes are
+    beyond five robust standard deviations from the median of all, or if `check` has a warning about it. With fewer
+    than eight cases nothing is known of the usual.
 
     Args:
         dataset: As in `check`.
@@ -114,6 +122,28 @@ def look(
         DatasetError: It cannot be read as a data set, or no case can be shown.
         SettingsError: The labels contradict each other.
     """
+    return look_with_findings(
+        dataset,
+        output,
+        labels=labels,
+        options=options,
+        allow_outside=allow_outside,
+        overwrite=overwrite,
+        progress=progress,
+    ).page
+
+
+def look_with_findings(
+    dataset: str | os.PathLike[str],
+    output: Path | str,
+    *,
+    labels: LabelsLike | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    allow_outside: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Looked:
+    """As `look`, which explains the arguments and errors; the lines about unusual cases are returned too."""
     refuse_existing_file(output, overwrite=overwrite)
     dataset_found = find_dataset(dataset, allow_outside=allow_outside)
     found = _Found()
@@ -130,6 +160,7 @@ def look(
     cases = {case.id: case for case in dataset_found.cases}
     shown = DatasetCases(cases, label_map, options)
     rows = {case: PredictedCase(case, volumes[case], flags[case], "nothing unusual") for case in order}
+    findings = tuple(_findings(flags, len(order)))
     about = About(
         title=f"Look at {dataset_found.root.resolve().name}",
         failures=tuple((problem.case or "data set", problem.line) for problem in report.errors),
@@ -138,11 +169,12 @@ def look(
         mask="Label",
         order="unusual ones first",
         charts=tuple(_charts(found, order)),
-        findings=tuple(_findings(flags, len(order))),
+        findings=findings,
     )
-    return write_prediction_report(
+    page = write_prediction_report(
         output, order, label_map.names, shown.read, rows.__getitem__, about=about, progress=progress
     )
+    return Looked(page, findings)
 
 
 def _labels(dataset: Dataset, labels: LabelsLike | None, found: _Found) -> LabelMap:
@@ -189,7 +221,7 @@ def _flags(
     """By case, what a reader should look at."""
     flags: dict[str, list[str]] = {case: [] for case in found.looks}
     for case, words in turned(found.cubes).items():
-        flags[case].append(f"looks {words}, beside the others")
+        flags[case].append(f"looks {words}, compared with the others")
     orders = Counter(look.orientation for look in found.looks.values())
     usual, count = orders.most_common(1)[0]
     for case, look in found.looks.items():
@@ -211,8 +243,9 @@ def _flags(
 def _findings(flags: Mapping[str, Sequence[str]], count: int) -> Iterator[str]:
     unusual = {case: lines for case, lines in flags.items() if lines}
     if unusual:
+        looks = "looks" if len(unusual) == 1 else "look"
         yield (
-            f"{counted(len(unusual), 'case')} of {count} look unlike the others: "
+            f"{counted(len(unusual), 'case')} of {count} {looks} unlike the others: "
             f"{listed((f'{case} ({lines[0]})' for case, lines in sorted(unusual.items())), limit=8, separator='; ')}."
         )
 

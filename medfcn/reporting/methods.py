@@ -15,9 +15,9 @@ from medfcn.text import counted, listed
 from medfcn.training.optimiser import USUAL_RATE
 
 _SCALING = {
-    "zscore": "each volume scaled by its own mean and standard deviation",
+    "zscore": "scaled by each volume's own mean and standard deviation",
     "ct": "clipped and scaled by the intensities of the organ in all training volumes",
-    "none": "as stored",
+    "none": "left as stored",
 }
 _LOSSES = {
     "ce_dice": "the sum of cross-entropy and Dice loss",
@@ -75,7 +75,7 @@ def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
     for number, (card, use) in enumerate(zip(cards, uses, strict=True), start=1):
         which = f"Network {number}" if len(cards) > 1 else "It"
         validation = card.training.get("validation_cases", 0)
-        validated = f" and validated on {counted(int(validation), 'other')}" if validation else ""
+        validated = f" and validated on {counted(int(validation), 'other volume')}" if validation else ""
         patients = _patients(use)
         yield f"{which} was trained on {counted(int(card.training.get('cases', 0)), 'volume')}{validated}{patients}."
 
@@ -99,7 +99,7 @@ def _patients(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _slices(card: Card) -> Iterator[str]:
     plan = card.plan
-    yield f"Intensities were {listed(dict.fromkeys(_SCALING[each.kind] for each in plan.intensities))}."
+    yield scaling(card)
     spacing = " × ".join("own" if edge is None else f"{edge:.3g}" for edge in plan.spacing_mm)
     height, width = plan.window
     seen = "each slice alone" if plan.context == 1 else f"each slice with {plan.context - 1} neighbours"
@@ -115,6 +115,17 @@ def _slices(card: Card) -> Iterator[str]:
             f"{listed(plan.widths)} channels; its maps are fused"
             f"{'' if network.skips else ' nowhere'} by {'addition' if network.fusion == 'add' else 'concatenation'}."
         )
+
+
+def scaling(card: Card) -> str:
+    """How intensities were scaled; which channel in which way, where that differs."""
+    channels: dict[str, list[str]] = {}
+    for name, each in zip(card.channels, card.plan.intensities, strict=True):
+        channels.setdefault(_SCALING[each.kind], []).append(name)
+    if len(channels) == 1:
+        return f"Intensities were {next(iter(channels))}."
+    ways = (f"{listed(names)} {'was' if len(names) == 1 else 'were'} {way}" for way, names in channels.items())
+    return f"Of the channels, {'; '.join(ways)}."
 
 
 def _training(cards: Sequence[Card]) -> Iterator[str]:
@@ -161,7 +172,8 @@ def _scores(cards: Sequence[Card]) -> Iterator[str]:
             f"{_figure(dice.get('median'), 3)}, worst {_figure(dice.get('worst'), 3)}; n = {label.get('scored')}, "
             f"missed {label.get('missed')}) and a median HD95 of {_figure(hd95.get('median'), 2)} mm."
         )
-    yield "These volumes chose the weights, so new ones may score lower."
+    if chosen := cards[0].chosen_on_validation:
+        yield f"These volumes chose the {' and the '.join(chosen)}, so new ones may score lower."
     definitions = cards[0].validation.get("definitions")
     metrics = definitions.get("metrics", {}) if isinstance(definitions, Mapping) else {}
     if "hd95_mm" in metrics:

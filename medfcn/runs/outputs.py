@@ -43,7 +43,7 @@ def _is_output(folder: Path) -> bool:
     return any(_is_output(path) for name in _INSIDE for path in folder.glob(name) if path.is_dir())
 
 
-def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = False) -> None:
+def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = False, can_resume: bool = False) -> None:
     """Refuse an output that already exists, unless it may be overwritten.
 
     An empty folder does not count as existing, nor does one with nothing but the temporary files of a killed process.
@@ -53,6 +53,7 @@ def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = Fals
         path: The output.
         overwrite: It may be overwritten.
         is_shared: Other shards may be at work in it already.
+        can_resume: The command can continue in a folder of its outputs, which the message then offers.
 
     Raises:
         OutputExistsError: `path` is a file or a folder with something in it, and `overwrite` is false; or a folder
@@ -62,6 +63,11 @@ def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = Fals
     names = _names_in(path)
     if is_shared and path.is_dir() and (PARTS_FOLDER in names or not names):
         return
+    if can_resume and not overwrite and names and _is_output(path):
+        raise OutputExistsError(
+            f"{path}: already exists; make what is missing in it (--resume, resume=True), choose another output, or "
+            "replace it (--overwrite, overwrite=True)"
+        )
     if not path.is_dir() or (not overwrite and names):
         refuse_existing_file(path, overwrite=overwrite)
     elif overwrite and names and not _is_output(path):

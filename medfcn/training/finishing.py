@@ -47,13 +47,17 @@ def write_run(
     groups = {case.id: case.group for case in prepared.survey.cases if case.id in references}
     table = evaluate(settled.masks, references, labels=prepared.survey.labels, groups=groups)
     notes = list(table.notes)
+    validations = 0 if split.fold else len(outcome.schedule.validation_steps())
     if table.rows and not split.fold and outcome.is_chosen:
         threshold = settled.card.threshold
-        also = "" if threshold is None else f" and the threshold {threshold:g}"
-        notes.append(
-            f"the weights (step {outcome.best_step}){also} were chosen on these cases, so new ones may score lower; "
-            "--folds scores each case by a network for which nothing was chosen on it"
-        )
+        chosen = [f"the weights (step {outcome.best_step})"] if validations > 1 else []
+        chosen += [] if threshold is None else [f"the threshold {threshold:g}"]
+        if chosen:
+            were = "were" if validations > 1 else "was"
+            notes.append(
+                f"{' and '.join(chosen)} {were} chosen on these cases, so new ones may score lower; "
+                "--folds scores each case by a network for which nothing was chosen on it"
+            )
     elif not split.fold and not outcome.is_chosen:
         notes.append(
             f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
@@ -82,6 +86,7 @@ def write_run(
         "validation_cases": len(split.validation),
         "steps": outcome.steps,
         "best_step": outcome.best_step,
+        "validations": validations,
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "ceiling_dice": ceiling_text(prepared.ceilings) + prepared.survey.of_labelled(split.training),

@@ -419,6 +419,27 @@ def test_some_of_the_views_are_asked_on_request(images: Path, tmp_path: Path) ->
     assert not (tmp_path / "sagittal").exists()
 
 
+def test_a_case_of_other_channels_says_what_fits(run: Path, tmp_path: Path) -> None:
+    pair = [tmp_path / f"p_{channel:04d}.nii.gz" for channel in (0, 1)]
+    for path in pair:
+        write_image(path, blobs())
+    files = r"takes 1 channel \(.*\), the case has 2 \(p_0000.nii.gz, p_0001.nii.gz\); give the file of that channel"
+    with pytest.raises(ModelError, match=files):
+        Model.load(run, device="cpu").predict(list(pair))
+
+
+def test_a_folder_in_which_all_failed_can_be_resumed(run: Path, tmp_path: Path) -> None:
+    image = tmp_path / "in" / "p.nii.gz"
+    write_image(image, blobs())
+    whole = image.read_bytes()
+    image.write_bytes(whole[:200])
+    assert predict(run, image.parent, tmp_path / "masks", device="cpu").failures
+    image.write_bytes(whole)
+    with pytest.raises(OutputExistsError, match=r"already exists; make what is missing in it \(--resume"):
+        predict(run, image.parent, tmp_path / "masks", device="cpu")
+    assert predict(run, image.parent, tmp_path / "masks", device="cpu", resume=True).predicted == ("p",)
+
+
 def test_several_channels_are_several_files(tmp_path: Path) -> None:
     from medfcn.slices.plan import Intensity
 
@@ -431,6 +452,11 @@ def test_several_channels_are_several_files(tmp_path: Path) -> None:
     assert done.predicted == ("whole",)
     assert done.failures[0][0] == "half"
     assert "half_0001.nii.gz is missing: the model takes 2 channels" in done.failures[0][1]
+    write_image(tmp_path / "alone" / "whole.nii.gz", blobs())
+    with pytest.raises(
+        ModelError, match=r"has 1 \(whole.nii.gz\); .* one grid: files <case>_0000, .*DICOM series are"
+    ):
+        model.predict(tmp_path / "alone" / "whole.nii.gz")
     pair = [tmp_path / "images" / f"whole_{channel:04d}.nii.gz" for channel in (0, 1)]
     assert np.array_equal(read_mask(tmp_path / "masks" / "whole.nii.gz").array, model.predict(list(pair)).array)
     assert np.array_equal(model.predict(pair[0]).array, model.predict(list(pair)).array)
@@ -505,8 +531,10 @@ def test_what_is_not_there_is_named_and_nothing_is_made(run: Path, images: Path,
         predict(tmp_path / "absent", images, target, device="cpu")
     with pytest.raises(MissingFileError, match="no run folder"):
         predict([], images, target, device="cpu")
-    with pytest.raises(DatasetError, match="first case_9"):
+    with pytest.raises(DatasetError, match=r"1 requested case has no volume: case_9; correct the ids"):
         predict(run, images, target, cases=["case_1", "case_9"], device="cpu")
+    with pytest.raises(DatasetError, match=r"case; these are the beginnings of ids.*give the ids of cases: case_0, "):
+        predict(run, images, target, cases=["case_1", "case"], device="cpu")
     assert not target.exists()
 
 

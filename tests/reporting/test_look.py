@@ -42,7 +42,7 @@ def test_unusual_cases_stand_first_with_the_reason(odd: Path, tmp_path: Path) ->
     assert len(rows) == 12
     assert {case for case, _ in rows[:2]} == {"case_03", "case_07"}
     flags = dict(rows)
-    assert flags["case_07"] == "looks turned by 180° in the axial plane, beside the others"
+    assert flags["case_07"] == "looks turned by 180° in the axial plane, compared with the others"
     assert re.fullmatch(r"unusual label_1 [\d.]+ ml", flags["case_03"])
     assert {flag for _, flag in rows[2:]} == {"nothing unusual"}
     assert "2 cases of 12 look unlike the others: case_03 (" in page
@@ -55,7 +55,9 @@ def test_the_command_writes_one_page_and_replaces_none(odd: Path, tmp_path: Path
     output = tmp_path / "look.html"
     result = CliRunner().invoke(main, ["look", str(odd), "-o", str(output), "--labels", "organ=1"])
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"look: {output}\n"
+    finding, last = result.stdout.splitlines()
+    assert finding.startswith("2 cases of 12 look unlike the others: case_03 (unusual organ ")
+    assert last == f"look: {output}"
     assert [path.name for path in tmp_path.iterdir()] == ["look.html"]
     assert "organ (ml)" in output.read_text(encoding="utf-8")
     with pytest.raises(OutputExistsError):

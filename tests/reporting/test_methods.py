@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.inference.card import read_card
-from medfcn.reporting.methods import methods_paragraph
+from medfcn.reporting.methods import methods_paragraph, scaling
 from medfcn.runs.models import models_of
+from medfcn.slices.plan import Intensity
 
 
 def changed(run: Path, folder: Path, **values: object) -> Path:
@@ -97,3 +98,28 @@ def test_a_distance_may_be_infinite_or_unknown(ball_run: Path, tmp_path: Path, v
     validation["labels"]["ball"]["distances"]["hd95_mm"]["median"] = value
     text = methods_paragraph(changed(ball_run, tmp_path / "run", validation=validation))
     assert f"a median HD95 of { {'inf': '∞', None: '–', 1.25: '1.25'}[value] } mm" in text
+
+
+def test_choices_are_named_only_if_there_was_a_choice(ball_run: Path, tmp_path: Path) -> None:
+    training = json.loads((ball_run / "model.json").read_text())["training"]
+    assert training["validations"] == 1
+    assert "These volumes chose" not in methods_paragraph(changed(ball_run, tmp_path / "one", threshold=None))
+    several = changed(ball_run, tmp_path / "several", threshold=None, training=training | {"validations": 2})
+    assert "These volumes chose the weights, so new ones" in methods_paragraph(several)
+    fold = changed(ball_run, tmp_path / "fold", training=training | {"validations": 0, "fold": "1 of 2"})
+    assert "These volumes chose" not in methods_paragraph(fold)
+
+
+def test_each_channel_has_its_own_scaling(ball_run: Path) -> None:
+    card = read_card(models_of(ball_run)[0].card)
+    zscore = card.plan.intensities[0]
+    ct = Intensity("ct", -100.0, 300.0, 50.0, 80.0)
+
+    def words(*intensities: Intensity) -> str:
+        plan = dataclasses.replace(card.plan, intensities=intensities)
+        return scaling(dataclasses.replace(card, plan=plan, channels=("CT", "PET")[: len(intensities)]))
+
+    own = "scaled by each volume's own mean and standard deviation"
+    assert words(zscore) == words(zscore, zscore) == f"Intensities were {own}."
+    clipped = "clipped and scaled by the intensities of the organ in all training volumes"
+    assert words(ct, zscore) == f"Of the channels, CT was {clipped}; PET was {own}."
