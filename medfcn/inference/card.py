@@ -90,7 +90,7 @@ class Card:
 
     @property
     def chosen_on_validation(self) -> tuple[str, ...]:
-        """What the validation cases chose: the weights, if there were several validations, and the threshold.
+        """The choices of the validation cases: the weights, if there were several validations, and the threshold.
 
         Nothing is chosen on the cases of a fold. Cards that do not say how many validations there were had several.
         """

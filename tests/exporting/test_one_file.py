@@ -13,9 +13,12 @@ import medfcn
 from medfcn.cli import main
 from medfcn.errors import MissingFileError, ModelError, OutputExistsError, SettingsError
 from medfcn.exporting import one_file
+from medfcn.exporting.model_card import model_card
 from medfcn.files import sha256_of, write_csv
+from medfcn.inference.card import read_card
 from medfcn.inference.model import Model
 from medfcn.runs.folder import TIMING_FILE
+from medfcn.runs.models import models_of
 from medfcn.training.start import find_start
 from medfcn.verbs import predict
 from tests.inference.models import blobs, saved, tiny_model, write_image
@@ -100,6 +103,26 @@ def test_the_model_card_has_scores_and_the_text_about_the_data(run: Path, tmp_pa
     scores = "| left | 5 | 0 | 0.900 [0.800, 0.950] |"
     for words in ("CC BY-SA 4.0", scores, "not a medical device", "trained on 1 cases"):
         assert words in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("validations", "threshold", "said"),
+    [
+        (2, None, "The weights were chosen on these cases"),
+        (2, 0.4, "The weights and threshold were chosen on these cases"),
+        (1, 0.4, "The threshold was chosen on these cases"),
+        (1, None, ""),
+    ],
+)
+def test_the_model_card_names_what_was_chosen_on_its_cases(
+    run: Path, validations: int, threshold: float | None, said: str
+) -> None:
+    card = dataclasses.replace(
+        read_card(models_of(run)[0].card), training={"validations": validations}, threshold=threshold
+    )
+    text = model_card("a", [card], card.validation, None, chosen=card.chosen_on_validation)
+    assert said in text
+    assert ("chosen on these cases" in text) is bool(said)
 
 
 def test_weights_to_start_from(run: Path, tmp_path: Path) -> None:
