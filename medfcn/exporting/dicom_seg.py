@@ -161,7 +161,7 @@ def _in_stored_order(pixels: NDArray[Any], source: Source) -> NDArray[Any]:
 def _series_number(image: Any) -> int:
     """A series number that says which series it belongs to, as scanners number derived series."""
     with suppress(TypeError, ValueError):
-        return int(image.SeriesNumber) * 100 + 1
+        return int(image.get("SeriesNumber")) * 100 + 1
     return 1
 
 

@@ -29,6 +29,8 @@ from medfcn.slices.views import parse_views
 from medfcn.text import listed
 from medfcn.volumes import ReadOptions
 
+MOST_THREADS = 1024
+"""More threads than any record of a mask has."""
 _DECIDED = ("probabilities", "tta", "views", "cases", "colours", "seg_nrrd", "uncertainty", "shard", "finish")
 """Options that a record decides, or that divide cases which the records choose."""
 
@@ -165,6 +167,12 @@ def _require_possible(path: str, record: MaskRecord, request: PredictRequest) ->
             f"{path}: made by the engine {engine} in {precision}; expected {ENGINE} in {PRECISION}, so other bytes "
             "would come out: use the medfcn that wrote it",
             field="again",
+        )
+    if not 1 <= (record.threads or 1) <= MOST_THREADS:
+        raise ModelError(
+            f"{path}: threads is {record.threads}; expected 1 to {MOST_THREADS}; take the record that was written "
+            "with the mask",
+            field="threads",
         )
     if request.threads not in (1, record.threads or 1):
         raise SettingsError(

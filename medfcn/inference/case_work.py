@@ -13,7 +13,7 @@ import msgspec
 
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, ModelError, WriteError
-from medfcn.files import make_inner_folder, sha256_of
+from medfcn.files import make_inner_folder, remove_half_written, sha256_of
 from medfcn.inference.batch import Batch, Kind, Outcome, stamp_of
 from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
@@ -53,6 +53,9 @@ class CaseWork:
         """
         if not self.claims.take(case.id):
             raise ClaimedError(case.id)
+        if self.claims.was_left(case.id):
+            for path in self.batch.outputs(case):
+                remove_half_written(path.parent, path.name)
         if (self.batch.resume or self.is_others(case)) and self.batch.is_done(case):
             return None
         return _read_case(case, self.batch)

@@ -29,9 +29,17 @@ from medfcn.inference.on_cluster import predict_on_cluster
 from medfcn.inference.processes import Workers
 from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
+from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress
 from medfcn.runs.claims import Claims
-from medfcn.runs.folder import PROBABILITIES_FOLDER, SEG_NRRD_FOLDER, TIMING_FILE, UNCERTAINTY_FOLDER
+from medfcn.runs.folder import (
+    ITK_SNAP_FILE,
+    PROBABILITIES_FOLDER,
+    SEG_NRRD_FOLDER,
+    SLICER_FILE,
+    TIMING_FILE,
+    UNCERTAINTY_FOLDER,
+)
 from medfcn.runs.shards import Parts
 from medfcn.text import counted
 
@@ -72,6 +80,8 @@ def predict_cases(
         cases = [case for case in cases if batch.shard.has(case.id)]
         progress.say(f"shard {batch.shard}: {len(cases)} of {counted(len(everything), 'case')}")
     remove_litter(cases, batch)
+    if not batch.is_one_file:
+        write_label_tables(batch.table, itk_snap=batch.folder / ITK_SNAP_FILE, slicer=batch.folder / SLICER_FILE)
     ended: dict[str, Outcome] = {}
     later: list[str] = []
 

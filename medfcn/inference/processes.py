@@ -22,7 +22,8 @@ from medfcn.progress import Progress
 from medfcn.runs.passing import shareable
 
 _CODE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the command
+    "sys.path[:] = json.loads(sys.argv[2]); "
     "from medfcn.inference.worker import serve; serve(int(sys.argv[1]))"
 )
 _END_SECONDS = 10.0

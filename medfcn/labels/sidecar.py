@@ -32,6 +32,7 @@ _LATER = (
     "label_table",
     "colours",
     "seg_nrrd_sha256",
+    "uncertainty_sha256",
     "voxels",
     "intensity",
 )

@@ -92,7 +92,7 @@ def _patients(rows: Sequence[Mapping[str, str]]) -> str:
     """The number of patients, where some have several volumes; they are never on both sides of the split."""
     used = [row for row in rows if row.get("use") in ("training", "validation")]
     groups = {row.get("group", "") for row in used}
-    if not used or len(groups) == len(used):
+    if not used or "" in groups or len(groups) == len(used):
         return ""
     return f", split by patient ({counted(len(groups), 'patient')} in all)"
 

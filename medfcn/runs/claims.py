@@ -29,6 +29,7 @@ class Claims:
     def __init__(self, output: Path | None) -> None:
         self._folder = None if output is None else output / CLAIMS_FOLDER
         self._held: dict[str, int] = {}
+        self._left: set[str] = set()
         if self._folder is not None:
             make_inner_folder(self._folder)
 
@@ -40,15 +41,21 @@ class Claims:
         for _ in range(_TRIES):
             with suppress(FileNotFoundError):  # another process removed the empty folder
                 make_inner_folder(self._folder)
+                was_there = path.exists()
                 descriptor = self._open(path)
                 is_free = lock(descriptor) is not False
                 if is_free and path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
                     self._held[case] = descriptor
+                    self._left |= {case} if was_there else set()
                     return True
                 os.close(descriptor)
                 if not is_free:
                     return False
         return False
+
+    def was_left(self, case: str) -> bool:
+        """True if a process that had a case of ours was killed; its half-written files are still there."""
+        return case in self._left
 
     def release(self, case: str) -> None:
         """Give a case back, done or not."""

@@ -30,6 +30,9 @@ from medfcn.files import (
 from medfcn.runs.folder import PARTS_FOLDER, SHARDS_FILE
 from medfcn.text import counted, listed
 
+MOST_SHARDS = 10_000
+"""The largest number of parts."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -55,8 +58,11 @@ class Shard:
             Shard(number=2, count=4)
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise SettingsError(f"shard {text}: expected i/N with i from 1 to N, such as 1/4", field="shard")
+        if found is None or not 1 <= int(found[1]) <= int(found[2]) <= MOST_SHARDS:
+            raise SettingsError(
+                f"shard {text}: expected i/N with i from 1 to N and N at most {MOST_SHARDS}, such as 1/4",
+                field="shard",
+            )
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:

@@ -113,6 +113,8 @@ def edit(path: Path, **changed: Any) -> None:
         ({"engine": "onnx"}, {}, SettingsError, "made by the engine onnx in float32"),
         ({"precision": "bfloat16"}, {}, SettingsError, "in bfloat16; expected torch in float32"),
         ({"threads": 2}, {"threads": 4}, SettingsError, "made with 2 threads, and 4 are given"),
+        ({"threads": 100000}, {}, ModelError, "threads is 100000; expected 1 to 1024"),
+        ({"threads": -1}, {}, ModelError, "threads is -1; expected 1 to 1024"),
         ({}, {"tta": True}, SettingsError, "tta given too"),
         ({}, {"options": ReadOptions(xform="sform")}, SettingsError, "options given too"),
         ({"model_sha256": ["1" * 64]}, {}, MissingFileError, "no model has the weights 111111111111"),

@@ -53,7 +53,8 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 def _masks(folder: Path) -> dict[str, bytes]:
     """The masks and the records beside them."""
-    return {name: content for name, content in _content(folder).items() if not name.endswith(".csv")}
+    tables = (".csv", "labels.txt", "labels.ctbl")
+    return {name: content for name, content in _content(folder).items() if not name.endswith(tables)}
 
 
 def _copied(folder: Path, other: Path) -> Path:

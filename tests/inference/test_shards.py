@@ -80,7 +80,7 @@ def test_a_shard_is_the_same_on_every_machine() -> None:
     ]  # fmt: skip
     for name in ("a", "é", "case 1\n", "\udcff"):
         assert [Shard(number, 5).has(name) for number in range(1, 6)].count(True) == 1
-    for text in ("0/4", "5/4", "1", "1/0", "a/b", "1/4x", "-1/4", "1 / 4", "1/٤"):
+    for text in ("0/4", "5/4", "1", "1/0", "a/b", "1/4x", "-1/4", "1 / 4", "1/٤", "1/10001", "1/999999999"):
         with pytest.raises(SettingsError, match="expected i/N"):
             Shard.parse(text)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+import medfcn
 from medfcn.errors import SettingsError
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.colours import PALETTE, colours_of, label_table, palette_colour
@@ -171,3 +172,13 @@ def test_a_table_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "labels.txt").read_text() == "mine"
     write_label_tables(label_table(OVERLAPPING), itk_snap=tmp_path / "labels.txt", slicer=tmp_path / "labels.ctbl")
     assert "whole" in (tmp_path / "labels.ctbl").read_text()
+
+
+def test_predict_puts_both_tables_beside_its_masks(balls: Path, ball_run: Path, tmp_path: Path) -> None:
+    medfcn.predict(ball_run, balls / "images", tmp_path / "masks", label_table=False, colours="ball=#112233")
+    found = itk_snap_labels((tmp_path / "masks" / "labels.txt").read_text())
+    assert found == {0: ("Clear Label", (0, 0, 0)), 1: ("ball", (0x11, 0x22, 0x33))}
+    assert "1 ball 17 34 51 255" in (tmp_path / "masks" / "labels.ctbl").read_text().splitlines()
+    one = balls / "images" / "ball_7.nii.gz"
+    medfcn.predict(ball_run, one, tmp_path / "one" / "mask.nii.gz")
+    assert not list((tmp_path / "one").glob("labels.*"))

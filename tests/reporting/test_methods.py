@@ -123,3 +123,15 @@ def test_each_channel_has_its_own_scaling(ball_run: Path) -> None:
     assert words(zscore) == words(zscore, zscore) == f"Intensities were {own}."
     clipped = "clipped and scaled by the intensities of the organ in all training volumes"
     assert words(ct, zscore) == f"Of the channels, CT was {clipped}; PET was {own}."
+
+
+def test_nothing_is_said_of_patients_where_the_record_has_none(ball_run: Path, tmp_path: Path) -> None:
+    run = changed(ball_run, tmp_path / "travelled")
+    with (run / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [{name: row[name] for name in ("use", "sha256_image")} for row in rows]
+    with (run / "cases.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, kept[0])
+        table.writeheader()
+        table.writerows(kept)
+    assert "patient" not in methods_paragraph(run)
