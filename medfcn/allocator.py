@@ -41,8 +41,8 @@ def use_allocator(allocator: Allocator = "keep") -> bool:
         True if freed memory is kept: glibc alone can be told to.
 
     Example:
-        >>> use_allocator("system")
-        False
+        >>> use_allocator("system") == _Kept.is_on  # what was kept before stays so
+        True
     """
     library = _glibc() if allocator == "keep" else None
     if library is None or _Kept.is_on:
