@@ -29,7 +29,7 @@ def are_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bo
 
 def test_a_budget_is_repeated_bit_for_bit_by_its_number_of_steps(balls: Path, tmp_path: Path) -> None:
     run = medfcn.train(balls, tmp_path / "budget", budget="7s", device="cpu", threads=1, seed=3)
-    again = medfcn.train(balls, tmp_path / "steps", steps=run.steps, device="cpu", threads=1, seed=3)
+    again = medfcn.train(balls, tmp_path / "steps", steps=run.schedule, device="cpu", threads=1, seed=3)
     assert run.steps >= 30
     assert again.steps == run.steps
     assert are_equal(weights(tmp_path / "budget"), weights(tmp_path / "steps"))
