@@ -80,8 +80,6 @@ def predict_cases(
         cases = [case for case in cases if batch.shard.has(case.id)]
         progress.say(f"shard {batch.shard}: {len(cases)} of {counted(len(everything), 'case')}")
     remove_litter(cases, batch)
-    if not batch.is_one_file:
-        write_label_tables(batch.table, itk_snap=batch.folder / ITK_SNAP_FILE, slicer=batch.folder / SLICER_FILE)
     ended: dict[str, Outcome] = {}
     later: list[str] = []
 
@@ -109,6 +107,8 @@ def predict_cases(
         else:
             _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
         _work_alone([case for case in cases if case.id in set(later)], work, report)
+    if not batch.is_one_file:
+        write_label_tables(batch.table, itk_snap=batch.folder / ITK_SNAP_FILE, slicer=batch.folder / SLICER_FILE)
     _finish_shard(everything, batch, ended, progress)
     # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
     return result_of(cases, batch, ended, tables=not batch.is_one_file and batch.shard is None)

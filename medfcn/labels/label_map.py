@@ -101,8 +101,6 @@ class LabelMap:
         for entry in self.entries:
             if not entry.name or entry.name in names:
                 raise refusal(f"the name {entry.name!r} is empty or given twice; give each its own")
-            if not entry.name.isprintable():
-                raise refusal(f"the name {entry.name!r} has a character that is not printed; leave it out")
             names.add(entry.name)
             if entry.values == ANY:
                 if len(self.entries) > 1:

@@ -175,7 +175,7 @@ def test_the_order_of_channels_matters_and_their_number_is_checked() -> None:
         with pytest.raises(ModelError, match=r"takes 2 channels \(channel_0, channel_1\)") as caught:
             model.predict(wrong)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ModelError, match="takes 1 channels"):
+    with pytest.raises(ModelError, match="takes 1 channel "):
         tiny_model().predict([first, second])
     elsewhere = Volume(second.array, np.diag([1.0, 1.0, 1.0, 1.0]), name="other")
     with pytest.raises(GeometryMismatchError, match="channels of one case"):

@@ -74,7 +74,6 @@ def test_labels_that_do_not_overlap_are_their_own_parts() -> None:
         ("a=1+1,b=1+2", "a has a value twice"),
         ("a=1+2,b=2,ignore=2", "the value 2 belongs to b and to ignore"),
         ("a=1+2,b=2,a=3", "given twice"),
-        ("a\nb=1,c=2", "not printed"),
     ],
 )
 def test_labels_that_overlap_and_cannot_be_are_refused(text: str, words: str) -> None:
