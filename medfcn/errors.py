@@ -322,6 +322,30 @@ def naming(name: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def needing(library: str, what: str, extra: str, error: type[MedfcnError] = MissingFileError) -> Iterator[None]:
+    """Turn the failed import of an optional library into one line that says how to install it.
+
+    Args:
+        library: Its name.
+        what: What needs it.
+        extra: The extra of medfcn that installs it.
+        error: The class of the error.
+
+    Example:
+        >>> with needing("nothing", "a search", "tune"):
+        ...     import nothing_of_this_name
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.MissingFileError: a search needs nothing, which is not installed; pip install 'medfcn[tune]'
+    """
+    try:
+        yield
+    except ImportError as missing:
+        remedy = f"pip install 'medfcn[{extra}]'"
+        raise error(f"{what} needs {library}, which is not installed; {remedy}", code="LIBRARY_MISSING") from missing
+
+
 def not_a_file(mode: int, remedy: str) -> str:
     """The kind of what is there instead of a regular file, and what to do, for a message.
 

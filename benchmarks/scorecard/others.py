@@ -189,10 +189,10 @@ def _active(work: Work, mask: "medfcn.Volume", label: str, case: str) -> list[st
 
 
 CANARIES = {
-    "descrip": b"DOE^JANE",
-    "aux_file": b"/home/jane/doe",
-    "intent_name": b"BORN1974",
-    "db_name": b"HOSPITAL7",
+    "descrip": b"CANARY^DESCRIP",
+    "aux_file": b"canary_aux_file",
+    "intent_name": b"CANARY1974",
+    "db_name": b"CANARYBASE7",
     "data_type": b"MRN123456",
 }
 
@@ -210,7 +210,7 @@ def canaries(work: Work) -> str:
                 for name, canary in CANARIES.items():
                     volume.header[name] = canary
                 volume.header["xyzt_units"] = 2
-                volume.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"PATIENT JANE DOE"))
+                volume.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"PATIENT CANARY"))
                 (at / kind).mkdir(exist_ok=True)
                 nibabel.save(volume, at / kind / f"ball_{case}.nii.gz")
         out = work.place(f"out_{number}")
@@ -222,7 +222,8 @@ def canaries(work: Work) -> str:
         for path in out.rglob("*"):
             if path.is_file():
                 work.add("files")
-                leaks = [word for word in (*CANARIES.values(), b"JANE") if any(word in raw for raw in _layers(path))]
+                words = (*CANARIES.values(), b"PATIENT CANARY")
+                leaks = [word for word in words if any(word in raw for raw in _layers(path))]
                 if leaks:
                     work.fail(f"{path.name}: {leaks}")
     return (

@@ -13,6 +13,7 @@ from medfcn.evaluation.compare import (
     compare_tables,
     masks_or_scores,
 )
+from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import (
     DistanceSummary,
@@ -34,7 +35,7 @@ from medfcn.evaluation.overlap import (
 )
 from medfcn.evaluation.paper_table import write_paper_table
 from medfcn.evaluation.score_table import ScoreTable, read_scores, write_scores
-from medfcn.evaluation.scores import Definitions, LabelScores, score_case
+from medfcn.evaluation.scores import LabelScores, score_case
 from medfcn.evaluation.summary import Summary, summarise
 from medfcn.evaluation.surface import (
     SurfaceDistances,

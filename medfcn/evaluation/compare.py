@@ -17,12 +17,13 @@ from medfcn.datasets import find_masks
 from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.cohort import Cohort, Grouping, find_cohort
+from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.estimates import INTERVAL, OVER_PATIENTS, mean_interval, mean_of, order_statistic
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import SHARES, PartlyLabelled
 from medfcn.evaluation.matching import Masks
 from medfcn.evaluation.score_table import ScoreTable
-from medfcn.evaluation.scores import Definitions, LabelScores
+from medfcn.evaluation.scores import LabelScores
 from medfcn.evaluation.significance import holm, patient_changes, signed_rank_p
 from medfcn.evaluation.summary_text import cases_of_patients, shown_number
 from medfcn.files import plain_json

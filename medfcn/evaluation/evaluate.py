@@ -9,10 +9,11 @@ from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
 from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
 from medfcn.evaluation.cohort import Grouping, find_cohort
+from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
 from medfcn.evaluation.score_table import ScoreTable
-from medfcn.evaluation.scores import Definitions, LabelScores, absent_row, score_case
+from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.whole_numbers import values_in

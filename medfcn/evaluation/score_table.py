@@ -11,8 +11,9 @@ from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.classes import ClassReport
 from medfcn.evaluation.cohort import Cohort
+from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import NOTABLE_SHARE
-from medfcn.evaluation.scores import STATUSES, Definitions, LabelScores
+from medfcn.evaluation.scores import STATUSES, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
 from medfcn.files import (
     csv_bytes,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medfcn.evaluation.cohort import Cohort
+from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.estimates import INTERVAL, OVER_PATIENTS, mean_of
 from medfcn.evaluation.label_summary import (
     DISTANCES,
@@ -17,7 +18,7 @@ from medfcn.evaluation.label_summary import (
     micro_scores,
     summarise_label,
 )
-from medfcn.evaluation.scores import Definitions, LabelScores
+from medfcn.evaluation.scores import LabelScores
 from medfcn.evaluation.strata import HOW_GAP, Strata, strata_lines, stratify
 from medfcn.evaluation.summary_text import is_clustered, summary_lines
 from medfcn.files import plain_json

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.label_summary import DistanceSummary, LabelSummary, ShareSummary
-from medfcn.evaluation.scores import Definitions
 from medfcn.text import aligned, counted, one_line
 
 _SHARES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medfcn.errors import MissingFileError, ModelError
+from medfcn.errors import ModelError, needing
 from medfcn.exporting.phantom import dice_of, phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
@@ -198,12 +198,8 @@ def _required(name: str) -> Any:
     """
     import importlib
 
-    try:
+    with needing(name, "ONNX", "onnx"):
         return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingFileError(
-            f"{name} is not installed; install medfcn with ONNX: pip install 'medfcn[onnx]'", code="LIBRARY_MISSING"
-        ) from error
 
 
 def _require_alike(source: Source, content: bytes, text: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medfcn.errors import MedfcnError, MissingFileError, SettingsError
+from medfcn.errors import MedfcnError, SettingsError, needing
 from medfcn.text import counted
 
 _CONNECT_SECONDS = 30
@@ -116,12 +116,8 @@ def connected(address: str) -> Iterator[Cluster]:
         MissingFileError: Dask is not installed.
         SettingsError: No scheduler answers there.
     """
-    try:
+    with needing("Dask", "a cluster", "cluster"):
         import distributed
-    except ImportError as error:
-        raise MissingFileError(
-            "a cluster needs Dask, which is not installed; pip install 'medfcn[cluster]'", code="LIBRARY_MISSING"
-        ) from error
     where: dict[str, Any] = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
     try:
         client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)

@@ -37,7 +37,8 @@ class Voxels:
     @classmethod
     def of(cls, array: NDArray[Any]) -> Self:
         """The voxels of an array."""
-        return cls(array.shape, lambda ranges: np.ascontiguousarray(array[ranges].T, dtype=np.float32))
+        stored = np.asfortranarray(array, dtype=np.float32)  # turned once, not by every pass
+        return cls(array.shape, lambda ranges: np.ascontiguousarray(stored[ranges].T))
 
     @property
     def size(self) -> int:

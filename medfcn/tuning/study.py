@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medfcn.decoding import decode_json
-from medfcn.errors import MedfcnError, MissingFileError, TrainingError
+from medfcn.errors import MedfcnError, TrainingError, needing
 from medfcn.files import write_error
 from medfcn.training.identity import require_sound
 from medfcn.tuning.space import Between, Searched, Value
@@ -39,12 +39,8 @@ def require_optuna() -> None:
     Raises:
         MissingFileError: It is not installed.
     """
-    try:
+    with needing("optuna", "a search", "tune"):
         import optuna  # noqa: F401
-    except ImportError as error:
-        raise MissingFileError(
-            "a search needs optuna, which is not installed; pip install 'medfcn[tune]'", code="LIBRARY_MISSING"
-        ) from error
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from medfcn.evaluation import scored_part
 from medfcn.evaluation.classes import confusion_of_case
-from medfcn.evaluation.scores import Definitions, LabelScores, score_case
+from medfcn.evaluation.definitions import Definitions
+from medfcn.evaluation.scores import LabelScores, score_case
 from medfcn.labels import LabelMap
 from medfcn.volumes import Volume
 from medfcn.volumes.formats.stored import of_one_value

@@ -19,8 +19,8 @@ from medfcn.errors import MedfcnError, MissingFileError, OutputExistsError, Sett
 from medfcn.inference.batch import Recipe
 from medfcn.runs.cluster import Cluster, connected
 from medfcn.verbs import predict
-from tests.inference.models import blobs, saved, tiny_model, write_image
-from tests.inference.test_jobs import children_of, content, is_alive
+from tests.inference.batches import Batch, a_batch, content
+from tests.inference.test_jobs import children_of, is_alive
 
 COUNT = 40
 BAD = ("case_05", "case_31")
@@ -31,16 +31,8 @@ needs_dask = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
-    """A run, volumes, and the output of one process."""
-    folder = tmp_path_factory.mktemp("cluster")
-    run = saved(tiny_model(), folder / "run")
-    for number in range(COUNT):
-        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
-    for name in BAD:
-        (folder / "images" / f"{name}.nii.gz").write_bytes(b"no volume")
-    predict(run, folder / "images", folder / "clean", device="cpu", jobs=1)
-    return run, folder / "images", content(folder / "clean")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    return a_batch(tmp_path_factory.mktemp("cluster"), COUNT, BAD)
 
 
 def started(folder: Path, name: str, *words: str | Path) -> subprocess.Popen[bytes]:
@@ -80,7 +72,7 @@ def scheduler_file(tmp_path: Path) -> Iterator[Path]:
 
 @needs_dask
 def test_a_cluster_makes_the_folder_of_one_process_though_a_worker_is_killed(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, scheduler_file: Path
+    folders: Batch, tmp_path: Path, scheduler_file: Path
 ) -> None:
     run, images, clean = folders
     out, killed = tmp_path / "out", []
@@ -138,7 +130,7 @@ def _without_cases(folder: Path, cluster: str, asked: dict[str, Any]) -> None:
 
 @needs_dask
 @pytest.mark.slow
-def test_the_workstation_brings_its_own_cluster(folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path) -> None:
+def test_the_workstation_brings_its_own_cluster(folders: Batch, tmp_path: Path) -> None:
     run, images, clean = folders
     script = Path(__file__).resolve().parents[2] / "pipelines" / "workstation.py"
     words = [sys.executable, script, run, images, "-o", tmp_path / "out", "--workers", "2", "--device", "cpu"]
@@ -154,9 +146,7 @@ def test_a_training_without_folds_is_not_for_a_cluster(balls: Path, tmp_path: Pa
 
 
 @needs_dask
-def test_no_scheduler_is_one_line(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_scheduler_is_one_line(folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, images, _ = folders
     monkeypatch.setattr("medfcn.runs.cluster._CONNECT_SECONDS", 1)
     for address in ("tcp://127.0.0.1:9", "nowhere"):
@@ -165,7 +155,7 @@ def test_no_scheduler_is_one_line(
 
 
 def test_options_that_contradict_a_cluster_are_refused(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, images, _ = folders
     for options in ({"jobs": 2}, {"shard": "1/2"}):

@@ -21,10 +21,10 @@ from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.jobs import Jobs
 from medfcn.inference.worker import Order, serve
 from medfcn.progress import Lines
-from medfcn.runs.folder import TIMING_FILE
 from medfcn.runs.passing import shareable
 from medfcn.verbs import predict
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.batches import Batch as Folders
+from tests.inference.batches import a_batch, content
 
 COUNT = 12
 BAD = "case_05"
@@ -32,21 +32,8 @@ GOOD = tuple(f"case_{number:02d}" for number in range(COUNT) if f"case_{number:0
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
-    """A run, volumes, and the output of one process."""
-    folder = tmp_path_factory.mktemp("jobs")
-    run = saved(tiny_model(), folder / "run")
-    for number in range(COUNT):
-        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
-    (folder / "images" / f"{BAD}.nii.gz").write_bytes(b"no volume")
-    predict(run, folder / "images", folder / "clean", device="cpu", jobs=1)
-    return run, folder / "images", content(folder / "clean")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file but the one that differs from run to run."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != TIMING_FILE]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return a_batch(tmp_path_factory.mktemp("jobs"), COUNT, [BAD])
 
 
 class Forked:
@@ -99,9 +86,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1) -> None:
     monkeypatch.setattr(Ensemble, "predict_case", slow)
 
 
-def test_masks_are_those_of_one_process(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_masks_are_those_of_one_process(folders: Folders, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """With a worker that is started anew, as in use."""
     run, images, clean = folders
     result = predict(run, images, tmp_path / "out", device="cpu", jobs=2, progress=Lines())
@@ -112,7 +97,7 @@ def test_masks_are_those_of_one_process(
 
 
 def test_each_process_takes_its_share_and_each_case_once(
-    folders: tuple[Path, Path, dict[str, bytes]],
+    folders: Folders,
     tmp_path: Path,
     forked: type[Forked],
     monkeypatch: pytest.MonkeyPatch,
@@ -138,7 +123,7 @@ def test_each_process_takes_its_share_and_each_case_once(
 @pytest.mark.parametrize("moment", ["case taken", "mask written", "record written"])
 def test_the_case_of_a_killed_worker_is_taken_again(
     moment: str,
-    folders: tuple[Path, Path, dict[str, bytes]],
+    folders: Folders,
     tmp_path: Path,
     forked: type[Forked],
     monkeypatch: pytest.MonkeyPatch,
@@ -171,7 +156,7 @@ def test_the_case_of_a_killed_worker_is_taken_again(
 
 
 def test_a_case_that_kills_every_process_is_a_failure(
-    folders: tuple[Path, Path, dict[str, bytes]],
+    folders: Folders,
     tmp_path: Path,
     forked: type[Forked],
     monkeypatch: pytest.MonkeyPatch,
@@ -208,7 +193,7 @@ def test_a_case_that_kills_every_process_is_a_failure(
 
 
 def test_a_full_disk_in_a_worker_stops_the_batch(
-    folders: tuple[Path, Path, dict[str, bytes]],
+    folders: Folders,
     tmp_path: Path,
     forked: type[Forked],
     monkeypatch: pytest.MonkeyPatch,
@@ -230,7 +215,7 @@ def test_a_full_disk_in_a_worker_stops_the_batch(
 
 
 def test_an_interrupt_ends_the_workers_and_leaves_no_litter(
-    folders: tuple[Path, Path, dict[str, bytes]],
+    folders: Folders,
     tmp_path: Path,
     forked: type[Forked],
     monkeypatch: pytest.MonkeyPatch,
@@ -270,9 +255,7 @@ def is_alive(process: int) -> bool:
     [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
     ids=["SIGKILL", "SIGTERM"],
 )
-def test_workers_end_with_the_command(
-    number: int, folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_workers_end_with_the_command(number: int, folders: Folders, tmp_path: Path) -> None:
     run, images, clean = folders
     for case in range(COUNT):
         for copy in range(40):
@@ -364,7 +347,7 @@ def test_others_join_where_that_pays(
 
 
 def test_one_volume_is_predicted_in_this_process(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, images, _ = folders
     monkeypatch.setattr(processes, "_start", lambda _: pytest.fail("a worker was started"))
@@ -372,9 +355,7 @@ def test_one_volume_is_predicted_in_this_process(
     predict(run, images, tmp_path / "masks", device="cpu")
 
 
-def test_transforms_that_no_other_process_can_get_are_refused(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_transforms_that_no_other_process_can_get_are_refused(folders: Folders, tmp_path: Path) -> None:
     run, images, _ = folders
     recipe = Recipe(ModelSource(runs=run, transforms=lambda case: case), (), {})
     with pytest.raises(SettingsError, match="transforms cannot be passed to other processes") as caught:

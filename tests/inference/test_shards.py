@@ -21,7 +21,8 @@ from medfcn.runs.claims import Claims
 from medfcn.runs.folder import PARTS_FOLDER, SHARDS_FILE, TIMING_FILE
 from medfcn.runs.shards import Parts, Shard
 from medfcn.verbs import predict
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference import batches
+from tests.inference.batches import Batch, a_batch
 
 CASES = 14
 COUNT = 4
@@ -29,25 +30,13 @@ BAD = "case_05"
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
-    """A run, volumes, and the output of one command."""
-    folder = tmp_path_factory.mktemp("shards")
-    run = saved(tiny_model(), folder / "run")
-    for number in range(CASES):
-        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
-    (folder / "images" / f"{BAD}.nii.gz").write_bytes(b"no volume")
-    predict(run, folder / "images", folder / "clean", device="cpu")
-    return run, folder / "images", content(folder / "clean")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    return a_batch(tmp_path_factory.mktemp("shards"), CASES, [BAD])
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file but those that shards leave for each other, and the one that differs from run to run."""
-    found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        str(name): path.read_bytes()
-        for name, path in found.items()
-        if name.parts[0] != PARTS_FOLDER and name.name != TIMING_FILE
-    }
+    """Every file but those that shards leave for each other."""
+    return batches.content(folder, without=PARTS_FOLDER)
 
 
 def apart(work: Callable[[], Any], *, seconds: float = 0.0) -> int:
@@ -86,7 +75,7 @@ def test_a_shard_is_the_same_on_every_machine() -> None:
 
 
 def test_shards_leave_the_folder_of_one_command(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, images, clean = folders
     monkeypatch.setattr(Claims, "_open", lambda *_: pytest.fail("a shard claimed a case"))
@@ -110,7 +99,7 @@ def test_shards_leave_the_folder_of_one_command(
 
 
 def test_four_shards_at_once_with_locks_that_lie_and_one_killed(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every lock seems free, as on a file system whose locks do not reach other machines."""
     run, images, clean = folders
@@ -142,7 +131,7 @@ def test_four_shards_at_once_with_locks_that_lie_and_one_killed(
 
 
 def test_a_command_that_is_killed_before_it_merges_leaves_that_to_finish(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, images, clean = folders
     out = tmp_path / "out"
@@ -163,7 +152,7 @@ def test_a_command_that_is_killed_before_it_merges_leaves_that_to_finish(
     assert content(out) == clean
 
 
-def test_another_number_of_shards_is_refused(folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path) -> None:
+def test_another_number_of_shards_is_refused(folders: Batch, tmp_path: Path) -> None:
     run, images, clean = folders
     out = tmp_path / "out"
     Parts(out).enter(Shard(1, 3))  # begun, and nothing has ended
@@ -186,7 +175,7 @@ def test_another_number_of_shards_is_refused(folders: tuple[Path, Path, dict[str
     assert not [path.name for path in out.rglob("*.part")]
 
 
-def test_cases_that_came_later_are_named(folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path) -> None:
+def test_cases_that_came_later_are_named(folders: Batch, tmp_path: Path) -> None:
     run, images, _ = folders
     own = tmp_path / "images"
     own.mkdir()
@@ -213,7 +202,7 @@ def test_cases_that_came_later_are_named(folders: tuple[Path, Path, dict[str, by
     ids=["finish", "report", "no shard"],
 )
 def test_options_that_contradict_shards_are_refused(
-    options: dict[str, Any], message: str, folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
+    options: dict[str, Any], message: str, folders: Batch, tmp_path: Path
 ) -> None:
     run, images, _ = folders
     with pytest.raises(SettingsError, match=message):

@@ -13,29 +13,16 @@ import pytest
 from medfcn.inference import predict as predict_module
 from medfcn.inference.ensemble import Ensemble
 from medfcn.runs.claims import Claims
-from medfcn.runs.folder import CLAIMS_FOLDER, TIMING_FILE
+from medfcn.runs.folder import CLAIMS_FOLDER
 from medfcn.verbs import predict
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.batches import Batch, a_batch, content
 
 CASES = 12
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, bytes]]:
-    """A run, volumes, and the output of one process."""
-    folder = tmp_path_factory.mktemp("shared")
-    run = saved(tiny_model(), folder / "run")
-    for number in range(CASES):
-        write_image(folder / "images" / f"case_{number:02d}.nii.gz", blobs((20, 18, 5), seed=number))
-    (folder / "images" / "case_05.nii.gz").write_bytes(b"no volume")
-    predict(run, folder / "images", folder / "clean", device="cpu")
-    return run, folder / "images", content(folder / "clean")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file but the one that differs from run to run."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != TIMING_FILE]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    return a_batch(tmp_path_factory.mktemp("shared"), CASES, ["case_05"])
 
 
 def start(work: Callable[[], Any]) -> tuple[int, int]:
@@ -70,7 +57,7 @@ def end(child: int, reader: int) -> list[list[str]]:
     return found
 
 
-def test_four_processes_predict_every_case_once(folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path) -> None:
+def test_four_processes_predict_every_case_once(folders: Batch, tmp_path: Path) -> None:
     run, images, clean = folders
     out = tmp_path / "out"
     out.mkdir()
@@ -87,9 +74,7 @@ def test_four_processes_predict_every_case_once(folders: tuple[Path, Path, dict[
     assert not (out / CLAIMS_FOLDER).exists()
 
 
-def test_the_case_of_a_killed_process_is_taken_over(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_the_case_of_a_killed_process_is_taken_over(folders: Batch, tmp_path: Path) -> None:
     run, images, clean = folders
     out = tmp_path / "out"
     out.mkdir()
@@ -124,7 +109,7 @@ def test_a_claim_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
 
 
 def test_a_mask_that_another_process_makes_meanwhile_is_not_made_again(
-    folders: tuple[Path, Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without --resume too: the folder was empty when both began, or is to be overwritten by both."""
     run, images, clean = folders

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from medfcn.errors import MedfcnError, MemoryShortError, SettingsError, VolumeError
+from medfcn.errors import MedfcnError, MemoryShortError, SettingsError, VolumeError, needing
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
 from medfcn.text import one_line
 
@@ -27,12 +27,8 @@ def pydicom() -> Any:
     Raises:
         SettingsError: It is not installed.
     """
-    try:
+    with needing("pydicom", "reading DICOM", "dicom", SettingsError):
         import pydicom as library
-    except ImportError as error:
-        raise SettingsError(
-            "reading DICOM needs pydicom, which is not installed; pip install 'medfcn[dicom]'", code="LIBRARY_MISSING"
-        ) from error
     return library
 
 
