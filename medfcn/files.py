@@ -108,10 +108,11 @@ def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO
         (b'whole', 1)
     """
     path = Path(path)
-    with _reported(path):
-        file = _open_part(path)
-    part = _Part(file)
-    try:
+    file: BinaryIO | None = None
+    try:  # from before the file is made: an interrupt may come at any moment
+        with _reported(path):
+            file = _open_part(path)
+        part = _Part(file)
         try:
             with file:
                 yield cast(BinaryIO, part)
@@ -129,8 +130,11 @@ def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO
         if durable:
             _sync_folder(path.parent)
     except BaseException:
-        with suppress(OSError):
-            Path(part.name).unlink()
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+            with suppress(OSError):
+                Path(file.name).unlink()
         raise
 
 
@@ -138,13 +142,16 @@ def _open_part(path: Path) -> BinaryIO:
     """A new temporary file beside `path`, locked as long as it is open: an open one is no litter."""
     for _ in range(_TRIES):
         part = path.parent / f"{_part_stem(path.name)}{secrets.token_hex(6)}.part"
-        file = part.open("xb")
+        file: BinaryIO | None = None
         try:
+            file = part.open("xb")
             if lock(file.fileno()) is not False and part.exists():
                 return file
         except BaseException:
-            file.close()
-            part.unlink(missing_ok=True)
+            if file is not None:
+                file.close()
+            with suppress(OSError):  # made, perhaps, where an interrupt came before it had a name here
+                part.unlink()
             raise
         file.close()  # another process took it for litter in the moment before it was locked
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))

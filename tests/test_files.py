@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medfcn import files
 from medfcn.files import atomic_write, csv_field, write_csv, write_json
 
 
@@ -83,3 +87,31 @@ def test_no_text_in_a_table_is_a_formula_or_breaks_its_line(text: str) -> None:
 def test_tables_are_whole_lines(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", ("case", "dice"), [("a,b", 0.5), ("c", math.nan), ("d", math.inf)])
     assert (tmp_path / "a.csv").read_text() == 'case,dice\n"a,b",0.5\nc,\nd,inf\n'
+
+
+@pytest.mark.parametrize("moment", ["made", "locked", "open", "written", "moved"])
+def test_an_interrupt_at_any_moment_of_a_write_leaves_nothing(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Ctrl-C comes while the system makes, locks, flushes or moves the file."""
+
+    def interrupted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **choices: Any) -> Any:
+            original(*arguments, **choices)
+            raise KeyboardInterrupt
+
+        return call
+
+    place, name = {
+        "made": (Path, "open"),
+        "locked": (files, "lock"),
+        "open": (files, "_Part"),
+        "written": (os, "fsync"),
+        "moved": (files, "_sync_folder"),
+    }[moment]
+    monkeypatch.setattr(place, name, interrupted(getattr(place, name)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_bytes(tmp_path / "a.txt", b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == (["a.txt"] if moment == "moved" else [])
