@@ -21,7 +21,9 @@ from medfcn.commands.describe import description, reference_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"README.md": "index.md", "benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
-PAGES |= {f"docs/{page.name}": page.name for page in sorted((ROOT / "docs").glob("*.md"))}
+DOCS = ROOT / "docs"
+PATHS = (path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+PAGES |= {f"docs/{path}": path for path in sorted(PATHS)}
 _LINK = re.compile(r"(?<=\]\()([^)#\s]*)(#[^)]*)?(?=\))")
 _FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 
@@ -32,6 +34,7 @@ def gather(folder: Path) -> None:
         text = (ROOT / source).read_text(encoding="utf-8")
         parts = _FENCE.split(text)  # code keeps what looks like a link
         parts[::2] = [_LINK.sub(functools.partial(_moved, source, folder), part) for part in parts[::2]]
+        (folder / page).parent.mkdir(parents=True, exist_ok=True)
         (folder / page).write_text("".join(parts), encoding="utf-8")
     (folder / "reference.md").write_text(reference_page(description(main)), encoding="utf-8")
     names = (getattr(medfcn, name) for name in medfcn.__all__)
@@ -52,7 +55,8 @@ def _moved(source: str, folder: Path, link: re.Match[str]) -> str:
     if path not in PAGES:
         (folder / "files" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / "files" / path)
-    return PAGES.get(path, f"files/{path}") + anchor
+    place = PAGES.get(path, f"files/{path}")
+    return Path(os.path.relpath(place, Path(PAGES[source]).parent)).as_posix() + anchor
 
 
 def build() -> int:

@@ -17,7 +17,7 @@ from tests.inference.models import saved, tiny_model
 from tests.volumes.dicom_labels import segmentation
 from tests.volumes.dicom_series import Made, classic, new_uids, save, save_all
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "dicom.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "dicom.md").read_text(encoding="utf-8")
 COMMANDS = [
     line
     for block in re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)

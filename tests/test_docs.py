@@ -14,7 +14,7 @@ import medfcn
 from medfcn.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
 FENCES = [
     (page.name, kind, code)
     for page in DOCUMENTS
@@ -59,18 +59,23 @@ def places_in(entries: object) -> set[str]:
     return set().union(*(places_in(part) for part in parts)) if isinstance(parts, list) or parts else set()
 
 
+def pages_of(site: Path) -> list[Path]:
+    """Every page, and none of the files that pages link to."""
+    return [page for page in sorted(site.rglob("*.md")) if page.relative_to(site).parts[0] != "files"]
+
+
 def test_every_page_is_in_the_navigation(site: Path) -> None:
     nav = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
-    assert places_in(nav) == {path.name for path in site.glob("*.md")}
+    assert places_in(nav) == {page.relative_to(site).as_posix() for page in pages_of(site)}
 
 
 def test_every_link_of_the_site_leads_to_a_file_of_it(site: Path) -> None:
     links = 0
-    for page in site.glob("*.md"):
+    for page in pages_of(site):
         text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\(([^)#\s]+)", text):
             if not re.match(r"[a-z]+:", target):
-                assert (site / target).is_file(), f"{page.name}: {target}"
+                assert (page.parent / target).is_file(), f"{page.name}: {target}"
                 links += 1
     assert links > 10
 

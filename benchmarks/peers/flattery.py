@@ -4,8 +4,9 @@
         miseval==1.3.0 seg-metrics==1.2.8 MedPy==0.5.2 panoptica==2.1.7 SimpleITK==2.5.7 nibabel==5.4.2 tifffile
     peers/bin/python benchmarks/peers/flattery.py
 
-Each line is a situation, the tool with its version, its answer, and the right answer; `docs/other_tools.md` has the
-table. medfcn does not run here: its answers to the same masks are in `tests/evaluation/test_mistakes_of_peers.py`.
+Each line is a situation, the tool with its version, its answer, and the right answer. The table is in
+`docs/explanation/other_tools.md`. medfcn does not run here: its answers to the same masks are in
+`tests/evaluation/test_mistakes_of_peers.py`.
 Exit status 1: a tool answers otherwise than the table says.
 """
 

@@ -1,4 +1,4 @@
-"""The examples of `docs/monai.md` run, word for word but for the number of steps."""
+"""The examples of `docs/how-to/monai.md` run, word for word but for the number of steps."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ from medfcn.monai.recorded import RECORDED
 from medfcn.networks.monai_nets import TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "docs" / "monai.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "how-to" / "monai.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -26,7 +26,7 @@ def test_the_python_examples_run(
     (tmp_path / "sample_data").symlink_to(ROOT / "sample_data")
     monkeypatch.chdir(tmp_path)
     code = re.sub(r"steps=\d+", "steps=2", "\n".join(blocks("python")))
-    exec(compile(code, "docs/monai.md", "exec"), {})
+    exec(compile(code, "docs/how-to/monai.md", "exec"), {})
     shown = capsys.readouterr().out
     assert all(name in shown for name in RECORDED)
     assert (tmp_path / "runs" / "unet" / "model.safetensors").is_file()
@@ -34,7 +34,7 @@ def test_the_python_examples_run(
 
 def test_the_settings_are_settings() -> None:
     (toml,) = blocks("toml")
-    assert settings_from(tomllib.loads(toml), source="docs/monai.md").network.monai == "BasicUNet"
+    assert settings_from(tomllib.loads(toml), source="docs/how-to/monai.md").network.monai == "BasicUNet"
 
 
 def test_the_tested_networks_are_named() -> None:
