@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from medfcn.errors import OutputExistsError, WriteError
+from medfcn.text import without_breaks
 
 NO_ROOM = {
     errno.ENOSPC: "the disk is full",
@@ -370,7 +371,7 @@ def csv_field(value: object) -> str:
         return "" if math.isnan(value) else f"{value:.10g}"
     if not isinstance(value, str):
         return str(value)
-    text = "".join(character if character.isprintable() else " " for character in value)
+    text = without_breaks(value)
     return f"'{text}" if text[:1] in set("=+-@'") else text
 
 

@@ -6,6 +6,7 @@ field. Code in between joins names and values as they are.
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import PurePath
 
@@ -42,6 +43,16 @@ def one_line(text: str, *, limit: int = LONGEST_LINE) -> str:
         return line
     head = limit * 11 // 20
     return f"{line[:head]}…{line[len(line) - (limit - head - 1) :]}"
+
+
+def without_breaks(text: str) -> str:
+    """A name as it stands in a file's field or table: each run of what cannot be printed is one space.
+
+    Example:
+        >>> without_breaks("left\\r\\nkidney"), without_breaks("left  kidney")
+        ('left kidney', 'left  kidney')
+    """
+    return text if text.isprintable() else re.sub(r"\0+", " ", "".join(c if c.isprintable() else "\0" for c in text))
 
 
 def shown(name: str | os.PathLike[str]) -> str:

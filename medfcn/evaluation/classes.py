@@ -6,13 +6,13 @@ of the matrix, and of no average: it is most of every volume, and would make any
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from medfcn.evaluation.estimates import mean_of
-from medfcn.evaluation.overlap import VoxelCounts, confusion_matrix
+from medfcn.evaluation.overlap import VoxelCounts, confusion_matrix, precision_in_averages
 from medfcn.evaluation.scores import LabelScores, encoded_pair
 from medfcn.files import plain_json
 from medfcn.labels.codec import LabelCodec
@@ -27,7 +27,8 @@ Confusion = Mapping[tuple[str, str], int]
 _SCORES = ("precision", "recall", "f1")
 _HOW = (
     "Voxels of all cases together; a mask without a usable file is background everywhere. Macro: mean of the labels; "
-    "weighted: by support; micro: all labels counted together. The background is in no average."
+    "weighted: by support; micro: all labels counted together. The background is in no average. A label that is "
+    "nowhere predicted has no precision, and counts with 0 in averages."
 )
 
 
@@ -144,7 +145,7 @@ def class_report(rows: Sequence[LabelScores], confusions: Iterable[Confusion] = 
     for confusion in confusions:
         for pair, voxels in confusion.items():
             total[pair] = total.get(pair, 0) + voxels
-    return ClassReport(labels, (_scores("micro average", _counts(rows)), *_means(labels)), total)
+    return ClassReport(labels, (_micro(rows), *_means(labels)), total)
 
 
 def _counts(rows: Sequence[LabelScores]) -> VoxelCounts:
@@ -155,6 +156,11 @@ def _counts(rows: Sequence[LabelScores]) -> VoxelCounts:
 
 def _scores(label: str, counts: VoxelCounts) -> ClassScores:
     return ClassScores(label, counts.precision, counts.recall, counts.dice, counts.reference)
+
+
+def _micro(rows: Sequence[LabelScores]) -> ClassScores:
+    pooled = _scores("micro average", _counts(rows))
+    return replace(pooled, precision=_known(pooled.precision, pooled))
 
 
 def _means(labels: Sequence[ClassScores]) -> tuple[ClassScores, ClassScores]:
@@ -173,8 +179,8 @@ def _means(labels: Sequence[ClassScores]) -> tuple[ClassScores, ClassScores]:
 
 
 def _known(value: float, label: ClassScores) -> float:
-    """A miss counts 0: a label of the reference that is nowhere predicted has no precision."""
-    return 0.0 if math.isnan(value) and label.support else value
+    """A miss counts 0: a label of the reference that is nowhere predicted has no precision of its own."""
+    return precision_in_averages(value, is_miss=label.support > 0)
 
 
 def _fields(scores: ClassScores) -> tuple[str, ...]:

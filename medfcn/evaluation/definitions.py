@@ -76,7 +76,7 @@ class Definitions:
             "metrics": {
                 "dice": "2 TP / (2 TP + FP + FN), voxels",
                 "iou": "TP / (TP + FP + FN), voxels",
-                "precision": "TP / (TP + FP), voxels; none without a prediction",
+                "precision": "TP / (TP + FP), voxels; none without a prediction, and 0 in averages for a miss",
                 "recall": "TP / (TP + FN), voxels; none without a reference",
                 "specificity": "TN / (TN + FP), voxels of the whole volume",
                 "hd_mm": "the largest distance from either boundary to the other",

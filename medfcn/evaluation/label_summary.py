@@ -16,7 +16,7 @@ import numpy as np
 from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.estimates import bootstrap_intervals, mean_of, order_statistic
 from medfcn.evaluation.lesions import LesionCounts
-from medfcn.evaluation.overlap import VoxelCounts
+from medfcn.evaluation.overlap import VoxelCounts, precision_in_averages
 from medfcn.evaluation.scores import LabelScores
 from medfcn.files import plain_json
 from medfcn.labels.partly import share_text
@@ -242,8 +242,14 @@ def micro_scores(rows: Sequence[LabelScores]) -> dict[str, float]:
     """Overlap with the voxels of all rows counted together."""
     names = ("true_positives", "false_positives", "false_negatives")
     counts = VoxelCounts(**{name: sum(getattr(row, name) for row in rows) for name in names}, true_negatives=0)
-    scores = {name: getattr(counts, name) for name in ("dice", "iou", "precision", "recall")}
-    return {**scores, "f1": counts.dice}
+    precision = precision_in_averages(counts.precision, is_miss=counts.reference > 0)
+    return {
+        "dice": counts.dice,
+        "iou": counts.iou,
+        "precision": precision,
+        "recall": counts.recall,
+        "f1": counts.dice,
+    }
 
 
 def _lesions(rows: Sequence[LabelScores]) -> LesionCounts | None:
@@ -254,7 +260,7 @@ def _lesions(rows: Sequence[LabelScores]) -> LesionCounts | None:
 
 def _with_values(metric: str, rows: Sequence[LabelScores]) -> list[tuple[float, LabelScores]]:
     """Values and rows, smallest value first, so that sums do not depend on the order of cases."""
-    pairs = [(float(getattr(row, metric)), row) for row in rows]
+    pairs = [(row.counted(metric), row) for row in rows]
     return sorted((pair for pair in pairs if not math.isnan(pair[0])), key=lambda pair: (pair[0], pair[1].case))
 
 

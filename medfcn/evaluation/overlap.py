@@ -7,7 +7,7 @@ An empty mask never scores well:
 | reference | prediction | Dice, IoU | recall | precision |
 |---|---|---|---|---|
 | empty | empty | nan | nan | nan |
-| not empty | empty | 0 | 0 | nan |
+| not empty | empty | 0 | 0 | nan; 0 in averages |
 | empty | not empty | 0 | nan | 0 |
 
 Voxels that the reference ignores (`IGNORED`, 255) are neither right nor wrong: they are not counted.
@@ -81,6 +81,23 @@ class VoxelCounts:
     def specificity(self) -> float:
         """`TN / (TN + FP)`; `nan` when the reference fills the volume."""
         return _share(self.true_negatives, self.true_negatives + self.false_positives)
+
+
+def precision_in_averages(value: float, *, is_miss: bool) -> float:
+    """The precision with which a case, or a label, counts in means: 0 for a miss, which has none of its own.
+
+    Left out, it would make a mean better with every organ that is missed.
+
+    Source:
+        scikit-learn, `precision_recall_fscore_support`: undefined values are 0 by default (`zero_division`).
+        There they are reported as 0, too. Here the value itself stays undefined: nothing was predicted that could be
+        right or wrong.
+
+    Example:
+        >>> precision_in_averages(math.nan, is_miss=True), precision_in_averages(0.5, is_miss=False)
+        (0.0, 0.5)
+    """
+    return 0.0 if is_miss and math.isnan(value) else value
 
 
 def _share(part: int, whole: int) -> float:

@@ -118,8 +118,8 @@ class ScoreTable:
             metric: A column of numbers. In columns in millimetres the largest number is the worst.
         """
         sign = -1.0 if metric.endswith("_mm") else 1.0
-        scored = [row for row in self.rows if row.is_scored and not math.isnan(getattr(row, metric))]
-        return tuple(sorted(scored, key=lambda row: (sign * getattr(row, metric), row.case, row.label)))
+        scored = [row for row in self.rows if row.is_scored and not math.isnan(row.counted(metric))]
+        return tuple(sorted(scored, key=lambda row: (sign * row.counted(metric), row.case, row.label)))
 
     def to_csv(self, path: Path | str) -> None:
         """Write all rows, whole or not at all; NaN is an empty field and infinity `inf`."""

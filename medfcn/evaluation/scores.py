@@ -13,7 +13,7 @@ from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import voxels_at_ends
 from medfcn.evaluation.lesions import count_lesions
 from medfcn.evaluation.mask_pairs import edge_lengths, without_ignored
-from medfcn.evaluation.overlap import VoxelCounts, count_labels
+from medfcn.evaluation.overlap import VoxelCounts, count_labels, precision_in_averages
 from medfcn.evaluation.scored_part import ScoredPart
 from medfcn.evaluation.surface import (
     SurfaceDistances,
@@ -125,6 +125,11 @@ class LabelScores:
     def is_miss(self) -> bool:
         """True if there is no prediction where one was needed."""
         return self.status in MISSES
+
+    def counted(self, metric: str) -> float:
+        """The value with which the row counts in averages: its own, but for the precision of a miss, which is 0."""
+        value = float(getattr(self, metric))
+        return precision_in_averages(value, is_miss=self.is_miss) if metric == "precision" else value
 
 
 _Measured = tuple[SurfaceDistances, SurfaceDistances]

@@ -41,8 +41,8 @@ def summary_lines(
         *(("", *notes) if notes else ()),
         "",
         f"{definitions.short()}.",
-        "A miss has overlap and NSD 0, infinite distances and no precision; cases empty in both masks are left out "
-        "of averages.",
+        "A miss has overlap and NSD 0 and infinite distances; it has no precision, and counts with 0 in its mean. "
+        "Cases empty in both masks are left out of averages.",
         *(("Intervals are over patients, each with all their cases.",) if is_clustered(labels) else ()),
     ]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, SettingsError
-from medfcn.exporting.dicom_source import Source, same_patient, software, uid_of
+from medfcn.exporting.dicom_source import Source, name_in_object, same_patient, software, uid_of
 from medfcn.labels import LabelMap
 from medfcn.volumes import Volume
 from medfcn.volumes.formats.dicom.library import guarded
@@ -191,7 +191,7 @@ def _description(place: int, name: str, codes: Mapping[str, Code]) -> Any:
     )
     return SegmentDescription(
         segment_number=place,
-        segment_label=name[:64],
+        segment_label=name_in_object(name),
         segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type="AUTOMATIC",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medfcn.errors import GeometryMismatchError
 from medfcn.files import atomic_write
 from medfcn.labels import LabelMap
+from medfcn.text import without_breaks
 from medfcn.volumes import ReadOptions, Volume
 from medfcn.volumes.formats.dicom.header import dataset_of
 from medfcn.volumes.formats.dicom.library import guarded
@@ -94,6 +95,16 @@ def label_masks(mask: NDArray[Any], labels: LabelMap) -> Mapping[str, NDArray[np
         values = [overlap.written for overlap in labels.overlaps if place in overlap.labels]
         found[name] = np.isin(mask, values)
     return found
+
+
+def name_in_object(name: str) -> str:
+    """A label's name as a DICOM long string: 64 characters at most, no line break, no backslash (it parts values).
+
+    Example:
+        >>> name_in_object("left\\nkidney"), name_in_object("a\\\\b")
+        ('left kidney', 'a/b')
+    """
+    return without_breaks(name).replace("\\", "/")[:64]
 
 
 def now() -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medfcn.exporting.dicom_source import Source, label_masks, now, same_patient, software, uid_of
+from medfcn.exporting.dicom_source import Source, label_masks, name_in_object, now, same_patient, software, uid_of
 from medfcn.exporting.outlines import outlines
 from medfcn.labels import LabelMap
 from medfcn.volumes import Volume
@@ -53,7 +53,7 @@ def structure_set_of(mask: Volume, labels: LabelMap, source: Source, key: str) -
                 _item(
                     ROINumber=number,
                     ReferencedFrameOfReferenceUID=reference,
-                    ROIName=name[:64],
+                    ROIName=name_in_object(name),
                     ROIGenerationAlgorithm="AUTOMATIC",
                 )
             )

@@ -164,8 +164,10 @@ def foreign_flags(
         outside = _outside(spans, look or {})
         if not outside or look is None:
             continue
-        said = [_words(figure, look[figure], spans) for figure in outside]
-        text = "; ".join(dict.fromkeys(said[:_SAID]))
+        said: dict[str, str] = {}  # of what is said of several figures, that of the farthest
+        for words in (_words(figure, look[figure], spans) for figure in outside):
+            said.setdefault(words.partition(" (")[0], words)
+        text = "; ".join([*said.values()][:_SAID])
         alike = [other for other, of_other, _ in looks if other != name and of_other and not _outside(of_other, look)]
         hint = f"; it looks like {listed(alike)}: are the channels in order?" if alike else ""
         lines.append(f"channel {name}: {text}{hint}")
@@ -232,20 +234,22 @@ def _grid_lines(fingerprint: Fingerprint, seen: Appearance) -> list[str]:
     """A line for the spacing, for the field of view and for the tilt, where they are unlike."""
     grid, figures, lines = fingerprint.grid, seen.grid, list[str]()
     outside = _outside(grid, figures)
-    for kind, what in (("spacing", "voxels of"), ("field", "a field of view of")):
+    for kind, what, whose in (("spacing", "its voxels are", "those"), ("field", "it spans", "the volumes")):
         names = [f"{kind}_{axis}" for axis in AXES]
         if not any(name.startswith((kind, "aspect" if kind == "field" else kind)) for name in outside):
             continue
         found = " × ".join(f"{figures[name]:.4g}" for name in names)
         usual = " × ".join(_range_text(grid[name]) if name in grid else "?" for name in names)
         hint = _unit_hint(grid, figures) if kind == "spacing" else ""
-        lines.append(f"{what} {found} mm (R, A, S); in training {usual} mm{hint}")
+        lines.append(f"{what} {found} mm (R, A, S), {whose} of the training {usual} mm{hint}")
     if lines and (order := _fitting_order(grid, figures)):
-        stored = f"{seen.orientation}; in training {listed(fingerprint.orientations)}"
-        lines[-1] += f"; it would fit with the axes in the order {order}: is the header right ({stored})?"
+        stored = f"{seen.orientation}, in training {listed(fingerprint.orientations)}"
+        lines[-1] += f"; with the axes in the order {order} it would be usual: is the header right ({stored})?"
     if "tilt" in outside:
         usual = _range_text(grid["tilt"])
-        lines.append(f"its grid is tilted by {figures['tilt']:.0f}° against the patient's axes; in training {usual}°")
+        lines.append(
+            f"its grid is tilted by {figures['tilt']:.0f}° against the patient's axes, in training by {usual}°"
+        )
     return lines
 
 
@@ -268,30 +272,39 @@ def _fitting_order(grid: Spans, figures: Mapping[str, float]) -> str:
 
 
 def _words(name: str, value: float, spans: Spans) -> str:
-    """One figure of a channel against those of the training, in words."""
+    """The difference of one figure of a channel from the training, in words; the figure itself in brackets."""
     kind, _, axis = name.partition("_")
     span = spans[name]
+    is_more = value > span.highest
     if name in LEVELS:
-        whose = "the image's intensities" if kind == "level" else "all intensities"
-        return f"{axis} % of {whose} lie below {value:.4g}; in training below {_range_text(span)}"
+        whose = "the image's values" if kind == "level" else "all values"
+        return (
+            f"its values are {'higher' if is_more else 'lower'} than in training "
+            f"({axis} % of {whose} lie below {value:.4g}, in training below {_range_text(span)})"
+        )
     if kind in ("near", "far"):
-        which = "next to each other" if kind == "near" else "four apart"
-        share, usual = math.exp(value), _range_text(span, math.exp)
-        noise = " (is it noise?)" if kind == "near" and value > _NOISE > span.highest else ""
-        return f"voxels {which} along {axis} differ by {share:.2g} of what any two do{noise}; in training {usual}"
+        which = "neighbouring voxels" if kind == "near" else "voxels four apart"
+        noise = ": is it noise?" if kind == "near" and value > _NOISE > span.highest else ""
+        usual = _range_text(span, math.exp)
+        return (
+            f"{which} along {axis} are {'less' if is_more else 'more'} alike than in training{noise} "
+            f"(their difference is {math.exp(value):.2g} of that of any two, in training {usual})"
+        )
     if kind == "towards":
         side, sides = _SIDES[axis][value < 0], {_SIDES[axis][bound < 0] for bound in (span.lowest, span.highest)}
-        where = f"towards the {listed(sides)}" if len(sides) == 1 else "on either side"
-        return f"it is brighter towards the {side}, by {abs(value):.2g} standard deviations; in training {where}"
+        where = f"towards the {listed(sides)}" if len(sides) == 1 else "about alike on both sides"
+        return f"it is brighter towards the {side}, in training {where}"
     if kind == "centre":
-        way = "brighter" if value > span.highest else "darker"
-        return f"its middle is {way}, against the rest, than in training"
+        return f"its middle is {'brighter' if is_more else 'darker'} than in training, against the rest"
     if kind == "tail":
-        way = "brighter" if value > span.highest else "less bright"
-        return f"its brightest twentieth is {way}, against the others, than in training"
+        return f"its brightest parts stand out {'more' if is_more else 'less'} than in training"
     part = {"quarter": "a quarter", "median": "half", "three": "three quarters"}[kind]
-    lowest = _range_text(span, lambda bound: 100 * bound)
-    return f"{part} of the intensities lie below {100 * value:.0f} % of their range; in training below {lowest} %"
+    verb = "lie" if kind == "three" else "lies"
+    usual = _range_text(span, lambda bound: 100 * bound)
+    return (
+        f"its contrast is another: {'more' if is_more else 'less'} of it is bright than in training "
+        f"({part} of it {verb} below {100 * value:.0f} % of the range, in training below {usual} %)"
+    )
 
 
 def _range_text(span: Span, shown: Callable[[float], float] = lambda bound: bound) -> str:

@@ -100,9 +100,13 @@ def _around(volume: Volume, place_mm: tuple[float, float, float], largest_mm: ND
         )
     half = np.empty(3)
     for axis, letter in enumerate(volume.orientation):
-        world = next(number for number, pair in enumerate(("RL", "AP", "SI")) if letter in pair)
-        half[axis] = largest_mm[world] / volume.spacing_mm[axis] / 2
+        half[axis] = largest_mm[_world_axis(letter)] / volume.spacing_mm[axis] / 2
     return _region(volume, middle - half, middle + half, "around")
+
+
+def _world_axis(letter: str) -> int:
+    """0 for right and left, 1 for anterior and posterior, 2 for superior and inferior."""
+    return next(number for number, pair in enumerate(("RL", "AP", "SI")) if letter in pair)
 
 
 def _region(volume: Volume, low: NDArray[np.float64], high: NDArray[np.float64], field: str) -> Region:
@@ -143,13 +147,15 @@ def _largest_mm(cards: Sequence[Card]) -> NDArray[np.float64] | None:
 def _refuse_much_larger(volume: Volume, largest_mm: NDArray[np.float64] | None) -> None:
     if largest_mm is None:
         return
-    edges = [count * length for count, length in zip(volume.shape, volume.spacing_mm, strict=True)]
+    edges = np.empty(3)
+    for count, length, letter in zip(volume.shape, volume.spacing_mm, volume.orientation, strict=True):
+        edges[_world_axis(letter)] = count * length
     times = math.prod(edges) / math.prod(largest_mm)
     if times > _MUCH_LARGER:
         raise VolumeError(
-            f"{volume.name or 'volume'}: {_shown(edges)} mm is {times:.0f} times the largest volume that the model "
-            f"was trained on ({_shown(largest_mm)} mm along R, A, S), and it would find its organ anywhere; say "
-            "where that is with --around X,Y,Z or --box",
+            f"{volume.name or 'volume'}: it spans {_shown(edges)} mm (R, A, S), {times:.0f} times the room of the "
+            f"largest volume of the training, {_shown(largest_mm)} mm; in so large a volume the model finds its "
+            "organ in wrong places; say where to look with --around X,Y,Z or --box (millimetres)",
             code="VOLUME_REFUSED",
             field="around",
         )

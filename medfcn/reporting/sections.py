@@ -274,7 +274,7 @@ def _alert(table: ScoreTable, links: Mapping[str, str], *, is_miss: bool) -> lis
 def _distribution(table: ScoreTable, name: str, title: str, links: Mapping[str, str]) -> str:
     def marks(label: str) -> Iterator[Mark]:
         for row in table.rows:
-            value = getattr(row, name)
+            value = row.counted(name)
             if row.label == label and not math.isnan(value):
                 yield _mark(row, value, 0.0, links, f"{title} {_number(value, 3)}")
 

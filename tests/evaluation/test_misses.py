@@ -64,10 +64,9 @@ def summary(labels, cases, definitions, penalty=None):
 def figures(of, *, counted):
     """Figures by name, larger is better. `counted` adds those of the voxels or lesions of all cases together.
 
-    Precision and specificity are left out: a case without a prediction has no precision, and the specificity of an
-    empty mask is 1.
+    Specificity is left out: that of an empty mask is 1.
     """
-    shares, found = ("dice", "iou", "recall", "nsd"), {}
+    shares, found = ("dice", "iou", "recall", "precision", "nsd"), {}
     for label in of.labels:
         for metric in shares:
             share = label.shares[metric]
@@ -76,13 +75,13 @@ def figures(of, *, counted):
             for name in ("mean", "median", "lower_quartile", "upper_quartile", "worst", "penalised_mean"):
                 found[f"{label.label} {metric} {name}"] = -getattr(distance, name)
         if counted:
-            found |= {f"{label.label} micro {name}": label.micro[name] for name in shares[:3]}
+            found |= {f"{label.label} micro {name}": label.micro[name] for name in shares[:4]}
             if label.lesions is not None:
                 found |= {f"{label.label} lesion {name}": getattr(label.lesions, name) for name in ("recall", "f1")}
     for metric, value in of.macro.items():
         if metric in shares or metric.endswith("mm"):
             found[f"macro {metric}"] = -value if metric.endswith("mm") else value
-    return found | ({f"micro {name}": of.micro[name] for name in shares[:3]} if counted else {})
+    return found | ({f"micro {name}": of.micro[name] for name in shares[:4]} if counted else {})
 
 
 def assert_no_better(before, after, *, counted=True):

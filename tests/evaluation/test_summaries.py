@@ -215,7 +215,7 @@ def test_nan_is_empty_and_infinity_is_inf_in_the_file_and_null_and_inf_in_json(t
     assert empty[3] == empty[10] == ""
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["labels"]["organ"]["distances"]["hd_mm"]["mean"] == "inf"
-    assert summary["labels"]["organ"]["shares"]["precision"]["mean"] is None
+    assert summary["labels"]["organ"]["shares"]["precision"]["mean"] == 0
     assert summary["definitions"]["tolerance_mm"] == 1.0
 
 

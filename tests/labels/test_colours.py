@@ -14,12 +14,15 @@ import SimpleITK
 
 import medfcn
 from medfcn.errors import SettingsError
+from medfcn.exporting.dicom_source import name_in_object
+from medfcn.files import csv_field
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.colours import PALETTE, colours_of, label_table, palette_colour
 from medfcn.labels.segments import write_segments
 from medfcn.labels.tables import itk_snap_table, slicer_table, write_label_tables
 from medfcn.volumes import Volume, read_volume
-from medfcn.volumes.formats.nifti_labels import TableLabel
+from medfcn.volumes.formats.nifti_labels import TableLabel, label_extension
+from medfcn.volumes.formats.seg_nrrd import write_seg_nrrd
 from medfcn.volumes.privacy import personal_text_fields
 
 LABELS = LabelMap.parse("left kidney=1,tumour=2,cyst & ]]> <x>=70")
@@ -182,3 +185,14 @@ def test_predict_puts_both_tables_beside_its_masks(balls: Path, ball_run: Path, 
     one = balls / "images" / "ball_7.nii.gz"
     medfcn.predict(ball_run, one, tmp_path / "one" / "mask.nii.gz")
     assert not list((tmp_path / "one").glob("labels.*"))
+
+
+def test_a_name_with_a_line_break_is_the_same_in_every_table(tmp_path: Path) -> None:
+    label = TableLabel(1, "left\r\n\tkidney", "#E69F00")
+    assert itk_snap_labels(itk_snap_table([label]))[1][0] == csv_field(label.name) == "left kidney"
+    assert "1 left_kidney 230 159 0 255" in slicer_table([label]).splitlines()
+    assert b"<![CDATA[left kidney]]>" in label_extension([label], "<")
+    affine = np.eye(4)
+    write_seg_nrrd(tmp_path / "mask.seg.nrrd", [np.ones((2, 2, 2), np.uint8)], affine, [label])
+    assert b"Segment0_Name:=left kidney\n" in (tmp_path / "mask.seg.nrrd").read_bytes()
+    assert name_in_object(label.name) == "left kidney"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from medfcn.text import without_breaks
 from medfcn.volumes.formats.nifti_header import ByteOrder
 
 LABEL_INTENT = 1002
@@ -44,7 +45,7 @@ class TableLabel(NamedTuple):
     @property
     def line(self) -> str:
         """The name on one line."""
-        return "".join(character if character.isprintable() else " " for character in self.name)
+        return without_breaks(self.name)
 
 
 def label_extension(labels: Sequence[TableLabel], byte_order: ByteOrder) -> bytes:
