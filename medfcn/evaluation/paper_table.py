@@ -140,6 +140,16 @@ def write_paper_table(table: ScoreTable, path: str | os.PathLike[str]) -> None:
     write_bytes(Path(path), _writer_of(path)(table))
 
 
+def paper_text(table: ScoreTable, ending: str) -> str:
+    """The same table as text.
+
+    Args:
+        table: The scores.
+        ending: `.tex`, `.md` or `.csv`.
+    """
+    return _WRITERS[ending](table).decode()
+
+
 def require_paper_format(path: str | os.PathLike[str]) -> None:
     """Refuse a file for which there is no format, before any work.
 

@@ -13,9 +13,12 @@ from itertools import pairwise
 import numpy as np
 
 from medfcn.evaluation.estimates import order_statistic
+from medfcn.files import csv_bytes
 from medfcn.reporting.svg import add, svg_root, svg_text
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 10.0, 34.0
+_LETTER = 7.0
+"""Width of a letter, on the wide side."""
 
 Scale = Callable[[float], float]
 """Takes a value to a coordinate."""
@@ -43,13 +46,25 @@ class Mark:
 
 
 class _Chart:
-    """An SVG with a frame, two axes and marks; `scale_x` and `scale_y` take values to coordinates."""
+    """An SVG with a frame, two axes and marks; `scale_x` and `scale_y` take values to coordinates.
+
+    Its attributes `data-csv` are the lines of a CSV file with its values, which the page can save.
+    """
 
     def __init__(
-        self, width: float, height: float, *, title: str, left: float = _LEFT, right: float = _RIGHT
+        self,
+        width: float,
+        height: float,
+        *,
+        title: str,
+        columns: Sequence[str],
+        left: float = _LEFT,
+        right: float = _RIGHT,
     ) -> None:
         self.height, self.left, self.right, self.bottom = height, left, width - right, height - _BOTTOM
         self.root = svg_root("chart", title, width, height)
+        self.root.set("data-csv", _csv_line(columns))
+        self.root.set("role", "group")  # it contains links, which a picture may not
 
     def scale_x(self, low: float, high: float, *, end: float | None = None) -> Scale:
         right = self.right if end is None else end
@@ -66,24 +81,37 @@ class _Chart:
 
     def ticks_x(self, ticks: Sequence[float], place: Scale, title: str) -> None:
         digits = _digits(ticks)
-        for tick in ticks:
+        words = [_plain(tick, digits) for tick in ticks]
+        room = (place(ticks[-1]) - place(ticks[0])) / max(len(ticks) - 1, 1)
+        every = max(1, math.ceil(_LETTER * (max(map(len, words)) + 1) / room))
+        for number, (tick, word) in enumerate(zip(ticks, words, strict=True)):
             self.line(place(tick), _TOP, place(tick), self.bottom, "grid")
-            self.text(place(tick), self.bottom + 14, _plain(tick, digits), "tick middle")
+            if number % every == 0:
+                self.text(place(tick), self.bottom + 16, word, "tick middle")
         self.line(self.left, self.bottom, self.right, self.bottom, "axis")
-        self.text((self.left + self.right) / 2, self.height - 4, title, "title middle")
+        middle, width = (self.left + self.right) / 2, self.right + _RIGHT
+        self.title(title, middle, self.height - 4, 2 * min(middle, width - middle))
 
     def ticks_y(self, ticks: Sequence[float], place: Scale, title: str) -> None:
         digits, middle = _digits(ticks), (_TOP + self.bottom) / 2
         for tick in ticks:
             self.line(self.left, place(tick), self.right, place(tick), "grid")
-            self.text(self.left - 6, place(tick) + 4, _plain(tick, digits), "tick end")
+            self.text(self.left - 6, place(tick) + 3, _plain(tick, digits), "tick end")
         self.line(self.left, _TOP, self.left, self.bottom, "axis")
-        turned = f"rotate(-90 {12:.1f} {middle:.1f})"
-        add(self.root, "text", "title middle", title, x=12.0, y=middle, transform=turned)
+        self.title(title, 12.0, middle, 2 * min(middle, self.height - middle), turned=True)
 
-    def mark(self, x: float, y: float, mark: Mark) -> None:
+    def title(self, words: str, x: float, y: float, room: float, *, turned: bool = False) -> None:
+        """The name of an axis; where it is longer than its room, its letters are narrower."""
+        attributes = {"transform": f"rotate(-90 {x:.1f} {y:.1f})"} if turned else {}
+        if len(words) * _LETTER > room:
+            attributes |= {"textLength": f"{room:.1f}", "lengthAdjust": "spacingAndGlyphs"}
+        add(self.root, "text", "title middle", words, x=x, y=y, **attributes)
+
+    def mark(self, x: float, y: float, mark: Mark, values: Sequence[object]) -> None:
+        """Draw a case; `values` are its fields in the chart's columns."""
         # Not a stop of the tab key: hundreds of marks would be in the way of a reader who uses the keyboard.
         anchor = add(self.root, "a", "mark", href=mark.link, aria_label=mark.text, tabindex="-1")
+        anchor.set("data-csv", _csv_line(values))
         add(anchor, "title", words=mark.text)
         if mark.shape == "cross":
             add(anchor, "path", "cross", d=f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8")
@@ -94,6 +122,10 @@ class _Chart:
 
     def __str__(self) -> str:
         return svg_text(self.root)
+
+
+def _csv_line(values: Sequence[object]) -> str:
+    return csv_bytes((), [values]).decode().strip("\n")
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
@@ -136,12 +168,15 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
     """
     names = [name for name, _ in rows] if len(rows) > 1 else [""]
     left = 14.0 + (max(6.4 * min(len(name), 18) for name in names) if len(rows) > 1 else 0.0)
-    chart = _Chart(440, _TOP + _BOTTOM + 56 * len(rows), title=title, left=left)
+    columns = ("case", "label", title)
+    chart = _Chart(440, _TOP + _BOTTOM + 56 * len(rows), title=title, columns=columns, left=left)
     finite = [mark.x for _, marks in rows for mark in marks if math.isfinite(mark.x)]
     has_infinite = any(math.isinf(mark.x) for _, marks in rows for mark in marks)
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     ticks = (
-        nice_ticks(low, min(high, 1.0) if is_share else high)
+        nice_ticks(low, min(high, 1.0))
+        if is_share and high - low > 1e-3
+        else nice_ticks(0.0, 1.0)
         if is_share
         else nice_ticks(min(low, 0.0), max(high, 1e-6))
     )
@@ -150,16 +185,16 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
     chart.ticks_x(ticks, place, title)
     if has_infinite:
         chart.line(lane, _TOP, lane, chart.bottom, "lane")
-        chart.text(lane, chart.bottom + 14, "∞", "tick middle")
+        chart.text(lane, chart.bottom + 16, "∞", "tick middle")
     for number, (name, marks) in enumerate(rows):
         middle = _TOP + 56 * number + 28
         if len(rows) > 1:
             chart.text(left - 8, middle + 4, name if len(name) <= 18 else name[:17] + "…", "tick end")
-        _box_and_marks(chart, marks, middle, lambda value: lane if math.isinf(value) else place(value))
+        _box_and_marks(chart, name, marks, middle, lambda value: lane if math.isinf(value) else place(value))
     return str(chart)
 
 
-def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: Scale) -> None:
+def _box_and_marks(chart: _Chart, label: str, marks: Sequence[Mark], middle: float, place: Scale) -> None:
     values = np.sort([mark.x for mark in marks])
     if values.size >= 6:  # with fewer, the marks say more
         low, median, high = (place(order_statistic(values, share)) for share in (0.25, 0.5, 0.75))
@@ -174,13 +209,14 @@ def _box_and_marks(chart: _Chart, marks: Sequence[Mark], middle: float, place: S
         columns[column] = at + 1
         offset = (at + 1) // 2 * 7 * (1 if at % 2 else -1)
         # A crowded column folds over itself instead of leaving its row.
-        chart.mark(x, middle + (offset if abs(offset) <= 21 else math.remainder(offset, 42)), mark)
+        y = middle + (offset if abs(offset) <= 21 else math.remainder(offset, 42))
+        chart.mark(x, y, mark, (mark.case, label, mark.x))
 
 
 def identity_chart(marks: Sequence[Mark]) -> str:
     """Volumes of prediction against reference, with the line on which they are equal."""
     x_title, y_title = "Reference (ml)", "Prediction (ml)"
-    chart = _Chart(440, 290, title=f"{y_title} against {x_title}")
+    chart = _Chart(440, 290, title=f"{y_title} against {x_title}", columns=("case", x_title, y_title))
     ticks = nice_ticks(0.0, max((max(mark.x, mark.y) for mark in marks), default=1.0) or 1.0)
     place_x, place_y = chart.scale_x(ticks[0], ticks[-1]), chart.scale_y(ticks[0], ticks[-1])
     chart.ticks_x(ticks, place_x, x_title)
@@ -188,7 +224,7 @@ def identity_chart(marks: Sequence[Mark]) -> str:
     chart.line(place_x(ticks[0]), place_y(ticks[0]), place_x(ticks[-1]), place_y(ticks[-1]), "guide")
     chart.text(place_x(ticks[-1]) - 26, place_y(ticks[-1]) + 14, "equal", "note end")
     for mark in marks:
-        chart.mark(place_x(mark.x), place_y(mark.y), mark)
+        chart.mark(place_x(mark.x), place_y(mark.y), mark, (mark.case, mark.x, mark.y))
     return str(chart)
 
 
@@ -199,7 +235,8 @@ def agreement_chart(marks: Sequence[Mark], *, bias: float, limits: tuple[float, 
         Bland and Altman, Lancet 327, 1986.
     """
     x_title, y_title = "Mean of prediction and reference (ml)", "Prediction − reference (ml)"
-    chart = _Chart(480, 290, title=f"{y_title} against {x_title}", right=72)
+    title, columns = f"{y_title} against {x_title}", ("case", x_title, y_title)
+    chart = _Chart(480, 290, title=title, columns=columns, right=72)
     xs = [mark.x for mark in marks] or [0.0, 1.0]
     ys = [value for value in (*(mark.y for mark in marks), *limits, bias, 0.0) if math.isfinite(value)]
     ticks_x, ticks_y = nice_ticks(min(xs), max(xs)), nice_ticks(min(ys), max(ys))
@@ -218,7 +255,7 @@ def agreement_chart(marks: Sequence[Mark], *, bias: float, limits: tuple[float, 
         chart.text(chart.right + 5, below, name, "note")
         chart.text(chart.right + 5, below + 13, f"{_signed(value, max(digits, 0))} ml", "note")
     for mark in marks:
-        chart.mark(place_x(mark.x), place_y(mark.y), mark)
+        chart.mark(place_x(mark.x), place_y(mark.y), mark, (mark.case, mark.x, mark.y))
     return str(chart)
 
 
@@ -230,7 +267,7 @@ def curve_chart(
     points: Sequence[tuple[float, float]], title: str, *, last_step: float, is_share: bool = False
 ) -> str:
     """A line through finite points over the steps of a training; that of a share also shows the points."""
-    chart = _Chart(460, 240, title=f"{title} against Step", left=60)
+    chart = _Chart(460, 240, title=f"{title} against Step", columns=("Step", title), left=60)
     low, high = min(y for _, y in points), max(y for _, y in points)
     ticks_x = nice_ticks(0.0, last_step)
     ticks_y = nice_ticks(min(low, 0.0) if is_share else low, max(high, 1.0) if is_share else high)
@@ -238,7 +275,8 @@ def curve_chart(
     chart.ticks_x(ticks_x, place_x, "Step")
     chart.ticks_y(ticks_y, place_y, title)
     path = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in points)
-    add(chart.root, "polyline", f"curve {'dots' if is_share else 'solid'}", points=path)
+    curve = add(chart.root, "polyline", f"curve {'dots' if is_share else 'solid'}", points=path)
+    curve.set("data-csv", "\n".join(map(_csv_line, points)))
     for x, y in points if is_share else ():
         dot = add(chart.root, "circle", "dot", cx=place_x(x), cy=place_y(y), r="2.6")
         add(dot, "title", words=f"{title} {y:.4g} at {x:.6g}")

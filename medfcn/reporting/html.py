@@ -22,6 +22,7 @@ from typing import Any
 
 from medfcn.errors import MemoryShortError
 from medfcn.evaluation.compare import Comparison
+from medfcn.evaluation.paper_table import paper_text
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import remove_half_written, write_bytes
 from medfcn.labels.colours import Colours, names_coloured
@@ -55,7 +56,7 @@ _LEAST_CASE_BYTES, _MOST_CASE_BYTES = 40_000, 1_500_000
 _WORST_SHOWN, _MOST_STRIPS = 6, 100
 _PICTURE_BYTES = 6
 """Memory that the pictures of a case take for each voxel, besides its volumes."""
-_SCRIPTS = ("surfaces.js", "viewer.js", "table.js")
+_SCRIPTS = ("surfaces.js", "viewer.js", "table.js", "saving.js")
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def write_report(
         "volumes": volume_sections(table, summary, order),
         "comparison": comparison_section(about.comparison, sections["links"]),
         "strata": strata_sections(summary.strata),
+        "saved": {"summary": {kind: paper_text(table, f".{kind}") for kind in ("csv", "tex")}},
         **sections,
     }
     return _write(path, about, table.labels, rows, pictures, context)
@@ -168,6 +170,7 @@ def write_prediction_report(
         "is_partly": False,
         "failures": about.failures,
         "columns": column_titles(None, about.expected_dice),
+        "saved": {},
         "distributions": [*prediction_charts(masks, labels), *about.charts],
     }
     return _write(path, about, labels, prediction_rows(masks, labels, about.expected_dice), pictures, context)
@@ -279,6 +282,7 @@ def _write(
     data = {
         "hasReference": context["has_scores"],
         "labels": drawn,
+        "saved": context["saved"],
         "cases": [{"id": printable(picture.case), "has": bool(picture.volumes)} for picture in pictures],
     }
     page = environment.get_template("report.html.jinja").render(

@@ -49,6 +49,11 @@ class Panel:
         """Length of the scale bar."""
         return next((step for step in _BARS_MM if step <= self.width_mm / 3), 1)
 
+    @property
+    def bar_text(self) -> str:
+        """The same in words: millimetres below a centimetre."""
+        return f"{self.bar_mm} mm" if self.bar_mm < 10 else f"{self.bar_mm // 10} cm"
+
     def outlines(self, mask: NDArray[np.uint8]) -> Iterator[tuple[int, list[NDArray[np.float64]]]]:
         """The outlines of each label of one of the masks.
 
@@ -59,6 +64,16 @@ class Panel:
         for label in np.unique(mask):
             if label not in (0, IGNORED):
                 yield int(label), [np.array(loop) * edges_mm for loop in boundary_loops(mask == label)]
+
+
+def area_text(area_mm2: float) -> str:
+    """An area in words.
+
+    Example:
+        >>> area_text(576.0), area_text(0.0)
+        ('5.76 cm²', '0 cm²')
+    """
+    return f"{area_mm2 / 100:.3g} cm²"
 
 
 def panel_of(case: UprightCase, at: SliceOfCase) -> Panel:

@@ -16,7 +16,7 @@ from medfcn.labels import IGNORED, LabelCodec
 from medfcn.labels.colours import PREDICTION, REFERENCE
 from medfcn.labels.values import Value, Values, ValueSet
 from medfcn.labels.whole_numbers import values_in, whole_numbers
-from medfcn.reporting.panels import Panel, panel_of
+from medfcn.reporting.panels import Panel, area_text, panel_of
 from medfcn.reporting.upright import CaseVolumes, upright_case
 from medfcn.volumes import Volume, require_same_grid
 
@@ -119,7 +119,7 @@ def _panels(case: PictureCase) -> tuple[list[Panel], tuple[float, float]]:
     worst = max(upright.worst_slices, key=lambda at: at.area_mm2)
     if len(masks) == 2 and worst.area_mm2:
         panel = panel_of(upright, worst)
-        panels.append(replace(panel, caption=f"worst slice: {panel.caption}, {worst.area_mm2:.3g} mm² differ"))
+        panels.append(replace(panel, caption=f"worst slice: {panel.caption}, {area_text(worst.area_mm2)} differ"))
     return panels, upright.window
 
 
@@ -154,8 +154,7 @@ def _draw(axis: "Axes", panel: Panel, window: tuple[float, float]) -> None:
     x, y = width - 0.04 * side, height - 0.04 * side
     for colour, thickness in (("black", 4), ("white", 2)):
         axis.plot([x - panel.bar_mm, x], [y, y], color=colour, linewidth=thickness, solid_capstyle="butt")
-    label = f"{panel.bar_mm} mm"
-    _haloed(axis.text(x - panel.bar_mm / 2, y - 0.02 * side, label, color="white", fontsize=7, ha="center"))
+    _haloed(axis.text(x - panel.bar_mm / 2, y - 0.02 * side, panel.bar_text, color="white", fontsize=7, ha="center"))
 
 
 def _haloed(text: Any) -> None:

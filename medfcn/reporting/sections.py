@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medfcn.evaluation.label_summary import DISTANCES, SHARES, DistanceSummary, ShareSummary
+from medfcn.evaluation.label_summary import DISTANCES, SHARES, DistanceSummary, ShareSummary, VolumeSummary
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, Status
 from medfcn.evaluation.summary import Summary
@@ -51,6 +51,8 @@ _CHARTS = ("dice", "nsd", "hd95_mm", "assd_mm", "precision", "recall")
 _EXPECTED_DICE = "Expected Dice"
 _MOST_LABELS_CHARTED, _MOST_VOLUME_CHARTS, _MOST_LABELS_NAMED = 24, 12, 4
 _LARGEST_DRAWN = 1e12
+_FEWEST_FOR_LIMITS = 5
+"""Cases below which limits of agreement say nothing: their own interval is wider than they are."""
 
 ExpectedDice = Mapping[str, Mapping[str, float]]
 """By case and label, the Dice to expect of a mask without a reference; `nan` where too little is known."""
@@ -128,7 +130,20 @@ def _quartiles(summary: ShareSummary | DistanceSummary) -> str:
     return f"{_number(summary.lower_quartile, 2)} – {_number(summary.upper_quartile, 2)}"
 
 
-FILTERS = {"number": _number, "interval": _interval, "quartiles": _quartiles}
+def _limits(volume: VolumeSummary) -> tuple[float, float]:
+    """The limits of agreement; `nan` with fewer than five cases."""
+    if volume.cases < _FEWEST_FOR_LIMITS:
+        return math.nan, math.nan
+    return volume.lower_limit_ml, volume.upper_limit_ml
+
+
+def _limits_text(volume: VolumeSummary) -> str:
+    """The limits of agreement; empty if there are none."""
+    low, high = _limits(volume)
+    return "" if math.isnan(low) else f"{_number(low, 2)} to {_number(high, 2)}"
+
+
+FILTERS = {"number": _number, "interval": _interval, "quartiles": _quartiles, "limits": _limits_text}
 """Formatters of the page's template."""
 
 
@@ -308,7 +323,7 @@ def volume_sections(table: ScoreTable, summary: Summary, order: Sequence[str]) -
             agreement_chart(
                 differences,
                 bias=label.volume.mean_ml,
-                limits=(label.volume.lower_limit_ml, label.volume.upper_limit_ml),
+                limits=_limits(label.volume),
             ),
         ]
         sections.append({"label": label.label, "left_out": label.scored - len(rows), "charts": charts})

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.reporting.panels import Panel, panel_of
+from medfcn.reporting.panels import Panel, area_text, panel_of
 from medfcn.reporting.svg import Element, add, svg_root, svg_text
 from medfcn.reporting.upright import UprightCase
 
-_SIDE, _GAP, _CAPTION = 200.0, 8.0, 16.0
+_SIDE, _GAP, _CAPTION, _LEAST_WIDTH = 200.0, 8.0, 16.0, 136.0
+_LETTER = 6.2
+"""Width of a letter of a caption, on the wide side."""
 
 
 def error_strip(case: UprightCase, colours: Sequence[tuple[str, str]], *, most_pixels: int = 320) -> str:
@@ -33,15 +35,17 @@ def error_strip(case: UprightCase, colours: Sequence[tuple[str, str]], *, most_p
     panels = [panel_of(case, at) for at in slices]
     scale = _SIDE / max(max(panel.width_mm, panel.height_mm) for panel in panels)
     height = max(panel.height_mm for panel in panels) * scale
-    least = 168.0 if case.is_oblique else 136.0  # enough for the words above a slice
-    widths = [max(panel.width_mm * scale, least) for panel in panels]
-    total = sum(widths) + _GAP * (len(panels) - 1)
     captions = [
-        f"{panel.caption} · {at.area_mm2:.3g} mm²"
+        f"{panel.caption} · {area_text(at.area_mm2)}"
         if at.area_mm2 or not case.has_reference
         else f"{panel.caption} · no difference"
         for panel, at in zip(panels, slices, strict=True)
     ]
+    widths = [
+        max(panel.width_mm * scale, _LEAST_WIDTH, _LETTER * len(caption))
+        for panel, caption in zip(panels, captions, strict=True)
+    ]
+    total = sum(widths) + _GAP * (len(panels) - 1)
     root = svg_root("strip", "; ".join(captions), total, height + _CAPTION, digits=1)
     x = 0.0
     for panel, width, caption in zip(panels, widths, captions, strict=True):
@@ -56,7 +60,7 @@ def error_strip(case: UprightCase, colours: Sequence[tuple[str, str]], *, most_p
             add(group, "text", "letter", letter, x=letter_x, y=letter_y)
         end, y, length = width - 6, height - 6, panel.bar_mm * scale
         add(group, "path", "scalebar", d=f"M{end - length:.1f} {y:.1f}H{end:.1f}")
-        add(group, "text", "scaletext", f"{panel.bar_mm} mm", x=end - length / 2, y=y - 4)
+        add(group, "text", "scaletext", panel.bar_text, x=end - length / 2, y=y - 4)
         add(group, "text", "caption", caption, x=width / 2, y="-5")
         x += width + _GAP
     return svg_text(root)

@@ -161,7 +161,7 @@ def test_the_strip_goes_through_the_slice_with_the_largest_error():
         upright_case(CaseVolumes(volumes.image, volumes.reference, volumes.reference.with_array(wrong))),
         [("#a", "#b")],
     )
-    assert "axial 10/12 · 576 mm²" in strip
+    assert "axial 10/12 · 5.76 cm²" in strip
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
@@ -211,6 +211,34 @@ def test_limits_of_agreement_that_do_not_exist_are_not_drawn():
     chart = agreement_chart([Mark(1, 0.5, "a", "#case-0")], bias=0.5, limits=(math.nan, math.nan))
     assert "SD" not in chart
     assert "+0.500 ml" in chart
+
+
+def test_limits_of_agreement_are_of_five_cases_or_more(tmp_path):
+    for count in (4, 5):
+        cases = {f"case_{number}": case_volumes(number) for number in range(count)}
+        _, page = written(tmp_path, cases)
+        has_limits = "+1.96 SD" in page.text
+        assert has_limits == (count == 5)
+        assert ("0.00 to 0.00" in page.text) == has_limits, "the table says the same as the chart"
+
+
+def test_a_chart_has_its_values_as_lines_of_a_table_in_full():
+    chart = strip_chart(
+        [("organ", [Mark(0.123456789, 0, "a,b", "#case-0"), Mark(math.inf, 0, "=c", "#case-1", "cross")])],
+        "HD95 (mm)",
+        is_share=False,
+    )
+    lines = re.findall(r'data-csv="([^"]*)"', chart)
+    assert lines == ["case,label,HD95 (mm)", "&quot;a,b&quot;,organ,0.123456789", "'=c,organ,inf"]
+
+
+def test_a_long_title_is_narrowed_to_its_room_and_long_ticks_leave_gaps():
+    long = strip_chart([("organ", [Mark(1e6, 0, "a", "#case-0")])], "A title " * 12, is_share=False)
+    assert 'lengthAdjust="spacingAndGlyphs"' in long
+    ticks = re.findall(r'class="tick middle" x="([\d.]+)"[^>]*>([^<]+)<', long)
+    for (x, word), (after, _) in itertools.pairwise(ticks):
+        assert float(after) - float(x) > 6.5 * len(word)
+    assert "lengthAdjust" not in strip_chart([("organ", [Mark(1, 0, "a", "#case-0")])], "Dice", is_share=True)
 
 
 # ---- the page ----

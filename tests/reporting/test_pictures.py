@@ -66,7 +66,7 @@ def test_the_worst_slice_is_the_one_that_differs_most():
     wrong = reference.array.copy()
     wrong[:, :, 9] = 1
     (*_, worst), _ = _panels(PictureCase(image, reference, reference.with_array(wrong)))
-    assert worst.caption == "worst slice: axial 10/12, 480 mm² differ"
+    assert worst.caption == "worst slice: axial 10/12, 4.8 cm² differ"
 
 
 def test_what_nobody_labelled_is_neither_organ_nor_error():
@@ -76,7 +76,7 @@ def test_what_nobody_labelled_is_neither_organ_nor_error():
     (*panels, worst), _ = _panels(PictureCase(image, reference.with_array(half), prediction, ignored=(255,)))
     assert all([label for label, _ in panel.outlines(panel.reference)] == [1] for panel in panels)
     assert panels[1].prediction.max() == 1  # drawn, and no error
-    assert worst.caption == "worst slice: sagittal 6/20, 108 mm² differ"  # a miss among the voxels that count
+    assert worst.caption == "worst slice: sagittal 6/20, 1.08 cm² differ"  # a miss among the voxels that count
     found = np.where(half == 255, 1, half)
     right = PictureCase(image, reference.with_array(half), prediction.with_array(found), ignored=(255,))
     assert len(_panels(right)[0]) == 3

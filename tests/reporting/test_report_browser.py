@@ -469,5 +469,5 @@ def test_thirty_payloads_do_nothing_in_a_browser(browser, tmp_path):
     assert complaints(browser) == []
     assert (
         browser.execute_script("return document.scripts.length")
-        == browser.execute_script("return document.querySelectorAll('script[id]').length") + 3
+        == browser.execute_script("return document.querySelectorAll('script[id]').length") + 4
     )

@@ -356,7 +356,7 @@ const Viewer = (() => {
       pen.lineWidth = width;
       pen.beginPath(); pen.moveTo(end - length * place.scale, y); pen.lineTo(end, y); pen.stroke();
     }
-    write(`${length} mm`, end - length * place.scale / 2, y - 9, "center", "11px sans-serif");
+    write(length < 10 ? `${length} mm` : `${length / 10} cm`, end - length * place.scale / 2, y - 9, "center", "11px sans-serif");
     if (isShown("difference")) DIFFERENCES.forEach(([colour, hatch, words], at) => {
       if (at === 2 && page.labels.length < 2) return;
       const low = box.height - 12 - 16 * at;
