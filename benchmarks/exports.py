@@ -18,9 +18,9 @@ import torch
 
 import medfcn
 from medfcn.datasets.tables import read_ids
-from medfcn.exporting.onnx import stride_of
 from medfcn.exporting.phantom import dice_of
 from medfcn.inference.probabilities import foreground
+from medfcn.networks.graph import stride_of
 from medfcn.networks.sliding import Network, Sliding, sliding_logits
 from medfcn.slices.preprocess import network_image
 from medfcn.volumes import read_volume

@@ -1,11 +1,7 @@
 """`medfcn export --format onnx`: the network for ONNX Runtime and OpenVINO, and a script that needs no torch."""
 
 import json
-import logging
 import types
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from medfcn.errors import ModelError, needing
 from medfcn.exporting.phantom import dice_of, phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
-from medfcn.networks.fcn import FCN
-from medfcn.networks.network import SliceNetwork
+from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, quiet_export, stride_of
 from medfcn.networks.sliding import WHOLE
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.text import listed
@@ -33,26 +27,6 @@ METADATA_KEY = "medfcn"
 LEAST_DICE = 0.9999
 _FORMAT = 1
 _SCRIPT = "templates/run_onnx.txt"
-
-
-class _Padded(nn.Module):
-    """A network of slices whose edges are multiples of its coarsest stride already."""
-
-    def __init__(self, network: SliceNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        if not isinstance(self.network, FCN):
-            logits: torch.Tensor = self.network(slices)
-            return logits
-        maps = self.network.maps_of_padded(slices)
-        return self.network.logits(maps, (slices.shape[-2], slices.shape[-1]))
-
-
-def stride_of(network: SliceNetwork) -> int:
-    """Pixels of which the edges of slices must be multiples, twice at least; 1 for a network of one size."""
-    return network.encoder.strides[-1] if isinstance(network, FCN) else 1
 
 
 def write_onnx(path: Path, source: Source, *, overwrite: bool) -> None:
@@ -116,22 +90,18 @@ def onnx_bytes(model: Model) -> bytes:
     onnx = _required("onnx")
     _required("onnxscript")
     network, plan = model.network, model.card.plan
-    stride = stride_of(network)
-    size = plan.window if stride == 1 else (5 * stride, 3 * stride)
     free = torch.export.Dim.DYNAMIC
-    dynamic = {0: free} if stride == 1 else {0: free, 2: free, 3: free}
-    example = torch.zeros(2, plan.channels_in, *size)
-    with warnings.catch_warnings(), _silent_logging(), torch.inference_mode(False):
-        warnings.simplefilter("ignore")
+    dynamic = {0: free, 2: free, 3: free} if network.takes_any_size else {0: free}
+    with quiet_export():
         try:
             program = torch.onnx.export(
-                _Padded(network).cpu().eval(),
-                (example,),
+                PaddedNetwork(network).cpu().eval(),
+                (example_of(network, plan.channels_in, plan.window),),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["slices"],
-                output_names=["logits"],
-                dynamic_shapes={"slices": dynamic},
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={INPUT: dynamic},
                 verbose=False,
             )
         except Exception as error:  # whatever torch raises for an operation that ONNX does not have
@@ -145,17 +115,6 @@ def onnx_bytes(model: Model) -> bytes:
     onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(about(model), sort_keys=True)})
     result: bytes = proto.SerializeToString(deterministic=True)
     return result
-
-
-@contextmanager
-def _silent_logging() -> Iterator[None]:
-    """No lines of torch and onnxscript on their own inner steps."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def about(model: Model) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""A network as an ONNX graph, slices in and logits out, for libraries that run networks without torch."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from medfcn.errors import ModelError
+from medfcn.networks.fcn import FCN
+from medfcn.networks.network import SliceNetwork
+
+INPUT, OUTPUT = "slices", "logits"
+"""The names of the graph's input and output."""
+_OPSET = 20
+"""The newest that torch's quick exporter writes."""
+
+
+class PaddedNetwork(nn.Module):
+    """A network of slices whose edges are multiples of its coarsest stride already.
+
+    Args:
+        network: The network; the padding of an FCN is left out, because exporters freeze it.
+    """
+
+    def __init__(self, network: SliceNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        """`(N, K, H, W)` float32 logits of `(N, C, H, W)` slices."""
+        if not isinstance(self.network, FCN):
+            logits: torch.Tensor = self.network(slices)
+            return logits
+        maps = self.network.maps_of_padded(slices)
+        return self.network.logits(maps, (slices.shape[-2], slices.shape[-1]))
+
+
+def stride_of(network: SliceNetwork) -> int:
+    """Pixels of which the edges of slices must be multiples, twice at least; 1 for a network of one size."""
+    return network.encoder.strides[-1] if isinstance(network, FCN) else 1
+
+
+def example_of(network: SliceNetwork, channels_in: int, window: tuple[int, int]) -> torch.Tensor:
+    """Slices to export a network with: zeros of a size that no other edge has by chance, if it takes any size."""
+    stride = max(4, stride_of(network))
+    return torch.zeros(2, channels_in, *((5 * stride, 3 * stride) if network.takes_any_size else window))
+
+
+def onnx_graph(network: SliceNetwork, channels_in: int, window: tuple[int, int]) -> bytes:
+    """A network as an ONNX file, made in a fraction of a second, for this machine alone.
+
+    torch's newer exporter, which `medfcn export` uses, takes seven CPU seconds for the same graph (torch 2.13).
+
+    Args:
+        network: On the CPU. The number of slices is free, and their size too if it takes any.
+        channels_in: Channels of a slice, with those of its neighbours.
+        window: Pixels that it was trained on.
+
+    Raises:
+        ModelError: torch cannot export it.
+    """
+    sizes = {0: "n", 2: "h", 3: "w"} if network.takes_any_size else {0: "n"}
+    written = io.BytesIO()
+    with quiet_export():
+        try:
+            torch.onnx.export(
+                PaddedNetwork(network).eval(),
+                (example_of(network, channels_in, window),),
+                written,
+                dynamo=False,
+                opset_version=_OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={INPUT: sizes, OUTPUT: sizes},
+            )
+        except Exception as error:  # whatever torch raises for an operation that ONNX does not have
+            raise ModelError(f"torch cannot export the network as ONNX: {error}", field="engine") from error
+    return written.getvalue()
+
+
+@contextmanager
+def quiet_export() -> Iterator[None]:
+    """Export without the warnings and lines of torch and onnxscript on their own inner steps."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,40 @@
+"""Batch normalisation folded into convolutions: the same logits, with fewer layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from medfcn.networks.folding import folded
+from tests.networks.designs import ALL, build, lived_in
+
+
+def norms_of(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize("preset", ALL)
+def test_a_folded_network_gives_the_same_logits_without_batch_norm_after_convolutions(preset: str) -> None:
+    network = lived_in(build(preset)).eval()
+    slices = torch.randn(2, 1, 40, 72, generator=torch.Generator().manual_seed(1))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    twin = folded(network)
+    with torch.inference_mode():
+        ours, theirs = network(slices), twin(slices)
+    assert norms_of(twin) <= min(len(network.fusions), norms_of(network))  # those after upsampling stay
+    assert float((ours - theirs).abs().max()) < 1e-5 * float(ours.abs().max())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_norms_that_use_the_batch_stay() -> None:
+    network = lived_in(build("auto")).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = module.running_var = None
+    assert norms_of(folded(network)) == norms_of(network) > 0
+
+
+def test_a_convolution_that_two_places_share_stays() -> None:
+    network = lived_in(build("auto")).eval()
+    level = network.encoder.levels[0]
+    level[1][0] = level[0][0] = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+    assert norms_of(folded(network)) == 2
