@@ -31,7 +31,7 @@ def folded(network: SliceNetwork) -> SliceNetwork:
         for first, second in _neighbours(parent):
             convolution, norm = parent.get_submodule(first), parent.get_submodule(second)
             if _can_be_one(convolution, norm) and uses[id(convolution)] == uses[id(norm)] == 1:
-                parent.add_module(first, fuse_conv_bn_eval(convolution, norm))  # type: ignore[type-var]
+                parent.add_module(first, fuse_conv_bn_eval(convolution, norm))  # type: ignore[arg-type]
                 parent.add_module(second, nn.Identity())
     return channels_last(twin.requires_grad_(False))
 

@@ -70,7 +70,7 @@ def onnx_graph(network: SliceNetwork, channels_in: int, window: tuple[int, int])
             torch.onnx.export(
                 PaddedNetwork(network).eval(),
                 (example_of(network, channels_in, window),),
-                written,
+                written,  # type: ignore[arg-type]  # its types know paths only
                 dynamo=False,
                 opset_version=_OPSET,
                 input_names=[INPUT],
