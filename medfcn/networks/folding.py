@@ -30,8 +30,10 @@ def folded(network: SliceNetwork) -> SliceNetwork:
     for parent in list(twin.modules()):
         for first, second in _neighbours(parent):
             convolution, norm = parent.get_submodule(first), parent.get_submodule(second)
-            if _can_be_one(convolution, norm) and uses[id(convolution)] == uses[id(norm)] == 1:
-                parent.add_module(first, fuse_conv_bn_eval(convolution, norm))  # type: ignore[arg-type]
+            if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            if norm.running_mean is not None and uses[id(convolution)] == uses[id(norm)] == 1:
+                parent.add_module(first, fuse_conv_bn_eval(convolution, norm))
                 parent.add_module(second, nn.Identity())
     return channels_last(twin.requires_grad_(False))
 
@@ -42,9 +44,3 @@ def _neighbours(parent: nn.Module) -> Iterator[tuple[str, str]]:
         yield from pairwise(name for name, _ in parent.named_children())
     elif isinstance(parent, ResidualBlock):
         yield from parent.layers
-
-
-def _can_be_one(convolution: nn.Module, norm: nn.Module) -> bool:
-    if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
-        return False
-    return norm.running_mean is not None and norm.running_var is not None
