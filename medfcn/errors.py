@@ -69,6 +69,9 @@ The codes, which `medfcn check --json` reports too:
     LABEL_MISSING        A case has no label.
     LABEL_VALUES         A mask's values are not the labels they should be.
     LABEL_UNNAMED        A mask contains a value that no label has.
+    LABELLED_UNKNOWN     A case names a drawn label that does not exist.
+    LABELLED_OVERLAP     Only some labels of a case were drawn, and labels overlap.
+    LABELLED_OTHERS      A mask has voxels of a label that its case does not name as drawn.
     STRUCTURE_MISSING    A case has no file of a requested structure.
     STRUCTURE_RARE       Less than half of the cases have a file of a structure, and the labels are not chosen.
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.

@@ -33,6 +33,7 @@ class Draft:
         where: The entry that names the files, such as `dataset.json: training[3]`; empty where they were found in
             folders.
         refused: Files of the case that cannot be used, such as two of one name, with `image` or `label` for each.
+        labelled: As in `Case`.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Draft:
     fold: str | None = None
     where: str = ""
     refused: tuple[tuple[str, RefusedFile], ...] = ()
+    labelled: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -59,7 +61,7 @@ class Draft:
         label = None if absent and set(label_files(self.label)) <= set(absent) else self.label
         if isinstance(label, StructureFiles) and images:
             label = label.on_grid_of(images[0])
-        return Case(self.id, images, label, self.group or self.id, self.fold)
+        return Case(self.id, images, label, self.group or self.id, self.fold, labelled=self.labelled)
 
 
 @dataclass(frozen=True)

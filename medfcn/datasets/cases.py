@@ -42,6 +42,7 @@ class Case:
         stacked: Number of channels in the fourth dimension of the one image file; 1 where each channel has a file.
         lacks: The image that is missing and what to do, where only a prediction is wanted; empty if none is.
         dropped: Numbers of the channels in the fourth dimension that are not used.
+        labelled: Names of the labels that were drawn, where only some were; empty where all were.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Case:
     stacked: int = 1
     lacks: str = ""
     dropped: tuple[int, ...] = ()
+    labelled: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -20,6 +20,7 @@ from medfcn.datasets.case_folders import rare_structures_problem
 from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
 from medfcn.datasets.channels import constant_channels, dropped_problem
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
+from medfcn.datasets.drawn import look_at_drawn
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.patients import patients_problem, unstated_patients
 from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
@@ -150,6 +151,11 @@ def check_cases(
         readers.append(reader)
     facts = tuple(reader.facts for reader in readers)
     dropped = constant_channels(facts, dataset.channel_names, {case.id for case in dataset.cases})
+    if labels is None and any(case.labelled for case in cases):
+        found = {value for case in facts if case.label for value in case.label.voxels}
+        unnamed = LabelMap.from_names({value: f"label_{value}" for value in sorted(found) or [1]})
+        for reader in readers:
+            reader.look_at_drawn(unnamed, reader.label.voxels if reader.label else {})
     for reader in readers:
         reader.refuse_constant([channel.place for channel in dropped], len(dataset.channel_names))
     values: Mapping[int, str] = {}
@@ -289,6 +295,8 @@ class _CaseReader:
                 self.labels.encode(np.array([[sorted(counts) or [0]]]), name=self.case.id)
             except LabelError as error:
                 self.problems.refuse(error, file, "label")
+        if self.labels is not None:
+            self.look_at_drawn(self.labels, counts, file)
         if not (counts if self.labels is None or self.labels.structures else set(counts) & self.labels.named_values):
             remedy = "fine if there is nothing to be seen"
             self.problems.warn("LABEL_EMPTY", file, "voxels", "no foreground voxel", remedy)
@@ -304,6 +312,11 @@ class _CaseReader:
             notes=mask.notes,
             ignored_voxels=unlabelled,
         )
+
+    def look_at_drawn(self, labels: LabelMap, counts: Mapping[int, int], file: Path | None = None) -> None:
+        """Compare the labels that are named as drawn with those that there are, and with the values of the mask."""
+        if self.case.labelled and self.case.label is not None:
+            look_at_drawn(self.case, labels, counts, self.problems, file or Path(self.case.label))
 
     def _on_grid(self, file: Path, image: Volume | None, other: Volume, role: str) -> tuple[Volume, float | None]:
         """A volume in the order of the first image, and the distance of their corners in voxels, if there is one."""

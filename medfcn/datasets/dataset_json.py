@@ -30,11 +30,13 @@ class Entry(msgspec.Struct, frozen=True):
         image: One file for each channel.
         label: The reference mask.
         fold: The fold whose validation case it is, as MONAI writes it.
+        labelled: Names of the labels that were drawn, where only some were.
     """
 
     image: str | list[str] | None = None
     label: str | None = None
     fold: int | str | None = None
+    labelled: list[str] | None = None
 
     @property
     def images(self) -> list[str]:

@@ -23,6 +23,7 @@ from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
 from medfcn.errors import DatasetError, MissingFileError, refuse_pipe
+from medfcn.labels.drawn import parse_labelled
 from medfcn.text import listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of
 from medfcn.volumes.refused import RefusedFile
@@ -37,7 +38,7 @@ LAYOUTS = {
     "decathlon": "dataset.json with a training list, as in the Medical Segmentation Decathlon and MONAI",
     "nnunet": "imagesTr/<case>_0000.nii.gz and labelsTr/<case>.nii.gz, with dataset.json: an nnU-Net raw folder",
     "case folders": "<case>/<image>.nii.gz and <case>/segmentations/<structure>.nii.gz, as in TotalSegmentator",
-    "table": "a CSV or TSV with the columns image (or image_<channel>) and label, and perhaps id, group, fold",
+    "table": "a CSV or TSV with the columns image (or image_<channel>), label, and perhaps id, group, fold, labelled",
 }
 """The layouts that are recognised, in words."""
 
@@ -224,7 +225,8 @@ def _entry_draft(root: Path, entry: Entry, field: str, *, allow_outside: bool) -
     fold = None if entry.fold is None else str(entry.fold)
     mask = None if label is None else mask_at(label, name)
     images = {channel: volume_named(file) for channel, file in channels.items()}
-    return Draft(checked_id(name, where="dataset.json"), images, mask, fold=fold, where=where)
+    labelled = tuple(entry.labelled or ())
+    return Draft(checked_id(name, where="dataset.json"), images, mask, fold=fold, where=where, labelled=labelled)
 
 
 def _require_folds(drafts: Sequence[Draft], source: str) -> None:
@@ -256,7 +258,7 @@ def _with_channels(images: Sequence[Path]) -> Sequence[Path]:
 
 
 def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
-    """A CSV or TSV with columns `image` (or `image_<channel>`), `label`, perhaps `id`, `group`, `fold`."""
+    """A table with columns `image` (or `image_<channel>`), `label`, perhaps `id`, `group`, `fold` and `labelled`."""
     table, root = read_table(path, "label"), path.parent
     columns = _image_columns(table)
     drafts: list[Draft] = []
@@ -275,7 +277,8 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         fold = row.get("fold", "").strip() or None
         images = {channel: volume_named(file) for channel, file in images.items()}
         mask = None if label is None else mask_at(label, name)
-        drafts.append(Draft(name, images, mask, row.get("group", "").strip(), fold, where))
+        group, labelled = row.get("group", "").strip(), parse_labelled(row.get("labelled", ""))
+        drafts.append(Draft(name, images, mask, group, fold, where, labelled=labelled))
     if not drafts:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case", code="TABLE_EMPTY")
     _require_folds(drafts, table.name)

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from medfcn.datasets.tables import Ids
@@ -11,10 +11,19 @@ from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
 from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import NOTABLE_SHARE
-from medfcn.evaluation.matching import Masks, Meaning, Pairs, chosen_references, find_meaning, pair_cases
+from medfcn.evaluation.matching import (
+    Masks,
+    Meaning,
+    Pairs,
+    chosen_references,
+    find_meaning,
+    labelled_in,
+    pair_cases,
+)
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
+from medfcn.labels.drawn import notes_on_drawn
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
@@ -40,6 +49,7 @@ def evaluate(
     group_by: str | None = None,
     by: str | Sequence[str] = (),
     cohort: str | os.PathLike[str] | None = None,
+    labelled: Mapping[str, Sequence[str]] | None = None,
 ) -> ScoreTable:
     """Score predictions against references, matched by case id.
 
@@ -70,9 +80,11 @@ def evaluate(
             between the best and the worst. Cases without a value are a stratum of their own.
         cohort: A table with these columns and a column `id`, of cases or patients; by default the references, if they
             are a table, or the table of groups.
+        labelled: The names of the labels that were drawn, by case id, of the cases of which only some were; by
+            default as the references state, if they are a table or a `dataset.json`.
 
     Returns:
-        A row for each case and label.
+        A row for each case and label, without the labels that were not drawn in a case.
 
     Raises:
         MissingFileError: A folder does not exist.
@@ -91,6 +103,9 @@ def evaluate(
         ('ok', 0.667, 1.0)
     """
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
+    drawn = (
+        labelled_in(references) if labelled is None else {case: names for case, names in labelled.items() if names}
+    )
     chosen = chosen_references(references, cases)
     pairs = pair_cases(predictions, chosen, options)
     if cases is not None:  # other predictions were not meant
@@ -111,7 +126,10 @@ def evaluate(
         rows = _rows_of_all_values(scored, meaning, definitions)
     else:
         rows = tuple(row for case in scored for row in case.rows)
-    classes = class_report(rows, [case.confusion for case in scored]) if definitions.classes else None
+    rows = tuple(row for row in rows if row.label in drawn.get(row.case, (row.label,)))
+    notes += notes_on_drawn([drawn.get(case.rows[0].case, ()) for case in scored])
+    wholly = [case.confusion for case in scored if case.rows[0].case not in drawn]
+    classes = class_report(rows, wholly) if definitions.classes else None
     return ScoreTable(rows, definitions, (*notes, *notes_at_edges(rows, definitions)), failures, of_cases, classes)
 
 

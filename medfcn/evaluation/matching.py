@@ -10,6 +10,7 @@ from typing import cast
 from medfcn.datasets import find_masks
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
+from medfcn.datasets.find import dataset_of_masks
 from medfcn.datasets.listing import list_volumes
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
@@ -84,6 +85,12 @@ def chosen_references(references: Masks, cases: Ids | None) -> Masks:
     found = _masks_of(references, are_predictions=False)
     chosen = chosen_ids(cases, found, lack="reference")
     return {case: mask for case, mask in found.items() if case in chosen}
+
+
+def labelled_in(references: Masks) -> dict[str, tuple[str, ...]]:
+    """The names of the drawn labels, by case id, of the cases of which a table or `dataset.json` says so."""
+    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references)
+    return {} if dataset is None else {case.id: case.labelled for case in dataset.all_cases if case.labelled}
 
 
 def mask_ids(references: Masks) -> tuple[str, ...]:

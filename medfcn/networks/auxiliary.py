@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfcn.networks.losses import known_voxels, label_masks, require_setting, weighted_mean
+from medfcn.networks.losses import certain_voxels, label_masks, require_setting, weighted_mean
 from medfcn.networks.shared_batch import SharedBatch
 
 
@@ -99,6 +99,7 @@ class AuxiliaryLoss(nn.Module):
         clip_pixels: As in `signed_distances`.
         members: For labels that overlap, as in `label_masks`.
         shared: The other processes that have the batch's other slices, as in `SegmentationLoss`.
+        unions: As in `SegmentationLoss`: a voxel of a union counts as ignored for its labels.
 
     Raises:
         SettingsError: A weight is negative.
@@ -116,6 +117,7 @@ class AuxiliaryLoss(nn.Module):
         clip_pixels: float = 10.0,
         members: Tensor | None = None,
         shared: SharedBatch | None = None,
+        unions: Tensor | None = None,
     ) -> None:
         super().__init__()
         for name, weight in (("presence_weight", presence_weight), ("distance_weight", distance_weight)):
@@ -127,6 +129,8 @@ class AuxiliaryLoss(nn.Module):
         self.shared = shared
         self.members: Tensor | None
         self.register_buffer("members", members, persistent=False)
+        self.unions: Tensor | None
+        self.register_buffer("unions", unions, persistent=False)
 
     def forward(self, presence_logits: Tensor | None, distances: Tensor | None, targets: Tensor) -> Tensor:
         """The loss of a batch.
@@ -143,7 +147,7 @@ class AuxiliaryLoss(nn.Module):
         if targets.numel() == 0:
             return loss + sum(head[:0].float().sum() for head in (presence_logits, distances) if head is not None)
         masks = label_masks(targets, self.label_count, self.members)
-        known = known_voxels(targets)
+        known = certain_voxels(targets, self.label_count, self.unions)
         if presence_logits is not None and self.presence_weight > 0:
             loss = loss + self.presence_weight * self._presence_loss(presence_logits.float(), masks, known)
         if distances is not None and self.distance_weight > 0:
@@ -160,7 +164,7 @@ class AuxiliaryLoss(nn.Module):
 
     def _presence_loss(self, logits: Tensor, masks: Tensor, known: Tensor | None) -> Tensor:
         present = masks.flatten(2).any(dim=2)
-        certain = None if known is None else present | known.flatten(1).all(dim=1, keepdim=True)
+        certain = None if known is None else present | known.flatten(2).all(dim=2)
         losses = functional.binary_cross_entropy_with_logits(
             logits, present.float(), reduction=self._reduction(known)
         )

@@ -62,6 +62,38 @@ def known_voxels(targets: Tensor) -> Tensor | None:
     return (targets != IGNORED)[:, None]
 
 
+def certain_voxels(targets: Tensor, label_count: int, unions: Tensor | None) -> Tensor | None:
+    """Where it is known if a voxel has a label: nowhere in an ignored one, and not for the labels of its union.
+
+    Args:
+        targets: `(N, H, W)` integers, as in `SegmentationLoss`.
+        label_count: Labels L.
+        unions: As in `SegmentationLoss`.
+
+    Returns:
+        `(N, 1 or L, H, W)` bool; None if everything is known.
+
+    Example:
+        >>> targets, unions = torch.tensor([[[0, 1, 3]]]), torch.tensor([[True, False, True]])
+        >>> certain_voxels(targets, 2, unions).int().tolist()  # target 3 is background or label 2
+        [[[[1, 1, 1]], [[1, 1, 0]]]]
+    """
+    known = known_voxels(targets)
+    if unions is None or not has_unions(targets, label_count):
+        return known
+    rows = (targets.long() - label_count - 1).clamp(0, len(unions) - 1)
+    inside = (targets > label_count) & (targets != IGNORED)
+    certain = ~(unions.to(targets.device)[rows].movedim(-1, 1)[:, 1:] & inside[:, None])
+    return certain if known is None else certain & known
+
+
+def has_unions(targets: Tensor, label_count: int) -> bool:
+    """True if a target is a union of classes; on a GPU always, as the CPU would wait for the answer."""
+    if targets.device.type != "cpu":
+        return True
+    return bool(((targets > label_count) & (targets != IGNORED)).any())
+
+
 def weighted_mean(values: Tensor, weights: Tensor | None, shared: SharedBatch | None = None) -> Tensor:
     """Mean of `values`, each counting as much as its weight (broadcast to them); 0 where all weights are 0.
 
@@ -91,22 +123,32 @@ class _Reference:
         label_count: Labels L.
         members: See `label_masks`.
         known: `(N, 1, H, W)` bool, false where targets are ignored; None if none is.
+        certain: `(N, 1 or L, H, W)` bool, from `certain_voxels`.
         class_weights: `(L + 1,)`, background first; None for equal weights.
         head: The meaning of the logits.
         dtype: That of the logits.
+        unions: As in `SegmentationLoss`; None if no target is one.
     """
 
     targets: Tensor
     label_count: int
     members: Tensor | None
     known: Tensor | None
+    certain: Tensor | None
     class_weights: Tensor | None
     head: Head
     dtype: torch.dtype
+    unions: Tensor | None
+
+    @cached_property
+    def possible(self) -> Tensor:
+        """`(L + 1 + U, L + 1)`: 1 where a target may be a class, else 0; ordinary targets are one class each."""
+        single = torch.eye(self.label_count + 1, dtype=self.dtype, device=self.targets.device)
+        return single if self.unions is None else torch.cat([single, self.unions.to(single)])
 
     @cached_property
     def classes(self) -> Tensor:
-        """`(N, 1, H, W)` int64 targets, 0 where ignored."""
+        """`(N, 1, H, W)` int64 targets, 0 where ignored; above L for a union."""
         classes = self.targets.long()[:, None]
         return classes if self.known is None else classes.masked_fill(~self.known, 0)
 
@@ -119,15 +161,15 @@ class _Reference:
 
     @cached_property
     def weights(self) -> Tensor | None:
-        """The weight of each voxel, `(N, L or 1, H, W)`; None for equal weights."""
-        counts = self.class_weights
+        """The weight of each voxel, `(N, L or 1, H, W)`; None for equal weights. A union weighs as background."""
+        counts, known = self.class_weights, self.known if self.head == "softmax" else self.certain
         if counts is None:
-            return self.known
+            return known
         if self.head == "softmax":
-            weights = counts[self.classes]
+            weights = counts[self.classes.masked_fill(self.classes > self.label_count, 0)]
         else:
             weights = counts[0] + self.wanted * (counts[1:] - counts[0])[:, None, None]
-        return weights if self.known is None else weights * self.known
+        return weights if known is None else weights * known
 
 
 @dataclass(frozen=True)
@@ -210,9 +252,18 @@ class SegmentationLoss(nn.Module):
         members: For labels that overlap, as in `label_masks`; only for the sigmoid head.
         shared: The other processes that have the batch's other slices: the loss is then that of the whole batch, the
             same in every process. None without any.
+        unions: `(U, L + 1)` bool, background first, for cases of which only some labels were drawn: target L + 1 + u
+            says that a voxel is of one of the u-th union's classes, and not of which. Cross-entropy and focal loss
+            take the union's probability, the sum of its classes'. For a label of the union, the voxel counts
+            nowhere else: not in its Dice, nor with the sigmoid head. Only for labels that do not overlap.
 
     Raises:
-        SettingsError: Labels overlap, and the head is softmax.
+        SettingsError: Labels overlap, and the head is softmax, or there are unions; or the loss has no form for
+            unions (`mse` and `hinge`).
+
+    Source:
+        The union's probability: Shi, Zhao, Han et al., Medical Image Analysis 70, 2021 (marginal loss); Fidon,
+        Aertsen, Emam et al., MICCAI 2021.
 
     Example:
         >>> logits, targets = torch.zeros(1, 1, 2, 2), torch.tensor([[[0, 1], [1, IGNORED]]])
@@ -221,9 +272,17 @@ class SegmentationLoss(nn.Module):
     """
 
     def __init__(
-        self, options: LossOptions, *, head: Head, members: Tensor | None = None, shared: SharedBatch | None = None
+        self,
+        options: LossOptions,
+        *,
+        head: Head,
+        members: Tensor | None = None,
+        shared: SharedBatch | None = None,
+        unions: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if unions is not None:
+            refuse_unions(options.name, overlapping=members is not None)
         if members is not None and head == "softmax":
             raise SettingsError(
                 "labels that overlap need the sigmoid head, because softmax lets one hold at a time",
@@ -235,13 +294,16 @@ class SegmentationLoss(nn.Module):
         weights = None if options.class_weights is None else torch.tensor(options.class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("members", members, persistent=False)
+        self.unions: Tensor | None
+        self.register_buffer("unions", unions, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch.
 
         Args:
             logits: `(N, L, H, W)` for the sigmoid head, `(N, L + 1, H, W)` for softmax, of any floating type.
-            targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), `IGNORED`.
+            targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), L + 1 + u for
+                the u-th union, `IGNORED`.
 
         Returns:
             A scalar, float32 (float64 for such logits); 0, with gradient 0, where every voxel is ignored.
@@ -275,12 +337,16 @@ class SegmentationLoss(nn.Module):
         label_count = logits.shape[1] - (self.head == "softmax")
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         known = known_voxels(targets)
-        return _Reference(targets, label_count, self.members, known, weights, self.head, logits.dtype)
+        unions = self.unions if self.unions is not None and has_unions(targets, label_count) else None
+        certain = known if unions is None else certain_voxels(targets, label_count, unions)
+        return _Reference(
+            targets, label_count, self.members, known, certain, weights, self.head, logits.dtype, unions
+        )
 
     def _loss(self, logits: Tensor, reference: _Reference) -> Tensor:
         if self._is_by_index(logits):
             known = None if reference.known is None else reference.known[:, 0]
-            targets = IndexTargets(reference.classes[:, 0], known, reference.class_weights)
+            targets = IndexTargets(reference.classes[:, 0], known, reference.class_weights, reference.unions)
             return index_loss(logits, targets, self._index_terms())
         losses = {
             "ce_dice": self._both,
@@ -318,6 +384,12 @@ class SegmentationLoss(nn.Module):
         is_mean = weights is None and self.shared is None
         reduction = "mean" if is_mean else "none"
         if self.head == "softmax":
+            if reference.unions is not None:
+                losses = -self._log_likelihood(logits, reference)
+                if smoothing:
+                    even = -functional.log_softmax(logits, dim=1).mean(dim=1, keepdim=True)
+                    losses = (1 - smoothing) * losses + smoothing * even
+                return weighted_mean(losses, weights, self.shared)
             classes = reference.classes[:, 0]
             losses = functional.cross_entropy(logits, classes, reduction=reduction, label_smoothing=smoothing)
             return losses if is_mean else weighted_mean(losses[:, None], weights, self.shared)
@@ -327,11 +399,19 @@ class SegmentationLoss(nn.Module):
         losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction=reduction)
         return losses if is_mean else weighted_mean(losses, weights, self.shared)
 
+    def _log_likelihood(self, logits: Tensor, reference: _Reference) -> Tensor:
+        """`(N, 1, H, W)` logarithm of the probability of a voxel's class, or of the classes of its union."""
+        each = functional.log_softmax(logits, dim=1)
+        if reference.unions is None:
+            return each.gather(1, reference.classes)
+        possible = reference.possible[reference.classes[:, 0]].movedim(-1, 1) > 0
+        return torch.logsumexp(each.masked_fill(~possible, -torch.inf), dim=1, keepdim=True)
+
     def _overlap(self, logits: Tensor, reference: _Reference) -> Tensor:
         """Dice or Tversky loss: 1 − the mean score of the labels."""
         options = self.options
         probability = torch.softmax(logits, dim=1)[:, 1:] if self.head == "softmax" else torch.sigmoid(logits)
-        wanted, known = reference.wanted, reference.known
+        wanted, known = reference.wanted, reference.certain
         if known is not None:
             probability = probability * known
         # Sums are (L,) over the batch, (N, L) over each slice.
@@ -346,7 +426,7 @@ class SegmentationLoss(nn.Module):
             scores = (2 * both + options.smooth) / (total + options.smooth)
         weights = None if reference.class_weights is None else reference.class_weights[1:]
         if known is not None and options.dice_over == "slice":
-            seen = known.flatten(1).any(dim=1, keepdim=True)
+            seen = known.flatten(2).any(dim=2)
             weights = seen if weights is None else seen * weights
         shared = self.shared if options.dice_over == "slice" else None
         if weights is None and shared is None:
@@ -361,7 +441,7 @@ class SegmentationLoss(nn.Module):
 
     def _focal(self, logits: Tensor, reference: _Reference) -> Tensor:
         if self.head == "softmax":
-            likelihood = functional.log_softmax(logits, dim=1).gather(1, reference.classes)
+            likelihood = self._log_likelihood(logits, reference)
             # Bounded from below, because a power under 1 is infinitely steep at 0.
             doubt = (1 - likelihood.exp()).clamp(min=torch.finfo(logits.dtype).eps / 2)
             return weighted_mean(-(doubt**self.options.focal_gamma) * likelihood, reference.weights, self.shared)
@@ -384,6 +464,22 @@ class SegmentationLoss(nn.Module):
         wrong = logits.scatter(1, classes, -torch.inf).amax(dim=1, keepdim=True)
         losses = functional.relu(1 + wrong - logits.gather(1, classes))
         return weighted_mean(losses, reference.weights, self.shared)
+
+
+def refuse_unions(loss: LossName, *, overlapping: bool) -> None:
+    """Refuse what cases of which only some labels were drawn cannot be trained with.
+
+    Raises:
+        SettingsError: Labels overlap, or the loss has no form for a union of classes.
+    """
+    if overlapping:
+        raise SettingsError("labels that overlap cannot be drawn in part; name labels that do not", field="labels")
+    if loss in ("mse", "hinge"):
+        raise SettingsError.of(
+            "training.loss",
+            f"{loss!r} has no form for cases of which only some labels were drawn; take ce_dice, ce, dice, focal or "
+            "tversky",
+        )
 
 
 def require_setting(name: str, value: object, holds: bool, expected: str) -> None:

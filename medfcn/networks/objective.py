@@ -33,6 +33,7 @@ class Objective(nn.Module):
         *,
         members: torch.Tensor | None = None,
         shared: SharedBatch | None = None,
+        unions: torch.Tensor | None = None,
     ) -> "Objective":
         """The objective of some settings.
 
@@ -41,6 +42,7 @@ class Objective(nn.Module):
             label_count: Foreground labels.
             members: For labels that overlap; see `losses.label_masks`.
             shared: The other processes that have the batch's other slices.
+            unions: For cases of which only some labels were drawn; see `SegmentationLoss`.
 
         Raises:
             SettingsError: `training.class_weights` does not have one number for the background and each label.
@@ -61,7 +63,7 @@ class Objective(nn.Module):
             label_smoothing=training.label_smoothing,
         )
         head = head_of(settings.network, label_count, overlapping=members is not None)
-        segmentation = SegmentationLoss(options, head=head, members=members, shared=shared)
+        segmentation = SegmentationLoss(options, head=head, members=members, shared=shared, unions=unions)
         if not training.presence_weight and not training.distance_weight:
             return cls(segmentation, None)
         auxiliary = AuxiliaryLoss(
@@ -70,6 +72,7 @@ class Objective(nn.Module):
             label_count=label_count,
             members=members,
             shared=shared,
+            unions=unions,
         )
         return cls(segmentation, auxiliary)
 
@@ -78,8 +81,8 @@ class Objective(nn.Module):
 
         Args:
             outputs: From `SupervisedFCN`.
-            targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), 255 for
-                voxels to ignore.
+            targets: `(N, H, W)` integers: 0 for background, k for the k-th label (or row of `members`), L + 1 + u for
+                the u-th union, 255 for voxels to ignore.
         """
         loss = self.segmentation.deep(outputs.logits, targets)
         if self.auxiliary is not None:

@@ -39,6 +39,9 @@ class Batches:
         )
         self.augmenter = Augmenter(settings.augment, plan.window, plan.mirror_axes, seed, labels.members)
         self._largest = len(labels.overlaps)
+        # What is not drawn of a case is background or one of its other labels: a target beyond the labels.
+        drawn, unions = prepared.survey.drawn, prepared.survey.unions
+        self._outside = {case_id: self._largest + 1 + unions.index(of_case) for case_id, of_case in drawn.items()}
 
     def of(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The augmented images and targets of a step.
@@ -58,6 +61,9 @@ class Batches:
         images = torch.from_numpy(batch.images).to(self.device)
         targets = torch.from_numpy(batch.targets).to(self.device)
         images, targets = self.augmenter(images, targets, step=step, views=batch.views, share=self.share)
+        for index, case_id in enumerate(batch.cases if self._outside else ()):
+            if outside := self._outside.get(case_id):
+                targets[index].masked_fill_(targets[index] == 0, outside)
         return images.contiguous(memory_format=torch.channels_last), targets
 
     def cases(self, step: int) -> tuple[str, ...]:

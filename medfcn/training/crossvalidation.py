@@ -19,6 +19,7 @@ from medfcn.evaluation.evaluate import notes_at_edges
 from medfcn.files import csv_field, make_inner_folder
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
+from medfcn.labels.drawn import notes_on_drawn, parse_labelled
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import clear_scores, remove_half_written, require_free
@@ -26,13 +27,14 @@ from medfcn.runs.replaced import drop, put_back, set_aside, set_folds_aside
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
 from medfcn.training.agreement import Agreement
-from medfcn.training.finished import Asked, as_made, facts, facts_of, groups_of, length_of, schedule_of, settings_of
+from medfcn.training.finished import Asked, as_made, facts, facts_of, length_of, recorded_of, schedule_of, settings_of
 from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, Training, finished_run, train_into
 from medfcn.training.laps import Laps
 from medfcn.training.prepare import as_planned, plan_split
+from medfcn.training.record import LABELLED
 from medfcn.training.schedule import Length
 from medfcn.training.survey import Survey
 
@@ -228,7 +230,9 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
     rows = tuple(sorted((row for table in tables for row in table.rows), key=lambda row: row.case))
     definitions = tables[0].definitions
     notes += notes_at_edges(rows, definitions)
-    groups = groups_of(each[0].path)  # each fold records all cases
+    groups = recorded_of(each[0].path, "group")  # each fold records all cases
+    labelled = recorded_of(each[0].path, LABELLED)
+    notes += notes_on_drawn([parse_labelled(labelled.get(csv_field(case), "")) for case in owners])
     patients = Cohort.of_groups({case: groups.get(csv_field(case), case) for case in owners})
     gathered = ScoreTable(rows, definitions, notes=tuple(notes), cohort=patients)
     is_written = together.scores.is_file() and repr(ScoreTable.from_csv(together.scores).rows) == repr(gathered.rows)

@@ -10,13 +10,14 @@ from medfcn.datasets import Dataset
 from medfcn.files import csv_field
 from medfcn.inference.card import Card, read_card
 from medfcn.labels import LabelMap
+from medfcn.labels.drawn import SEPARATOR
 from medfcn.labels.structures import with_values
 from medfcn.labels.values import span_of, values_text
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same
 from medfcn.training.prepare import as_planned
-from medfcn.training.record import LEFT_OUT, ON_REQUEST
+from medfcn.training.record import LABELLED, LEFT_OUT, ON_REQUEST
 from medfcn.training.schedule import Length, Schedule
 from medfcn.training.start import Start
 
@@ -72,7 +73,9 @@ class Asked:
         requested = replace(card, settings=settings, labels=labels, transforms=transforms)
         here = facts(requested, fold=fold, seed=self.seed, length=as_made(self.length, card), start=self.start.record)
         cases = {csv_field(case.id): csv_field(case.group) for case in self.dataset.all_cases}
-        require_same({**facts_of(card), "cases": groups_of(folder)}, {**here, "cases": cases}, folder)
+        labelled = {csv_field(case.id): csv_field(SEPARATOR.join(case.labelled)) for case in self.dataset.all_cases}
+        done = {**facts_of(card), "cases": recorded_of(folder, "group"), LABELLED: recorded_of(folder, LABELLED)}
+        require_same(done, {**here, "cases": cases, LABELLED: labelled}, folder)
 
 
 def facts(
@@ -134,8 +137,8 @@ def settings_of(settings: Settings, card: Card) -> Settings:
     return as_planned(settings, card.plan) if settings.network.stem_stride is None else settings
 
 
-def groups_of(folder: Path) -> dict[str, str]:
-    """The groups by case that a finished run recorded, without the cases that were left out on request."""
+def recorded_of(folder: Path, column: str) -> dict[str, str]:
+    """A column of `cases.csv` by case, empty where there is none, without the cases left out on request."""
     with RunFolder(folder).cases.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if (row.get("use"), row.get("problem")) != (LEFT_OUT, ON_REQUEST)]
-    return {row["case"]: row["group"] for row in rows}
+    return {row["case"]: row.get(column, "") for row in rows}

@@ -45,7 +45,8 @@ def write_run(
         mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True, labels=shown)
     references = {case.id: case.on_file or case.mask for case in prepared.validation}
     groups = {case.id: case.group for case in prepared.survey.cases if case.id in references}
-    table = evaluate(settled.masks, references, labels=prepared.survey.labels, groups=groups)
+    labelled = {case.id: case.labelled for case in prepared.validation}
+    table = evaluate(settled.masks, references, labels=prepared.survey.labels, groups=groups, labelled=labelled)
     notes = list(table.notes)
     validations = 0 if split.fold else len(outcome.schedule.validation_steps())
     if table.rows and not split.fold and outcome.is_chosen:
@@ -76,6 +77,9 @@ def write_run(
             f"training cases: {partly['training']}; from such cases predict takes no volume, and a label that they "
             "lack may still be there"
         )
+    drawn = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_drawn(ids))}
+    if "training" in drawn:
+        notes.append(f"training cases: {drawn['training']}; elsewhere in them is background or another label")
     missing = never_predicted(table)
     for line in missing:
         progress.say(line)
@@ -94,6 +98,8 @@ def write_run(
     }
     if partly:
         training["partly_labelled"] = partly
+    if drawn:
+        training["partly_drawn"] = drawn
     if not outcome.schedule.is_plain:
         training["schedule"] = outcome.schedule.text
     if outcome.micro_batch < prepared.plan.batch_size:

@@ -42,6 +42,7 @@ def identity_of(
     del planned["reasons"]
     processes = machine.world.size
     transforms = {} if found.transforms is None else {"transforms": found.transforms.to_json()}
+    drawn = {"labelled": {case: list(of_case) for case, of_case in found.drawn.items()}} if found.drawn else {}
     return {
         "format": _FORMAT,
         "settings": deciding_settings(settings),
@@ -56,6 +57,7 @@ def identity_of(
         "plan": planned,
         "fold": split.fold,
         **transforms,
+        **drawn,
     }
 
 

@@ -231,7 +231,8 @@ def _judge_case(
     visit = tally.add if thresholds else None
     decided = decide_case(model, outputs, case, meter=meter, visit=visit, certainty=bool(cuttable))
     indices, part = decided.indices, keep_one_part(decided.indices, cuttable, decided.certainty)
-    dices = dices_of(reference, indices, labels)
+    drawn = case.drawn(labels)
+    dices = dices_of(reference, indices, labels, drawn)
     return _Judged(
         case=case,
         indices=indices,
@@ -240,7 +241,7 @@ def _judge_case(
         disputed=part.disputed,
         soft_dice=meter.doubt().soft_dice[0].tolist(),
         dices=dices,
-        largest=dices_of(reference, part.indices, labels) if cuttable else dices,
+        largest=dices_of(reference, part.indices, labels, drawn) if cuttable else dices,
         held=[_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
         by_threshold=tuple(tally.mean_dices().tolist()) if thresholds else (),
     )
@@ -332,14 +333,20 @@ def _unseen(card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tu
     for one in judged:
         part = one.cut(card.one_part)
         masks[one.case.id] = one.case.as_predicted(part.indices, labels, prepared.survey.transforms)
-        reached.append(dices_of(one.case.reference(labels), part.indices, labels) if card.one_part else one.dices)
+        again = (one.case.reference(labels), part.indices, labels, one.case.drawn(labels))
+        reached.append(dices_of(*again) if card.one_part else one.dices)
         shapes.append(case_shapes(part, one.case.blank, labels))
-    figures = prepared.survey.fingerprints
+    figures, drawn = prepared.survey.fingerprints, prepared.survey.drawn
     training = [figures[case_id] for case_id in prepared.split.training]
     whole = [not figures[one.case.id].is_partly_labelled for one in judged]
     of_labels, limits = [], []
     for place in range(len(labels.entries)):
-        telling = [case for case in training if case.label_voxels[place] or not case.is_partly_labelled]
+        telling = [
+            case
+            for case in training
+            if case.label_voxels[place]
+            or not (case.is_partly_labelled or place + 1 not in drawn.get(case.id, (place + 1,)))
+        ]
         absent = sum(not case.label_voxels[place] for case in telling)
         volumes_ml = [
             case.label_voxels[place] * math.prod(case.spacing_mm) / 1000
@@ -362,9 +369,9 @@ def _unseen(card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tu
                 one_part=_pairs(components),
             )
         )
-        drawn = [case.shapes[place] for case in training if case.label_voxels[place] and not case.is_partly_labelled]
+        known = [case.shapes[place] for case in training if case.label_voxels[place] and not case.is_partly_labelled]
         predicted = zip(reached_here, (of_case[place] for of_case in compress(shapes, whole)), strict=True)
-        limits.append(limits_of(drawn, [(dice, shape) for dice, shape in predicted if not math.isnan(dice)]))
+        limits.append(limits_of(known, [(dice, shape) for dice, shape in predicted if not math.isnan(dice)]))
     by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in compress(judged, whole))
     unseen = Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else ())
     return _Found(unseen, tuple(limits), masks)

@@ -18,6 +18,7 @@ from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride
+from medfcn.networks.losses import refuse_unions
 from medfcn.networks.monai_nets import require_window
 from medfcn.progress import Progress
 from medfcn.settings import Settings, View
@@ -27,6 +28,7 @@ from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
 from medfcn.slices.preprocess import grid_of
 from medfcn.slices.store import StoredCase, open_case, store_key, write_case
+from medfcn.text import counted
 from medfcn.training.folds import Split, split_cases
 from medfcn.training.survey import Survey
 from medfcn.training.validation import ScoredCase
@@ -64,12 +66,26 @@ class Prepared:
     monai: str = ""
 
 
-def require_possible(settings: Settings, labels: LabelMap) -> None:
-    """Refuse settings with which overlapping labels cannot be trained.
+def require_possible(settings: Settings, labels: LabelMap, *, unions: int = 0) -> None:
+    """Refuse settings with which overlapping labels, or cases that are drawn in part, cannot be trained.
+
+    Args:
+        settings: Those of the training.
+        labels: To segment.
+        unions: Different sets of drawn labels; 0 where all labels are drawn in every case.
 
     Raises:
-        SettingsError: The head is softmax, or only the largest component of each label is to be kept.
+        SettingsError: The head is softmax, only the largest component of each label is to be kept, or the loss has no
+            form for a union of labels.
     """
+    if unions:
+        refuse_unions(settings.training.loss, overlapping=labels.overlapping)
+        if len(labels.entries) + unions >= IGNORED:
+            raise SettingsError(
+                f"{counted(unions, 'different set')} of drawn labels beside {counted(len(labels.entries), 'label')}; "
+                f"at most {IGNORED - 1} fit together: train fewer labels at once",
+                field="labelled",
+            )
     head_of(settings.network, len(labels.entries), overlapping=labels.overlapping)
     if labels.overlapping and settings.prediction.largest_part == "always":
         raise SettingsError(
@@ -95,7 +111,7 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     Raises:
         SettingsError: The settings do not fit the labels.
     """
-    require_possible(settings, found.labels)
+    require_possible(settings, found.labels, unions=len(found.unions))
     training = [found.fingerprints[case_id] for case_id in split.training]
     channels = () if found.dataset.layout == "table" else found.dataset.channel_names
     plan = make_plan(training, settings, stride=coarsest_stride(settings.network), like=like, channels=channels)
@@ -206,8 +222,13 @@ def _keys(found: Survey, split: Split, plan: Plan, monai: str) -> dict[str, dict
     what = {name: planned[name] for name in ("spacing_mm", "intensities")} | {"labels": found.labels.to_json()}
     if found.transforms is not None:
         what |= {"transforms": found.transforms.sha256, "monai": monai}
+    # As before where every label is drawn, so that the slices of a stopped training are found again.
+    drawn = {case_id: {"drawn": list(of_case)} for case_id, of_case in found.drawn.items()}
     return {
-        case_id: {view: store_key(found.hashes[case_id], what | {"view": view}) for view in plan.views}
+        case_id: {
+            view: store_key(found.hashes[case_id], what | {"view": view} | drawn.get(case_id, {}))
+            for view in plan.views
+        }
         for case_id in split.training
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.files import write_csv
+from medfcn.labels.drawn import SEPARATOR
 from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING
 from medfcn.training.folds import Split
 from medfcn.training.state import State
@@ -15,6 +16,8 @@ LEFT_OUT = "left out"
 """The use of a case that is not used, in `cases.csv`."""
 ON_REQUEST = "on request"
 """Its problem, if it has none but that the user left it out."""
+LABELLED = "labelled"
+"""The column of the labels that were drawn, where not all were in every case."""
 _COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_dice", "seconds", "cpu_seconds")
 
 
@@ -71,10 +74,15 @@ def write_cases(path: Path, survey: Survey, split: Split) -> None:
     problems = dict(survey.problems)
     channels = survey.dataset.channel_names
     columns = ("case", "group", "use", *(f"{IMAGE_HASHES}{name}" for name in channels), LABEL_HASH, "problem")
+    every = (*survey.dataset.all_cases, *survey.dataset.left_out)
+    labelled = [SEPARATOR.join(case.labelled) for case in every]
     rows = []
     for case in survey.dataset.all_cases:
         hashes = survey.hashes.get(case.id, ("",) * (len(channels) + 1))
         rows.append((case.id, case.group, uses.get(case.id, LEFT_OUT), *hashes, problems.get(case.id, "")))
     unread = ("",) * (len(channels) + 1)
     rows += [(case.id, case.group, LEFT_OUT, *unread, ON_REQUEST) for case in survey.dataset.left_out]
+    if any(labelled):
+        columns = (*columns, LABELLED)
+        rows = [(*row, names) for row, names in zip(rows, labelled, strict=True)]
     write_csv(path, columns, rows)

@@ -9,6 +9,7 @@ from torch import nn
 
 from medfcn.errors import TrainingError
 from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
+from medfcn.labels.drawn import union_table
 from medfcn.networks.design import planned_design
 from medfcn.networks.memory import fitting_part, trained_slice_bytes
 from medfcn.networks.network import SliceNetwork, channels_last
@@ -61,7 +62,10 @@ class Stepper:
         self.supervised.eval()  # the first step sets the mode of training
         self.largest_rate = largest_rate(self.supervised.network, settings.network, training)
         members = None if labels.members is None else torch.tensor(labels.members)
-        self.objective = Objective.of(settings, label_count, members=members, shared=world.shared).to(device)
+        drawn = prepared.survey.unions
+        unions = torch.tensor(union_table(drawn, label_count)) if drawn else None
+        objective = Objective.of(settings, label_count, members=members, shared=world.shared, unions=unions)
+        self.objective = objective.to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
         design = planned_design(settings.network, plan, labels)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from medfcn.datasets.check import check_cases
 from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError
 from medfcn.labels import LabelMap, read_mask
+from medfcn.labels.drawn import Drawn, drawn_labels, unions_of, without_others
 from medfcn.labels.partly import share_text
 from medfcn.labels.structures import with_values
 from medfcn.memory import require_memory
@@ -42,11 +44,13 @@ class ReadCase:
         id: The case.
         images: One volume for each channel.
         mask: The reference, with the values of its file.
+        labelled: Names of the labels that were drawn; empty where all were.
     """
 
     id: str
     images: tuple[Volume, ...]
     mask: Volume
+    labelled: tuple[str, ...] = ()
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -73,10 +77,13 @@ class ReadCase:
     def reference(self, labels: LabelMap) -> NDArray[np.uint8]:
         """`(I, J, K)` indices: 0 for background, k for the k-th label (or overlap), `IGNORED` for unlabelled voxels.
 
+        Where only some labels were drawn, everything else is 0.
+
         Raises:
-            LabelError: The mask has a value that `labels` does not allow.
+            LabelError: The mask has a value that `labels` does not allow, or a name of a drawn label is no label's.
         """
-        return labels.reference_codec.encode(self.mask.array)
+        drawn = drawn_labels(self.labelled, labels, case=self.id)
+        return without_others(labels.reference_codec.encode(self.mask.array), drawn)
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,27 @@ class Survey:
     def label_voxels(self) -> dict[str, tuple[int, ...]]:
         """By case id, the voxels of each label."""
         return {case_id: figures.label_voxels for case_id, figures in self.fingerprints.items()}
+
+    @cached_property
+    def drawn(self) -> dict[str, Drawn]:
+        """By case id, the labels that were drawn, of the cases of which only some were."""
+        found = {case.id: drawn_labels(case.labelled, self.labels, case=case.id) for case in self.cases}
+        return {case_id: drawn for case_id, drawn in found.items() if drawn}
+
+    @property
+    def unions(self) -> tuple[Drawn, ...]:
+        """The different sets of drawn labels; see `medfcn.labels.drawn.union_table`."""
+        return unions_of(self.drawn.values())
+
+    def partly_drawn(self, case_ids: Iterable[str]) -> str:
+        """Which labels were drawn in how many of some cases, in words; empty if all were in each."""
+        among = list(case_ids)
+        sets = [self.drawn.get(case_id, ()) for case_id in among]
+        names = self.labels.names
+        return "; ".join(
+            f"{listed(names[place - 1] for place in union)} alone drawn in {sets.count(union)} of {len(among)} cases"
+            for union in unions_of(sets)
+        )
 
     def partly_labelled(self, case_ids: Iterable[str]) -> str:
         """How much is labelled of those cases of which it is less than half, in words; empty if there are none."""
@@ -161,7 +189,7 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     *channels, mask = (volume.reordered_to(first) for volume in others)
     for volume in (*channels, mask):
         require_same_grid(first, volume)
-    return ReadCase(case.id, (first, *channels), mask)
+    return ReadCase(case.id, (first, *channels), mask, case.labelled)
 
 
 def survey(
@@ -201,7 +229,7 @@ def survey(
     def visit(case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
         nonlocal free
         if mask is not None:
-            read = ReadCase(case.id, images, mask)
+            read = ReadCase(case.id, images, mask, case.labelled)
             labels_count = 1 if chosen is None else len(chosen.entries)
             needed = mask.array.size * (_CHANNEL_BYTES * len(images) + _LABEL_BYTES * labels_count)
             require_memory(needed, "its slices")  # later, a case that does not fit could not be left out
@@ -238,6 +266,10 @@ def survey(
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
     good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
     found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms, dropped)
+    if found.drawn:
+        progress.say(
+            f"{found.partly_drawn([case.id for case in good])}; elsewhere there is background or another label"
+        )
     for case in good:
         if case.id not in fingerprints:
             fingerprints[case.id] = _fingerprint(found.read(case.id), chosen, transforms)

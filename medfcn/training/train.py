@@ -124,6 +124,7 @@ class Planned:
         unstated: A line about patients that only the ids tell of, on which a training stops; empty without.
         of_labelled: What the ceilings are of, where less than half of some cases is labelled; empty without.
         dropped: The channels that are left out, because they have one value in every case.
+        drawn: Which labels alone were drawn in how many training cases; empty if all were in each.
     """
 
     plan: Plan
@@ -134,6 +135,7 @@ class Planned:
     unstated: str = ""
     of_labelled: str = ""
     dropped: tuple[DroppedChannel, ...] = ()
+    drawn: str = ""
 
     def to_text(self) -> str:
         """Every choice with its reason, one per line."""
@@ -142,6 +144,7 @@ class Planned:
         rows = [("labels", listed(self.labels.names), "")]
         rows.append(("cases", f"{len(self.split.training)} + {len(self.split.validation)}", "training + validation"))
         rows += [("channels", "", f"left out: {dropped_text(self.dropped)}")] if self.dropped else []
+        rows += [("labelled", "", self.drawn)] if self.drawn else []
         rows += [("patients", "", self.unstated)] if self.unstated else []
         rows += [("split", "", line) for line in (self.split.origin, *self.split.notes) if line]
         rows += [(name, _shown(plan[name]), reasons.get(name, "as set")) for name in _PLANNED if name in plan]
@@ -193,5 +196,6 @@ def plan(request: PlanRequest) -> Planned:
         idle=idle_settings(settings, made, found, split),
         of_labelled=found.of_labelled(split.training),
         dropped=found.dropped,
+        drawn=found.partly_drawn(split.training),
         unstated="" if problem is None else f"{problem.found}; {problem.remedy}",
     )

@@ -25,6 +25,7 @@ from medfcn.inference.model import Model
 from medfcn.inference.native import Decided, SlabCollector
 from medfcn.inference.probabilities import mean_of_views
 from medfcn.labels import IGNORED, LabelMap
+from medfcn.labels.drawn import Drawn, drawn_labels, without_others
 from medfcn.settings import View
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of, network_image
@@ -52,6 +53,7 @@ class ScoredCase:
         blank: An empty volume on the image's grid, which the mask is predicted on.
         moved: Where the user's own transforms lead from the file to these grids; None without any.
         on_file: The reference on the grid of its file; None if that is `mask`.
+        labelled: Names of the labels that were drawn; empty where all were.
     """
 
     id: str
@@ -60,6 +62,7 @@ class ScoredCase:
     blank: Volume
     moved: "Transformed | None" = None
     on_file: Volume | None = None
+    labelled: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, read: ReadCase, plan: Plan, folder: Path, transforms: "CaseTransforms | None" = None) -> "ScoredCase":
@@ -73,7 +76,7 @@ class ScoredCase:
         image = _on_disk(network_image(read.images, plan), folder / f"{read.id}.image.npy")
         mask = dataclasses.replace(read.mask, array=_on_disk(read.mask.array, folder / f"{read.id}.mask.npy"))
         empty = np.broadcast_to(np.uint8(0), read.images[0].shape)  # takes no memory
-        return cls(read.id, image, mask, read.images[0].with_array(empty))
+        return cls(read.id, image, mask, read.images[0].with_array(empty), labelled=read.labelled)
 
     def as_predicted(
         self, indices: NDArray[np.uint8], labels: LabelMap, transforms: "CaseTransforms | None"
@@ -85,7 +88,11 @@ class ScoredCase:
 
     def reference(self, labels: LabelMap) -> NDArray[np.uint8]:
         """`(I, J, K)` indices of the labels, or overlaps; see `ReadCase.reference`."""
-        return labels.encode(self.mask.array, name=self.id)
+        return without_others(labels.encode(self.mask.array, name=self.id), self.drawn(labels))
+
+    def drawn(self, labels: LabelMap) -> Drawn:
+        """The labels that were drawn; empty where all were."""
+        return drawn_labels(self.labelled, labels, case=self.id)
 
 
 def _on_disk(array: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -195,14 +202,17 @@ def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Cal
         require_whole(case.id, case.mask.array)
         reference = case.reference(labels)
         is_scored = is_scored or bool(((reference > 0) & (reference != IGNORED)).any())
-        dices += dices_of(reference, decide_case(model, outputs, case).indices, labels)
+        dices += dices_of(reference, decide_case(model, outputs, case).indices, labels, case.drawn(labels))
     return mean_of(dices) if is_scored else None
 
 
-def dices_of(reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap) -> list[float]:
-    """The Dice of each label of two masks of indices; nan where both are empty."""
+def dices_of(
+    reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap, drawn: Drawn = ()
+) -> list[float]:
+    """The Dice of each label of two masks of indices; nan where both are empty, and of a label that is not drawn."""
     counts = count_labels(reference, prediction, labels=len(labels.entries), members=labels.members)
-    return [of_label.dice for of_label in counts]
+    is_known = [not drawn or place in drawn for place in range(1, len(counts) + 1)]
+    return [of_label.dice if known else math.nan for of_label, known in zip(counts, is_known, strict=True)]
 
 
 def mean_of(scores: Iterable[float]) -> float:

@@ -99,5 +99,7 @@ def dices_by_weights(outputs: Outputs, case: ScoredCase, weights: NDArray[np.flo
     both = joint.reshape(-1, classes, classes)
     overlap = np.diagonal(both, axis1=1, axis2=2)[:, 1:]
     sizes = both.sum(axis=1)[:, 1:] + both.sum(axis=2)[:, 1:]
-    dices: NDArray[np.float64] = np.where(sizes > 0, 2 * overlap / np.maximum(sizes, 1), 1.0).mean(axis=1)
+    each = np.where(sizes > 0, 2 * overlap / np.maximum(sizes, 1), 1.0)
+    places = [place - 1 for place in case.drawn(card.labels) or range(1, classes)]
+    dices: NDArray[np.float64] = each[:, places].mean(axis=1)
     return dices
