@@ -1,4 +1,4 @@
-"""What `check` says of cases of which only some labels were drawn."""
+"""The check of cases of which only some labels were drawn."""
 
 from collections.abc import Mapping
 from pathlib import Path
