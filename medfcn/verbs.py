@@ -115,7 +115,7 @@ def _exporter_of(request: PredictRequest) -> Callable[[PredictionRun], Predictio
     export = MaskExport(
         format=checked_format(request.format), options=request.options, codes=parse_codes(request.codes)
     )
-    inputs = find_inputs(request.source, series=request.options.series)
+    inputs = find_inputs(request.source, series=request.options.series, bids=request.options.bids)
     require_series(path for case in inputs for path in case.images[:1])
 
     def write(result: PredictionRun) -> PredictionRun:

@@ -135,6 +135,7 @@ def reading_options(command: _Command) -> _Command:
         nonfinite: str | None,
         volume: int | None,
         series: str | None,
+        bids: str | None,
         max_bytes: int | None,
         **choices: Any,
     ) -> Any:
@@ -147,6 +148,7 @@ def reading_options(command: _Command) -> _Command:
             nonfinite=fill,
             volume_index=volume,
             series=series,
+            bids=bids,
         )
         if max_bytes is not None:
             options = dataclasses.replace(options, max_bytes=max_bytes)
@@ -175,6 +177,12 @@ def reading_options(command: _Command) -> _Command:
             least=0,
         ),
         text("--series", "UID|HASH", "Which series of a folder with several DICOM series to read."),
+        text(
+            "--bids",
+            "KEY=VALUE,…",
+            "Which files of a BIDS data set to take: suffix=T1w (several with +, as channels), entities such as "
+            "space=…, desc=…, and derivatives=NAME for the labels. [default: the one kind there is]",
+        ),
         count("--max-bytes", "The longest file to read, uncompressed. [default: 2147483648, 2 GiB]"),
     )
     return add(with_options)

@@ -117,7 +117,7 @@ class Dataset:
 
     Args:
         root: The folder that paths are shown relative to.
-        layout: `"folders"`, `"decathlon"`, `"nnunet"` or `"table"`.
+        layout: A key of `layouts.LAYOUTS`, such as `"folders"` or `"bids"`.
         cases: The complete cases; at least one.
         channel_names: One name per channel.
         incomplete: Cases that lack a file, or have one too many, with those of their files that exist.

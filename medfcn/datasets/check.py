@@ -76,7 +76,9 @@ def check(
         DatasetError: It cannot be read as a data set, or no case is complete.
         SettingsError: The labels contradict each other.
     """
-    found = find_dataset(dataset, groups=groups, group_by=group_by, allow_outside=allow_outside, unlabelled=True)
+    found = find_dataset(
+        dataset, groups=groups, group_by=group_by, allow_outside=allow_outside, unlabelled=True, bids=options.bids
+    )
     return check_cases(found, labels=found.labels_of(labels), options=options, progress=progress, threads=2)
 
 

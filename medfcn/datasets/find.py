@@ -4,12 +4,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from medfcn.datasets.bids import bids_masks
+from medfcn.datasets.bids_files import is_bids
 from medfcn.datasets.case_folders import masks_in
 from medfcn.datasets.cases import Case, Dataset, MaskFile
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.dicom_layout import dicom_dataset
 from medfcn.datasets.dicom_tree import has_dicom
-from medfcn.datasets.layouts import dataset_at, exists_as_folder
+from medfcn.datasets.layouts import dataset_at, exists_as_folder, require_bids
 from medfcn.datasets.listing import list_volumes
 from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table, idle_grouping
 from medfcn.datasets.prescribed_splits import check_splits
@@ -27,20 +29,22 @@ def find_dataset(
     group_by: str | None = None,
     allow_outside: bool = False,
     unlabelled: bool = False,
+    bids: str | None = None,
 ) -> Dataset:
     """The cases of a data set.
 
     Layouts: `images/` with `labels/`; a folder for each case with an image and one file for each structure
     (TotalSegmentator); a `dataset.json` with a training list (Medical Segmentation Decathlon, MONAI);
-    nnU-Net raw (`imagesTr/`, `labelsTr/`); a CSV or TSV with columns `image` (or `image_<channel>`), `label` and
-    perhaps `id`, `group`, `fold`. Hidden files are ignored.
+    nnU-Net raw (`imagesTr/`, `labelsTr/`); a BIDS root, with labels in its derivatives; a CSV or TSV with columns
+    `image` (or `image_<channel>`), `label` and perhaps `id`, `group`, `fold`. Hidden files are ignored.
 
     Args:
         path: The folder, its `dataset.json`, or the table.
         groups: A CSV with columns `id, group`, for layouts that do not name groups.
         group_by: Instead of it, groups that follow from the ids; see `patients.groups_from_ids`.
         allow_outside: Accept paths in a table or `dataset.json` that lead out of its folder.
-        unlabelled: Accept a tree of DICOM series without any label, of which no case is complete.
+        unlabelled: Accept a BIDS root or a tree of DICOM series without any label, of which no case is complete.
+        bids: Which files of a BIDS root are meant; see `bids_choice.BidsChoice.parse`.
 
     Returns:
         The cases with all their files; `problems` says what the others lack (an image, a label, a channel, a file
@@ -53,14 +57,14 @@ def find_dataset(
     """
     groups, group_by = chosen_grouping(groups, group_by)
     requested = groups is not None or group_by not in (None, "none")
-    dataset = dataset_at(Path(path), allow_outside=allow_outside)
+    dataset = dataset_at(Path(path), allow_outside=allow_outside, bids=bids)
     if groups is not None:
         # Incomplete cases need no group.
         stated = groups_from_table(groups, (case.id for case in dataset.cases))
         dataset = dataset.with_groups({case.id: case.group for case in dataset.all_cases} | stated)
     elif group_by is not None:
         dataset = grouped_by(dataset, group_by)
-    _check_cases(dataset, unlabelled=unlabelled and dataset.layout == "dicom")
+    _check_cases(dataset, unlabelled=unlabelled and dataset.layout in ("dicom", "bids"))
     idle = idle_grouping(dataset) if requested else None
     return dataset if idle is None else replace(dataset, problems=(idle, *dataset.problems))
 
@@ -80,8 +84,12 @@ def require_complete(dataset: Dataset) -> Dataset:
     raise DatasetError(f"{shown(dataset.root)}: {count}: {first}; {remedy}", code="CASES_INCOMPLETE")
 
 
-def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile | RefusedFile]:
+def find_masks(path: str | os.PathLike[str], *, bids: str | None = None) -> dict[str, MaskFile | RefusedFile]:
     """Masks by case id: one file, a folder of masks (or of folders with a file for each structure), or a data set.
+
+    Args:
+        path: Where they are.
+        bids: As in `find_dataset`.
 
     Raises:
         MissingFileError: There is nothing at `path`.
@@ -89,7 +97,7 @@ def find_masks(path: str | os.PathLike[str]) -> dict[str, MaskFile | RefusedFile
             read.
     """
     given = Path(path)
-    dataset = dataset_of_masks(given)
+    dataset = dataset_of_masks(given, bids=bids)
     if dataset is not None:
         return _labels_of(dataset)
     if not given.is_dir():
@@ -130,7 +138,7 @@ def _labels_of(dataset: Dataset) -> dict[str, MaskFile | RefusedFile]:
     return found
 
 
-def dataset_of_masks(path: str | os.PathLike[str]) -> Dataset | None:
+def dataset_of_masks(path: str | os.PathLike[str], *, bids: str | None = None) -> Dataset | None:
     """The data set whose labels `find_masks` gives; None where it takes the masks of a folder, or one file.
 
     Raises:
@@ -138,7 +146,11 @@ def dataset_of_masks(path: str | os.PathLike[str]) -> Dataset | None:
         DatasetError: As in `find_dataset`.
     """
     given = Path(path)
-    if exists_as_folder(given):
+    is_folder = exists_as_folder(given)
+    require_bids(given, bids)
+    if is_folder:
+        if is_bids(given):
+            return bids_masks(given, bids)
         is_dataset = (given / "dataset.json").is_file() and not _holds_masks(given)
     else:
         is_dataset = not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json")

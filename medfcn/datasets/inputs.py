@@ -5,9 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medfcn.datasets.bids import bids_dataset
+from medfcn.datasets.bids_files import is_bids
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.dicom_tree import dicom_tree, has_dicom
-from medfcn.datasets.layouts import dataset_at, exists_as_folder
+from medfcn.datasets.layouts import dataset_at, exists_as_folder, require_bids
 from medfcn.datasets.listing import Listing, list_volumes
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.text import counted, shown
@@ -26,6 +28,7 @@ def find_inputs(
     channels: int | None = None,
     optional: Collection[int] = (),
     series: str | None = None,
+    bids: str | None = None,
 ) -> tuple[Case, ...]:
     """The cases to predict: one file, a folder of volumes, or a data set, whose labels are left aside.
 
@@ -42,6 +45,7 @@ def find_inputs(
             takes cases as they are.
         optional: Numbers of the channels that a case may lack. One that lacks any has the files of the others alone.
         series: Take one DICOM series only: its SeriesInstanceUID, or its short hash.
+        bids: Which files of a BIDS root are meant; see `bids_choice.BidsChoice.parse`.
 
     Raises:
         MissingFileError: There is nothing at `path`.
@@ -49,7 +53,9 @@ def find_inputs(
             is missing between others.
     """
     given = Path(path)
-    if not exists_as_folder(given):
+    is_file = not exists_as_folder(given)
+    require_bids(given, bids)
+    if is_file:
         if not extension_of(given) and given.suffix.lower() in (".csv", ".tsv", ".json"):
             return _of_dataset(dataset_at(given, allow_outside=False))
         if not extension_of(given) and is_dicom(given):
@@ -57,6 +63,8 @@ def find_inputs(
         return (_of_file(given, channels, optional),)
     if is_dicom(given) and not list_volumes(given).names:
         return dicom_tree(given, wanted=series).cases()
+    if is_bids(given):
+        return _of_dataset(bids_dataset(given, bids, labelled=False))
     folder = next((given / name for name in _LABELS_OF if (given / name).is_dir()), given)
     dataset = _dataset_in(given)
     if dataset is not None and dataset.layout == "dicom":

@@ -1,5 +1,6 @@
 """The layouts of data sets, each read into a `Dataset`."""
 
+import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from medfcn.datasets.assemble import (
     stacked_channels,
     usual_channel_count,
 )
+from medfcn.datasets.bids import bids_dataset
+from medfcn.datasets.bids_files import bids_below, is_bids
 from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structures_of
 from medfcn.datasets.cases import Dataset, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
@@ -22,7 +25,7 @@ from medfcn.datasets.listing import files_in, list_volumes, volume_named
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
-from medfcn.errors import DatasetError, MissingFileError, refuse_pipe
+from medfcn.errors import DatasetError, MissingFileError, SettingsError, refuse_pipe
 from medfcn.labels.drawn import parse_labelled
 from medfcn.text import listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of
@@ -30,7 +33,7 @@ from medfcn.volumes.refused import RefusedFile
 
 _EXPECTED = (
     "expected images/ and labels/, a dataset.json, imagesTr/ and labelsTr/, folders of cases with an image and "
-    "segmentations/, DICOM series, or a CSV or TSV file"
+    "segmentations/, a BIDS data set, DICOM series, or a CSV or TSV file"
 )
 _TABLES = (".csv", ".tsv")
 LAYOUTS = {
@@ -38,13 +41,16 @@ LAYOUTS = {
     "decathlon": "dataset.json with a training list, as in the Medical Segmentation Decathlon and MONAI",
     "nnunet": "imagesTr/<case>_0000.nii.gz and labelsTr/<case>.nii.gz, with dataset.json: an nnU-Net raw folder",
     "case folders": "<case>/<image>.nii.gz and <case>/segmentations/<structure>.nii.gz, as in TotalSegmentator",
+    "bids": "sub-<label>/[ses-<label>/]<kind>/sub-<label>…_<suffix>.nii.gz, labels in derivatives/: a BIDS data set",
+    "dicom": "folders of DICOM series, with segmentations or structure sets that refer to them",
     "table": "a CSV or TSV with the columns image (or image_<channel>), label, and perhaps id, group, fold, labelled",
 }
 """The layouts that are recognised, in words."""
 
 
-def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
+def dataset_at(path: Path, *, allow_outside: bool, bids: str | None = None) -> Dataset:
     """Recognise the layout of a folder or file, and read it."""
+    require_bids(path, bids)
     if not exists_as_folder(path):
         if path.name == "dataset.json":
             return dataset_at(path.parent, allow_outside=allow_outside)
@@ -60,6 +66,8 @@ def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
     for images, labels, layout in (("images", "labels", "folders"), ("imagesTr", "labelsTr", "nnunet")):
         if (path / images).is_dir():
             return _from_folders(Place(path, layout, images, labels), about)
+    if is_bids(path):
+        return bids_dataset(path, bids)
     folders = case_folders(path)
     if any(case.images and case.structures for case in folders.values()):
         return _from_case_folders(path, folders, about)
@@ -70,7 +78,27 @@ def dataset_at(path: Path, *, allow_outside: bool) -> Dataset:
         reason = "dataset.json has no training list and there is no imagesTr/"
     tables = sorted(file.name for file in files_in(path) if file.suffix.lower() in _TABLES)
     hint = f"; if {tables[0]} lists the cases, give that file" if tables else ""
+    inner = [shown(root) for root in bids_below(path)]
+    hint += f"; {listed(inner)} {'is' if len(inner) == 1 else 'are'} of BIDS: give the root" if inner else ""
     raise DatasetError(f"{path}: {reason}; {_EXPECTED}{hint}", code="DATASET_LAYOUT")
+
+
+def require_bids(path: Path, bids: str | None) -> None:
+    """Refuse a choice of BIDS files where there is no BIDS data set.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if bids is not None and not is_bids(path):
+        raise SettingsError(
+            f"bids: {shown(path)} is no BIDS data set; give the folder of sub-<label>/, or leave --bids out",
+            field="bids",
+        )
+
+
+def bids_for(path: object, bids: str | None) -> str | None:
+    """The choice of BIDS files, for a path that is a BIDS data set; None for another."""
+    return bids if isinstance(path, str | os.PathLike) and is_bids(Path(path)) else None
 
 
 def exists_as_folder(path: Path) -> bool:

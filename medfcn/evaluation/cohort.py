@@ -1,8 +1,9 @@
 """The patients that cases are of, and the strata that they are in: facts about cases that no mask contains."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def find_cohort(
     group_by: str | None = None,
     by: Sequence[str] = (),
     table: str | os.PathLike[str] | None = None,
+    bids: str | None = None,
 ) -> Cohort:
     """The patients of the cases to score, and their strata.
 
@@ -94,7 +96,8 @@ def find_cohort(
         group_by: Instead of it, as in `medfcn.datasets.patients.groups_from_ids`.
         by: Names of columns.
         table: A table with a column `id`, of cases or patients, that has these columns; else they are those of the
-            references, if they are a table, or of the table of groups.
+            references, if they are a table or a BIDS data set, or of the table of groups.
+        bids: As in `find_dataset`.
 
     Raises:
         SettingsError: `groups` and `group_by` are both given, the expression is none, or there is no table.
@@ -102,8 +105,9 @@ def find_cohort(
             table is that of a case or patient.
         MissingFileError: A table does not exist.
     """
-    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references)
-    stated, path, unstated = _stated_patients(references, dataset, cases, groups, group_by)
+    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references, bids=bids)
+    ids = partial(mask_ids, references, bids=bids)
+    stated, path, unstated = _stated_patients(ids, dataset, cases, groups, group_by)
     cohort = Cohort.of_groups({case: stated.get(case, case) for case in cases}, unstated)
     if not by:
         idle = "the table of the cohort changes nothing: no column of it is named (--by)" if table is not None else ""
@@ -127,7 +131,11 @@ def find_cohort(
 
 
 def _stated_patients(
-    references: Masks, dataset: Dataset | None, cases: Sequence[str], groups: Grouping, group_by: str | None
+    ids: Callable[[], Sequence[str]],
+    dataset: Dataset | None,
+    cases: Sequence[str],
+    groups: Grouping,
+    group_by: str | None,
 ) -> tuple[Mapping[str, str], str | os.PathLike[str] | None, str]:
     """Patients by case, the table that states them, and a note if nothing does."""
     if isinstance(groups, Mapping):
@@ -144,11 +152,11 @@ def _stated_patients(
         stated = groups_from_table(path, cases)
         return stated, path, _note_on_idle(stated, cases)
     if rule is not None:
-        stated = groups_from_ids(mask_ids(references), rule)
+        stated = groups_from_ids(ids(), rule)
         return stated, None, "" if rule == "none" else _note_on_idle(stated, cases)
     if dataset is not None and dataset.has_groups:
         return {case.id: case.group for case in dataset.all_cases}, None, ""
-    return {}, None, _note_on_stems(mask_ids(references), frozenset(cases))
+    return {}, None, _note_on_stems(ids(), frozenset(cases))
 
 
 def _note_on_idle(groups: Mapping[str, str], cases: Sequence[str]) -> str:

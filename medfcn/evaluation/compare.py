@@ -267,7 +267,7 @@ def compare(
     for side in given:
         if isinstance(side, ScoreTable):
             if groups is not None or group_by is not None:
-                cohort = find_cohort(references, side.cases, groups=groups, group_by=group_by)
+                cohort = find_cohort(references, side.cases, groups=groups, group_by=group_by, bids=options.bids)
                 side = replace(side, cohort=cohort)
             tables.append(side)
             continue

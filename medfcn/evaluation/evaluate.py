@@ -104,9 +104,11 @@ def evaluate(
     """
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
     drawn = (
-        labelled_in(references) if labelled is None else {case: names for case, names in labelled.items() if names}
+        labelled_in(references, bids=options.bids)
+        if labelled is None
+        else {case: names for case, names in labelled.items() if names}
     )
-    chosen = chosen_references(references, cases)
+    chosen = chosen_references(references, cases, options)
     pairs = pair_cases(predictions, chosen, options)
     if cases is not None:  # other predictions were not meant
         pairs = replace(pairs, unmatched=())
@@ -117,6 +119,7 @@ def evaluate(
         group_by=group_by,
         by=(by,) if isinstance(by, str) else by,
         table=cohort,
+        bids=options.bids,
     )
     meaning = find_meaning(pairs, chosen, labels)
     scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())

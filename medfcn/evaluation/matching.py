@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from medfcn.datasets import find_masks
+from medfcn.datasets.bids import bids_masks
+from medfcn.datasets.bids_files import is_bids
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.find import dataset_of_masks
@@ -73,7 +75,7 @@ class Pairs:
         return tuple(notes)
 
 
-def chosen_references(references: Masks, cases: Ids | None) -> Masks:
+def chosen_references(references: Masks, cases: Ids | None, options: ReadOptions = DEFAULT_OPTIONS) -> Masks:
     """The references of some cases, by case id; with `None` all of them, as they are.
 
     Raises:
@@ -82,25 +84,25 @@ def chosen_references(references: Masks, cases: Ids | None) -> Masks:
     """
     if cases is None:
         return references
-    found = _masks_of(references, are_predictions=False)
+    found = _references_of(references, options.bids)
     chosen = chosen_ids(cases, found, lack="reference")
     return {case: mask for case, mask in found.items() if case in chosen}
 
 
-def labelled_in(references: Masks) -> dict[str, tuple[str, ...]]:
+def labelled_in(references: Masks, *, bids: str | None = None) -> dict[str, tuple[str, ...]]:
     """The names of the drawn labels, by case id, of the cases of which a table or `dataset.json` says so."""
-    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references)
+    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references, bids=bids)
     return {} if dataset is None else {case.id: case.labelled for case in dataset.all_cases if case.labelled}
 
 
-def mask_ids(references: Masks) -> tuple[str, ...]:
+def mask_ids(references: Masks, *, bids: str | None = None) -> tuple[str, ...]:
     """The ids of all references, in order.
 
     Raises:
         MissingFileError: The folder does not exist.
         DatasetError: It contains no masks.
     """
-    return tuple(sorted(_masks_of(references, are_predictions=False)))
+    return tuple(sorted(_references_of(references, bids)))
 
 
 def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:
@@ -110,8 +112,8 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
         MissingFileError: A folder does not exist.
         DatasetError: A folder contains no masks, or no prediction has the id of a reference.
     """
-    theirs = _masks_of(references, are_predictions=False)
-    ours = _masks_of(predictions, are_predictions=True)
+    theirs = _references_of(references, options.bids)
+    ours = _predictions_of(predictions)
     if len(theirs) == len(ours) == 1 and all(_is_one_file(masks) for masks in (predictions, references)):
         ours = dict(zip(theirs, ours.values(), strict=True))
     if not theirs.keys() & ours.keys():
@@ -147,7 +149,7 @@ def lone_masks(masks: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:
         MissingFileError: The folder does not exist.
         DatasetError: It contains no masks.
     """
-    found = dict(sorted(_masks_of(masks, are_predictions=True).items()))
+    found = dict(sorted(_predictions_of(masks, options.bids).items()))
     matched, records, trained_on = _recorded(found)
     return Pairs({}, matched, (), (), options, records, trained_on)
 
@@ -170,30 +172,30 @@ def _recorded(
     return matched, records, tuple(trained_on)
 
 
-def _masks_of(masks: Masks, *, are_predictions: bool) -> dict[str, VolumeLike]:
+def _references_of(masks: Masks, bids: str | None) -> dict[str, VolumeLike]:
     if isinstance(masks, Mapping):
-        if not masks:
-            raise DatasetError(
-                f"{'predictions' if are_predictions else 'references'}: none given; give at least one",
-                code="MASKS_MISSING",
-            )
-        return {str(case): mask for case, mask in masks.items()}
-    found = dict(_files_of(Path(masks), are_predictions=are_predictions))
-    if not are_predictions:
-        return found
+        return _given(masks, "references")
+    return dict(find_masks(Path(masks), bids=bids))
+
+
+def _predictions_of(masks: Masks, bids: str | None = None) -> dict[str, VolumeLike]:
+    if isinstance(masks, Mapping):
+        return _given(masks, "predictions")
+    folder = Path(masks)
+    # nnU-Net leaves a dataset.json among its predictions; the masks beside it are meant, not a data set.
+    beside = list_volumes(folder) if folder.is_dir() else None
+    if beside is not None and beside.names:
+        return {**beside.volumes, **beside.refused}
     return {
         case: replace(mask, empty_if_absent=True) if isinstance(mask, StructureFiles) else mask
-        for case, mask in found.items()
+        for case, mask in find_masks(folder, bids=bids).items()
     }
 
 
-def _files_of(folder: Path, *, are_predictions: bool) -> Mapping[str, VolumeLike]:
-    # nnU-Net leaves a dataset.json among its predictions; the masks beside it are meant, not a data set.
-    if are_predictions and folder.is_dir():
-        beside = list_volumes(folder)
-        if beside.names:
-            return {**beside.volumes, **beside.refused}
-    return find_masks(folder)
+def _given(masks: Mapping[str, VolumeLike], what: str) -> dict[str, VolumeLike]:
+    if not masks:
+        raise DatasetError(f"{what}: none given; give at least one", code="MASKS_MISSING")
+    return {str(case): mask for case, mask in masks.items()}
 
 
 def _is_one_file(masks: Masks) -> bool:
@@ -275,7 +277,7 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelsLike | None) -> 
     """
     recorded = pairs.records
     swapped = () if recorded else _swapped(pairs.references)
-    beside = _named_beside(references)
+    beside = _named_beside(references, pairs.options.bids)
     if any(isinstance(mask, StructureFiles) for mask in (*pairs.references.values(), *pairs.predictions.values())):
         found = StructurePairs(pairs.references, pairs.predictions, recorded, beside, pairs.options).meaning(labels)
         return Meaning(found.labels, recorded=found.recorded, others=found.others, notes=(*swapped, *found.notes))
@@ -370,10 +372,12 @@ def _meaning_of_others(
     )
 
 
-def _named_beside(references: Masks) -> NamedLabels:
-    """The labels that a `dataset.json` in the folder of the references, or above it, names."""
+def _named_beside(references: Masks, bids: str | None) -> NamedLabels:
+    """The labels that a `dataset.json` in the folder of the references, or above it, names, or a BIDS root."""
     if not isinstance(references, Mapping):
         folder = Path(references)
+        if is_bids(folder):
+            return bids_masks(folder, bids).named
         for path in (folder / "dataset.json", folder.parent / "dataset.json"):
             if path.is_file():
                 return read_description(path).named_labels()

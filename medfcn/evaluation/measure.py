@@ -10,6 +10,7 @@ import msgspec
 
 from medfcn.calls import called_with
 from medfcn.datasets import find_inputs
+from medfcn.datasets.layouts import bids_for, require_bids
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError
 from medfcn.evaluation.changes import Change, changes_of, read_pairs, require_known
@@ -134,10 +135,13 @@ def measure(request: MeasureRequest) -> Measurements:
     if output is not None:
         refuse_existing(output, overwrite=request.overwrite)
         refuse_blocked(output, files=(VOLUMES_FILE, CHANGES_FILE, FAILURES_FILE))
-    found = _chosen(lone_masks(request.masks, request.options), request.cases)
+    of_masks, of_images = (bids_for(path, request.options.bids) for path in (request.masks, request.images))
+    if request.options.bids is not None and of_masks is of_images is None:
+        require_bids(Path(str(request.masks)), request.options.bids)
+    found = _chosen(lone_masks(request.masks, replace(request.options, bids=of_masks)), request.cases)
     pairs = read_pairs(request.pairs) if isinstance(request.pairs, str | os.PathLike) else tuple(request.pairs or ())
     require_known(pairs, found.predictions)
-    images = {} if request.images is None else _images_of(request.images, found)
+    images = {} if request.images is None else _images_of(request.images, found, of_images)
     measured = _Measuring(found, find_meaning(found, request.masks, request.labels), images).all(
         request.threads, request.progress or Silent()
     )
@@ -174,7 +178,7 @@ def _chosen(found: Pairs, cases: Ids | None) -> Pairs:
 
 
 def _images_of(
-    images: str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]], masks: Pairs
+    images: str | os.PathLike[str] | Mapping[str, VolumeLike | Sequence[VolumeLike]], masks: Pairs, bids: str | None
 ) -> Channels:
     """The channels of each image, by the id of its mask.
 
@@ -191,7 +195,7 @@ def _images_of(
         # Files that end in _0000 and _0001 are channels of a case, or cases of their own: the masks' names tell.
         given = {}
         for count in (None, 1):
-            cases = [case for case in find_inputs(images, channels=count) if not case.lacks]
+            cases = [case for case in find_inputs(images, channels=count, bids=bids) if not case.lacks]
             if len(ids & {case.id for case in cases}) > len(ids & given.keys()):
                 given = {case.id: list(case.images) for case in cases}
         if len(given) == len(ids) == 1 and Path(images).is_file():

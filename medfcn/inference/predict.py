@@ -176,7 +176,13 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
     use, series = models.card.use, request.options.series
     found = given.cases if given else ()
     if given is None:
-        found = find_inputs(request.source, channels=use.count, optional=use.dropped_places, series=series)
+        found = find_inputs(
+            request.source,
+            channels=use.count,
+            optional=use.dropped_places,
+            series=series,
+            bids=request.options.bids,
+        )
     chosen = _chosen(found, request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(

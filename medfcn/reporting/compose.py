@@ -75,8 +75,8 @@ def report(
     refuse_existing_file(output, overwrite=overwrite)
     if run is not None and not Path(run).is_dir():
         raise MissingFileError(f"{run}: there is no such run folder; check the path")
-    pictures = images_beside(references) if images is None else images_at(images)
-    references = chosen_references(references, cases)
+    pictures = images_beside(references, options) if images is None else images_at(images)
+    references = chosen_references(references, cases, options)
     pairs = pair_cases(predictions, references, options)
     meaning = find_meaning(pairs, references, labels)
     if table is None:
@@ -128,7 +128,7 @@ def train_report(
     path = RunFolder(run).report if output is None else Path(output)
     refuse_existing_file(path, overwrite=overwrite)
     table, labels = read_scores(RunFolder(run).validation), labels_of_run(run)
-    found = find_dataset(dataset, allow_outside=allow_outside)
+    found = find_dataset(dataset, allow_outside=allow_outside, bids=options.bids)
     cases = _validation_cases(RunFolder(run), found, table, labels, options)
     about = About(
         title=f"Validation of {run.resolve().name}",

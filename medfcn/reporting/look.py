@@ -145,7 +145,7 @@ def look_with_findings(
 ) -> Looked:
     """As `look`, which explains the arguments and errors; the lines about unusual cases are returned too."""
     refuse_existing_file(output, overwrite=overwrite)
-    dataset_found = find_dataset(dataset, allow_outside=allow_outside)
+    dataset_found = find_dataset(dataset, allow_outside=allow_outside, bids=options.bids)
     found = _Found()
     report = check_cases(
         dataset_found, labels=dataset_found.labels_of(labels), options=options, progress=progress, visit=found.visit

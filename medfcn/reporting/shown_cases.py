@@ -34,7 +34,7 @@ Channels = Mapping[str, Sequence[VolumeLike]]
 """The channels of each image, by case id."""
 
 
-def images_beside(references: Masks | Images) -> Channels:
+def images_beside(references: Masks | Images, options: ReadOptions = DEFAULT_OPTIONS) -> Channels:
     """The images of a data set; none if the references are no data set.
 
     The folder `labels` of a data set stands for the data set.
@@ -44,7 +44,7 @@ def images_beside(references: Masks | Images) -> Channels:
     folder = Path(references)
     for place in (folder, folder.parent) if folder.name == "labels" else (folder,):
         try:
-            return {case.id: list(case.images) for case in find_dataset(place).cases}
+            return {case.id: list(case.images) for case in find_dataset(place, bids=options.bids).cases}
         except MedfcnError:
             continue
     return {}

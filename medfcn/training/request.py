@@ -97,7 +97,11 @@ class DesignRequest:
     def cases(self) -> Dataset:
         """The data set without the cases to leave out."""
         found = find_dataset(
-            self.dataset, groups=self.groups, group_by=self.group_by, allow_outside=self.allow_outside
+            self.dataset,
+            groups=self.groups,
+            group_by=self.group_by,
+            allow_outside=self.allow_outside,
+            bids=self.options.bids,
         )
         names = () if self.leave_out is None else ids_of(self.leave_out)
         kept = found.without(names)

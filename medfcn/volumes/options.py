@@ -40,6 +40,8 @@ class ReadOptions:
     series: str | None = None
     """Which series of a folder of DICOM files to read: its SeriesInstanceUID, or the short hash that a message about
     the folder gives; None refuses a folder with several."""
+    bids: str | None = None
+    """Which files of a BIDS data set to take, such as `suffix=T1w,desc=manual`; None takes the one kind there is."""
     around_mm: tuple[float, float, float] | None = None
     """The place, in RAS+ millimetres, around which a prediction looks at a box of its training volumes' size."""
     box_mm: tuple[tuple[float, float], ...] | None = None
@@ -50,6 +52,7 @@ class ReadOptions:
     def recorded(self) -> dict[str, object]:
         """The options as they are written down beside a mask; some only where they were chosen."""
         values = asdict(self)
+        del values["bids"]  # says which files are read, not how
         for name in ("series", "around_mm", "box_mm"):
             if values[name] is None:
                 del values[name]

@@ -1,0 +1,115 @@
+"""Tables of a BIDS data set: what the values of labels are called, and what is known of participants."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from medfcn.datasets.bids_files import BidsFile
+from medfcn.datasets.listing import files_in
+from medfcn.datasets.problems import Problem, problem_of
+from medfcn.datasets.tables import read_table
+from medfcn.errors import DatasetError, MedfcnError
+from medfcn.text import shown
+
+_PARTICIPANTS, _ID = "participants.tsv", "participant_id"
+_LOOKUP = "dseg.tsv"
+
+
+def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> dict[int, str]:
+    """The names of the values of labels, from the `dseg.tsv` beside them or above them.
+
+    A table belongs to a label if it repeats only entities of the label. Of several, the nearest one decides.
+
+    Args:
+        labels: Each with the root of its derivative.
+
+    Returns:
+        Names by value, without 0; empty without tables.
+
+    Raises:
+        DatasetError: A table is broken, or two contradict each other.
+    """
+    names: dict[int, tuple[str, Path]] = {}
+    tables: dict[Path, dict[int, str]] = {}
+    listings: dict[Path, list[Path]] = {}
+    for label, root in labels:
+        path = _table_of(label, root, listings)
+        if path is None:
+            continue
+        if path not in tables:
+            tables[path] = _read_names(path)
+        for value, name in tables[path].items():
+            other, where = names.setdefault(value, (name, path))
+            if other != name:
+                raise DatasetError(
+                    f"{shown(path)}: names the value {value} {name!r}, and {shown(where)} names it {other!r}; "
+                    "choose labels of one kind with --bids, or correct the tables",
+                    code="DATASET_CONTRADICTED",
+                    field="name",
+                )
+    return {value: name for value, (name, _) in sorted(names.items())}
+
+
+def _table_of(label: BidsFile, root: Path, listings: dict[Path, list[Path]]) -> Path | None:
+    for folder in (label.path.parent, *label.path.parent.parents):
+        if folder not in listings:
+            listings[folder] = [path for path in files_in(folder) if path.name.endswith(_LOOKUP)]
+        fitting = [
+            (len(entities), path)
+            for path in listings[folder]
+            if (entities := _entities_of(path)) <= set(label.path.name.split("_")[:-1])
+        ]
+        if fitting:
+            return max(fitting)[1]
+        if folder == root:
+            break
+    return None
+
+
+def _entities_of(path: Path) -> set[str]:
+    return set(path.name.split("_")[:-1])
+
+
+def _read_names(path: Path) -> dict[int, str]:
+    table = read_table(path, "index", "name")
+    found: dict[int, str] = {}
+    for line, row in table.rows:
+        try:
+            value = int(row["index"])
+        except ValueError:
+            value = -1
+        name = row["name"].strip()
+        if value < 0 or not name or value in found:
+            raise DatasetError(
+                f"{table.name}: line {line}: {row['index']!r} and {name!r} are no index and name of their own; "
+                "give whole numbers from 0 and a name, each once",
+                code="TABLE_BROKEN",
+                field="index",
+            )
+        found[value] = name
+    return {value: name for value, name in found.items() if value}
+
+
+def participants(root: Path, subjects: Mapping[str, str]) -> tuple[dict[str, Mapping[str, str]], tuple[Problem, ...]]:
+    """The columns of `participants.tsv`, each with the text for every case.
+
+    Args:
+        root: The data set.
+        subjects: The subject of each case.
+
+    Returns:
+        The columns, and a warning if the table is broken; nothing without a table.
+    """
+    path = root / _PARTICIPANTS
+    if not path.is_file():
+        return {}, ()
+    try:
+        table = read_table(path, _ID)
+    except MedfcnError as error:
+        return {}, (replace(problem_of(error, case="", file=path.name, role=_ID), severity="warning"),)
+    rows = {row[_ID].strip(): row for _, row in table.rows}
+    columns = [column for column in table.columns if column != _ID]
+    return {
+        column: {case: rows[subject][column] for case, subject in subjects.items() if subject in rows}
+        for column in columns
+    }, ()
