@@ -1,11 +1,14 @@
 """Peak memory and CPU seconds of `medfcn predict` on large volumes, above those of a small one.
 
-    python benchmarks/streaming.py OUTPUT [--labels 1 5 104] [--slices 134 400 1000] [--before FOLDER] [--rounds 1]
+    python benchmarks/streaming.py OUTPUT [--labels 1 5 104] [--slices 134 400 1000] [--cubes 128] [--before FOLDER]
+        [--rounds 1] [--how plain views probabilities uncertainty]
 
-Networks are made by hand, with random weights, on axial slices of 512×512 without resampling; volumes are phantoms of
-a CT, int16. `--before` is a folder that contains another install of `medfcn` (a checkout, or the result of
-`pip install --target FOLDER --no-deps .`); the two then take turns. Each line has the peak above that of the same
-command on 40×40×40, in parts of the volume as float32.
+Networks are made by hand, with random weights, on axial slices of 512×512 (of a cube's size for `--cubes`) without
+resampling; volumes are phantoms of a CT, int16. `--how` also measures networks of three views (axial, coronal,
+sagittal, on the volume's own grid), and the options `--probabilities` and `--uncertainty`. `--before` is a folder
+with another install of `medfcn` (a checkout, or the result of `pip install --target FOLDER --no-deps .`); the two
+then take turns. Each line has the peak above that of the same command on 40×40×40, in parts of the volume as
+float32; those of cubes count from 0.
 """
 
 import argparse
@@ -28,15 +31,17 @@ from medfcn.slices.plan import Intensity, Plan
 
 EDGE = 512
 SMALL = 40
+ALL_VIEWS = ("axial", "coronal", "sagittal")
+OPTIONS = {"probabilities": ["--probabilities"], "uncertainty": ["--uncertainty"]}
 
 
-def made_model(labels: int, folder: Path) -> Path:
+def made_model(labels: int, folder: Path, views: tuple[str, ...] = ("axial",), edge: int = EDGE) -> Path:
     """A run folder of a network whose masks contain a good part of every label; of each one component is kept."""
     names = LabelMap.parse(",".join(f"label_{index}={index}" for index in range(1, labels + 1)))
     plan = Plan(
-        views=("axial",),
-        spacing_mm=(0.8, 0.8, None),
-        window=(EDGE, EDGE),
+        views=views,
+        spacing_mm=(0.8, 0.8, None if len(views) == 1 else 2.0),
+        window=(edge, edge),
         context=1,
         widths=(16, 32, 64, 128, 160, 160),
         intensities=(Intensity("zscore", background="robust"),),
@@ -95,32 +100,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 5, 104])
-    parser.add_argument("--slices", type=int, nargs="+", default=[134, 400, 1000])
+    parser.add_argument("--slices", type=int, nargs="*", default=[134, 400, 1000])
+    parser.add_argument("--cubes", type=int, nargs="+", default=[])
+    parser.add_argument("--how", nargs="+", default=["plain"], choices=["plain", "views", *OPTIONS])
     parser.add_argument("--before", type=Path)
     parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     installs = {"before": arguments.before} if arguments.before else {}
     installs["after"] = Path(__file__).resolve().parents[1]
     print(processor())
-    for labels in arguments.labels:
-        run = made_model(labels, arguments.output / f"model_{labels}")
-        peaks = dict.fromkeys(installs, 0.0)
-        for edge, slices in [(SMALL, SMALL), *((EDGE, count) for count in arguments.slices)]:
-            volume = made_volume(edge, slices, arguments.output / f"{edge}x{edge}x{slices}.nii.gz")
-            for name, package in [*installs.items()] * arguments.rounds:
-                variables = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
-                words = ["predict", str(run), str(volume), "-o", str(arguments.output / f"mask_{name}.nii.gz")]
-                command = [sys.executable, "-m", "medfcn", *words, "--overwrite"]
-                used = run_measured(command, arguments.output / "log.txt", **variables)
-                if edge == SMALL:
-                    peaks[name] = used.peak_mb
-                above = (used.peak_mb - peaks[name]) * 2**20 / (4 * edge * edge * slices)
-                print(
-                    f"{labels} labels, {edge}×{edge}×{slices}, {name}: {used.cpu_seconds:.1f} CPU s, "
-                    f"{used.peak_mb:.0f} MB, {above:.2f} × float32 above the small one",
-                    flush=True,
-                )
-                os.sync()
+    shapes = [(SMALL, SMALL), *((EDGE, count) for count in arguments.slices)]
+    for how in arguments.how:
+        for labels in arguments.labels:
+            views = ALL_VIEWS if how == "views" else ALL_VIEWS[:1]
+            for edge in (EDGE, *arguments.cubes):
+                run = made_model(labels, arguments.output / f"model_{labels}_{len(views)}_{edge}", views, edge)
+                shown = shapes if edge == EDGE else [(edge, edge)]
+                measure(run, f"{labels} labels, {how}", shown, installs, OPTIONS.get(how, []), arguments)
+
+
+def measure(
+    run: Path,
+    name: str,
+    shapes: list[tuple[int, int]],
+    installs: dict[str, Path],
+    options: list[str],
+    arguments: argparse.Namespace,
+) -> None:
+    """Print a line for each volume and install; the first shape is the small one."""
+    peaks = dict.fromkeys(installs, 0.0)
+    for number, (edge, slices) in enumerate(shapes):
+        volume = made_volume(edge, slices, arguments.output / f"{edge}x{edge}x{slices}.nii.gz")
+        for install, package in [*installs.items()] * arguments.rounds:
+            variables = {"PYTHONPATH": str(package), "PYTHONSAFEPATH": "1"}
+            words = ["predict", str(run), str(volume), "-o", str(arguments.output / f"mask_{install}.nii.gz")]
+            command = [sys.executable, "-m", "medfcn", *words, *options, "--overwrite"]
+            used = run_measured(command, arguments.output / "log.txt", **variables)
+            if not number and edge == SMALL:
+                peaks[install] = used.peak_mb
+            above = (used.peak_mb - peaks[install]) * 2**20 / (4 * edge * edge * slices)
+            print(
+                f"{name}, {edge}×{edge}×{slices}, {install}: {used.cpu_seconds:.1f} CPU s, {used.peak_mb:.0f} MB, "
+                f"{above:.2f} × float32 above the small one",
+                flush=True,
+            )
+            os.sync()
 
 
 if __name__ == "__main__":

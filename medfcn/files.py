@@ -129,7 +129,7 @@ def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO
             Path(part.name).unlink(missing_ok=True)  # before the free bytes are counted
             raise write_error(problem, path, part.length) from error
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         if file is not None:
             with suppress(OSError):
@@ -246,7 +246,7 @@ def write_error(error: OSError, path: Path | str, length: int = 0, *, reason: st
     return refused
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut, where the file system offers it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -18,8 +18,8 @@ from medfcn.text import listed
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
-Format = Literal["medfcn", "onnx"]
-_ENDINGS = {"medfcn": ENDING, "onnx": ".onnx"}
+Format = Literal["medfcn", "onnx", "bundle"]
+_ENDINGS = {"medfcn": ENDING, "onnx": ".onnx", "bundle": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,12 @@ class ExportRequest:
 
     Attributes:
         run: A run folder, a `.medfcn` file, or a name that `medfcn models` lists.
-        output: The file to make.
+        output: The file to make; for a bundle, the folder.
         format: `medfcn` is one file that medfcn itself reads; `onnx` a network for ONNX Runtime and OpenVINO, with a
-            script beside it that predicts without torch.
+            script beside it that predicts without torch; `bundle` a MONAI Bundle, which MONAI runs without medfcn.
         scores: A folder of scores (with a `summary.json`) for the model's card, instead of those of the run.
         about: A file of Markdown on the data and their licence, for the model's card.
-        overwrite: Replace an existing file.
+        overwrite: Replace an existing file or bundle.
         transforms: The MONAI transforms that the run was trained with, if its card cannot hold them.
         progress: Where messages are reported.
     """
@@ -55,10 +55,10 @@ def export(request: ExportRequest) -> Path:
     The export is tried on a phantom in three sizes before its file gets its name.
 
     Returns:
-        The file.
+        The file, or the folder of a bundle.
 
     Raises:
-        OutputExistsError: The file exists, and `overwrite` is false.
+        OutputExistsError: It exists, and `overwrite` is false; or it is a folder and no bundle.
         SettingsError: The output has another ending than files of this format.
         MissingFileError: The run does not exist.
         ModelError: The run cannot be loaded or exported, or the export predicts something else than the run.
@@ -70,7 +70,14 @@ def export(request: ExportRequest) -> Path:
     ending = _ENDINGS[request.format]
     if not output.name.endswith(ending):
         raise SettingsError(f"{output}: does not end in {ending}, as files of this format do", field="output")
-    refuse_existing_file(output, overwrite=request.overwrite)
+    if request.format == "bundle":
+        from medfcn.exporting.bundle_files import refuse_existing_bundle
+
+        if output.suffix in (*filter(None, _ENDINGS.values()), ".zip"):
+            raise SettingsError(f"{output}: a bundle is a folder; leave the ending out", field="output")
+        refuse_existing_bundle(output, overwrite=request.overwrite)
+    else:
+        refuse_existing_file(output, overwrite=request.overwrite)
     name = output.name.removesuffix(ending)
     source = Source.of(
         request.run, name=name, about=request.about, scores_in=request.scores, transforms=request.transforms
@@ -79,6 +86,10 @@ def export(request: ExportRequest) -> Path:
         from medfcn.exporting.onnx import write_onnx
 
         write_onnx(output, source, overwrite=request.overwrite)
+    elif request.format == "bundle":
+        from medfcn.exporting.bundle import write_bundle
+
+        write_bundle(output, source, overwrite=request.overwrite)
     else:
         write_one_file(output, source)
     progress.say(f"{output.name} predicts a phantom in three sizes as the run does")

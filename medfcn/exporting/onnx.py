@@ -2,7 +2,6 @@
 
 import json
 import types
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,22 +10,17 @@ import numpy as np
 import torch
 
 from medfcn.errors import ModelError, needing
-from medfcn.exporting.phantom import dice_of, phantoms
+from medfcn.exporting.one_view import about, exportable, require_alike, template
+from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
-from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, quiet_export, stride_of
-from medfcn.networks.sliding import WHOLE
-from medfcn.slices.slicing import VIEW_AXIS
-from medfcn.text import listed
-from medfcn.volumes import Volume
+from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, quiet_export
 
 OPSET = 26
 """The newest that ONNX Runtime 1.32 and OpenVINO 2026.4 read."""
 METADATA_KEY = "medfcn"
-LEAST_DICE = 0.9999
-_FORMAT = 1
-_SCRIPT = "templates/run_onnx.txt"
+_SCRIPT = "run_onnx.txt"
 
 
 def write_onnx(path: Path, source: Source, *, overwrite: bool) -> None:
@@ -45,36 +39,11 @@ def write_onnx(path: Path, source: Source, *, overwrite: bool) -> None:
     """
     script = path.with_suffix(".py")
     refuse_existing_file(script, overwrite=overwrite)
-    model = _exportable(source)
+    model = exportable(source, "the script beside an ONNX file")
     content = onnx_bytes(model)
-    text = (files("medfcn.exporting") / _SCRIPT).read_text(encoding="utf-8")
+    text = template(_SCRIPT)
     _require_alike(source, content, text)
     write_together({path: content, script: text.encode()})
-
-
-def _exportable(source: Source) -> Model:
-    """The only network of a run that the script can use.
-
-    Raises:
-        ModelError: There are several, or it needs more; named.
-    """
-    model = source.loaded.models[0]
-    card = model.card
-    needs = {
-        f"{len(source.files)} networks": len(source.files) > 1,
-        f"the views {listed(card.plan.views)}": len(card.plan.views) > 1,
-        "transforms of its own": bool(card.transforms),
-        "labels that overlap": card.labels.overlapping,
-        "mirror images": card.settings.prediction.tta,
-    }
-    found = [name for name, is_needed in needs.items() if is_needed]
-    if found:
-        raise ModelError(
-            f"the run uses {listed(found)}, which the script beside an ONNX file does not know; export it without "
-            "--format",
-            field="format",
-        )
-    return model
 
 
 def onnx_bytes(model: Model) -> bytes:
@@ -117,38 +86,6 @@ def onnx_bytes(model: Model) -> bytes:
     return result
 
 
-def about(model: Model) -> dict[str, Any]:
-    """The steps before and after the network, as plain values."""
-    card, plan = model.card, model.card.plan
-    rules = model.rules
-    return {
-        "format": _FORMAT,
-        "intended_use": card.intended_use,
-        "labels": list(card.labels.names),
-        "written": [entry.written for entry in card.labels.entries],
-        "channels": list(card.channels),
-        "sigmoid": model.head == "sigmoid",
-        "logits": len(card.labels.entries) + (model.head == "softmax"),
-        "threshold": rules.threshold,
-        "one_part": list(rules.one_part),
-        "certainty": int(rules.needs_certainty),
-        "view": plan.views[0],
-        "axis": VIEW_AXIS[plan.views[0]],
-        "spacing_mm": list(plan.spacing_mm),
-        "window": list(plan.window),
-        "context": plan.context,
-        "whole": WHOLE if model.network.takes_any_size else 1.0,
-        "stride": stride_of(model.network),
-        "tile_overlap": card.settings.prediction.tile_overlap,
-        "intensities": [
-            {name: getattr(item, name) for name in ("kind", "lower", "upper", "mean", "std", "background")}
-            for item in plan.intensities
-        ],
-        "weights_sha256": card.weights_sha256,
-        "decides_sha256": card.decision_sha256,
-    }
-
-
 def _required(name: str) -> Any:
     """A library of the extra `onnx`.
 
@@ -173,15 +110,5 @@ def _require_alike(source: Source, content: bytes, text: str) -> None:
     with TemporaryDirectory() as folder:
         for volumes in phantoms(source.loaded.card):
             paths = [volume.save(Path(folder) / f"{volume.name}.nii.gz", overwrite=True) for volume in volumes]
-            ours = source.loaded.predict_case(list(map(str, paths))).mask
             theirs = np.asarray(script.predicted(session, paths).dataobj)
-            dice = dice_of(ours.array, theirs)
-            if not dice >= LEAST_DICE:
-                raise ModelError(
-                    f"the script's mask of a phantom of {_size(ours)} voxels has a Dice of {dice:.5f} to the run's, "
-                    f"expected {LEAST_DICE}; nothing was written"
-                )
-
-
-def _size(volume: Volume) -> str:
-    return "×".join(map(str, volume.shape))
+            require_alike(source, list(map(str, paths)), theirs, "the script's")

@@ -48,7 +48,7 @@ class MonaiNetwork(SliceNetwork):
         super().__init__()
         self.design: MonaiDesign = design
         kind = _class_of(design.name)
-        arguments = _arguments(kind, design)
+        arguments = network_arguments(design)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -82,13 +82,13 @@ def _class_of(name: str) -> Callable[..., nn.Module]:
     return kind
 
 
-def _arguments(kind: Callable[..., nn.Module], design: MonaiDesign) -> dict[str, Any]:
+def network_arguments(design: MonaiDesign) -> dict[str, Any]:
     """All arguments of a network.
 
     Raises:
         SettingsError: One is unknown, is not the user's to choose, or would fetch weights.
     """
-    known, field = inspect.signature(kind).parameters, "network.monai_arguments"
+    known, field = inspect.signature(_class_of(design.name)).parameters, "network.monai_arguments"
     for name, value in design.arguments.items():
         if name in _OURS:
             raise SettingsError(f"setting {field}: {name} follows from the data set; leave it out", field=field)

@@ -549,3 +549,11 @@ def test_a_full_disk_stops_the_run(run: Path, images: Path, tmp_path: Path, monk
     monkeypatch.undo()
     done = predict(run, images, tmp_path / "masks", resume=True, device="cpu")
     assert len(done.predicted) == 6, "a mask without its sidecar is not trusted"
+
+
+def test_the_only_mask_is_made_again_by_the_same_command(tmp_path: Path) -> None:
+    run = saved(tiny_model(), tmp_path / "run")
+    image, mask = write_image(tmp_path / "image.nii.gz", blobs()), tmp_path / "mask.nii.gz"
+    for overwrite in (False, True):
+        result = predict(run, image, mask, overwrite=overwrite)
+        assert (len(result.predicted), result.others) == (1, ())

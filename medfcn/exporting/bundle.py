@@ -1,0 +1,198 @@
+"""`medfcn export --format bundle`: a MONAI Bundle, which MONAI runs without medfcn."""
+
+import io
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+import torch
+
+from medfcn.errors import ModelError, needing
+from medfcn.exporting.bundle_files import (
+    INFERENCE_FILE,
+    METADATA_FILE,
+    SCHEMA_FILE,
+    inference_config,
+    metadata,
+    refuse_existing_bundle,
+    schema,
+)
+from medfcn.exporting.one_view import exportable, require_alike, template
+from medfcn.exporting.phantom import phantoms
+from medfcn.exporting.plain_network import plain_network
+from medfcn.exporting.source import Source
+from medfcn.files import json_bytes, make_folder, sync_folder, write_bytes, write_error
+from medfcn.volumes import read_volume
+
+_SCRIPTS = "scripts"
+
+
+def write_bundle(folder: Path, source: Source, *, overwrite: bool) -> None:
+    """Write a bundle, once MONAI has run it on a phantom and its masks are those of the run.
+
+    Args:
+        folder: The bundle's folder.
+        source: The run.
+        overwrite: Replace an older bundle.
+
+    Raises:
+        ModelError: The run needs more than the bundle can do, or both predict differently.
+        MissingFileError: A library is not installed.
+        OutputExistsError: The folder exists, and is no bundle that may be replaced.
+        WriteError: The disk is full, or the folder may not be written to.
+    """
+    refuse_existing_bundle(folder, overwrite=overwrite)
+    _require_libraries()
+    contents = bundle_contents(source)
+    make_folder(folder.parent)
+    try:
+        begun = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name[:80]}."))
+        try:
+            for name, content in contents.items():
+                (begun / name).parent.mkdir(exist_ok=True)
+                write_bytes(begun / name, content)
+            _require_verified(begun)
+            _require_alike(source, begun)
+            begun.chmod(0o755)
+            _put(begun, folder)
+        finally:
+            shutil.rmtree(begun, ignore_errors=True)
+    except OSError as error:
+        raise write_error(error, folder) from error
+
+
+def bundle_contents(source: Source) -> dict[str, bytes]:
+    """The files of a bundle by their paths in it.
+
+    Raises:
+        ModelError: The run needs more than a bundle can do.
+    """
+    model = exportable(source, "a MONAI Bundle")
+    plain = plain_network(model.network)
+    weights = io.BytesIO()
+    torch.save({name: value.cpu().contiguous() for name, value in plain.weights.items()}, weights)
+    return {
+        METADATA_FILE: json_bytes(metadata(source, model)),
+        INFERENCE_FILE: json_bytes(inference_config(model)),
+        SCHEMA_FILE: json_bytes(schema()),
+        "docs/README.md": source.text.encode(),
+        "models/model.pt": weights.getvalue(),
+        f"{_SCRIPTS}/__init__.py": b"",
+        f"{_SCRIPTS}/network.py": plain.source.encode(),
+        f"{_SCRIPTS}/steps.py": template("bundle_steps.txt").encode(),
+    }
+
+
+def _put(begun: Path, folder: Path) -> None:
+    """Give a finished bundle its name; an older one of that name is removed when the new one is there."""
+    for inner in (*begun.iterdir(), begun):
+        sync_folder(inner)
+    if not folder.exists():
+        begun.rename(folder)
+    else:
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name[:80]}.", ignore_cleanup_errors=True) as old:
+            folder.rename(Path(old) / "replaced")
+            begun.rename(folder)
+    sync_folder(folder.parent)
+
+
+def _require_libraries() -> None:
+    for name, library in (("ignite", "pytorch-ignite"), ("jsonschema", "jsonschema"), ("fire", "fire")):
+        with needing(library, "a MONAI Bundle", "bundle"):
+            __import__(name)
+
+
+def _require_verified(folder: Path) -> None:
+    """Refuse metadata that MONAI does not accept.
+
+    Raises:
+        ModelError: It does not.
+    """
+    from monai.bundle import verify_metadata
+
+    with _quiet():
+        try:
+            verify_metadata(meta_file=str(folder / METADATA_FILE), filepath=str(folder / SCHEMA_FILE))
+        except ValueError as error:
+            raise ModelError(f"MONAI does not accept the metadata of the bundle: {error}") from error
+
+
+def _require_alike(source: Source, folder: Path) -> None:
+    """Refuse a bundle with which MONAI makes other masks of the phantom than the run."""
+    with TemporaryDirectory() as place:
+        data, masks, cases = Path(place) / "data", Path(place) / "masks", {}
+        data.mkdir()
+        for number, volumes in enumerate(phantoms(source.loaded.card)):
+            names = [f"phantom{number}_{channel:04}" for channel in range(len(volumes))]
+            case = names[0] if len(names) == 1 else names[0][:-5]
+            cases[case] = [volume.save(data / f"{name}.nii.gz") for volume, name in zip(volumes, names, strict=True)]
+        run_bundle(folder, data, masks)
+        for case, paths in cases.items():
+            theirs = read_volume(masks / f"{case}.nii.gz")
+            require_alike(source, [str(path) for path in paths], theirs.array, "MONAI's")
+
+
+def run_bundle(folder: Path, data: Path, masks: Path) -> None:
+    """Run a bundle as `python -m monai.bundle run` does, in this process.
+
+    Args:
+        folder: The bundle.
+        data: The folder of the volumes.
+        masks: The folder for the masks.
+
+    Raises:
+        ModelError: MONAI cannot run it.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    places: dict[str, Any] = {"bundle_root": str(folder), "dataset_dir": str(data), "output_dir": str(masks)}
+    with _quiet(), _own_scripts():
+        try:
+            workflow = ConfigWorkflow(
+                config_file=str(folder / INFERENCE_FILE),
+                meta_file=str(folder / METADATA_FILE),
+                logging_file=False,
+                workflow_type="inference",
+                device="cpu",
+                **places,
+            )
+            workflow.initialize()
+            workflow.run()
+        except Exception as error:  # whatever MONAI or ignite raises
+            raise ModelError(f"MONAI cannot run the bundle: {error}", field="format") from error
+
+
+@contextmanager
+def _own_scripts() -> Iterator[None]:
+    """Let `scripts` be that of a bundle, and afterwards what it was."""
+
+    def named() -> list[str]:
+        return [name for name in sys.modules if name == _SCRIPTS or name.startswith(f"{_SCRIPTS}.")]
+
+    before, path = {name: sys.modules.pop(name) for name in named()}, list(sys.path)
+    try:
+        yield
+    finally:
+        for name in named():
+            del sys.modules[name]
+        sys.modules.update(before)
+        sys.path[:] = path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No lines of MONAI and ignite on their own steps."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,111 @@
+"""Runs of one network and one view, which plain scripts can use, and what these need to know of them."""
+
+from importlib.resources import files
+from typing import Any
+
+from numpy.typing import NDArray
+
+from medfcn.errors import ModelError
+from medfcn.exporting.phantom import dice_of
+from medfcn.exporting.source import Source
+from medfcn.inference.model import Model
+from medfcn.networks.graph import stride_of
+from medfcn.networks.sliding import WHOLE
+from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.text import listed
+
+LEAST_DICE = 0.9999
+_FORMAT = 1
+_STEPS, _STEPS_HERE = "steps.txt", "# steps\n"
+
+
+def exportable(source: Source, reader: str) -> Model:
+    """The only network of a run, if it needs no more than plain scripts can do.
+
+    Args:
+        source: The run.
+        reader: What cannot do more, for the message.
+
+    Raises:
+        ModelError: There are several, or it needs more; named.
+    """
+    model = source.loaded.models[0]
+    card = model.card
+    needs = {
+        f"{len(source.files)} networks": len(source.files) > 1,
+        f"the views {listed(card.plan.views)}": len(card.plan.views) > 1,
+        "transforms of its own": bool(card.transforms),
+        "labels that overlap": card.labels.overlapping,
+        "mirror images": card.settings.prediction.tta,
+    }
+    found = [name for name, is_needed in needs.items() if is_needed]
+    if found:
+        raise ModelError(
+            f"the run uses {listed(found)}, which {reader} does not know; export it without --format",
+            field="format",
+        )
+    return model
+
+
+def about(model: Model) -> dict[str, Any]:
+    """The steps before and after the network, as plain values for scripts that run without medfcn."""
+    card, plan = model.card, model.card.plan
+    rules = model.rules
+    return {
+        "format": _FORMAT,
+        "intended_use": card.intended_use,
+        "labels": list(card.labels.names),
+        "written": [entry.written for entry in card.labels.entries],
+        "channels": list(card.channels),
+        "sigmoid": model.head == "sigmoid",
+        "logits": len(card.labels.entries) + (model.head == "softmax"),
+        "threshold": rules.threshold,
+        "one_part": list(rules.one_part),
+        "certainty": int(rules.needs_certainty),
+        "view": plan.views[0],
+        "axis": VIEW_AXIS[plan.views[0]],
+        "spacing_mm": list(plan.spacing_mm),
+        "window": list(plan.window),
+        "context": plan.context,
+        "whole": WHOLE if model.network.takes_any_size else 1.0,
+        "stride": stride_of(model.network),
+        "tile_overlap": card.settings.prediction.tile_overlap,
+        "intensities": [
+            {name: getattr(item, name) for name in ("kind", "lower", "upper", "mean", "std", "background")}
+            for item in plan.intensities
+        ],
+        "weights_sha256": card.weights_sha256,
+        "decides_sha256": card.decision_sha256,
+    }
+
+
+def template(name: str) -> str:
+    """The text of a script that runs without medfcn.
+
+    The steps that all such scripts have (the way of a volume to the network grid, through the network in tiles, and
+    back) are one text, which stands where a script says so.
+    """
+    folder = files("medfcn.exporting") / "templates"
+    steps = (folder / _STEPS).read_text(encoding="utf-8")
+    return (folder / name).read_text(encoding="utf-8").replace(_STEPS_HERE, steps)
+
+
+def require_alike(source: Source, paths: list[str], mask: NDArray[Any], whose: str) -> None:
+    """Refuse an export that makes another mask of a phantom than the run.
+
+    Args:
+        source: The run.
+        paths: The phantom's channels.
+        mask: That of the export.
+        whose: Whose mask it is, for the message.
+
+    Raises:
+        ModelError: It does; the Dice and the size are named.
+    """
+    ours = source.loaded.predict_case(paths).mask
+    dice = dice_of(ours.array, mask)
+    if not dice >= LEAST_DICE:
+        raise ModelError(
+            f"{whose} mask of a phantom of {'×'.join(map(str, ours.shape))} voxels has a Dice of {dice:.5f} to the "
+            f"run's, expected {LEAST_DICE}; nothing was written"
+        )
