@@ -21,6 +21,7 @@ from medfcn.inference.devices import choose_device
 from medfcn.inference.idle import mirrors_of
 from medfcn.inference.model import Model
 from medfcn.inference.predict import Given, PredictRequest, Sidecars, predict_masks
+from medfcn.inference.rules import rules_of
 from medfcn.inference.tables import write_tables
 from medfcn.labels.sidecar import ENGINE, PRECISION, MaskRecord
 from medfcn.progress import Progress, Silent
@@ -199,8 +200,16 @@ def _say_other(known: Collection[MaskRecord], request: PredictRequest, progress:
 def _origin_of(record: MaskRecord) -> object:
     """Everything that must be the same for masks that are made together."""
     reading = tuple(sorted((record.reading or {}).items()))
-    how = (record.threads, record.tta, record.mirrors, record.views, bool(record.probabilities_sha256))
-    looks = (record.label_table, str(record.colours), bool(record.seg_nrrd_sha256), bool(record.uncertainty_sha256))
+    how = (
+        record.threshold,
+        record.threads,
+        record.tta,
+        record.mirrors,
+        record.views,
+        bool(record.probabilities_sha256),
+    )
+    further = (record.probabilities_sha256, record.seg_nrrd_sha256, record.uncertainty_sha256)
+    looks = (record.label_table, str(record.colours), *map(bool, further))
     return record.model_sha256, record.card_sha256, str(reading), how, looks
 
 
@@ -251,15 +260,15 @@ def _remake(
     first = next(iter(group.values()))
     found = models.of(first)
     cards = [card for _, card in found]
-    wanted = first.tta or first.mirrors is not None
-    is_default = (bool(mirrors_of(cards, tta=None)), mirrors_of(cards, tta=None)) == (bool(first.tta), first.mirrors)
+    tta = None if mirrors_of(cards, tta=None) == first.mirrors else (first.tta or first.mirrors is not None)
+    _refuse_edited(next(iter(group)), first, cards, tta=tta)
     remedy = "use the medfcn that wrote it"
     options = convert(first.reading or {}, ReadOptions, source=next(iter(group)), error=SettingsError, remedy=remedy)
     return Remake(
         replace(
             request,
             runs=tuple(one for one, _ in found),
-            tta=None if is_default else wanted,
+            tta=tta,
             views=first.views,
             probabilities=bool(first.probabilities_sha256),
             threads=first.threads or 1,
@@ -275,6 +284,28 @@ def _remake(
             {record.case: record.mask_sha256 for record in group.values()},
         ),
     )
+
+
+def _refuse_edited(path: str, record: MaskRecord, cards: Sequence[Card], *, tta: bool | None) -> None:
+    """Refuse a record that says otherwise than its models how they decide.
+
+    Raises:
+        SettingsError: It does, and was edited, most likely.
+    """
+    own, mirrors = rules_of(cards).threshold, mirrors_of(cards, tta=tta)
+    decided: dict[str, tuple[object, object]] = {
+        "threshold": (record.threshold, own),
+        "tta": (record.tta, bool(mirrors)),
+    }
+    if record.mirrors is not None:
+        decided["mirrors"] = (list(record.mirrors), list(mirrors or ()))
+    for name, (said, used) in decided.items():
+        if said not in (None, used):
+            raise SettingsError(
+                f"{path}: {name} is {said}, and the model of that mask has {used}; take the record that was written "
+                "with the mask",
+                field=name,
+            )
 
 
 def _case_of(path: str, record: MaskRecord, files: Mapping[str, Path]) -> Case:

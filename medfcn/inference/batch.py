@@ -6,6 +6,8 @@ Here is everything that is the same for all its cases; `case_work.py` works on o
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -235,6 +237,14 @@ class Batch:
             labels=card.labels,
             intended_use=card.intended_use,
         )
+
+    def task(self, cases: Sequence[Case]) -> str:
+        """A hash of everything that decides the files of some cases: the models, the images' paths, the options."""
+        made = self.record(cases[0], ())
+        files = (self.probabilities, self.uncertainty, self.seg_nrrd, self.has_table, dict(self.colours))
+        images = [[case.id, *map(os.path.realpath, case.images)] for case in cases]
+        known = [made.origin, made.mirrors, made.views, made.device, files, images]
+        return hashlib.sha256(repr(known).encode("utf-8", errors="surrogateescape")).hexdigest()
 
     def _looks_alike(self, record: MaskRecord) -> bool:
         """True if the header of a mask is the one that would be written; old masks have no table, and are kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.cases import TrainingImages
+from medfcn.runs.claims import at_work, tasks_at_work
 from medfcn.runs.folder import (
     CONFIDENCE_FILE,
     FAILURES_FILE,
@@ -167,7 +168,9 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
     target, shard = Path(request.output), request.chosen_shard
     if shard is not None:
         Parts(target).refuse_others(shard)
-    if not (request.resume or request.finish or (given and given.is_more)):
+    is_new = not (request.resume or request.finish or (given and given.is_more))
+    may_join = is_new and not request.overwrite and shard is None and bool(tasks_at_work(target))
+    if is_new and not may_join:
         refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None, can_resume=True)
     before = {path.name: stamp_of(path) for path in target.glob("*.json")}
     _refuse_mistyped(target)
@@ -210,19 +213,38 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
         return result_of(chosen, batch, merge_parts(chosen, batch), tables=False)
     if shard is not None and not (request.resume or request.overwrite):
         _refuse_begun(chosen, batch, shard)
+    if may_join:
+        batch = _joined(chosen, batch)
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)
     _refuse_inputs(chosen, batch)
     _refuse_taken(chosen, batch, report=request.report)
     progress = request.progress or Silent()
+    if may_join:
+        progress.say(f"joins the command that is at work in {target}, and shares its cases")
     for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
         progress.say(line)
     _say_old_rules(batch, progress)
     source = ModelSource(runs=request.runs, device=request.device, views=request.views, transforms=request.transforms)
-    result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
+    with at_work(batch.claimed_folder, batch.task(chosen)):
+        result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
     if request.resume and not result.skipped:
         progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
     return result
+
+
+def _joined(cases: Sequence[Case], batch: Batch) -> Batch:
+    """The batch as one that shares the cases of a command that is at work in its output.
+
+    Raises:
+        OutputExistsError: The one at work has other models, cases or options.
+    """
+    if batch.task(cases) not in tasks_at_work(batch.folder):
+        raise OutputExistsError(
+            f"{batch.folder}: another command is at work in it, with other models, cases or options; choose another "
+            "output, or the same command"
+        )
+    return replace(batch, resume=True)
 
 
 def _refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:

@@ -6,7 +6,9 @@ case of a process that was killed is free for the others. On a file system witho
 
 import hashlib
 import os
-from contextlib import suppress
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medfcn.files import lock, make_inner_folder, write_error
@@ -92,3 +94,50 @@ class Claims:
             raise
         except OSError as error:
             raise write_error(error, path) from error
+
+
+@contextmanager
+def at_work(output: Path | None, task: str) -> Iterator[None]:
+    """State that this process is at work in an output, so that others can join it, until it ends.
+
+    Args:
+        output: The output folder; None states nothing.
+        task: Everything that decides the output, in one line; see `tasks_at_work`.
+    """
+    if output is None:
+        yield
+        return
+    folder = output / CLAIMS_FOLDER
+    tasks_at_work(output)  # removes those of killed processes
+    make_inner_folder(folder)
+    path = folder / f".{secrets.token_hex(8)}.task"
+    begun = path.with_suffix(".part")
+    descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        lock(descriptor)
+        os.write(descriptor, task.encode())
+        begun.rename(path)  # with its lock and its content
+        yield
+    finally:
+        for each in (begun, path):
+            each.unlink(missing_ok=True)
+        os.close(descriptor)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def tasks_at_work(output: Path) -> set[str]:
+    """The tasks of the processes that are at work in an output; none on a file system without locks."""
+    found = set()
+    for path in (output / CLAIMS_FOLDER).glob(".*.task"):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                is_free = lock(descriptor)
+                if is_free is False:
+                    found.add(os.read(descriptor, 1 << 16).decode(errors="replace"))
+                elif is_free:  # of a process that was killed
+                    path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
+    return found

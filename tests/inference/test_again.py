@@ -180,3 +180,22 @@ def test_volumes_of_other_formats_are_found_and_resumed(place: Path, tmp_path: P
     assert predict(run, tmp_path / "images", masks, device="cpu", resume=True).skipped == ("pair",)
     predict(run, tmp_path / "images", tmp_path / "again", again=masks, device="cpu")
     assert content(tmp_path / "again") == content(masks)
+
+
+@pytest.mark.parametrize(
+    ("edited", "refused"),
+    [
+        ({"threshold": 0.25}, r"threshold is 0\.25, and the model of that mask has 0\.5"),
+        ({"tta": True}, "tta is True, and the model of that mask has False"),
+        ({"mirrors": ["A"], "tta": True}, "mirrors is .*'A'.*, and the model of that mask has .*'R'"),
+    ],
+    ids=["threshold", "tta", "mirrors"],
+)
+def test_a_record_that_was_edited_is_refused_with_both_values(
+    edited: dict[str, Any], refused: str, place: Path, masks: Path, tmp_path: Path
+) -> None:
+    record = copied(masks, tmp_path) / "case_1.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | edited))
+    with pytest.raises(SettingsError, match=refused):
+        predict(place, place / "archive", tmp_path / "again", again=record, device="cpu")
+    assert not (tmp_path / "again").exists()

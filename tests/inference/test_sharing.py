@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from medfcn.errors import OutputExistsError
 from medfcn.inference import predict as predict_module
 from medfcn.inference.ensemble import Ensemble
-from medfcn.runs.claims import Claims
+from medfcn.runs.claims import Claims, at_work, tasks_at_work
 from medfcn.runs.folder import CLAIMS_FOLDER
 from medfcn.verbs import predict
 from tests.inference.batches import Batch, a_batch, content
@@ -126,3 +127,41 @@ def test_a_mask_that_another_process_makes_meanwhile_is_not_made_again(
     assert content(tmp_path / "out") == clean
     again = predict(run, images, tmp_path / "out", device="cpu", overwrite=True)
     assert (len(again.predicted), again.others) == (CASES - 1, ())
+
+
+def test_a_second_command_joins_the_one_that_is_at_work_in_its_folder(folders: Batch, tmp_path: Path) -> None:
+    run, images, clean = folders
+    out = tmp_path / "out"
+    first = start(lambda: predict(run, images, out, device="cpu"))
+    while not list(out.glob("*.json")):
+        time.sleep(0.005)
+    for other in ({"tta": True}, {"probabilities": True}, {"cases": ["case_01"]}):
+        with pytest.raises(OutputExistsError, match="another command is at work in it, with other models"):
+            predict(run, images, out, device="cpu", **other)  # type: ignore[arg-type]
+    joined = predict(run, images, out, device="cpu")
+    predicted, others, _ = end(*first)
+    names = {f"case_{number:02d}" for number in range(CASES) if number != 5}
+    assert set(predicted) | set(joined.predicted) == names
+    assert not set(predicted) & set(joined.predicted)
+    assert set(joined.skipped) | set(joined.others) == set(predicted)
+    assert set(others) == set(joined.predicted)
+    assert content(out) == clean
+    assert not (out / CLAIMS_FOLDER).exists()
+    with pytest.raises(OutputExistsError, match="already exists; make what is missing"):
+        predict(run, images, out, device="cpu")
+
+
+def test_a_killed_command_is_at_work_no_more(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with at_work(tmp_path, "a task"):
+            time.sleep(60)
+        os._exit(0)
+    while tasks_at_work(tmp_path) != {"a task"}:
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert tasks_at_work(tmp_path) == set()
+    with at_work(tmp_path, "another"):
+        assert tasks_at_work(tmp_path) == {"another"}
+    assert list(tmp_path.iterdir()) == []
