@@ -5,13 +5,13 @@ and map each of its pages again: two fifths of a prediction's CPU time on large 
 No bit of a result changes. Commands do this when they start; `import medfcn` never does.
 """
 
-import ctypes
-import functools
-import sys
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from medfcn.systems import gnu_c_library
 
 Allocator = Literal["keep", "system"]
 """`keep` keeps freed memory; `system` leaves the C library as it is."""
@@ -44,7 +44,7 @@ def use_allocator(allocator: Allocator = "keep") -> bool:
         >>> use_allocator("system") == _Kept.is_on  # what was kept before stays so
         True
     """
-    library = _glibc() if allocator == "keep" else None
+    library = gnu_c_library() if allocator == "keep" else None
     if library is None or _Kept.is_on:
         return _Kept.is_on
     told = [
@@ -66,22 +66,11 @@ def large_memory_returned() -> Iterator[None]:
     try:
         yield
     finally:
-        library = _glibc() if _Kept.is_on and _resident_bytes() - before > _LARGE_BYTES else None
+        library = gnu_c_library() if _Kept.is_on and _resident_bytes() - before > _LARGE_BYTES else None
         if library is not None:
             library.malloc_trim(0)
 
 
-@functools.cache
-def _glibc() -> ctypes.CDLL | None:
-    """The C library of this process, if it is glibc."""
-    if not sys.platform.startswith("linux"):
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "gnu_get_libc_version") else None
-
-
 def _resident_bytes() -> int:
     """Bytes of memory that this process takes."""
-    import resource
-
-    return int(_STATM.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return int(_STATM.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE

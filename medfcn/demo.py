@@ -70,7 +70,7 @@ def demo(
     Args:
         output: The folder to make.
         steps: Number of optimiser steps; their number, not their time, decides how good the masks are.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         threads: CPU threads of the training; None takes one or all cores, whichever is faster.
         resume: Go on with a demo that was stopped; its training ends with the same weights as without the stop.
         overwrite: Replace an existing demo.

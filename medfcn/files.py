@@ -6,7 +6,6 @@ reported in one way.
 
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -23,6 +22,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from medfcn.errors import OutputExistsError, WriteError
+from medfcn.systems import (
+    MOVES_OPEN_FILES,
+    NO_LINK,
+    OPEN_FLAGS,
+    WITHOUT_WAITING,
+    lock,
+    move_onto,
+    remove_locked,
+    sync_folder,
+)
 from medfcn.text import without_breaks
 
 NO_ROOM = {
@@ -31,13 +40,14 @@ NO_ROOM = {
     errno.EFBIG: "the file would be larger than the system allows (see ulimit -f)",
 }
 """The errors of the system that mean that an output is too large."""
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 _NAME_BYTES = 200
 """Bytes of a file's name that its temporary name repeats, so that this is valid for every valid name."""
 _TRIES = 100
 _ABANDONED_SECONDS = 24 * 3600.0
 """Where there are no locks, a temporary file is abandoned if nothing was written to it for so long."""
+_CLOSED_SECONDS = 60.0
+"""Where open files cannot be moved, one is closed, and so not locked, for a moment before it gets its place."""
 
 
 class _Part(io.RawIOBase):
@@ -121,7 +131,7 @@ def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO
                     file.flush()
                     if durable:
                         os.fsync(file.fileno())
-                    Path(part.name).replace(path)  # while it is open, and so locked
+                    _put_in_place(file, Path(part.name), path)
         except Exception as error:
             problem = part.problem or (error if isinstance(error, OSError) and error.errno in NO_ROOM else None)
             if problem is None:
@@ -158,25 +168,15 @@ def _open_part(path: Path) -> BinaryIO:
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
+def _put_in_place(file: BinaryIO, part: Path, path: Path) -> None:
+    """Move a temporary file to its place, while it is open and so locked, where the system allows that."""
+    if not MOVES_OPEN_FILES:
+        file.close()  # see `_remove_abandoned`
+    move_onto(part, path)
+
+
 def _part_stem(name: str) -> str:
     return f".{os.fsdecode(os.fsencode(name)[:_NAME_BYTES])}."
-
-
-def lock(descriptor: int) -> bool | None:
-    """Lock an open file until it is closed, or its process ends, however that ends.
-
-    Returns:
-        False if another process has locked it; None on a file system without locks.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
-        return None
-    return True
 
 
 def remove_half_written(folder: Path, *names: str) -> None:
@@ -197,13 +197,19 @@ def remove_half_written(folder: Path, *names: str) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | WITHOUT_WAITING | OPEN_FLAGS | NO_LINK)
     try:
         found = os.fstat(descriptor)
         is_free = lock(descriptor) if stat.S_ISREG(found.st_mode) else False
-        if is_free or (is_free is None and time.time() - found.st_mtime > _ABANDONED_SECONDS):
-            path.unlink()
-    finally:
+        unused = time.time() - found.st_mtime
+        is_free = is_free and (MOVES_OPEN_FILES or unused > _CLOSED_SECONDS)
+        is_abandoned = is_free or (is_free is None and unused > _ABANDONED_SECONDS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if is_abandoned:
+        remove_locked(path, descriptor)
+    else:
         os.close(descriptor)
 
 
@@ -244,16 +250,6 @@ def write_error(error: OSError, path: Path | str, length: int = 0, *, reason: st
         refused = WriteError(why, code="DISK_FULL")
     refused.errno, refused.filename = error.errno, os.fspath(path)
     return refused
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the file system offers it."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def make_folder(path: Path) -> None:

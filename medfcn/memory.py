@@ -4,7 +4,6 @@ Memory runs out in many words: Python's and numpy's `MemoryError`, a `RuntimeErr
 of the GPU, an `ImportError` of a library that cannot be mapped, `ENOMEM` of the system. Here they are one kind.
 """
 
-import ctypes
 import errno
 import gc
 import importlib
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medfcn.errors import MemoryShortError, naming
+from medfcn.systems import address_limit, free_memory, gnu_c_library
 
 _WORDS = (
     "out of memory",
@@ -62,7 +62,7 @@ def is_memory_error(error: BaseException) -> bool:
 def free_bytes() -> int | None:
     """Bytes that this process can still take: of the machine, its control groups and its own limits.
 
-    None where the system does not say (it does on Linux).
+    None where the system does not say.
     """
     known = [limit for limit in (_physical_free(), _address_space_free()) if limit is not None]
     return min(known) if known else None
@@ -70,7 +70,7 @@ def free_bytes() -> int | None:
 
 def has_limit() -> bool:
     """True if the address space of this process is limited (`ulimit -v`), so that every request counts."""
-    return _address_limit() is not None
+    return address_limit() is not None
 
 
 def require_memory(needed: int, purpose: str) -> None:
@@ -96,8 +96,9 @@ def require_memory(needed: int, purpose: str) -> None:
 def give_back() -> None:
     """Give freed memory, which Python and the C library keep for later, back to the system."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # not of the GNU C library
-        ctypes.CDLL(None).malloc_trim(0)
+    library = gnu_c_library()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def _return_what_is_freed() -> None:
@@ -105,8 +106,8 @@ def _return_what_is_freed() -> None:
 
     Otherwise freed blocks of up to 32 MB stay in a heap that the limit of an address space counts as used.
     """
-    with suppress(OSError, AttributeError):  # not of the GNU C library
-        library = ctypes.CDLL(None)
+    library = gnu_c_library()
+    if library is not None:
         library.mallopt(_MMAP_THRESHOLD, 1 << 20)
         library.mallopt(_ARENA_MAX, 2)
 
@@ -180,7 +181,7 @@ def shortage(error: BaseException) -> str:
     """
     found = _AMOUNT.search(str(error))
     needed = f"{megabytes(int(float(found[1]) * _UNITS[found[2]]))} more are needed" if found else "more is needed"
-    if "CUDA" in str(error):
+    if "CUDA" in str(error) or "MPS backend" in str(error):
         return f"out of GPU memory: {needed}"
     free = free_bytes()
     return f"out of memory: {needed}" + ("" if free is None else f", {megabytes(free)} are free")
@@ -245,8 +246,8 @@ def _physical_free() -> int | None:
 def _machine_free() -> int | None:
     """Memory that the machine can give, swap included."""
     fields = dict(re.findall(r"^(\w+): +(\d+) kB$", _text(Path("/proc/meminfo")), re.MULTILINE))
-    if "MemAvailable" not in fields:
-        return None
+    if "MemAvailable" not in fields:  # not Linux
+        return free_memory()
     return (int(fields["MemAvailable"]) + int(fields.get("SwapFree", 0))) << 10
 
 
@@ -272,19 +273,9 @@ def _group_free() -> Iterator[int]:
 
 def _address_space_free() -> int | None:
     """The rest of a limited address space; None without a limit."""
-    most = _address_limit()
+    most = address_limit()
     pages = _text(Path("/proc/self/statm")).split() if most is not None else []
     return max(0, most - int(pages[0]) * mmap.PAGESIZE) if most is not None and pages else None
-
-
-def _address_limit() -> int | None:
-    """The largest address space of this process; None without a limit."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if most in (resource.RLIM_INFINITY, -1) else most
 
 
 def _text(path: Path) -> str:

@@ -8,6 +8,7 @@ used. Where no disk has room, the array lies in memory.
 import mmap
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from medfcn.memory import require_memory
+from medfcn.systems import take_room
 
 LARGE_BYTES = 32 << 20
 """Smaller arrays lie in memory."""
@@ -61,11 +63,10 @@ def mapped_file(count: int) -> mmap.mmap | None:
     """So many zero bytes in a file without a name; None where no disk has room for them."""
     for folder in dict.fromkeys((tempfile.gettempdir(), "/var/tmp")):
         with suppress(OSError):
-            if _is_in_memory(folder) or _free_bytes(folder) < count + _MARGIN_BYTES:
+            if _is_in_memory(folder) or shutil.disk_usage(folder).free < count + _MARGIN_BYTES:
                 continue
             with tempfile.TemporaryFile(dir=folder) as file:
-                # Without room that is taken now, a full disk would end the process by a signal later.
-                os.posix_fallocate(file.fileno(), 0, count)
+                take_room(file.fileno(), count)
                 return mmap.mmap(file.fileno(), count)
     return None
 
@@ -108,15 +109,10 @@ def extremes(array: NDArray[Any]) -> tuple[Any, Any]:
 def _is_in_memory(folder: str) -> bool:
     """True if a folder's file system lies in memory."""
     device = Path(folder).stat().st_dev
-    name = f"{os.major(device)}:{os.minor(device)}"
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # not of Windows
+        name = f"{os.major(device)}:{os.minor(device)}"
         for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             found = re.search(r" - (\S+) ", line)
             if found and line.split()[2] == name:
                 return found[1] in _IN_MEMORY
     return False
-
-
-def _free_bytes(folder: str) -> int:
-    room = os.statvfs(folder)
-    return room.f_bavail * room.f_frsize

@@ -107,7 +107,7 @@ def test_an_interrupt_at_any_moment_of_a_write_leaves_nothing(
         "locked": (files, "lock"),
         "open": (files, "_Part"),
         "written": (os, "fsync"),
-        "moved": (files, "_sync_folder"),
+        "moved": (files, "sync_folder"),
     }[moment]
     monkeypatch.setattr(place, name, interrupted(getattr(place, name)))
     with warnings.catch_warnings():

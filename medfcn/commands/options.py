@@ -80,7 +80,9 @@ group_by_option = text(
     "side, scan or date are one patient. REGEX: its first group, else the whole match, is the patient. none: each "
     "case is one.",
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps (Apple's GPU)."
+)
 threads_option = count("--threads", "CPU threads. [default: one or all, whichever is faster]")
 cluster_option = text(
     "--cluster",

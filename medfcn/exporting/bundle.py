@@ -27,7 +27,8 @@ from medfcn.exporting.one_view import exportable, require_alike, template
 from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.plain_network import plain_network
 from medfcn.exporting.source import Source
-from medfcn.files import json_bytes, make_folder, sync_folder, write_bytes, write_error
+from medfcn.files import json_bytes, make_folder, write_bytes, write_error
+from medfcn.systems import sync_folder
 from medfcn.volumes import read_volume
 
 _SCRIPTS = "scripts"

@@ -10,9 +10,13 @@ import torch
 from medfcn.errors import SettingsError
 from medfcn.text import counted
 
+_DEVICES = "auto, cpu, cuda, cuda:N or mps"
+_BFLOAT16_SINCE = 14
+"""The macOS with which Apple's GPU computes in bfloat16."""
+
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name: `auto` takes a CUDA GPU where there is one, else the CPU.
+    """The device of a name: `auto` takes a CUDA GPU where there is one, else the CPU; `mps` is Apple's GPU.
 
     Raises:
         SettingsError: The name is unknown, or names a device that this machine does not have.
@@ -22,9 +26,14 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SettingsError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:N", field="device") from None
-    if device.type not in ("cpu", "cuda"):
-        raise SettingsError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N", field="device")
+        raise SettingsError(f"device {name!r} is unknown; use {_DEVICES}", field="device") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SettingsError(f"device {name!r} is not supported; use {_DEVICES}", field="device")
+    if device.type == "mps" and (not torch.backends.mps.is_available() or device.index):
+        raise SettingsError(
+            f"device {name!r}: torch {torch.__version__} finds no such GPU of Apple's here; use auto or cpu",
+            field="device",
+        )
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise SettingsError(
             f"device {name!r}: this machine has {counted(torch.cuda.device_count(), 'CUDA GPU')}; use auto or cpu",
@@ -57,8 +66,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """True if a device multiplies bfloat16 faster than float32 (on CPUs: AVX512-BF16 or AMX)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """True if a device computes in bfloat16, fast or not; Apple's GPU does not before macOS 14."""
+    return device.type != "mps" or bool(torch.backends.mps.is_macos_or_newer(_BFLOAT16_SINCE, 0))
 
 
 def fastest_threads(work: Callable[[], object], *, rounds: int = 3) -> int:

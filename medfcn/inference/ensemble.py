@@ -61,7 +61,7 @@ def load(
 
     Args:
         runs: Run folders, `.medfcn` files, or names that `medfcn models` lists.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take all.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
 

@@ -4,8 +4,6 @@ A process takes seconds to start. So a batch begins in one, and others join it o
 there is work for them.
 """
 
-import resource
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +12,7 @@ from medfcn.cores import usable_cores
 from medfcn.datasets import Case
 from medfcn.inference.batch import Outcome
 from medfcn.memory import free_bytes
+from medfcn.systems import PASSES_SOCKETS, peak_bytes
 from medfcn.text import counted
 
 _PAYS_SECONDS = 12.0
@@ -36,14 +35,16 @@ class Jobs:
 
     def __init__(self, cases: Sequence[Case], requested: int | None, *, threads: int, device: torch.device) -> None:
         self._cases = {case.id: _bytes_of(case) for case in cases}
-        self._requested = requested
+        self._requested = requested if PASSES_SOCKETS else None
         self._threads, self._device = threads, device
-        self._is_decided = len(cases) < 2
+        self._is_decided = len(cases) < 2 or not PASSES_SOCKETS
         self._seconds: list[float] = []
-        self._start_bytes = _peak_bytes()
+        self._start_bytes = peak_bytes()
         self._largest_done = 0
         self.line = ""
         """Why there are so many, in words; empty while there is one."""
+        if requested is not None and requested > 1 and not PASSES_SOCKETS:
+            self.line = "predicts in one process: this system passes no sockets to others"
 
     def wanted(self) -> int:
         """Number of processes to have now, this one included."""
@@ -86,7 +87,7 @@ class Jobs:
         if free is None:
             return self._most_by_cores()
         growth = max(1.0, max(self._cases.values(), default=0) / max(1, self._largest_done))
-        of_cases = (_peak_bytes() - self._start_bytes) * growth
+        of_cases = (peak_bytes() - self._start_bytes) * growth
         return 1 + max(0, int((free - of_cases) / (self._start_bytes + of_cases)))
 
 
@@ -94,12 +95,6 @@ def _bytes_of(case: Case) -> int:
     """Bytes of a case's files, as far as they are there; a folder is a series of files."""
     files = [file for path in case.images for file in (path.iterdir() if path.is_dir() else [path])]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _peak_bytes() -> int:
-    """The most memory that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak << 10
 
 
 def devices_of(count: int, device: torch.device) -> list[str | None]:

@@ -193,7 +193,7 @@ class Model(Predictor):
 
         Args:
             run: A run folder, a `.medfcn` file, or a name that `medfcn models` lists.
-            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
             transforms: The transforms that the run was trained with, if its card cannot hold them.
 
         Raises:

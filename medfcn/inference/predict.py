@@ -74,7 +74,7 @@ class PredictRequest:
         options: What to accept when reading volumes that are otherwise refused.
         overwrite: Replace existing masks.
         resume: Keep the masks that these models made of the same input with the same settings; make the others.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         threads: CPU threads of torch. Another number can change a probability by 1e-6, so the default is one, and
             the `.json` beside a mask records the number.
         jobs: Number of processes, of `threads` threads each, that share the cases. A mask does not depend on it. None

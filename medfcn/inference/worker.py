@@ -22,6 +22,7 @@ from medfcn.inference.batch import Recipe
 from medfcn.inference.case_work import CaseWork
 from medfcn.inference.devices import using_threads
 from medfcn.runs.claims import Claims
+from medfcn.systems import end_this_process
 
 _GRACE_SECONDS = 30.0
 """Time to end in an orderly way once the command is gone."""
@@ -135,6 +136,6 @@ class _Link:
         with suppress(OSError, EOFError):
             while True:
                 self._answers.put(self._connection.recv())
-        os.kill(os.getpid(), signal.SIGTERM)
+        end_this_process()
         threading.Event().wait(_GRACE_SECONDS)
         os._exit(1)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from medfcn.files import lock, make_inner_folder, write_error
+from medfcn.files import make_inner_folder, write_error
 from medfcn.runs.folder import CLAIMS_FOLDER
+from medfcn.systems import NO_LINK, OPEN_FLAGS, lock, remove_locked
 
 _TRIES = 100
 
@@ -63,9 +64,7 @@ class Claims:
         """Give a case back, done or not."""
         descriptor = self._held.pop(case, None)
         if descriptor is not None and self._folder is not None:
-            # Removed before it is unlocked: whoever opened it meanwhile sees that it is no claim any more.
-            self._path(self._folder, case).unlink(missing_ok=True)
-            os.close(descriptor)
+            remove_locked(self._path(self._folder, case), descriptor)
 
     def close(self) -> None:
         """Give all cases back, and remove the claims of processes that were killed."""
@@ -75,10 +74,11 @@ class Claims:
             self.release(case)
         for path in self._folder.glob(".*.claim"):
             with suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                descriptor = os.open(path, os.O_RDWR | OPEN_FLAGS | NO_LINK)
                 if lock(descriptor):
-                    path.unlink()
-                os.close(descriptor)
+                    remove_locked(path, descriptor)
+                else:
+                    os.close(descriptor)
         with suppress(OSError):
             self._folder.rmdir()
 
@@ -89,7 +89,7 @@ class Claims:
     @staticmethod
     def _open(path: Path) -> int:
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            return os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS | NO_LINK, 0o644)
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -1,7 +1,7 @@
 """The lock of a run folder: one process at a time works in it, and others learn which one.
 
-The lock belongs to the operating system (`flock`): it ends with its process, however that ends, so nobody ever has
-to remove an old one.
+The lock belongs to the operating system (see `medfcn.systems`): it ends with its process, however that ends, so
+nobody ever has to remove an old one.
 """
 
 import errno
@@ -14,9 +14,10 @@ from datetime import datetime
 from pathlib import Path
 
 from medfcn.errors import OutputExistsError, TrainingError
-from medfcn.files import lock, refuse_link, write_error
+from medfcn.files import refuse_link, write_error
 from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
+from medfcn.systems import NO_LINK, OPEN_FLAGS, lock, remove_locked
 
 _TRIES = 100
 
@@ -43,9 +44,7 @@ def locked(folder: Path, progress: Progress) -> Iterator[None]:
         try:
             yield
         finally:
-            # Removed before it is unlocked: whoever opened it meanwhile sees that it is no longer the folder's lock.
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            remove_locked(path, descriptor)
     finally:
         for parent in created:
             with suppress(OSError):
@@ -75,7 +74,7 @@ def _open(path: Path) -> int:
         with suppress(FileNotFoundError):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+                return os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS | NO_LINK, 0o644)
             except OSError as error:
                 if isinstance(error, FileNotFoundError):
                     raise

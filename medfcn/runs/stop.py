@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from medfcn.systems import stopping_signals
+
 
 class Stop:
     """A request to stop, made by a signal or by another thread.
@@ -47,7 +49,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Let SIGTERM and Ctrl-C make the request, until the end of the block.
+    """Let SIGTERM, Ctrl-C and the Ctrl-Break of Windows make the request, until the end of the block.
 
     Outside of a training's loop, and at a second Ctrl-C, `KeyboardInterrupt` is raised at once. Signals that are
     ignored (as under `nohup … &`) stay ignored. In a thread other than the main one, which alone may handle signals,
@@ -63,7 +65,7 @@ def stop_on_signals() -> Iterator[Stop]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stopping_signals():
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
     try:

@@ -205,8 +205,11 @@ def _own_device(name: str) -> torch.device:
             f"device {name!r} is one GPU, and each process takes one of its own; use cuda, auto or cpu",
             field="device",
         )
-    if choose_device(name).type == "cpu":
-        return torch.device("cpu")
+    chosen = choose_device(name)
+    if chosen.type == "mps":
+        raise SettingsError(f"device {name!r} is for one process; start medfcn without torchrun", field="device")
+    if chosen.type == "cpu":
+        return chosen
     local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= gpus:
         raise SettingsError(

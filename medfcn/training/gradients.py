@@ -149,6 +149,8 @@ class Gradients:
         self._forget()
         if device.type == "cuda":
             torch.cuda.empty_cache()
+        elif device.type == "mps":
+            torch.mps.empty_cache()
         self.progress.say(
             f"out of memory: going on with {self.micro_batch} slices at a time, whose gradients are added up; "
             "batch statistics are now those of so many slices"

@@ -5,15 +5,15 @@ it was stopped, and goes on as if it was resumed, which changes no bit of its re
 """
 
 import math
-import resource
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import torch
 
 from medfcn.errors import TrainingStoppedError
 from medfcn.progress import Progress
+from medfcn.systems import allow_open_files
 from medfcn.text import counted
 from medfcn.training.agreement import Agreement
 from medfcn.training.budget import END_MARGIN, Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
@@ -72,7 +72,7 @@ class Laps:
             for training in self.trainings:
                 clearing.enter_context(training.cleared_in_vain())
                 training.begin()
-            _allow_open_files()
+            allow_open_files()  # the slices of every fold are open at once
             for training in self.trainings:
                 self.progress.say(f"fold {training.split.fold}")
                 training.prepare()
@@ -193,10 +193,3 @@ class Laps:
     def _repeated(self, schedule: Schedule) -> str:
         """The options that repeat the trainings."""
         return f"repeat with --steps {schedule.text} --threads {self._threads or torch.get_num_threads()}"
-
-
-def _allow_open_files() -> None:
-    """Let this process open as many files as its system allows: the slices of every fold are open at once."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

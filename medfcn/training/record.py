@@ -1,6 +1,5 @@
 """The files of a run folder that describe its training: `log.csv` and `cases.csv`."""
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -64,8 +63,7 @@ class Log:
 
 def cpu_seconds() -> float:
     """User and system seconds of this process, all threads, since it began."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    return time.process_time()
 
 
 def write_cases(path: Path, survey: Survey, split: Split) -> None:

@@ -144,7 +144,7 @@ class WorkRequest(DesignRequest):
             650.
         folds: Train so many folds, which share the budget. Every case is scored by the fold that was not trained on
             it.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`; each of several processes takes the GPU of its number.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; each of several processes takes the GPU of its number.
         threads: CPU threads; None takes one or all cores, whichever is faster.
         overwrite: Replace an existing output.
         resume: Go on with the work that was stopped in `output`; it ends as it would have without the stop. All other

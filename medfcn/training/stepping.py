@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import TrainingError
-from medfcn.inference.devices import fastest_threads, has_fast_bfloat16
+from medfcn.inference.devices import fastest_threads, has_bfloat16, has_fast_bfloat16
 from medfcn.labels.drawn import union_table
 from medfcn.networks.design import planned_design
 from medfcn.networks.memory import fitting_part, trained_slice_bytes
@@ -68,6 +68,9 @@ class Stepper:
         self.objective = objective.to(device)
         wanted = training.precision
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
+        if self.use_bfloat16 and not has_bfloat16(device):
+            self.use_bfloat16 = False
+            progress.say(f"the device {device.type} has no bfloat16 here: the network computes in float32")
         design = planned_design(settings.network, plan, labels)
         slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.window) if device.type == "cpu" else 0
         part = fitting_part(plan.batch_size, slice_bytes) if world.size == 1 else plan.batch_size

@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 
 from medfcn.errors import MemoryShortError, MissingFileError, VolumeError, naming, not_a_file
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
+from medfcn.systems import OPEN_FLAGS, WITHOUT_WAITING
 from medfcn.text import shown
 from medfcn.volumes.formats.refusals import broken_stream, require_allowed, unreadable, wrong_size
 
@@ -223,7 +224,7 @@ def _open_regular(path: Path) -> IO[bytes]:
         raise VolumeError(not_a_file(mode, "give a volume file"), code="FILE_NOT_REGULAR")
     try:
         # Not blocking, in case a pipe takes the file's place between the two calls.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | WITHOUT_WAITING | OPEN_FLAGS)
     except (OSError, ValueError) as error:
         raise unreadable(error, "opened", "check its permissions") from error
     file = os.fdopen(descriptor, "rb", buffering=0)
