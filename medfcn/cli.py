@@ -29,7 +29,7 @@ _READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn
 _TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
 STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
 STARTS |= dict.fromkeys(("plan", "predict", "export", "networks"), Start(680, 280, (*_READING, *_NETWORK)))
-STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(860, 450, _TRAINING))
+STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(960, 450, _TRAINING))
 """Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
 
 

@@ -56,7 +56,10 @@ def is_memory_error(error: BaseException) -> bool:
         return True
     foreign = isinstance(error, RuntimeError | ImportError | OSError | SystemError)
     foreign = foreign or type(error).__name__ in ("error", "IsalError")  # of zlib and isal
-    return foreign and any(words in str(error).lower() for words in _WORDS)
+    if foreign and any(words in str(error).lower() for words in _WORDS):
+        return True
+    # MONAI's `Compose` wraps what happens in a transform.
+    return isinstance(error, RuntimeError) and error.__cause__ is not None and is_memory_error(error.__cause__)
 
 
 def free_bytes() -> int | None:
@@ -83,14 +86,20 @@ def require_memory(needed: int, purpose: str) -> None:
     Raises:
         MemoryShortError: There are fewer.
     """
-    if needed < 1 << 24:  # less than 16 MB are not worth the question
-        return
+    if not is_room_for(needed):
+        found = megabytes(free_bytes() or 0)
+        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {found} are free; {MORE_MEMORY}")
+
+
+def is_room_for(needed: int) -> bool:
+    """True if so many bytes are free, after what was freed is given back; less than 16 MB are not asked for."""
+    if needed < 1 << 24:
+        return True
     free = free_bytes()
     if free is not None and needed > free:
         give_back()
         free = free_bytes()
-    if free is not None and needed > free:
-        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {MORE_MEMORY}")
+    return free is None or needed <= free
 
 
 def give_back() -> None:
@@ -170,6 +179,18 @@ def one_memory_error(name: str, remedy: str = MORE_MEMORY) -> Iterator[None]:
         if not is_memory_error(error):
             raise
         raise MemoryShortError(f"{name}: {shortage(error)}; {remedy}") from error
+
+
+def raise_shortage(error: BaseException) -> None:
+    """Where a library's errors are turned into words: too little memory comes first, and is never called damage.
+
+    Raises:
+        MemoryShortError: The error says that memory ran out.
+    """
+    if isinstance(error, MemoryShortError):
+        raise error
+    if is_memory_error(error):
+        raise MemoryShortError(f"{shortage(error)}; {MORE_MEMORY}") from error
 
 
 def shortage(error: BaseException) -> str:

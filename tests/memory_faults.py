@@ -9,6 +9,7 @@ SPARE_MB more. Needs Linux.
 import functools
 import importlib
 import resource
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,35 @@ MOMENTS = {
     "write": ("medfcn.volumes.formats.nifti_writing", "_write_content"),
     "score": ("medfcn.evaluation.scores", "score_case"),
 }
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
+
+
+def command_of(moment: str, run: Path, out: Path) -> list[str]:
+    """A command, with one thread, in which a moment comes; `run` is a model, `out` a folder that is not there yet."""
+    if moment in ("batch", "step", "checkpoint"):
+        return ["train", str(SAMPLES / "train"), "-o", str(out), "--steps", "4", "--threads", "1"]
+    if moment == "score":
+        return ["evaluate", *[str(SAMPLES / "test" / "labels")] * 2, "-o", str(out)]
+    return ["predict", str(run), str(SAMPLES / "test" / "images"), "-o", str(out), "--threads", "1"]
+
+
+def faulty(moment: str, count: int, spare_mb: int, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command whose memory is taken away at a moment, in a process of its own."""
+    words = [sys.executable, __file__, moment, str(count), str(spare_mb), *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+
+
+def what_is_wrong(ended: subprocess.CompletedProcess[str]) -> str:
+    """Why it did not end by itself, in words: all done, or a line with megabytes; empty where it did."""
+    said = ended.stdout + ended.stderr
+    if ended.returncode not in (0, 1, 3):
+        return f"exit status {ended.returncode}: {said}"
+    if "Traceback" in said:
+        return f"a traceback: {said}"
+    if ended.returncode and " MB are free" not in said:
+        return f"no megabytes: {said}"
+    return ""
 
 
 def take_memory_away(spare_mb: int) -> None:

@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 
 from medfcn.errors import MemoryShortError
-from medfcn.memory import Start, in_threads, is_memory_error, one_memory_error, require_memory, shortage
-from tests.memory_faults import MOMENTS
+from medfcn.memory import (
+    Start,
+    in_threads,
+    is_memory_error,
+    one_memory_error,
+    raise_shortage,
+    require_memory,
+    shortage,
+)
+from tests.memory_faults import MOMENTS, SAMPLES, command_of, faulty, what_is_wrong
 
-SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
-FAULTS = Path(__file__).with_name("memory_faults.py")
 linux = pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux")
 
 
@@ -42,6 +48,18 @@ def test_each_way_in_which_memory_runs_out_is_one_kind(error: Exception) -> None
         raise error
     assert caught.value.code == "OUT_OF_MEMORY"
     assert isinstance(caught.value, MemoryError)
+
+
+def test_memory_that_runs_out_inside_of_another_library_is_the_same_kind() -> None:
+    """As MONAI's `Compose` raises it."""
+    wrapped = RuntimeError("applying transform <a transform>")
+    wrapped.__cause__ = MemoryError()
+    assert is_memory_error(wrapped)
+    wrapped.__cause__ = ValueError("a wrong shape")
+    assert not is_memory_error(wrapped)
+    raise_shortage(wrapped)
+    with pytest.raises(MemoryShortError, match=r"^out of memory: "):
+        raise_shortage(MemoryError())
 
 
 @pytest.mark.parametrize("error", [ValueError("out of range"), OSError(errno.ENOENT, "no such file"), KeyError("a")])
@@ -101,22 +119,6 @@ def test_a_case_that_found_no_memory_beside_others_is_tried_again_alone() -> Non
     assert str(outcome) == "no room for 7"
 
 
-def faulty(moment: str, count: int, spare_mb: int, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command whose memory is taken away at a moment."""
-    words = [sys.executable, str(FAULTS), moment, str(count), str(spare_mb), *command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-
-
-def assert_reported(ended: subprocess.CompletedProcess[str]) -> None:
-    """It ended by itself, in words: all done, or one line with megabytes."""
-    said = ended.stdout + ended.stderr
-    assert ended.returncode in (0, 1, 3), said
-    assert "Traceback" not in said, said
-    if ended.returncode:
-        assert "out of memory" in said or " MB are free" in said, said
-        assert " MB are free" in said, said
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a few steps."""
@@ -155,16 +157,10 @@ POINTS = [
 @linux
 @pytest.mark.parametrize(("moment", "count", "spare_mb"), POINTS, ids=lambda value: str(value))
 def test_memory_that_runs_out_at_any_moment_is_reported(
-    moment: str, count: int, spare_mb: int, run: Path, mixed: Path, tmp_path: Path
+    moment: str, count: int, spare_mb: int, run: Path, tmp_path: Path
 ) -> None:
-    out = str(tmp_path / "out")
-    if moment in ("batch", "step", "checkpoint"):
-        command = ["train", str(SAMPLES / "train"), "-o", out, "--steps", "4", "--threads", "1"]
-    elif moment == "score":
-        command = ["evaluate", *[str(SAMPLES / "test" / "labels")] * 2, "-o", out]
-    else:
-        command = ["predict", str(run), str(SAMPLES / "test" / "images"), "-o", out, "--threads", "1"]
-    assert_reported(faulty(moment, count, spare_mb, *command))
+    ended = faulty(moment, count, spare_mb, command_of(moment, run, tmp_path / "out"))
+    assert not what_is_wrong(ended)
 
 
 @linux
@@ -179,7 +175,7 @@ def test_a_folder_goes_on_after_a_volume_that_does_not_fit(
 
     words = [sys.executable, "-m", "medfcn", "predict", str(run), str(mixed), "-o", str(out), "--threads", "1"]
     ended = subprocess.run(words, capture_output=True, text=True, preexec_fn=limited, check=False)
-    assert_reported(ended)
+    assert not what_is_wrong(ended)
     assert ended.returncode == 3
     assert (out / "small.nii.gz").is_file()
     assert not (out / "big.nii.gz").exists()

@@ -1,4 +1,4 @@
-"""Rows 7 to 13: kills, full disks, bad cases, and several processes on one folder."""
+"""Rows 7 to 13 and 21: kills, full disks, bad cases, several processes on one folder, and memory taken away."""
 
 import hashlib
 import os
@@ -316,3 +316,22 @@ def one_hash(work: Work) -> str:
     return (
         f"masks of 1, 1, 2 and 4 processes: {len(found['masks'])} hash; weights twice: {len(found['weights'])} hash"
     )
+
+
+def memory_taken_away(work: Work) -> str:
+    """Row 21: commands whose process may take no more than a few megabytes from a call of a moment on."""
+    from tests.memory_faults import MOMENTS, SAMPLES, command_of, faulty, what_is_wrong
+
+    run = work.place("model") / "run"
+    medfcn.train(SAMPLES / "train", output=run, steps=4, threads=1)
+    moments = list(MOMENTS)
+    for number in work.loop():
+        dice = random.Random(number)
+        moment, out = moments[number % len(moments)], work.place(f"point_{number}") / "out"
+        count, spare = dice.randint(1, 6), dice.choice((0, 1, 3, 10, 30, 100))
+        ended = faulty(moment, count, spare, command_of(moment, run, out))
+        work.add({0: "done all the same"}.get(ended.returncode, "reported"), not (wrong := what_is_wrong(ended)))
+        if wrong:
+            work.fail(f"call {count} of {moment}, {spare} MB left: {wrong}")
+        shutil.rmtree(out.parent)
+    return f"{work.done} points, {len(work.failures)} ended by a signal, with a traceback or without megabytes"

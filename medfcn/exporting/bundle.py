@@ -28,6 +28,7 @@ from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.plain_network import plain_network
 from medfcn.exporting.source import Source
 from medfcn.files import json_bytes, make_folder, write_bytes, write_error
+from medfcn.memory import raise_shortage
 from medfcn.systems import sync_folder
 from medfcn.volumes import read_volume
 
@@ -166,6 +167,7 @@ def run_bundle(folder: Path, data: Path, masks: Path) -> None:
             workflow.initialize()
             workflow.run()
         except Exception as error:  # whatever MONAI or ignite raises
+            raise_shortage(error)
             raise ModelError(f"MONAI cannot run the bundle: {error}", field="format") from error
 
 

@@ -15,6 +15,7 @@ from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
+from medfcn.memory import raise_shortage
 from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, quiet_export
 
 OPSET = 26
@@ -74,6 +75,7 @@ def onnx_bytes(model: Model) -> bytes:
                 verbose=False,
             )
         except Exception as error:  # whatever torch raises for an operation that ONNX does not have
+            raise_shortage(error)
             raise ModelError(f"torch cannot export the network as ONNX: {error}", field="format") from error
     if program is None:
         raise ModelError("torch exported nothing", field="format")

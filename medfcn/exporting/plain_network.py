@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from medfcn.errors import ModelError
+from medfcn.memory import raise_shortage
 from medfcn.networks.graph import PaddedNetwork, stride_of
 from medfcn.networks.monai_nets import MonaiNetwork, network_arguments
 from medfcn.networks.network import SliceNetwork
@@ -82,6 +83,7 @@ def _traced(network: SliceNetwork) -> PlainNetwork:
     try:
         graph = fx.Tracer().trace(whole)
     except Exception as error:  # whatever a network does that cannot be traced
+        raise_shortage(error)
         raise ModelError(f"the network cannot be written as plain torch: {one_line(str(error))}") from error
     parts: dict[str, str] = {}
     weights: dict[str, torch.Tensor] = {}

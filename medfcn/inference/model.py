@@ -56,7 +56,7 @@ from medfcn.volumes import ReadOptions, Volume, VolumeLike
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
 
-_SLAB_MAP_BYTES, _SLAB_BYTES = 1 << 27, 1 << 26
+_SLAB_MAP_BYTES, _SLAB_BYTES = 1 << 25, 1 << 26
 """The maps of a network, and its logits, that are in memory at once on a CPU, unless those of two slices take more.
 They are the same on every machine."""
 _GROUP_VALUES = 1 << 21

@@ -20,6 +20,7 @@ from monai.transforms.traits import RandomizableTrait
 from numpy.typing import NDArray
 
 from medfcn.errors import ModelError, SettingsError, VolumeError
+from medfcn.memory import raise_shortage
 from medfcn.monai.loading import image_tensor, label_tensor
 from medfcn.monai.recorded import TransformRecord
 from medfcn.text import listed, one_line
@@ -171,6 +172,7 @@ class CaseTransforms:
             image = _checked(after["image"], len(images))
             label = _checked(after["label"], 1) if mask is not None else None
         except Exception as error:  # a transform is anyone's code
+            raise_shortage(error)
             cause = error.__cause__ or error
             raise VolumeError(
                 f"{who}: the transforms failed ({type(cause).__name__}: {one_line(str(cause))[:200]}); correct them",
@@ -234,6 +236,7 @@ class CaseTransforms:
             else:
                 back = MetaTensor(predicted, affine=transformed.trace.affine)
         except Exception as error:  # a transform is anyone's code
+            raise_shortage(error)
             cause = error.__cause__ or error
             raise self._not_undone(who, f"{type(cause).__name__}: {one_line(str(cause))[:200]}") from error
         if tuple(back.shape[1:]) != original.shape:

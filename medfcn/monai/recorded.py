@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from medfcn.errors import ModelError
+from medfcn.memory import raise_shortage
 from medfcn.text import one_line
 
 RECORDED = (
@@ -114,6 +115,7 @@ class TransformRecord:
         try:
             built: Callable[..., Any] = _quietly(kind, **self.arguments)
         except Exception as error:  # whatever MONAI raises for arguments that it does not like
+            raise_shortage(error)
             raise ModelError(
                 f"transforms: {self.name} cannot be built: {one_line(str(error))[:200]}; use the version of MONAI in "
                 "model.json",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import ModelError
+from medfcn.memory import raise_shortage
 from medfcn.networks.fcn import FCN
 from medfcn.networks.network import SliceNetwork
 
@@ -78,6 +79,7 @@ def onnx_graph(network: SliceNetwork, channels_in: int, window: tuple[int, int])
                 dynamic_axes={INPUT: sizes, OUTPUT: sizes},
             )
         except Exception as error:  # whatever torch raises for an operation that ONNX does not have
+            raise_shortage(error)
             raise ModelError(f"torch cannot export the network as ONNX: {error}", field="engine") from error
     return written.getvalue()
 

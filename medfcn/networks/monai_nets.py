@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import SettingsError
+from medfcn.memory import raise_shortage
 from medfcn.networks.design import MonaiDesign
 from medfcn.networks.network import SliceNetwork
 from medfcn.settings import NetworkSettings, Settings
@@ -54,6 +55,7 @@ class MonaiNetwork(SliceNetwork):
                 warnings.simplefilter("ignore")
                 self.network: nn.Module = kind(**arguments)
         except Exception as error:  # whatever MONAI raises for arguments that it does not like
+            raise_shortage(error)
             raise SettingsError(
                 f"setting network.monai: {design.name} cannot be built: {one_line(str(error))[:300]}; see its "
                 "arguments in MONAI's documentation, and set network.monai_arguments",
@@ -205,6 +207,7 @@ class _Trial:
                     warnings.simplefilter("ignore")
                     output = self.network.network(slices)
             except Exception as error:  # whatever a network raises for a size that it does not take
+                raise_shortage(error)
                 return one_line(str(error))[:200]
             if not isinstance(output, torch.Tensor):
                 return f"it gives a {type(output).__name__}, not a tensor"

@@ -35,7 +35,8 @@ class Sliding:
         precision: Arithmetic of the network.
         takes_any_size: True if the network takes slices of any size; False if only windows.
         slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
-            No logit depends on it, up to the last digits where a batch is one slice; see `slab_ends`.
+            The last digits of a logit can depend on it (torch 2.13.0 with oneDNN chooses its way by the size of a
+            batch), so it follows from the model and the slices alone, never from the memory that is free.
     """
 
     window: tuple[int, int]
@@ -145,8 +146,7 @@ def logits_in_slabs(
 def slab_ends(count: int, batch_size: int, slab: int) -> Iterator[tuple[int, int]]:
     """Begin and end of each slab: batches that are cut into slabs of about the wanted size.
 
-    No slab is a single slice unless its batch is: torch 2.13.0 takes another way for one image, whose logits differ
-    in their last digits. Those of all larger batches are alike to the bit.
+    No slab is a single slice unless its batch is: torch 2.13.0 takes another way for one image.
 
     Example:
         >>> list(slab_ends(9, 7, 2))

@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 from medfcn.decoding import read_json
 from medfcn.errors import TrainingError
 from medfcn.files import atomic_write, sha256_of, write_json
+from medfcn.memory import raise_shortage
 from medfcn.progress import Progress
 
 _Content = TypeVar("_Content")
@@ -91,13 +92,15 @@ class Checkpoints:
 
         Raises:
             TrainingError: There are checkpoints, and none is valid.
+            MemoryShortError: There is no memory to read one.
         """
         marks = _marks(self.folder)[::-1]
         for mark in marks:
             name = f"{self.folder.name}/{mark.stem}"
             try:
                 return load(self._verified(mark))
-            except (ValueError, OSError, TrainingError) as error:
+            except (ValueError, OSError, RuntimeError) as error:
+                raise_shortage(error)
                 problem = str(error).splitlines()[0] if str(error) else type(error).__name__
             progress.say(f"{name} cannot be used: {problem}; trying the checkpoint before it")
         if marks:

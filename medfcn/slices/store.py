@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.decoding import read_json
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, naming
 from medfcn.files import atomic_write, sha256_of, write_json
 from medfcn.labels import IGNORED
+from medfcn.memory import raise_shortage
 from medfcn.settings import View
 
 _ARRAYS = ("images", "labels")
@@ -127,6 +128,7 @@ def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | 
 
     Raises:
         DatasetError: They are damaged: their bytes are not those that were written.
+        MemoryShortError: There is no memory to look at them.
     """
     mark, paths = folder / f"{key}.json", [folder / f"{key}.{name}.npy" for name in _ARRAYS]
     if not all(path.is_file() for path in (mark, *paths)):
@@ -142,6 +144,8 @@ def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | 
         ):
             raise ValueError(f"their shapes are {images.shape} and {labels.shape}")
     except (OSError, EOFError, *_UNREADABLE) as error:
+        with naming(case_id):
+            raise_shortage(error)
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DatasetError(
             f"{case_id}: its prepared slices are damaged: {why}; start again with --overwrite", code="SLICES_DAMAGED"

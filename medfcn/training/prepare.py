@@ -1,5 +1,6 @@
 """A surveyed data set becomes a plan, slices on disk, and validation cases that are ready to be scored."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from medfcn.errors import DatasetError, SettingsError, TrainingError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
+from medfcn.memory import require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride
 from medfcn.networks.losses import refuse_unions
@@ -30,7 +32,7 @@ from medfcn.slices.preprocess import grid_of
 from medfcn.slices.store import StoredCase, open_case, store_key, write_case
 from medfcn.text import counted
 from medfcn.training.folds import Split, split_cases
-from medfcn.training.survey import Survey
+from medfcn.training.survey import Survey, prepared_bytes
 from medfcn.training.validation import ScoredCase
 
 if TYPE_CHECKING:
@@ -260,11 +262,14 @@ def _known_ceilings(path: Path) -> dict[str, float]:
 def _store(found: Survey, case_id: str, slicer: "Slicer", folder: Path, keys: Mapping[View, str]) -> float:
     """Keep a training case's slices; its ceiling."""
     read, labels = found.read(case_id).moved_by(found.transforms), found.labels
+    grid = grid_of(read.images[0], slicer.plan)
+    voxels = max(math.prod(grid.native_shape), math.prod(grid.shape))
+    require_memory(prepared_bytes(voxels, len(read.images), labels), f"{case_id}: its slices")
     reference = read.reference(labels)
     slices = slicer(read.images, reference)
     for view, key in keys.items():
         write_case(folder, key, *slices.along[view])
-    return _ceiling(reference, slices.label, grid_of(read.images[0], slicer.plan), labels)
+    return _ceiling(reference, slices.label, grid, labels)
 
 
 def _to_network(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> NDArray[np.uint8]:
@@ -310,16 +315,27 @@ def _ceiling(reference: NDArray[np.uint8], moved: NDArray[np.uint8], grid: GridM
     if labels.members is not None:
         returned = overlaps_to_native(moved, grid, labels.members)
     else:
-        shares = np.stack(
-            [to_native_grid((moved == value).astype(np.float32), grid) for value in range(1, count + 1)]
-        )
-        if (moved == IGNORED).any():
-            known = to_native_grid((moved != IGNORED).astype(np.float32), grid)
-            shares /= np.maximum(known, np.finfo(np.float32).eps)
-        returned = np.where(shares.max(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0).astype(np.uint8)
+        returned = _returned(moved, grid, count)
     counts = count_labels(reference, returned, labels=count, members=labels.members)
     dices = [of_label.dice for of_label in counts if not np.isnan(of_label.dice)]
     return float(np.mean(dices)) if dices else 1.0
+
+
+def _returned(moved: NDArray[np.uint8], grid: GridMap, count: int) -> NDArray[np.uint8]:
+    """`(I, J, K)` indices of a volume's own grid: for each voxel the label with the largest share of at least a half.
+
+    Labels go one after the other, so that many take no more memory than one.
+    """
+    known = to_native_grid((moved != IGNORED).astype(np.float32), grid) if (moved == IGNORED).any() else None
+    best = np.full(grid.native_shape, np.nextafter(np.float32(0.5), np.float32(0)))
+    returned = np.zeros(grid.native_shape, dtype=np.uint8)
+    for value in range(1, count + 1):
+        share = to_native_grid((moved == value).astype(np.float32), grid)
+        if known is not None:
+            share /= np.maximum(known, np.finfo(np.float32).eps)
+        np.copyto(returned, value, where=share > best)
+        np.maximum(best, share, out=best)
+    return returned
 
 
 def ceiling_text(ceilings: Mapping[str, float]) -> str:

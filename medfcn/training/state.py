@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, get_origin
 
 import torch
 
+from medfcn.memory import raise_shortage
 from medfcn.training.schedule import Schedule
 
 STEPS_MOST = 2**31
@@ -91,6 +92,7 @@ class State:
 
         Raises:
             ValueError: The file is broken, or contains something other than a state.
+            MemoryShortError: There is no memory to read it.
         """
         try:
             with warnings.catch_warnings():
@@ -99,6 +101,7 @@ class State:
         except pickle.UnpicklingError as error:
             raise ValueError("it contains something other than tensors and numbers, which is not loaded") from error
         except _BROKEN as error:
+            raise_shortage(error)
             raise ValueError(str(error) or type(error).__name__) from error
         if isinstance(value, dict):  # earlier medfcn shortened no training, and did not say when it halved a batch
             value = {"changes": [], "costs": [], "halved_at": 0} | value

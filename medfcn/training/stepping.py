@@ -10,6 +10,7 @@ from torch import nn
 from medfcn.errors import TrainingError
 from medfcn.inference.devices import fastest_threads, has_bfloat16, has_fast_bfloat16
 from medfcn.labels.drawn import union_table
+from medfcn.memory import raise_shortage
 from medfcn.networks.design import planned_design
 from medfcn.networks.memory import fitting_part, trained_slice_bytes
 from medfcn.networks.network import SliceNetwork, channels_last
@@ -182,6 +183,7 @@ class Stepper:
             if state.micro_batch > self.batch_size:
                 raise ValueError("micro_batch is larger than the batch")
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise_shortage(error)
             raise TrainingError(
                 "the saved state does not fit the network; start again with --overwrite", code="CHECKPOINT_BROKEN"
             ) from error

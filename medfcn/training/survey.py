@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 256 * 2**20
 """Voxels that are kept in memory after the first pass; the other cases are read a second time."""
-_CHANNEL_BYTES, _LABEL_BYTES = 16, 4
-"""Memory that the slices of a case take for each voxel of a channel, and of a label, while they are prepared."""
+_CHANNEL_BYTES, _MASK_BYTES, _OVERLAPPING_BYTES = 12, 14, 4
+"""Memory that a case takes for each voxel while its slices are prepared: of a channel, of the mask, and of a label
+that overlaps others. 24 bytes a voxel were measured with one channel and one label."""
 _SHOWN = 5
 """Problems spelled out in one error message."""
 
@@ -192,6 +193,18 @@ def read_case(case: Case, labels: LabelMap, options: ReadOptions) -> ReadCase:
     return ReadCase(case.id, (first, *channels), mask, case.labelled)
 
 
+def prepared_bytes(voxels: int, channels: int, labels: LabelMap | None) -> int:
+    """Bytes that a case takes while its slices are prepared.
+
+    Args:
+        voxels: Of the volume, or of its network grid if that has more.
+        channels: Its volumes.
+        labels: The labels to segment, where they are known.
+    """
+    overlapping = len(labels.entries) if labels is not None and labels.members is not None else 0
+    return voxels * (_CHANNEL_BYTES * channels + _MASK_BYTES + _OVERLAPPING_BYTES * overlapping)
+
+
 def survey(
     dataset: Dataset,
     labels: LabelMap | None,
@@ -230,9 +243,8 @@ def survey(
         nonlocal free
         if mask is not None:
             read = ReadCase(case.id, images, mask, case.labelled)
-            labels_count = 1 if chosen is None else len(chosen.entries)
-            needed = mask.array.size * (_CHANNEL_BYTES * len(images) + _LABEL_BYTES * labels_count)
-            require_memory(needed, "its slices")  # later, a case that does not fit could not be left out
+            # Later, a case that does not fit could not be left out.
+            require_memory(prepared_bytes(mask.array.size, len(images), chosen), "its slices")
             hashes[case.id] = read.hashes
             if read.bytes <= free:
                 memory[case.id] = read

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import pytest
 
-from medfcn.errors import TrainingError
+from medfcn.errors import MemoryShortError, TrainingError
 from medfcn.progress import Silent
 from medfcn.runs.checkpoints import Checkpoints
 
@@ -56,3 +56,14 @@ def test_saving_takes_a_twentieth_of_the_time_at_most(tmp_path: Path, monkeypatc
     assert not checkpoints.is_due
     clock[0] += 1
     assert checkpoints.is_due
+
+
+def test_a_checkpoint_for_which_there_is_no_memory_is_not_called_broken(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key", every_seconds=0)
+    checkpoints.write(1, partial(save, "after 1"))
+
+    def full(path: Path) -> str:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 268435456 bytes")
+
+    with pytest.raises(MemoryShortError, match="256 MB more are needed"):
+        checkpoints.latest(full, Silent())

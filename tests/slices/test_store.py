@@ -1,13 +1,15 @@
 """Prepared slices are found again when nothing changed, and never when something did."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, MemoryShortError
 from medfcn.files import sha256_of
 from medfcn.labels import IGNORED
 from medfcn.slices.store import open_case, store_key, write_case
@@ -107,4 +109,17 @@ def test_other_arrays_with_a_hash_of_their_own_are_refused(damage: Callable[[Pat
     mark["sha256"]["images"] = sha256_of(tmp_path / "key.images.npy")
     (tmp_path / "key.json").write_text(json.dumps(mark))
     with pytest.raises(DatasetError, match="their shapes are"):
+        open_case(tmp_path, "key", "case", "axial")
+
+
+def test_slices_for_which_there_is_no_memory_are_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_case(tmp_path, "key", np.zeros((1, 1, 2, 2), dtype=np.float32), np.zeros((1, 2, 2), dtype=np.uint8))
+
+    def full(*arguments: object, **choices: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(np, "load", full)
+    with pytest.raises(MemoryShortError, match=r"^case: out of memory: .* MB are free; "):
         open_case(tmp_path, "key", "case", "axial")

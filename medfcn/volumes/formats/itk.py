@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
 from medfcn.files import sha256_of
+from medfcn.memory import raise_shortage
 from medfcn.text import one_line, shown
 from medfcn.volumes.formats.metaimage import parse_metaimage
 from medfcn.volumes.formats.nrrd import parse_nrrd
@@ -143,6 +144,7 @@ def _read_with_simpleitk(path: Path) -> tuple[NDArray[Any], Affine, list[str]]:
         except RuntimeError as error:
             problem = error
     if problem is not None:
+        raise_shortage(problem)
         last = str(problem).strip().splitlines()[-1:] or ["no reason given"]
         raise VolumeError(f"SimpleITK cannot read it ({_joined([*said, *last])}); convert it to .nii.gz") from problem
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:

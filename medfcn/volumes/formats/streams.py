@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from medfcn.errors import MemoryShortError, MissingFileError, VolumeError, naming, not_a_file
-from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
+from medfcn.errors import MissingFileError, VolumeError, naming, not_a_file
+from medfcn.memory import raise_shortage
 from medfcn.systems import OPEN_FLAGS, WITHOUT_WAITING
 from medfcn.text import shown
 from medfcn.volumes.formats.refusals import broken_stream, require_allowed, unreadable, wrong_size
@@ -105,8 +105,7 @@ class ByteSource:
         try:
             yield
         except stream_errors() as error:
-            if is_memory_error(error):
-                raise MemoryShortError(f"{shortage(error)}; {MORE_MEMORY}") from error
+            raise_shortage(error)
             raise (broken_stream(error, self.position) if self.is_gzip else unreadable(error)) from error
 
     def read_into(self, buffer: memoryview) -> int:

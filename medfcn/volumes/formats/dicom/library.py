@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from medfcn.errors import MedfcnError, MemoryShortError, SettingsError, VolumeError, needing
-from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
+from medfcn.errors import MedfcnError, SettingsError, VolumeError, needing
+from medfcn.memory import raise_shortage
 from medfcn.text import one_line
 
 _LOCK = threading.Lock()
@@ -55,8 +55,7 @@ def guarded(what: str, remedy: str = "export the series again", code: str = "HEA
     except MedfcnError:
         raise
     except Exception as error:
-        if is_memory_error(error):
-            raise MemoryShortError(f"{shortage(error)}; {MORE_MEMORY}") from error
+        raise_shortage(error)
         said = one_line(" ".join(str(error).split()) or type(error).__name__, limit=_SAID_CHARACTERS)
         raise VolumeError(f"{what} ({said}); {remedy}", code=code) from error
     finally:
