@@ -1,13 +1,14 @@
 """Build the documentation site, strictly: `python docs/build.py`, then open `build/site/index.html`.
 
-The pages are the README, everything in `docs/`, the benchmarks and the changelog, as they are. Two are made from the
-code: `medfcn describe`, and the docstrings of the public calls. A link to a page of the project leads to its page of
+The pages are the README, everything in `docs/`, the benchmarks and the changelog, as they are; a notebook is its text
+and its code. Two are made from the code: `medfcn describe`, and the docstrings of the public calls. A link to a page of the project leads to its page of
 the site; a link to another file leads to a copy of it. Zensical (`pip install 'medfcn[docs]'`) stops on a link or an
 anchor that leads nowhere. Nothing on the site comes from another machine.
 """
 
 import argparse
 import functools
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ PAGES = {"README.md": "index.md", "benchmarks/README.md": "benchmarks.md", "CHAN
 DOCS = ROOT / "docs"
 PATHS = (path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 PAGES |= {f"docs/{path}": path for path in sorted(PATHS)}
+NOTEBOOKS = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.ipynb"))
+PAGES |= {f"docs/{path}": path.removesuffix("ipynb") + "md" for path in NOTEBOOKS}
 _LINK = re.compile(r"(?<=\]\()([^)#\s]*)(#[^)]*)?(?=\))")
 _FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 
@@ -32,6 +35,8 @@ def gather(folder: Path) -> None:
     """Write every page of the site, and every file that one links to, into an empty folder."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
+        if source.endswith(".ipynb"):
+            text = notebook_page(text, Path(source).name)
         parts = _FENCE.split(text)  # code keeps what looks like a link
         parts[::2] = [_LINK.sub(functools.partial(_moved, source, folder), part) for part in parts[::2]]
         (folder / page).parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +49,16 @@ def gather(folder: Path) -> None:
     )
 
 
+def notebook_page(text: str, name: str) -> str:
+    """A notebook as a page: its texts and its code."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+    title, *rest = parts
+    return "\n\n".join([title, f"The notebook is [`{name}`]({name}).", *rest]) + "\n"
+
+
 def _moved(source: str, folder: Path, link: re.Match[str]) -> str:
     """Where a link of a page leads on the site; the file is copied there if it is no page."""
     target, anchor = link[1], link[2] or ""
@@ -52,10 +67,10 @@ def _moved(source: str, folder: Path, link: re.Match[str]) -> str:
     path = os.path.normpath(Path(source).parent / target)
     if (ROOT / path).is_dir():
         path = f"{path}/README.md"
-    if path not in PAGES:
+    if path not in PAGES or path == source:
         (folder / "files" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / "files" / path)
-    place = PAGES.get(path, f"files/{path}")
+    place = f"files/{path}" if path == source else PAGES.get(path, f"files/{path}")
     return Path(os.path.relpath(place, Path(PAGES[source]).parent)).as_posix() + anchor
 
 
