@@ -1,9 +1,9 @@
 """Build the documentation site, strictly: `python docs/build.py`, then open `build/site/index.html`.
 
 The pages are the README, everything in `docs/`, the benchmarks and the changelog, as they are; a notebook is its text
-and its code. Two are made from the code: `medfcn describe`, and the docstrings of the public calls. A link to a page of the project leads to its page of
-the site; a link to another file leads to a copy of it. Zensical (`pip install 'medfcn[docs]'`) stops on a link or an
-anchor that leads nowhere. Nothing on the site comes from another machine.
+and its code. Two are made from the code: `medfcn describe`, and the docstrings of the public calls. A link to a page
+of the project leads to its page of the site; a link to another file leads to a copy of it. Zensical (`pip install
+'medfcn[docs]'`) stops on a link or an anchor that leads nowhere. Nothing on the site comes from another machine.
 """
 
 import argparse

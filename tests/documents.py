@@ -6,12 +6,14 @@ A comment before a block says what a reader does not see:
     <!-- place: petct -->                    what follows speaks of this data, a function of `tests/places.py`
 """
 
+import importlib.util
 import re
 import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from click.testing import CliRunner
@@ -23,10 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = {
     page.relative_to(ROOT).as_posix(): page
-    for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")), ROOT / "benchmarks" / "README.md")
+    for page in (
+        ROOT / "README.md",
+        *sorted(DOCS.rglob("*.md")),
+        *sorted(DOCS.rglob("*.ipynb")),
+        ROOT / "benchmarks" / "README.md",
+    )
 }
 _PARTS = re.compile(r"^<!-- (place|not run): (.*?) -->$|^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_OUTPUT = re.compile(r"(?:-o|--output) (\S+)|medfcn\.(?:train|predict)\(\S+ \"(\S+)\"")
+_OUTPUT = re.compile(r"(?:-o|--output) (\S+)|medfcn\.train\(\S+ \"(\S+)\"|medfcn\.predict\(\S+ \S+ \"(\S+)\"")
 _FEWER = {"--folds": "2", "--trials": "2"}
 
 
@@ -55,11 +62,29 @@ class Block:
         return [line for line in (each.split(" #")[0].strip() for each in joined) if line and line[0] != "#"]
 
 
+def builder() -> ModuleType:
+    """The script that builds the site, as a module."""
+    spec = importlib.util.spec_from_file_location("build_docs", DOCS / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def text_of(page: Path) -> str:
+    """A page as it is on the site; a notebook speaks of the samples."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return f"<!-- place: samples -->\n{builder().notebook_page(text, page.name)}"
+
+
 def blocks_of(page: Path) -> list[Block]:
     """The blocks of a page, in order."""
     found: list[Block] = []
     place, part, why_not = "common", 0, ""
-    for mark, words, kind, code in _PARTS.findall(page.read_text(encoding="utf-8")):
+    for mark, words, kind, code in _PARTS.findall(text_of(page)):
         if mark == "not run":
             why_not = words
         elif mark:
@@ -102,7 +127,7 @@ def run_block(block: Block, names: dict[str, Any], page: str) -> None:
 
 
 def _shortened(code: str) -> str:
-    return re.sub(r"steps=\d+|budget=\"\w+\"|epochs=\d+", "steps=2", code)
+    return re.sub(r"steps ?= ?\d+|budget=\"\w+\"|epochs=\d+", "steps=2", code)
 
 
 def _quick(words: list[str]) -> list[str]:

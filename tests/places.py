@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NARROW = "[network]\nwidth = 0.0625\n"
 TINY = f'{NARROW}preset = "fcn8s"\n'
 _AT_LEFT = np.array([[0.0, 0, 0, 40], [0, 0, 0, -60], [0, 0, 0, -50], [0, 0, 0, 0]])
-SMALL = Settings(network=NetworkSettings(preset="fcn8s", width=1 / 16))
+SMALL = Settings(network=NetworkSettings(width=0.25))
 
 
 def make_place(name: str, root: Path, shared: Path, made: Set[str] = frozenset()) -> None:
@@ -48,7 +48,7 @@ def make_shared(root: Path) -> None:
         root / "runs/hippocampus",
         labels="hippocampus=1+2",
         settings=SMALL,
-        steps=4,
+        steps=30,
         device="cpu",
         threads=1,
         report=False,

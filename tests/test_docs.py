@@ -1,25 +1,23 @@
 """The documentation: every page is on the site, every link leads somewhere, what is to be typed exists."""
 
 import importlib.util
+import json
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
 
 import medfcn
 from medfcn.cli import main
+from tests.documents import DOCS, blocks_of, builder
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
-FENCES = [
-    (page.name, kind, code)
-    for page in DOCUMENTS
-    for kind, code in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-]
+FENCES = [(page.name, block.kind, block.code) for page in DOCUMENTS for block in blocks_of(page)]
 COMMANDS = sorted(
     {
         line.split(" #")[0].strip()
@@ -35,19 +33,9 @@ OPTIONS = {"--help", "--version"} | {name for each in PARAMETERS for name in (*e
 
 
 @pytest.fixture(scope="module")
-def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def site(builder: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
-    builder.gather(folder)
+    builder().gather(folder)
     return folder
 
 
@@ -113,3 +101,23 @@ def test_every_python_block_compiles_and_imports_what_is_there(number: int) -> N
     for module, names in re.findall(r"^from (medfcn[\w.]*) import ([\w, ]+)$", code, re.MULTILINE):
         found = importlib.import_module(module)
         assert all(hasattr(found, name.strip()) for name in names.split(",")), (page, module, names)
+
+
+def test_the_figures_are_those_that_their_script_draws() -> None:
+    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    sys.modules["figures"] = figures  # dataclasses look there
+    spec.loader.exec_module(figures)
+    assert (figures.PICTURES / "errors.svg").read_text(encoding="utf-8") == figures.errors_svg()
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_results_and_needs_no_magic(path: Path) -> None:
+    book = json.loads(path.read_text(encoding="utf-8"))
+    assert book["nbformat"] == 4
+    for cell in book["cells"]:
+        assert not cell.get("outputs")
+        assert not cell.get("execution_count")
+        assert not re.search(r"^[%!]", "".join(cell["source"]), re.MULTILINE) or cell["cell_type"] == "markdown"

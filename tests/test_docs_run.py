@@ -10,6 +10,7 @@ from tests.documents import PAGES, outputs_of, parts_of, run_block
 from tests.places import make_place, make_shared
 
 OF_THEIR_OWN = {
+    "docs/how-to/bids.md": "tests/test_bids_docs.py makes its trees",
     "docs/how-to/dicom.md": "tests/test_dicom_docs.py makes its series",
     "benchmarks/README.md": "its scripts take hours",
 }

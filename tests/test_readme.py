@@ -55,32 +55,6 @@ def test_every_room_of_the_package_is_described() -> None:
             assert f"`medfcn/{path.name}/`" in MAP, path.name
 
 
-def test_the_python_example_runs(
-    balls: Path, ball_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The README's example, word for word, with a toy data set in the places it names."""
-    import shutil
-
-    import medfcn
-
-    code = re.search(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-    assert code is not None
-    shutil.copytree(balls, tmp_path / "dataset")
-    shutil.copytree(balls / "labels", tmp_path / "references")
-    shutil.copytree(balls / "images", tmp_path / "new_volumes")
-    shutil.copy(balls / "images" / "ball_7.nii.gz", tmp_path / "case_017.nii.gz")
-    monkeypatch.chdir(tmp_path)
-
-    def train(dataset: str, output: str, **choices: object) -> None:
-        assert Path(dataset).is_dir()
-        assert choices == {"labels": "hippocampus=1+2", "budget": "10m"}
-        shutil.copytree(ball_run, output)
-
-    monkeypatch.setattr(medfcn, "train", train, raising=False)
-    exec(compile(code[1], "README.md", "exec"), {})
-    assert (tmp_path / "case_017_mask.nii.gz").is_file()
-
-
 def test_every_link_in_the_documents_leads_to_a_file() -> None:
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

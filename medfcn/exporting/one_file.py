@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medfcn.errors import ModelError
 from medfcn.exporting.model_card import numbers_of
-from medfcn.exporting.phantom import phantoms
+from medfcn.exporting.phantom import ANY_SIZE, phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import atomic_write, csv_bytes, json_bytes
 from medfcn.inference.card import read_card
@@ -83,5 +83,5 @@ def _require_equal(source: Source, path: Path) -> None:
 
 def _bytes_of(model: Ensemble, volumes: list[Volume]) -> list[bytes]:
     """The mask and the probabilities of a case."""
-    found = model.predict_case(list(volumes), keep_probabilities=True)
+    found = model.predict_case(list(volumes), keep_probabilities=True, options=ANY_SIZE)
     return [array.tobytes() for array in (found.mask.array, found.probabilities) if array is not None]

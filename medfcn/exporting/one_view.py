@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from medfcn.errors import ModelError
-from medfcn.exporting.phantom import dice_of
+from medfcn.exporting.phantom import ANY_SIZE, dice_of
 from medfcn.exporting.source import Source
 from medfcn.inference.model import Model
 from medfcn.networks.graph import stride_of
@@ -102,7 +102,7 @@ def require_alike(source: Source, paths: list[str], mask: NDArray[Any], whose: s
     Raises:
         ModelError: It does; the Dice and the size are named.
     """
-    ours = source.loaded.predict_case(paths).mask
+    ours = source.loaded.predict_case(paths, options=ANY_SIZE).mask
     dice = dice_of(ours.array, mask)
     if not dice >= LEAST_DICE:
         raise ModelError(

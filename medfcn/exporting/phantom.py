@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from medfcn.inference.card import Card
 from medfcn.slices.slicing import in_plane_axes
-from medfcn.volumes import Volume
+from medfcn.volumes import ReadOptions, Volume
 
 _SCALES = (1.0, 0.7, 1.4)
 """Edges of the slices, in windows of the training: the same, smaller, and larger, so that it is cut into tiles."""
 _SLICES = 5
 _SEED = 20_190_710
+ANY_SIZE = ReadOptions(box_mm=((-1e6, 1e6), (-1e6, 1e6), (-1e6, 1e6)))
+"""A phantom is looked at as a whole, even where windows are far larger than the training volumes in them."""
 _OWN_MM = 3.0
 """Distance of slices where the network grid keeps a volume's own."""
 
