@@ -9,6 +9,7 @@ Nothing heavy is imported before a command needs it: `medfcn --help` answers at 
 
 import click
 
+from medfcn.commands.bids_app import bids_app
 from medfcn.commands.check import check
 from medfcn.commands.demo import demo
 from medfcn.commands.describe import describe
@@ -28,7 +29,9 @@ from medfcn.progress import process_count
 _READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
 _TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
 STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
-STARTS |= dict.fromkeys(("plan", "predict", "export", "networks"), Start(680, 280, (*_READING, *_NETWORK)))
+STARTS |= dict.fromkeys(
+    ("plan", "predict", "export", "networks", "bids-app"), Start(680, 280, (*_READING, *_NETWORK))
+)
 STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(960, 450, _TRAINING))
 """Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
 
@@ -48,6 +51,21 @@ def main(debug: bool) -> None:
         STARTS[command].require()
 
 
-_COMMANDS = (check, look, plan, train, tune, predict, evaluate, measure, export, models, networks, demo, describe)
+_COMMANDS = (
+    check,
+    look,
+    plan,
+    train,
+    tune,
+    predict,
+    evaluate,
+    measure,
+    export,
+    models,
+    networks,
+    demo,
+    describe,
+    bids_app,
+)
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -15,7 +15,7 @@ from medfcn.inference.again import remake_masks
 from medfcn.inference.batch import MASK_ENDINGS, PredictionRun
 from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.progress import Silent, process_rank
-from medfcn.runs.folder import FAILURES_FILE, RunFolder
+from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
 from medfcn.training.job import Run
 from medfcn.training.on_cluster import train_on_cluster
 from medfcn.training.request import TrainRequest
@@ -85,9 +85,11 @@ def predict(request: PredictRequest) -> PredictionRun:
         return result
     from medfcn.reporting.compose import predict_report
 
+    is_bids = request.format == "bids"
     page = predict_report(
         request.output,
         {case: list(files) for case, files in result.inputs.items()},
+        output=Path(request.output) / LOGS_FOLDER / RunFolder.report if is_bids else None,
         options=request.options,
         overwrite=True,
         progress=request.progress,
@@ -101,7 +103,7 @@ def _exporter_of(request: PredictRequest) -> Callable[[PredictionRun], Predictio
     Raises:
         SettingsError: The format is not known, or an input is no DICOM series.
     """
-    if request.format == "nifti":
+    if request.format == "nifti" or (request.format == "bids" and request.again is None):
         return None
     if request.again is not None:
         raise SettingsError(

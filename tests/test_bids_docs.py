@@ -18,6 +18,19 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 
+_MASKS, _DERIVED, _APP = (
+    next(line for line in COMMANDS if line.startswith(start))
+    for start in (
+        "medfcn predict RUN tree -o masks",
+        "medfcn predict RUN tree -o tree3",
+        "medfcn bids-app tree OUT participant",
+    )
+)
+EARLIER = {line: [_MASKS] for line in COMMANDS if line.startswith("medfcn evaluate masks")}
+EARLIER |= {line: [_DERIVED] for line in COMMANDS if line.split()[2].startswith("tree3/")}
+EARLIER |= {line: [_APP] for line in COMMANDS if line.endswith(" group")}
+"""Commands that must have run before another one."""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,10 +54,11 @@ def test_a_command_of_the_page_runs(line: str, place: Path, tmp_path: Path, monk
     for path in place.iterdir():
         if path.name != "RUN" or " train " not in line:
             (tmp_path / path.name).symlink_to(path)
-    if " evaluate " in line:
-        assert CliRunner().invoke(main, ["predict", "RUN", "tree", "-o", "masks"]).exit_code == 0
+    for before in EARLIER.get(line, ()):
+        assert CliRunner().invoke(main, shlex.split(before)[1:]).exit_code == 0
     words = shlex.split(line)[1:]
     if words[0] == "train":
         words += ["--steps", "2", "--preset", "compact"]
     result = CliRunner().invoke(main, words)
-    assert result.exit_code == 0, result.output
+    # The example works on a part of the subjects, and the table says which masks are not there yet.
+    assert result.exit_code == (3 if words[-1] == "group" else 0), result.output

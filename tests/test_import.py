@@ -64,11 +64,11 @@ def test_module_runs_as_a_command() -> None:
 
 
 def test_every_verb_of_the_command_line_is_a_public_call() -> None:
-    """Drawing networks, the demo and the reference are no verbs; --compare, --report and the loading of runs are."""
+    """Drawing, the demo, the reference and the BIDS App are no verbs; --compare, --report and loading runs are."""
     import medfcn
     from medfcn.cli import main
 
-    verbs = {*main.commands} - {"networks", "demo", "describe"} | {"compare", "report", "load"}
+    verbs = {*main.commands} - {"networks", "demo", "describe", "bids-app"} | {"compare", "report", "load"}
     assert verbs <= set(medfcn.__all__)
     for verb in verbs:
         call = getattr(medfcn, verb)

@@ -27,7 +27,7 @@ def show(text: str, *, err: bool = False) -> None:
     click.echo(page(text.split("\n")), err=err)
 
 
-class _Command(click.Command):
+class Command(click.Command):
     """A command that makes a wrong value of one of its options a misuse of the command line."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -44,7 +44,7 @@ class _Command(click.Command):
             raise
 
 
-command = functools.partial(click.command, cls=_Command)
+command = functools.partial(click.command, cls=Command)
 """The decorator of all commands."""
 
 

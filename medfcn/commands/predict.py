@@ -26,6 +26,7 @@ from medfcn.errors import SettingsError
 from medfcn.progress import for_terminal
 
 if TYPE_CHECKING:
+    from medfcn.inference.batch import PredictionRun
     from medfcn.volumes import ReadOptions
 
 
@@ -60,10 +61,11 @@ def _numbers(field: str, text: str, count: int) -> tuple[float, ...]:
 @flag("--probabilities", "Also write probabilities/<case>.nii.gz.")
 @click.option(
     "--format",
-    type=click.Choice(["nifti", "dicom-seg", "rtstruct"]),
+    type=click.Choice(["nifti", "bids", "dicom-seg", "rtstruct"]),
     default="nifti",
     show_default=True,
-    help="dicom-seg and rtstruct also write <case>.dcm, which refers to the DICOM series it was made of.",
+    help="bids writes a BIDS derivative. dicom-seg and rtstruct also write <case>.dcm, which refers to the DICOM "
+    "series it was made of.",
 )
 @click.option(
     "--codes",
@@ -116,12 +118,17 @@ def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box
         runs, choices["source"], choices["again"] = _told_apart((*runs, choices["source"]), choices["again"])
     else:
         choices["again"] = None
-    from medfcn.inference.foreign import FOREIGN
-    from medfcn.text import counted, listed
     from medfcn.verbs import predict as run_prediction
 
     options = _looking_at(options, around, box)
-    result = run_prediction(list(runs), options=options, progress=for_terminal(), **choices)
+    say_outcome(run_prediction(list(runs), options=options, progress=for_terminal(), **choices))
+
+
+def say_outcome(result: PredictionRun) -> None:
+    """Say what came of a prediction; ends the process with a status of its own if cases failed."""
+    from medfcn.inference.foreign import FOREIGN
+    from medfcn.text import counted, listed
+
     done = len(result.predicted) + len(result.skipped) + len(result.others)
     if result.report:
         show(f"report: {result.report}")

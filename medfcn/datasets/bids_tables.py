@@ -37,7 +37,7 @@ def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> dict[int, str]:
         if path is None:
             continue
         if path not in tables:
-            tables[path] = _read_names(path)
+            tables[path] = read_names(path)
         for value, name in tables[path].items():
             other, where = names.setdefault(value, (name, path))
             if other != name:
@@ -70,7 +70,12 @@ def _entities_of(path: Path) -> set[str]:
     return set(path.name.split("_")[:-1])
 
 
-def _read_names(path: Path) -> dict[int, str]:
+def read_names(path: Path) -> dict[int, str]:
+    """The names in a `dseg.tsv` by value, without 0.
+
+    Raises:
+        DatasetError: It is no table with the columns `index` and `name`, or an index is none of its own.
+    """
     table = read_table(path, "index", "name")
     found: dict[int, str] = {}
     for line, row in table.rows:

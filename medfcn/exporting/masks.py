@@ -27,7 +27,7 @@ from medfcn.volumes.formats.dicom.header import read_identity
 from medfcn.volumes.formats.dicom.series import is_dicom
 from medfcn.volumes.names import extension_of, stem_of
 
-MaskFormat = Literal["nifti", "dicom-seg", "rtstruct"]
+MaskFormat = Literal["nifti", "bids", "dicom-seg", "rtstruct"]
 ENDING = ".dcm"
 
 

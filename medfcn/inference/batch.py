@@ -21,10 +21,11 @@ from medfcn.files import sha256_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.idle import mirrors_of
+from medfcn.inference.naming import MaskNames
 from medfcn.labels.colours import label_table
 from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
 from medfcn.runs.cases import TrainingImages
-from medfcn.runs.folder import DISAGREEMENT, ENTROPY, PROBABILITIES_FOLDER, SEG_NRRD_FOLDER, UNCERTAINTY_FOLDER
+from medfcn.runs.folder import DISAGREEMENT, ENTROPY, SEG_NRRD_FOLDER, UNCERTAINTY_FOLDER
 from medfcn.runs.models import ModelFiles, Runs
 from medfcn.runs.passing import absolute_path
 from medfcn.runs.shards import Shard
@@ -122,6 +123,8 @@ class Batch:
         seg_nrrd: Also write each mask as a `.seg.nrrd` file.
         is_claimed: Other commands may share the cases, by locks. A shard has none: where several machines write into
             one folder, locks are not to be trusted.
+        names: The names of files in the folder.
+        has_tables: The tables of the folder are written at the end.
     """
 
     models: Ensemble
@@ -141,6 +144,8 @@ class Batch:
     uncertainty: bool = False
     seg_nrrd: bool = False
     is_claimed: bool = True
+    names: MaskNames = field(default_factory=MaskNames)
+    has_tables: bool = True
 
     @property
     def is_one_file(self) -> bool:
@@ -153,13 +158,18 @@ class Batch:
         return self.target.parent if self.is_one_file else self.target
 
     @property
+    def tables_folder(self) -> Path:
+        """The folder of the tables."""
+        return self.folder / self.names.tables
+
+    @property
     def claimed_folder(self) -> Path | None:
         """The folder whose cases are claimed; None where no other process shares them."""
         return self.folder if self.is_claimed and self.shard is None and not self.is_one_file else None
 
     def mask_path(self, case: Case) -> Path:
         """The file of a case's mask."""
-        return self.target if self.is_one_file else self.folder / f"{case.id}.nii.gz"
+        return self.target if self.is_one_file else self.folder / self.names.mask(case)
 
     def used_files(self, case: Case) -> tuple[Path, ...]:
         """The image files of a case that the models use."""
@@ -169,7 +179,9 @@ class Batch:
         """The file of each label's probabilities; none unless they were requested."""
         if not self.probabilities:
             return ()
-        return tuple(self.folder / PROBABILITIES_FOLDER / f"{stem}.nii.gz" for stem in self._stems(case))
+        if self.is_one_file:  # named after the file
+            case = dataclasses.replace(case, id=stem_of(self.target))
+        return tuple(self.folder / name for name in self.names.probabilities(case, self.models.card.labels.entries))
 
     def uncertainty_paths(self, case: Case) -> tuple[Path, ...]:
         """The files of each label's entropy, then of each label's disagreement; none unless they were requested."""
@@ -241,7 +253,7 @@ class Batch:
     def task(self, cases: Sequence[Case]) -> str:
         """A hash of everything that decides the files of some cases: the models, the images' paths, the options."""
         made = self.record(cases[0], ())
-        files = (self.probabilities, self.uncertainty, self.seg_nrrd, self.has_table, dict(self.colours))
+        files = (self.probabilities, self.uncertainty, self.seg_nrrd, self.has_table, self.names, dict(self.colours))
         images = [[case.id, *map(os.path.realpath, case.images)] for case in cases]
         known = [made.origin, made.mirrors, made.views, made.device, files, images]
         return hashlib.sha256(repr(known).encode("utf-8", errors="surrogateescape")).hexdigest()

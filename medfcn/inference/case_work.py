@@ -163,6 +163,8 @@ def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[
 
 def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, batch: Batch) -> None:
     path, probability_paths = batch.mask_path(case), batch.probability_paths(case)
+    if path.parent != batch.folder:
+        make_inner_folder(path.parent)
     prediction.mask.save(path, overwrite=True, labels=batch.table if batch.has_table else ())
     mask_sha256 = sha256_of(path)
     if batch.expected.get(case.id, mask_sha256) != mask_sha256:
@@ -195,7 +197,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         flags=prediction.flags,
         notes=tuple(notes),
     )
-    record.measured(prediction.measures, prediction.mask.voxel_ml).write(path)
+    record.measured(prediction.measures, prediction.mask.voxel_ml).write(path, more=batch.names.about(case))
 
 
 def _read_case(case: Case, batch: Batch) -> Channels:

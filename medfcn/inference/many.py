@@ -11,7 +11,7 @@ from functools import partial
 
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, SettingsError
-from medfcn.files import make_folder, remove_half_written
+from medfcn.files import make_folder, make_inner_folder, remove_half_written
 from medfcn.inference.batch import (
     Batch,
     Kind,
@@ -75,10 +75,13 @@ def predict_cases(
     """
     everything = cases
     make_folder(batch.folder)
+    if batch.names.tables:
+        make_inner_folder(batch.tables_folder)
     if batch.shard is not None:
-        Parts(batch.folder).enter(batch.shard)
+        Parts(batch.tables_folder).enter(batch.shard)
         cases = [case for case in cases if batch.shard.has(case.id)]
         progress.say(f"shard {batch.shard}: {len(cases)} of {counted(len(everything), 'case')}")
+    batch.names.prepare(batch.folder, batch.table)
     remove_litter(cases, batch)
     ended: dict[str, Outcome] = {}
     later: list[str] = []
@@ -108,16 +111,17 @@ def predict_cases(
             _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
         _work_alone([case for case in cases if case.id in set(later)], work, report)
     if not batch.is_one_file:
-        write_label_tables(batch.table, itk_snap=batch.folder / ITK_SNAP_FILE, slicer=batch.folder / SLICER_FILE)
+        tables = batch.tables_folder
+        write_label_tables(batch.table, itk_snap=tables / ITK_SNAP_FILE, slicer=tables / SLICER_FILE)
     _finish_shard(everything, batch, ended, progress)
     # The only mask may be anywhere, beside a `failures.csv` that is not medfcn's.
-    return result_of(cases, batch, ended, tables=not batch.is_one_file and batch.shard is None)
+    return result_of(cases, batch, ended, tables=batch.has_tables and not batch.is_one_file and batch.shard is None)
 
 
 def _timings_of(batch: Batch) -> Timings:
     if batch.shard is not None:
-        return Timings(Parts(batch.folder).timing_path(batch.shard), str(batch.shard))
-    return Timings(None if batch.is_one_file else batch.folder / TIMING_FILE)
+        return Timings(Parts(batch.tables_folder).timing_path(batch.shard), str(batch.shard))
+    return Timings(None if batch.is_one_file else batch.tables_folder / TIMING_FILE)
 
 
 def _work_together(
@@ -166,7 +170,7 @@ def _work_alone(cases: Sequence[Case], work: CaseWork, report: Callable[[Outcome
 
 def _finish_shard(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome], progress: Progress) -> None:
     """Leave the table of a shard; if it is the last one, write those of the folder."""
-    shard, parts = batch.shard, Parts(batch.folder)
+    shard, parts = batch.shard, Parts(batch.tables_folder)
     if shard is None:
         return
     own = [ended[case.id] for case in cases if case.id in ended]
@@ -192,7 +196,7 @@ def result_of(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome],
     """
     outcomes = [ended[case.id] for case in cases]
     records = read_records(cases, batch, outcomes)
-    review = write_tables(batch.folder if tables else None, outcomes, records)
+    review = write_tables(batch.tables_folder if tables else None, outcomes, records)
 
     def ids(kind: Kind) -> tuple[str, ...]:
         return tuple(outcome.case for outcome in outcomes if outcome.kind == kind)
@@ -217,6 +221,7 @@ def remove_litter(cases: Sequence[Case], batch: Batch) -> None:
     is_own = batch.is_one_file or batch.shard is not None  # another one's may be in work, with locks or without
     files = [path for case in cases for path in batch.outputs(case)] if is_own else []
     inner = (PROBABILITIES_FOLDER, UNCERTAINTY_FOLDER, SEG_NRRD_FOLDER)
-    for folder in (batch.folder, *(batch.folder / name for name in inner)):
+    nested = {batch.mask_path(case).parent for case in cases} - {batch.folder}
+    for folder in (batch.folder, *(batch.folder / name for name in inner), *sorted(nested)):
         if folder == batch.folder or not folder.is_symlink():
             remove_half_written(folder, *(path.name for path in files))

@@ -26,7 +26,7 @@ def merge_parts(cases: Sequence[Case], batch: Batch) -> dict[str, Outcome]:
     Raises:
         DatasetError: A shard has not ended, or there are cases that no shard has worked on.
     """
-    parts = Parts(batch.folder)
+    parts = Parts(batch.tables_folder)
     rows = parts.read()
     strangers = [case.id for case in cases if key_of(case.id) not in rows]
     if strangers:
@@ -42,8 +42,8 @@ def merge_parts(cases: Sequence[Case], batch: Batch) -> dict[str, Outcome]:
         kind = cast(Kind, row.outcome) if row.outcome in get_args(Kind) else "kept"
         ended[case.id] = Outcome(case.id, kind, row.error)
     outcomes = list(ended.values())
-    write_tables(batch.folder, outcomes, read_records(cases, batch, outcomes))
-    timings = Timings(batch.folder / TIMING_FILE)
+    write_tables(batch.tables_folder, outcomes, read_records(cases, batch, outcomes))
+    timings = Timings(batch.tables_folder / TIMING_FILE)
     timings.take(timing for shard in parts.shards() for timing in read_timings(parts.timing_path(shard)))
     timings.write()
     return ended

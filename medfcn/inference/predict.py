@@ -12,7 +12,7 @@ from medfcn.calls import require_one
 from medfcn.datasets import Case, find_inputs
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import ModelError, OutputExistsError, SettingsError
-from medfcn.files import refuse_existing_file
+from medfcn.files import make_folder, refuse_existing_file, refuse_link
 from medfcn.inference.batch import (
     MASK_ENDINGS,
     Batch,
@@ -25,6 +25,7 @@ from medfcn.inference.ensemble import load
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
+from medfcn.inference.naming import BidsNames, MaskNames, roots_of
 from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
@@ -92,9 +93,10 @@ class PredictRequest:
         seg_nrrd: Also write `seg_nrrd/<case>.seg.nrrd`, a segmentation of 3D Slicer.
         again: `<case>.json` files, or folders of them: their masks are made again, byte for byte. Everything but the
             files comes from them, and RUN and INPUT are searched for the models and volumes by hash.
-        format: `dicom-seg` or `rtstruct` also writes each mask as a DICOM object that refers to its series,
-            `<case>.dcm`; every volume must be a DICOM series. With `probabilities`, `dicom-seg` also writes
-            `probabilities/<case>.dcm`.
+        format: `bids` names masks and probabilities as BIDS derivatives, with `dataset_description.json` and
+            `dseg.tsv`, and puts the tables into `logs/`; the cases need names of BIDS. `dicom-seg` or `rtstruct` also
+            writes each mask as a DICOM object that refers to its series, `<case>.dcm`; every volume must be a DICOM
+            series. With `probabilities`, `dicom-seg` also writes `probabilities/<case>.dcm`.
         codes: Coded concepts of labels for `dicom-seg`, such as `gtv=SCT:86049000:Malignant neoplasm, primary`.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
         report: Also write `report.html`: the masks over the volumes.
@@ -136,6 +138,26 @@ class PredictRequest:
         require_one(shard=self.shard, report=self.report or None)
         if (self.shard or self.finish) and Path(self.output).name.endswith(MASK_ENDINGS):
             raise SettingsError(f"{self.output}: shards fill a folder; give one to -o", field="output")
+        self._require_names_of_bids()
+
+    def _require_names_of_bids(self) -> None:
+        """SettingsError for an output that BIDS has no name for."""
+        if self.format != "bids":
+            return
+        if Path(self.output).name.endswith(MASK_ENDINGS):
+            raise SettingsError(f"{self.output}: a BIDS derivative is a folder; give one to -o", field="output")
+        given = {"uncertainty": self.uncertainty, "seg_nrrd": self.seg_nrrd}
+        for name in (name for name, is_given in given.items() if is_given):
+            raise SettingsError(
+                f"format bids: BIDS has no name for {name}; leave it out, or predict it into another folder",
+                code="OPTIONS_TOGETHER",
+                field="format",
+            )
+
+    @property
+    def names(self) -> MaskNames:
+        """The names of files in the output."""
+        return BidsNames(Path(self.output)) if self.format == "bids" else MaskNames()
 
     @property
     def chosen_shard(self) -> Shard | None:
@@ -158,21 +180,24 @@ class Given:
     is_more: bool = False
 
 
-def predict_masks(request: PredictRequest, given: Given | None = None) -> PredictionRun:
+def predict_masks(request: PredictRequest, given: Given | None = None, *, has_tables: bool = True) -> PredictionRun:
     """Predict as requested, without a report; see `medfcn.predict`.
 
     Args:
         request: The options.
         given: The cases, instead of those of `request.source`.
+        has_tables: Write the tables of the folder; without, other commands may add cases to it.
     """
     target, shard = Path(request.output), request.chosen_shard
     if shard is not None:
-        Parts(target).refuse_others(shard)
+        Parts(target / request.names.tables).refuse_others(shard)
     is_new = not (request.resume or request.finish or (given and given.is_more))
     may_join = is_new and not request.overwrite and shard is None and bool(tasks_at_work(target))
     if is_new and not may_join:
         refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None, can_resume=True)
-    before = {path.name: stamp_of(path) for path in target.glob("*.json")}
+    names = request.names
+    records = target.glob("**/*.json" if request.format == "bids" else "*.json")
+    before = {path.name: stamp_of(path) for path in records}
     _refuse_mistyped(target)
     loaded = load(request.runs, device=request.device, transforms=request.transforms)
     models = loaded.with_views(request.views)
@@ -186,7 +211,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
             series=series,
             bids=request.options.bids,
         )
-    chosen = _chosen(found, request.cases)
+    chosen = _chosen(names.named(found), request.cases)
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
@@ -207,6 +232,8 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
         colours=colours_of(request.colours, models.card.labels),
         uncertainty=request.uncertainty,
         seg_nrrd=request.seg_nrrd,
+        names=names,
+        has_tables=has_tables,
         trained_on=TrainingImages(models_of(request.runs)),
     )
     if request.finish:
@@ -225,10 +252,13 @@ def predict_masks(request: PredictRequest, given: Given | None = None) -> Predic
     for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
         progress.say(line)
     _say_old_rules(batch, progress)
+    if isinstance(names, BidsNames):
+        make_folder(target)
+        names.describe(roots_of(found))
     source = ModelSource(runs=request.runs, device=request.device, views=request.views, transforms=request.transforms)
     with at_work(batch.claimed_folder, batch.task(chosen)):
         result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
-    if request.resume and not result.skipped:
+    if request.resume and has_tables and not result.skipped:
         progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
     return result
 
@@ -250,7 +280,7 @@ def _joined(cases: Sequence[Case], batch: Batch) -> Batch:
 def _refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:
     """Refuse to begin a shard again that has begun before."""
     taken = [path for case in cases if shard.has(case.id) for path in batch.outputs(case) if path.exists()]
-    for path in (*taken[:1], Parts(batch.folder).path(shard)):
+    for path in (*taken[:1], Parts(batch.tables_folder).path(shard)):
         refuse_existing_file(path, overwrite=False)
 
 
@@ -304,11 +334,23 @@ def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
     paths = [path for case in cases for path in batch.outputs(case)]
     inner = batch.folder / PROBABILITIES_FOLDER
-    wanted = {PROBABILITIES_FOLDER: batch.probabilities, UNCERTAINTY_FOLDER: batch.uncertainty}
+    wanted = {
+        PROBABILITIES_FOLDER: batch.probabilities and not isinstance(batch.names, BidsNames),
+        UNCERTAINTY_FOLDER: batch.uncertainty,
+    }
     wanted[SEG_NRRD_FOLDER] = batch.seg_nrrd
     folders = [name for name, is_wanted in wanted.items() if is_wanted]
     in_folder = [path.name for path in paths if path.parent == batch.folder]
-    refuse_blocked(batch.folder, files=(*in_folder, *tables), folders=folders)
+    if batch.names.tables:
+        folders.append(batch.names.tables)
+        refuse_blocked(batch.tables_folder, files=tables)
+    refuse_blocked(batch.folder, files=(*in_folder, *(() if batch.names.tables else tables)), folders=folders)
+    for place in sorted({path.parent for path in paths} - {batch.folder, inner}):
+        for above in (place, *place.parents):
+            if above == batch.folder:
+                break
+            refuse_link(above)
+        refuse_blocked(place, files=[path.name for path in paths if path.parent == place])
     refuse_blocked(inner, files=[path.name for path in paths if path.parent == inner])
     for case in cases:
         record = record_path(batch.mask_path(case))

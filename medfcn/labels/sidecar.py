@@ -162,13 +162,19 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return bool(content) and content.keys().isdisjoint(MaskRecord.__struct_fields__)
 
-    def write(self, mask: str | os.PathLike[str]) -> None:
-        """Write the record beside a mask, whole or not at all."""
+    def write(self, mask: str | os.PathLike[str], more: Mapping[str, object] | None = None) -> None:
+        """Write the record beside a mask, whole or not at all.
+
+        Args:
+            mask: The mask's file.
+            more: Further keys, which readers of records pass over.
+        """
         content = {name: getattr(self, name) for name in self.__struct_fields__}
         content = {name: value for name, value in content.items() if value is not None or name not in _LATER}
         if not self.probabilities_sha256:
             del content["probabilities_sha256"]
-        write_json(record_path(mask), content | {"labels": None if self.labels is None else self.labels.to_json()})
+        labels = None if self.labels is None else self.labels.to_json()
+        write_json(record_path(mask), {**content, "labels": labels, **(more or {})})
 
     def measured(self, measures: Mapping[str, Measure], voxel_ml: float) -> "MaskRecord":
         """The same record with the sizes and intensities of the labels.

@@ -16,7 +16,7 @@ from medfcn.decoding import read_json
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.labels import LabelMap
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.runs.folder import FAILURES_FILE, RunFolder
+from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
 from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
@@ -60,7 +60,8 @@ def _card_of(run: Path) -> _Card:
 
 def failures_beside(masks: Path) -> tuple[tuple[str, str], ...]:
     """The cases that `medfcn predict` could not predict, with the reason."""
-    rows = _rows_in(masks / FAILURES_FILE)[1:]
+    folder = masks / LOGS_FOLDER if (masks / LOGS_FOLDER / FAILURES_FILE).is_file() else masks
+    rows = _rows_in(folder / FAILURES_FILE)[1:]
     return tuple((row[0], row[1]) for row in rows if len(row) >= 2)
 
 

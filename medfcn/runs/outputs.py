@@ -5,13 +5,17 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from medfcn import files
-from medfcn.errors import MissingFileError, OutputExistsError
+from medfcn.decoding import read_json
+from medfcn.errors import LabelError, MissingFileError, OutputExistsError
 from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.runs.folder import (
     CLAIMS_FOLDER,
     FAILURES_FILE,
+    LOGS_FOLDER,
     PARTS_FOLDER,
     SCORES_FILE,
     STUDY_FILE,
@@ -38,9 +42,26 @@ def _is_output(folder: Path) -> bool:
     """True if medfcn has written into a folder: a run, masks, scores, or a folder of these."""
     if any(all(any(folder.glob(name)) for name in names) for names in _RECOGNISED_BY):
         return True
-    if any(MaskRecord.is_in(path) for path in folder.glob("*.json")):
+    if any(MaskRecord.is_in(path) for path in folder.glob("*.json")) or _is_derivative(folder):
         return True
     return any(_is_output(path) for name in _INSIDE for path in folder.glob(name) if path.is_dir())
+
+
+def _is_derivative(folder: Path) -> bool:
+    """True if a folder says that it is a BIDS derivative of medfcn."""
+    try:
+        about = read_json(folder / "dataset_description.json", _Derivative, error=LabelError, remedy="")
+    except (OSError, LabelError):
+        return False
+    return any(tool.name == "medfcn" for tool in about.tools)
+
+
+class _Tool(msgspec.Struct, rename={"name": "Name"}):
+    name: str = ""
+
+
+class _Derivative(msgspec.Struct, rename={"tools": "GeneratedBy"}):
+    tools: tuple[_Tool, ...] = ()
 
 
 def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = False, can_resume: bool = False) -> None:
@@ -61,7 +82,8 @@ def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = Fals
     """
     path = Path(path)
     names = _names_in(path)
-    if is_shared and path.is_dir() and (PARTS_FOLDER in names or not names):
+    has_parts = PARTS_FOLDER in names or (path / LOGS_FOLDER / PARTS_FOLDER).is_dir()
+    if is_shared and path.is_dir() and (has_parts or not names):
         return
     if can_resume and not overwrite and names and _is_output(path):
         raise OutputExistsError(
