@@ -57,16 +57,25 @@ def find_dataset(
     """
     groups, group_by = chosen_grouping(groups, group_by)
     requested = groups is not None or group_by not in (None, "none")
-    dataset = dataset_at(Path(path), allow_outside=allow_outside, bids=bids)
-    if groups is not None:
-        # Incomplete cases need no group.
-        stated = groups_from_table(groups, (case.id for case in dataset.cases))
-        dataset = dataset.with_groups({case.id: case.group for case in dataset.all_cases} | stated)
-    elif group_by is not None:
-        dataset = grouped_by(dataset, group_by)
+    dataset = in_groups(dataset_at(Path(path), allow_outside=allow_outside, bids=bids), groups, group_by)
     _check_cases(dataset, unlabelled=unlabelled and dataset.layout in ("dicom", "bids"))
     idle = idle_grouping(dataset) if requested else None
     return dataset if idle is None else replace(dataset, problems=(idle, *dataset.problems))
+
+
+def in_groups(dataset: Dataset, groups: str | os.PathLike[str] | None, group_by: str | None) -> Dataset:
+    """The cases in the groups of a table or of their ids; as they are where neither is given.
+
+    Raises:
+        DatasetError: A complete case has no group in the table.
+        SettingsError: Both are given, or the latter is not a regular expression.
+    """
+    groups, group_by = chosen_grouping(groups, group_by)
+    if groups is not None:
+        # Incomplete cases need no group.
+        stated = groups_from_table(groups, (case.id for case in dataset.cases))
+        return dataset.with_groups({case.id: case.group for case in dataset.all_cases} | stated)
+    return dataset if group_by is None else grouped_by(dataset, group_by)
 
 
 def require_complete(dataset: Dataset) -> Dataset:

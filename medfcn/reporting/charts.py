@@ -45,7 +45,7 @@ class Mark:
     text: str = ""
 
 
-class _Chart:
+class Chart:
     """An SVG with a frame, two axes and marks; `scale_x` and `scale_y` take values to coordinates.
 
     Its attributes `data-csv` are the lines of a CSV file with its values, which the page can save.
@@ -62,24 +62,30 @@ class _Chart:
         right: float = _RIGHT,
     ) -> None:
         self.height, self.left, self.right, self.bottom = height, left, width - right, height - _BOTTOM
+        self.margin = right
         self.root = svg_root("chart", title, width, height)
         self.root.set("data-csv", _csv_line(columns))
         self.root.set("role", "group")  # it contains links, which a picture may not
 
     def scale_x(self, low: float, high: float, *, end: float | None = None) -> Scale:
+        """Values from left to right."""
         right = self.right if end is None else end
         return lambda value: self.left + (value - low) / (high - low) * (right - self.left)
 
     def scale_y(self, low: float, high: float) -> Scale:
+        """Values from the bottom to the top."""
         return lambda value: self.bottom - (value - low) / (high - low) * (self.bottom - _TOP)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
+        """Draw a line."""
         add(self.root, "line", kind, x1=x1, y1=y1, x2=x2, y2=y2)
 
     def text(self, x: float, y: float, words: str, kind: str) -> None:
+        """Write words."""
         add(self.root, "text", kind, words, x=x, y=y)
 
     def ticks_x(self, ticks: Sequence[float], place: Scale, title: str) -> None:
+        """Draw the horizontal axis; numbers that would touch are left out."""
         digits = _digits(ticks)
         words = [_plain(tick, digits) for tick in ticks]
         room = (place(ticks[-1]) - place(ticks[0])) / max(len(ticks) - 1, 1)
@@ -87,12 +93,15 @@ class _Chart:
         for number, (tick, word) in enumerate(zip(ticks, words, strict=True)):
             self.line(place(tick), _TOP, place(tick), self.bottom, "grid")
             if number % every == 0:
-                self.text(place(tick), self.bottom + 16, word, "tick middle")
+                # The last number may be wider than the margin.
+                x = min(place(tick), self.right + self.margin - _LETTER * len(word) / 2)
+                self.text(x, self.bottom + 16, word, "tick middle")
         self.line(self.left, self.bottom, self.right, self.bottom, "axis")
         middle, width = (self.left + self.right) / 2, self.right + _RIGHT
         self.title(title, middle, self.height - 4, 2 * min(middle, width - middle))
 
     def ticks_y(self, ticks: Sequence[float], place: Scale, title: str) -> None:
+        """Draw the vertical axis."""
         digits, middle = _digits(ticks), (_TOP + self.bottom) / 2
         for tick in ticks:
             self.line(self.left, place(tick), self.right, place(tick), "grid")
@@ -119,6 +128,12 @@ class _Chart:
             add(anchor, "path", "triangle", d=f"M{x:.1f} {y - 5:.1f}l5 9h-10z")
         else:
             add(anchor, "circle", cx=x, cy=y, r="3.4")
+
+    def bar(self, x: float, top: float, width: float, bottom: float, words: str, values: Sequence[object]) -> None:
+        """Draw a bar of a histogram; `values` are its fields in the chart's columns."""
+        bar = add(self.root, "rect", "bar", x=x, y=top, width=max(width, 0.5), height=max(bottom - top, 0.0))
+        bar.set("data-csv", _csv_line(values))
+        add(bar, "title", words=words)
 
     def __str__(self) -> str:
         return svg_text(self.root)
@@ -169,7 +184,7 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
     names = [name for name, _ in rows] if len(rows) > 1 else [""]
     left = 14.0 + (max(6.4 * min(len(name), 18) for name in names) if len(rows) > 1 else 0.0)
     columns = ("case", "label", title)
-    chart = _Chart(440, _TOP + _BOTTOM + 56 * len(rows), title=title, columns=columns, left=left)
+    chart = Chart(440, _TOP + _BOTTOM + 56 * len(rows), title=title, columns=columns, left=left)
     finite = [mark.x for _, marks in rows for mark in marks if math.isfinite(mark.x)]
     has_infinite = any(math.isinf(mark.x) for _, marks in rows for mark in marks)
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -194,7 +209,7 @@ def strip_chart(rows: Sequence[tuple[str, Sequence[Mark]]], title: str, *, is_sh
     return str(chart)
 
 
-def _box_and_marks(chart: _Chart, label: str, marks: Sequence[Mark], middle: float, place: Scale) -> None:
+def _box_and_marks(chart: Chart, label: str, marks: Sequence[Mark], middle: float, place: Scale) -> None:
     values = np.sort([mark.x for mark in marks])
     if values.size >= 6:  # with fewer, the marks say more
         low, median, high = (place(order_statistic(values, share)) for share in (0.25, 0.5, 0.75))
@@ -216,7 +231,7 @@ def _box_and_marks(chart: _Chart, label: str, marks: Sequence[Mark], middle: flo
 def identity_chart(marks: Sequence[Mark]) -> str:
     """Volumes of prediction against reference, with the line on which they are equal."""
     x_title, y_title = "Reference (ml)", "Prediction (ml)"
-    chart = _Chart(440, 290, title=f"{y_title} against {x_title}", columns=("case", x_title, y_title))
+    chart = Chart(440, 290, title=f"{y_title} against {x_title}", columns=("case", x_title, y_title))
     ticks = nice_ticks(0.0, max((max(mark.x, mark.y) for mark in marks), default=1.0) or 1.0)
     place_x, place_y = chart.scale_x(ticks[0], ticks[-1]), chart.scale_y(ticks[0], ticks[-1])
     chart.ticks_x(ticks, place_x, x_title)
@@ -236,7 +251,7 @@ def agreement_chart(marks: Sequence[Mark], *, bias: float, limits: tuple[float, 
     """
     x_title, y_title = "Mean of prediction and reference (ml)", "Prediction − reference (ml)"
     title, columns = f"{y_title} against {x_title}", ("case", x_title, y_title)
-    chart = _Chart(480, 290, title=title, columns=columns, right=72)
+    chart = Chart(480, 290, title=title, columns=columns, right=72)
     xs = [mark.x for mark in marks] or [0.0, 1.0]
     ys = [value for value in (*(mark.y for mark in marks), *limits, bias, 0.0) if math.isfinite(value)]
     ticks_x, ticks_y = nice_ticks(min(xs), max(xs)), nice_ticks(min(ys), max(ys))
@@ -267,7 +282,7 @@ def curve_chart(
     points: Sequence[tuple[float, float]], title: str, *, last_step: float, is_share: bool = False
 ) -> str:
     """A line through finite points over the steps of a training; that of a share also shows the points."""
-    chart = _Chart(460, 240, title=f"{title} against Step", columns=("Step", title), left=60)
+    chart = Chart(460, 240, title=f"{title} against Step", columns=("Step", title), left=60)
     low, high = min(y for _, y in points), max(y for _, y in points)
     ticks_x = nice_ticks(0.0, last_step)
     ticks_y = nice_ticks(min(low, 0.0) if is_share else low, max(high, 1.0) if is_share else high)

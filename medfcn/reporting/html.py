@@ -242,6 +242,11 @@ def _drawn(about: About, labels: Sequence[str]) -> list[dict[str, str]]:
     ]
 
 
+def drawn_labels(about: About, labels: Sequence[str]) -> list[tuple[str, str]]:
+    """The name and colour of each label or overlap that masks contain."""
+    return [(each["name"], each["prediction"]) for each in _drawn(about, labels)]
+
+
 def safe_json(value: object) -> str:
     """JSON that can be put into a `<script>` element: nothing in it closes the element or opens another.
 

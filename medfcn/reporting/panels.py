@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from medfcn.labels import IGNORED
 from medfcn.reporting.upright import SliceOfCase, UprightCase
 
-_PLANES = ("sagittal", "coronal", "axial")
+PLANES = ("sagittal", "coronal", "axial")
+"""The planes by the axis of an upright case that they are across."""
 _LETTERS = (("R", "L"), ("A", "P"), ("S", "I"))
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
@@ -85,14 +86,14 @@ def panel_of(case: UprightCase, at: SliceOfCase) -> Panel:
 
     near = "near " if case.is_oblique else ""
     return Panel(
-        plane=_PLANES[at.axis],
+        plane=PLANES[at.axis],
         picture=cut(case.image),
         reference=cut(case.reference),
         prediction=cut(case.prediction),
         width_mm=case.shape[across] * case.edges_mm[across],
         height_mm=case.shape[up] * case.edges_mm[up],
         letters=(*_LETTERS[across], *_LETTERS[up]),
-        caption=f"{near}{_PLANES[at.axis]} {at.index + case.offset[at.axis] + 1}/{case.full_shape[at.axis]}",
+        caption=f"{near}{PLANES[at.axis]} {at.index + case.offset[at.axis] + 1}/{case.full_shape[at.axis]}",
     )
 
 

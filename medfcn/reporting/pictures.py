@@ -150,14 +150,15 @@ def _draw(axis: "Axes", panel: Panel, window: tuple[float, float]) -> None:
     inset = 0.045 * side
     places = ((inset, height / 2), (width - inset, height / 2), (width / 2, inset), (width / 2, height - inset))
     for letter, (x, y) in zip(panel.letters, places, strict=True):
-        _haloed(axis.text(x, y, letter, color="white", fontsize=9, fontweight="bold", ha="center", va="center"))
+        haloed(axis.text(x, y, letter, color="white", fontsize=9, fontweight="bold", ha="center", va="center"))
     x, y = width - 0.04 * side, height - 0.04 * side
     for colour, thickness in (("black", 4), ("white", 2)):
         axis.plot([x - panel.bar_mm, x], [y, y], color=colour, linewidth=thickness, solid_capstyle="butt")
-    _haloed(axis.text(x - panel.bar_mm / 2, y - 0.02 * side, panel.bar_text, color="white", fontsize=7, ha="center"))
+    haloed(axis.text(x - panel.bar_mm / 2, y - 0.02 * side, panel.bar_text, color="white", fontsize=7, ha="center"))
 
 
-def _haloed(text: Any) -> None:
+def haloed(text: Any) -> None:
+    """Give white words a black edge, so that they can be read on any picture."""
     from matplotlib.patheffects import withStroke
 
     text.set_path_effects([withStroke(linewidth=2, foreground="black")])

@@ -12,6 +12,8 @@ from click.testing import CliRunner
 import medfcn
 from medfcn.cli import main
 from medfcn.errors import DatasetError, OutputExistsError
+from medfcn.labels import LabelMap
+from medfcn.labels.sidecar import MaskRecord
 from tests.conftest import write_case
 from tests.slices.test_likeness import head
 
@@ -97,3 +99,89 @@ def test_overlapping_labels_and_merged_values_have_their_volumes(odd: Path, tmp_
     sums = {label: sum(float(ml) for name, ml in rows if name == label) for label in ("whole", "part")}
     assert len(rows) == 24
     assert 0 < sums["part"] < sums["whole"]
+
+
+def test_masks_are_looked_at_with_images_and_without(odd: Path, tmp_path: Path) -> None:
+    alone = medfcn.look(odd / "labels", tmp_path / "alone.html").read_text(encoding="utf-8")
+    assert len(rows_of(alone)) == 12
+    assert "intensity" not in re.sub(r"<(script|style)>.*?</\1>", "", alone, flags=re.DOTALL)
+    assert dict(rows_of(alone))["case_03"].startswith("unusual label_1")
+    shown = medfcn.look(odd / "labels", tmp_path / "both.html", images=odd / "images").read_text(encoding="utf-8")
+    whole = medfcn.look(odd, tmp_path / "whole.html").read_text(encoding="utf-8")
+    assert rows_of(shown) == rows_of(whole)
+    (one,) = rows_of(
+        medfcn.look(
+            odd / "labels" / "case_01.nii.gz", tmp_path / "one.html", images=odd / "images" / "case_02.nii.gz"
+        ).read_text(encoding="utf-8")
+    )
+    assert one == ("case_01", "nothing unusual")
+
+
+def test_masks_and_images_that_do_not_belong_together_are_refused_or_named(odd: Path, tmp_path: Path) -> None:
+    shutil.copytree(odd / "images", tmp_path / "some")
+    (tmp_path / "some" / "case_04.nii.gz").unlink()
+    page = medfcn.look(odd / "labels", tmp_path / "look.html", images=tmp_path / "some").read_text(encoding="utf-8")
+    assert dict(rows_of(page))["case_04"] == "no image has the name of this mask"
+    for path in (tmp_path / "some").iterdir():
+        path.rename(path.with_name(f"other_{path.name}"))
+    with pytest.raises(DatasetError, match=r"no mask has the name of an image"):
+        medfcn.look(odd / "labels", tmp_path / "none.html", images=tmp_path / "some")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"no data set in this folder"):
+        medfcn.look(tmp_path / "empty", tmp_path / "none.html")
+
+
+def test_names_of_predicted_labels_are_those_of_their_records(odd: Path, tmp_path: Path) -> None:
+    labels = LabelMap.parse("liver=7")
+    for path in (odd / "labels").iterdir():
+        shutil.copy(path, tmp_path)
+        image = nibabel.load(tmp_path / path.name)
+        nibabel.save(nibabel.Nifti1Image(7 * np.asarray(image.dataobj), image.affine), tmp_path / path.name)
+        MaskRecord(labels=labels).write(tmp_path / path.name)
+    page = medfcn.look(tmp_path, tmp_path / "look.html").read_text(encoding="utf-8")
+    assert "liver (ml)" in page
+    assert dict(rows_of(page))["case_03"].startswith("unusual liver")
+
+
+def test_histograms_of_intensities_and_orientations(odd: Path, tmp_path: Path) -> None:
+    page = medfcn.look(odd, tmp_path / "look.html").read_text(encoding="utf-8")
+    chart = re.search(r'<svg[^>]*aria-label="intensity".*?</svg>', page, re.DOTALL).group()
+    bars = [[float(part) for part in line.split(",")] for line in re.findall(r'<rect [^>]*data-csv="([^"]+)"', chart)]
+    assert len(bars) == 40
+    assert sum(percent for _, _, percent in bars) == pytest.approx(100, abs=0.01)
+    orders = re.search(r'<svg[^>]*aria-label="stored as".*?</svg>', page, re.DOTALL).group()
+    assert re.findall(r'<rect [^>]*data-csv="([^"]+)"', orders) == ["LPS,12"]
+
+
+def test_pictures_of_chosen_cases_and_none_is_replaced(odd: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("case_02\ncase_05\n", encoding="utf-8")
+    folder = tmp_path / "png"
+    arguments = ["look", str(odd), "-o", str(tmp_path / "look.html"), "--png", str(folder)]
+    arguments += ["--cases", str(tmp_path / "ids.txt"), "--ground", "light"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == f"pictures: {folder}"
+    assert sorted(path.name for path in folder.iterdir()) == ["case_02.png", "case_05.png"]
+    (tmp_path / "look.html").unlink()
+    assert CliRunner().invoke(main, arguments).exit_code == 1
+    assert not (tmp_path / "look.html").exists()
+    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--slices", "axial=99"])
+    assert result.exit_code == 3
+    assert "case_02: no picture: case_02: has 20 axial slices and no number 99" in result.stderr
+    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--slices", "axail=9"])
+    assert result.exit_code == 2
+
+
+def test_other_cases_of_a_patient_are_no_witnesses(odd: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "twice"
+    shutil.copytree(odd, folder)
+    for visit in range(6):
+        for part in ("images", "labels"):
+            source = nibabel.load(folder / part / "case_07.nii.gz")
+            array = np.asarray(source.dataobj) + (visit + 1 if part == "images" else 0)
+            kept = nibabel.Nifti1Image(array.astype(source.get_data_dtype()), source.affine)
+            nibabel.save(kept, folder / part / f"case_07_visit{visit}.nii.gz")
+    page = medfcn.look(folder, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "looks turned" not in page
+    page = medfcn.look(folder, tmp_path / "b.html", group_by=r"case_\d+").read_text(encoding="utf-8")
+    assert sum(flag.startswith("looks turned by 180°") for _, flag in rows_of(page)) == 7
