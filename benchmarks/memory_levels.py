@@ -26,7 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from medfcn.cli import STARTS
+from medfcn.commands.starts import STARTS
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
 LEVELS_MB = (300, 500, 700, 800, 900, 1000, 1200, 1500, 1800, 2400, 3000)

@@ -21,19 +21,10 @@ from medfcn.commands.measure import measure
 from medfcn.commands.networks import networks
 from medfcn.commands.plan import plan
 from medfcn.commands.predict import predict
+from medfcn.commands.starts import STARTS
 from medfcn.commands.train import train
 from medfcn.commands.tune import tune
-from medfcn.memory import Start
 from medfcn.progress import process_count
-
-_READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
-_TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
-STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
-STARTS |= dict.fromkeys(
-    ("plan", "predict", "export", "networks", "bids-app"), Start(680, 280, (*_READING, *_NETWORK))
-)
-STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(960, 450, _TRAINING))
-"""Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from medfcn.errors import MemoryShortError, naming
+from medfcn.errors import MemoryShortError, SettingsError, naming
 from medfcn.systems import address_limit, free_memory, gnu_c_library
 
 _WORDS = (
@@ -38,6 +38,7 @@ _NO_LIMIT = 1 << 60
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Numbers of `mallopt` in the GNU C library."""
 _THREAD_BYTES = 1 << 25
+_DIGITS_MOST = 12
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 MORE_MEMORY = "use a machine with more memory, or end other programs"
@@ -62,8 +63,40 @@ def is_memory_error(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and error.__cause__ is not None and is_memory_error(error.__cause__)
 
 
+class _Chosen:
+    """The most that this process may take, where its user chose a limit."""
+
+    most: int | None = None
+
+
+def limit_memory(most: int | None) -> None:
+    """Let this process take so many bytes at most, beside what the machine has left; None takes the limit away."""
+    _Chosen.most = most
+
+
+def memory_limit() -> int | None:
+    """The limit of `limit_memory`."""
+    return _Chosen.most
+
+
+def bytes_of(text: str) -> int:
+    """An amount of memory in words.
+
+    Raises:
+        SettingsError: It is none.
+
+    Example:
+        >>> bytes_of("4g") == 4 << 30, bytes_of("512 MiB") == 512 << 20, bytes_of("1.5G") == 3 << 29
+        (True, True, True)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt])(?:i?b)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if found is None or not float(found[1]) or len(found[1]) > _DIGITS_MOST:
+        raise SettingsError(f"memory {text!r}: expected a number with a unit, such as 4g or 512m", field="memory")
+    return int(float(found[1]) * (1 << 10 * (1 + "kmgt".index(found[2].lower()))))
+
+
 def free_bytes() -> int | None:
-    """Bytes that this process can still take: of the machine, its control groups and its own limits.
+    """Bytes that this process can still take: of the machine, its control groups, its own limits and the chosen one.
 
     None where the system does not say.
     """
@@ -140,7 +173,15 @@ class Start:
 
         Raises:
             MemoryShortError: There is less.
+            SettingsError: The chosen limit is less.
         """
+        chosen = memory_limit()
+        if chosen is not None and chosen < self.resident_mb << 20:
+            raise SettingsError(
+                f"memory: {megabytes(chosen)} for each process, and the start needs {self.resident_mb:,} MB; "
+                "give more of it, or fewer jobs",
+                field="memory",
+            )
         address = _address_space_free()
         for needed, free in ((self.address_mb, address), (self.resident_mb, _physical_free())):
             if free is not None and free < needed << 20:
@@ -260,8 +301,17 @@ def megabytes(count: int) -> str:
 
 def _physical_free() -> int | None:
     """The least that the machine and each control group have left."""
-    known = [limit for limit in (_machine_free(), *_group_free()) if limit is not None]
+    known = [limit for limit in (_machine_free(), *_group_free(), _chosen_free()) if limit is not None]
     return max(0, min(known)) if known else None
+
+
+def _chosen_free() -> int | None:
+    """The rest of the chosen limit; pages of files, which can leave the memory, do not count."""
+    if _Chosen.most is None:
+        return None
+    fields = dict(re.findall(r"^(Rss\w+):\s+(\d+) kB$", _text(Path("/proc/self/status")), re.MULTILINE))
+    used = (int(fields.get("RssAnon", 0)) + int(fields.get("RssShmem", 0))) << 10
+    return max(0, _Chosen.most - used)
 
 
 def _machine_free() -> int | None:

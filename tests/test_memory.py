@@ -11,11 +11,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from medfcn.errors import MemoryShortError
+from medfcn.errors import MemoryShortError, SettingsError
 from medfcn.memory import (
     Start,
+    bytes_of,
+    free_bytes,
     in_threads,
     is_memory_error,
+    limit_memory,
     one_memory_error,
     raise_shortage,
     require_memory,
@@ -180,3 +183,26 @@ def test_a_folder_goes_on_after_a_volume_that_does_not_fit(
     assert (out / "small.nii.gz").is_file()
     assert not (out / "big.nii.gz").exists()
     assert "big: " in (out / "failures.csv").read_text()
+
+
+@pytest.mark.parametrize("text", ["", "4", "g", "-4g", "4x", "0g", "1e3g", "４g", "9" * 13 + "t", "4 g b"])
+def test_a_memory_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="expected a number with a unit, such as 4g"):
+        bytes_of(text)
+
+
+@linux
+def test_the_chosen_memory_is_all_that_is_free() -> None:
+    limit_memory(8 << 30)
+    try:
+        assert 0 < (free_bytes() or 0) < 8 << 30
+        array = np.ones(64 << 20, dtype=np.uint8)
+        limit_memory(len(array))
+        assert free_bytes() == 0
+        with pytest.raises(MemoryShortError, match=r"[01] MB are free"):
+            require_memory(100 << 20, "an array")
+        with pytest.raises(SettingsError, match="memory: 64 MB for each process, and the start needs 100 MB"):
+            Start(address_mb=1, resident_mb=100).require()
+    finally:
+        limit_memory(None)
+    assert (free_bytes() or 0) > len(array)

@@ -11,6 +11,7 @@ from medfcn.commands.options import (
     cases_option,
     group_by_option,
     labels_option,
+    memory_option,
     overwrite_option,
     reading_options,
     text,
@@ -67,6 +68,7 @@ from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMM
 @click.option("--report/--no-report", "with_report", default=True, help="Write report.html.", show_default=True)
 @cases_option
 @reading_options
+@memory_option("evaluate")
 @overwrite_option
 def evaluate(predictions: str, references: str, output: str, **choices: Any) -> None:
     """Score the masks in PREDICTIONS against those in REFERENCES, in Dice and millimetres.

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from medfcn.allocator import Allocator, use_allocator
+from medfcn.commands.exits import show
 from medfcn.errors import SettingsError
 
 _Command = Callable[..., Any]
@@ -125,6 +126,40 @@ def allocator_option(command: _Command) -> _Command:
         "[default: keep]",
     )
     return add(with_allocator)
+
+
+def memory_option(name: str) -> _Option:
+    """The option for the memory of a command, which is told before the command's work begins.
+
+    Args:
+        name: Of the command.
+    """
+
+    def add_to(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def with_memory(memory: str | None, **choices: Any) -> Any:
+            if memory is None:
+                return command(**choices)
+            from medfcn.commands.starts import STARTS
+            from medfcn.memory import bytes_of, limit_memory, megabytes
+
+            if choices.get("cluster"):
+                raise SettingsError("memory: the workers of a cluster have limits of their own", field="memory")
+            most, count = bytes_of(memory), choices.get("jobs") or 1
+            limit_memory(most // count)
+            try:
+                STARTS[name].require()
+                limit_memory(most)
+                each = f", {megabytes(most // count)} for each of {count} processes" if count > 1 else ""
+                show(f"memory: {megabytes(most)} at most{each}", err=True)
+                return command(**choices)
+            finally:
+                limit_memory(None)
+
+        add = text("--memory", "SIZE", "Memory to take at most, such as 4g; the processes share it. [default: all]")
+        return add(with_memory)
+
+    return add_to
 
 
 def reading_options(command: _Command) -> _Command:

@@ -18,6 +18,7 @@ from medfcn.commands.options import (
     count,
     device_option,
     flag,
+    memory_option,
     overwrite_option,
     reading_options,
     text,
@@ -108,6 +109,7 @@ def _numbers(field: str, text: str, count: int) -> tuple[float, ...]:
 @text("--shard", "I/N", "Predict only the I-th of N parts, on as many machines at once. [default: all]")
 @flag("--finish", "Only write the tables of a folder whose shards have all ended.")
 @cluster_option
+@memory_option("predict")
 @allocator_option
 def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box: str | None, **choices: Any) -> None:
     """Predict masks for INPUT, a volume or a folder of volumes, with the model of RUN.

@@ -10,6 +10,7 @@ from medfcn.commands.options import (
     allocator_option,
     cluster_option,
     design_options,
+    memory_option,
     start_options,
     text,
     work_options,
@@ -30,6 +31,7 @@ from medfcn.progress import for_terminal, process_rank
 @design_options
 @start_options
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html.")
+@memory_option("train")
 @allocator_option
 def train(**choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.

@@ -30,6 +30,7 @@ from medfcn.inference.processes import Workers
 from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
 from medfcn.labels.tables import write_label_tables
+from medfcn.memory import limit_memory, memory_limit
 from medfcn.progress import Progress
 from medfcn.runs.claims import Claims
 from medfcn.runs.folder import (
@@ -137,9 +138,12 @@ def _work_together(
         def grow(count: int) -> None:
             if count <= 1:
                 return
+            most = memory_limit()
             try:
+                limit_memory(None if most is None else most // count)  # which workers take over
                 workers.start(devices_of(count - 1, device))
             except SettingsError:
+                limit_memory(most)
                 if jobs is not None:
                     raise
             else:

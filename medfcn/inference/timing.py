@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 
 from medfcn.errors import WriteError
 from medfcn.files import csv_text, write_csv
+from medfcn.memory import memory_limit
 
 _WRITE_SECONDS = 30.0
 """Time between two writings while cases are predicted, so that a killed process loses little."""
@@ -24,12 +25,14 @@ class Timing(NamedTuple):
         seconds: Time from asking for its volumes to its last file.
         host: The machine's name.
         shard: The part of the cases that the process worked on; empty if it worked on all.
+        memory_mb: The most that a process might take; empty without a limit.
     """
 
     case: str
     seconds: float
     host: str
     shard: str = ""
+    memory_mb: str = ""
 
 
 class Timings:
@@ -59,7 +62,9 @@ class Timings:
 
     def add(self, case: str, seconds: float, host: str = "") -> None:
         """Note that a case was predicted, on this machine or another host."""
-        self._new[case] = Timing(case, round(seconds, 3), host or platform.node(), self._shard)
+        most = memory_limit()
+        memory_mb = "" if most is None else str(most >> 20)
+        self._new[case] = Timing(case, round(seconds, 3), host or platform.node(), self._shard, memory_mb)
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write()
 
@@ -80,11 +85,10 @@ def read_timings(path: Path) -> list[Timing]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        if tuple(rows[0]) != Timing._fields:
+        if tuple(rows[0]) not in (Timing._fields, Timing._fields[:-1]):  # earlier medfcn knew no limit
             return []
         return [
-            Timing(csv_text(case), float(seconds), csv_text(host), csv_text(shard))
-            for case, seconds, host, shard in rows[1:]
+            Timing(csv_text(case), float(seconds), *map(csv_text, further)) for case, seconds, *further in rows[1:]
         ]
     except (OSError, ValueError, IndexError, csv.Error):
         return []

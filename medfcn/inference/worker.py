@@ -21,6 +21,7 @@ from medfcn.errors import MedfcnError, WriteError
 from medfcn.inference.batch import Recipe
 from medfcn.inference.case_work import CaseWork
 from medfcn.inference.devices import using_threads
+from medfcn.memory import limit_memory, memory_limit
 from medfcn.runs.claims import Claims
 from medfcn.systems import end_this_process
 
@@ -36,11 +37,13 @@ class Order:
         recipe: The batch.
         device: The worker's own device; None for that of the recipe.
         allocator: That of the command.
+        memory: The most that the worker may take; None without a limit.
     """
 
     recipe: Recipe
     device: str | None = None
     allocator: Allocator = field(default_factory=lambda: "keep" if use_allocator("system") else "system")
+    memory: int | None = field(default_factory=memory_limit)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class _Link:
     def work(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
         use_allocator(self._order.allocator)
+        limit_memory(self._order.memory)
         batch = self._order.recipe.batch(self._order.device)
         claims = Claims(batch.claimed_folder)
         try:

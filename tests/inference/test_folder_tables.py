@@ -82,4 +82,12 @@ def test_a_table_that_is_none_of_these_is_replaced(content: str, tmp_path: Path)
     with Timings(tmp_path / TIMING_FILE) as timings:
         timings.add("a", 1.0)
     assert [row.case for row in read_timings(tmp_path / TIMING_FILE)] == ["a"]
-    assert Timing._fields == ("case", "seconds", "host", "shard")
+    assert Timing._fields == ("case", "seconds", "host", "shard", "memory_mb")
+
+
+def test_times_of_an_earlier_medfcn_stay(tmp_path: Path) -> None:
+    (tmp_path / TIMING_FILE).write_text("case,seconds,host,shard\na,1.5,here,\n")
+    with Timings(tmp_path / TIMING_FILE) as timings:
+        timings.add("b", 1.0)
+    first, second = read_timings(tmp_path / TIMING_FILE)
+    assert (first, second.case) == (Timing("a", 1.5, "here"), "b")

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from medfcn.cli import main
 from medfcn.datasets import Case
 from medfcn.errors import SettingsError, WriteError
 from medfcn.inference import case_work, jobs, processes
@@ -20,6 +22,7 @@ from medfcn.inference.desk import Desk
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.jobs import Jobs
 from medfcn.inference.worker import Order, serve
+from medfcn.memory import memory_limit
 from medfcn.progress import Lines
 from medfcn.runs.passing import shareable
 from medfcn.verbs import predict
@@ -363,3 +366,35 @@ def test_transforms_that_no_other_process_can_get_are_refused(folders: Folders, 
     assert caught.value.field == "jobs"
     with pytest.raises(SettingsError, match="jobs 0: at least 1"):
         predict(run, images, tmp_path / "out", jobs=0)
+
+
+def test_processes_share_the_chosen_memory(
+    folders: Folders, tmp_path: Path, forked: type[Forked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, images, clean = folders
+    orders: list[Order] = []
+    monkeypatch.setattr(processes, "shareable", lambda order, name: (orders.append(order), shareable(order, name))[1])
+    words = ["predict", str(run), str(images), "-o", str(tmp_path / "out"), "--device", "cpu", "--jobs", "2"]
+    done = CliRunner().invoke(main, [*words, "--memory", "6g"])
+    assert "memory: 6,144 MB at most, 3,072 MB for each of 2 processes" in done.output
+    assert (done.exit_code, [order.memory for order in orders], memory_limit()) == (3, [3 << 30], None)
+    assert content(tmp_path / "out") == clean
+    header, first = (tmp_path / "out" / "timing.csv").read_text().splitlines()[:2]
+    assert (header.split(",")[-1], first.split(",")[-1]) == ("memory_mb", "3072")
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["--memory", "500m", "--jobs", "2"], "250 MB for each process, and the start needs 280 MB"),
+        (["--memory", "much"], "expected a number with a unit"),
+        (["--memory", "4g", "--cluster", "tcp://127.0.0.1:1"], "the workers of a cluster have limits of their own"),
+    ],
+    ids=["too little", "no amount", "cluster"],
+)
+def test_a_memory_that_cannot_be_is_refused(words: list[str], refused: str, folders: Folders, tmp_path: Path) -> None:
+    run, images, _ = folders
+    done = CliRunner().invoke(main, ["predict", str(run), str(images), "-o", str(tmp_path / "out"), *words])
+    assert (done.exit_code, memory_limit()) == (2, None)
+    assert refused in " ".join(done.output.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,12 @@
+"""Memory that each command needs to start, so that one which cannot is refused in a line."""
+
+from medfcn.memory import Start
+
+_READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
+_TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
+STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
+STARTS |= dict.fromkeys(
+    ("plan", "predict", "export", "networks", "bids-app"), Start(680, 280, (*_READING, *_NETWORK))
+)
+STARTS |= dict.fromkeys(("train", "tune", "demo"), Start(960, 450, _TRAINING))
+"""Memory that the libraries of a command take (torch 2.13.0 for CPUs)."""
