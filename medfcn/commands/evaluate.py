@@ -115,6 +115,8 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     click.echo(table.to_text())
     if table.classes is not None:
         click.echo(f"\n{table.classes.to_text()}")
+    if table.calibration is not None:
+        click.echo(f"\n{table.calibration.to_text()}")
     if paper:
         write_paper_table(table, paper)
         click.echo(f"table: {paper}")

@@ -4,9 +4,11 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
+from medfcn.evaluation.calibration import OfLabel, bins_of_case, calibration_of
 from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
 from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.definitions import Definitions
@@ -133,7 +135,9 @@ def evaluate(
     notes += notes_on_drawn([drawn.get(case.rows[0].case, ()) for case in scored])
     wholly = [case.confusion for case in scored if case.rows[0].case not in drawn]
     classes = class_report(rows, wholly) if definitions.classes else None
-    return ScoreTable(rows, definitions, (*notes, *notes_at_edges(rows, definitions)), failures, of_cases, classes)
+    calibration = calibration_of(case.calibration for case in scored if case.rows[0].case not in drawn)
+    notes = (*notes, *notes_at_edges(rows, definitions))
+    return ScoreTable(rows, definitions, notes, failures, of_cases, classes, calibration)
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,7 @@ class _ScoredCase:
     reordered: bool = False
     unusable: str = ""
     confusion: Confusion = field(default_factory=dict)
+    calibration: Mapping[str, OfLabel] = field(default_factory=dict)
 
 
 def _processors() -> int:
@@ -193,7 +198,10 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
         prediction = stored.reordered_to(reference)
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
         scored = _score_pair(case, prediction, reference, meaning, definitions)
-        return replace(scored, reordered=prediction is not stored)
+        bins: Mapping[str, OfLabel] = {}
+        if meaning.labels is not None and isinstance(given, str | os.PathLike):
+            bins = bins_of_case(Path(given), prediction, reference, meaning.labels, pairs.options)
+        return replace(scored, reordered=prediction is not stored, calibration=bins)
     except MemoryShortError:
         raise
     except MedfcnError as error:

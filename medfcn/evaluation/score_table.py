@@ -9,6 +9,7 @@ from typing import Any
 
 from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
+from medfcn.evaluation.calibration import Calibration
 from medfcn.evaluation.classes import ClassReport
 from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.definitions import Definitions
@@ -55,6 +56,7 @@ class ScoreTable:
         failures: Cases whose prediction or reference cannot be used, with the reason; see `missed` and `unscored`.
         cohort: The patients of the cases, and the strata that they are in.
         classes: The labels as classes of voxels, with the confusion matrix, if `definitions.classes`.
+        calibration: How well probabilities say whether a voxel is of a label, if they are beside the masks.
 
     Example:
         >>> row = LabelScores("case_1", "organ", "ok", *[0.5] * 12)
@@ -68,6 +70,7 @@ class ScoreTable:
     failures: tuple[tuple[str, str], ...] = ()
     cohort: Cohort = field(default_factory=Cohort)
     classes: ClassReport | None = None
+    calibration: Calibration | None = None
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -270,5 +273,6 @@ def _facts_of_cases(table: ScoreTable) -> dict[str, Any]:
         if any(share > NOTABLE_SHARE for share in shares):
             at_edges.setdefault(row.case, {})[row.label] = shares
     classes = {} if table.classes is None else table.classes.to_json()
-    facts = {"cohort": table.cohort.to_json(), "at_edges": at_edges, "classes": classes}
+    calibration = {} if table.calibration is None else table.calibration.to_json()
+    facts = {"cohort": table.cohort.to_json(), "at_edges": at_edges, "classes": classes, "calibration": calibration}
     return {name: fact for name, fact in facts.items() if fact}

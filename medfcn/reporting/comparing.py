@@ -1,9 +1,13 @@
-"""Tables of a report that compare: two sets of predictions, and the strata of the cases; nothing is computed here."""
+"""Tables of a report that compare: two sets of predictions, the strata of the cases, probabilities with their truth.
+
+Nothing is computed here.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from medfcn.evaluation.calibration import PLACES, Calibration
 from medfcn.evaluation.compare import Comparison, PairedDifference, moved_words, signed
 from medfcn.evaluation.label_summary import SHARES
 from medfcn.evaluation.strata import HOW_GAP, Strata
@@ -53,3 +57,15 @@ def strata_sections(strata: Sequence[Strata]) -> dict[str, Any]:
     for each in strata:
         columns.setdefault(each.column, []).append(each)
     return {"columns": columns, "how": HOW_GAP} if columns else {}
+
+
+def calibration_section(calibration: Calibration | None) -> dict[str, Any]:
+    """For each label and place its reliability table and error; empty without probabilities."""
+    if calibration is None:
+        return {}
+    tables = [
+        (name, place, bins.expected_error, bins.rows())
+        for name, pair in calibration.labels.items()
+        for place, bins in zip(PLACES, pair, strict=True)
+    ]
+    return {"tables": tables, "cases": calibration.cases, "how": calibration.definition}

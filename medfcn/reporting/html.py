@@ -28,7 +28,7 @@ from medfcn.files import remove_half_written, write_bytes
 from medfcn.labels.colours import Colours, names_coloured
 from medfcn.memory import one_memory_error, require_memory
 from medfcn.progress import Progress, Silent
-from medfcn.reporting.comparing import comparison_section, strata_sections
+from medfcn.reporting.comparing import calibration_section, comparison_section, strata_sections
 from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
     FILTERS,
@@ -132,6 +132,7 @@ def write_report(
         "volumes": volume_sections(table, summary, order),
         "comparison": comparison_section(about.comparison, sections["links"]),
         "strata": strata_sections(summary.strata),
+        "calibration": calibration_section(table.calibration),
         "saved": {"summary": {kind: paper_text(table, f".{kind}") for kind in ("csv", "tex")}},
         **sections,
     }
@@ -170,6 +171,7 @@ def write_prediction_report(
         "is_partly": False,
         "failures": about.failures,
         "columns": column_titles(None, about.expected_dice),
+        "calibration": None,
         "saved": {},
         "distributions": [*prediction_charts(masks, labels), *about.charts],
     }
