@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medfcn.files import make_inner_folder, write_error
 from medfcn.runs.folder import CLAIMS_FOLDER
-from medfcn.systems import NO_LINK, OPEN_FLAGS, lock, remove_locked
+from medfcn.systems import MOVES_OPEN_FILES, NO_LINK, OPEN_FLAGS, lock, remove_locked
 
 _TRIES = 100
 
@@ -111,12 +111,13 @@ def at_work(output: Path | None, task: str) -> Iterator[None]:
     tasks_at_work(output)  # removes those of killed processes
     make_inner_folder(folder)
     path = folder / f".{secrets.token_hex(8)}.task"
-    begun = path.with_suffix(".part")
-    descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    begun = path.with_suffix(".part") if MOVES_OPEN_FILES else path
+    descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_FLAGS | NO_LINK, 0o644)
     try:
         lock(descriptor)
         os.write(descriptor, task.encode())
-        begun.rename(path)  # with its lock and its content
+        if begun != path:
+            begun.rename(path)  # with its lock and its content
         yield
     finally:
         for each in (begun, path):
@@ -131,7 +132,7 @@ def tasks_at_work(output: Path) -> set[str]:
     found = set()
     for path in (output / CLAIMS_FOLDER).glob(".*.task"):
         with suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDWR | OPEN_FLAGS | NO_LINK)
             try:
                 is_free = lock(descriptor)
                 if is_free is False:
