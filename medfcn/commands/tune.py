@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from medfcn.commands.exits import command, show
-from medfcn.commands.options import allocator_option, count, design_options, work_options
+from medfcn.commands.options import allocator_option, cluster_option, count, design_options, work_options
 from medfcn.progress import for_terminal
 
 
@@ -24,6 +24,7 @@ def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     resume="Go on with the search that was stopped in FOLDER, or add trials.",
 )
 @click.option("--only", multiple=True, metavar="NAME[,NAME…]", callback=_names, help="Search these settings only.")
+@cluster_option
 @design_options
 @allocator_option
 def tune(**choices: Any) -> None:

@@ -1,8 +1,8 @@
-"""The loop of a search: one trial after the other, each recorded before the next begins."""
+"""The loop of a search: one trial after the other, or those of a cluster's workers at a time, each recorded."""
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from medfcn.training.prepare import plan_split, plan_training, prepare
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.tuning.folder import WORK_FOLDER
+from medfcn.tuning.on_cluster import TrialsOnCluster
 from medfcn.tuning.outcome import best_of, values_text, write_best, write_trials
 from medfcn.tuning.study import NextTrial, Study
 from medfcn.tuning.task import Task
-from medfcn.tuning.trial import Trial, problem_of, run_trial
+from medfcn.tuning.trial import Score, Trial, problem_of, run_trial
 
 _KILLS_MOST = 3
 """A trial has failed if its process was killed this often: its settings need too much memory, most likely."""
@@ -61,6 +62,7 @@ class Search:
         folds: Train and score in folds; None trains once and scores on the validation cases.
         splits: The cases to train on and to validate with; one for each fold.
         plans: The plan of each split; those of the trials differ by the searched settings alone.
+        elsewhere: Where trials are trained, if not in this process.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class Search:
     folds: Folds | None
     splits: Sequence[Split]
     plans: Sequence[Plan]
+    elsewhere: TrialsOnCluster | None = None
 
     def enter(self, study: Study) -> "Search":
         """Record the search in its study, or continue the one that is recorded there.
@@ -112,16 +115,46 @@ class Search:
             return study.trials()
         self._prepare(missing, names, progress)
         while study.ended_count < count:
-            trial = study.next_trial(self.task.space)
-            result = self._run_one(study, trial)
-            trials = study.trials()
-            write_trials(self.folder, trials, names)
-            if any(trial.score for trial in trials):
-                write_best(self.folder, self.task.settings(best_of(trials).values), trials)
-            done = f"trial {trial.number}, {study.ended_count} of {count}"
-            progress.say(f"{done}: {values_text(trial.values)}: {result}")
-            shutil.rmtree(self._place(trial), ignore_errors=True)
+            for trial, result in self._round(study, count - study.ended_count):
+                trials = study.trials()
+                write_trials(self.folder, trials, names)
+                if any(trial.score for trial in trials):
+                    write_best(self.folder, self.task.settings(best_of(trials).values), trials)
+                done = f"trial {trial.number}, {study.ended_count} of {count}"
+                progress.say(f"{done}: {values_text(trial.values)}: {result}")
+                shutil.rmtree(self._place(trial), ignore_errors=True)
         return study.trials()
+
+    def _round(self, study: Study, missing: int) -> Iterator[tuple[NextTrial, str]]:
+        """Run the next trial, or as many as a cluster has workers, each with its result in words."""
+        if self.elsewhere is None:
+            trial = study.next_trial(self.task.space)
+            yield trial, self._run_one(study, trial)
+            return
+        drawn = [
+            study.next_trial(self.task.space, ahead=ahead) for ahead in range(min(missing, self.elsewhere.count))
+        ]
+        begun: dict[str, NextTrial] = {}
+        for trial in drawn:
+            known = self._known(study, trial)
+            if known is None:
+                begun[str(self._place(trial).absolute())] = trial
+            else:
+                yield trial, known
+        try:
+            scored = self.elsewhere.each(self.task, self.job, self.folds, self.splits, dict(begun))
+            for trial, result in scored:
+                del begun[str(self._place(trial).absolute())]
+                if isinstance(result, str):
+                    study.fail(trial, result)
+                    yield trial, f"failed: {result}"
+                else:
+                    study.finish(trial, result)
+                    yield trial, _words(result)
+        except BaseException:
+            for trial in begun.values():
+                study.interrupt(trial)
+            raise
 
     def _prepare(self, missing: int, names: Sequence[str], progress: Progress) -> None:
         """Prepare the slices before any clock starts, so that the first trial has as much time as the others."""
@@ -140,27 +173,39 @@ class Search:
 
     def _run_one(self, study: Study, trial: NextTrial) -> str:
         """Run one trial and record its result, which is returned in words."""
+        known = self._known(study, trial)
+        if known is not None:
+            return known
+        settings = Start().settle(self.task.settings(trial.values), preset=None)
+        job = dataclasses.replace(self.job, settings=settings)
+        try:
+            score = run_trial(self._place(trial), job, self.folds, self.splits)
+        except BaseException as error:
+            problem = problem_of(error)
+            if problem is None:
+                study.interrupt(trial)
+                raise
+            study.fail(trial, problem)
+            return f"failed: {problem}"
+        study.finish(trial, score)
+        return _words(score)
+
+    def _known(self, study: Study, trial: NextTrial) -> str | None:
+        """Record a trial that need not be run, and give its result in words; None for one that is to be run."""
         twin = next((ended for ended in study.trials() if ended.score and ended.values == trial.values), None)
         if twin is not None and twin.score is not None:
             study.finish(trial, twin.score, note=f"as trial {twin.number}")
             return f"as trial {twin.number}"
-        problem: str | None = f"its process was killed {trial.kills} times"
         if trial.kills < _KILLS_MOST:
-            settings = Start().settle(self.task.settings(trial.values), preset=None)
-            job = dataclasses.replace(self.job, settings=settings)
-            try:
-                score = run_trial(self._place(trial), job, self.folds, self.splits)
-            except BaseException as error:
-                problem = problem_of(error)
-                if problem is None:
-                    study.interrupt(trial)
-                    raise
-            else:
-                study.finish(trial, score)
-                return f"Dice {score.mean:.4f}, {duration(score.seconds)}"
-        study.fail(trial, problem or "")
+            return None
+        problem = f"its process was killed {trial.kills} times"
+        study.fail(trial, problem)
         return f"failed: {problem}"
 
     def _place(self, trial: NextTrial) -> Path:
         """The folder of a trial and of its repetitions, which continue where it stopped."""
         return self.folder / WORK_FOLDER / f"trial_{trial.origin}"
+
+
+def _words(score: Score) -> str:
+    return f"Dice {score.mean:.4f}, {duration(score.seconds)}"

@@ -135,12 +135,17 @@ class Study:
                     attributes = {"repeats": trial.number, "origin": trial.origin}
                     self._study.enqueue_trial(dict(trial.values), user_attrs=attributes)
 
-    def next_trial(self, space: Sequence[Searched]) -> NextTrial:
-        """The next trial: from the queue, else newly drawn."""
+    def next_trial(self, space: Sequence[Searched], *, ahead: int = 0) -> NextTrial:
+        """The next trial: from the queue, else newly drawn.
+
+        Args:
+            space: The searched settings.
+            ahead: Number of trials that were drawn before and have not ended.
+        """
         import optuna
 
         distributions = {searched.name: _distribution(searched) for searched in space}
-        seed = int(np.random.SeedSequence([self.seed, self.ended_count]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, self.ended_count + ahead]).generate_state(1)[0])
         with self._translated(), _quiet():
             self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_AT_RANDOM)
             handle = self._study.ask(distributions)

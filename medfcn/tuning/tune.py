@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medfcn.calls import called_with
@@ -13,9 +13,11 @@ from medfcn.errors import SettingsError, TrainingStoppedError
 from medfcn.inference.devices import choose_device
 from medfcn.progress import Progress
 from medfcn.progress import Task as ProgressTask
+from medfcn.runs.cluster import connected
 from medfcn.runs.folder import STUDY_FILE, RunFolder
 from medfcn.runs.lock import locked
 from medfcn.runs.outputs import remove_half_written
+from medfcn.runs.passing import absolute_path
 from medfcn.runs.stop import Stop
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds
@@ -25,6 +27,7 @@ from medfcn.training.request import WorkRequest
 from medfcn.training.start import Start
 from medfcn.training.survey import survey
 from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, refuse_taken, require_place, require_search
+from medfcn.tuning.on_cluster import TrialsOnCluster
 from medfcn.tuning.outcome import Tuned, best_of
 from medfcn.tuning.search import Search, split_and_plan
 from medfcn.tuning.space import SPACE, Searched, choose_space
@@ -40,11 +43,15 @@ class TuneRequest(WorkRequest):
         trials: Number of trials, failed ones included.
         only: Names of the settings to search, such as `learning_rate`; None takes all of `space` that are not set.
         space: The settings that can be searched, each with its range; None takes `medfcn.tuning.space.SPACE`.
+        cluster: The address of a Dask scheduler, or the path of its scheduler file: its workers train a trial each,
+            so many at a time. They must see the same files under the same names. The values of trials that are
+            trained at the same time do not follow from each other's scores.
     """
 
     trials: int = 20
     only: Sequence[str] | None = None
     space: Sequence[Searched] | None = None
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +80,8 @@ def tune(request: TuneRequest) -> Tuned:
         TrainingError: Another process uses the folder, the search there is another one, or no trial could be trained.
     """
     require_optuna()
+    if request.cluster is not None:
+        request = replace(request, dataset=absolute_path(request.dataset), output=Path(request.output).absolute())
     say, folder, stop = request.say, Path(request.output), request.stop or Stop()
     if request.resume:
         require_search(folder)
@@ -100,8 +109,8 @@ def tune(request: TuneRequest) -> Tuned:
         if request.overwrite:
             clear(folder)
         remove_half_written(folder)
-        with closing(Study(folder / STUDY_FILE, seed=request.seed)) as study:
-            search = Search(folder, task, job, folds, splits, plans).enter(study)
+        with closing(Study(folder / STUDY_FILE, seed=request.seed)) as study, _workers(request) as elsewhere:
+            search = Search(folder, task, job, folds, splits, plans, elsewhere).enter(study)
             trials = search.run(study, request.trials, say)
         clear_work(folder)
         return Tuned(
@@ -113,6 +122,17 @@ def tune(request: TuneRequest) -> Tuned:
             has_test=bool(request.leave_out),
             of_labelled=found.of_labelled(name for split in splits for name in split.validation),
         )
+
+
+@contextmanager
+def _workers(request: TuneRequest) -> Iterator[TrialsOnCluster | None]:
+    """The workers of the requested cluster; None without one."""
+    if request.cluster is None:
+        yield None
+        return
+    with connected(request.cluster) as cluster:
+        request.say.say(str(cluster))
+        yield TrialsOnCluster(cluster, request.device)
 
 
 @contextmanager

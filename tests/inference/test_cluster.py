@@ -178,3 +178,21 @@ def test_workers_are_numbered_on_each_machine() -> None:
     cluster = Cluster(Scheduler(), "tcp://s:1")
     assert cluster.places() == {"tcp://a:8": 0, "tcp://a:9": 1, "tcp://b:1": 0}
     assert str(cluster) == "cluster tcp://s:1: 3 workers"
+
+
+@needs_dask
+@pytest.mark.slow
+def test_a_search_on_a_cluster_scores_its_trials_as_one_machine_does(
+    balls: Path, tmp_path: Path, scheduler_file: Path
+) -> None:
+    asked: dict[str, Any] = {"labels": "ball=1", "trials": 3, "steps": 6, "device": "cpu", "threads": 1}
+    asked["only"] = ["learning_rate"]
+    here = medfcn.tune(balls, tmp_path / "here", **asked)
+    there = medfcn.tune(balls, tmp_path / "there", cluster=str(scheduler_file), **asked)
+    assert [trial.state for trial in there.trials] == ["done"] * 3
+    first, second = (tuned.trials[0].score for tuned in (here, there))
+    assert first is not None
+    assert second is not None
+    assert replace(first, seconds=0.0) == replace(second, seconds=0.0)
+    assert (tmp_path / "there" / "best.toml").is_file()
+    assert not (tmp_path / "there" / "search").exists()

@@ -5,7 +5,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import medfcn
 from medfcn.cli import main
 from medfcn.config import override, read_settings, to_tables
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
+from medfcn.runs.cluster import LostError
 from medfcn.settings import Settings
 from medfcn.training.trainer import Trainer
 from medfcn.tuning.outcome import Tuned
@@ -362,3 +365,43 @@ def test_a_library_call_can_search_another_space(balls: Path, tmp_path: Path) ->
     assert {trial.values["training.batch_size"] for trial in tuned.trials} <= {16, 32}
     assert tuned.trials[0].values["training.batch_size"] == 32
     assert to_tables(tuned.settings)["training"]["batch_size"] == tuned.best.values["training.batch_size"]
+
+
+class InThisProcess:
+    """A cluster of two workers whose tasks run here, one after the other; the second task is lost with its worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rounds: list[int] = []
+
+    def places(self) -> dict[str, int]:
+        return {"first": 0, "second": 1}
+
+    def each(self, work: Callable[..., Any], shared: bytes, items: dict[str, tuple[Any, ...]]) -> Iterator[Any]:
+        self.rounds.append(len(items))
+        os.chdir(self.folder)  # as a worker that was started elsewhere
+        for number, (name, values) in enumerate(items.items()):
+            is_lost = (len(self.rounds), number) == (1, 1)
+            yield name, LostError("its processes were killed") if is_lost else work(shared, *values)
+
+
+def test_the_workers_of_a_cluster_train_a_trial_each(
+    balls: Path, searched: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    (tmp_path / "elsewhere").mkdir()
+    cluster, here = InThisProcess(tmp_path / "elsewhere"), Path.cwd()
+    monkeypatch.setattr("medfcn.tuning.tune.connected", lambda address: nullcontext(cluster))
+    try:
+        tuned = tune(balls, tmp_path / "out", cluster="tcp://127.0.0.1:1")
+    finally:
+        os.chdir(here)
+    assert cluster.rounds == [2, 1]
+    assert [trial.state for trial in tuned.trials] == ["done", "failed", "done"]
+    assert tuned.trials[1].problem == "its processes were killed"
+    first, alone = tuned.trials[0].score, searched.trials[0].score
+    assert first is not None
+    assert alone is not None
+    assert replace(first, seconds=0.0) == replace(alone, seconds=0.0)
+    assert len({trial.values["training.learning_rate"] for trial in tuned.trials}) == 3
+    assert files_in(tmp_path / "out") == files_in(searched.folder)
