@@ -4,6 +4,7 @@ A claim is a locked file in a hidden folder of the output. The lock ends with it
 case of a process that was killed is free for the others. On a file system without locks every process has every case.
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -109,10 +110,9 @@ def at_work(output: Path | None, task: str) -> Iterator[None]:
         return
     folder = output / CLAIMS_FOLDER
     tasks_at_work(output)  # removes those of killed processes
-    make_inner_folder(folder)
     path = folder / f".{secrets.token_hex(8)}.task"
     begun = path.with_suffix(".part") if MOVES_OPEN_FILES else path
-    descriptor = os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_FLAGS | NO_LINK, 0o644)
+    descriptor = _new_file(begun)
     try:
         lock(descriptor)
         os.write(descriptor, task.encode())
@@ -125,6 +125,15 @@ def at_work(output: Path | None, task: str) -> Iterator[None]:
         os.close(descriptor)
         with suppress(OSError):
             folder.rmdir()
+
+
+def _new_file(path: Path) -> int:
+    """A new file in the folder of claims, which another process may remove while it is empty."""
+    for _ in range(_TRIES):
+        make_inner_folder(path.parent)
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_FLAGS | NO_LINK, 0o644)
+    raise write_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)), path)
 
 
 def tasks_at_work(output: Path) -> set[str]:
