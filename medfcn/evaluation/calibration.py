@@ -74,7 +74,7 @@ class Bins:
         place = np.minimum((flat * BINS).astype(np.int64), BINS - 1)
         return cls(
             np.bincount(place, minlength=BINS),
-            np.bincount(place, weights=flat, minlength=BINS),
+            np.bincount(place, weights=flat, minlength=BINS).astype(np.float64),
             np.bincount(place[truth], minlength=BINS),
         )
 
