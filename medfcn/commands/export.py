@@ -14,11 +14,12 @@ from medfcn.progress import for_terminal
 @click.option("-o", "--output", required=True, help="The file to make; the folder of a bundle.")
 @click.option(
     "--format",
-    type=click.Choice(["medfcn", "onnx", "bundle"]),
+    type=click.Choice(["medfcn", "onnx", "pt2", "bundle"]),
     default="medfcn",
     show_default=True,
-    help="medfcn: one file for medfcn. onnx: for ONNX Runtime and OpenVINO, with a script that needs no torch. "
-    "bundle: a MONAI Bundle (a folder), which MONAI runs without medfcn.",
+    help="medfcn: one file for medfcn. onnx: for ONNX Runtime and OpenVINO, with a script that needs no torch. pt2: "
+    "a program of torch.export, with a script that needs no medfcn. bundle: a MONAI Bundle (a folder), which MONAI "
+    "runs without medfcn.",
 )
 @text("--scores", "FOLDER", "Scores for the model's card, such as those of folds, instead of the run's own.")
 @text("--about", "FILE", "Markdown on the data and their licence, for the model's card.")

@@ -18,8 +18,8 @@ from medfcn.text import listed
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
-Format = Literal["medfcn", "onnx", "bundle"]
-_ENDINGS = {"medfcn": ENDING, "onnx": ".onnx", "bundle": ""}
+Format = Literal["medfcn", "onnx", "pt2", "bundle"]
+_ENDINGS = {"medfcn": ENDING, "onnx": ".onnx", "pt2": ".pt2", "bundle": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class ExportRequest:
         run: A run folder, a `.medfcn` file, or a name that `medfcn models` lists.
         output: The file to make; for a bundle, the folder.
         format: `medfcn` is one file that medfcn itself reads; `onnx` a network for ONNX Runtime and OpenVINO, with a
-            script beside it that predicts without torch; `bundle` a MONAI Bundle, which MONAI runs without medfcn.
+            script beside it that predicts without torch; `pt2` a program of `torch.export`, with a script beside it
+            that predicts without medfcn; `bundle` a MONAI Bundle, which MONAI runs without medfcn.
         scores: A folder of scores (with a `summary.json`) for the model's card, instead of those of the run.
         about: A file of Markdown on the data and their licence, for the model's card.
         overwrite: Replace an existing file or bundle.
@@ -86,6 +87,10 @@ def export(request: ExportRequest) -> Path:
         from medfcn.exporting.onnx import write_onnx
 
         write_onnx(output, source, overwrite=request.overwrite)
+    elif request.format == "pt2":
+        from medfcn.exporting.pt2 import write_pt2
+
+        write_pt2(output, source, overwrite=request.overwrite)
     elif request.format == "bundle":
         from medfcn.exporting.bundle import write_bundle
 
