@@ -1,20 +1,38 @@
-"""Messages and progress of a long command: bars on a terminal, plain lines in a log, nothing in a script."""
+"""Messages and progress of a long command: bars on a terminal, plain lines in a log, JSON for a program.
 
+Every message is also a record of Python's `logging`, of the level INFO under the name `medfcn`; steps of work are
+records of the level DEBUG under `medfcn.progress`. No handler is added and no level is set, so nothing of it is seen
+unless the host program asks for it. There are no records above INFO, which Python would print by itself.
+"""
+
+import json
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TextIO
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Literal, Protocol, TextIO, get_args
 
 from medfcn.text import duration, printable
 
+Kind = Literal["auto", "bars", "lines", "json", "none"]
+"""How a command reports: `auto` takes bars on a terminal, else lines."""
+KINDS: tuple[str, ...] = get_args(Kind)
+_MESSAGES, _STEPS = logging.getLogger("medfcn"), logging.getLogger("medfcn.progress")
+
 
 class Task:
-    """A piece of work with a known number of steps; this one reports nothing."""
+    """A piece of work with a known number of steps; this one reports to `logging` alone."""
+
+    def __init__(self, name: str = "", total: int = 0) -> None:
+        self.name, self.total = name, total
+        self.done = 0
 
     def advance(self, note: str = "") -> None:
         """Report that one more step is done, with a note."""
+        self.done += 1
+        _STEPS.debug("%s: %d of %d%s", self.name, self.done, self.total, f"  {note}" if note else "")
 
 
 class Progress(Protocol):
@@ -28,15 +46,16 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Reports nothing; the default of library calls."""
+    """Reports to `logging` alone, which prints nothing unless it is told to; the default of library calls."""
 
     def say(self, message: str) -> None:
-        """Do nothing."""
+        """Log one line."""
+        _MESSAGES.info("%s", printable(message))
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
-        """Report nothing of the work."""
-        yield Task()
+        """Log the steps."""
+        yield Task(name, total)
 
 
 class Lines:
@@ -53,7 +72,13 @@ class Lines:
 
     def say(self, message: str) -> None:
         """Write one line."""
-        print(printable(message), file=self.stream or sys.stderr, flush=True)
+        _MESSAGES.info("%s", printable(message))
+        self.write(message)
+
+    def write(self, message: str) -> None:
+        """Write one line that is no message, but the state of a task."""
+        with suppress(BrokenPipeError):  # nobody reads it any more, which is no reason to stop the work
+            print(printable(message), file=self.stream or sys.stderr, flush=True)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
@@ -63,17 +88,75 @@ class Lines:
 
 class _LineTask(Task):
     def __init__(self, lines: Lines, name: str, total: int) -> None:
-        self.lines, self.name, self.total = lines, name, total
-        self.done = 0
+        super().__init__(name, total)
+        self.lines = lines
         self.started = self.reported = time.monotonic()
 
     def advance(self, note: str = "") -> None:
-        self.done += 1
+        super().advance(note)
         now = time.monotonic()
         if now - self.reported >= self.lines.every_seconds:
             self.reported = now
             left = duration((now - self.started) / self.done * (self.total - self.done))
-            self.lines.say(f"{self.name}: {self.done} of {self.total}, {left} left{'  ' + note if note else ''}")
+            self.lines.write(f"{self.name}: {self.done} of {self.total}, {left} left{'  ' + note if note else ''}")
+
+
+class JsonLines:
+    """One JSON object a line for each event, for programs.
+
+    `{"event": "message", "text": …}`; `{"event": "begin", "task": …, "total": …}`; `{"event": "step", "task": …,
+    "done": …, "total": …, "note": …, "seconds_left": …}`, at most ten a second and always the last one; `{"event":
+    "end", "task": …, "done": …}`; and `{"event": "error", "code": …, "text": …}` before a command ends in one.
+
+    Args:
+        stream: Where the lines are written, standard error by default.
+    """
+
+    EVERY_SECONDS = 0.1
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream
+
+    def say(self, message: str) -> None:
+        """Write a message."""
+        _MESSAGES.info("%s", printable(message))
+        self.write("message", text=message)
+
+    def write(self, event: str, **facts: object) -> None:
+        """Write an event, whole, in one line."""
+        line = json.dumps({"event": event, **facts})
+        with suppress(BrokenPipeError):
+            (self.stream or sys.stderr).write(f"{line}\n")
+            (self.stream or sys.stderr).flush()
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        """Write the steps that are done."""
+        self.write("begin", task=name, total=total)
+        task = _JsonTask(self, name, total)
+        try:
+            yield task
+        finally:
+            self.write("end", task=name, done=task.done)
+
+
+class _JsonTask(Task):
+    def __init__(self, lines: JsonLines, name: str, total: int) -> None:
+        super().__init__(name, total)
+        self.lines = lines
+        self.started = time.monotonic()
+        self.reported = -lines.EVERY_SECONDS
+
+    def advance(self, note: str = "") -> None:
+        super().advance(note)
+        now = time.monotonic()
+        if now - self.reported < self.lines.EVERY_SECONDS and self.done < self.total:
+            return
+        self.reported = now
+        left = round((now - self.started) / self.done * (self.total - self.done), 1)
+        self.lines.write(
+            "step", task=self.name, done=self.done, total=self.total, note=note, seconds_left=max(0.0, left)
+        )
 
 
 class Bars:
@@ -86,6 +169,7 @@ class Bars:
 
     def say(self, message: str) -> None:
         """Write one line above the bars."""
+        _MESSAGES.info("%s", printable(message))
         self.console.print(printable(message), markup=False, soft_wrap=True)
 
     @contextmanager
@@ -102,14 +186,16 @@ class Bars:
             TextColumn("{task.fields[note]}", markup=False),
         )
         with RichProgress(*columns, console=self.console, transient=True) as bars:
-            yield _BarTask(bars, bars.add_task(name, total=total, note=""))
+            yield _BarTask(bars, name, total)
 
 
 class _BarTask(Task):
-    def __init__(self, bars: Any, number: int) -> None:
-        self.bars, self.number = bars, number
+    def __init__(self, bars: Any, name: str, total: int) -> None:
+        super().__init__(name, total)
+        self.bars, self.number = bars, bars.add_task(name, total=total, note="")
 
     def advance(self, note: str = "") -> None:
+        super().advance(note)
         self.bars.update(self.number, advance=1, note=printable(note))
 
 
@@ -123,8 +209,10 @@ def process_rank() -> int:
     return int(os.environ.get("RANK", 0)) if process_count() > 1 else 0
 
 
-def for_terminal() -> Progress:
-    """Bars if standard error is a terminal, else plain lines; nothing in all processes but the first."""
-    if process_rank():
+def for_terminal(kind: Kind = "auto") -> Progress:
+    """The reporter of a command; one that prints nothing in all processes but the first."""
+    if process_rank() or kind == "none":
         return Silent()
-    return Bars() if sys.stderr.isatty() else Lines()
+    if kind == "json":
+        return JsonLines()
+    return Bars() if kind == "bars" or (kind == "auto" and sys.stderr.isatty()) else Lines()

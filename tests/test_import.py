@@ -88,7 +88,7 @@ def test_the_help_of_a_call_lists_every_option_once(verb: str) -> None:
     explained = re.findall(r"^    (\w+): ", call.__doc__.split("Raises:")[0], flags=re.MULTILINE)
     assert sorted(explained) == sorted(names)
     reading = {"volume", "series", "bids", "max_bytes", "nonfinite", "assume_grid", "xform", "around", "box"}
-    of_process = {"allocator", "memory"}
+    of_process = {"allocator", "memory", "json", "progress", "all_metrics"}
     options = {option.name for option in main.commands[verb].params} - reading - of_process
     assert options <= set(names)
     assert set(names) - options <= {"options", "progress", "started", "stop", "space", "transforms"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import SOME_FAILED, Command, show
+from medfcn.commands.exits import SOME_FAILED, Command, answer, reporter, show
 from medfcn.commands.options import (
     allocator_option,
     count,
@@ -15,7 +15,6 @@ from medfcn.commands.options import (
     flag,
     reading_options,
 )
-from medfcn.progress import for_terminal
 from medfcn.volumes.options import ReadOptions
 
 _SEVERAL = ("--participant-label", "--participant_label", "--session-label", "--session_label", "--model")
@@ -86,6 +85,7 @@ def bids_app(root: str, output: str, level: str, options: ReadOptions, **choices
     """
     from medfcn.inference.bids_app import BidsCases, group_level, participant_level
     from medfcn.inference.predict import PredictRequest
+    from medfcn.text import counted
 
     cases = BidsCases(
         root=Path(root),
@@ -101,11 +101,12 @@ def bids_app(root: str, output: str, level: str, options: ReadOptions, **choices
                 "participant needs a model: --model RUN, a run folder or a name of `medfcn models`"
             )
         how = {name: choices[name] for name in ("probabilities", "device", "threads", "jobs")}
-        request = PredictRequest(list(choices["models"]), root, output, progress=for_terminal(), format="bids", **how)
+        request = PredictRequest(list(choices["models"]), root, output, progress=reporter(), format="bids", **how)
         say_outcome(participant_level(request, cases))
         return
     done, without = group_level(cases, Path(output))
-    show(f"{done} masks: {output}/logs")
+    show(f"{counted(done, 'mask')}: {output}/logs")
+    answer({"output": output, "masks": done, "without": without})
     if without:
         show(f"{len(without)} of {done + len(without)} cases have no mask; see failures.csv", err=True)
         sys.exit(SOME_FAILED)

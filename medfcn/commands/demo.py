@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import command, show
+from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import (
     allocator_option,
     count,
@@ -13,7 +13,6 @@ from medfcn.commands.options import (
     overwrite_option,
     threads_option,
 )
-from medfcn.progress import for_terminal
 
 
 @command()
@@ -29,7 +28,9 @@ def demo(**choices: Any) -> None:
     from medfcn.demo import demo as run_demo
     from medfcn.runs.folder import SCORES_FILE
 
-    result = run_demo(progress=for_terminal(), **choices)
+    result = run_demo(progress=reporter(), **choices)
     show(result.scores.to_text())
     show(f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / SCORES_FILE}")
     show(f"picture: {result.picture}\nreport:  {result.report}")
+    places = {name: getattr(result, name) for name in ("folder", "run", "masks", "picture", "report")}
+    answer({**places, "summary": result.scores.summary().to_json()})

@@ -45,9 +45,8 @@ def describe(run: str | None, json: bool) -> None:
         return
     from medfcn.reporting.methods import methods_paragraph
 
-    if json:
-        raise click.UsageError("--json describes medfcn itself; give it without RUN")
-    show(methods_paragraph(run))
+    methods = methods_paragraph(run)
+    show(_json({"run": run, "methods": methods}) if json else methods)
 
 
 def description(main: click.Group) -> dict[str, Any]:

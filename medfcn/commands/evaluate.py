@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED, command
+from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show
 from medfcn.commands.options import (
+    all_metrics_option,
     cases_option,
     group_by_option,
     labels_option,
@@ -18,7 +19,6 @@ from medfcn.commands.options import (
 )
 from medfcn.errors import OutputExistsError
 from medfcn.files import refuse_existing_file, write_json
-from medfcn.progress import for_terminal
 from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMMARY_FILE, RunFolder
 
 
@@ -66,6 +66,7 @@ from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMM
 )
 @click.option("--images", metavar="FOLDER", help="Volumes to show in report.html. [default: those of REFERENCES]")
 @click.option("--report/--no-report", "with_report", default=True, help="Write report.html.", show_default=True)
+@all_metrics_option
 @cases_option
 @reading_options
 @memory_option("evaluate")
@@ -100,7 +101,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     same: dict[str, Any] = {
         **{name: choices[name] for name in ("labels", "options", "cases")},
         "definitions": definitions,
-        "progress": for_terminal(),
+        "progress": reporter(),
     }
     grouping = {name: choices[name] for name in ("groups", "group_by")}
     table = run_evaluation(predictions, references, by=choices["by"], cohort=choices["cohort"], **grouping, **same)
@@ -112,19 +113,19 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     for name, is_made in ((COMPARISON_FILE, others is not None), (RunFolder.report, choices["with_report"])):
         if was_scored and not is_made:
             (folder / name).unlink(missing_ok=True)  # it belongs to the scores that were replaced
-    click.echo(table.to_text())
+    show(table.to_text(all_metrics=choices["all_metrics"]))
     if table.classes is not None:
-        click.echo(f"\n{table.classes.to_text()}")
+        show(f"\n{table.classes.to_text()}")
     if table.calibration is not None:
-        click.echo(f"\n{table.calibration.to_text()}")
+        show(f"\n{table.calibration.to_text()}")
     if paper:
         write_paper_table(table, paper)
-        click.echo(f"table: {paper}")
+        show(f"table: {paper}")
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
-        click.echo(f"\ncompared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
+        show(f"\ncompared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
     if choices["images"] and not choices["with_report"]:
-        click.echo("--images changes nothing with --no-report: they are shown in the report", err=True)
+        show("--images changes nothing with --no-report: they are shown in the report", err=True)
     if choices["with_report"]:
         page = folder / RunFolder.report
         report(
@@ -137,6 +138,15 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
             overwrite=overwrite,
             **same,
         )
-        click.echo(f"report: {page}")
+        show(f"report: {page}")
+    answer(
+        {
+            "output": folder,
+            "summary": table.summary().to_json(),
+            "classes": None if table.classes is None else table.classes.to_json(),
+            "comparison": None if comparison is None else comparison.to_json(),
+            "failures": dict(table.failures),
+        }
+    )
     if table.failures or (comparison is not None and comparison.failures):
         sys.exit(SOME_FAILED if table.rows else FAILED)

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import json
 import os
 import signal
 import sys
@@ -13,9 +14,9 @@ import click
 from click.core import ParameterSource
 
 from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError
-from medfcn.files import NO_ROOM, write_error
+from medfcn.files import NO_ROOM, plain_json, write_error
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
-from medfcn.progress import process_count, process_rank
+from medfcn.progress import KINDS, JsonLines, Progress, for_terminal, process_count, process_rank
 from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.text import page, printable
 
@@ -23,12 +24,79 @@ FAILED, MISUSE, SOME_FAILED, BY_SIGNAL = 1, 2, 3, 128
 
 
 def show(text: str, *, err: bool = False) -> None:
-    """Print lines of text with everything that could steer a terminal made visible."""
-    click.echo(page(text.split("\n")), err=err)
+    """Print lines of text with everything that could steer a terminal made visible; to stderr with `--json`."""
+    _print(page(text.split("\n")), err=err or _chosen(_JSON))
+
+
+def answer(value: Any) -> None:
+    """Print the result of a command as one JSON document, if `--json` asks for it.
+
+    Args:
+        value: As for `plain_json`; paths become text.
+    """
+    if _chosen(_JSON):
+        _print(json.dumps(plain_json(value), indent=2, default=os.fspath), err=False)
+
+
+def reporter() -> Progress:
+    """Where the progress of the running command goes: as `--progress` says."""
+    return for_terminal(_chosen(_PROGRESS) or "auto")
+
+
+def _print(text: str, *, err: bool) -> None:
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:  # `| head` has seen enough; the work goes on, and its exit status stays its own
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+_JSON, _PROGRESS = "medfcn.json", "medfcn.progress"
+"""Names of the choices in the context of click."""
+_AT_ONCE = ("describe", "models", "networks")
+"""Commands that have no progress to report."""
+
+
+def _chosen(key: str) -> Any:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(key)
+
+
+def _choose(key: str) -> Any:
+    def choose(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        context.meta[key] = value
+
+    return choose
+
+
+def _common_options(name: str) -> list[click.Option]:
+    """The options that every command has."""
+    shown = click.Option(
+        ["--json"],
+        is_flag=True,
+        expose_value=False,
+        callback=_choose(_JSON),
+        help="Print the result as one JSON document; everything else goes to stderr.",
+    )
+    progress = click.Option(
+        ["--progress"],
+        type=click.Choice(KINDS),
+        default="auto",
+        show_default=True,
+        expose_value=False,
+        callback=_choose(_PROGRESS),
+        help="On stderr. json: an object a line. auto: bars on a terminal, else lines.",
+    )
+    return [shown] if name in _AT_ONCE else [shown, progress]
 
 
 class Command(click.Command):
-    """A command that makes a wrong value of one of its options a misuse of the command line."""
+    """A command with the common options; a wrong value of one of its options is a misuse of the command line."""
+
+    def __init__(self, *arguments: Any, **choices: Any) -> None:
+        super().__init__(*arguments, **choices)
+        own = {name for option in self.params for name in option.opts}
+        self.params += [option for option in _common_options(self.name or "") if option.opts[0] not in own]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that names an option which was given becomes one of its usage."""
@@ -77,7 +145,7 @@ class Commands(click.Group):
         except TrainingStoppedError as error:
             _fail(str(error), debug=debug, status=BY_SIGNAL + error.signal_number)
         except MedfcnError as error:
-            _fail(str(error), debug=debug)
+            _fail(str(error), debug=debug, code=error.code)
         except OSError as error:
             if is_memory_error(error):
                 _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
@@ -119,7 +187,9 @@ def _fail_to_write(error: OSError, *, debug: bool) -> NoReturn:
     _fail(f"{where}{error.strerror or error}; no partial files were left behind", debug=debug)
 
 
-def _fail(message: str, *, debug: bool, status: int = FAILED, is_reported: bool | None = None) -> NoReturn:
+def _fail(
+    message: str, *, debug: bool, status: int = FAILED, is_reported: bool | None = None, code: str = ""
+) -> NoReturn:
     """Report an error in one line and end the process.
 
     Args:
@@ -127,11 +197,14 @@ def _fail(message: str, *, debug: bool, status: int = FAILED, is_reported: bool 
         debug: Show the traceback too.
         status: The exit status.
         is_reported: True if another process reports the error; None if all processes have the same error.
+        code: That of the error.
     """
     if debug:
         traceback.print_exc()
     if not (process_rank() > 0 if is_reported is None else is_reported):
-        click.echo(f"medfcn: {printable(message)}", err=True)
+        if _chosen(_PROGRESS) == "json":
+            JsonLines().write("error", code=code, text=message)
+        _print(f"medfcn: {printable(message)}", err=True)
     if process_count() > 1:  # at once: an interpreter that ends would wait for processes that are gone
         sys.stdout.flush()
         sys.stderr.flush()

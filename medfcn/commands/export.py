@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import command, show
+from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import overwrite_option, text
-from medfcn.progress import for_terminal
 
 
 @command()
@@ -31,7 +30,9 @@ def export(**choices: Any) -> None:
     """
     from medfcn.exporting.export import export as run_export
 
-    show(f"model: {run_export(progress=for_terminal(), **choices)}")
+    model = run_export(progress=reporter(), **choices)
+    show(f"model: {model}")
+    answer({"model": model})
 
 
 @command()
@@ -43,8 +44,11 @@ def models(name: str | None) -> None:
     from medfcn.text import aligned
 
     if name is not None:
-        show(card_text(name))
+        card = card_text(name)
+        show(card)
+        answer({"name": name, "card": card})
         return
     rows = [(model.name, "in medfcn" if model.is_ours else "in ~/.medfcn/models") for model in find_models()]
+    answer([{"name": name, "where": where} for name, where in rows])
     for line in aligned([("name", "where"), *rows]) if rows else ["no models: put them into ~/.medfcn/models"]:
         show(line)

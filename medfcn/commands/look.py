@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import SOME_FAILED, command, show
+from medfcn.commands.exits import SOME_FAILED, answer, command, reporter, show
 from medfcn.commands.options import (
     allow_outside_option,
     cases_option,
@@ -16,7 +16,6 @@ from medfcn.commands.options import (
     reading_options,
     text,
 )
-from medfcn.progress import for_terminal
 
 
 @command()
@@ -59,7 +58,7 @@ def look(dataset: str, images: str | None, output: str, **choices: Any) -> None:
     """
     from medfcn.reporting.look import LookRequest, look_with_findings
 
-    looked = look_with_findings(LookRequest(dataset, output, images, progress=for_terminal(), **choices))
+    looked = look_with_findings(LookRequest(dataset, output, images, progress=reporter(), **choices))
     for line in looked.findings:
         show(line)
     show(f"look: {looked.page}")
@@ -67,5 +66,7 @@ def look(dataset: str, images: str | None, output: str, **choices: Any) -> None:
         show(f"pictures: {looked.pictures}")
     for case, reason in looked.undrawn:
         show(f"{case}: no picture: {reason}", err=True)
+    names = ("page", "findings", "pictures", "undrawn")
+    answer({name: getattr(looked, name) for name in names})
     if looked.undrawn:
         sys.exit(SOME_FAILED)

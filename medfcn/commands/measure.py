@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED, command, show
+from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show
 from medfcn.commands.options import cases_option, count, labels_option, overwrite_option, reading_options, text
-from medfcn.progress import for_terminal
 
 
 @command()
@@ -31,12 +30,23 @@ def measure(masks: str, images: str | None, output: str, **choices: Any) -> None
     Of masks that `medfcn predict` wrote, volumes.csv is the same that it wrote.
     """
     from medfcn.evaluation.measure import measure as run_measurement
+    from medfcn.text import counted
 
-    found = run_measurement(masks, images, output, progress=for_terminal(), **choices)
+    found = run_measurement(masks, images, output, progress=reporter(), **choices)
     show(found.to_text())
     for case, reason in found.failures:
         show(f"{case}: failed: {reason}", err=True)
     show(f"volumes: {output}")
+    answer(
+        {
+            "output": output,
+            "volumes": [row._asdict() for row in found.rows],
+            "changes": [change._asdict() for change in found.changes],
+            "notes": found.notes,
+            "failures": dict(found.failures),
+        }
+    )
     if found.failures:
-        show(f"{len(found.failures)} of {len(found.failures) + len(found.records)} masks failed", err=True)
+        masks = counted(len(found.failures) + len(found.records), "mask")
+        show(f"{len(found.failures)} of {masks} failed", err=True)
         sys.exit(SOME_FAILED if found.records else FAILED)

@@ -91,6 +91,7 @@ cluster_option = text(
     "Work on a running Dask cluster: its scheduler's address or scheduler file. Its network must be trusted.",
 )
 allow_outside_option = flag("--allow-outside", "Accept paths in a table that lead out of its folder.")
+all_metrics_option = flag("--all-metrics", "Print every metric of each label, not one line a label.")
 overwrite_option = flag("--overwrite", "Replace an existing output.")
 start_options = all_of(
     text(

@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import command, show
+from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import design_options, start_options
-from medfcn.progress import for_terminal
 
 
 @command()
@@ -17,4 +16,6 @@ def plan(**choices: Any) -> None:
     """Show how DATASET would be trained on, and why."""
     from medfcn.training.train import plan as run_plan
 
-    show(run_plan(progress=for_terminal(), **choices).to_text())
+    planned = run_plan(progress=reporter(), **choices)
+    show(planned.to_text())
+    answer(planned.to_json())

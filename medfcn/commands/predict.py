@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED, command, show
+from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show
 from medfcn.commands.options import (
     allocator_option,
     cases_option,
@@ -24,7 +24,6 @@ from medfcn.commands.options import (
     text,
 )
 from medfcn.errors import SettingsError
-from medfcn.progress import for_terminal
 
 if TYPE_CHECKING:
     from medfcn.inference.batch import PredictionRun
@@ -123,7 +122,7 @@ def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box
     from medfcn.verbs import predict as run_prediction
 
     options = _looking_at(options, around, box)
-    say_outcome(run_prediction(list(runs), options=options, progress=for_terminal(), **choices))
+    say_outcome(run_prediction(list(runs), options=options, progress=reporter(), **choices))
 
 
 def say_outcome(result: PredictionRun) -> None:
@@ -138,12 +137,13 @@ def say_outcome(result: PredictionRun) -> None:
         show(f"{case}: {note}", err=True)
     foreign = len({case for case, note in result.flags if note.startswith(FOREIGN)})
     if foreign:
-        show(f"{foreign} of {done} volumes are unlike those of the training: look at their masks first", err=True)
+        of_all = f"{foreign} of {counted(done, 'volume')} {'is' if foreign == 1 else 'are'}"
+        show(f"{of_all} unlike those of the training: look at their masks first", err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
     kept += f", {len(result.others)} by other processes" if result.others else ""
-    show(f"{len(result.predicted)} masks{kept}: {result.output}")
+    show(f"{counted(len(result.predicted), 'mask')}{kept}: {result.output}")
     if result.review is not None:
-        show(f"{len(result.review)} of {done} cases to review")
+        show(f"{len(result.review)} of {counted(done, 'case')} to review")
     elif done:
         show(
             "no expected Dice: the model has fewer than 5 validation cases of each label, or not all of its views "
@@ -153,8 +153,12 @@ def say_outcome(result: PredictionRun) -> None:
         are, their = ("is a training case", "its") if len(trained) == 1 else ("are training cases", "their")
         of_all = f"{len(trained)} of {counted(done, 'volume')} {are} of this model"
         show(f"{of_all}; {their} scores say nothing of new ones: {listed(trained)}", err=True)
+    names = ("output", "predicted", "skipped", "others", "review", "training_cases", "report")
+    facts = {name: getattr(result, name) for name in names}
+    answer({**facts, "flags": result.flags, "failures": dict(result.failures)})
     if result.failures:
-        show(f"{len(result.failures)} of {len(result.failures) + len(result.predicted)} cases failed", err=True)
+        cases = counted(len(result.failures) + len(result.predicted), "case")
+        show(f"{len(result.failures)} of {cases} failed", err=True)
         sys.exit(SOME_FAILED if done else FAILED)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import command, show
+from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import (
+    all_metrics_option,
     allocator_option,
     cluster_option,
     design_options,
@@ -15,7 +16,7 @@ from medfcn.commands.options import (
     text,
     work_options,
 )
-from medfcn.progress import for_terminal, process_rank
+from medfcn.progress import process_rank
 
 
 @command()
@@ -32,8 +33,9 @@ from medfcn.progress import for_terminal, process_rank
 @start_options
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html.")
 @memory_option("train")
+@all_metrics_option
 @allocator_option
-def train(**choices: Any) -> None:
+def train(all_metrics: bool, **choices: Any) -> None:
     """Train a network on the volumes and masks of DATASET.
 
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, a folder of
@@ -46,7 +48,9 @@ def train(**choices: Any) -> None:
     from medfcn.verbs import train as run_training
 
     with stop_on_signals() as stop:
-        run = run_training(stop=stop, progress=for_terminal(), started=started, **choices)
+        run = run_training(stop=stop, progress=reporter(), started=started, **choices)
     if not process_rank():
         show(f"Validation, {run.folder}{' (see report.html in it)' if choices['report'] else ''}:")
-        show(run.validation.to_text())
+        show(run.validation.to_text(all_metrics=all_metrics))
+        facts = {name: getattr(run, name) for name in ("folder", "steps", "schedule", "seconds", "cpu_seconds")}
+        answer({**facts, "validation": run.validation.summary().to_json()})

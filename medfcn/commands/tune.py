@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import command, show
+from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import allocator_option, cluster_option, count, design_options, work_options
-from medfcn.progress import for_terminal
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
@@ -37,4 +36,7 @@ def tune(**choices: Any) -> None:
     from medfcn.tuning.tune import tune as run_search
 
     with stop_on_signals() as stop:
-        show(run_search(stop=stop, progress=for_terminal(), **choices).to_text())
+        found = run_search(stop=stop, progress=reporter(), **choices)
+    show(found.to_text())
+    best = {"number": found.best.number, "dice": found.best.mean, "values": found.best.values}
+    answer({"folder": found.folder, "trials": len(found.trials), "best": best, "gain": found.gain})

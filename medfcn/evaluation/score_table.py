@@ -171,9 +171,9 @@ class ScoreTable:
         )
         return cls(rows, summary.definitions, cohort=summary.cohort)
 
-    def to_text(self) -> str:
-        """The summary as a table for a terminal, with definitions at its foot."""
-        return self.summary().to_text()
+    def to_text(self, *, all_metrics: bool = True) -> str:
+        """The summary for a terminal; see `Summary.to_text`."""
+        return self.summary().to_text(all_metrics=all_metrics)
 
 
 def _parsed(row: dict[str, Any], where: str) -> LabelScores:

@@ -20,7 +20,7 @@ from medfcn.evaluation.label_summary import (
 )
 from medfcn.evaluation.scores import LabelScores
 from medfcn.evaluation.strata import HOW_GAP, Strata, strata_lines, stratify
-from medfcn.evaluation.summary_text import is_clustered, summary_lines
+from medfcn.evaluation.summary_text import brief_lines, is_clustered, summary_lines
 from medfcn.files import plain_json
 from medfcn.text import page
 
@@ -81,8 +81,15 @@ class Summary:
             **({"by": by} if by else {}),
         }
 
-    def to_text(self) -> str:
-        """A table for a terminal, with the definitions at its foot."""
+    def to_text(self, *, all_metrics: bool = True) -> str:
+        """A table for a terminal.
+
+        Args:
+            all_metrics: A row for each metric of each label, and the definitions at the foot; else a row for each
+                label, at most 80 columns wide.
+        """
+        if not all_metrics:
+            return page(brief_lines(self.labels, self.notes, strata=strata_lines(self.strata)))
         return page(
             summary_lines(
                 self.labels, self.definitions, self.notes, self.partly_labelled, strata=strata_lines(self.strata)

@@ -10,6 +10,9 @@ from medfcn.text import aligned, counted, one_line
 _SHARES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}
 _DISTANCES = {"hd_mm": "HD mm", "hd95_mm": "HD95 mm", "assd_mm": "ASSD mm"}
 _HEADINGS = ("label", "metric", "mean", "95 % interval", "median", "quartiles", "worst", "in case", "cases")
+_BRIEF = ("label", "Dice", "95 % interval", "worst", "in case", "HD95", "missed", "cases")
+_BRIEF_NUMBERS = [place for place, heading in enumerate(_BRIEF) if heading not in ("label", "in case")]
+_BRIEF_FOOT = "Dice is the mean, HD95 the median in mm; --all-metrics prints all."
 _NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in ("label", "metric", "in case")]
 
 
@@ -45,6 +48,40 @@ def summary_lines(
         "Cases empty in both masks are left out of averages.",
         *(("Intervals are over patients, each with all their cases.",) if is_clustered(labels) else ()),
     ]
+
+
+def brief_lines(labels: Sequence[LabelSummary], notes: Sequence[str], *, strata: Sequence[str] = ()) -> list[str]:
+    """A row for each label, in at most 80 columns, and the notes.
+
+    Args:
+        labels: The summaries.
+        notes: Further lines.
+        strata: The lines of the strata.
+    """
+    rows = [_brief_row(label) for label in labels]
+    lesions = [line for label in labels if label.lesions is not None for line in list(_counts_lines(label))[1:]]
+    return [
+        *(aligned([_BRIEF, *rows], right=_BRIEF_NUMBERS, widest=14) if rows else ["no case was scored"]),
+        *lesions,
+        *strata,
+        *notes,
+        *([_BRIEF_FOOT] if rows else []),
+    ]
+
+
+def _brief_row(label: LabelSummary) -> tuple[str, ...]:
+    dice, far = label.shares["dice"], label.distances["hd95_mm"]
+    name = f"{label.label} *" if label.partly_labelled else label.label
+    return (
+        name,
+        shown_number(dice.mean, 3),
+        share_interval(dice),
+        shown_number(dice.worst, 3),
+        dice.worst_case,
+        shown_number(far.median, 1),
+        str(label.missed),
+        f"{label.scored}/{label.cases}",
+    )
 
 
 def is_clustered(labels: Sequence[LabelSummary]) -> bool:

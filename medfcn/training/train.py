@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medfcn.calls import called_with
 from medfcn.datasets.channels import DroppedChannel, dropped_text
@@ -154,6 +155,18 @@ class Planned:
             ("ceiling", ceiling_text(self.ceilings), f"Dice{self.of_labelled} of reference → network grid → back")
         )
         return "\n".join(aligned(rows, widest=LONGEST_LINE))
+
+    def to_json(self) -> dict[str, Any]:
+        """Values for a JSON file: the plan with its reasons, the split, the labels, the ceilings, and all remarks."""
+        return {
+            "labels": list(self.labels.names),
+            "training": list(self.split.training),
+            "validation": list(self.split.validation),
+            "plan": self.plan.to_json(),
+            "reasons": dict(self.plan.reasons),
+            "ceilings": dict(self.ceilings),
+            "remarks": [line for line in (self.split.origin, *self.split.notes, *self.idle, self.unstated) if line],
+        }
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,156 @@
+"""Programs as users: one JSON document, one JSON line an event, records of logging; and pipes that end early."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import medfcn
+from medfcn.cli import main
+from medfcn.progress import JsonLines
+
+AT_ONCE = {"describe", "models", "networks"}
+
+
+def test_every_command_has_json_and_every_long_one_progress() -> None:
+    for name, found in main.commands.items():
+        names = {option for parameter in found.params for option in parameter.opts}
+        assert "--json" in names, name
+        assert ("--progress" in names) is (name not in AT_ONCE), name
+
+
+def stdout_of(*arguments: str, status: int = 0) -> tuple[object, str]:
+    done = CliRunner().invoke(main, list(arguments))
+    assert done.exit_code == status, done.output
+    return json.loads(done.stdout), done.stderr
+
+
+def test_results_are_one_document_on_stdout(tmp_path: Path, balls: Path) -> None:
+    scores, err = stdout_of(
+        "evaluate", str(balls / "labels"), str(balls), "-o", str(tmp_path / "s"), "--no-report", "--json"
+    )
+    assert scores["summary"]["macro"]["dice"] == 1.0  # type: ignore[index]
+    assert "95 % interval" in err  # the table is a note now
+    sizes, _ = stdout_of("measure", str(balls / "labels"), "-o", str(tmp_path / "sizes"), "--json")
+    assert len(sizes["volumes"]) == 8  # type: ignore[index]
+    plan, _ = stdout_of("plan", str(balls), "--json")
+    assert len(plan["training"]) + len(plan["validation"]) == 8  # type: ignore[index]
+    found, _ = stdout_of("look", str(balls), "-o", str(tmp_path / "look.html"), "--json")
+    assert found["page"] == str(tmp_path / "look.html")  # type: ignore[index]
+    assert isinstance(stdout_of("models", "--json")[0], list)
+    assert stdout_of("check", str(balls), "--json")[0]
+
+
+def test_progress_is_a_json_object_a_line(tmp_path: Path, balls: Path) -> None:
+    done = CliRunner().invoke(main, ["check", str(balls), "--progress", "json"])
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [event["event"] for event in events[:1] + events[-1:]] == ["begin", "end"]
+    assert events[-2] == {
+        "event": "step",
+        "task": "check",
+        "done": 8,
+        "total": 8,
+        "note": events[-2]["note"],
+        "seconds_left": 0.0,
+    }
+    failed = CliRunner().invoke(main, ["check", str(tmp_path / "nothing"), "--progress", "json"])
+    error, line = failed.stderr.splitlines()
+    assert failed.exit_code == 1
+    assert json.loads(error)["event"] == "error"
+    assert re.fullmatch("[A-Z_]+", json.loads(error)["code"])
+    assert line == f"medfcn: {json.loads(error)['text']}"
+
+
+def test_no_progress_is_none(balls: Path) -> None:
+    assert CliRunner().invoke(main, ["check", str(balls), "--progress", "none"]).stderr == ""
+
+
+def test_messages_are_records_of_logging(balls: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="medfcn"):
+        medfcn.check(balls)
+    assert ("medfcn.progress", logging.DEBUG) in {(record.name, record.levelno) for record in caplog.records}
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="medfcn"):
+        JsonLines(sys.stderr).say("one 100% line")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [("medfcn", "one 100% line")]
+
+
+def test_a_library_call_prints_nothing_and_adds_no_handler(balls: Path) -> None:
+    code = f"""
+import logging, medfcn
+medfcn.check({str(balls)!r})
+import medfcn.progress
+medfcn.progress.Silent().say("x")
+assert not logging.getLogger("medfcn").handlers and not logging.getLogger().handlers
+assert logging.getLogger("medfcn").level == 0
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_reader_that_has_seen_enough_loses_no_result(tmp_path: Path, balls: Path) -> None:
+    """The read end of stdout is closed before anything is printed."""
+    command = [
+        sys.executable,
+        "-m",
+        "medfcn",
+        "evaluate",
+        str(balls / "labels"),
+        str(balls),
+        "-o",
+        str(tmp_path / "s"),
+    ]
+    process = subprocess.Popen(
+        [*command, "--table", str(tmp_path / "t.md"), "--no-report", "--progress", "none"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as stream:
+        assert stream.read() == b""
+    assert process.wait() == 0
+    assert (tmp_path / "t.md").is_file()
+
+
+def test_the_default_table_has_a_line_for_each_label_and_fits_80_columns(tmp_path: Path, balls: Path) -> None:
+    command = ["evaluate", str(balls / "labels"), str(balls), "--no-report"]
+    brief = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "a")]).stdout.splitlines()
+    assert [brief[place].split()[0] for place in (0, 1, -1)] == ["label", "1", "Dice"]
+    assert max(map(len, brief[:2])) <= 80
+    whole = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "b"), "--all-metrics"]).stdout
+    assert "ASSD mm" in whole
+
+
+SHELLS = {
+    "bash": 'eval "$(_MEDFCN_COMPLETE=bash_source medfcn)"; COMP_WORDS=(medfcn pre); COMP_CWORD=1; '
+    "_medfcn_completion medfcn; echo ${COMPREPLY[@]}",
+    "zsh": 'autoload -U compinit; compinit -u -D; eval "$(_MEDFCN_COMPLETE=zsh_source medfcn)"; '
+    "whence _medfcn_completion >/dev/null && "
+    'COMP_WORDS="medfcn pre" COMP_CWORD=1 _MEDFCN_COMPLETE=zsh_complete medfcn',
+    "fish": "_MEDFCN_COMPLETE=fish_source medfcn | source; complete -C 'medfcn pre'",
+}
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_shells_complete_commands(tmp_path: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed here")
+    program = Path(sys.executable).with_name("medfcn")
+    if not program.is_file():
+        pytest.skip("the command is not installed beside this Python")
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    home = {"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    arguments = {"zsh": ["-f"], "fish": ["--no-config"], "bash": ["--norc"]}[shell]
+    done = subprocess.run(
+        [shell, *arguments, "-c", SHELLS[shell]], capture_output=True, text=True, env=home, timeout=120
+    )
+    assert "predict" in done.stdout, done.stderr
