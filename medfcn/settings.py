@@ -85,6 +85,7 @@ _VIEWS = Rule(
 _ODD = Rule(lambda count: count >= 1 and count % 2 == 1, "an odd number from 1")
 _SPACING = Rule(lambda spacing: min(spacing) > 0, "two positive lengths in mm")
 _WINDOW = Rule(lambda window: min(window) >= 8, "two numbers of pixels from 8")
+_CROP = Rule(lambda crop: isinstance(crop, str) or min(crop) >= 8, "auto, never, or two numbers of pixels from 8")
 _WIDTHS = Rule(lambda widths: 1 <= len(widths) <= 8 and _are_widths(widths), "1 to 8 numbers from 1 to 4096")
 _DECODER_WIDTHS = Rule(lambda widths: len(widths) <= 8 and _are_widths(widths), "at most 8 numbers from 1 to 4096")
 _WIDTH = Rule(lambda width: 1 / 1024 <= width <= 16, "a factor from 1/1024 to 16")
@@ -121,6 +122,10 @@ class SliceSettings(_Checked, table="slices"):
     views both are those of all three axes, and must agree."""
     window: Annotated[tuple[int, int] | None, _WINDOW] = None
     """Pixels of a training slice. Larger slices are cropped in training and tiled in prediction."""
+    crop: Annotated[Literal["auto", "never"] | tuple[int, int], _CROP] = "auto"
+    """Pixels of a training slice where they are fewer than those of the window, which prediction sees at once. `auto`
+    shows training half of each edge, or the organ with something around it, where it takes a small part of large
+    slices: a step then costs a quarter."""
     normalisation: Literal["auto", "zscore", "ct", "none"] = "auto"
     """`zscore` scales each volume by its own mean and standard deviation; `ct` clips and scales all volumes by the
     intensities of the dataset's foreground; `none` leaves intensities as they are."""
@@ -193,6 +198,10 @@ class NetworkSettings(_Checked, table="network"):
 class AugmentSettings(_Checked, table="augment"):
     """Random changes to each training slice, drawn anew every time it is used."""
 
+    movement: Literal["auto", "usual", "strong"] = "auto"
+    """`usual`: the values below. `strong`: every slice is moved; rotation (45°), scale (0.35), deformation (0.04),
+    gamma (0.5), contrast (0.4) and brightness (0.35) are larger, as far as they are left at their defaults. `auto`
+    takes `strong` where training sees crops of large slices."""
     still_share: Annotated[float, _SHARE_OR_ALL] = 0.67
     """Share of the slices that are only shifted by whole pixels and mirrored, and not rotated, scaled, sheared or
     deformed. Moving a slice by parts of a pixel blurs it, and volumes to be segmented are not blurred."""

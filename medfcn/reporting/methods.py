@@ -102,11 +102,12 @@ def _slices(card: Card) -> Iterator[str]:
     yield scaling(card)
     spacing = " × ".join("own" if edge is None else f"{edge:.3g}" for edge in plan.spacing_mm)
     height, width = plan.window
+    crops = "" if plan.crop is None else f" (in training {plan.crop[0]} × {plan.crop[1]})"
     seen = "each slice alone" if plan.context == 1 else f"each slice with {plan.context - 1} neighbours"
     views = f"{listed(plan.views)} slices" + (", whose probabilities were averaged" if len(plan.views) > 1 else "")
     yield (
         f"It sees {views} on a grid of {spacing} mm (right-left, front-back, feet-head; own: that of each volume), "
-        f"in windows of {height} × {width} pixels, {seen}."
+        f"in windows of {height} × {width} pixels{crops}, {seen}."
     )
     network = card.settings.network
     if not network.monai and plan.widths:

@@ -18,6 +18,16 @@ from medfcn.settings import AugmentSettings, View
 from medfcn.slices.movement import Movements, moved, smooth_field
 from medfcn.slices.slicing import in_plane_axes
 
+STRONG = {
+    "still_share": 0.0,
+    "rotation_degrees": 45.0,
+    "scale": 0.35,
+    "elastic": 0.04,
+    "gamma": 0.5,
+    "contrast": 0.4,
+    "brightness": 0.35,
+}
+"""What `augment.movement = "strong"` changes."""
 _CHANNEL = 0x5EED
 """Keeps the random numbers of augmentation apart from those of the sampler, which has the same seed and step."""
 

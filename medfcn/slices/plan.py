@@ -21,6 +21,7 @@ _PIXELS_MOST = 2**24
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
 Restoring = Literal["learned", "bilinear"]
+Movement = Literal["usual", "strong"]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
 
@@ -58,7 +59,8 @@ class Plan:
         views: The planes of the slices; with several, one network sees them all.
         spacing_mm: Edge lengths of the network grid in R, A, S order; None keeps a volume's own (across the slices of
             a single view).
-        window: `(H, W)` pixels of a training slice, in every view.
+        window: `(H, W)` pixels that the network sees at once in prediction, in every view, and in training unless
+            there is a crop.
         context: Slices seen at once, odd.
         widths: Channels of each encoder level; each after the first halves the resolution. Empty for a network of
             MONAI, which has its own.
@@ -70,6 +72,9 @@ class Plan:
         stem_stride: Input pixels per pixel of the first level.
         restoring: How logits at a lower resolution are brought to full size. Cards without the key are of models that
             learned it.
+        crop: `(H, W)` pixels of a training slice, where an organ takes a small part of large slices; None for the
+            window. The network has no fixed size, so it is shown more in prediction.
+        movement: How much training slices are changed, as far as the settings leave it open.
     """
 
     views: tuple[View, ...]
@@ -83,6 +88,13 @@ class Plan:
     reasons: Mapping[str, str]
     stem_stride: Literal[1, 2, 4] = 1
     restoring: Restoring = "learned"
+    crop: tuple[_Count, _Count] | None = None
+    movement: Movement = "usual"
+
+    @property
+    def trained(self) -> tuple[int, int]:
+        """`(H, W)` pixels of a training slice."""
+        return self.crop or self.window
 
     @property
     def channels_in(self) -> int:
@@ -99,8 +111,9 @@ class Plan:
         for intensity in plain["intensities"]:
             if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
                 del intensity["background"]
-        if self.restoring == "learned":
-            plain.pop("restoring", None)
+        for name, usual in (("restoring", "learned"), ("crop", None), ("movement", "usual")):
+            if plain[name] == usual:  # as cards without the key
+                del plain[name]
         return plain
 
     @classmethod
@@ -120,6 +133,7 @@ class Plan:
             "spacing_mm": all(plan.spacing_mm[axis] is not None for axis in in_plane),
             "context": plan.context % 2 == 1,
             "window": plan.window[0] * plan.window[1] <= _PIXELS_MOST,
+            "crop": plan.crop is None or all(map(int.__le__, plan.crop, plan.window)),
             "mirror_axes": plan.mirror_axes == tuple(axis for axis in range(3) if axis in plan.mirror_axes),
         }
         sound |= dict.fromkeys(value.keys() - sound.keys() - vars(plan).keys(), False)

@@ -11,7 +11,7 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint
 from medfcn.slices.mirrors import choose_mirrors
-from medfcn.slices.plan import Intensity, Plan, Restoring, SpacingRAS
+from medfcn.slices.plan import Intensity, Movement, Plan, Restoring, SpacingRAS
 from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
 from medfcn.slices.views import choose_views
 
@@ -32,6 +32,11 @@ _NEIGHBOURS_NEAR = 2.0
 half a hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
 _BATCH_PIXELS = 16 * 96 * 96
 """Pixels of the first map of all slices of a batch, at most: a step takes bounded time and memory."""
+_CROPPED_FROM = 192
+"""Pixels along the shorter edge of slices from which training sees a part of them, where an organ takes little."""
+_AROUND_ORGAN, _CROP_SHARE = 1.25, 0.5
+"""That part is as large as the organ with an eighth on either side, and at least half of each edge; and it is taken
+if it has at most this share of the pixels. Measured on hearts; see `benchmarks/README.md`."""
 _LIKE, _SET = "as in the run it starts from", "as set"
 _NAMED: Mapping[str, Literal["ct", "none", "zscore"]] = {"ct": "ct", "nonorm": "none", "zscore": "zscore"}
 """Kinds of intensities by the names that nnU-Net gives to channels."""
@@ -63,7 +68,7 @@ def make_plan(
 
     Raises:
         DatasetError: There is no case, or no foreground in any.
-        SettingsError: Two spacings are set, and slices of several views.
+        SettingsError: Two spacings are set, and slices of several views; or the crop is larger than the window.
     """
     if not any(sum(case.label_voxels) for case in cases):
         raise DatasetError(
@@ -76,23 +81,28 @@ def make_plan(
     edges = [_slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
     shortest = min(map(min, edges) if settings.slices.window is None else settings.slices.window)
     stem = choice.stem(shortest)
-    shortest = min(shortest, _MAP_LARGEST * stem)
     # One window for all views: a batch holds slices of each, so that its statistics are those of prediction.
     first, second = (min(max(pair[place] for pair in edges), _MAP_LARGEST * stem) for place in range(2))
+    crop = choice.crop((first, second), views, spacing)
+    shortest = min(shortest, _MAP_LARGEST * stem, *(crop or ()))
     widths = choice.widths(shortest, stem)
-    window = choice.window((first, second), stride or stem * 2 ** (len(widths) - 1))
+    stride = stride or stem * 2 ** (len(widths) - 1)
+    window = choice.window((first, second), stride)
+    cropped = choice.crop_of_stride(crop, stride, window)
     return Plan(
         views=views,
         spacing_mm=spacing,
         window=window,
         widths=widths,
-        batch_size=choice.batch_size(window, stem),
+        batch_size=choice.batch_size(cropped or window, stem, is_cropped=cropped is not None),
         mirror_axes=choice.mirror_axes(),
         context=choice.context(views, spacing),
         intensities=choice.intensities(),
         reasons=choice.reasons,
         stem_stride=stem,
         restoring=choice.restoring(),
+        crop=cropped,
+        movement=choice.movement(cropped is not None),
     )
 
 
@@ -212,16 +222,72 @@ class _Choice:
     def window(self, pixels: tuple[float, float], stride: int) -> tuple[int, int]:
         if self.settings.slices.window is not None:
             return self.because("window", self.settings.slices.window, _SET)
-        first, second = (max(2, math.ceil(edge / stride - 0.25)) * stride for edge in pixels)
+        first, second = _of_stride(pixels, stride)
         why = (
             f"{first}×{second} pixels: three quarters of the slices fit, as far as the network's first map stays "
             f"within {_MAP_LARGEST} an edge; multiples of the stride {stride}"
         )
         return self.because("window", (first, second), why)
 
-    def batch_size(self, window: tuple[int, int], stem: int) -> int:
+    def crop(
+        self, pixels: tuple[float, float], views: Sequence[View], spacing: SpacingRAS
+    ) -> tuple[float, float] | None:
+        """The part of large slices that training sees; None for windows as large as prediction's."""
+        wanted, network = self.settings.slices.crop, self.settings.network
+        if isinstance(wanted, tuple):
+            return float(wanted[0]), float(wanted[1])
+        is_open = wanted == "auto" and self.settings.slices.window is None and network.preset == "auto"
+        if not is_open or network.monai is not None or min(pixels) < _CROPPED_FROM:
+            return None
+        if choose_mirrors(self.cases, "auto")[0]:  # lesions: where one lies in the body tells something of it
+            return None
+        organs = [_organ_pixels(self.cases, in_plane_axes(view), spacing) for view in views]
+        first, second = (
+            min(edge, max(edge / 2, _AROUND_ORGAN * max(organ[place] for organ in organs)))
+            for place, edge in enumerate(pixels)
+        )
+        return (first, second) if first * second <= _CROP_SHARE * pixels[0] * pixels[1] else None
+
+    def crop_of_stride(
+        self, crop: tuple[float, float] | None, stride: int, window: tuple[int, int]
+    ) -> tuple[int, int] | None:
+        """The crop in multiples of the stride; only one that there is is explained.
+
+        Raises:
+            SettingsError: It is set, and larger than the window.
+        """
+        if crop is None:
+            return None
+        wanted = self.settings.slices.crop
+        if isinstance(wanted, tuple):
+            if wanted[0] > window[0] or wanted[1] > window[1]:
+                found = (
+                    f"{wanted[0]}×{wanted[1]} pixels are more than the window's {window[0]}×{window[1]}; take fewer"
+                )
+                raise SettingsError.of("slices.crop", found)
+            return self.because("crop", wanted, _SET)
+        first, second = _of_stride(crop, stride)
+        why = (
+            f"training sees {first}×{second} pixels around or beside the organ, which takes a small part of the "
+            "slices; prediction sees the window"
+        )
+        return self.because("crop", (first, second), why)
+
+    def movement(self, is_cropped: bool) -> Movement:
+        """How much training slices are changed; only more than usual is explained."""
+        wanted = self.settings.augment.movement
+        if wanted != "auto":
+            return self.because("movement", wanted, _SET) if wanted != "usual" else wanted
+        if not is_cropped:
+            return "usual"
+        return self.because("movement", "strong", "organs in large slices lie, and look, less alike")
+
+    def batch_size(self, window: tuple[int, int], stem: int, *, is_cropped: bool = False) -> int:
         wanted = self.settings.training.batch_size
-        size = max(min(wanted, 8), min(wanted, _BATCH_PIXELS * stem**2 // (window[0] * window[1])))
+        most = _BATCH_PIXELS * stem**2 // (window[0] * window[1])
+        if is_cropped:  # every other slice shows the organ whole: more steps say more than larger ones
+            most //= 2
+        size = max(min(wanted, 8), min(wanted, most))
         why = f"{size} of the {wanted} set, at windows of {window[0]}×{window[1]} pixels"
         return self.because("batch_size", size, why)
 
@@ -255,6 +321,24 @@ class _Choice:
         clipped = np.clip(values, lower, upper)
         std = float(clipped.std()) or 1.0
         return Intensity("ct", lower=lower, upper=upper, mean=float(clipped.mean()), std=std)
+
+
+def _of_stride(pixels: tuple[float, float], stride: int) -> tuple[int, int]:
+    """Multiples of a stride, of which a quarter may lie beyond; at least two each."""
+    first, second = (max(2, math.ceil(edge / stride - 0.25)) * stride for edge in pixels)
+    return first, second
+
+
+def _organ_pixels(
+    cases: Sequence[CaseFingerprint], axes: tuple[int, int], spacing: SpacingRAS
+) -> tuple[float, float]:
+    """Pixels along each edge of the box around the foreground that three quarters of the cases have at most."""
+    held = [case for case in cases if sum(case.label_voxels)]
+    first, second = (
+        float(np.percentile([case.extent_mm[axis] / (spacing[axis] or case.spacing_mm[axis]) for case in held], 75))
+        for axis in axes
+    )
+    return first, second
 
 
 def _slice_pixels(

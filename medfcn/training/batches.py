@@ -31,13 +31,13 @@ class Batches:
         self.device = device
         self.sampler = SliceSampler(
             cases=prepared.stored,
-            window=plan.window,
+            window=plan.trained,
             context=plan.context,
             batch_size=plan.batch_size,
             foreground_share=settings.training.foreground_share,
             seed=seed,
         )
-        self.augmenter = Augmenter(settings.augment, plan.window, plan.mirror_axes, seed, labels.members)
+        self.augmenter = Augmenter(settings.augment, plan.trained, plan.mirror_axes, seed, labels.members)
         self._largest = len(labels.overlaps)
         # What is not drawn of a case is background or one of its other labels: a target beyond the labels.
         drawn, unions = prepared.survey.drawn, prepared.survey.unions

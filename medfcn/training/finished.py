@@ -16,7 +16,7 @@ from medfcn.labels.values import span_of, values_text
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same
-from medfcn.training.prepare import as_planned
+from medfcn.training.prepare import as_moved, as_planned
 from medfcn.training.record import LABELLED, LEFT_OUT, ON_REQUEST
 from medfcn.training.schedule import Length, Schedule
 from medfcn.training.start import Start
@@ -134,7 +134,9 @@ def schedule_of(card: Card) -> Schedule | None:
 
 def settings_of(settings: Settings, card: Card) -> Settings:
     """Settings as a training with the plan of a finished run records them."""
-    return as_planned(settings, card.plan) if settings.network.stem_stride is None else settings
+    if settings.network.stem_stride is None:
+        return as_planned(settings, card.plan)
+    return as_moved(settings, card.plan)
 
 
 def recorded_of(folder: Path, column: str) -> dict[str, str]:

@@ -338,7 +338,7 @@ def _report_data(prepared: Prepared, settings: Settings, progress: Progress) -> 
     progress.say(
         f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
         f"{listed(prepared.survey.labels.names)}; {listed(made.views)} slices, windows "
-        f"{made.window[0]}×{made.window[1]}"
+        f"{made.trained[0]}×{made.trained[1]}"
     )
     for line in (split.origin, *split.notes, *idle_settings(settings, made, prepared.survey, split)):
         if line:

@@ -23,7 +23,8 @@ from medfcn.networks.fcn import coarsest_stride
 from medfcn.networks.losses import refuse_unions
 from medfcn.networks.monai_nets import require_window
 from medfcn.progress import Progress
-from medfcn.settings import Settings, View
+from medfcn.settings import AugmentSettings, Settings, View
+from medfcn.slices.augment import STRONG
 from medfcn.slices.grid import GridMap, to_native_grid, to_network_grid
 from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
 from medfcn.slices.plan import Plan
@@ -124,10 +125,20 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
 
 
 def as_planned(settings: Settings, plan: Plan) -> Settings:
-    """`settings` with the plan's choices for the network, so that the network can be built again from them."""
+    """`settings` with the plan's choices for the network and the slices, as they are trained with."""
+    settings = as_moved(settings, plan)
     if settings.network.encoder != "strided":
         return settings
     return override(settings, "network", stem_stride=plan.stem_stride)
+
+
+def as_moved(settings: Settings, plan: Plan) -> Settings:
+    """`settings` with the plan's choice of how much slices are changed, where they leave it open."""
+    if plan.movement != "strong":
+        return settings
+    usual = AugmentSettings()
+    open_ = {name: value for name, value in STRONG.items() if getattr(settings.augment, name) == getattr(usual, name)}
+    return override(settings, "augment", **open_)
 
 
 def prepare(

@@ -73,7 +73,7 @@ class Stepper:
             self.use_bfloat16 = False
             progress.say(f"the device {device.type} has no bfloat16 here: the network computes in float32")
         design = planned_design(settings.network, plan, labels)
-        slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.window) if device.type == "cpu" else 0
+        slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.trained) if device.type == "cpu" else 0
         part = fitting_part(plan.batch_size, slice_bytes) if world.size == 1 else plan.batch_size
         if part < plan.batch_size:
             progress.say(f"{part} slices of a batch of {plan.batch_size} go through the network at a time")

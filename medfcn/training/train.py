@@ -35,7 +35,19 @@ from medfcn.training.survey import survey
 
 _AXES = ("R", "A", "S")
 _PLANNED = (
-    *("views", "spacing_mm", "window", "context", "stem_stride", "restoring", "widths", "batch_size", "mirror_axes"),
+    *(
+        "views",
+        "spacing_mm",
+        "window",
+        "crop",
+        "context",
+        "stem_stride",
+        "restoring",
+        "widths",
+        "batch_size",
+        "movement",
+        "mirror_axes",
+    ),
 )
 """The parts of a plan that are shown, in that order."""
 

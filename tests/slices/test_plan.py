@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from medfcn.config import override
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
-from medfcn.settings import Settings, View
+from medfcn.settings import AugmentSettings, Settings, View
 from medfcn.slices.appearance import Appearance
+from medfcn.slices.augment import STRONG
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.slices.views import VIEWS, parse_views
+from medfcn.training.prepare import as_moved
 from medfcn.volumes import Volume
 from tests.slices.stored_orders import ORDERS, oblique_affine, stored_in
 
@@ -50,6 +52,8 @@ def _case(
     )
 
 
+WHOLE = override(Settings(), "slices", crop="never")
+"""Training sees whole slices."""
 EDGES, SPACINGS = st.integers(1, 700), st.floats(0.5, 2.0)
 
 
@@ -139,7 +143,7 @@ def test_ct_is_told_by_its_air() -> None:
 @given(EDGES, EDGES, st.sampled_from([0.5, 1.0, 3.0]))
 @settings(max_examples=200, deadline=None)
 def test_windows_and_widths_fit_the_slices(first: int, second: int, spacing: float) -> None:
-    plan = make_plan([_case((first, second, 20), (spacing, spacing, spacing))], Settings())
+    plan = make_plan([_case((first, second, 20), (spacing, spacing, spacing))], WHOLE)
     stride = plan.stem_stride * 2 ** (len(plan.widths) - 1)
     assert plan.stem_stride == (4 if min(first, second) > 384 else 2 if min(first, second) >= 96 else 1)
     largest = 192 * plan.stem_stride
@@ -232,6 +236,8 @@ SET: list[tuple[str, str, Any, Callable[[Plan], Any]]] = [
     ("slices", "window", (24, 56), lambda plan: plan.window),
     ("slices", "normalisation", "ct", lambda plan: plan.intensities[0].kind),
     ("network", "widths", (3, 5), lambda plan: plan.widths),
+    ("slices", "crop", (24, 32), lambda plan: plan.crop),
+    ("augment", "movement", "strong", lambda plan: plan.movement),
     ("training", "batch_size", 3, lambda plan: plan.batch_size),
 ]
 
@@ -257,6 +263,8 @@ BROKEN: dict[str, Any] = {
     "batch_size": "many",
     "mirror_axes": [3],
     "reasons": [],
+    "crop": [512, 8],
+    "movement": "wild",
 }
 
 
@@ -424,10 +432,50 @@ def test_channels_are_scaled_as_nnunet_names_them() -> None:
 
 
 def test_the_slices_of_a_body_are_seen_whole() -> None:
-    plan = make_plan([_case(shape=(512, 512, 120), spacing=(0.8, 0.8, 3.0))], Settings())
+    plan = make_plan([_case(shape=(512, 512, 120), spacing=(0.8, 0.8, 3.0))], WHOLE)
     assert plan.window == (512, 512)
     assert (plan.stem_stride, plan.widths) == (4, (32, 64, 128, 256, 256, 256))
     assert plan.reasons["stem_stride"] == "slices whose shorter edge has 512 pixels are quartered at once"
+
+
+def test_an_organ_in_large_slices_is_trained_in_parts_of_them() -> None:
+    """As the hearts: half of each edge, or the organ with an eighth on either side."""
+    heart = _case(shape=(216, 256, 10), spacing=(1.5, 1.5, 10.0), extent=(120.0, 110.0, 80.0))
+    plan, whole = (make_plan([heart], chosen) for chosen in (Settings(), WHOLE))
+    assert (plan.window, plan.crop, plan.trained) == ((224, 256), (112, 128), (112, 128))
+    assert (whole.crop, whole.trained) == (None, whole.window)
+    assert plan.stem_stride == whole.stem_stride == 2  # so a prediction costs as much
+    assert plan.batch_size == 20
+    assert (plan.movement, whole.movement) == ("strong", "usual")
+    assert {"crop", "movement"} <= set(plan.reasons) - set(whole.reasons)
+    assert not {"crop", "movement"} & set(whole.to_json())  # as in cards of before
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    wide = dataclasses.replace(heart, extent_mm=(240.0, 240.0, 80.0))
+    assert make_plan([wide], Settings()).crop is None  # 1.25 × 160 pixels of 216 and of 256 are not few
+    small = _case(shape=(180, 180, 10), spacing=(1.5, 1.5, 10.0))
+    assert make_plan([small], Settings()).crop is None
+    lesions = [dataclasses.replace(heart, label_voxels=(count,)) for count in (50, 5000)]
+    assert make_plan(lesions, Settings()).crop is None
+    for table, name, value in (("slices", "window", (256, 256)), ("network", "preset", "fcn8s")):
+        assert make_plan([heart], override(Settings(), table, **{name: value})).crop is None
+
+
+def test_a_crop_that_is_set_goes_before_the_plan() -> None:
+    plan = make_plan([_case()], override(Settings(), "slices", crop=(24, 32)))
+    assert (plan.crop, plan.reasons["crop"], plan.movement) == ((24, 32), "as set", "strong")
+    both = override(override(Settings(), "slices", crop=(24, 32)), "augment", movement="usual")
+    assert make_plan([_case()], both).movement == "usual"
+    with pytest.raises(SettingsError, match="more than the window's 64×80"):
+        make_plan([_case()], override(Settings(), "slices", crop=(24, 96)))
+
+
+def test_stronger_movement_leaves_what_is_set() -> None:
+    heart = _case(shape=(216, 256, 10), spacing=(1.5, 1.5, 10.0))
+    chosen = override(Settings(), "augment", rotation_degrees=5.0)
+    augment = as_moved(chosen, make_plan([heart], chosen)).augment
+    assert (augment.rotation_degrees, augment.scale, augment.still_share) == (5.0, 0.35, 0.0)
+    assert as_moved(chosen, make_plan([heart], WHOLE)) == chosen
+    assert STRONG.keys() <= {part.name for part in dataclasses.fields(AugmentSettings)}
 
 
 def test_large_slices_are_halved_at_once_and_small_ones_are_not() -> None:
