@@ -112,8 +112,8 @@ class Plan:
             if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
                 del intensity["background"]
         for name, usual in (("restoring", "learned"), ("crop", None), ("movement", "usual")):
-            if plain[name] == usual:  # as cards without the key
-                del plain[name]
+            if plain.get(name, usual) == usual:  # as cards without the key, of which msgspec fills in no field
+                plain.pop(name, None)
         return plain
 
     @classmethod
