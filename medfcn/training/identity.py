@@ -74,6 +74,9 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide the result of a training."""
     tables = to_tables(settings)
     del tables["training"]["checkpoint_seconds"]
+    for table, name in (("slices", "crop"), ("augment", "movement")):
+        if tables[table][name] == "auto":  # as in earlier medfcn; the plan says what was chosen
+            del tables[table][name]
     if not settings.training.micro_batch:  # as in earlier medfcn, which had no such setting
         del tables["training"]["micro_batch"], tables["training"]["micro_batch_from"]
     return tables

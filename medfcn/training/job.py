@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from medfcn.config import budget_seconds
+from medfcn.config import budget_seconds, override
 from medfcn.errors import TrainingStoppedError
 from medfcn.evaluation import ScoreTable
 from medfcn.files import make_inner_folder
@@ -48,7 +48,7 @@ from medfcn.training.identity import (
 )
 from medfcn.training.idle import idle_settings
 from medfcn.training.outcome import Outcome
-from medfcn.training.prepare import Prepared, as_planned, ceiling_text, prepare
+from medfcn.training.prepare import Prepared, as_planned, ceiling_text, plan_split, prepare
 from medfcn.training.record import Log, cpu_seconds, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
@@ -162,6 +162,10 @@ class Training:
         began, used = time.monotonic(), cpu_seconds()
         self.run_folder, self.split = RunFolder(folder), split
         self.recorded = recorded = read_identity(folder) if job.resume else {}
+        if made.crop is not None and "crop" not in recorded.get("plan", {"crop": None}):
+            # Stopped by a medfcn that trained whole slices.
+            whole = override(job.settings, "slices", crop="never")
+            made = plan_split(job.found, split, whole, like=job.start.plan)
         self.plan = made = as_recorded(made, recorded)
         default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
         self.length = length = job.length or recorded_length(recorded) or default
