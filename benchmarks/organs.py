@@ -12,8 +12,8 @@ patients and scored on the others, label by label, on the volumes' own grids:
 - `hippocampus`, `hippocampus merged`: two labels and one, without the volumes of `hippocampus_test.txt`;
 - `tumours mr`, `tumours ct`: without every third patient;
 - `vessels`: made here, a chamber with branches and a thin wall in near-isotropic voxels, among other vessels.
-- `drawn whole`, `drawn halves`, `halves as whole`: hippocampus of which half of the training patients have the anterior
-  part alone drawn, the others the posterior one: said so (`labelled`), and taken as drawn throughout.
+- `drawn whole`, `drawn halves`, `halves as whole`: hippocampus of which half of the training patients have the
+  anterior part alone drawn, the others the posterior one: said so (`labelled`), and taken as drawn throughout.
 
 The first variant is the defaults, or with `--base` those of another install, a folder that contains its package; the
 others are settings files. Every variant of a set has as many CPU seconds (one thread): a run of a few steps says how
