@@ -57,7 +57,7 @@ class Organ:
     Attributes:
         folder: Below DATA; empty for one that is made.
         labels: As `medfcn train --labels`.
-        in_mm: Whether its distances mean anything: the hearts' spacing is nominal.
+        in_mm: True if its distances mean anything: the spacing of the hearts is nominal.
     """
 
     folder: str
@@ -160,7 +160,7 @@ class Bench:
         return made.resolve()
 
     def cases_of(self, name: str) -> dict[str, bool]:
-        """By case, whether it is held out."""
+        """True for the cases that are held out, by case."""
         files = sorted((self.folder_of(name) / "labels").glob("*.nii.gz"))
         ids = [path.name.removesuffix(".nii.gz") for path in files]
         return {case: is_held_out(name, case, place) for place, case in enumerate(ids)}

@@ -27,7 +27,7 @@ STRONG = {
     "contrast": 0.4,
     "brightness": 0.35,
 }
-"""What `augment.movement = "strong"` changes."""
+"""The changes of `augment.movement = "strong"`."""
 _CHANNEL = 0x5EED
 """Keeps the random numbers of augmentation apart from those of the sampler, which has the same seed and step."""
 
