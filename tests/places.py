@@ -48,7 +48,7 @@ def make_shared(root: Path) -> None:
         root / "runs/hippocampus",
         labels="hippocampus=1+2",
         settings=SMALL,
-        steps=30,
+        steps=10,
         device="cpu",
         threads=1,
         report=False,
