@@ -147,6 +147,8 @@ The codes, which `medfcn check --json` reports too:
     TRAINING_STOPPED     The training stopped because a signal or the caller requested it.
     CLUSTER_FAILED       A cluster's scheduler is gone, or its workers cannot do the work.
     SHARDS_DIFFER        An output folder is shared by another number of shards.
+    ENGINE_DIFFERS       An output folder was begun with another engine or precision than the requested one.
+    ENGINE_UNFIT         This machine cannot run networks with the engine or the precision.
     SHARDS_MISSING       Some shards of an output folder have not ended, or have not seen all cases.
     PROCESS_FAILED       One of several training processes failed or vanished.
     FAILED               Any other error.

@@ -31,6 +31,8 @@ Preset = Literal[
 ]
 EncoderName = Literal["strided", "pooled", "flat", "vgg16", "vgg16_blocks", "resnet18", "resnet34", "resnet50"]
 LossName = Literal["ce_dice", "ce", "dice", "focal", "tversky", "mse", "hinge"]
+EngineName = Literal["torch", "onnx", "openvino"]
+Precision = Literal["float32", "bfloat16"]
 Upsampling = Literal["transposed", "transposed_3x3", "bilinear", "nearest_conv", "dilated"]
 
 

@@ -96,7 +96,7 @@ def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Pa
     assert files_in(masks) == sorted(
         [f"ball_{n}{end}" for n in (6, 7) for end in (".nii.gz", ".json")]
         + [f"probabilities/ball_{n}.nii.gz" for n in (6, 7)]
-        + ["labels.ctbl", "labels.txt", "timing.csv", "volumes.csv"]
+        + [".medfcn.engine", "labels.ctbl", "labels.txt", "timing.csv", "volumes.csv"]
     )
     probability = np.asarray(nibabel.load(masks / "probabilities" / "ball_6.nii.gz").dataobj)
     mask = np.asarray(nibabel.load(masks / "ball_6.nii.gz").dataobj) == 1

@@ -27,7 +27,7 @@ from medfcn.networks.describe.drawing import draw_network
 from medfcn.networks.describe.stages import summarise_network
 from medfcn.reporting.pictures import PictureCase, overlay_sheet
 from medfcn.runs.checkpoints import Checkpoints
-from medfcn.runs.folder import TIMING_FILE
+from medfcn.runs.folder import ENGINE_FILE, TIMING_FILE
 from medfcn.settings import Settings
 from medfcn.slices.store import write_case
 from medfcn.training.record import Log
@@ -144,7 +144,7 @@ def test_a_folder_goes_on_where_the_disk_was_full(tmp_path: Path) -> None:
             predict(run, tmp_path / "images", out, probabilities=True, device="cpu")
         found = _content(out)
         assert found.items() <= whole.items()
-        of_cases = [name for name in found if not name.endswith((".csv", "labels.txt", "labels.ctbl"))]
+        of_cases = [name for name in found if not name.endswith((".csv", "labels.txt", "labels.ctbl", ENGINE_FILE))]
         assert len(of_cases) % 3 == 0  # a mask, its record and its probabilities
         predict(run, tmp_path / "images", out, probabilities=True, resume=True, device="cpu")
         assert _content(out) == whole

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.inference.ensemble import Ensemble
+from medfcn.runs.folder import ENGINE_FILE
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
 
@@ -44,7 +45,8 @@ def test_a_prediction_that_is_ended_says_how_to_go_on(
     last = f"medfcn: {said}; no partial files were left behind; go on with the same command and --resume"
     assert done.stderr.splitlines()[-1] == last
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
-    assert sorted(path.name for path in out.iterdir()) == ["case_0.json", "case_0.nii.gz", "timing.csv"]
+    names = [ENGINE_FILE, "case_0.json", "case_0.nii.gz", "timing.csv"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
     assert len(list(out.glob("case_*"))) == 6
 

@@ -84,6 +84,25 @@ group_by_option = text(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps (Apple's GPU)."
 )
+engine_options = all_of(
+    text(
+        "--engine",
+        "torch|onnx|openvino|auto",
+        "Library that runs the networks. auto: the fastest that makes the same masks here. "
+        "[default: torch, or that of the output]",
+    ),
+    text(
+        "--precision",
+        "float32|bfloat16|auto",
+        "auto: bfloat16 where the training found it as good and the processor has it. "
+        "[default: float32, or that of the output]",
+    ),
+    click.option(
+        "--fold-norm/--no-fold-norm",
+        default=None,
+        help="Fold batch normalisation into convolutions, for torch in float32. [default: do, or as in the output]",
+    ),
+)
 threads_option = count("--threads", "CPU threads. [default: one or all, whichever is faster]")
 cluster_option = text(
     "--cluster",

@@ -17,6 +17,7 @@ from medfcn.commands.options import (
     cluster_option,
     count,
     device_option,
+    engine_options,
     flag,
     memory_option,
     overwrite_option,
@@ -103,6 +104,7 @@ def _numbers(field: str, text: str, count: int) -> tuple[float, ...]:
 @text("--box", "X0,X1,Y0,Y1,Z0,Z1", "Look only into this box, in RAS+ mm.")
 @overwrite_option
 @device_option
+@engine_options
 @count("--threads", "CPU threads of each process.", default=1)
 @count("--jobs", "Number of processes that share the volumes. [default: as cores, memory and work allow]")
 @text("--shard", "I/N", "Predict only the I-th of N parts, on as many machines at once. [default: all]")

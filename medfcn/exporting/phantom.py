@@ -1,12 +1,12 @@
 """A phantom on which an exported model must predict as the run does: smooth noise, in three sizes."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.card import Card
+from medfcn.inference.self_test import dice_of as dice_of
 from medfcn.slices.slicing import in_plane_axes
 from medfcn.volumes import ReadOptions, Volume
 
@@ -42,14 +42,3 @@ def _smooth(noise: NDArray[np.float64]) -> NDArray[np.float32]:
 
     smooth: NDArray[np.float32] = (100 + 1000 * gaussian_filter(noise, 1.5)).astype(np.float32)
     return smooth
-
-
-def dice_of(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """The smallest Dice of two masks over their labels; 1 where both have none, 0 where their shapes differ."""
-    if first.shape != second.shape:
-        return 0.0
-    dice = 1.0
-    for value in {*np.unique(first).tolist(), *np.unique(second).tolist()} - {0}:
-        one, other = first == value, second == value
-        dice = min(dice, 2 * int((one & other).sum()) / (int(one.sum()) + int(other.sum())))
-    return dice

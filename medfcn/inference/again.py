@@ -18,13 +18,15 @@ from medfcn.inference.batch import Outcome, PredictionRun
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.devices import choose_device
+from medfcn.inference.engines import require_possible
 from medfcn.inference.idle import mirrors_of
 from medfcn.inference.model import Model
 from medfcn.inference.predict import Given, PredictRequest, Sidecars, predict_masks
 from medfcn.inference.rules import rules_of
 from medfcn.inference.tables import write_tables
-from medfcn.labels.sidecar import ENGINE, PRECISION, MaskRecord
+from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress, Silent
+from medfcn.runs.arithmetic import Arithmetic, Wanted
 from medfcn.runs.models import ModelFiles, Runs, models_below
 from medfcn.slices.views import parse_views
 from medfcn.text import listed
@@ -142,6 +144,7 @@ def _remakes_of(request: PredictRequest, progress: Progress) -> tuple[Remake, ..
     for path, record in records.items():
         _require_possible(path, record, request)
         groups[_origin_of(record)][path] = record
+    _require_one_arithmetic(records)
     _say_other(records.values(), request, progress)
     hashes = {digest for record in records.values() for digest in record.input_sha256}
     files = find_by_hash(request.source, hashes, likely=[record.case for record in records.values()])
@@ -162,13 +165,9 @@ def _refuse_decided(request: PredictRequest) -> None:
 
 def _require_possible(path: str, record: MaskRecord, request: PredictRequest) -> None:
     """Refuse a record of a mask that this request cannot make."""
-    engine, precision = record.engine or ENGINE, record.precision or PRECISION
-    if (engine, precision) != (ENGINE, PRECISION):
-        raise SettingsError(
-            f"{path}: made by the engine {engine} in {precision}; expected {ENGINE} in {PRECISION}, so other bytes "
-            "would come out: use the medfcn that wrote it",
-            field="again",
-        )
+    arithmetic = Arithmetic.of_record(record, source=path)
+    request.wanted.refuse_other(arithmetic, path)
+    require_possible(arithmetic, choose_device(Wanted(arithmetic.engine).device(request.device)))
     if not 1 <= (record.threads or 1) <= MOST_THREADS:
         raise ModelError(
             f"{path}: threads is {record.threads}; expected 1 to {MOST_THREADS}; take the record that was written "
@@ -180,6 +179,17 @@ def _require_possible(path: str, record: MaskRecord, request: PredictRequest) ->
             f"{path}: made with {record.threads} threads, and {request.threads} are given; leave them out, the "
             "record decides",
             field="threads",
+        )
+
+
+def _require_one_arithmetic(records: Mapping[str, MaskRecord]) -> None:
+    """Refuse records of several engines or precisions, because an output folder has one."""
+    found = sorted({str(Arithmetic.of_record(record, source=path)) for path, record in records.items()})
+    if len(found) > 1:
+        raise SettingsError(
+            f"again: the records are of {listed(found, separator=' and of ')}; give those of one, and the others "
+            "with an output of their own",
+            field="again",
         )
 
 
@@ -263,6 +273,7 @@ def _remake(
     tta = None if mirrors_of(cards, tta=None) == first.mirrors else (first.tta or first.mirrors is not None)
     _refuse_edited(next(iter(group)), first, cards, tta=tta)
     remedy = "use the medfcn that wrote it"
+    arithmetic = Arithmetic.of_record(first, source=first.case)
     options = convert(first.reading or {}, ReadOptions, source=next(iter(group)), error=SettingsError, remedy=remedy)
     return Remake(
         replace(
@@ -271,6 +282,9 @@ def _remake(
             tta=tta,
             views=first.views,
             probabilities=bool(first.probabilities_sha256),
+            engine=arithmetic.engine,
+            precision=arithmetic.precision,
+            fold_norm=arithmetic.folded if arithmetic.can_be_folded else None,
             threads=first.threads or 1,
             label_table=bool(first.label_table),
             colours=first.colours,

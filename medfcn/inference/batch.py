@@ -19,11 +19,12 @@ from medfcn.datasets import Case
 from medfcn.errors import MedfcnError, ModelError
 from medfcn.files import sha256_of
 from medfcn.inference.case import READ_STRICTLY
-from medfcn.inference.ensemble import Ensemble, load
+from medfcn.inference.ensemble import Ensemble, load_models
 from medfcn.inference.idle import mirrors_of
 from medfcn.inference.naming import MaskNames
 from medfcn.labels.colours import label_table
-from medfcn.labels.sidecar import ENGINE, MaskRecord, record_path
+from medfcn.labels.sidecar import MaskRecord, record_path
+from medfcn.runs.arithmetic import Arithmetic
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.folder import DISAGREEMENT, ENTROPY, SEG_NRRD_FOLDER, UNCERTAINTY_FOLDER
 from medfcn.runs.models import ModelFiles, Runs
@@ -218,6 +219,11 @@ class Batch:
         return (mask, record_path(mask), *self.further_paths(case))
 
     @property
+    def arithmetic(self) -> Arithmetic:
+        """The library and the precision that run the models."""
+        return self.models.models[0].arithmetic
+
+    @property
     def model_hashes(self) -> tuple[str, ...]:
         """Hashes of the models, and of what else in their cards decides a mask."""
         return (*(model.card.weights_sha256 for model in self.models.models), *self._card_sha256)
@@ -240,8 +246,9 @@ class Batch:
             tta=bool(mirrors),
             mirrors=mirrors,
             views=self.views,
-            engine=ENGINE,
-            precision=self.models.models[0].precision,
+            engine=self.arithmetic.engine,
+            precision=self.arithmetic.precision,
+            folded=self.arithmetic.folded or None,
             device=self.models.models[0].device.type,
             label_table=self.has_table,
             colours=dict(self.colours) or None,
@@ -304,12 +311,16 @@ class ModelSource:
         device: As in `load`.
         views: As in `load`.
         transforms: As in `load`.
+        arithmetic: The library and the precision that run them, which was chosen for the output.
+        threads: CPU threads.
     """
 
     runs: Runs
     device: str = "auto"
     views: str | Sequence[str] | None = None
     transforms: Transforms | None = None
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    threads: int = 1
 
     def absolute(self) -> ModelSource:
         """The same, for processes in other folders."""
@@ -320,7 +331,8 @@ class ModelSource:
 
     def load(self, device: str | None = None) -> Ensemble:
         """Load the models, on a device of one's own if there is one."""
-        return load(self.runs, device=device or self.device, views=self.views, transforms=self.transforms)
+        models = load_models(self.runs, device=device or self.device, views=self.views, transforms=self.transforms)
+        return models.run_by(self.arithmetic, threads=self.threads)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from medfcn.slices.shape import MaskShape
 from medfcn.stretch import Stretch
 
 INTENDED_USE = "Research use only; not a medical device."
+BFLOAT16_TEST = "bfloat16"
+"""The key in `training` of what the training found on masks in bfloat16."""
 DEFAULT_THRESHOLD = 0.5
 """The probability from which a voxel is foreground, unless set or chosen."""
 Components = Literal["largest", "largest and most certain"]
@@ -104,6 +106,12 @@ class Card:
         """The probability from which a voxel is foreground: as set, else as chosen, else the default."""
         wanted = self.settings.prediction.threshold
         return wanted if wanted != "auto" else self.threshold or DEFAULT_THRESHOLD
+
+    @property
+    def is_bfloat16_alike(self) -> bool:
+        """True if the training found masks in bfloat16 as good as in float32, and none that loses a label."""
+        found = self.training.get(BFLOAT16_TEST)
+        return isinstance(found, Mapping) and found.get("passed") is True
 
     @property
     def use(self) -> ChannelUse:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from medfcn.inference.shapes import odd_labels
 from medfcn.inference.uncertainty import UncertaintyMaps, network_maps, uncertainty_maps
 from medfcn.labels.measures import Intensity, Measure, measure_labels
 from medfcn.networks.design import Head
-from medfcn.networks.sliding import Slices
+from medfcn.networks.sliding import Network, Slices
 from medfcn.scratch import release
 from medfcn.settings import View
 from medfcn.slices.components import keep_one_part
@@ -81,7 +81,7 @@ class Member(Protocol):
     card: Card
     head: Head
     transforms: CaseTransforms | None
-    network: Any
+    runner: Network
 
     def view_probabilities(
         self, image: NDArray[np.float32], view: View, *, tta: bool | None = None

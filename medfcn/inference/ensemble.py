@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from medfcn.errors import ModelError
 from medfcn.inference.model import Model, Predictor
+from medfcn.inference.self_test import settle
+from medfcn.runs.arithmetic import Arithmetic, Wanted
 from medfcn.runs.models import Runs, models_of
 from medfcn.slices.views import parse_views
 
@@ -44,10 +46,26 @@ class Ensemble(Predictor):
         chosen = "all" if views is None else parse_views(views)
         return self if isinstance(chosen, str) else Ensemble([model.with_views(chosen) for model in self._models])
 
+    def run_by(self, arithmetic: Arithmetic, *, threads: int | None = None) -> Ensemble:
+        """The same models, run by some library in some precision; see `Model.run_by`."""
+        return Ensemble([model.run_by(arithmetic, threads=threads) for model in self._models])
+
     @property
     def models(self) -> tuple[Model, ...]:
         """The models, in the order of their runs."""
         return self._models
+
+
+def load_models(
+    runs: Runs,
+    *,
+    device: str = "auto",
+    views: str | Sequence[str] | None = None,
+    transforms: Transforms | None = None,
+) -> Ensemble:
+    """The models of one or several runs as torch has them; the rest is as in `load`."""
+    models = [Model.load(files, device=device, transforms=transforms) for files in models_of(runs)]
+    return Ensemble(models).with_views(views)
 
 
 def load(
@@ -56,6 +74,9 @@ def load(
     device: str = "auto",
     views: str | Sequence[str] | None = None,
     transforms: Transforms | None = None,
+    engine: str = "torch",
+    precision: str = "float32",
+    fold_norm: bool = True,
 ) -> Ensemble:
     """Load the models of one or several runs; a folder with `fold_1`, `fold_2` … inside stands for these.
 
@@ -64,12 +85,19 @@ def load(
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         views: Some of the views that each model was trained on, such as `coronal`; None, `auto` and `all` take all.
         transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
+        engine: The library that runs the networks: `torch`, `onnx`, `openvino`, or `auto` for the fastest that makes
+            the same masks here. It gets the CPU threads that torch has now.
+        precision: `float32`, `bfloat16`, or `auto` for bfloat16 where the training found it as good and the processor
+            has it.
+        fold_norm: Fold batch normalisation into the convolutions before it, where torch runs in float32.
 
     Raises:
-        MissingFileError: A folder, or a file of its model, does not exist.
+        MissingFileError: A folder, or a file of its model, does not exist; or the library is not installed.
         ModelError: A model is broken, or they do not belong together, or one was not trained on slices of a view, or
-            with these transforms.
-        SettingsError: The device does not exist, or a view is unknown.
+            with these transforms; or the library cannot run it.
+        SettingsError: The device does not exist, or a view, engine or precision is unknown, or this machine cannot
+            do it.
     """
-    models = [Model.load(files, device=device, transforms=transforms) for files in models_of(runs)]
-    return Ensemble(models).with_views(views)
+    wanted = Wanted(engine, precision, fold_norm)
+    models = load_models(runs, device=wanted.device(device), views=views, transforms=transforms)
+    return models.run_by(settle(wanted, models.models).arithmetic)

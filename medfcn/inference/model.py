@@ -26,6 +26,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
 from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
+from medfcn.inference.engines import runner_of
 from medfcn.inference.probabilities import foreground, view_shares
 from medfcn.inference.region import region_of
 from medfcn.inference.rules import Rules, rules_of
@@ -38,11 +39,12 @@ from medfcn.networks.sliding import (
     WHOLE,
     ArraySlices,
     MirroredNetwork,
-    Precision,
+    Network,
     Slices,
     Sliding,
     logits_in_slabs,
 )
+from medfcn.runs.arithmetic import Arithmetic
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import ModelFiles, the_model
 from medfcn.scratch import release, scratch_array
@@ -162,7 +164,8 @@ class Model(Predictor):
         network: The network, in evaluation mode on `device`.
         card: Everything else that is needed to use it, and its origin.
         device: The device that it runs on.
-        precision: Its arithmetic in prediction: float32, so that a mask does not depend on the hardware.
+        arithmetic: The library and the precision that run it.
+        runner: The network as that library runs it: slices to logits.
         transforms: The user's own transforms between reading and slicing; None for most models.
         head: The way from its logits to probabilities.
     """
@@ -173,13 +176,13 @@ class Model(Predictor):
         card: Card,
         *,
         device: torch.device,
-        precision: Precision = "float32",
         transforms: CaseTransforms | None = None,
     ) -> None:
         self.network = channels_last(network.to(device)).eval()
         self.card = card
         self.device = device
-        self.precision = precision
+        self.arithmetic = Arithmetic()
+        self.runner: Network = self.network
         self.transforms = transforms
         self.head: Head = head_of(
             card.settings.network, len(card.labels.entries), overlapping=card.labels.overlapping
@@ -216,7 +219,29 @@ class Model(Predictor):
 
     def with_card(self, card: Card) -> Model:
         """The same network, used in another way."""
-        return Model(self.network, card, device=self.device, precision=self.precision, transforms=self.transforms)
+        other = Model(self.network, card, device=self.device, transforms=self.transforms)
+        other.arithmetic, other.runner = self.arithmetic, self.runner
+        return other
+
+    def run_by(self, arithmetic: Arithmetic, *, threads: int | None = None) -> Model:
+        """The same network, run by some library in some precision.
+
+        Args:
+            arithmetic: The library and the precision.
+            threads: CPU threads of the library; None takes those of torch, which has them from elsewhere.
+
+        Raises:
+            MissingFileError: The library is not installed.
+            SettingsError: This machine cannot do it.
+            ModelError: The library cannot run the network, or gives other logits than torch.
+        """
+        if arithmetic == self.arithmetic:
+            return self
+        other = self.with_card(self.card)
+        other.arithmetic = arithmetic
+        count = torch.get_num_threads() if threads is None else threads
+        other.runner = runner_of(self.network, self.card.plan, arithmetic, device=self.device, threads=count)
+        return other
 
     def save(self, run: Path | str) -> None:
         """Write `model.safetensors` and `model.json` into a folder, each whole or not at all."""
@@ -320,7 +345,7 @@ class Model(Predictor):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         count, _, *size = slices.shape
         sliding = self._sliding(count, (size[0], size[1]))
-        networks = [MirroredNetwork(self.network, axes) for axes in mirrors]
+        networks = [MirroredNetwork(self.runner, axes) for axes in mirrors]
         axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
         thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
         for slab, logits in logits_in_slabs(slices, networks, sliding):
@@ -352,7 +377,7 @@ class Model(Predictor):
             tile_overlap=prediction.tile_overlap,
             takes_any_size=self.network.takes_any_size,
             device=self.device,
-            precision=self.precision,
+            precision=self.arithmetic.precision,
             slab=slab,
         )
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medfcn.calls import require_one
 from medfcn.datasets import Case, find_inputs
+from medfcn.datasets.channels import ChannelUse
 from medfcn.datasets.tables import Ids, chosen_ids
-from medfcn.errors import ModelError, OutputExistsError, SettingsError
+from medfcn.errors import MedfcnError, ModelError, OutputExistsError, SettingsError
 from medfcn.files import make_folder, refuse_existing_file, refuse_link
 from medfcn.inference.batch import (
     MASK_ENDINGS,
@@ -20,8 +22,9 @@ from medfcn.inference.batch import (
     PredictionRun,
     stamp_of,
 )
-from medfcn.inference.case import READ_STRICTLY
-from medfcn.inference.ensemble import load
+from medfcn.inference.case import READ_STRICTLY, as_channels
+from medfcn.inference.chosen import Choice
+from medfcn.inference.ensemble import load_models
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
@@ -29,6 +32,7 @@ from medfcn.inference.naming import BidsNames, MaskNames, roots_of
 from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
+from medfcn.runs.arithmetic import Wanted
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import at_work, tasks_at_work
 from medfcn.runs.folder import (
@@ -46,13 +50,15 @@ from medfcn.runs.folder import (
 from medfcn.runs.models import Runs, models_of
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.runs.shards import Parts, Shard
-from medfcn.volumes import ReadOptions
+from medfcn.volumes import ReadOptions, Volume
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 _NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".dcm", ".npy", ".npz", ".zip")
 """Endings that folders do not have, besides those that begin as a mask's does."""
+_TRIED_CASES = 3
+"""Cases of which one is read to try engines on, if the first ones are broken."""
 Sidecars = Sequence[Path | str] | Path | str
 """`<case>.json` files beside masks, or folders of them."""
 
@@ -76,6 +82,13 @@ class PredictRequest:
         overwrite: Replace existing masks.
         resume: Keep the masks that these models made of the same input with the same settings; make the others.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        engine: The library that runs the networks: `torch` (the default), `onnx`, `openvino`, or `auto` for the
+            fastest that makes the same masks here. It is chosen once for an output folder, and kept by whoever works
+            in it later.
+        precision: `float32` (the default), `bfloat16`, or `auto` for bfloat16 where the training found it as good and
+            the processor has it. Chosen once, as the engine.
+        fold_norm: Fold batch normalisation into the convolutions before it, where torch runs in float32; None does,
+            except in an output that began without.
         threads: CPU threads of torch. Another number can change a probability by 1e-6, so the default is one, and
             the `.json` beside a mask records the number.
         jobs: Number of processes, of `threads` threads each, that share the cases. A mask does not depend on it. None
@@ -114,6 +127,9 @@ class PredictRequest:
     overwrite: bool = False
     resume: bool = False
     device: str = "auto"
+    engine: str | None = None
+    precision: str | None = None
+    fold_norm: bool | None = None
     threads: int = 1
     jobs: int | None = None
     shard: str | None = None
@@ -160,6 +176,11 @@ class PredictRequest:
         return BidsNames(Path(self.output)) if self.format == "bids" else MaskNames()
 
     @property
+    def wanted(self) -> Wanted:
+        """The requested engine and precision."""
+        return Wanted(self.engine, self.precision, self.fold_norm)
+
+    @property
     def chosen_shard(self) -> Shard | None:
         """The part of the cases to predict; None for all."""
         return None if self.shard is None else Shard.parse(self.shard)
@@ -199,7 +220,14 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     records = target.glob("**/*.json" if request.format == "bids" else "*.json")
     before = {path.name: stamp_of(path) for path in records}
     _refuse_mistyped(target)
-    loaded = load(request.runs, device=request.device, transforms=request.transforms)
+    choice = Choice.of(
+        request.wanted,
+        target,
+        is_one_file=target.name.endswith(MASK_ENDINGS),
+        is_begun=not is_new or may_join or shard is not None,
+    )
+    device = choice.wanted.device(request.device)
+    loaded = load_models(request.runs, device=device, transforms=request.transforms)
     models = loaded.with_views(request.views)
     use, series = models.card.use, request.options.series
     found = given.cases if given else ()
@@ -216,6 +244,8 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
         )
+    if not request.finish:
+        models = choice.made(models, lambda: _first_readable(chosen, use, request.options), threads=request.threads)
     batch = Batch(
         models=models,
         target=target,
@@ -255,7 +285,15 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     if isinstance(names, BidsNames):
         make_folder(target)
         names.describe(roots_of(found))
-    source = ModelSource(runs=request.runs, device=request.device, views=request.views, transforms=request.transforms)
+    batch = replace(batch, models=choice.state(models, progress, threads=request.threads))
+    source = ModelSource(
+        runs=request.runs,
+        device=device,
+        views=request.views,
+        transforms=request.transforms,
+        arithmetic=batch.arithmetic,
+        threads=request.threads,
+    )
     with at_work(batch.claimed_folder, batch.task(chosen)):
         result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
     if request.resume and has_tables and not result.skipped:
@@ -275,6 +313,14 @@ def _joined(cases: Sequence[Case], batch: Batch) -> Batch:
             "output, or the same command"
         )
     return replace(batch, resume=True)
+
+
+def _first_readable(cases: Sequence[Case], use: ChannelUse, options: ReadOptions) -> Sequence[Volume]:
+    """The channels of one of the first cases; none if these cannot be read."""
+    for case in cases[:_TRIED_CASES]:
+        with suppress(MedfcnError):
+            return as_channels([str(path) for path in case.images], use, options)
+    return ()
 
 
 def _refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:

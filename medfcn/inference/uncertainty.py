@@ -17,20 +17,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.probabilities import view_shares
-from medfcn.networks.sliding import MirroredNetwork
+from medfcn.networks.sliding import MirroredNetwork, Network
 from medfcn.slices.grid import from_stored_order, native_slabs
 from medfcn.slices.preprocess import grid_of, network_image
 from medfcn.volumes import Volume
 
 if TYPE_CHECKING:
     from medfcn.inference.card import Card
-    from medfcn.networks.network import SliceNetwork
     from medfcn.settings import View
 
 Floats = NDArray[np.float32]
@@ -40,7 +39,7 @@ class Member(Protocol):
     """A model, as far as its uncertainty needs it; see `Model`."""
 
     card: Card
-    network: Any
+    runner: Network
 
     def view_probabilities(self, image: Floats, view: View, *, tta: bool | None = None) -> Floats:
         """`(L, R, A, S)` probabilities of one view."""
@@ -87,14 +86,6 @@ def entropy_bits(probabilities: Floats) -> Floats:
     return found
 
 
-class _Mirrored(MirroredNetwork):
-    """A mirrored network that says what a network says of itself."""
-
-    def __init__(self, network: SliceNetwork, axes: tuple[int, ...]) -> None:
-        super().__init__(network, axes)
-        self.takes_any_size = network.takes_any_size
-
-
 def network_maps(model: Member, volumes: Sequence[Volume], *, tta: bool | None = None) -> NetworkMaps:
     """The mean probabilities of a network, as it gives them without this module, and the disagreement behind them.
 
@@ -112,7 +103,7 @@ def network_maps(model: Member, volumes: Sequence[Volume], *, tta: bool | None =
         total, entropy = np.zeros((), dtype=np.float32), np.zeros((), dtype=np.float32)
         for number, axes in enumerate(mirrors):
             twin = copy.copy(model)
-            twin.network = cast("SliceNetwork", _Mirrored(model.network, axes))
+            twin.runner = MirroredNetwork(model.runner, axes)
             seen = twin.view_probabilities(image, view, tta=False)
             total = total + seen if number else seen
             entropy = entropy + entropy_bits(seen)

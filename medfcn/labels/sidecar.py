@@ -28,6 +28,7 @@ _LATER = (
     "views",
     "engine",
     "precision",
+    "folded",
     "device",
     "label_table",
     "colours",
@@ -78,6 +79,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         views: The requested views of the models; None if these are all that they were trained on.
         engine: The library that ran the network.
         precision: The arithmetic of the network.
+        folded: True if batch normalisation was folded into the convolutions before it.
         device: The kind of device: `cpu` or `cuda`.
         label_table: True if the mask's header has a label table.
         colours: The chosen colours by label; None if none were.
@@ -109,6 +111,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     views: tuple[str, ...] | None = None
     engine: str | None = None
     precision: str | None = None
+    folded: bool | None = None
     device: str | None = None
     label_table: bool | None = None
     colours: Mapping[str, str] | None = None
@@ -193,7 +196,8 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def origin(self) -> tuple[object, ...]:
         """Everything that decides a mask: two masks of one origin are equal."""
-        return (*(getattr(self, name) for name in _ORIGIN), self.engine or ENGINE, self.precision or PRECISION)
+        how = (self.engine or ENGINE, self.precision or PRECISION, bool(self.folded))
+        return (*(getattr(self, name) for name in _ORIGIN), *how)
 
     @property
     def maker(self) -> dict[str, object]:

@@ -9,8 +9,8 @@ import torch
 from monai.inferers.inferer import Inferer
 from monai.utils import convert_to_dst_type
 
-from medfcn.networks.sliding import Precision, Sliding, sliding_logits
-from medfcn.settings import View
+from medfcn.networks.sliding import Sliding, sliding_logits
+from medfcn.settings import Precision, View
 
 
 class SlidingVolumeInferer(Inferer):

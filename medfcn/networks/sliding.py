@@ -3,16 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.settings import View
+from medfcn.settings import Precision, View
 from medfcn.slices.slicing import VIEW_AXIS, margin_before, neighbours, stack_slices
 
-Precision = Literal["float32", "bfloat16"]
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 WHOLE = 1.25

@@ -9,9 +9,7 @@ import csv
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,11 +21,11 @@ from medfcn.files import (
     json_bytes,
     make_inner_folder,
     remove_half_written,
-    write_bytes,
     write_csv,
     write_error,
 )
 from medfcn.runs.folder import PARTS_FOLDER, SHARDS_FILE
+from medfcn.runs.stated import state_once
 from medfcn.text import counted, listed
 
 MOST_SHARDS = 10_000
@@ -147,17 +145,7 @@ class Parts:
         """
         make_inner_folder(self._folder)
         remove_half_written(self._folder, SHARDS_FILE, self.path(shard).name, self.timing_path(shard).name)
-        if not self._count_file.exists():
-            # A link is made or refused in one step on every file system that has links, NFS included.
-            own = self._folder / f".{SHARDS_FILE}.{secrets.token_hex(6)}.part"
-            write_bytes(own, json_bytes({"shards": shard.count}))
-            try:
-                with suppress(FileExistsError):
-                    os.link(own, self._count_file)
-            except OSError:  # no links here: who begins at the very same moment with another number is not seen
-                write_bytes(self._count_file, json_bytes({"shards": shard.count}))
-            finally:
-                own.unlink(missing_ok=True)
+        state_once(self._count_file, json_bytes({"shards": shard.count}))
         self.refuse_others(shard)
 
     def path(self, shard: Shard) -> Path:

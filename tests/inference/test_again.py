@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from medfcn.cli import main
-from medfcn.errors import MissingFileError, ModelError, SettingsError
+from medfcn.errors import MissingFileError, ModelError, OutputExistsError, SettingsError
 from medfcn.inference.model import Model
 from medfcn.runs.folder import TIMING_FILE
 from medfcn.verbs import predict
@@ -110,8 +110,10 @@ def edit(path: Path, **changed: Any) -> None:
 @pytest.mark.parametrize(
     ("changed", "choices", "error", "said"),
     [
-        ({"engine": "onnx"}, {}, SettingsError, "made by the engine onnx in float32"),
-        ({"precision": "bfloat16"}, {}, SettingsError, "in bfloat16; expected torch in float32"),
+        ({"engine": "abacus"}, {}, SettingsError, "'abacus'; use the medfcn that wrote it"),
+        ({}, {"engine": "onnx"}, OutputExistsError, "is of torch in float32 .*, and engine onnx is requested"),
+        ({}, {"precision": "bfloat16"}, OutputExistsError, "and precision bfloat16 is requested"),
+        ({"precision": "bfloat16"}, {}, SettingsError, "machine's CPU has no bfloat16"),
         ({"threads": 2}, {"threads": 4}, SettingsError, "made with 2 threads, and 4 are given"),
         ({"threads": 100000}, {}, ModelError, "threads is 100000; expected 1 to 1024"),
         ({"threads": -1}, {}, ModelError, "threads is -1; expected 1 to 1024"),

@@ -137,7 +137,7 @@ def _no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("work was begun")
 
-    for name in ("load", "find_inputs", "predict_cases"):
+    for name in ("load_models", "find_inputs", "predict_cases"):
         monkeypatch.setattr(predict_module, name, refuse)
 
 
