@@ -119,6 +119,20 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+_BOTH_FORMS = re.compile(r"\((--[a-z][\w-]*), [a-z_]+=[^(),]*\)")
+"""The form of an option in a message for both readers, such as `(--overwrite, overwrite=True)`."""
+
+
+def for_command(text: str) -> str:
+    """A message for whoever types commands: options as they are typed, not as a library call takes them.
+
+    Example:
+        >>> for_command("masks: already exists; replace it (--overwrite, overwrite=True)")
+        'masks: already exists; replace it (--overwrite)'
+    """
+    return _BOTH_FORMS.sub(r"(\1)", text)
+
+
 def page(lines: Iterable[str]) -> str:
     """Lines of text, each made safe to print: what every `to_text` returns.
 

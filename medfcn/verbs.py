@@ -18,6 +18,7 @@ from medfcn.progress import Silent, process_rank
 from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
 from medfcn.training.job import Run
 from medfcn.training.on_cluster import train_on_cluster
+from medfcn.training.options import whole_request
 from medfcn.training.request import TrainRequest
 from medfcn.training.train import run_training
 
@@ -36,6 +37,9 @@ def train(request: TrainRequest) -> Run:
     With `resume`, a finished run is left as it is. Its labels, settings, length, seed, initial weights and case ids
     are compared with the requested ones without reading volumes.
 
+    A run folder keeps its options: `train("runs/one", resume=True)` goes on with a stopped training, and
+    `train("runs/one", "runs/two", more="10m")` carries a finished one on, from its weights and with its split.
+
     Raises:
         OutputExistsError: The run folder exists, and `overwrite` is false.
         DatasetError: The folder or table cannot be read as a data set, or some cases cannot be used and `skip_bad` is
@@ -47,6 +51,7 @@ def train(request: TrainRequest) -> Run:
         TrainingError: Training cannot go on, another process uses the folder, or the stopped training was another.
         ProcessError: Another process met an error, or vanished.
     """
+    request = whole_request(request)
     run = run_training(request) if request.cluster is None else train_on_cluster(request)
     if request.report and not process_rank():
         from medfcn.reporting.compose import train_report

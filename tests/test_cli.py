@@ -73,6 +73,8 @@ def test_train_predict_and_evaluate_make_what_they_say(balls: Path, tmp_path: Pa
             "log.csv",
             "model.json",
             "model.safetensors",
+            "options.json",
+            "pictures/step_0000060.png",
             "report.html",
             "validation/labels.ctbl",
             "validation/labels.txt",
@@ -480,3 +482,10 @@ def test_a_comparison_with_ones_own_scores_finds_no_difference(balls: Path, ball
     assert missing.exit_code == 1
     assert "nowhere" in only_line(missing)
     assert not (tmp_path / "third").exists()
+
+
+def test_a_command_names_the_option_and_not_the_library_call(ball_run: Path, balls: Path) -> None:
+    result = medfcn("train", balls, "-o", ball_run, "--steps", 1)
+    assert result.exit_code == 1
+    assert "(--overwrite)" in only_line(result)
+    assert "overwrite=True" not in result.stderr

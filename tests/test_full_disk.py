@@ -51,7 +51,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _log(path: Path) -> None:
-    Log(path, started=0.0).add(step=1, epoch=1.0, loss=1.0, learning_rate=0.1, validation_dice=None)
+    Log(path, started=0.0).add(step=1, epoch=1.0, loss=1.0, learning_rate=0.1, dices={})
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 
 # The rooms from the bottom of the house to its top. A room may import those before it, less those it must not know.
 BOTTOM = ("text", "errors", "systems", "allocator", "memory", "scratch", "cores", "settings", "config")
-BOTTOM += ("files", "stretch", "decoding", "progress", "calls")
+BOTTOM += ("files", "png", "stretch", "decoding", "progress", "calls")
 ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai", "inference", "evaluation")
 ROOMS += ("exporting", "training", "reporting", "tuning", "commands")
 KNOWS_NOTHING_OF = {
@@ -154,6 +154,9 @@ def test_every_room_is_known() -> None:
         ("optuna", {"tuning/study.py"}),
         ("sqlalchemy", {"tuning/study.py"}),
         ("distributed", {"runs/cluster.py"}),
+        ("tensorboardX", {"runs/tensorboard.py"}),
+        ("mlflow", {"runs/mlflow.py"}),
+        ("wandb", {"runs/wandb.py"}),
         ("safetensors", {"inference/weights.py"}),
     ],
 )

@@ -18,7 +18,7 @@ from medfcn.files import NO_ROOM, plain_json, write_error
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
 from medfcn.progress import KINDS, JsonLines, Progress, for_terminal, process_count, process_rank
 from medfcn.runs.stop import Stop, stop_on_signals
-from medfcn.text import page, printable
+from medfcn.text import for_command, page, printable
 
 FAILED, MISUSE, SOME_FAILED, BY_SIGNAL = 1, 2, 3, 128
 
@@ -107,7 +107,7 @@ class Command(click.Command):
             given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
             for option in self.params:
                 if given and option.name == name:
-                    said = str(error).removeprefix(f"{name}: ")  # click names the option
+                    said = for_command(str(error)).removeprefix(f"{name}: ")  # click names the option
                     raise click.BadParameter(said, ctx=ctx, param=option) from error
             raise
 
@@ -203,8 +203,8 @@ def _fail(
         traceback.print_exc()
     if not (process_rank() > 0 if is_reported is None else is_reported):
         if _chosen(_PROGRESS) == "json":
-            JsonLines().write("error", code=code, text=message)
-        _print(f"medfcn: {printable(message)}", err=True)
+            JsonLines().write("error", code=code, text=for_command(message))
+        _print(f"medfcn: {for_command(printable(message))}", err=True)
     if process_count() > 1:  # at once: an interpreter that ends would wait for processes that are gone
         sys.stdout.flush()
         sys.stderr.flush()

@@ -11,6 +11,7 @@ from medfcn.commands.options import (
     allocator_option,
     cluster_option,
     design_options,
+    flag,
     memory_option,
     start_options,
     text,
@@ -20,17 +21,32 @@ from medfcn.progress import process_rank
 
 
 @command()
-@click.argument("dataset")
-@click.option("-o", "--output", required=True, metavar="RUN", help="The run folder to make.")
+@click.argument("dataset", metavar="DATASET|RUN")
+@click.argument("moved_to", metavar="[DATASET]", required=False)
+@click.option("-o", "--output", default="", metavar="RUN", help="The run folder to make.")
 @work_options(
     "the whole command",
     folds="Train N folds into RUN/fold_1 …, which share the budget.",
-    resume="Go on with the training that was stopped in RUN; it ends as it would have without the stop.",
+    resume="Go on with the training that was stopped in RUN; it ends as it would have without the stop. RUN keeps "
+    "its options: medfcn train --resume RUN.",
+)
+@text(
+    "--more",
+    "TIME|'N steps'",
+    "Carry on a finished RUN for so long, into another run folder: medfcn train --more 10m RUN -o RUN2. It starts "
+    "from RUN's weights, with its split, labels and settings; RUN stays as it is.",
 )
 @text("--fold", "K/N", "Train fold K of N, into RUN/fold_K.")
 @cluster_option
 @design_options
 @start_options
+@text(
+    "--track",
+    "tensorboard|mlflow|wandb",
+    "Keep the course of the training for these programs too, several with commas. Their files lie in RUN; "
+    "mlflow=ADDRESS sends it to that server.",
+)
+@flag("--track-images", "Give them the pictures of validation slices too.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html.")
 @memory_option("train")
 @all_metrics_option
@@ -41,8 +57,13 @@ def train(all_metrics: bool, **choices: Any) -> None:
     DATASET is a folder with images/ and labels/, a Decathlon or nnU-Net folder with its dataset.json, a folder of
     cases with one file for each structure, or a CSV or TSV with the columns image and label.
 
+    With --resume or --more, it is a run folder, which keeps its options. If its data set has moved, name the new
+    place after it: medfcn train --resume RUN DATASET.
+
     On several GPUs, and on several machines with one file system: torchrun --nproc-per-node 8 -m medfcn train ….
     """
+    if not choices["output"] and not choices["resume"]:
+        raise click.UsageError("Missing option '-o' / '--output': the run folder to make.")
     started = time.monotonic()  # loading torch is part of a budget
     from medfcn.runs.stop import stop_on_signals
     from medfcn.verbs import train as run_training

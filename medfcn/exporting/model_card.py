@@ -97,8 +97,12 @@ def _split(cards: Sequence[Card]) -> Iterator[str]:
     for number, card in enumerate(cards, start=1):
         facts = card.training
         which = f"Network {number}: " if len(cards) > 1 else ""
-        known = {"cases": "trained on {} cases", "validation_cases": "validated on {} others", "steps": "{} steps"}
-        said = [text.format(_plain(str(facts[key]))) for key, text in known.items() if key in facts]
+        known = {"cases": "trained on {} case", "validation_cases": "validated on {} other", "steps": "{} step"}
+        said = [
+            text.format(_plain(str(facts[key]))) + ("" if facts[key] == 1 else "s")
+            for key, text in known.items()
+            if key in facts
+        ]
         yield f"- {which}{', '.join(said) or 'not known'}."
 
 

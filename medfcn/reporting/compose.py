@@ -19,7 +19,7 @@ from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress
 from medfcn.reporting.html import About, write_prediction_report, write_report
-from medfcn.reporting.provenance import facts_of, failures_beside, labels_of_run, log_of_run
+from medfcn.reporting.provenance import course_of_run, facts_of, failures_beside, labels_of_run, log_of_run
 from medfcn.reporting.shown_cases import Images, PredictedCases, ScoredCases, images_at, images_beside
 from medfcn.runs.folder import RunFolder
 from medfcn.volumes import ReadOptions
@@ -136,6 +136,7 @@ def train_report(
         facts=facts_of((), run),
         log=log_of_run(run),
         overlaps=_overlap_names(labels),
+        course=course_of_run(run),
     )
     return write_report(path, table, cases.read, about=about, progress=progress)
 

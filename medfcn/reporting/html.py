@@ -78,6 +78,7 @@ class About:
         order: The order of the cases, in words.
         charts: Further charts beside those of volumes, as SVG.
         findings: Lines above the cases.
+        course: Pictures of the same validation slices during the training, as PNG, by the step.
     """
 
     title: str = "Evaluation"
@@ -93,6 +94,7 @@ class About:
     order: str = ""
     charts: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
+    course: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def write_report(
@@ -309,6 +311,10 @@ def _write(
         others=[picture for picture in pictures[_WORST_SHOWN:] if picture.strip],
         unseen=[picture.case for picture in pictures if not picture.volumes],
         pictures=pictures,
+        course=[
+            (step, f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}")
+            for step, png in sorted(about.course.items())
+        ],
         training=training_charts(about.log, is_partly=context["is_partly"]),
         facts={**about.facts, "Versions of this report": _versions()},
         count=len(pictures),

@@ -16,11 +16,12 @@ from medfcn.decoding import read_json
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.labels import LabelMap
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
+from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, PICTURE, RunFolder
 from medfcn.text import listed
 from medfcn.volumes import VolumeLike
 
 _MOST_FACTS = 400
+_LARGEST_PICTURE, _MOST_PICTURES = 2**20, 12
 
 
 class _Card(msgspec.Struct, frozen=True):
@@ -112,6 +113,18 @@ def log_of_run(run: Path | str | None) -> dict[str, list[float]]:
     rows = [] if run is None else _rows_in(RunFolder(Path(run)).log)
     names = rows[0] if rows else []
     return {name: [_number(row[place]) for row in rows[1:] if place < len(row)] for place, name in enumerate(names)}
+
+
+def course_of_run(run: Path) -> dict[int, bytes]:
+    """The pictures that a training made of its validation slices, by the step; a few, evenly over the training."""
+    found = {}
+    for path in sorted(RunFolder(run).pictures.glob(PICTURE.format("*"))):
+        content = path.read_bytes() if path.stat().st_size <= _LARGEST_PICTURE else b""
+        if path.stem.removeprefix("step_").isdecimal() and content.startswith(b"\x89PNG"):
+            found[int(path.stem.removeprefix("step_"))] = content
+    steps = sorted(found)
+    kept = {steps[-(-number * len(steps) // _MOST_PICTURES) - 1] for number in range(1, _MOST_PICTURES + 1) if steps}
+    return {step: found[step] for step in sorted(kept)}
 
 
 def _rows_in(path: Path) -> list[list[str]]:

@@ -372,7 +372,7 @@ def _is_of_another(flag: str, label: str, labels: Sequence[str]) -> bool:
 
 
 def training_charts(log: Mapping[str, Sequence[float]], *, is_partly: bool = False) -> list[str]:
-    """Loss, validation Dice and learning rate over the steps of a training; empty without a log.
+    """Loss, both Dice and learning rate over the steps of a training; empty without a log.
 
     Args:
         log: The columns of `log.csv`.
@@ -384,6 +384,7 @@ def training_charts(log: Mapping[str, Sequence[float]], *, is_partly: bool = Fal
     for name, title, is_share in (
         ("loss", "Training loss", False),
         ("validation_dice", f"Validation Dice{' of the labelled voxels' if is_partly else ''}", True),
+        ("curve_dice", "Dice of a few validation slices", True),
         ("learning_rate", "Learning rate", False),
     ):
         points = [(x, y) for x, y in zip(steps, log.get(name, ()), strict=False) if abs(x) + abs(y) < _LARGEST_DRAWN]

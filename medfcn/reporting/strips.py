@@ -1,13 +1,12 @@
 """Slices through the worst error of a case as one SVG: the image, both outlines, directions and a scale bar."""
 
 import base64
-import struct
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.png import png_bytes
 from medfcn.reporting.panels import Panel, area_text, panel_of
 from medfcn.reporting.svg import Element, add, svg_root, svg_text
 from medfcn.reporting.upright import UprightCase
@@ -81,7 +80,7 @@ def _add_picture(group: Element, panel: Panel, scale: float, window: tuple[float
         width=f"{panel.width_mm * scale * grey.shape[1] * step / columns:.2f}",
         height=f"{panel.height_mm * scale * grey.shape[0] * step / rows:.2f}",
         preserveAspectRatio="none",
-        href="data:image/png;base64," + base64.b64encode(grey_png(grey)).decode("ascii"),
+        href="data:image/png;base64," + base64.b64encode(png_bytes(grey)).decode("ascii"),
     )
 
 
@@ -100,30 +99,3 @@ def _path(loop: NDArray[np.float64]) -> str:
     for (x, y), (before, _) in zip(loop[1:], loop[:-1], strict=True):
         steps.append(f"V{y:.2f}" if x == before else f"H{x:.2f}")
     return "".join(steps) + "Z"
-
-
-def grey_png(grey: NDArray[np.uint8]) -> bytes:
-    """An 8-bit greyscale PNG.
-
-    Args:
-        grey: `(rows, columns)`.
-
-    Source:
-        PNG specification, W3C, 2003, sections 5 and 9.
-
-    Example:
-        >>> grey_png(np.zeros((1, 2), dtype=np.uint8))[:4]
-        b'\\x89PNG'
-    """
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        check = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
-
-    rows, columns = grey.shape
-    # Each row begins with its filter: none.
-    lines = np.hstack([np.zeros((rows, 1), dtype=np.uint8), grey]).tobytes()
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
-    )

@@ -31,6 +31,8 @@ ENGINE_FILE = ".medfcn.engine"
 """In a folder of predictions: the library and arithmetic that run the networks. Hidden: a case may have any name."""
 STUDY_FILE, TRIALS_FILE, BEST_FILE = "study.db", "trials.csv", "best.toml"
 """In the folder of a search."""
+PICTURE = "step_{}.png"
+"""The name of a picture of a training's validation slices, after a step of seven digits."""
 _FOLD = "fold_"
 
 
@@ -71,8 +73,18 @@ class RunFolder:
     """Everything else that is needed to use the weights. It is written last: a run with it is finished."""
     cases = Entry("cases.csv")
     """The use of each case, and the hashes of its files."""
+    options = Entry("options.json")
+    """The options of the training, with which it is resumed or carried on; places are relative to the run folder."""
     log = Entry("log.csv")
     """The course of the training."""
+    pictures = Entry("pictures")
+    """The same three validation slices over the training, as PNG: `step_0000300.png` after step 300."""
+    tensorboard = Entry("tensorboard")
+    """The course of the training for TensorBoard (`--track tensorboard`)."""
+    mlflow = Entry("mlflow")
+    """The same for MLflow: its database, or the number of the run on a server."""
+    wandb = Entry("wandb")
+    """The same for Weights & Biases: an offline run."""
     report = Entry("report.html")
     """The report of the validation cases."""
     validation = Entry("validation")
@@ -91,6 +103,9 @@ class RunFolder:
     """The run that was here before, until the new one is complete."""
     lock = Entry(".medfcn.lock")
     """Locked by the one process that may write into the folder."""
+
+    trackers = ("tensorboard", "mlflow", "wandb")
+    """The folders of trackers."""
 
     of_model = ("model.json", "model.safetensors", "cases.csv")
     """The names of the files with which a model is used; the last need not be there."""

@@ -129,9 +129,14 @@ def refuse_blocked(folder: Path, *, files: Iterable[str] = (), folders: Iterable
 
 def refuse_blocked_run(folder: Path) -> None:
     """As `refuse_blocked`, for everything that a training writes into its run folder."""
-    model, table = (RunFolder.weights, RunFolder.card), (RunFolder.cases, RunFolder.log, RunFolder.steps)
+    model, table = (
+        (RunFolder.weights, RunFolder.card),
+        (RunFolder.cases, RunFolder.log, RunFolder.steps, RunFolder.options),
+    )
     names = (*model, *table, RunFolder.report, RunFolder.lock)
-    refuse_blocked(folder, files=names, folders=(RunFolder.validation, RunFolder.state))
+    refuse_blocked(
+        folder, files=names, folders=(RunFolder.validation, RunFolder.pictures, RunFolder.state, *RunFolder.trackers)
+    )
     refuse_blocked(folder / RunFolder.validation, files=(SCORES_FILE, SUMMARY_FILE, FAILURES_FILE))
 
 
@@ -189,10 +194,10 @@ def clear(folder: Path) -> None:
     """Remove the files of an earlier training from a run folder, and nothing else; the model goes last."""
     refuse_blocked_run(folder)
     run = RunFolder(folder)
-    for path in (run.validation, run.state):
+    for path in (run.validation, run.pictures, run.state, *(folder / name for name in run.trackers)):
         if path.is_dir():
             shutil.rmtree(path)
-    for path in (run.steps, run.report, run.log, run.cases, run.card, run.weights):
+    for path in (run.steps, run.report, run.log, run.cases, run.options, run.card, run.weights):
         path.unlink(missing_ok=True)
     remove_half_written(folder)
 
@@ -207,6 +212,14 @@ def clear_scores(folder: Path) -> None:
 def remove_half_written(folder: Path) -> None:
     """Remove the temporary files of a killed training from a run folder; see `medfcn.files.remove_half_written`."""
     run = RunFolder(folder)
-    for place in (run.path, run.state, run.validation):
+    for place in (run.path, run.state, run.validation, run.pictures):
         if place == run.path or not place.is_symlink():
             files.remove_half_written(place)
+
+
+def emptied(folder: Path) -> Path:
+    """An empty folder for files that are written anew: a training that goes on passes all its rows on once more."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

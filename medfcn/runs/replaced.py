@@ -95,7 +95,7 @@ def _move(source: Path, target: Path, *, card_last: bool) -> None:
     """Move the files of a run from one folder to another."""
     make_inner_folder(target)
     first, other = RunFolder(source), RunFolder(target)
-    names = ("validation", "steps", "report", "log", "cases", "weights")
+    names = ("validation", "steps", "report", "log", "cases", "options", "pictures", *RunFolder.trackers, "weights")
     for name in (*names, "card") if card_last else ("card", *names):
         path = getattr(first, name)
         if path.exists() and not getattr(other, name).exists():

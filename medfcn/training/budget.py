@@ -106,19 +106,27 @@ class StepClock:
             done=len(self.step_seconds),
         )
 
-    def fit(self, costs: Costs, *, validations: Callable[[int], int]) -> tuple[int, float]:
+    def fit(
+        self,
+        costs: Costs,
+        *,
+        validations: Callable[[int], int],
+        looks: Callable[[int], float] = lambda total: 0.0,
+    ) -> tuple[int, float]:
         """The steps that the budget allows, with validations and the end of the training in it.
 
         Args:
             costs: Everything but steps.
             validations: Number of validations in so many steps.
+            looks: Seconds of the looks of the curve in so many steps.
 
         Returns:
             The number, and the seconds that are needed in any case, which may exceed the budget.
         """
         budget = self.length.budget_seconds or 0.0
         reserve = costs.end_seconds + _SLACK * budget
-        reserve += validations(self.fix_steps(reserve_seconds=reserve)) * costs.validation_seconds
+        first = self.fix_steps(reserve_seconds=reserve)
+        reserve += validations(first) * costs.validation_seconds + looks(first)
         total = self.fix_steps(reserve_seconds=reserve)
         return total, time.monotonic() - self.started + reserve
 
@@ -154,16 +162,17 @@ class Watch:
         recent = self.step_seconds[-max(steps, StepClock.MEASURED) :]
         return pace_of(recent) if recent else 0.0
 
-    def total(self, schedule: Schedule, step: int, *, validations: int) -> int:
+    def total(self, schedule: Schedule, step: int, *, validations: int, look_seconds: float = 0.0) -> int:
         """The number of all steps now; that of the schedule if it fits, else at least one more than were made.
 
         Args:
             schedule: The number so far.
             step: Number of steps made.
             validations: Number of validations that are still to be made.
+            look_seconds: Time for the looks of the curve that are still to be made.
         """
         left, (last, _) = schedule.total - step, schedule.changes[-1]
-        reserve = self.costs.end_seconds + validations * self.costs.validation_seconds
+        reserve = self.costs.end_seconds + validations * self.costs.validation_seconds + look_seconds
         seconds, pace = self.deadline - time.monotonic() - reserve, self.pace(left)
         is_early = bool(last) and step - last < left // _PATIENCE
         if left * pace <= (_URGENT if is_early else 1.0) * seconds:

@@ -114,6 +114,9 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         set_aside(run)
         set_folds_aside(run, job.progress, held=folds.folders(run))
     remove_half_written(run)
+    if folds.is_all and job.keep is not None:
+        job.keep(run)
+        job = replace(job, keep=None)  # the folds are resumed together
     if repeated:
         clear_scores(run)
     budget = None if job.length is None else job.length.budget_seconds
@@ -126,6 +129,8 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
     except BaseException:
         if not _has_begun(run, range(1, folds.count + 1)):
             RunFolder(run).steps.unlink(missing_ok=True)
+            if folds.is_all:
+                RunFolder(run).options.unlink(missing_ok=True)
             put_back(run)
         raise
     gathered = _together(run, folds, runs, job.progress)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import listed
+from medfcn.training.differences import differences
 from medfcn.training.distributed import Machine, versions
 from medfcn.training.folds import Split
 from medfcn.training.schedule import Length
@@ -188,29 +189,11 @@ def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Pa
         medfcn.errors.TrainingError: run: cannot be resumed as something else: seed is 3, was 1; resume it as it was \
 started, or start again (--overwrite, overwrite=True)
     """
-    then, here = (
-        dict(_flat(json.loads(json.dumps({name: side[name] for name in now if name in recorded}))))
-        for side in (recorded, now)
-    )
-    names = [name for name in here | then if here.get(name) != then.get(name)]
-    if names:
-        changes = (f"{name} is {_shown(here, name)}, was {_shown(then, name)}" for name in names)
+    found = differences(recorded, now)
+    if found:
+        changes = listed((words for _, words in found), limit=3, separator="; ")
         raise TrainingError(
-            f"{folder}: cannot be resumed as something else: {listed(changes, limit=3, separator='; ')}; resume it "
-            f"as it was started, or {_AGAIN}",
+            f"{folder}: cannot be resumed as something else: {changes}; resume it as it was started, or {_AGAIN}",
             code="RUN_DIFFERS",
-            field=names[0],
+            field=found[0][0],
         )
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested tables as pairs of a dotted name and a value."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, value
-
-
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    return json.dumps(values[name], ensure_ascii=False) if name in values else "absent"

@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,13 @@ from medfcn.runs.lock import locked
 from medfcn.runs.outputs import clear, remove_half_written
 from medfcn.runs.replaced import drop, put_back, set_aside
 from medfcn.runs.stop import Stop
+from medfcn.runs.tracking import Kind, Tracking
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
-from medfcn.text import duration, listed
+from medfcn.text import counted, duration, listed
 from medfcn.training.agreement import Agreement
 from medfcn.training.budget import Costs, Lap
+from medfcn.training.curve import Curve
 from medfcn.training.distributed import Machine
 from medfcn.training.finishing import write_run
 from medfcn.training.folds import Split
@@ -49,7 +51,7 @@ from medfcn.training.identity import (
 from medfcn.training.idle import idle_settings
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, as_planned, ceiling_text, plan_split, prepare
-from medfcn.training.record import Log, cpu_seconds, write_cases
+from medfcn.training.record import Log, cpu_seconds, final_dices, tracked_facts, write_cases
 from medfcn.training.schedule import Length
 from medfcn.training.start import Start
 from medfcn.training.state import State
@@ -106,6 +108,9 @@ class Job:
         stop: Looked at between two steps.
         progress: Where messages go.
         slices: A folder of prepared slices that several trainings share; None keeps each training's own in its state.
+        keep: Called with the run folder, once it is the training's own: keeps the options there.
+        trackers: Programs that get the course of the training; see `medfcn.runs.tracking`.
+        track_images: Pass pictures on to them too.
     """
 
     found: Survey
@@ -118,6 +123,9 @@ class Job:
     stop: Stop
     progress: Progress
     slices: Path | None = None
+    keep: Callable[[Path], None] | None = None
+    trackers: tuple[tuple[Kind, str], ...] = ()
+    track_images: bool = False
 
     def timed_from_now(self) -> "Job":
         """The job with a clock that starts now."""
@@ -186,6 +194,8 @@ class Training:
         self.step_seconds: list[float] = []
         self.costs: Costs | None = None
         self._prepared: Prepared | None = None
+        self._curve: Curve | None = None
+        self._tracking: Tracking | None = None
         self._is_begun = False
         self._used = time.monotonic() - began, cpu_seconds() - used
 
@@ -203,6 +213,9 @@ class Training:
                 clear(run.path)
                 put_back(run.path)
             raise
+        finally:
+            if self._tracking is not None:
+                self._tracking.close()
 
     def begin(self) -> None:
         """Make the folder of everything that a stopped training needs, and record which training it is."""
@@ -212,6 +225,9 @@ class Training:
             say(f"the run that was here is kept in {self.run_folder.replaced} until the new one is complete")
         if self.job.resume and not self.recorded:
             say(f"{folder}: was stopped before anything was recorded; it starts over, {self.length.text}")
+        write_cases(self.run_folder.cases, self.job.found, self.split)
+        if self.job.keep is not None:
+            self.job.keep(folder)
         if not self.recorded:  # a kill while slices are prepared must not let the next start be of another length
             write_identity(folder, self.identity)
 
@@ -220,14 +236,13 @@ class Training:
         job, run, (began, used) = self.job, self.run_folder, (time.monotonic(), cpu_seconds())
         slices = job.slices or run.state
         self._prepared = prepare(job.found, self.split, self.plan, slices, job.progress, state=run.state)
-        write_cases(run.cases, job.found, self.split)
         _report_data(self._prepared, job.settings, job.progress)
         self._used = self._used[0] + time.monotonic() - began, self._used[1] + cpu_seconds() - used
 
     def run(self, agreement: Agreement | None = None) -> Run:
         """Train to the end, and write the run; the clock is that of the job."""
         machine = self.job.machine
-        log = Log(self.run_folder.log, started=machine.started, cpu_started=machine.cpu_started)
+        log = self._log(machine.started, machine.cpu_started)
         return self._write(self._whole(log, agreement), log)
 
     def lap(self, lap: Lap, *, threads: int | None = None) -> Run | None:
@@ -242,10 +257,26 @@ class Training:
         """
         self.job = dataclasses.replace(self.job, threads=self.job.threads or threads)
         started, used = time.monotonic() - self._used[0], cpu_seconds() - self._used[1]
-        log = Log(self.run_folder.log, started=started, cpu_started=used)
+        log = self._log(started, used)
         outcome = self._part(log, lap)
         self._used, self._is_begun = (0.0, 0.0), True
         return None if outcome is None else self._write(outcome, log)
+
+    def _log(self, started: float, cpu_started: float) -> Log:
+        run, job = self.run_folder, self.job
+        if self._tracking is None and job.trackers:
+            pictures = run.pictures if job.track_images else None
+            self._tracking = Tracking(job.trackers, run.path, pictures=pictures, progress=job.progress)
+            self._tracking.begin(tracked_facts(job.found, self.split, job.settings, self.length, job.machine))
+        names, tracking = job.found.labels.names, self._tracking
+        return Log(
+            run.log,
+            started=started,
+            cpu_started=cpu_started,
+            labels=names,
+            pictures=run.pictures,
+            tracking=tracking,
+        )
 
     # The trainers end in these two, so that nothing of the prepared slices is in use any more when they are removed.
     def _whole(self, log: Log, agreement: Agreement | None) -> Outcome:
@@ -272,7 +303,10 @@ class Training:
             torch.manual_seed(machine.seed)
             network = job.start.network(job.settings, prepared.plan, job.found.labels, progress=say)
             identity["first_weights"] = weights_key(network.state_dict())
-            trainer = Trainer(prepared, job.settings, machine, network, log=log, progress=job.progress)
+            self._curve = self._curve or Curve(prepared, tile_overlap=job.settings.prediction.tile_overlap)
+            trainer = Trainer(
+                prepared, job.settings, machine, network, log=log, progress=job.progress, curve=self._curve
+            )
             if "threads" not in identity:
                 identity["threads"] = job.threads or trainer.stepper.fastest_threads()
                 torch.set_num_threads(identity["threads"])
@@ -325,11 +359,13 @@ class Training:
             record["fold"] = self.split.fold
         with using_threads(job.threads):
             table = write_run(run, prepared, outcome, record, job.progress)
+        if self._tracking is not None:
+            self._tracking.finish(outcome.steps, final_dices(table))
         seconds, used = log.time_used()
         text = outcome.schedule.text
         result = Run(run.path, outcome.steps, table, seconds, used, scored=(run.path,), schedule=text)
         del prepared  # a network file system removes no file that is still mapped
-        self._prepared = None
+        self._prepared = self._curve = None
         drop(run.path)
         shutil.rmtree(run.state)
         job.progress.say(f"trained {result.steps} steps in {duration(seconds)}, {used:.0f} CPU seconds: {run.path}")
@@ -340,7 +376,7 @@ def _report_data(prepared: Prepared, settings: Settings, progress: Progress) -> 
     """Report the cases and the slices."""
     split, made = prepared.split, prepared.plan
     progress.say(
-        f"{len(split.training)} cases to train on, {len(split.validation)} to validate; labels "
+        f"{counted(len(split.training), 'case')} to train on, {len(split.validation)} to validate; labels "
         f"{listed(prepared.survey.labels.names)}; {listed(made.views)} slices, windows "
         f"{made.trained[0]}×{made.trained[1]}"
     )

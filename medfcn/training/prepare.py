@@ -283,7 +283,7 @@ def _store(found: Survey, case_id: str, slicer: "Slicer", folder: Path, keys: Ma
     return _ceiling(reference, slices.label, grid, labels)
 
 
-def _to_network(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> NDArray[np.uint8]:
+def to_network(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> NDArray[np.uint8]:
     """`(I, J, K)` indices on the network grid, `(R, A, S)`."""
     if labels.members is not None:
         return overlaps_to_network(reference, grid, labels.members)
@@ -315,7 +315,7 @@ def ceiling(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> fl
     """
     if grid.spacing_mm == grid.spacing_native_mm:
         return 1.0
-    return _ceiling(reference, _to_network(reference, grid, labels), grid, labels)
+    return _ceiling(reference, to_network(reference, grid, labels), grid, labels)
 
 
 def _ceiling(reference: NDArray[np.uint8], moved: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> float:

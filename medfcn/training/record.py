@@ -1,49 +1,112 @@
 """The files of a run folder that describe its training: `log.csv` and `cases.csv`."""
 
+import csv
+import math
 import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medfcn.files import write_csv
+from medfcn.config import to_tables
+from medfcn.errors import MissingFileError
+from medfcn.evaluation import ScoreTable
+from medfcn.files import csv_text, make_inner_folder, write_bytes, write_csv
 from medfcn.labels.drawn import SEPARATOR
 from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING
+from medfcn.runs.folder import PICTURE, RunFolder
+from medfcn.runs.tracking import Tracking
+from medfcn.settings import Settings
+from medfcn.text import listed
+from medfcn.training.distributed import Machine
 from medfcn.training.folds import Split
+from medfcn.training.schedule import Length
 from medfcn.training.state import State
 from medfcn.training.survey import Survey
 
+VALIDATION = "validation"
+"""The use of a validation case, in `cases.csv`."""
 LEFT_OUT = "left out"
 """The use of a case that is not used, in `cases.csv`."""
 ON_REQUEST = "on request"
 """Its problem, if it has none but that the user left it out."""
 LABELLED = "labelled"
 """The column of the labels that were drawn, where not all were in every case."""
-_COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_dice", "seconds", "cpu_seconds")
+_COLUMNS = ("step", "epoch", "loss", "learning_rate", "validation_dice", "seconds", "cpu_seconds", "curve_dice")
+VALIDATION_DICE, CURVE_DICE = "validation_dice", "curve_dice"
+"""The columns of the Dice of whole validation cases, and of the few slices of the curve."""
 
 
 class Log:
-    """`log.csv`: a row for each epoch and each validation, rewritten whole every time.
+    """`log.csv`: a row for each epoch, each validation and each look of the curve, rewritten whole every time.
 
     Args:
         path: Where to write.
         started: `time.monotonic()` when the command began.
         cpu_started: CPU seconds that this process had used by then, for other things.
+        labels: Names of labels, each of which has a column for either Dice.
+        pictures: The folder for pictures; None keeps none.
+        tracking: Gets every row too.
     """
 
-    def __init__(self, path: Path, *, started: float, cpu_started: float = 0.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        started: float,
+        cpu_started: float = 0.0,
+        labels: Sequence[str] = (),
+        pictures: Path | None = None,
+        tracking: Tracking | None = None,
+    ) -> None:
         self.path = path
         self.started = started
+        self.pictures = pictures
+        self.tracking = tracking
+        self.labels = tuple(labels)
+        self.columns = (*_COLUMNS, *(f"{dice}_{name}" for dice in (VALIDATION_DICE, CURVE_DICE) for name in labels))
         self.rows: list[tuple[float | None, ...]] = []
         self._cpu_started = cpu_started
 
     def add(
-        self, *, step: int, epoch: float, loss: float, learning_rate: float, validation_dice: float | None
+        self, *, step: int, epoch: float, loss: float, learning_rate: float, dices: Mapping[str, float | None]
     ) -> None:
-        """Add a row; wall and CPU seconds are those of the whole training so far, the data check included."""
+        """Add a row; wall and CPU seconds are those of the whole training so far, the data check included.
+
+        Args:
+            step: Number of steps made.
+            epoch: The same in epochs.
+            loss: Mean loss of the last epoch's steps.
+            learning_rate: Of the last step.
+            dices: The Dice of this step by column; what is not known is left out.
+        """
         seconds, used = self.time_used()
-        self.rows.append(
-            (step, round(epoch, 2), loss, learning_rate, validation_dice, round(seconds, 2), round(used, 2))
-        )
-        write_csv(self.path, _COLUMNS, self.rows)
+        known: dict[str, float | None] = {
+            "step": step,
+            "epoch": round(epoch, 2),
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(used, 2),
+        }
+        known |= {name: dice for name, dice in dices.items() if dice is not None and not math.isnan(dice)}
+        self.rows.append(tuple(known.get(name) for name in self.columns))
+        write_csv(self.path, self.columns, self.rows)
+        self._track(self.rows[-1:])
+
+    def _track(self, rows: Sequence[tuple[float | None, ...]]) -> None:
+        if self.tracking is not None:
+            self.tracking.write(self.columns, rows, self.labels)
+
+    def add_picture(self, step: int, png: bytes) -> None:
+        """Keep a picture of some validation slices after a step."""
+        if self.pictures is not None:
+            make_inner_folder(self.pictures)
+            write_bytes(self.pictures / PICTURE.format(f"{step:07d}"), png)
+
+    def named(self, dice: str, mean: float | None, of_labels: Sequence[float]) -> dict[str, float | None]:
+        """A Dice and that of each label by column."""
+        return {dice: mean, **{f"{dice}_{name}": each for name, each in zip(self.labels, of_labels, strict=False)}}
 
     def time_used(self) -> tuple[float, float]:
         """Wall and CPU seconds of the training so far, those before an interruption included."""
@@ -56,9 +119,34 @@ class Log:
 
     def restore(self, state: State) -> None:
         """Continue a log: the time that a stopped training had used is added."""
-        self.rows = [tuple(row) for row in state.rows]
+        width = len(self.columns)  # earlier medfcn had fewer columns
+        self.rows = [(*row, *(None,) * (width - len(row))) for row in state.rows]
+        self._track(self.rows)
         self.started -= state.seconds
         self._cpu_started -= state.cpu_seconds
+
+
+def tracked_facts(
+    survey: Survey, split: Split, settings: Settings, length: Length, machine: Machine
+) -> dict[str, object]:
+    """Facts about a training for trackers: settings, numbers of cases, names of labels; no id and no path."""
+    tables = to_tables(settings).items()
+    return {
+        **{f"{table}.{name}": value for table, values in tables for name, value in values.items()},
+        "labels": listed(survey.labels.names, limit=40),
+        "training cases": len(split.training),
+        "validation cases": len(split.validation),
+        "fold": split.fold or None,
+        "length": length.text,
+        "seed": machine.seed,
+        "device": machine.device.type,
+        "medfcn": version("medfcn"),
+    }
+
+
+def final_dices(table: ScoreTable) -> dict[str, float]:
+    """The mean Dice of each label over the validation cases of a finished training."""
+    return {f"final_dice_{each.label}": each.shares["dice"].mean for each in table.summary().labels}
 
 
 def cpu_seconds() -> float:
@@ -68,7 +156,7 @@ def cpu_seconds() -> float:
 
 def write_cases(path: Path, survey: Survey, split: Split) -> None:
     """`cases.csv`: the use of each case, and the hashes of its files."""
-    uses = dict.fromkeys(split.training, TRAINING) | dict.fromkeys(split.validation, "validation")
+    uses = dict.fromkeys(split.training, TRAINING) | dict.fromkeys(split.validation, VALIDATION)
     problems = dict(survey.problems)
     channels = survey.dataset.channel_names
     columns = ("case", "group", "use", *(f"{IMAGE_HASHES}{name}" for name in channels), LABEL_HASH, "problem")
@@ -84,3 +172,26 @@ def write_cases(path: Path, survey: Survey, split: Split) -> None:
         columns = (*columns, LABELLED)
         rows = [(*row, names) for row, names in zip(rows, labelled, strict=True)]
     write_csv(path, columns, rows)
+
+
+def uses_of(run: Path) -> dict[str, tuple[str, str]]:
+    """The use of each case in `cases.csv` of a run, and its problem.
+
+    Raises:
+        MissingFileError: There is no such list, so that nobody knows which cases were used.
+    """
+    path = RunFolder(run).cases
+    if not path.is_file():
+        raise MissingFileError(f"{path}: is not there, so its split is not known; give all options of the training")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {csv_text(row["case"]): (row.get("use", ""), row.get("problem", "")) for row in rows}
+
+
+def parts_of(run: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The training and the validation cases of a run."""
+    uses = uses_of(run)
+    training, validation = (
+        tuple(sorted(case for case, (use, _) in uses.items() if use == part)) for part in (TRAINING, VALIDATION)
+    )
+    return training, validation

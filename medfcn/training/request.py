@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medfcn.calls import require_one
 from medfcn.config import budget_seconds, override, read_settings
 from medfcn.datasets import Dataset, find_dataset
+from medfcn.datasets.cases import Splits
 from medfcn.datasets.patients import require_stated_patients
 from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import SettingsError
@@ -17,12 +19,14 @@ from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
 from medfcn.progress import Progress, Silent
 from medfcn.runs.stop import Stop
+from medfcn.runs.tracking import kinds_of
 from medfcn.settings import Settings
 from medfcn.slices.views import parse_views
 from medfcn.text import counted, listed
 from medfcn.training.budget import require_possible_budget
 from medfcn.training.folds import Folds
 from medfcn.training.prepare import require_possible
+from medfcn.training.record import parts_of
 from medfcn.training.schedule import Length, Schedule
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
@@ -135,7 +139,8 @@ class WorkRequest(DesignRequest):
     """The options of trainings: an output, a length, a device.
 
     Attributes:
-        output: The folder to make.
+        output: The folder to make. `train` does without where `dataset` is a run folder to resume: the options are
+            then those that it keeps, and those that are given beside must be as they were.
         budget: Wall time of a training, such as `10m`; a bare number is seconds. The default is `10m`, unless epochs
             or steps are given.
         epochs: Number of epochs of `training.epoch_steps` steps each (instead of a budget).
@@ -206,8 +211,20 @@ class TrainRequest(WorkRequest, PlanRequest):
         report: Write `report.html` beside the scores.
         started: `time.monotonic()` from which a budget counts, such as the start of a script; None counts from the
             call.
+        more: Instead of another length: carry on the finished run that `dataset` names, for a time such as `10m` or
+            for `500 steps`. The training starts from its weights, with its cases, labels and settings, and with the
+            next seed; slices are prepared anew, and the run stays as it is.
+        track: Programs that get the course of the training: `tensorboard`, `mlflow` or `wandb`, several with commas.
+            Their files lie in the run folder; only `mlflow=ADDRESS` sends anything, to that server.
+        track_images: Pass the pictures of validation slices on to them too.
+        moved_to: The data set of the run that `dataset` names, where it is not at its place any more.
     """
 
+    output: Path | str = field(default="", kw_only=False)
+    more: str | None = None
+    moved_to: Path | str | None = None
+    track: str | None = None
+    track_images: bool = False
     fold: str | None = None
     cluster: str | None = None
     report: bool = True
@@ -216,7 +233,53 @@ class TrainRequest(WorkRequest, PlanRequest):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one(fold=self.fold, folds=self.folds)
+        require_one(budget=self.budget, epochs=self.epochs, steps=self.steps, more=self.more)
+        if not self.output and not self.resume:
+            raise SettingsError(
+                "output: the run folder to make is missing; name it, such as runs/one", field="output"
+            )
+        if self.moved_to is not None and not self.resume and self.more is None:
+            raise SettingsError(
+                "moved_to: only a run that is resumed or carried on has a data set that can have moved; leave it out",
+                field="moved_to",
+            )
+        if self.more is not None:
+            _length_of_more(self.more)
+        if self.track_images and not self.track:
+            raise SettingsError("track_images: nothing is tracked; name a program with track", field="track_images")
+        kinds_of(self.track)
+
+    def cases(self) -> Dataset:
+        """The data set without the cases to leave out; of a run that is carried on, with the run's split.
+
+        Raises:
+            DatasetError: As for every training; or none of the run's cases is in the data set.
+        """
+        if self.more is None or self.init is None:
+            return super().cases()
+        run = Path(self.init)
+        found, parts = DesignRequest.cases(self), parts_of(run)
+        lost = {case for part in parts for case in part} - {case.id for case in found.all_cases}
+        if lost:
+            self.say.say(f"{counted(len(lost), 'case')} of {run.name} not in the data set any more: {listed(lost)}")
+        return replace(found, splits=Splits(f"{run.name}, which is carried on", (parts,)))
+
+    def length(self, settings: Settings) -> Length | None:
+        """The requested length; None without one."""
+        return super().length(settings) if self.more is None else _length_of_more(self.more)
 
     def chosen_folds(self) -> Folds | None:
         """The folds to train; None for a training without folds."""
         return Folds.of(self.fold, self.folds)
+
+
+def _length_of_more(more: str) -> Length:
+    """The length that `--more` names: a time, or a number of steps."""
+    steps = re.fullmatch(r"([0-9]{1,12}) *steps?", str(more).strip())
+    if steps:
+        return Length.of(Schedule.parse(steps[1]))
+    try:
+        return Length(budget_seconds=budget_seconds(more))
+    except SettingsError as error:
+        message = f"more {more!r}: expected a time or a number of steps; write for example 10m, or '500 steps'"
+        raise SettingsError(message, field="more") from error

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,9 @@ from medfcn.errors import SettingsError
 
 _VALIDATIONS_MOST = 6
 _STEPS_BETWEEN_VALIDATIONS = 500
+_LOOKS_MOST, _LOOKS_SHARE = 40, 0.03
+"""Looks at a few slices, for the curve: at most so many, and for a hundred steps at most so many hundredths."""
+_PICTURES_MOST = 8
 _CHANGE = re.compile(r"([0-9]{1,12})(?:@([0-9]{1,12}))?")
 
 
@@ -99,11 +103,18 @@ class Schedule:
 
     def validation_steps(self) -> set[int]:
         """The steps after which to validate: those of each number, as long as it held."""
+        return self._steps(validation_steps)
+
+    def curve_steps(self, cost: float) -> set[int]:
+        """The same of the curve; see `curve_steps`."""
+        return self._steps(lambda total: curve_steps(total, cost=cost))
+
+    def _steps(self, of_total: Callable[[int], set[int]]) -> set[int]:
         ends = [step for step, _ in self.changes[1:]] + [self.total]
         return {
             step
             for (since, total), end in zip(self.changes, ends, strict=True)
-            for step in validation_steps(total)
+            for step in of_total(total)
             if since < step <= end
         }
 
@@ -171,6 +182,37 @@ def validation_steps(total: int) -> set[int]:
     """
     count = max(1, min(_VALIDATIONS_MOST, total // _STEPS_BETWEEN_VALIDATIONS))
     return {total - round(index * total / (2 * count)) for index in range(count)}
+
+
+def curve_steps(total: int, *, cost: float) -> set[int]:
+    """The steps after which to look at a few validation slices, for the curve alone.
+
+    At most three looks for every hundred steps, fewer if one costs more than a step; see `medfcn.training.curve`.
+
+    Args:
+        total: Number of all steps.
+        cost: The pixels of a look, in those of a step.
+
+    Example:
+        >>> sorted(curve_steps(100, cost=1.0)), len(curve_steps(2000, cost=1.0)), curve_steps(30, cost=1.0)
+        ([33, 67, 100], 40, set())
+        >>> sorted(curve_steps(400, cost=4.0))
+        [133, 267, 400]
+    """
+    count = min(_LOOKS_MOST, math.floor(_LOOKS_SHARE * total / max(1.0, cost) + 1e-9))
+    return {round(number * total / count) for number in range(1, count + 1)}
+
+
+def picture_steps(looks: Collection[int]) -> set[int]:
+    """The looks that are also drawn: a few, evenly over the training, and the last.
+
+    Example:
+        >>> sorted(picture_steps(range(10, 401, 10)))
+        [50, 100, 150, 200, 250, 300, 350, 400]
+    """
+    ordered = sorted(looks)
+    count = min(_PICTURES_MOST, len(ordered))
+    return {ordered[-(-number * len(ordered) // count) - 1] for number in range(1, count + 1)}
 
 
 def learning_rate(step: int, *, largest: float, warmup_steps: int, total_steps: int | Schedule | None) -> float:

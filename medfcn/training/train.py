@@ -1,9 +1,11 @@
 """Training from a request: a data set and a few choices → a run folder; and its plan alone."""
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +14,26 @@ from medfcn.datasets.channels import DroppedChannel, dropped_text
 from medfcn.datasets.patients import patients_problem
 from medfcn.files import refuse_link
 from medfcn.labels import LabelMap
-from medfcn.progress import Progress
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
 from medfcn.runs.outputs import refuse_blocked_run, require_free, require_free_or_locked, require_stopped
 from medfcn.runs.replaced import set_folds_aside
 from medfcn.runs.stop import Stop
+from medfcn.runs.tracking import kinds_of, require_libraries
 from medfcn.slices.plan import Plan
 from medfcn.text import LONGEST_LINE, aligned, listed
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
 from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
-from medfcn.training.folds import Folds, Split
+from medfcn.training.folds import Split
 from medfcn.training.follow import Order, train_along
 from medfcn.training.idle import idle_settings
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
+from medfcn.training.options import keep_options
 from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training
 from medfcn.training.record import cpu_seconds
 from medfcn.training.request import PlanRequest, TrainRequest
-from medfcn.training.start import choose_transforms, find_start
+from medfcn.training.start import Start, choose_transforms, find_start
 from medfcn.training.survey import survey
 
 _AXES = ("R", "A", "S")
@@ -57,6 +60,7 @@ def run_training(request: TrainRequest) -> Run:
     started, used = time.monotonic() if request.started is None else request.started, cpu_seconds()
     say, folder, stop, folds = request.say, Path(request.output), request.stop or Stop(), request.chosen_folds()
     resume, overwrite = request.resume, request.overwrite
+    require_libraries(kinds_of(request.track))
     with joined(request.device) as (world, device):
         machine = Machine(device, request.seed, started=started, cpu_started=used, world=world)
         if not world.is_first:
@@ -83,15 +87,30 @@ def run_training(request: TrainRequest) -> Run:
             transforms = choose_transforms(request.transforms, start, todo[0] if resume and todo else None)
             if not todo:
                 asked = Asked(cases, labels, settings, request.seed, start, length, request.transforms)
-                return world.broadcast(_finished(folder, folds, asked, say))
+                if folds is not None:
+                    return world.broadcast(finished_folds(folder, folds, asked, say))
+                asked.require_done(folder, fold=_fold_of(request, start))
+                return world.broadcast(finished_run(folder, say))
             options, skip_bad = request.options, request.skip_bad
             found = survey(cases, labels, options, skip_bad=skip_bad, progress=say, transforms=transforms)
             job = Job(
-                found, settings, machine, start, length, request.threads, resume=resume, stop=stop, progress=say
+                found,
+                settings,
+                machine,
+                start,
+                length,
+                request.threads,
+                resume=resume,
+                stop=stop,
+                progress=say,
+                keep=partial(keep_options, request, labels),
+                trackers=kinds_of(request.track),
+                track_images=request.track_images,
             )
             if folds is not None:
                 return world.broadcast(train_folds(folder, folds, job, overwrite=overwrite))
             split, made = plan_training(found, settings, seed=request.seed, like=start.plan)
+            split = dataclasses.replace(split, fold=_fold_of(request, start))
             start.require_fit(as_planned(settings, made), made, found.labels)
             if overwrite:
                 set_folds_aside(folder, say)
@@ -107,12 +126,9 @@ def _refuse_blocked(folder: Path, todo: Sequence[Path], *, overwrite: bool) -> N
         refuse_blocked_run(place)
 
 
-def _finished(folder: Path, folds: Folds | None, asked: Asked, say: Progress) -> Run:
-    """The run that is there already, if it is the requested one."""
-    if folds is not None:
-        return finished_folds(folder, folds, asked, say)
-    asked.require_done(folder)
-    return finished_run(folder, say)
+def _fold_of(request: TrainRequest, start: Start) -> str:
+    """The fold of the run that is carried on, on whose validation cases nothing may be chosen; empty without one."""
+    return "" if request.more is None or start.run is None else str(start.run.card.training.get("fold", ""))
 
 
 def _follow(machine: Machine, stop: Stop) -> Run:

@@ -21,15 +21,17 @@ from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.training.agreement import Agreement
 from medfcn.training.budget import Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
+from medfcn.training.curve import Curve
 from medfcn.training.distributed import Machine, versions
 from medfcn.training.judging import JUDGED_MOST
+from medfcn.training.looks import Due, Looks, scored_text
 from medfcn.training.outcome import Best, Outcome
 from medfcn.training.prepare import Prepared
-from medfcn.training.record import Log
+from medfcn.training.record import CURVE_DICE, VALIDATION_DICE, Log
 from medfcn.training.schedule import Length, Schedule, validation_steps
 from medfcn.training.state import State
 from medfcn.training.stepping import Stepper
-from medfcn.training.validation import Outputs, ScoredCase, case_seconds, mean_dice
+from medfcn.training.validation import CaseDices, Outputs, ScoredCase, case_seconds, dices_of_cases
 
 _TIMED_MOST = 24
 """Validation cases that are timed; more take as long each."""
@@ -49,6 +51,7 @@ class Trainer:
         network: As it starts; in other processes than the first, of the same shape.
         log: Gets a row for each epoch.
         progress: Where messages go.
+        curve: The validation slices that are looked at on the way; None looks at none.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Trainer:
         *,
         log: Log,
         progress: Progress,
+        curve: Curve | None = None,
     ) -> None:
         self.prepared = prepared
         self.settings = settings
@@ -79,6 +83,7 @@ class Trainer:
         self._watch: Watch | None = None
         self._agreement: Agreement | None = None
         self._name = "train"
+        self.looks = Looks(curve, log, progress)
 
     def run(
         self,
@@ -198,7 +203,11 @@ class Trainer:
         clock.length = length
         if world.is_first:
             self.costs = self._time_costs()
-            total, needed = clock.fit(self.costs, validations=lambda total: len(self._validation_steps(total)))
+            total, needed = clock.fit(
+                self.costs,
+                validations=lambda total: len(self._validation_steps(total)),
+                looks=lambda total: self.looks.seconds(len(self.looks.steps(total)), pace=0.0),
+            )
             found = self._schedule(total)
             self.schedule = self._agreement.agree(found) if self._agreement else found
             self._report_steps(length.budget_seconds or 0.0, needed, found)
@@ -230,6 +239,7 @@ class Trainer:
         if not cases:  # another process has them
             return Costs()
         timed = cases[:_TIMED_MOST]
+        self.looks.look(self._model(), self.step)
         began = time.monotonic()
         _, outputs = self._validate(timed)
         seconds = (time.monotonic() - began) / len(timed) * len(cases)
@@ -265,17 +275,19 @@ class Trainer:
 
     def _follow(self, schedule: Schedule, until: int) -> None:
         """Make steps until one of them, or until the training is shortened."""
-        validate_after = self._validation_steps(schedule)
+        validate_after, look_after = self._validation_steps(schedule), self.looks.steps(schedule)
+        self.looks.report(look_after)
         with self.progress.task(self._name, schedule.total) as task:
             for _ in range(self.step):
                 task.advance()
             while True:
                 began = time.monotonic()
                 if not self.is_judged:
-                    self._judge(schedule, validate=self.step in validate_after)
-                    if self.step in validate_after:
+                    due = self.looks.due(self.step, validations=validate_after, looks=look_after)
+                    self._judge(schedule, due)
+                    if due != Due():
                         began = time.monotonic()
-                if self.step >= until or self._is_shortened(schedule, validate_after):
+                if self.step >= until or self._is_shortened(schedule, validate_after, look_after):
                     return
                 self._step(schedule)
                 task.advance(f"loss {self.losses[-1]:.3f}")
@@ -283,15 +295,16 @@ class Trainer:
                 if self._watch is not None:
                     self._watch.add(time.monotonic() - began)
 
-    def _is_shortened(self, schedule: Schedule, validate_after: set[int]) -> bool:
+    def _is_shortened(self, schedule: Schedule, validate_after: set[int], look_after: set[int]) -> bool:
         """Shorten a training that would not end in time."""
         watch, world = self._watch, self.machine.world
         if watch is None or (world.size > 1 and self.step % _WATCHED_EVERY):
             return False
         total = schedule.total
         if world.is_first:
-            validations = sum(step > self.step for step in validate_after)
-            total = watch.total(schedule, self.step, validations=validations)
+            validations, looks = (sum(step > self.step for step in steps) for steps in (validate_after, look_after))
+            look_seconds = self.looks.seconds(looks, pace=watch.pace(schedule.total - self.step))
+            total = watch.total(schedule, self.step, validations=validations, look_seconds=look_seconds)
             if self._agreement is not None and not self.step % _WATCHED_EVERY:
                 agreed = self._agreement.schedule()
                 total = min(total, agreed.total) if agreed is not None and agreed.total > self.step else total
@@ -311,45 +324,51 @@ class Trainer:
         self.losses.append(self.stepper.make(self.step, schedule))
         self.step, self.is_judged = self.step + 1, False
 
-    def _judge(self, schedule: Schedule, *, validate: bool) -> None:
+    def _judge(self, schedule: Schedule, due: Due) -> None:
         """Do what is due after a step, in the first process; the others wait if it may take long."""
         if self.machine.world.is_first:
-            self._record(schedule, validate=validate)
+            self._record(schedule, due)
         self.is_judged = True
-        if validate:
+        if due.validation:
             self.machine.world.wait()
 
-    def _record(self, schedule: Schedule, *, validate: bool) -> None:
-        """A validation, a row of the log, a checkpoint: those that are due."""
-        step, epoch_steps, dice, total = self.step, self.settings.training.epoch_steps, None, schedule.total
+    def _record(self, schedule: Schedule, due: Due) -> None:
+        """A validation, a look at the curve, a row of the log, a checkpoint: those that are due."""
+        step, total, validate = self.step, schedule.total, due.validation
+        dices = self.looks.look(self._model(), step, is_drawn=due.picture) if due.look else {}
         if validate:
-            dice, outputs = self._validate(self.prepared.validation)
+            scores, outputs = self._validate(self.prepared.validation)
+            dices |= self.log.named(VALIDATION_DICE, scores.dice, scores.of_labels)
+            dice = scores.dice
             if dice is not None and dice > max(self.best.dice, 0):  # one that scores nothing chooses nothing
                 self.best.replace(dice, step, self.stepper.weights(), outputs)
             elif step == total and not self.best.step:
                 self.best.outputs = outputs  # nothing was chosen, so that the last weights are kept
             elif outputs is not None:
                 outputs.remove()
-        if step % epoch_steps == 0 or step == total or validate:
+        epoch_steps = self.settings.training.epoch_steps
+        if step % epoch_steps == 0 or step == total or due != Due():
             recent = float(np.mean(list(self.losses)))
             self.log.add(
                 step=step,
                 epoch=step / epoch_steps,
                 loss=recent,
                 learning_rate=self.stepper.learning_rate(step - 1, schedule),
-                validation_dice=dice,
+                dices=dices,
             )
-            if validate:
-                scored = "no label to validate on" if dice is None else f"validation Dice {dice:.4f}{self._of_what}"
-                self.progress.say(f"step {step} of {total}: mean loss {recent:.3f}, {scored}")
+            if due != Due():
+                column, names = VALIDATION_DICE if validate else CURVE_DICE, self.prepared.survey.labels.names
+                scored = scored_text(column, dices, names)
+                of_what = "" if dices[column] is None else self._of_what
+                self.progress.say(f"step {step} of {total}: mean loss {recent:.3f}, {scored}{of_what}")
         self.is_judged = True
         if self._checkpoints is not None and (validate or step == total or self._checkpoints.is_due):
             self._save()
 
-    def _validate(self, cases: Sequence[ScoredCase]) -> tuple[float | None, Outputs | None]:
-        """Mean Dice of the averaged weights (see `mean_dice`), and their probabilities."""
+    def _validate(self, cases: Sequence[ScoredCase]) -> tuple[CaseDices, Outputs | None]:
+        """The Dice of the averaged weights, and their probabilities."""
         outputs = Outputs(self._model(), self.prepared.state / f"outputs_{self.step}", cases)
-        return mean_dice(outputs, cases, before_each=self._leave_validation_if_asked), outputs
+        return dices_of_cases(outputs, cases, before_each=self._leave_validation_if_asked), outputs
 
     def _model(self) -> Model:
         prepared, transforms = self.prepared, self.prepared.survey.transforms

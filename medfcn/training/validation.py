@@ -184,26 +184,41 @@ def decide_case(
     return slabs.collected()
 
 
-def mean_dice(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Callable[[], None]) -> float | None:
-    """Mean Dice over cases and labels; labels that are empty in both masks are left out.
+@dataclass(frozen=True)
+class CaseDices:
+    """The Dice of a validation.
+
+    Attributes:
+        dice: Mean over cases and labels; labels that are empty in both masks are left out. None if no reference
+            contains a label: an empty mask is then the best one, so a mean would say nothing.
+        of_labels: Mean over the cases, of each label in their order; nan for one that is empty in all of them.
+    """
+
+    dice: float | None
+    of_labels: tuple[float, ...] = ()
+
+
+def dices_of_cases(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each: Callable[[], None]) -> CaseDices:
+    """Score a network on whole cases.
 
     Args:
         outputs: Of the network.
         cases: The cases to score.
         before_each: Called before each case; an error that it raises ends the validation.
-
-    Returns:
-        None if no reference contains a label: an empty mask is then the best one, so a mean would say nothing.
     """
-    dices: list[float] = []
+    dices: list[list[float]] = []
     model, labels, is_scored = outputs.model, outputs.model.card.labels, False
     for case in cases:
         before_each()
         require_whole(case.id, case.mask.array)
         reference = case.reference(labels)
         is_scored = is_scored or bool(((reference > 0) & (reference != IGNORED)).any())
-        dices += dices_of(reference, decide_case(model, outputs, case).indices, labels, case.drawn(labels))
-    return mean_of(dices) if is_scored else None
+        dices.append(dices_of(reference, decide_case(model, outputs, case).indices, labels, case.drawn(labels)))
+    of_labels = ([dice for dice in of_label if not math.isnan(dice)] for of_label in zip(*dices, strict=True))
+    return CaseDices(
+        mean_of(dice for of_case in dices for dice in of_case) if is_scored else None,
+        tuple(float(np.mean(held)) if held else math.nan for held in of_labels),
+    )
 
 
 def dices_of(

@@ -125,6 +125,13 @@ def test_the_model_card_names_what_was_chosen_on_its_cases(
     assert ("chosen on these cases" in text) is bool(said)
 
 
+def test_the_model_card_counts_one_case_and_several(run: Path) -> None:
+    for count, said in ((1, "trained on 1 case, validated on 1 other, 1 step."), (3, "trained on 3 cases, ")):
+        training = dict.fromkeys(("cases", "validation_cases", "steps"), count)
+        card = dataclasses.replace(read_card(models_of(run)[0].card), training=training)
+        assert said in model_card("a", [card], card.validation, None, chosen=())
+
+
 def test_weights_to_start_from(run: Path, tmp_path: Path) -> None:
     start = find_start(exported(run, tmp_path / "model.medfcn"), None)
     assert start.record == find_start(run, None).record

@@ -17,12 +17,13 @@ from hypothesis.extra.numpy import arrays
 
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.labels import IGNORED
+from medfcn.png import png_bytes
 from medfcn.reporting.charts import Mark, agreement_chart, nice_ticks, strip_chart
 from medfcn.reporting.html import About, safe_json, write_prediction_report, write_report
 from medfcn.reporting.packing import _block_labels, packed_case
 from medfcn.reporting.panels import boundary_loops
 from medfcn.reporting.sections import PredictedCase, prediction_rows
-from medfcn.reporting.strips import error_strip, grey_png
+from medfcn.reporting.strips import error_strip
 from medfcn.reporting.upright import CaseVolumes, upright_case
 from medfcn.volumes import Volume
 from tests.reporting.pages import AFFINE, PAYLOADS, Page, active_parts, case_volumes, table_of
@@ -148,7 +149,7 @@ def test_outlines_enclose_exactly_the_pixels(mask):
 def test_a_png_is_read_back_by_another_reader(tmp_path):
     image = pytest.importorskip("PIL.Image")
     grey = np.random.default_rng(0).integers(0, 256, (7, 5)).astype(np.uint8)
-    (tmp_path / "a.png").write_bytes(grey_png(grey))
+    (tmp_path / "a.png").write_bytes(png_bytes(grey))
     with image.open(tmp_path / "a.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), grey)
 

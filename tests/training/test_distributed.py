@@ -162,7 +162,7 @@ def test_another_number_of_processes_does_not_resume(balls: Path, together: Path
     identity = json.loads(path.read_text())
     assert identity["device"] == "cpu"
     path.write_text(json.dumps(identity | {"device": "2 × cpu"}, ensure_ascii=False))
-    with pytest.raises(TrainingError, match=r'device is "cpu", was "2 × cpu"'):
+    with pytest.raises(TrainingError, match="device is cpu, was 2 × cpu"):
         train(balls, tmp_path / "run", resume=True)
 
 

@@ -125,7 +125,7 @@ def test_memory_that_runs_out_elsewhere_is_told_in_one_line(
     def full(*arguments: Any, **choices: Any) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("medfcn.training.trainer.mean_dice", full)
+    monkeypatch.setattr("medfcn.training.trainer.dices_of_cases", full)
     with pytest.raises(MemoryShortError, match=r"out of GPU memory: more is needed; set a smaller slices\.window"):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
 

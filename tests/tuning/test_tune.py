@@ -299,11 +299,11 @@ def test_another_search_is_refused_by_name(balls: Path, searched: Tuned, tmp_pat
     other = override(EVERY_STEP, "training", batch_size=16)
     for choices, said in (
         ({"seed": 1}, "seed is 1, was 0"),
-        ({"steps": 4}, "length.steps is 4, was 3"),
-        ({"settings": other}, r"settings\.training\.batch_size is 16, was 32"),
-        ({"only": ["width"]}, r"searched\.network\.width\.values is \[0\.5, 1\.0, 2\.0\], was absent"),
-        ({"leave_out": ["ball_7"]}, r"(training|validation)\.ball_7 is absent, was"),
-        ({"folds": 2}, "folds is 2, was null"),
+        ({"steps": 4}, "the length is 4 steps, was 3 steps"),
+        ({"settings": other}, r"the setting training\.batch_size is 16, was 32"),
+        ({"only": ["width"]}, r"searched\.network\.width\.values is 0\.5, 1 and 2, was absent"),
+        ({"leave_out": ["ball_7"]}, r"ball_7 is left out, was used for (training|validation)"),
+        ({"folds": 2}, "folds is 2, was not set"),
     ):
         with pytest.raises(TrainingError, match=said):
             tune(balls, searched.folder, resume=True, **choices)
