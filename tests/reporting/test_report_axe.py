@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from medfcn.reporting.histograms import count_chart, intensity_chart, quantiles_of
 from medfcn.reporting.html import About, write_prediction_report, write_report
 from medfcn.reporting.sections import PredictedCase
 from tests.reporting.pages import case_volumes, table_of
@@ -52,9 +53,10 @@ def looked(tmp_path_factory):
     cases = {f"case_{number}": case_volumes(number) for number in range(3)}
     path = tmp_path_factory.mktemp("axe") / "look.html"
     rows = {case: PredictedCase(case, {"organ": 0.3}, ("review",) if case == "case_1" else ()) for case in cases}
-    about = About(
-        title="Look", mask="Label", order="unusual ones first", findings=("1 case looks unlike the others",)
-    )
+    quantiles = [quantiles_of(volumes.image) for volumes in cases.values()]
+    charts = (intensity_chart(quantiles, "intensity"), count_chart({"RAS": 2, "LPS": 1}, "stored as"))
+    findings = ("1 case looks unlike the others",)
+    about = About(title="Look", mask="Label", order="unusual ones first", findings=findings, charts=charts)
     return write_prediction_report(path, list(cases), ["organ"], cases.__getitem__, rows.__getitem__, about=about)
 
 
@@ -151,12 +153,13 @@ def test_the_summary_is_saved_as_csv_and_latex_and_the_cases_as_csv(browser, rep
     assert {len(row) for row in rows} == {len(rows[0])}
 
 
+@pytest.mark.parametrize("kind", ["report", "looked"])
 @pytest.mark.parametrize(("width", "media"), [(700, ""), (900, ""), (1600, ""), (688, "print")])
-def test_nothing_is_cut_off_and_no_titles_overlap(browser, report, width, media):  # noqa: F811
+def test_nothing_is_cut_off_and_no_titles_overlap(browser, request, kind, width, media):  # noqa: F811
     """On a screen, and on A4 paper, which has 182 mm between its margins."""
     browser.set_window_size(width, 900)
     try:
-        browser.get(report.as_uri())
+        browser.get(request.getfixturevalue(kind).as_uri())
         wait_for(browser, READY)
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
         browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = true;")
