@@ -8,13 +8,14 @@ import torch
 
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import make_inner_folder
-from medfcn.inference.card import Card
+from medfcn.inference.card import BFLOAT16_TEST, Card
 from medfcn.inference.foreign import fingerprint_of
 from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
 from medfcn.text import listed
+from medfcn.training.bfloat16 import bfloat16_test
 from medfcn.training.judging import settle
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
@@ -96,6 +97,9 @@ def write_run(
         "ceiling_dice": ceiling_text(prepared.ceilings) + prepared.survey.of_labelled(split.training),
         **record,
     }
+    tested = bfloat16_test(model, settled.card, prepared.validation, outputs, prepared.state / "bfloat16")
+    if tested is not None:
+        training[BFLOAT16_TEST] = tested
     if partly:
         training["partly_labelled"] = partly
     if drawn:
