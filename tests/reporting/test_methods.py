@@ -55,7 +55,7 @@ def test_what_was_chosen_otherwise_is_said_otherwise(ball_run: Path, tmp_path: P
     card = json.loads((ball_run / "model.json").read_text())
     settings = card["settings"]
     settings["training"] |= {"loss": "dice", "ema_decay": 0.0, "learning_rate": 0.001}
-    settings["augment"] = dict.fromkeys(settings["augment"], 0.0) | {"mirror": "never"}
+    settings["augment"] = dict.fromkeys(settings["augment"], 0.0) | {"mirror": "never", "movement": "usual"}
     text = methods_paragraph(changed(ball_run, tmp_path / "other", settings=settings, validation={}))
     assert "on Dice loss" in text
     assert "rises to 0.001" in text
