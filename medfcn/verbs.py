@@ -140,6 +140,17 @@ def _exporter_of(request: PredictRequest) -> Callable[[PredictionRun], Predictio
         failures = (*result.failures, *export_masks(export, cases, request.progress or Silent()))
         if len(failures) > len(result.failures) and not is_one_file:
             write_csv(target / FAILURES_FILE, ("case", "error"), failures)
-        return replace(result, failures=failures)
+        failed = {case for case, _ in failures}  # with a mask, and without its object
+
+        def others(cases: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(case for case in cases if case not in failed)
+
+        return replace(
+            result,
+            failures=failures,
+            predicted=others(result.predicted),
+            skipped=others(result.skipped),
+            others=others(result.others),
+        )
 
     return write

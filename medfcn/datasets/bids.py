@@ -225,7 +225,7 @@ def _assembled(tree: BidsTree, cases: Mapping[str, _ScanCase], suffixes: tuple[s
         for name, file in tree.refused
     ]
     named = structures_of(draft.label for draft in drafts)
-    if not named.structures:
+    if not named.are_structures:
         named = NamedLabels(names=labels.names)
     channels = suffixes if usual_channel_count(drafts, named=len(suffixes)) == len(suffixes) else suffixes[:1]
     dataset = assemble(Place(tree.root, "bids", channel=suffixes.__getitem__), drafts, channels, named)

@@ -85,6 +85,11 @@ class NamedLabels:
     rare_structures: tuple[str, ...] = ()
 
     @property
+    def are_structures(self) -> bool:
+        """True where masks are one file for each structure, even if no structure is in most cases."""
+        return bool(self.structures or self.rare_structures)
+
+    @property
     def label_map(self) -> LabelMap | None:
         """The labels; None where none are named.
 
@@ -154,7 +159,7 @@ class Dataset:
         """
         if given is None:
             return None
-        if self.named.structures:
+        if self.named.are_structures:
             return choose_structures(given, (*self.named.structures, *self.named.rare_structures))
         return LabelMap.of(given)
 

@@ -76,8 +76,17 @@ def has_dicom(folder: Path) -> bool:
 
 
 def _walk(folder: Path) -> list[tuple[str, list[str], list[str]]]:
+    """The folders below one, links to folders followed; each is there once."""
     found = []
-    for inner, folders, files in os.walk(folder):
+    top = os.path.realpath(folder)
+    seen: set[str] = set()
+    for inner, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(inner)
+        is_above = real != top and os.path.commonpath([real, top]) == real
+        if real in seen or is_above:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         found.append((inner, folders, files))
     return found

@@ -204,7 +204,7 @@ def _described(
     channel_names = about.channels if len(about.channels) == count else numbered
     named = about.named_labels()
     structures = structures_of(draft.label for draft in drafts)
-    if structures.structures:
+    if structures.are_structures:
         named = structures
     dataset = stacked_channels(assemble(place, drafts, channel_names, named), about.channels)
     splits = read_splits(place.root)

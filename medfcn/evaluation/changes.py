@@ -47,8 +47,8 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
 
     Raises:
         MissingFileError: There is no such file.
-        DatasetError: It lacks the columns, or a time is neither a number nor a date, or two cases of a group have the
-            same time.
+        DatasetError: It lacks the columns, or a time is neither a number nor a date, times are of both kinds, or two
+            cases of a group have the same time.
     """
     table = read_table(Path(path))
     if {_EARLIER, _LATER} <= set(table.columns):
@@ -65,9 +65,21 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
 
 def _in_time(table: Table) -> tuple[tuple[str, str], ...]:
     groups: dict[str, list[tuple[float, str]]] = {}
+    first_time: tuple[bool, str] | None = None
     for line, row in table.rows:
-        name, group, time = (row[column].strip() for column in _TIMED)
-        groups.setdefault(group, []).append((_time_of(time, f"{table.name}: line {line}"), name))
+        name, group, text = (row[column].strip() for column in _TIMED)
+        time, is_date = _time_of(text, f"{table.name}: line {line}")
+        first_time = first_time or (is_date, text)
+        was_date, other = first_time
+        if was_date != is_date:
+            kinds = ("number", "date")
+            raise DatasetError(
+                f"{table.name}: line {line}: time {text!r} is a {kinds[is_date]}, and {other!r} is a "
+                f"{kinds[was_date]}; give all times in one kind",
+                code="TABLE_BROKEN",
+                field="time",
+            )
+        groups.setdefault(group, []).append((time, name))
     pairs: list[tuple[str, str]] = []
     for group, cases in groups.items():
         for (earlier, first), (later, second) in pairwise(sorted(cases)):
@@ -81,10 +93,13 @@ def _in_time(table: Table) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def _time_of(text: str, place: str) -> float:
+def _time_of(text: str, place: str) -> tuple[float, bool]:
+    """A time as a number, and True if it is a date."""
+    is_date = False
     try:
         time = float(text)
     except ValueError:
+        is_date = True
         try:
             time = datetime.fromisoformat(text).replace(tzinfo=None).toordinal()
         except ValueError:
@@ -95,7 +110,7 @@ def _time_of(text: str, place: str) -> float:
             code="TABLE_BROKEN",
             field="time",
         )
-    return time
+    return time, is_date
 
 
 def require_known(pairs: Sequence[tuple[str, str]], cases: Iterable[str]) -> None:

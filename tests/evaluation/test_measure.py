@@ -136,6 +136,8 @@ def test_times_of_a_patient_are_paired_in_their_order(times: tuple[str, ...], tm
         ("id,group\na,b\n", "expected before, after"),
         ("id,group,time\na,p,early\n", "time 'early' is neither a number nor a date"),
         ("id,group,time\na,p,nan\n", "time 'nan' is neither"),
+        ("id,group,time\na,p,12.5\nb,p,2024-05-31\n", "line 3: time '2024-05-31' is a date, and '12.5' is a number"),
+        ("id,group,time\na,p,2024-05-31\nb,q,20240601\n", "is a number, and '2024-05-31' is a date"),
         ("id,group,time\na,p,1\nb,p,1\n", "a and b of p have the same time"),
     ],
 )

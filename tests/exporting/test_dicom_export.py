@@ -261,6 +261,29 @@ def test_predict_writes_dicom_beside_each_mask(tmp_path: Path) -> None:
         assert {row["dice"] for row in csv.DictReader(file)} == {"1"}
 
 
+def test_a_mask_without_its_object_is_a_failure_and_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = saved(tiny_model(labels="liver=1"), tmp_path / "run")
+    for number, name in enumerate(("p1", "p2")):
+        made = Made(rows=26, columns=30, spacing=(1.5, 1.5), origin=(0.0, float(number), 0.0))
+        save_all(classic(made), tmp_path / "tree" / name)
+    write = MaskExport.write
+
+    def refusing(export: MaskExport, mask: Path, *others: Any) -> Path:
+        if mask.name.startswith("p2"):
+            raise SettingsError("p2: refused for the test; go on")
+        return write(export, mask, *others)
+
+    monkeypatch.setattr(MaskExport, "write", refusing)
+    arguments = ["predict", str(run), str(tmp_path / "tree"), "-o", str(tmp_path / "masks"), "--format", "rtstruct"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 3
+    assert "1 of 2 cases failed" in result.output
+    assert "\n1 masks" in result.output
+    assert "p2" in (tmp_path / "masks" / "failures.csv").read_text()
+
+
 def test_a_dicom_output_of_a_nifti_volume_is_refused_before_any_work(tmp_path: Path) -> None:
     run = saved(tiny_model(), tmp_path / "run")
     Volume(np.zeros((4, 4, 4)), np.eye(4)).save(tmp_path / "image.nii.gz")

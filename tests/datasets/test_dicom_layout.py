@@ -1,0 +1,55 @@
+"""A tree of DICOM series as a data set: links to folders, halves of a series, and labels that few cases have."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'medfcn[dicom]'")
+from medfcn.datasets import find_dataset, find_inputs
+from medfcn.datasets.check import check
+from tests.volumes.dicom_labels import segmentation
+from tests.volumes.dicom_series import Made, classic, save_all
+
+
+def series(folder: Path, patient: str, label: str = "") -> None:
+    slices = classic(Made(fields={"PatientID": patient}))
+    save_all(slices, folder / "ct")
+    if label:
+        first = slices[0]
+        mask = np.zeros((len(slices), first.Rows, first.Columns), dtype=bool)
+        mask[2:5, 3:6, 3:6] = True
+        segmentation(slices, {label: mask}, folder / "seg" / "seg.dcm")
+
+
+def test_a_structure_that_few_cases_have_is_chosen_by_its_name(tmp_path: Path) -> None:
+    for name in ("GTV_Mass_CT", "GTV_Node", "Lung_Left"):
+        series(tmp_path / name.lower(), name, name)
+    dataset = find_dataset(tmp_path)
+    assert not dataset.named.structures
+    chosen = dataset.labels_of("GTV_Mass_CT")
+    assert chosen is not None
+    assert [entry.structures for entry in chosen.entries] == [("GTV_Mass_CT",)]
+    report = check(tmp_path, labels="GTV_Mass_CT")
+    lacking = {problem.case for problem in report.errors if problem.code == "STRUCTURE_MISSING"}
+    assert lacking == {"gtv_node_ct", "lung_left_ct"}
+
+
+def test_a_link_to_the_folder_of_a_series_is_followed_once(tmp_path: Path) -> None:
+    series(tmp_path / "store" / "p1", "p1")
+    series(tmp_path / "tree" / "p2", "p2")
+    (tmp_path / "tree" / "p1").symlink_to(tmp_path / "store" / "p1")
+    (tmp_path / "tree" / "p3").symlink_to(tmp_path / "store" / "p1")
+    (tmp_path / "tree" / "p2" / "up").symlink_to(tmp_path)
+    assert [case.id for case in find_inputs(tmp_path / "tree")] == ["p1_ct", "p2_ct"]
+
+
+def test_halves_of_a_series_in_two_folders_are_refused(tmp_path: Path) -> None:
+    series(tmp_path, "p1")
+    (tmp_path / "more").mkdir()
+    for path in sorted((tmp_path / "ct").iterdir())[5:]:
+        shutil.move(path, tmp_path / "more" / path.name)
+    lacking = {case.id: case.lacks for case in find_inputs(tmp_path)}
+    assert set(lacking) == {"ct", "more"}
+    assert all("the series goes on in" in lacks for lacks in lacking.values())
