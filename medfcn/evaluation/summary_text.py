@@ -59,14 +59,20 @@ def brief_lines(labels: Sequence[LabelSummary], notes: Sequence[str], *, strata:
         strata: The lines of the strata.
     """
     rows = [_brief_row(label) for label in labels]
-    lesions = [line for label in labels if label.lesions is not None for line in list(_counts_lines(label))[1:]]
+    counts = [line for label in labels for line in _counts_lines(label) if _is_odd(label) or "lesions found" in line]
     return [
         *(aligned([_BRIEF, *rows], right=_BRIEF_NUMBERS, widest=14) if rows else ["no case was scored"]),
-        *lesions,
+        *counts,
         *strata,
         *notes,
         *([_BRIEF_FOOT] if rows else []),
+        *(("Intervals are over patients, each with all their cases.",) if is_clustered(labels) else ()),
     ]
+
+
+def _is_odd(label: LabelSummary) -> bool:
+    """True if the counts of a label say more than its row."""
+    return bool(label.missed or label.false or label.empty_in_both or label.failed or label.wholly_ignored)
 
 
 def _brief_row(label: LabelSummary) -> tuple[str, ...]:

@@ -235,7 +235,8 @@ def test_masks_of_a_derivative_are_scored_against_the_labels_of_its_source(
     run: Path, tree: Path, tmp_path: Path
 ) -> None:
     output = into(run, tree, tmp_path / "out")
-    done = CliRunner().invoke(main, ["evaluate", str(output), str(tree), "-o", str(tmp_path / "scores")])
+    scores = str(tmp_path / "scores")
+    done = CliRunner().invoke(main, ["evaluate", str(output), str(tree), "-o", scores, "--all-metrics"])
     assert done.exit_code == 0, done.output
     assert "ball: 16 of 16 cases scored (16 cases of 8 patients)" in done.output
     assert (tmp_path / "scores" / "report.html").is_file()
