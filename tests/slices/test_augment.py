@@ -14,7 +14,7 @@ from medfcn.settings import AugmentSettings, View
 from medfcn.slices.augment import Augmenter
 from medfcn.slices.sampler import SliceSampler
 
-STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name != "mirror"]
+STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name not in ("mirror", "movement")]
 OFF: dict[str, Any] = dict.fromkeys(STRENGTHS, 0.0)
 GEOMETRY = ("rotation_degrees", "scale", "shear", "shift", "elastic")
 STRONG = {name: getattr(AugmentSettings(), name) for name in GEOMETRY}
