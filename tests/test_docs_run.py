@@ -12,6 +12,7 @@ from tests.places import make_place, make_shared
 OF_THEIR_OWN = {
     "docs/how-to/bids.md": "tests/test_bids_docs.py makes its trees",
     "docs/how-to/dicom.md": "tests/test_dicom_docs.py makes its series",
+    "docs/how-to/viewers.md": "tests/test_viewers_docs.py makes its masks",
     "benchmarks/README.md": "its scripts take hours",
 }
 """Pages with a test of their own, or none."""
