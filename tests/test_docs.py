@@ -83,7 +83,9 @@ def test_every_command_that_is_not_run_parses(line: str) -> None:
     assert isinstance(context, click.Context)
 
 
-OF_OTHERS = re.compile(r"(python|pip|torchrun|bids-validator-deno|\.venv|sbatch|dask|--nnodes|--nproc|--rdzv)")
+OF_OTHERS = re.compile(
+    r"(python|pip|torchrun|tensorboard|mlflow|bids-validator-deno|\.venv|sbatch|dask|--nnodes|--nproc|--rdzv)"
+)
 """Code that begins so is of another tool."""
 
 
