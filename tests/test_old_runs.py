@@ -82,7 +82,8 @@ def old(request: pytest.FixtureRequest) -> str:
 def masks(old: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(old) / "masks"
     images = SAMPLE_DATA / "test" / "images"
-    medfcn("predict", FIXTURES / old / "run", images, "--output", folder, "--device", "cpu", "--no-label-table")
+    options = ("--device", "cpu", "--no-label-table", "--no-fold-norm")
+    medfcn("predict", FIXTURES / old / "run", images, "--output", folder, *options)
     return folder
 
 

@@ -114,14 +114,14 @@ def test_a_mask_that_another_process_makes_meanwhile_is_not_made_again(
 ) -> None:
     """Without --resume too: the folder was empty when both began, or is to be overwritten by both."""
     run, images, clean = folders
-    original = predict_module.load
+    original = predict_module.load_models
 
     def late(*arguments: Any, **choices: Any) -> Any:
         monkeypatch.undo()
         assert len(predict(run, images, tmp_path / "out", device="cpu", resume=True).predicted) == CASES - 1
         return original(*arguments, **choices)
 
-    monkeypatch.setattr(predict_module, "load", late)
+    monkeypatch.setattr(predict_module, "load_models", late)
     result = predict(run, images, tmp_path / "out", device="cpu")
     assert (result.predicted, len(result.others)) == ((), CASES - 1)
     assert content(tmp_path / "out") == clean
