@@ -101,7 +101,7 @@ def test_the_model_card_has_scores_and_the_text_about_the_data(run: Path, tmp_pa
     shown = CliRunner().invoke(main, ["models", str(tmp_path / "model.medfcn")])
     assert shown.exit_code == 0, shown.stderr
     scores = "| left | 5 | 0 | 0.900 [0.800, 0.950] |"
-    for words in ("CC BY-SA 4.0", scores, "not a medical device", "trained on 1 cases"):
+    for words in ("CC BY-SA 4.0", scores, "not a medical device", "trained on 1 case"):
         assert words in shown.stdout
 
 
