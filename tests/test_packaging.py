@@ -58,7 +58,7 @@ def test_the_readme_of_an_index_has_no_picture_and_no_link_that_leads_nowhere() 
     assert "readme" in PROJECT["dynamic"]
 
 
-@pytest.mark.parametrize("name", ["packaging/Dockerfile", "packaging/medfcn.def"])
+@pytest.mark.parametrize("name", ["pipelines/containers/Dockerfile", "pipelines/containers/medfcn.def"])
 def test_recipes_build_from_the_wheel_with_the_tested_versions(name: str) -> None:
     """What they copy is there or is built by the line that they begin with, and they end in the command."""
     text = (ROOT / name).read_text(encoding="utf-8")

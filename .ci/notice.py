@@ -1,4 +1,4 @@
-"""Compare a wheel with NOTICE: `python packaging/notice.py medfcn-*.whl`. Exit status 1 if they differ."""
+"""Compare a wheel with NOTICE: `python .ci/notice.py medfcn-*.whl`. Exit status 1 if they differ."""
 
 import fnmatch
 import re
