@@ -285,6 +285,37 @@ def test_a_mask_without_its_object_is_a_failure_and_no_result(
     assert "p2" in (tmp_path / "masks" / "failures.csv").read_text()
 
 
+@pytest.mark.slow
+def test_dcmrtstruct2nii_reads_every_shape(tmp_path: Path) -> None:
+    """It needs pydicom 2, and so an environment of its own."""
+    environment = tmp_path / "environment"
+    python = environment / "bin" / "python"
+    for command in (
+        [sys.executable, "-m", "venv", str(environment)],
+        [str(python), "-m", "pip", "install", "-q", "dcmrtstruct2nii==5", "pydicom<3", "setuptools<81"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"the environment of dcmrtstruct2nii cannot be built: {done.stderr[-200:]}")
+    image, written, _, values = _exported(tmp_path, SQUARE, "rtstruct")
+    script = (
+        "import sys; from dcmrtstruct2nii import dcmrtstruct2nii as convert; "
+        "convert(*sys.argv[1:], convert_original_dicom=False, mask_foreground_value=255)"
+    )
+    command = [str(python), "-c", script, str(written), str(image), str(tmp_path / "read")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = read_volume(written.with_name("case.nii.gz"))
+    for name, value in values.items():
+        path = next((tmp_path / "read").glob(f"mask_{name.replace('_', '*')}.nii.gz"))
+        found = read_volume(path)
+        there, here = (
+            {tuple(np.round(one.affine[:3, :3] @ ijk + one.affine[:3, 3], 3)) for ijk in np.argwhere(inside)}
+            for one, inside in ((found, found.array > 0), (reference, reference.array == value))
+        )
+        assert there == here, name
+
+
 def test_a_dicom_output_of_a_nifti_volume_is_refused_before_any_work(tmp_path: Path) -> None:
     run = saved(tiny_model(), tmp_path / "run")
     Volume(np.zeros((4, 4, 4)), np.eye(4)).save(tmp_path / "image.nii.gz")

@@ -1,5 +1,6 @@
 """Masks as a BIDS derivative, and the command line of a BIDS App."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -238,5 +239,8 @@ def test_masks_of_a_derivative_are_scored_against_the_labels_of_its_source(
     scores = str(tmp_path / "scores")
     done = CliRunner().invoke(main, ["evaluate", str(output), str(tree), "-o", scores, "--all-metrics"])
     assert done.exit_code == 0, done.output
-    assert "ball: 16 of 16 cases scored (16 cases of 8 patients)" in done.output
+    with (tmp_path / "scores" / "scores.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] == "ball"]
+    assert [row["case"] for row in rows] == sorted(find_masks(tree))
+    assert {row["status"] for row in rows} <= {"ok", "missed"}
     assert (tmp_path / "scores" / "report.html").is_file()
