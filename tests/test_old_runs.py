@@ -62,8 +62,8 @@ def require_contains(found: Any, expected: Any, name: str = "") -> None:
     if isinstance(expected, dict):
         for key in expected.keys() - LOCAL:
             require_contains(found[key], expected[key], f"{name}.{key}")
-    elif isinstance(expected, float) and not TO_THE_BIT:
-        assert found == pytest.approx(expected, rel=0.01), name
+    elif isinstance(expected, float):  # the last digits depend on how many slices go through the network at once
+        assert found == pytest.approx(expected, rel=1e-6 if TO_THE_BIT else 0.01), name
     elif TO_THE_BIT or name != ".mask_sha256":
         assert found == expected, name
 

@@ -12,7 +12,6 @@ import torch
 
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.inference.weights import is_safetensors, read_safetensors
-from medfcn.memory import raise_shortage
 from medfcn.text import shown
 
 _LARGEST = 2 * 2**30
@@ -57,7 +56,6 @@ def _read_torch(path: Path, name: str) -> object:
             "state dict as safetensors"
         ) from error
     except Exception as error:  # broken bytes cause any builtin error inside torch 2.13's readers
-        raise_shortage(error)
         raise ModelError(
             f"{name}: neither a safetensors file nor one that torch.load reads with weights_only; save its state "
             "dict as safetensors"

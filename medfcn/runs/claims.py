@@ -120,9 +120,12 @@ def at_work(output: Path | None, task: str) -> Iterator[None]:
             begun.rename(path)  # with its lock and its content
         yield
     finally:
+        if not MOVES_OPEN_FILES:  # nor removes
+            os.close(descriptor)
         for each in (begun, path):
             each.unlink(missing_ok=True)
-        os.close(descriptor)
+        if MOVES_OPEN_FILES:
+            os.close(descriptor)
         with suppress(OSError):
             folder.rmdir()
 

@@ -13,6 +13,7 @@ from medfcn.errors import LabelError, MissingFileError, OutputExistsError
 from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.runs.folder import (
+    ENGINE_FILE,
     CLAIMS_FOLDER,
     FAILURES_FILE,
     LOGS_FOLDER,
@@ -101,9 +102,9 @@ def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = Fals
 
 
 def _names_in(folder: Path) -> set[str]:
-    """The names in a folder, without the temporary files of killed processes and the claims of running ones."""
+    """The names in a folder, without the temporary files of killed processes and what running ones state."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return {name for name in names if name != CLAIMS_FOLDER and not is_half_written(name)}
+    return {name for name in names if name not in (CLAIMS_FOLDER, ENGINE_FILE) and not is_half_written(name)}
 
 
 def refuse_blocked(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:

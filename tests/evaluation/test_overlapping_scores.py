@@ -124,6 +124,6 @@ def _named(path: Path) -> tuple[list[str], list[str]]:
     """The labels of the viewer, and those that the table can be narrowed to."""
     text = path.read_text("utf-8")
     data = next(json.loads(inner) for tag, a, inner in Page(text).raw if a.get("id") == "page-data")
-    options = [line for line in text.splitlines() if "<option value=" in line]
+    options = [line for line in text.partition('id="which"')[2].splitlines() if "<option value=" in line]
     names = [part.split(">")[-1] for line in options for part in line.split("</option>") if 'value="' in part]
     return [label["name"] for label in data["labels"]], [name for name in names if "label" not in name]

@@ -333,7 +333,7 @@ def test_help_shows_the_short_names_of_types(verb: Any) -> None:
     """Spelled out, `VolumeLike` fills a screen."""
     heading = pydoc.render_doc(verb, renderer=pydoc.plaintext).splitlines()[2]
     assert "source: 'VolumeLike | Sequence[VolumeLike]'" in heading
-    assert len(heading) < 350
+    assert len(heading) < 400
 
 
 def test_a_model_says_on_one_line_what_it_is() -> None:
