@@ -126,6 +126,7 @@ def at_work(output: Path | None, task: str) -> Iterator[None]:
             each.unlink(missing_ok=True)
         if MOVES_OPEN_FILES:
             os.close(descriptor)
+        tasks_at_work(output)  # removes those of processes that were killed meanwhile
         with suppress(OSError):
             folder.rmdir()
 

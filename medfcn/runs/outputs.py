@@ -13,8 +13,8 @@ from medfcn.errors import LabelError, MissingFileError, OutputExistsError
 from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.runs.folder import (
-    ENGINE_FILE,
     CLAIMS_FOLDER,
+    ENGINE_FILE,
     FAILURES_FILE,
     LOGS_FOLDER,
     PARTS_FOLDER,
