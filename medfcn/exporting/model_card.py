@@ -103,7 +103,8 @@ def _split(cards: Sequence[Card]) -> Iterator[str]:
             for key, text in known.items()
             if key in facts
         ]
-        yield f"- {which}{', '.join(said) or 'not known'}."
+        start = f"; it starts from {_plain(card.start_text)}" if card.start_text else ""
+        yield f"- {which}{', '.join(said) or 'not known'}{start}."
 
 
 def _scores(validation: Mapping[str, Any], chosen: Sequence[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.shape import MaskShape
 from medfcn.stretch import Stretch
+from medfcn.text import counted, printable
 
 INTENDED_USE = "Research use only; not a medical device."
 BFLOAT16_TEST = "bfloat16"
@@ -100,6 +101,25 @@ class Card:
             return ()
         weights = () if self.training.get("validations") in (0, 1) else ("weights",)
         return weights if self.threshold is None else (*weights, "threshold")
+
+    @property
+    def steps_in_all(self) -> int | None:
+        """The steps behind the weights: its own, and those of the run that it started from; None if not recorded."""
+        own, before = self.training.get("steps"), self.training.get("init_steps")
+        if not isinstance(own, int) or ("init" in self.training and not isinstance(before, int)):
+            return None
+        return own + int(before or 0)
+
+    @property
+    def start_text(self) -> str:
+        """What the training started from, in words such as `the weights of another run`; empty for random weights."""
+        if "init" in self.training:
+            steps = self.training.get("init_steps")
+            trained = f", trained for {counted(steps, 'step')}" if isinstance(steps, int) else ""
+            return f"the weights of another run ({_hash_text(self.training['init'])}){trained}"
+        if "encoder_weights" in self.training:
+            return f"the weights of an encoder ({_hash_text(self.training['encoder_weights'])})"
+        return ""
 
     @property
     def foreground_from(self) -> float:
@@ -215,6 +235,11 @@ def read_card(path: Path | Stretch) -> Card:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"{source}: a value does not fit ({error!r}); {_REMEDY}") from error
     return card
+
+
+def _hash_text(sha256: object) -> str:
+    """The beginning of a hash, by which people know the weights."""
+    return f"SHA-256 {printable(str(sha256))[:12]}…"
 
 
 def _with_slope(tables: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -78,6 +78,8 @@ def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
         validated = f" and validated on {counted(int(validation), 'other volume')}" if validation else ""
         patients = _patients(use)
         yield f"{which} was trained on {counted(int(card.training.get('cases', 0)), 'volume')}{validated}{patients}."
+        if card.start_text:
+            yield f"{which} starts from {card.start_text}."
 
 
 def _uses(files: ModelFiles) -> list[Mapping[str, str]]:

@@ -39,13 +39,13 @@ class Start:
         name: The run or the file, for messages.
         run: The model whose weights are the initial ones.
         encoder: A state dict in torchvision's layout, for the encoder alone.
-        record: For `model.json`: the SHA-256 of the weights, never a path.
+        record: For `model.json`: the SHA-256 of the weights, never a path; and the steps behind those of a run.
     """
 
     name: str = ""
     run: Model | None = None
     encoder: Mapping[str, torch.Tensor] | None = None
-    record: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def plan(self) -> Plan | None:
@@ -135,7 +135,9 @@ def find_start(init: Path | str | None, encoder: Path | str | None, *, output: P
             message = f"{output}: is the run to start from, and would be replaced; choose another output"
             raise SettingsError(message, field="init")
         run = Model.load_network(init, device="cpu")
-        return Start(shown(init), run=run, record={"init": run.card.weights_sha256})
+        steps = run.card.steps_in_all
+        behind = {} if steps is None else {"init_steps": steps}
+        return Start(shown(init), run=run, record={"init": run.card.weights_sha256, **behind})
     if encoder is not None:
         state = read_state_dict(encoder)
         return Start(shown(encoder), encoder=state, record={"encoder_weights": sha256_of(encoder)})

@@ -132,6 +132,15 @@ def test_the_model_card_counts_one_case_and_several(run: Path) -> None:
         assert said in model_card("a", [card], card.validation, None, chosen=())
 
 
+def test_the_model_card_says_what_the_training_started_from(run: Path) -> None:
+    first = read_card(models_of(run)[0].card)
+    carried = dataclasses.replace(first, training={"steps": 1, "init": "0123456789abcdef", "init_steps": 80})
+    text = model_card("a", [carried], first.validation, None, chosen=())
+    said = "- 1 step; it starts from the weights of another run (SHA-256 0123456789ab…), trained for 80 steps."
+    assert said in text.splitlines()
+    assert "starts from" not in model_card("a", [first], first.validation, None, chosen=())
+
+
 def test_weights_to_start_from(run: Path, tmp_path: Path) -> None:
     start = find_start(exported(run, tmp_path / "model.medfcn"), None)
     assert start.record == find_start(run, None).record

@@ -81,12 +81,30 @@ def test_several_runs_are_networks_of_one_paragraph(ball_run: Path) -> None:
     assert "Network 2 was trained on" in text
 
 
+def test_the_weights_it_starts_from_are_said(ball_run: Path, tmp_path: Path) -> None:
+    training = json.loads((ball_run / "model.json").read_text())["training"]
+    assert "starts from" not in methods_paragraph(ball_run)
+    for number, (start, said) in enumerate(
+        (
+            (
+                {"init": "0123456789abcdef", "init_steps": 80},
+                "another run (SHA-256 0123456789ab…), trained for 80 steps.",
+            ),
+            ({"init": "0123456789abcdef"}, "another run (SHA-256 0123456789ab…). "),
+            ({"encoder_weights": "fedcba9876543210"}, "an encoder (SHA-256 fedcba987654…). "),
+        )
+    ):
+        run = changed(ball_run, tmp_path / f"run_{number}", training=training | start)
+        assert f" It starts from the weights of {said}" in methods_paragraph(run)
+    assert "Network 1 starts from the weights" in methods_paragraph([run, ball_run])
+
+
 def test_the_command_prints_it(ball_run: Path) -> None:
     result = CliRunner().invoke(main, ["describe", str(ball_run)])
     assert result.exit_code == 0, result.output
     assert result.stdout == methods_paragraph(ball_run) + "\n"
-    as_json = CliRunner().invoke(main, ["describe", str(ball_run), "--json"])
-    assert methods_paragraph(ball_run) in json.loads(as_json.stdout).values()
+    asked = CliRunner().invoke(main, ["describe", str(ball_run), "--json"])
+    assert json.loads(asked.stdout) == {"run": str(ball_run), "methods": methods_paragraph(ball_run)}
     missing = CliRunner().invoke(main, ["describe", str(ball_run / "nothing")])
     assert missing.exit_code == 1
     assert "nothing" in missing.stderr

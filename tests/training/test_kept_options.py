@@ -129,6 +129,7 @@ def test_a_finished_run_is_carried_on_with_its_split_and_stays(whole: Path, ball
     old = json.loads((whole / "model.json").read_text())
     assert card["training"]["init"] == old["weights_sha256"]
     assert (card["training"]["steps"], card["training"]["seed"]) == (4, 4)
+    assert card["training"]["init_steps"] == old["training"]["steps"] == 12
     assert card["labels"] == old["labels"]
     assert {**card["plan"], "reasons": None} == {**old["plan"], "reasons": None}
     with pytest.raises(TrainingStoppedError):

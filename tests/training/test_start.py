@@ -108,8 +108,20 @@ def test_fine_tuning_changes_the_copy_and_not_the_run(old: Path, balls: Path, tm
     assert sha256_of(tmp_path / "new" / "model.safetensors") != before
 
 
+def test_the_steps_behind_the_weights_are_counted_over_all_runs(tmp_path: Path) -> None:
+    def record(name: str, **training: object) -> dict[str, object]:
+        model = tiny_model(labels="ball=1")
+        model.card = dataclasses.replace(model.card, training=training)
+        return {**find_start(saved(model, tmp_path / name), None).record, "init": ""}
+
+    assert record("first", steps=80) == {"init": "", "init_steps": 80}
+    assert record("second", steps=30, init="5f", init_steps=80) == {"init": "", "init_steps": 110}
+    # A run of an earlier version says what it started from, and not how many steps are behind that.
+    assert record("earlier", steps=30, init="5f") == record("unknown") == {"init": ""}
+
+
 def test_a_training_from_random_numbers_records_no_start(balls: Path, tmp_path: Path) -> None:
-    assert not {"init", "encoder_weights"} & train(balls, tmp_path / "run")["training"].keys()
+    assert not {"init", "init_steps", "encoder_weights"} & train(balls, tmp_path / "run")["training"].keys()
 
 
 def test_the_same_labels_are_taken_and_other_ones_start_at_random(old: Path) -> None:
