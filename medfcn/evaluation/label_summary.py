@@ -8,7 +8,7 @@ volume may rise with a miss.)
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,13 @@ class PartlyLabelled:
         if not found:
             return None
         return cls(len(found), sum(row.labelled_voxels for row in found), sum(row.voxels for row in found))
+
+    @classmethod
+    def recorded(cls, label: Mapping[str, Any]) -> "PartlyLabelled | None":
+        """Those of a label of `summary.json` or of a model's card; `None` without any."""
+        found = label.get("partly_labelled")
+        counts = [found.get(each.name) for each in fields(cls)] if isinstance(found, Mapping) else [None]
+        return cls(*counts) if all(isinstance(count, int) for count in counts) else None
 
     def text(self, cases: int) -> str:
         """The meaning of their figures, of so many cases in all, in a line without a full stop."""

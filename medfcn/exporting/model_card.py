@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from medfcn.evaluation.label_summary import PartlyLabelled
 from medfcn.inference.card import Card
 from medfcn.text import counted, listed, printable
 
@@ -105,6 +106,7 @@ def _split(cards: Sequence[Card]) -> Iterator[str]:
         ]
         start = f"; it starts from {_plain(card.start_text)}" if card.start_text else ""
         yield f"- {which}{', '.join(said) or 'not known'}{start}."
+        yield from (f"- {which}{_plain(text)}" for text in card.partly_texts)
 
 
 def _scores(validation: Mapping[str, Any], chosen: Sequence[str]) -> Iterator[str]:
@@ -120,6 +122,10 @@ def _scores(validation: Mapping[str, Any], chosen: Sequence[str]) -> Iterator[st
         shares, distances = label.get("shares", {}), label.get("distances", {})
         fields = [_mean(shares.get(key)) for key, _ in _SHARES] + [_mean(distances.get(key)) for key, _ in _DISTANCES]
         yield f"| {_plain(name)} | {label.get('scored', '')} | {label.get('missed', '')} | {' | '.join(fields)} |"
+    for name, label in labels.items():
+        if partly := PartlyLabelled.recorded(label):
+            yield ""
+            yield f"{_plain(name)}: {_plain(partly.text(int(label.get('scored', 0))))}."
     if chosen:
         yield ""
         were = "was" if tuple(chosen) == ("threshold",) else "were"

@@ -122,6 +122,15 @@ class Card:
         return ""
 
     @property
+    def partly_texts(self) -> tuple[str, ...]:
+        """Sentences on training cases of which less than half is labelled, or only some labels were drawn."""
+        found = [self.training.get(name) for name in ("partly_labelled", "partly_drawn")]
+        ends = ("", "; elsewhere in them is background or another label")
+        uses = ((each, end) for each, end in zip(found, ends, strict=True) if isinstance(each, Mapping))
+        texts = ((each["training"], end) for each, end in uses if "training" in each)
+        return tuple(f"In the training cases {printable(str(text))}{end}." for text, end in texts)
+
+    @property
     def foreground_from(self) -> float:
         """The probability from which a voxel is foreground: as set, else as chosen, else the default."""
         wanted = self.settings.prediction.threshold

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from medfcn.evaluation.label_summary import PartlyLabelled
 from medfcn.inference.card import Card, read_card
 from medfcn.runs.models import ModelFiles, Runs, models_of
 from medfcn.text import counted, listed
@@ -80,6 +81,7 @@ def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
         yield f"{which} was trained on {counted(int(card.training.get('cases', 0)), 'volume')}{validated}{patients}."
         if card.start_text:
             yield f"{which} starts from {card.start_text}."
+        yield from card.partly_texts
 
 
 def _uses(files: ModelFiles) -> list[Mapping[str, str]]:
@@ -168,25 +170,33 @@ def _scores(cards: Sequence[Card]) -> Iterator[str]:
     labels = cards[0].validation.get("labels")
     if not isinstance(labels, Mapping):
         return
+    is_far_known = False
     for name, label in labels.items():
         dice, hd95 = label.get("shares", {}).get("dice", {}), label.get("distances", {}).get("hd95_mm", {})
+        mean, middle, worst = (_figure(dice.get(each), 3) or "–" for each in ("mean", "median", "worst"))
+        median = _figure(hd95.get("median"), 2)
+        far = f" and a median HD95 of {median} mm" if median else ""
+        is_far_known |= bool(median)
         yield (
-            f"On the validation volumes {name} had a mean Dice of {_figure(dice.get('mean'), 3)} (median "
-            f"{_figure(dice.get('median'), 3)}, worst {_figure(dice.get('worst'), 3)}; n = {label.get('scored')}, "
-            f"missed {label.get('missed')}) and a median HD95 of {_figure(hd95.get('median'), 2)} mm."
+            f"On the validation volumes {name} had a mean Dice of {mean} (median {middle}, worst {worst}; "
+            f"n = {label.get('scored')}, missed {label.get('missed')}){far}."
         )
+        if partly := PartlyLabelled.recorded(label):
+            yield f"Of these volumes, {partly.text(int(label.get('scored', 0)))}."
     if chosen := cards[0].chosen_on_validation:
         yield f"These volumes chose the {' and the '.join(chosen)}, so new ones may score lower."
     definitions = cards[0].validation.get("definitions")
     metrics = definitions.get("metrics", {}) if isinstance(definitions, Mapping) else {}
     if "hd95_mm" in metrics:
-        yield f"Dice is {metrics['dice']}; HD95 is {metrics['hd95_mm']}; a miss has Dice 0 and an infinite distance."
+        far = f"HD95 is {metrics['hd95_mm']}; " if is_far_known else ""
+        yield f"Dice is {metrics['dice']}; {far}a miss has Dice 0{' and an infinite distance' if far else ''}."
 
 
 def _figure(value: Any, digits: int) -> str:
+    """A score; empty if it is not known."""
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return f"{value:.{digits}f}"
-    return "∞" if value == "inf" else "–"
+    return "∞" if value == "inf" else ""
 
 
 def _versions(card: Card) -> Iterator[str]:

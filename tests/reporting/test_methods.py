@@ -99,6 +99,15 @@ def test_the_weights_it_starts_from_are_said(ball_run: Path, tmp_path: Path) -> 
     assert "Network 1 starts from the weights" in methods_paragraph([run, ball_run])
 
 
+def test_labels_that_were_drawn_in_some_cases_are_said(ball_run: Path, tmp_path: Path) -> None:
+    training = json.loads((ball_run / "model.json").read_text())["training"]
+    drawn = {"training": "ball alone drawn in 2 of 5 cases"}
+    text = methods_paragraph(changed(ball_run, tmp_path / "drawn", training=training | {"partly_drawn": drawn}))
+    said = "In the training cases ball alone drawn in 2 of 5 cases; elsewhere in them is background or another label."
+    assert said in text
+    assert "In the training cases" not in methods_paragraph(ball_run)
+
+
 def test_the_command_prints_it(ball_run: Path) -> None:
     result = CliRunner().invoke(main, ["describe", str(ball_run)])
     assert result.exit_code == 0, result.output
@@ -116,7 +125,12 @@ def test_a_distance_may_be_infinite_or_unknown(ball_run: Path, tmp_path: Path, v
     validation = json.loads(json.dumps(dataclasses.asdict(card)["validation"]))
     validation["labels"]["ball"]["distances"]["hd95_mm"]["median"] = value
     text = methods_paragraph(changed(ball_run, tmp_path / "run", validation=validation))
-    assert f"a median HD95 of { {'inf': '∞', None: '–', 1.25: '1.25'}[value] } mm" in text
+    if value is None:
+        assert "HD95" not in text
+        assert "infinite" not in text
+    else:
+        assert f"a median HD95 of { {'inf': '∞', 1.25: '1.25'}[value] } mm" in text
+        assert "HD95 is" in text
 
 
 def test_choices_are_named_only_if_there_was_a_choice(ball_run: Path, tmp_path: Path) -> None:

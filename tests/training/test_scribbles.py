@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy import ndimage
 
 import medfcn
 from medfcn.inference.card import read_card
+from medfcn.reporting.methods import methods_paragraph
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import Told
 
@@ -60,6 +62,22 @@ def test_a_validation_on_strokes_says_that_it_is_one(trained: tuple[Path, list[s
     page = (run / "report.html").read_text()
     assert "Validation Dice of the labelled voxels" in page
     assert "8.4 %" in page
+
+
+def test_the_paragraph_and_the_model_card_say_of_what_dice_is(
+    trained: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    run, _ = trained
+    file = medfcn.export(run, tmp_path / "model.medfcn")
+    with zipfile.ZipFile(file) as archive:
+        shown = archive.read("card.md").decode()
+    meaning = "less than half is labelled in 1 of 1 case, 576 of 6,864 voxels (8.4 %): their overlaps (Dice, IoU, "
+    for text in (methods_paragraph(run), methods_paragraph(file), shown):
+        assert meaning in text
+        assert "are of these voxels alone, not of the organ" in text
+        assert "– mm" not in text
+    for text in (methods_paragraph(run), shown):
+        assert "In the training cases less than half is labelled in 7 of 7 cases, " in text
 
 
 def test_the_card_takes_no_figure_of_an_organ_from_strokes(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
