@@ -14,6 +14,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.runs.models import ModelFiles, Runs, models_of
 from medfcn.text import counted, listed
 from medfcn.training.optimiser import USUAL_RATE
+from medfcn.training.schedule import learning_rate
 
 _SCALING = {
     "zscore": "scaled by each volume's own mean and standard deviation",
@@ -136,12 +137,12 @@ def scaling(card: Card) -> str:
 def _training(cards: Sequence[Card]) -> Iterator[str]:
     card = cards[0]
     training, augment = card.settings.training, card.settings.augment
-    rate = f"{training.learning_rate:g}" if training.learning_rate else f"at most {USUAL_RATE:g}"
+    rates = listed(dict.fromkeys(_rate(each) for each in cards), separator=" or ")
     steps = listed(dict.fromkeys(str(each.training.get("steps", "?")) for each in cards), separator=" or ")
     yield (
         f"Training took {steps} steps of {card.plan.batch_size} slices with AdamW (weight decay "
-        f"{training.weight_decay:g}; the learning rate rises to {rate} in {training.warmup_steps} steps, then falls "
-        f"as a cosine) on {_LOSSES[training.loss]}, with seed {card.training.get('seed', '?')}."
+        f"{training.weight_decay:g}; the learning rate {rates}) "
+        f"on {_LOSSES[training.loss]}, with seed {card.training.get('seed', '?')}."
     )
     changes = [words.format(value) for name, words in _CHANGES.items() if (value := getattr(augment, name))]
     if changes:
@@ -149,6 +150,19 @@ def _training(cards: Sequence[Card]) -> Iterator[str]:
         yield f"Slices were augmented by {listed(changes, limit=20)}{still if augment.still_share else ''}."
     if training.ema_decay:
         yield f"Weights are an exponential moving average (decay {training.ema_decay:g})."
+
+
+def _rate(card: Card) -> str:
+    """The course of the learning rate, in words; see `medfcn.training.schedule.learning_rate`."""
+    training, steps = card.settings.training, card.training.get("steps")
+    warmup, largest = training.warmup_steps, training.learning_rate or USUAL_RATE
+    most = "" if training.learning_rate else "at most "
+    if isinstance(steps, int) and steps <= warmup:
+        reached = learning_rate(steps - 1, largest=largest, warmup_steps=warmup, total_steps=steps)
+        return f"rises to {most}{reached:.3g} for all of its {counted(steps, 'step')}"
+    if not warmup:
+        return f"falls as a cosine from {most}{largest:g}"
+    return f"rises to {most}{largest:g} in {counted(warmup, 'step')}, then falls as a cosine"
 
 
 def _masks(card: Card) -> Iterator[str]:

@@ -108,6 +108,26 @@ def test_labels_that_were_drawn_in_some_cases_are_said(ball_run: Path, tmp_path:
     assert "In the training cases" not in methods_paragraph(ball_run)
 
 
+@pytest.mark.parametrize(
+    ("steps", "warmup", "rate", "said"),
+    [
+        (30, 50, None, "rises to at most 0.0024 for all of its 30 steps)"),
+        (50, 50, 0.001, "rises to 0.001 for all of its 50 steps)"),
+        (51, 50, 0.001, "rises to 0.001 in 50 steps, then falls as a cosine)"),
+        (1, 1, 0.001, "rises to 0.001 for all of its 1 step)"),
+        (30, 0, None, "falls as a cosine from at most 0.004)"),
+    ],
+)
+def test_the_learning_rate_is_said_as_it_was(
+    ball_run: Path, tmp_path: Path, steps: int, warmup: int, rate: float | None, said: str
+) -> None:
+    card = json.loads((ball_run / "model.json").read_text())
+    card["settings"]["training"] |= {"warmup_steps": warmup, "learning_rate": rate}
+    training = card["training"] | {"steps": steps}
+    text = methods_paragraph(changed(ball_run, tmp_path / "run", settings=card["settings"], training=training))
+    assert f"; the learning rate {said} on " in text
+
+
 def test_the_command_prints_it(ball_run: Path) -> None:
     result = CliRunner().invoke(main, ["describe", str(ball_run)])
     assert result.exit_code == 0, result.output
