@@ -227,8 +227,8 @@ class Assessment:
     """The expected quality of one label of a mask.
 
     Attributes:
-        expected_dice: 0 to 1. As Dice is defined, 0 for an empty mask; nan for an empty mask of a label that was
-            often absent in training, and where too few unseen cases are known.
+        expected_dice: 0 to 1. As Dice is defined, 0 for an empty mask, however few unseen cases are known; nan for an
+            empty mask of a label that was often absent in training, and for any other where too few are known.
         review: True if a reader should look at it; None if too few unseen cases are known to say.
         reasons: The reasons for a review, a line each; an empty mask needs none.
     """

@@ -165,6 +165,27 @@ def test_too_few_unseen_cases_expect_nothing() -> None:
     assert constant["organ"].review
 
 
+@pytest.mark.parametrize("count", [0, 2, 4, 5])
+def test_an_empty_mask_expects_0_however_few_cases_there_are_unless_the_label_is_often_absent(count: int) -> None:
+    def judged(absent_share: float) -> Assessment:
+        rules = LabelConfidence.of([unseen_label(((0.9, 0.8),) * count, absent_share)], review_share=0.1)
+        return of(rules, math.nan, ml=0.0)
+
+    for absent_share in (0.0, 0.05):
+        assert judged(absent_share) == Assessment(0.0, review=True)
+    for absent_share in (0.1, 0.5):
+        assert math.isnan(judged(absent_share).expected_dice)
+        assert judged(absent_share).review is False
+
+
+def test_with_two_cases_an_empty_mask_expects_0_and_the_label_beside_it_nothing() -> None:
+    two = Unseen((unseen_label(((0.9, 0.8),) * 2), unseen_label(((0.5, 0.0),) * 2)), (), ())
+    doubt = Doubt(np.array([[0.9, math.nan]]), np.array([math.nan, math.nan]))
+    found = assess_mask(doubt, {"lv": 2.0, "rv": 0.0}, [two], review_share=0.1, review_floor=0.5)
+    assert math.isnan(found["lv"].expected_dice)
+    assert (found["lv"].review, found["rv"]) == (None, Assessment(0.0, review=True))
+
+
 def test_folds_pool_what_each_had_not_seen() -> None:
     soft, dice = _cases(9, seed=5, curve=Curve(-0.5, 1.0))
     scores = list(zip(soft.tolist(), dice.tolist(), strict=True))
