@@ -25,7 +25,7 @@ from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.shape import MaskShape
 from medfcn.stretch import Stretch
-from medfcn.text import counted, printable
+from medfcn.text import counted
 
 INTENDED_USE = "Research use only; not a medical device."
 BFLOAT16_TEST = "bfloat16"
@@ -112,7 +112,7 @@ class Card:
 
     @property
     def start_text(self) -> str:
-        """What the training started from, in words such as `the weights of another run`; empty for random weights."""
+        """The start of the training in words, such as `the weights of another run`; empty for random weights."""
         if "init" in self.training:
             steps = self.training.get("init_steps")
             trained = f", trained for {counted(steps, 'step')}" if isinstance(steps, int) else ""
@@ -128,7 +128,7 @@ class Card:
         ends = ("", "; elsewhere in them is background or another label")
         uses = ((each, end) for each, end in zip(found, ends, strict=True) if isinstance(each, Mapping))
         texts = ((each["training"], end) for each, end in uses if "training" in each)
-        return tuple(f"In the training cases {printable(str(text))}{end}." for text, end in texts)
+        return tuple(f"In the training cases {text}{end}." for text, end in texts)
 
     @property
     def foreground_from(self) -> float:
@@ -248,7 +248,7 @@ def read_card(path: Path | Stretch) -> Card:
 
 def _hash_text(sha256: object) -> str:
     """The beginning of a hash, by which people know the weights."""
-    return f"SHA-256 {printable(str(sha256))[:12]}…"
+    return f"SHA-256 {str(sha256)[:12]}…"
 
 
 def _with_slope(tables: Mapping[str, Any]) -> Mapping[str, Any]:
