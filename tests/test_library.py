@@ -30,6 +30,25 @@ def test_a_path_a_nibabel_image_and_an_array_with_an_affine_give_one_mask(
     assert np.array_equal(nibabel.load(saved).affine, image.affine)
 
 
+@pytest.mark.parametrize("has_table", [True, False], ids=["table", "no table"])
+def test_a_mask_that_is_saved_is_the_file_that_the_command_writes(
+    has_table: bool, balls: Path, ball_run: Path, tmp_path: Path
+) -> None:
+    image = balls / "images" / "ball_7.nii.gz"
+    options = [] if has_table else ["--no-label-table"]
+    words = ["predict", str(ball_run), str(image), "-o", str(tmp_path / "masks"), "--device", "cpu", *options]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    mask = medfcn.load(ball_run, device="cpu").predict(image)
+    saved = mask.save(tmp_path / "mask.nii.gz", labels=None if has_table else ())
+    assert saved.read_bytes() == (tmp_path / "masks" / "ball_7.nii.gz").read_bytes()
+    header = nibabel.load(saved).header
+    assert header["intent_code"] == (1002 if has_table else 0)
+    assert len(header.extensions) == has_table
+    assert all(b"ball" in extension.get_content() for extension in header.extensions)
+    empty = mask.with_array(np.zeros(mask.shape, np.uint8)).save(tmp_path / "other.nii.gz")
+    assert nibabel.load(empty).header["intent_code"] == 0, "other voxels were not predicted"
+
+
 def test_training_predicting_and_evaluating_work_as_library_calls(
     balls: Path, ball_run: Path, tmp_path: Path
 ) -> None:

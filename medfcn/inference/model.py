@@ -31,6 +31,7 @@ from medfcn.inference.probabilities import foreground, view_shares
 from medfcn.inference.region import region_of
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
+from medfcn.labels.colours import label_table
 from medfcn.memory import require_memory
 from medfcn.networks.design import Head, head_of, planned_design
 from medfcn.networks.memory import RESERVE_BYTES, fitting_batch
@@ -116,7 +117,8 @@ class Predictor(ABC):
             options: What to accept when a path is read that would otherwise be refused.
 
         Returns:
-            An unsigned integer mask with the labels' written values; 0 is background.
+            An unsigned integer mask with the labels' written values; 0 is background. Its `save` writes the label
+            table that `medfcn predict` writes.
 
         Raises:
             VolumeError: The volume cannot be trusted.
@@ -141,7 +143,10 @@ class Predictor(ABC):
             found = predict_with(
                 self.models, seen, tta=tta, keep_probabilities=keep_probabilities, uncertainty=uncertainty
             )
-            return found if region is None else region.on_whole(found, volumes[0])
+            whole = found if region is None else region.on_whole(found, volumes[0])
+            return dataclasses.replace(
+                whole, mask=dataclasses.replace(whole.mask, labels=label_table(self.card.labels))
+            )
 
     def assess(
         self,

@@ -40,6 +40,7 @@ class Volume:
         sha256: Hash of the bytes of the file it was read from; for two files (a `.hdr`/`.img` pair), of the
             two hashes, one after the other.
         notes: Assumptions, choices and filled voxels of the reading, for a caller to show once.
+        labels: Values, names and colours of a mask that was predicted; `save` writes them.
 
     Raises:
         VolumeError: `array` is not three-dimensional, is empty, or does not contain real numbers.
@@ -57,6 +58,7 @@ class Volume:
     header: NiftiGeometry | None = None
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    labels: tuple[TableLabel, ...] = ()
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
@@ -78,7 +80,7 @@ class Volume:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, so that a copy in another process is read-only too.
-        return type(self), (self.array, self.affine, self.name, self.header, self.sha256, self.notes)
+        return type(self), (self.array, self.affine, self.name, self.header, self.sha256, self.notes, self.labels)
 
     def __repr__(self) -> str:
         edges = " x ".join(f"{edge:.4g}" for edge in self.spacing_mm)
@@ -132,7 +134,7 @@ class Volume:
         if other.shape != self.shape:
             found = f"{self.name or 'volume'}: array shape {other.shape} differs from the grid's {self.shape}"
             raise GeometryMismatchError(found, code="SHAPE_DIFFERS")
-        return replace(self, array=other, sha256="", notes=())
+        return replace(self, array=other, sha256="", notes=(), labels=())
 
     def reordered_to(self, grid: "Volume") -> "Volume":
         """The same voxels in the order in which another volume stores the same place.
@@ -175,7 +177,7 @@ class Volume:
         return nibabel_image(self.array, self.affine, self.header)
 
     def save(
-        self, path: str | os.PathLike[str], *, overwrite: bool = False, labels: Sequence[TableLabel] = ()
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, labels: Sequence[TableLabel] | None = None
     ) -> Path:
         """Write the volume as `.nii.gz` or `.nii`, whole or not at all.
 
@@ -189,7 +191,7 @@ class Volume:
             path: The file.
             overwrite: Replace an existing file.
             labels: For a mask, values, names and colours: the header gets a label table, which viewers show, and the
-                intent code of labels.
+                intent code of labels. None takes the volume's own, which a predicted mask has; `()` writes neither.
 
         Returns:
             The path.
@@ -199,7 +201,8 @@ class Volume:
             VolumeError: The name does not end in `.nii` or `.nii.gz`.
             OSError: The disk is full, may not be written to, or returned other bytes.
         """
-        return write_nifti(path, self.array, self.affine, self.header, overwrite=overwrite, labels=labels)
+        table = self.labels if labels is None else labels
+        return write_nifti(path, self.array, self.affine, self.header, overwrite=overwrite, labels=table)
 
 
 class NibabelImage(Protocol):
