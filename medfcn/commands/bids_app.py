@@ -105,8 +105,10 @@ def bids_app(root: str, output: str, level: str, options: ReadOptions, **choices
         say_outcome(participant_level(request, cases))
         return
     done, without = group_level(cases, Path(output))
-    show(f"{counted(done, 'mask')}: {output}/logs")
+    show(f"tables of {counted(done, 'mask')}: {output}/logs")
     answer({"output": output, "masks": done, "without": without})
     if without:
-        show(f"{len(without)} of {done + len(without)} cases have no mask; see failures.csv", err=True)
+        have = "has" if len(without) == 1 else "have"
+        of_all = f"{len(without)} of {counted(done + len(without), 'case')} {have} no mask"
+        show(f"{of_all}; see failures.csv", err=True)
         sys.exit(SOME_FAILED)

@@ -204,6 +204,8 @@ def test_an_app_works_on_participants_and_then_on_the_group(
     assert sorted(find_masks(output)) == [f"sub-0{number}_ses-{session}" for number in (1, 2) for session in (1, 2)]
     half = app(tree, output, "group")
     assert half.exit_code == 3
+    assert f"tables of 4 masks: {output}/logs" in half.output
+    assert "12 of 16 cases have no mask; see failures.csv" in half.output
     assert len((output / "logs" / "failures.csv").read_text().splitlines()) == 13
     words = ("--model", run, "--skip-bids-validation")
     assert app(tree, output, "participant", *words, "--session_label", "1").exit_code == 0
@@ -212,6 +214,8 @@ def test_an_app_works_on_participants_and_then_on_the_group(
     assert app(tree, output, "group").exit_code == 0
     assert (output / "logs" / "volumes.csv").read_bytes() == (flat / "volumes.csv").read_bytes()
     assert not (output / "logs" / "failures.csv").exists()
+    find_masks(output)["sub-01_ses-1"].with_name("sub-01_ses-1_desc-medfcn_dseg.json").unlink()
+    assert "1 of 16 cases has no mask; see failures.csv" in app(tree, output, "group").output
 
 
 @pytest.mark.parametrize(
