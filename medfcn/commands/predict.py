@@ -139,8 +139,9 @@ def say_outcome(result: PredictionRun) -> None:
         show(f"{case}: {note}", err=True)
     foreign = len({case for case, note in result.flags if note.startswith(FOREIGN)})
     if foreign:
-        of_all = f"{foreign} of {counted(done, 'volume')} {'is' if foreign == 1 else 'are'}"
-        show(f"{of_all} unlike those of the training: look at their masks first", err=True)
+        are, masks = ("is", "its mask") if foreign == 1 else ("are", "their masks")
+        of_all = f"{foreign} of {counted(done, 'volume')} {are} unlike those of the training"
+        show(f"{of_all}: look at {masks} first", err=True)
     kept = f", {len(result.skipped)} kept" if result.skipped else ""
     kept += f", {len(result.others)} by other processes" if result.others else ""
     show(f"{counted(len(result.predicted), 'mask')}{kept}: {result.output}")

@@ -122,8 +122,9 @@ def require_known(pairs: Sequence[tuple[str, str]], cases: Iterable[str]) -> Non
     known = set(cases)
     unknown = sorted({case for pair in pairs for case in pair} - known)
     if unknown:
+        have = "has" if len(unknown) == 1 else "have"
         raise DatasetError(
-            f"pairs: {len(unknown)} of the cases have no mask: {listed(unknown)}; correct the ids",
+            f"pairs: {len(unknown)} of the cases {have} no mask: {listed(unknown)}; correct the ids",
             code="CASES_UNKNOWN",
             field="pairs",
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from medfcn.evaluation.label_summary import PartlyLabelled
 from medfcn.inference.card import Card
-from medfcn.text import counted, listed, printable
+from medfcn.text import listed, printable
 
 _WITHOUT_ABOUT = (
     "Not stated. Give it with `medfcn export --about FILE`: where the volumes come from, under which licence, and "
@@ -147,7 +147,7 @@ def _limits(cards: Sequence[Card]) -> Iterator[str]:
     seen = [card.fingerprint for card in cards if card.fingerprint is not None]
     if seen:
         cases = min(fingerprint.cases for fingerprint in seen)
-        yield f"- It knows only volumes like the {counted(cases, 'one')} it was trained on:"
+        yield f"- It knows only volumes like the {'one' if cases == 1 else cases} it was trained on:"
         for axis, way in (("R", "right to left"), ("A", "front to back"), ("S", "head to feet")):
             spacing = [fingerprint.grid.get(f"spacing_{axis}") for fingerprint in seen]
             field = [fingerprint.grid.get(f"field_{axis}") for fingerprint in seen]

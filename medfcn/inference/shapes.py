@@ -77,13 +77,13 @@ def oddities(shape: MaskShape, limits: MaskShape) -> tuple[str, ...]:
 
     Example:
         >>> oddities(MaskShape(far=0.3, dips=(0.0, 0.0, 1.0)), MaskShape(far=0.05, dips=(0.4, 0.4, 0.4)))
-        ('30 % of it are far from its largest piece', 'axial slices inside it are empty or nearly so')
+        ('30 % of it is far from its largest piece', 'axial slices inside it are empty or nearly so')
     """
     lines = []
     if shape.removed > limits.removed:
-        lines.append(f"{100 * shape.removed:.0f} % of it were removed, as not connected to the rest")
+        lines.append(f"{100 * shape.removed:.0f} % of it was removed, as not connected to the rest")
     if shape.far > limits.far:
-        lines.append(f"{100 * shape.far:.0f} % of it are far from its largest piece")
+        lines.append(f"{100 * shape.far:.0f} % of it is far from its largest piece")
     planes = [plane for plane, *dip in zip(_PLANES, shape.dips, limits.dips, strict=True) if dip[0] > dip[1]]
     ends = [end for end, *stop in zip(_ENDS, shape.stops, limits.stops, strict=True) if stop[0] > stop[1]]
     if planes:

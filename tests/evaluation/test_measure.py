@@ -117,7 +117,7 @@ def test_pairs_give_the_change_in_ml_and_per_cent(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "out" / CHANGES_FILE)
     assert (rows[2]["change_ml"], rows[2]["change_percent"]) == ("0.01", "")
     assert medfcn.measure(tmp_path, labels="organ=1", pairs=[("p1_a", "p1_b")]).changes == found.changes[:1]
-    with pytest.raises(DatasetError, match="1 of the cases have no mask: p9"):
+    with pytest.raises(DatasetError, match="1 of the cases has no mask: p9"):
         medfcn.measure(tmp_path, labels="organ=1", pairs=[("p1_a", "p9")])
     with pytest.raises(DatasetError, match="paired with itself"):
         medfcn.measure(tmp_path, labels="organ=1", pairs=[("p1_a", "p1_a")])

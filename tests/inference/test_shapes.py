@@ -144,7 +144,7 @@ def test_a_large_part_that_is_removed_is_told() -> None:
     found = model(one_part=(1,)).predict_case(image)
     assert not found.mask.array[27, 22, 12]
     (flag,) = found.flags
-    assert flag == "review organ: 32 % of it were removed, as not connected to the rest"
+    assert flag == "review organ: 32 % of it was removed, as not connected to the rest"
 
 
 def test_flags_are_in_the_record_the_table_and_the_report(tmp_path: Path) -> None:
