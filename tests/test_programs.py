@@ -16,6 +16,7 @@ import medfcn
 from medfcn.cli import main
 from medfcn.progress import JsonLines
 
+ROOT = Path(__file__).parents[1]
 AT_ONCE = {"describe", "models", "networks"}
 
 
@@ -46,6 +47,34 @@ def test_results_are_one_document_on_stdout(tmp_path: Path, balls: Path) -> None
     assert found["page"] == str(tmp_path / "look.html")  # type: ignore[index]
     assert isinstance(stdout_of("models", "--json")[0], list)
     assert stdout_of("check", str(balls), "--json")[0]
+
+
+def documented_keys(command: str) -> list[str]:
+    """The keys of a command in the table of docs/how-to/programs.md, without what stands in brackets."""
+    page = (ROOT / "docs" / "how-to" / "programs.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{command}\b[^|]* \| (.*) \|$", page, re.MULTILINE)
+    return re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row.split("; with a name")[0]))
+
+
+def test_the_page_has_the_keys_of_results(tmp_path: Path, balls: Path, ball_run: Path) -> None:
+    image, masks = balls / "images" / "ball_7.nii.gz", balls / "labels"
+    commands = [
+        ["predict", ball_run, image, "-o", tmp_path / "masks"],
+        ["evaluate", masks, balls, "-o", tmp_path / "scores", "--no-report"],
+        ["measure", masks, "-o", tmp_path / "sizes"],
+        ["check", balls],
+        ["plan", balls],
+        ["look", balls, "-o", tmp_path / "look.html"],
+        ["models"],
+        ["networks", "--preset", "auto"],
+        ["describe", ball_run],
+        ["export", ball_run, "-o", tmp_path / "one.medfcn"],
+        ["train", balls, "-o", tmp_path / "run", "--steps", "2"],
+    ]
+    for words in commands:
+        found, _ = stdout_of(*map(str, words), "--json")
+        first = found[0] if isinstance(found, list) else found
+        assert sorted(first) == sorted(documented_keys(words[0])), words[0]
 
 
 def test_progress_is_a_json_object_a_line(tmp_path: Path, balls: Path) -> None:
