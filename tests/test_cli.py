@@ -12,6 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medfcn.cli import main
+from medfcn.commands.predict import say_outcome
+from medfcn.inference.batch import PredictionRun
+from medfcn.inference.foreign import FOREIGN
 from medfcn.slices.planning import _NEIGHBOURS_NEAR
 from tests.conftest import draw_ball, write_case
 
@@ -489,3 +492,18 @@ def test_a_command_names_the_option_and_not_the_library_call(ball_run: Path, bal
     assert result.exit_code == 1
     assert "(--overwrite)" in only_line(result)
     assert "overwrite=True" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("foreign", "said"),
+    [
+        (1, "1 of 2 volumes is unlike those of the training: look at its mask first"),
+        (2, "2 of 2 volumes are unlike those of the training: look at their masks first"),
+    ],
+)
+def test_foreign_volumes_are_counted_in_words(
+    foreign: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = tuple((case, f"{FOREIGN}: spacing") for case in ("a", "b")[:foreign])
+    say_outcome(PredictionRun(tmp_path, predicted=("a", "b"), skipped=(), failures=(), flags=flags))
+    assert said in capsys.readouterr().err.splitlines()

@@ -16,6 +16,7 @@ from medfcn.exporting import one_file
 from medfcn.exporting.model_card import model_card
 from medfcn.files import sha256_of, write_csv
 from medfcn.inference.card import read_card
+from medfcn.inference.foreign import Fingerprint
 from medfcn.inference.model import Model
 from medfcn.runs.folder import TIMING_FILE
 from medfcn.runs.models import models_of
@@ -130,6 +131,11 @@ def test_the_model_card_counts_one_case_and_several(run: Path) -> None:
         training = dict.fromkeys(("cases", "validation_cases", "steps"), count)
         card = dataclasses.replace(read_card(models_of(run)[0].card), training=training)
         assert said in model_card("a", [card], card.validation, None, chosen=())
+    for count, said in ((1, "volumes like the one it was trained on:"), (5, "volumes like the 5 it was trained on:")):
+        looks = Fingerprint(cases=count, orientations=("RAS",), grid={}, channels=())
+        assert said in model_card(
+            "a", [dataclasses.replace(card, fingerprint=looks)], card.validation, None, chosen=()
+        )
 
 
 def test_the_model_card_says_what_the_training_started_from(run: Path) -> None:
