@@ -74,6 +74,7 @@ def test_the_page_has_the_keys_of_results(tmp_path: Path, balls: Path, ball_run:
     for words in commands:
         found, _ = stdout_of(*map(str, words), "--json")
         first = found[0] if isinstance(found, list) else found
+        assert isinstance(first, dict)
         assert sorted(first) == sorted(documented_keys(words[0])), words[0]
 
 
