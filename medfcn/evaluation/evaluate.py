@@ -25,8 +25,8 @@ from medfcn.evaluation.matching import (
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
-from medfcn.labels.drawn import notes_on_drawn
-from medfcn.labels.label_map import LabelsLike
+from medfcn.labels.drawn import notes_on_drawn, partly_drawn
+from medfcn.labels.label_map import LabelMap, LabelsLike
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, Silent
@@ -91,7 +91,8 @@ def evaluate(
     Raises:
         MissingFileError: A folder does not exist.
         DatasetError: No prediction has the id of a reference, a case in `cases` has no reference, or no mask contains
-            any label; a case has no patient, or a column is in no table.
+            any label, or none that was drawn; a case has no patient, or a column is in no table.
+        LabelError: `labelled` (or that of the references) names a label that is not scored, or labels overlap.
         SettingsError: The labels, the tolerance or the grouping are invalid.
 
     Example:
@@ -105,11 +106,7 @@ def evaluate(
         ('ok', 0.667, 1.0)
     """
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
-    drawn = (
-        labelled_in(references, bids=options.bids)
-        if labelled is None
-        else {case: names for case, names in labelled.items() if names}
-    )
+    named = labelled_in(references, bids=options.bids) if labelled is None else labelled
     chosen = chosen_references(references, cases, options)
     pairs = pair_cases(predictions, chosen, options)
     if cases is not None:  # other predictions were not meant
@@ -123,16 +120,19 @@ def evaluate(
         table=cohort,
         bids=options.bids,
     )
-    meaning = find_meaning(pairs, chosen, labels)
+    meaning = find_meaning(pairs, references, labels)
+    drawn = {} if meaning.labels is None else partly_drawn(named, meaning.labels, pairs.references)
     scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
     unstated = (of_cases.unstated,) if of_cases.unstated else ()
     notes = (*pairs.notes(), *unstated, *_notes_on_order(scored), *meaning.notes, *_notes_on_values(scored, meaning))
     if meaning.labels is None:
         rows = _rows_of_all_values(scored, meaning, definitions)
+        drawn = partly_drawn(named, _labels_of_all_values(scored, meaning), pairs.references) if scored else {}
     else:
         rows = tuple(row for case in scored for row in case.rows)
     rows = tuple(row for row in rows if row.label in drawn.get(row.case, (row.label,)))
     notes += notes_on_drawn([drawn.get(case.rows[0].case, ()) for case in scored])
+    notes += _notes_on_unscored(scored, rows)
     wholly = [case.confusion for case in scored if case.rows[0].case not in drawn]
     classes = class_report(rows, wholly) if definitions.classes else None
     calibration = calibration_of(case.calibration for case in scored if case.rows[0].case not in drawn)
@@ -270,7 +270,7 @@ def _rows_of_all_values(
     scored: list[_ScoredCase], meaning: Meaning, definitions: Definitions
 ) -> tuple[LabelScores, ...]:
     """A row of every case for every value in any mask."""
-    values = set().union(*(case.reference | case.prediction for case in scored)) - meaning.ignored
+    values = _all_values(scored, meaning)
     if scored and not values:
         raise DatasetError(
             "no mask holds any label: all voxels of all references and predictions are 0", code="LABELS_MISSING"
@@ -281,6 +281,34 @@ def _rows_of_all_values(
         by_label = {row.label: row for row in case.rows}
         rows += [by_label.get(name) or absent_row(case.rows[0], name, definitions) for name in names]
     return tuple(rows)
+
+
+def _all_values(scored: list[_ScoredCase], meaning: Meaning) -> set[int]:
+    """The values in any mask, without the ignored ones."""
+    return set().union(*(case.reference | case.prediction for case in scored)) - meaning.ignored
+
+
+def _labels_of_all_values(scored: list[_ScoredCase], meaning: Meaning) -> LabelMap:
+    """The labels that a case may say were drawn: those in any mask, and those that are named and in none."""
+    return meaning.of_values(_all_values(scored, meaning) | set(meaning.named.names))
+
+
+def _notes_on_unscored(scored: list[_ScoredCase], rows: Sequence[LabelScores]) -> tuple[str, ...]:
+    """Name the cases of which no label is scored, because those that were drawn there are in no mask.
+
+    Raises:
+        DatasetError: No case is scored at all.
+    """
+    left = {row.case for row in rows}
+    lost = [case.rows[0].case for case in scored if case.rows[0].case not in left]
+    if not lost:
+        return ()
+    found = f"nothing is scored in {counted(len(lost), 'case')}: no mask holds a label that was drawn there"
+    if not left:
+        raise DatasetError(
+            f"{found}; correct the column labelled, or give --labels", code="LABELS_MISSING", field="labelled"
+        )
+    return (f"{found}: {listed(lost, limit=20)}",)
 
 
 def _notes_on_order(scored: list[_ScoredCase]) -> tuple[str, ...]:

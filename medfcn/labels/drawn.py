@@ -5,7 +5,7 @@ Such a case trains its own labels, and is scored on them alone.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,28 @@ def drawn_labels(names: Sequence[str], labels: LabelMap, *, case: str) -> Drawn:
         )
     places = tuple(place for place, name in enumerate(labels.names, start=1) if name in names)
     return () if len(places) == len(labels.names) else places
+
+
+def partly_drawn(
+    labelled: Mapping[str, Sequence[str]], labels: LabelMap, cases: Iterable[str]
+) -> dict[str, Sequence[str]]:
+    """The names of the drawn labels of those cases of which only some labels were drawn.
+
+    Args:
+        labelled: Names by case.
+        labels: All labels.
+        cases: The cases to look at.
+
+    Raises:
+        LabelError: As `drawn_labels`.
+
+    Example:
+        >>> labels = LabelMap.parse("liver=1,spleen=2")
+        >>> partly_drawn({"a": ("liver",), "b": ("spleen", "liver"), "c": ()}, labels, "abcd")
+        {'a': ('liver',)}
+    """
+    found = {case: labelled[case] for case in cases if case in labelled}
+    return {case: names for case, names in found.items() if drawn_labels(names, labels, case=case)}
 
 
 def without_others(indices: NDArray[np.uint8], drawn: Drawn) -> NDArray[np.uint8]:

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import medfcn
+from medfcn.cli import main
 from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.errors import DatasetError, LabelError, SettingsError, TrainingError
-from medfcn.evaluation import evaluate
+from medfcn.evaluation import Definitions, evaluate
 from medfcn.progress import Silent
 from medfcn.settings import Settings
 from medfcn.training.batches import Batches
@@ -159,6 +161,51 @@ def test_a_mask_is_scored_on_what_was_drawn(tmp_path: Path) -> None:
     assert [row.label for row in scored.rows] == [HALVES[number] for number in range(COUNT)]
     assert {row.dice for row in scored.rows} == {1.0}
     assert "5 cases of 10: lower alone drawn; no other label is scored there" in scored.notes
+
+
+def test_wrong_names_are_refused_by_evaluate_as_they_are_by_check(tmp_path: Path) -> None:
+    table = lay(tmp_path, HALVES)
+    masks = {f"ball_{n:02d}": str(tmp_path / "labels" / f"ball_{n:02d}.nii.gz") for n in range(COUNT)}
+    with pytest.raises(LabelError, match="ball_03: labelled names 'uper', which is no label; did you mean 'upper'"):
+        evaluate(masks, masks, labels=LABELS, labelled={"ball_03": ("uper",)})
+    with pytest.raises(LabelError, match="labelled names 'upper', which is no label") as refused:
+        evaluate(masks, masks, labelled={"ball_03": ("upper",)})  # of which the masks name 1 and 2
+    assert refused.value.code == "LABELLED_UNKNOWN"
+    table.write_text(table.read_text().replace(",lower", ",lowest"))
+    with pytest.raises(LabelError, match="ball_00: labelled names 'lowest', which is no label"):
+        evaluate(masks, table, labels=LABELS)
+    arguments = ["evaluate", str(tmp_path / "labels"), str(table), "-o", str(tmp_path / "scores")]
+    result = CliRunner().invoke(main, [*arguments, "--labels", "organ=1+2"])
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "labelled names 'lowest', which is no label; known are organ" in result.stderr
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_case_that_names_every_label_is_wholly_drawn(tmp_path: Path) -> None:
+    lay(tmp_path, {})
+    masks = {f"ball_{n:02d}": str(tmp_path / "labels" / f"ball_{n:02d}.nii.gz") for n in range(3)}
+    said: dict[str, Any] = {"labels": LABELS, "definitions": Definitions(classes=True)}
+    plain = evaluate(masks, masks, **said)
+    named = evaluate(masks, masks, **said, labelled={"ball_01": ("lower", "upper"), "ball_02": ()})
+    assert named.rows == plain.rows
+    assert named.notes == plain.notes
+    assert named.classes == plain.classes
+    partly = evaluate(masks, masks, **said, labelled={"ball_01": ("lower",)})
+    assert partly.classes != plain.classes
+
+
+def test_cases_of_which_nothing_is_scored_are_named(tmp_path: Path) -> None:
+    """A `dataset.json` names a third label, which no mask holds."""
+    lay(tmp_path, {})
+    names = {"background": 0, "upper": 1, "lower": 2, "third": 3}
+    (tmp_path / "labels" / "dataset.json").write_text(json.dumps({"labels": names, "file_ending": ".nii.gz"}))
+    labels, third = tmp_path / "labels", {"ball_01": ("third",)}
+    found = evaluate(labels, labels, labelled=third)
+    assert "nothing is scored in 1 case: no mask holds a label that was drawn there: ball_01" in found.notes
+    assert len(found.rows) == 2 * (COUNT - 1)
+    with pytest.raises(DatasetError, match=r"nothing is scored in 1 case: .*; correct the column labelled"):
+        evaluate(labels, labels, labelled=third, cases=["ball_01"])
 
 
 def test_a_run_is_not_resumed_with_other_names(tmp_path: Path) -> None:
