@@ -41,6 +41,6 @@ def folded(network: SliceNetwork) -> SliceNetwork:
 def _neighbours(parent: nn.Module) -> Iterator[tuple[str, str]]:
     """The names of the layers of a module of which the second gets what the first gives, and nothing else does."""
     if isinstance(parent, nn.Sequential):
-        yield from pairwise(name for name, _ in parent.named_children())
+        yield from pairwise(parent._modules)  # named_children() leaves out a layer that is there twice
     elif isinstance(parent, ResidualBlock):
         yield from parent.layers

@@ -38,3 +38,32 @@ def test_a_convolution_that_two_places_share_stays() -> None:
     level = network.encoder.levels[0]
     level[1][0] = level[0][0] = nn.Conv2d(16, 16, 3, padding=1, bias=False)
     assert norms_of(folded(network)) == 2
+
+
+class _Shared(nn.Module):
+    """An activation is in two places, of which the second is between a convolution and its norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shared = nn.ReLU()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), shared, nn.Conv2d(4, 4, 3), shared, nn.BatchNorm2d(4)
+        )
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.layers(slices)
+        return result
+
+
+def test_a_norm_after_an_activation_that_two_places_share_stays() -> None:
+    torch.manual_seed(1)
+    network = _Shared()
+    for _ in range(3):
+        network(torch.randn(4, 1, 16, 16))
+    network.eval()
+    slices = torch.randn(2, 1, 16, 16)
+    twin = folded(network)  # type: ignore[arg-type]
+    assert norms_of(twin) == 1
+    with torch.inference_mode():
+        ours, theirs = network(slices), twin(slices)
+    assert float((ours - theirs).abs().max()) < 1e-5 * float(ours.abs().max())
