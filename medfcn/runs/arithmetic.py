@@ -5,9 +5,11 @@ another machine, takes what is stated there.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from medfcn.decoding import convert, read_json
 from medfcn.errors import MedfcnError, OutputExistsError, SettingsError
@@ -16,12 +18,13 @@ from medfcn.labels.sidecar import ENGINE, PRECISION, MaskRecord
 from medfcn.runs.folder import ENGINE_FILE
 from medfcn.runs.stated import state_once
 from medfcn.settings import EngineName, Precision
+from medfcn.stretch import Stretch
 from medfcn.text import did_you_mean, listed
 
 AUTO = "auto"
 ENGINES: tuple[EngineName, ...] = ("torch", "onnx", "openvino")
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-_REMEDY = "remove it, and predict again with --overwrite"
+_REMEDY = "remove it and go on with --resume"  # the records of the masks state it too
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,18 @@ class Wanted:
             )
 
 
+class _Stated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of the file of an output folder."""
+
+    engine: EngineName
+    precision: Precision
+    folded: bool
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return Arithmetic(self.engine, self.precision, self.folded)
+
+
 class StatedArithmetic:
     """The file of an output folder that states how its networks are run.
 
@@ -149,8 +164,9 @@ class StatedArithmetic:
             record = MaskRecord.beside(self._output)
             return None if record is None else Arithmetic.of_record(record, source=str(self._output))
         if self._path.is_file():
-            stated = read_json(self._path, dict[str, Any], error=SettingsError, remedy=_REMEDY)
-            return _arithmetic_in(stated, str(self._path))
+            found = Stretch.of(self._path, error=SettingsError, remedy=_REMEDY)
+            whole = replace(found, name=str(self._path))  # many folders have a file of this name
+            return read_json(whole, _Stated, error=SettingsError, remedy=_REMEDY).arithmetic
         for path in sorted(self._output.glob("*.json")) if self._output.is_dir() else ():
             record = None
             with suppress(MedfcnError):  # that of a broken record is found out elsewhere
@@ -171,7 +187,7 @@ class StatedArithmetic:
         """
         if self._is_one_file:
             return chosen
-        content = json_bytes({"engine": chosen.engine, "precision": chosen.precision, "folded": chosen.folded})
+        content = json_bytes(msgspec.to_builtins(_Stated(chosen.engine, chosen.precision, chosen.folded)))
         if anew:
             write_bytes(self._path, content)
         else:

@@ -247,7 +247,17 @@ def test_a_card_without_the_test_says_nothing_of_bfloat16(place: Path) -> None:
 def test_a_strange_statement_is_one_line(place: Path, tmp_path: Path) -> None:
     output = tmp_path / "masks"
     predicted(place, output)
-    for text in ("", "[]", '{"engine": "abacus"}', '{"engine": {"a": 1}}', '{"folded": "yes"}'):
+    stated = (output / ENGINE_FILE).read_text()
+    whole = json.loads(stated)
+    lacking = [{key: whole[key] for key in whole if key != name} for name in whole]
+    strange = [[], {"engine": "abacus"}, {}, *lacking, whole | {"folded": "yes"}, whole | {"precison": "float32"}]
+    for text in ("", *map(json.dumps, strange)):
         (output / ENGINE_FILE).write_text(text)
-        with pytest.raises(SettingsError, match=r"\.medfcn\.engine"):
+        with pytest.raises(SettingsError) as refused:
             predicted(place, output, resume=True)
+        assert str(refused.value).startswith(f"{output / ENGINE_FILE}: ")
+        assert str(refused.value).endswith("; remove it and go on with --resume")
+        assert "\n" not in str(refused.value)
+    (output / ENGINE_FILE).unlink()
+    predicted(place, output, resume=True)
+    assert (output / ENGINE_FILE).read_text() == stated
