@@ -270,8 +270,10 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         return result_of(chosen, batch, merge_parts(chosen, batch), tables=False)
     if shard is not None and not (request.resume or request.overwrite):
         _refuse_begun(chosen, batch, shard)
+    if has_tables and not (given and given.is_more):  # else several commands add cases, each its own
+        _refuse_other_work(chosen, batch, overwrite=request.overwrite, joins=may_join)
     if may_join:
-        batch = _joined(chosen, batch)
+        batch = replace(batch, resume=True)
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)
     _refuse_inputs(chosen, batch)
@@ -301,18 +303,23 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     return result
 
 
-def _joined(cases: Sequence[Case], batch: Batch) -> Batch:
-    """The batch as one that shares the cases of a command that is at work in its output.
+def _refuse_other_work(cases: Sequence[Case], batch: Batch, *, overwrite: bool, joins: bool) -> None:
+    """Refuse an output in which a command is at work whose masks would be replaced, or mixed with others.
 
     Raises:
-        OutputExistsError: The one at work has other models, cases or options.
+        OutputExistsError: One at work has other models, cases or options; or there is one, and masks are overwritten.
     """
-    if batch.task(cases) not in tasks_at_work(batch.folder):
+    tasks, own = tasks_at_work(batch.target), batch.task(cases)
+    if tasks - {own} or (joins and own not in tasks):  # the one to join may have ended meanwhile
         raise OutputExistsError(
             f"{batch.folder}: another command is at work in it, with other models, cases or options; choose another "
             "output, or the same command"
         )
-    return replace(batch, resume=True)
+    if tasks and overwrite:
+        raise OutputExistsError(
+            f"{batch.folder}: another command is at work in it; leave --overwrite out to share its cases, or choose "
+            "another output"
+        )
 
 
 def _first_readable(cases: Sequence[Case], use: ChannelUse, options: ReadOptions) -> Sequence[Volume]:

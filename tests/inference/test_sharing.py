@@ -136,8 +136,11 @@ def test_a_second_command_joins_the_one_that_is_at_work_in_its_folder(folders: B
     while not list(out.glob("*.json")):
         time.sleep(0.005)
     for other in ({"tta": True}, {"probabilities": True}, {"cases": ["case_01"]}):
-        with pytest.raises(OutputExistsError, match="another command is at work in it, with other models"):
-            predict(run, images, out, device="cpu", **other)  # type: ignore[arg-type]
+        for over in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(OutputExistsError, match="another command is at work in it, with other models"):
+                predict(run, images, out, device="cpu", **other, **over)  # type: ignore[arg-type]
+    with pytest.raises(OutputExistsError, match="another command is at work in it; leave --overwrite out"):
+        predict(run, images, out, device="cpu", overwrite=True)
     joined = predict(run, images, out, device="cpu")
     predicted, others, _ = end(*first)
     names = {f"case_{number:02d}" for number in range(CASES) if number != 5}
