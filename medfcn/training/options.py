@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from medfcn.calls import require_one
 from medfcn.config import settings_from, to_tables
 from medfcn.decoding import convert, read_json
 from medfcn.errors import MissingFileError, SettingsError, TrainingError
@@ -103,10 +104,12 @@ def whole_request(request: TrainRequest) -> TrainRequest:
         MissingFileError: There is no such run, or its data set is not where it was.
         TrainingError: Its options are not kept, or are broken; or the run to carry on is not finished, or is one of
             several folds.
+        SettingsError: A run is carried on with other weights than its own, with folds, or into its own folder.
     """
     if request.resume and not request.output:
         return _resumed(request, Path(request.dataset))
-    if request.more is not None and request.init is None:
+    if request.more is not None:
+        require_one(more=request.more, init=request.init, encoder_weights=request.encoder_weights)
         return _carried_on(request, Path(request.dataset))
     return request
 
@@ -155,7 +158,9 @@ def _carried_on(request: TrainRequest, run: Path) -> TrainRequest:
         )
     card = read_card(folder.card)
     place = run if folder.options.is_file() else run.absolute().parent  # folds that were trained together
-    if RunFolder(place).options.is_file():
+    is_kept = RunFolder(place).options.is_file()
+    _refuse_inside(Path(request.output), place if is_kept else run)
+    if is_kept:
         kept = _kept_request(_read(place), place, moved_to=request.moved_to)
     elif request.moved_to is not None:
         kept = TrainRequest(request.moved_to, run)
@@ -173,6 +178,14 @@ def _carried_on(request: TrainRequest, run: Path) -> TrainRequest:
         "init": run,
     }
     return _with_given(dataclasses.replace(kept, **alone, **start), request)
+
+
+def _refuse_inside(output: Path, run: Path) -> None:
+    """Refuse to make a run folder in another: whoever moves or replaces that one would take this one along."""
+    if run.resolve() in output.resolve().parents:
+        raise SettingsError(
+            f"{output}: is inside {run}, the run to carry on; choose an output outside of it", field="output"
+        )
 
 
 def _with_given(kept: TrainRequest, request: TrainRequest) -> TrainRequest:

@@ -174,6 +174,13 @@ def test_what_cannot_be_carried_on_is_said(stopped: Path, whole: Path, tmp_path:
         medfcn.train(whole, tmp_path / "more", more="10m", steps=3)
     with pytest.raises(SettingsError, match="leave --folds and --fold out"):
         medfcn.train(whole, tmp_path / "more", more="10m", folds=2)
+    for name in ("init", "encoder_weights"):
+        with pytest.raises(SettingsError, match=f"more and {name} are given together; give one of them") as refused:
+            medfcn.train(whole, tmp_path / "more", more="2 steps", **{name: whole})
+        assert refused.value.code == "OPTIONS_TOGETHER"
+    with pytest.raises(SettingsError, match=r"is inside .*, the run to carry on; choose an output outside of it"):
+        medfcn.train(whole, whole / "further" / "more", more="2 steps")
+    assert not (whole / "further").exists()
     with pytest.raises(SettingsError, match="output: the run folder to make is missing"):
         medfcn.train(whole)
     result = CliRunner().invoke(main, ["train", os.fspath(whole)])
