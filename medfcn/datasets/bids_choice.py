@@ -58,6 +58,8 @@ class BidsChoice:
             if name not in _KEYS or (name != key and name == "derivatives"):
                 raise SettingsError(f"bids: no key is named {key!r}{did_you_mean(key, _KEYS)}", field="bids")
             given = (value,) if name == "derivatives" else tuple(value.split("+"))
+            if twice := [one for one, count in Counter(given).items() if count > 1]:
+                raise SettingsError(f"bids: {key} names {twice[0]!r} more than once; name it once", field="bids")
             (of_labels if name != key else values)[name] = given
         suffixes = values.pop("suffix", ())
         derivatives = values.pop("derivatives", ("",))[0]
