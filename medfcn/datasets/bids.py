@@ -148,6 +148,8 @@ class _Labels:
         roots = _roots_of(tree.root, choice)
         trees = [tree if root == tree.root else bids_tree(root, name) for name, root in roots.items()]
         found = [file for one in trees for file in one.files if file.suffix in SEGMENTATIONS]
+        if images:
+            found = _without_others(found, images, [file for file in tree.files if file.is_image])
         kept = choice.labels(found, images, shown(tree.root))
         return cls(kept, label_names([(file, roots[file.source]) for file in kept if file.suffix == "dseg"]))
 
@@ -165,6 +167,26 @@ class _Labels:
             for name in (exact if len(exact) == 1 else fitting) or [label.id]:
                 found[name].append(label)
         return dict(found)
+
+
+def _without_others(
+    labels: Sequence[BidsFile], chosen: Sequence[BidsFile], images: Sequence[BidsFile]
+) -> list[BidsFile]:
+    """Labels without those that belong to images that were not chosen alone."""
+    chosen_scans, scans = _scans_by_subject(chosen), _scans_by_subject(images)
+
+    def is_of(label: BidsFile, by_subject: Mapping[str, Sequence[dict[str, str]]]) -> bool:
+        wanted = _of_scan(label).items()
+        return any(wanted <= scan.items() for scan in by_subject.get(label.subject, ()))
+
+    return [label for label in labels if is_of(label, chosen_scans) or not is_of(label, scans)]
+
+
+def _scans_by_subject(images: Iterable[BidsFile]) -> dict[str, list[dict[str, str]]]:
+    found: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    for image in images:
+        found[image.subject].append(_of_scan(image))
+    return dict(found)
 
 
 def _roots_of(root: Path, choice: BidsChoice) -> dict[str, Path]:

@@ -89,6 +89,17 @@ def test_a_choice_decides(root: Path) -> None:
     assert len(find_dataset(root, bids="suffix=T1w,part=none,ses=2").cases) == 3
 
 
+def test_labels_of_images_that_were_not_chosen_are_left_alone(root: Path) -> None:
+    chosen = [f"sub-0{number}_ses-1" for number in (1, 2, 3)]
+    found = find_dataset(root, bids="suffix=T1w,ses=1")
+    assert [case.id for case in found.all_cases] == chosen
+    assert not found.problems
+    assert list(find_masks(root, bids="suffix=T1w,ses=1")) == chosen
+    (root / "sub-02" / "ses-2" / "anat" / "sub-02_ses-2_T1w.nii.gz").unlink()
+    found = find_dataset(root, bids="suffix=T1w,ses=1")  # nobody knows which image this label is of
+    assert [(problem.code, problem.case) for problem in found.problems] == [("IMAGE_MISSING", "sub-02_ses-2")]
+
+
 def test_several_suffixes_are_channels(root: Path) -> None:
     for number in (1, 2, 3):
         for session in (1, 2):
@@ -237,6 +248,8 @@ def test_tables_that_contradict_each_other_are_refused(root: Path) -> None:
         ("suffx=T1w", "did you mean 'suffix'?"),
         ("T1w", "is not KEY=VALUE"),
         ("suffix=", "is not KEY=VALUE"),
+        ("suffix=T1w+T1w", "suffix names 'T1w' more than once"),
+        ("suffix=T1w,ses=1+2+1", "ses names '1' more than once"),
         (" ", "nothing is given"),
         ("suffix=T3w", "no image has the suffix T3w; there are T1w (6)"),
         ("ses=9", "no file has ses=9; of ses there are 1 (3), 2 (3)"),
