@@ -78,7 +78,7 @@ def test_a_good_mask_is_not_flagged_and_three_odd_ones_are() -> None:
         (ORGAN, None),
         (gap(), "axial slices inside it are empty or nearly so"),
         (cut(), "it stops at its superior end, next to large slices"),
-        (np.maximum(ball((8, 8, 8), 6, 0.95), ball((30, 26, 18), 5, 0.95)), "are far from its largest piece"),
+        (np.maximum(ball((8, 8, 8), 6, 0.95), ball((30, 26, 18), 5, 0.95)), "is far from its largest piece"),
     ):
         found = model().predict_case(volume(image))
         assert (found.flags == ()) == (line is None)
