@@ -119,20 +119,14 @@ def require_memory(needed: int, purpose: str) -> None:
     Raises:
         MemoryShortError: There are fewer.
     """
-    if not is_room_for(needed):
-        found = megabytes(free_bytes() or 0)
-        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {found} are free; {MORE_MEMORY}")
-
-
-def is_room_for(needed: int) -> bool:
-    """True if so many bytes are free, after what was freed is given back; less than 16 MB are not asked for."""
-    if needed < 1 << 24:
-        return True
+    if needed < 1 << 24:  # less than 16 MB are not worth the question
+        return
     free = free_bytes()
     if free is not None and needed > free:
         give_back()
         free = free_bytes()
-    return free is None or needed <= free
+    if free is not None and needed > free:
+        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {MORE_MEMORY}")
 
 
 def give_back() -> None:

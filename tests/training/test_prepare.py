@@ -1,5 +1,6 @@
 """From files to prepared slices: what nobody labelled stays what it is on the way."""
 
+import math
 from pathlib import Path
 
 import nibabel
@@ -10,14 +11,15 @@ from numpy.typing import NDArray
 from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.datasets.check import check
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, MemoryShortError
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Lines, Silent
 from medfcn.settings import Settings
+from medfcn.slices.grid import map_to_network
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of
 from medfcn.training.prepare import ceiling, plan_training, prepare
-from medfcn.training.survey import Survey, survey
+from medfcn.training.survey import Survey, prepared_bytes, survey
 from medfcn.volumes import ReadOptions, Volume, require_same_grid
 from tests.conftest import draw_ball, write_case
 from tests.slices.stored_orders import ORDERS, stored_in
@@ -129,3 +131,37 @@ def test_the_ceiling_leaves_out_what_is_ignored(scribbled: Path) -> None:
     assert best(far) == pytest.approx(whole, abs=0.03)
     inside = np.where(mask == 1, mask, IGNORED).astype(np.uint8)
     assert best(inside) == 1.0
+
+
+def test_a_case_whose_slices_do_not_fit_is_named_before_they_are_made(
+    scribbled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """26 bytes for each voxel of a channel and its mask are asked for; 24 were measured."""
+    found = surveyed(scribbled, IGNORING)
+    split, plan = plan_training(found, Settings(), seed=0)
+    asked: list[tuple[int, str]] = []
+
+    def require(needed: int, purpose: str) -> None:
+        asked.append((needed, purpose))
+        raise MemoryShortError(f"{purpose}: needs more")
+
+    monkeypatch.setattr("medfcn.training.prepare.require_memory", require)
+    first, store = split.training[0], tmp_path / "store"
+    store.mkdir()
+    with pytest.raises(MemoryShortError, match=f"^{first}: its slices: needs more"):
+        prepare(found, split, plan, store, Silent())
+    assert asked == [(26 * math.prod(found.fingerprints[first].shape), f"{first}: its slices")]
+    assert not list(store.glob("*.npy"))
+    for labels in (2, 104):
+        many = LabelMap.parse(",".join(f"part_{value}={value}" for value in range(1, labels + 1)))
+        assert prepared_bytes(1000, 2, many) == 38_000
+
+
+def test_the_label_with_the_larger_share_returns_and_the_first_of_equal_ones() -> None:
+    """Two voxels of 1 mm become one of 2 mm and return: each label holds half of what it shares with another."""
+    grid = map_to_network((4, 1, 1), "RAS", (1.0, 1.0, 1.0), (2.0, 1.0, 1.0))
+    names = LabelMap.parse("first=1,second=2")
+    whole = np.array([1, 1, 2, 2], dtype=np.uint8).reshape(4, 1, 1)
+    assert ceiling(whole, grid, names) == 1.0
+    halves = np.array([2, 1, 2, 2], dtype=np.uint8).reshape(4, 1, 1)
+    assert ceiling(halves, grid, names) == pytest.approx((2 / 3 + 4 / 5) / 2)
