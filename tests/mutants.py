@@ -208,7 +208,7 @@ MUTANTS = [
     *_in(
         "slices/preprocess.py",
         PREPROCESS,
-        ("channels not compared", "require_same_grid(volumes[0], channel)", "require_same_grid(channel, channel)"),
+        ("channels not compared", "require_same_grid(aligned[0], channel)", "require_same_grid(channel, channel)"),
         ("every channel is the first", "result[channel] = normalise(values", "result[channel] = normalise(image[0]"),
     ),
     *_in(
@@ -216,16 +216,20 @@ MUTANTS = [
         INFERER,
         (
             "tile's corner transposed",
-            "slice(row, row + tile[0]), slice(column, column + tile[1])",
-            "slice(column, column + tile[0]), slice(row, row + tile[1])",
+            "slice(row, row + height), slice(column, column + width)",
+            "slice(column, column + height), slice(row, row + width)",
         ),
-        ("slices of a batch in reverse", "total[numbers] = logits", "total[numbers] = logits[::-1]"),
+        ("slices of a batch in reverse", "total[place] = logits", "total[place] = logits[::-1]"),
         (
             "stacked along another view",
-            "stack_slices(total[:, :, *inside], view)",
-            'stack_slices(total[:, :, *inside], "axial")',
+            "stack_slices(total, view)",
+            'stack_slices(total, "axial")',
         ),
-        ("weights replaced instead of added", "weights[here] += weight", "weights[here] = weight"),
+        (
+            "weights replaced instead of added",
+            "weights[row : row + height, column : column + width] += weight",
+            "weights[row : row + height, column : column + width] = weight",
+        ),
         (
             "tiles stop a pixel short",
             "round(index * (size - tile) / (count - 1))",
@@ -233,13 +237,13 @@ MUTANTS = [
         ),
         (
             "neighbours of the slice before",
-            "neighbours(numbers, count, sliding.context)",
-            "neighbours(np.maximum(numbers - 1, 0), count, sliding.context)",
+            "neighbours(np.arange(start, stop), count, sliding.context)",
+            "neighbours(np.maximum(np.arange(start, stop) - 1, 0), count, sliding.context)",
         ),
         (
             "channels and neighbours mixed",
-            "batch = part[neighbours(numbers, count, sliding.context)]",
-            "batch = part[neighbours(numbers, count, sliding.context)].swapaxes(1, 2)",
+            "stack[numbers - numbers.min()].reshape(",
+            "stack[numbers - numbers.min()].swapaxes(1, 2).reshape(",
         ),
         ("tile weights transposed", "edges[0][:, None] * edges[1][None, :]", "edges[1][:, None] * edges[0][None, :]"),
         ("tile weights off centre", "np.arange(size) - (size - 1) / 2", "np.arange(size) - size / 2"),
