@@ -51,14 +51,11 @@ def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> dict[int, str]:
 
 
 def _table_of(label: BidsFile, root: Path, listings: dict[Path, list[Path]]) -> Path | None:
+    own = _entities_of(label.path)
     for folder in (label.path.parent, *label.path.parent.parents):
         if folder not in listings:
             listings[folder] = [path for path in files_in(folder) if path.name.endswith(_LOOKUP)]
-        fitting = [
-            (len(entities), path)
-            for path in listings[folder]
-            if (entities := _entities_of(path)) <= set(label.path.name.split("_")[:-1])
-        ]
+        fitting = [(len(found), path) for path in listings[folder] if (found := _entities_of(path)) <= own]
         if fitting:
             return max(fitting)[1]
         if folder == root:

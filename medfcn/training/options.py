@@ -34,6 +34,7 @@ _PLAIN = (
     *_LENGTHS,
 )
 """The options whose values are text, numbers and switches."""
+_REMEDY = "give all options: medfcn train DATASET -o RUN --resume"
 
 
 class _Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -203,8 +204,8 @@ def _with_given(kept: TrainRequest, request: TrainRequest) -> TrainRequest:
 def _kept_request(options: _Options, run: Path, *, moved_to: Path | str | None) -> TrainRequest:
     """The request that options stand for."""
     places = {name: _absolute(getattr(options, name), run) for name in _PLACES}
-    dataset = places.pop("dataset") if moved_to is None else Path(moved_to)
-    places.pop("dataset", None)
+    stated = places.pop("dataset")
+    dataset = stated if moved_to is None else Path(moved_to)
     if dataset is None or not Path(dataset).exists():
         shown = options.dataset if moved_to is None else str(moved_to)
         raise MissingFileError(
@@ -214,12 +215,11 @@ def _kept_request(options: _Options, run: Path, *, moved_to: Path | str | None) 
         )
     plain: dict[str, Any] = places | {name: getattr(options, name) for name in _PLAIN}
     source = RunFolder.options
-    remedy = "give all options: medfcn train DATASET -o RUN --resume"
     return TrainRequest(
         dataset,
         run,
         settings=settings_from(options.settings, source=source),
-        options=convert(options.reading, ReadOptions, source=source, error=TrainingError, remedy=remedy),
+        options=convert(options.reading, ReadOptions, source=source, error=TrainingError, remedy=_REMEDY),
         labels=None if options.labels is None else LabelMap.from_json(options.labels),
         leave_out=_left_out(run) if options.has_left_out else None,
         **plain,
@@ -227,8 +227,7 @@ def _kept_request(options: _Options, run: Path, *, moved_to: Path | str | None) 
 
 
 def _read(run: Path) -> _Options:
-    remedy = "give all options: medfcn train DATASET -o RUN --resume"
-    return read_json(RunFolder(run).options, _Options, error=TrainingError, remedy=remedy)
+    return read_json(RunFolder(run).options, _Options, error=TrainingError, remedy=_REMEDY)
 
 
 def _left_out(run: Path) -> tuple[str, ...]:
