@@ -91,7 +91,7 @@ def test_the_help_of_a_call_lists_every_option_once(verb: str) -> None:
     of_process = {"allocator", "memory", "json", "progress", "all_metrics"}
     options = {option.name for option in main.commands[verb].params} - reading - of_process
     assert options <= set(names)
-    assert set(names) - options <= {"options", "progress", "started", "stop", "space", "transforms"}
+    assert set(names) - options <= {"options", "progress", "started", "stop", "space", "transforms", "given"}
 
 
 def test_a_mistyped_option_of_a_call_is_a_type_error() -> None:

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import (
@@ -68,8 +69,10 @@ def train(all_metrics: bool, **choices: Any) -> None:
     from medfcn.runs.stop import stop_on_signals
     from medfcn.verbs import train as run_training
 
+    source = click.get_current_context().get_parameter_source
+    given = [name for name in choices if source(name) is ParameterSource.COMMANDLINE]
     with stop_on_signals() as stop:
-        run = run_training(stop=stop, progress=reporter(), started=started, **choices)
+        run = run_training(stop=stop, progress=reporter(), started=started, given=given, **choices)
     if not process_rank():
         show(f"Validation, {run.folder}{' (see report.html in it)' if choices['report'] else ''}:")
         show(run.validation.to_text(all_metrics=all_metrics))

@@ -99,7 +99,7 @@ def keep_options(request: TrainRequest, labels: LabelMap | None, folder: Path) -
 def whole_request(request: TrainRequest) -> TrainRequest:
     """The whole request of one that names a run folder alone, to be resumed or to be carried on; others as they are.
 
-    Options that are given beside the run folder replace those that it keeps.
+    Options that are given beside the run folder replace those that it keeps; see `TrainRequest.given`.
 
     Raises:
         MissingFileError: There is no such run, or its data set is not where it was.
@@ -194,7 +194,8 @@ def _with_given(kept: TrainRequest, request: TrainRequest) -> TrainRequest:
     given = {
         item.name: getattr(request, item.name)
         for item in dataclasses.fields(request)
-        if item.name not in ("dataset", "moved_to") and getattr(request, item.name) != item.default
+        if item.name not in ("dataset", "moved_to", "given")
+        and (item.name in request.given or getattr(request, item.name) != item.default)
     }
     if any(name in given for name in _LENGTHS):
         given = {**dict.fromkeys(_LENGTHS), **given}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,11 +218,14 @@ class TrainRequest(WorkRequest, PlanRequest):
             Their files lie in the run folder; only `mlflow=ADDRESS` sends anything, to that server.
         track_images: Pass the pictures of validation slices on to them too.
         moved_to: The data set of the run that `dataset` names, where it is not at its place any more.
+        given: Names of options that are meant although they have their defaults, such as `["seed"]`: beside a run
+            folder that keeps its options, a default is else taken as not given.
     """
 
     output: Path | str = field(default="", kw_only=False)
     more: str | None = None
     moved_to: Path | str | None = None
+    given: Collection[str] = ()
     track: str | None = None
     track_images: bool = False
     fold: str | None = None
