@@ -83,10 +83,11 @@ def keep_options(request: TrainRequest, labels: LabelMap | None, folder: Path) -
         if options == before:
             return
     else:
+        reading = {**request.options.recorded(), "bids": request.options.bids}
         options = _Options(
             format=_FORMAT,
             settings=to_tables(request.chosen_settings()),
-            reading={name: value for name, value in request.options.recorded().items() if value is not None},
+            reading={name: value for name, value in reading.items() if value is not None},
             labels=None if labels is None else labels.to_json(),
             has_left_out=request.leave_out is not None,
             **{name: getattr(request, name) for name in _PLAIN}

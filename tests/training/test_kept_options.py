@@ -14,6 +14,7 @@ from medfcn.cli import main
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.training.record import parts_of
+from medfcn.volumes import ReadOptions
 from tests.training.test_resume import StopAfter, Told, assert_same_run, train
 
 CHOICES: dict[str, Any] = {"labels": "ball=1", "leave_out": ["3"], "seed": 3, "report": False}
@@ -80,6 +81,21 @@ def test_a_data_set_that_moved_is_asked_for(stopped: Path, whole: Path, balls: P
     assert result.exit_code == 0, result.stderr
     assert json.loads((stopped / "options.json").read_text())["dataset"] == "../moved"
     assert sha256_of(stopped / "model.safetensors") == sha256_of(whole / "model.safetensors")
+
+
+def test_the_choice_of_bids_files_is_kept(balls: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        for suffix in ("T1w", "FLAIR"):
+            place = tmp_path / "root" / f"sub-{number}" / "anat" / f"sub-{number}_{suffix}.nii.gz"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(balls / "images" / f"ball_{number}.nii.gz", place)
+        place = tmp_path / "root" / "derivatives" / "drawn" / f"sub-{number}" / "anat" / f"sub-{number}_dseg.nii.gz"
+        place.parent.mkdir(parents=True)
+        shutil.copy(balls / "labels" / f"ball_{number}.nii.gz", place)
+    with pytest.raises(TrainingStoppedError):
+        train(tmp_path / "root", tmp_path / "run", stop=StopAfter(3), options=ReadOptions(bids="suffix=T1w"))
+    assert medfcn.train(tmp_path / "run", resume=True).folder == tmp_path / "run"
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["channels"] == ["T1w"]
 
 
 def test_both_can_be_moved_together(balls: Path, tmp_path: Path) -> None:
