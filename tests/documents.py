@@ -6,7 +6,6 @@ A comment before a block says what a reader does not see:
     <!-- place: petct -->                    what follows speaks of this data, a function of `tests/places.py`
 """
 
-import importlib.util
 import re
 import shlex
 import tomllib
@@ -20,6 +19,7 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.config import settings_from
+from tests.scripts import module_at
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -64,12 +64,7 @@ class Block:
 
 def builder() -> ModuleType:
     """The script that builds the site, as a module."""
-    spec = importlib.util.spec_from_file_location("build_docs", DOCS / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(DOCS / "build.py")
 
 
 def text_of(page: Path) -> str:

@@ -1,10 +1,9 @@
 """The documentation: every page is on the site, every link leads somewhere, what is to be typed exists."""
 
-import importlib.util
+import importlib
 import json
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import medfcn
 from medfcn.cli import main
 from tests.documents import DOCS, blocks_of, builder
+from tests.scripts import module_at
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -109,12 +109,7 @@ def test_every_python_block_compiles_and_imports_what_is_there(number: int) -> N
 
 
 def test_the_figures_are_those_that_their_script_draws() -> None:
-    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    figures = importlib.util.module_from_spec(spec)
-    sys.modules["figures"] = figures  # dataclasses look there
-    spec.loader.exec_module(figures)
+    figures = module_at(DOCS / "figures.py")
     assert (figures.PICTURES / "errors.svg").read_text(encoding="utf-8") == figures.errors_svg()
 
 

@@ -3,7 +3,6 @@
 # nibabel is annotated only in part.
 # mypy: disable-error-code="no-untyped-call"
 
-import importlib.util
 import re
 import sys
 from collections.abc import Callable
@@ -18,6 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tests.scripts import module_at
+
 FOLDER = Path(__file__).resolve().parents[1] / "sample_data"
 TRAIN = tuple(range(1, 13))
 TEST = tuple(range(13, 17))
@@ -29,13 +30,7 @@ Brightness = NDArray[np.float64]
 
 @pytest.fixture(scope="session")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("medfcn_sample_data_make", FOLDER / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by its name
-    spec.loader.exec_module(module)
-    return module
+    return module_at(FOLDER / "make.py")
 
 
 def path_of(number: int, kind: str) -> Path:
