@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from medfcn.cli import main
 from medfcn.config import settings_from
@@ -90,6 +90,11 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
+def commands_of(page: str) -> list[str]:
+    """The commands of a page, in order; the page by its path from the root."""
+    return [line for block in blocks_of(PAGES[page]) if block.kind == "sh" for line in block.lines]
+
+
 def parts_of(page: Path) -> list[list[Block]]:
     """The blocks that are run, by the part of the page."""
     run = [block for block in blocks_of(page) if block.kind in ("sh", "python", "toml") and not block.why_not]
@@ -119,6 +124,25 @@ def run_block(block: Block, names: dict[str, Any], page: str) -> None:
             assert words[0] == "medfcn", f"{page}: {line!r} is no command of medfcn; say why it is not run"
             result = CliRunner().invoke(main, words[1:])
             assert result.exit_code == 0, f"{page}: {line}\n{result.output}"
+
+
+def run_with_links(line: str, place: Path, *, before: Sequence[str] = ()) -> Result:
+    """Run one command in the current folder, which gets links to what there is in a place.
+
+    Args:
+        line: The command; a training has two steps of a small network.
+        place: The data, and the model `RUN`, of which a training finds nothing.
+        before: Commands that must have run before it.
+    """
+    words = shlex.split(line)[1:]
+    for path in place.iterdir():
+        if path.name != "RUN" or words[0] != "train":
+            Path(path.name).symlink_to(path)
+    for each in before:
+        assert CliRunner().invoke(main, shlex.split(each)[1:]).exit_code == 0
+    if words[0] == "train":
+        words += ["--steps", "2", "--preset", "compact"]
+    return CliRunner().invoke(main, words)
 
 
 def _shortened(code: str) -> str:

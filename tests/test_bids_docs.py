@@ -1,22 +1,14 @@
 """Every command of the page on BIDS runs, on data sets made for it."""
 
-import re
-import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from medfcn.cli import main
 from tests.datasets.bids_trees import bids_tree_of, describe, scan
+from tests.documents import commands_of, run_with_links
 from tests.inference.models import saved, tiny_model
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "bids.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-]
+COMMANDS = commands_of("docs/how-to/bids.md")
 
 _MASKS, _DERIVED, _APP = (
     next(line for line in COMMANDS if line.startswith(start))
@@ -51,14 +43,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_page_runs(line: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in place.iterdir():
-        if path.name != "RUN" or " train " not in line:
-            (tmp_path / path.name).symlink_to(path)
-    for before in EARLIER.get(line, ()):
-        assert CliRunner().invoke(main, shlex.split(before)[1:]).exit_code == 0
-    words = shlex.split(line)[1:]
-    if words[0] == "train":
-        words += ["--steps", "2", "--preset", "compact"]
-    result = CliRunner().invoke(main, words)
+    result = run_with_links(line, place, before=EARLIER.get(line, ()))
     # The example works on a part of the subjects, and the table says which masks are not there yet.
-    assert result.exit_code == (3 if words[-1] == "group" else 0), result.output
+    assert result.exit_code == (3 if line.endswith(" group") else 0), result.output

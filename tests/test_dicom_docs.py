@@ -1,28 +1,20 @@
 """Every command of the page on DICOM runs, on series made for it."""
 
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'medfcn[dicom]'")
 
-from medfcn.cli import main
 from medfcn.datasets import find_inputs
+from tests.documents import commands_of, run_with_links
 from tests.inference.models import saved, tiny_model
 from tests.volumes.dicom_labels import segmentation
 from tests.volumes.dicom_series import Made, classic, new_uids, save, save_all
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "dicom.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-]
+COMMANDS = commands_of("docs/how-to/dicom.md")
 LARGE: dict[str, Any] = {"rows": 26, "columns": 30, "spacing": (1.5, 1.5)}
 
 
@@ -53,17 +45,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_page_runs(line: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in place.iterdir():
-        if path.name != "RUN" or " train " not in line:
-            (tmp_path / path.name).symlink_to(path)
-    if " evaluate " in line:
-        assert CliRunner().invoke(main, ["predict", "RUN", "tree", "-o", "masks"]).exit_code == 0
-    words = shlex.split(line)[1:]
-    if "HASH" in words:
-        words[words.index("HASH")] = find_hash(tmp_path / "tree")
-    if words[0] == "train":
-        words += ["--steps", "2", "--preset", "compact"]
-    result = CliRunner().invoke(main, words)
+    before = ["medfcn predict RUN tree -o masks"] if " evaluate " in line else []
+    named = line.replace("HASH", find_hash(place / "tree")) if "HASH" in line else line
+    result = run_with_links(named, place, before=before)
     assert result.exit_code == 0, result.output
 
 

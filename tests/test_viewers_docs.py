@@ -1,6 +1,5 @@
 """Every command of the page on viewers runs, and what it writes has the names and colours that the page promises."""
 
-import re
 import shlex
 from pathlib import Path
 
@@ -8,14 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from medfcn.cli import main
+from tests.documents import commands_of
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "how-to" / "viewers.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line
-    for block in re.findall(r"^```sh\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-]
+COMMANDS = commands_of("docs/how-to/viewers.md")
 
 
 @pytest.fixture
