@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "monai", "nibabel", "SimpleITK", "matplotlib", "scipy", "skimage", "optuna")
+HEAVY = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "matplotlib", "scipy", "skimage", "optuna")
 
 WATCH = """
 import os, sys, warnings, random, signal

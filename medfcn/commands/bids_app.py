@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,9 @@ from medfcn.commands.options import (
     flag,
     reading_options,
 )
-from medfcn.volumes.options import ReadOptions
+
+if TYPE_CHECKING:
+    from medfcn.volumes.options import ReadOptions
 
 _SEVERAL = ("--participant-label", "--participant_label", "--session-label", "--session_label", "--model")
 
@@ -77,7 +79,7 @@ class _BidsApp(Command):
 @count("--jobs", "Number of processes that share the volumes. [default: as cores, memory and work allow]")
 @reading_options
 @allocator_option
-def bids_app(root: str, output: str, level: str, options: ReadOptions, **choices: Any) -> None:
+def bids_app(root: str, output: str, level: str, options: "ReadOptions", **choices: Any) -> None:
     """Run as a BIDS App: masks of a BIDS data set INPUT into the derivative OUTPUT.
 
     participant makes masks, of all subjects or some, and keeps those that are there. group writes the tables of

@@ -15,9 +15,7 @@ import click
 from medfcn import errors, settings
 from medfcn.commands.exits import BY_SIGNAL, FAILED, MISUSE, SOME_FAILED, command, show
 from medfcn.commands.options import flag
-from medfcn.datasets.layouts import LAYOUTS
 from medfcn.runs.folder import Entry, RunFolder
-from medfcn.volumes.names import NIFTI_EXTENSIONS, OTHER_EXTENSIONS
 
 STATUSES = {
     0: "All done.",
@@ -59,6 +57,9 @@ def description(main: click.Group) -> dict[str, Any]:
         Values for a JSON file: `version`, `commands`, `settings`, `layouts`, `formats`, `presets`, `files`,
         `problem_codes` and `exit_statuses`.
     """
+    from medfcn.datasets.layouts import LAYOUTS
+    from medfcn.volumes.names import NIFTI_EXTENSIONS, OTHER_EXTENSIONS
+
     return {
         "version": version("medfcn"),
         "commands": {name: _command(found) for name, found in sorted(main.commands.items())},
