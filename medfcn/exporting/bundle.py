@@ -4,7 +4,6 @@ import io
 import logging
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from medfcn.exporting.plain_network import plain_network
 from medfcn.exporting.source import Source
 from medfcn.files import json_bytes, make_folder, write_bytes, write_error
 from medfcn.memory import raise_shortage
+from medfcn.networks.graph import quiet_export
 from medfcn.systems import sync_folder
 from medfcn.volumes import read_volume
 
@@ -118,7 +118,7 @@ def _require_verified(folder: Path) -> None:
     """
     from monai.bundle import verify_metadata
 
-    with _quiet():
+    with quiet_export(logging.CRITICAL):
         try:
             verify_metadata(meta_file=str(folder / METADATA_FILE), filepath=str(folder / SCHEMA_FILE))
         except ValueError as error:
@@ -154,7 +154,7 @@ def run_bundle(folder: Path, data: Path, masks: Path) -> None:
     from monai.bundle import ConfigWorkflow
 
     places: dict[str, Any] = {"bundle_root": str(folder), "dataset_dir": str(data), "output_dir": str(masks)}
-    with _quiet(), _own_scripts():
+    with quiet_export(logging.CRITICAL), _own_scripts():
         try:
             workflow = ConfigWorkflow(
                 config_file=str(folder / INFERENCE_FILE),
@@ -186,16 +186,3 @@ def _own_scripts() -> Iterator[None]:
             del sys.modules[name]
         sys.modules.update(before)
         sys.path[:] = path
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No lines of MONAI and ignite on their own steps."""
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode(False):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -15,8 +15,7 @@ from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
-from medfcn.memory import raise_shortage
-from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, quiet_export
+from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, exporting, free_edges
 
 OPSET = 26
 """The newest that ONNX Runtime 1.32 and OpenVINO 2026.4 read."""
@@ -60,23 +59,17 @@ def onnx_bytes(model: Model) -> bytes:
     onnx = _required("onnx")
     _required("onnxscript")
     network, plan = model.network, model.card.plan
-    free = torch.export.Dim.DYNAMIC
-    dynamic = {0: free, 2: free, 3: free} if network.takes_any_size else {0: free}
-    with quiet_export():
-        try:
-            program = torch.onnx.export(
-                PaddedNetwork(network).cpu().eval(),
-                (example_of(network, plan.channels_in, plan.window),),
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={INPUT: dynamic},
-                verbose=False,
-            )
-        except Exception as error:  # whatever torch raises for an operation that ONNX does not have
-            raise_shortage(error)
-            raise ModelError(f"torch cannot export the network as ONNX: {error}", field="format") from error
+    with exporting("the network as ONNX", field="format"):
+        program = torch.onnx.export(
+            PaddedNetwork(network).cpu().eval(),
+            (example_of(network, plan.channels_in, plan.window),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=free_edges(network),
+            verbose=False,
+        )
     if program is None:
         raise ModelError("torch exported nothing", field="format")
     proto = program.model_proto

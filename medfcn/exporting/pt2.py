@@ -9,13 +9,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from medfcn.errors import ModelError
 from medfcn.exporting.one_view import about, exportable, require_alike, template
 from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
-from medfcn.networks.graph import INPUT, PaddedNetwork, example_of, quiet_export
+from medfcn.networks.graph import PaddedNetwork, example_of, exporting, free_edges, quiet_export
 
 _SCRIPT, _ABOUT = "run_pt2.txt", "medfcn.json"
 
@@ -50,18 +49,13 @@ def pt2_bytes(model: Model) -> bytes:
         ModelError: torch cannot export the network.
     """
     network, plan = model.network, model.card.plan
-    free = torch.export.Dim.DYNAMIC
-    dynamic = {0: free, 2: free, 3: free} if network.takes_any_size else {0: free}
     example = example_of(network, plan.channels_in, plan.window)
     written = io.BytesIO()
-    with quiet_export():
-        try:
-            program = torch.export.export(
-                PaddedNetwork(network).cpu().eval(), (example,), dynamic_shapes={INPUT: dynamic}
-            )
-            torch.export.save(program, written, extra_files={_ABOUT: json.dumps(about(model), sort_keys=True)})
-        except Exception as error:  # whatever torch raises for a network that cannot be traced
-            raise ModelError(f"torch cannot export the network: {error}", field="format") from error
+    with exporting("the network", field="format"):
+        program = torch.export.export(
+            PaddedNetwork(network).cpu().eval(), (example,), dynamic_shapes=free_edges(network)
+        )
+        torch.export.save(program, written, extra_files={_ABOUT: json.dumps(about(model), sort_keys=True)})
     return written.getvalue()
 
 

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,6 +52,12 @@ def example_of(network: SliceNetwork, channels_in: int, window: tuple[int, int])
     return torch.zeros(2, channels_in, *((5 * stride, 3 * stride) if network.takes_any_size else window))
 
 
+def free_edges(network: SliceNetwork) -> dict[str, dict[int, Any]]:
+    """The edges of the input that `torch.export` leaves free: N, and H and W if the network takes any size."""
+    free = torch.export.Dim.DYNAMIC
+    return {INPUT: {0: free, 2: free, 3: free} if network.takes_any_size else {0: free}}
+
+
 def onnx_graph(network: SliceNetwork, channels_in: int, window: tuple[int, int]) -> bytes:
     """A network as an ONNX file, made in a fraction of a second, for this machine alone.
 
@@ -66,29 +73,45 @@ def onnx_graph(network: SliceNetwork, channels_in: int, window: tuple[int, int])
     """
     sizes = {0: "n", 2: "h", 3: "w"} if network.takes_any_size else {0: "n"}
     written = io.BytesIO()
-    with quiet_export():
-        try:
-            torch.onnx.export(
-                PaddedNetwork(network).eval(),
-                (example_of(network, channels_in, window),),
-                written,  # type: ignore[arg-type]  # its types know paths only
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={INPUT: sizes, OUTPUT: sizes},
-            )
-        except Exception as error:  # whatever torch raises for an operation that ONNX does not have
-            raise_shortage(error)
-            raise ModelError(f"torch cannot export the network as ONNX: {error}", field="engine") from error
+    with exporting("the network as ONNX", field="engine"):
+        torch.onnx.export(
+            PaddedNetwork(network).eval(),
+            (example_of(network, channels_in, window),),
+            written,  # type: ignore[arg-type]  # its types know paths only
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: sizes, OUTPUT: sizes},
+        )
     return written.getvalue()
 
 
 @contextmanager
-def quiet_export() -> Iterator[None]:
-    """Export without the warnings and lines of torch and onnxscript on their own inner steps."""
+def exporting(what: str, *, field: str) -> Iterator[None]:
+    """Export quietly, and turn whatever torch raises for a network that it cannot export into one error.
+
+    Args:
+        what: What is exported, for the message.
+        field: The option that asks for it.
+
+    Raises:
+        MemoryShortError: Memory ran out inside.
+        ModelError: Something else was raised inside.
+    """
+    with quiet_export():
+        try:
+            yield
+        except Exception as error:
+            raise_shortage(error)
+            raise ModelError(f"torch cannot export {what}: {error}", field=field) from error
+
+
+@contextmanager
+def quiet_export(level: int = logging.WARNING) -> Iterator[None]:
+    """Export without the warnings of libraries on their own inner steps, and their lines up to a level."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(level)
     try:
         with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.simplefilter("ignore")
