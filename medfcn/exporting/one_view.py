@@ -1,15 +1,22 @@
 """Runs of one network and one view, which plain scripts can use, and what these need to know of them."""
 
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import ModelError
-from medfcn.exporting.phantom import ANY_SIZE, dice_of
+from medfcn.exporting.phantom import ANY_SIZE, dice_of, phantoms
 from medfcn.exporting.source import Source
+from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
-from medfcn.networks.graph import stride_of
+from medfcn.networks.graph import quiet_export, stride_of
 from medfcn.networks.sliding import WHOLE
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.text import listed
@@ -17,6 +24,56 @@ from medfcn.text import listed
 LEAST_DICE = 0.9999
 _FORMAT = 1
 _STEPS, _STEPS_HERE = "steps.txt", "# steps\n"
+
+
+@dataclass(frozen=True)
+class ScriptedFormat:
+    """A file of a network, with a script beside it that predicts without medfcn.
+
+    Attributes:
+        script: The name of the script's template.
+        reader: The script in words, for messages.
+        content: The file of a model's network.
+        opened: Of the file's content, a function of what the script's `predicted` takes before the paths of a case.
+    """
+
+    script: str
+    reader: str
+    content: Callable[[Model], bytes]
+    opened: Callable[[bytes], Callable[[], Any]]
+
+
+def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overwrite: bool) -> None:
+    """Write a network and a script that predicts with it, once they predict a phantom as the run does.
+
+    Args:
+        path: The network's file; the script is beside it, with the ending `.py`.
+        source: The run.
+        form: The form of both.
+        overwrite: Replace an existing script.
+
+    Raises:
+        ModelError: The run needs more than the script can do, or both predict differently.
+        MissingFileError: A library is not installed.
+        OutputExistsError: There is a script already.
+        WriteError: The disk is full, or the folder may not be written to.
+    """
+    script = path.with_suffix(".py")
+    refuse_existing_file(script, overwrite=overwrite)
+    content, text = form.content(exportable(source, form.reader)), template(form.script)
+    predicted = _predicted_by(form, content, text)
+    with TemporaryDirectory() as folder, quiet_export():
+        for volumes in phantoms(source.loaded.card):
+            paths = [volume.save(Path(folder) / f"{volume.name}.nii.gz", overwrite=True) for volume in volumes]
+            require_alike(source, list(map(str, paths)), predicted(paths), "the script's")
+    write_together({path: content, script: text.encode()})
+
+
+def _predicted_by(form: ScriptedFormat, content: bytes, text: str) -> Callable[[Sequence[Path]], NDArray[Any]]:
+    """The script's way from the files of a case to its mask."""
+    module, opened = types.ModuleType(Path(form.script).stem), form.opened(content)
+    exec(compile(text, form.script, "exec"), vars(module))
+    return lambda paths: np.asarray(module.predicted(opened(), paths).dataobj)
 
 
 def exportable(source: Source, reader: str) -> Model:

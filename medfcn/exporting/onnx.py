@@ -1,49 +1,27 @@
 """`medfcn export --format onnx`: the network for ONNX Runtime and OpenVINO, and a script that needs no torch."""
 
 import json
-import types
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 
 from medfcn.errors import ModelError, needing
-from medfcn.exporting.one_view import about, exportable, require_alike, template
-from medfcn.exporting.phantom import phantoms
+from medfcn.exporting.one_view import ScriptedFormat, about, write_with_script
 from medfcn.exporting.source import Source
-from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
 from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, exporting, free_edges
 
 OPSET = 26
 """The newest that ONNX Runtime 1.32 and OpenVINO 2026.4 read."""
 METADATA_KEY = "medfcn"
-_SCRIPT = "run_onnx.txt"
 
 
 def write_onnx(path: Path, source: Source, *, overwrite: bool) -> None:
-    """Write a network and a script that predicts with it, once they predict a phantom as the run does.
-
-    Args:
-        path: The `.onnx` file; the script is beside it, with the ending `.py`.
-        source: The run.
-        overwrite: Replace an existing script.
-
-    Raises:
-        ModelError: The run needs more than the script can do, or both predict differently.
-        MissingFileError: A library is not installed.
-        OutputExistsError: There is a script already.
-        WriteError: The disk is full, or the folder may not be written to.
-    """
-    script = path.with_suffix(".py")
-    refuse_existing_file(script, overwrite=overwrite)
-    model = exportable(source, "the script beside an ONNX file")
-    content = onnx_bytes(model)
-    text = template(_SCRIPT)
-    _require_alike(source, content, text)
-    write_together({path: content, script: text.encode()})
+    """Write an `.onnx` file and its script; see `write_with_script`."""
+    form = ScriptedFormat("run_onnx.txt", "the script beside an ONNX file", onnx_bytes, _opened)
+    write_with_script(path, source, form, overwrite=overwrite)
 
 
 def onnx_bytes(model: Model) -> bytes:
@@ -93,17 +71,7 @@ def _required(name: str) -> Any:
         return importlib.import_module(name)
 
 
-def _require_alike(source: Source, content: bytes, text: str) -> None:
-    """Refuse an export whose script makes other masks of the phantom than the run.
-
-    Raises:
-        ModelError: It does; the Dice and the size are named.
-    """
-    script = types.ModuleType("run_onnx")
-    exec(compile(text, _SCRIPT, "exec"), vars(script))
+def _opened(content: bytes) -> Callable[[], Any]:
+    """One session of ONNX Runtime for all cases."""
     session = _required("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-    with TemporaryDirectory() as folder:
-        for volumes in phantoms(source.loaded.card):
-            paths = [volume.save(Path(folder) / f"{volume.name}.nii.gz", overwrite=True) for volume in volumes]
-            theirs = np.asarray(script.predicted(session, paths).dataobj)
-            require_alike(source, list(map(str, paths)), theirs, "the script's")
+    return lambda: session

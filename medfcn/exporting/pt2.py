@@ -2,41 +2,23 @@
 
 import io
 import json
-import types
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
-from medfcn.exporting.one_view import about, exportable, require_alike, template
-from medfcn.exporting.phantom import phantoms
+from medfcn.exporting.one_view import ScriptedFormat, about, write_with_script
 from medfcn.exporting.source import Source
-from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
-from medfcn.networks.graph import PaddedNetwork, example_of, exporting, free_edges, quiet_export
+from medfcn.networks.graph import PaddedNetwork, example_of, exporting, free_edges
 
-_SCRIPT, _ABOUT = "run_pt2.txt", "medfcn.json"
+_ABOUT = "medfcn.json"
 
 
 def write_pt2(path: Path, source: Source, *, overwrite: bool) -> None:
-    """Write a network and a script that predicts with it, once they predict a phantom as the run does.
-
-    Args:
-        path: The `.pt2` file; the script is beside it, with the ending `.py`.
-        source: The run.
-        overwrite: Replace an existing script.
-
-    Raises:
-        ModelError: The run needs more than the script can do, or both predict differently.
-        OutputExistsError: There is a script already.
-        WriteError: The disk is full, or the folder may not be written to.
-    """
-    script = path.with_suffix(".py")
-    refuse_existing_file(script, overwrite=overwrite)
-    content, text = pt2_bytes(exportable(source, "the script beside a .pt2 file")), template(_SCRIPT)
-    _require_alike(source, content, text)
-    write_together({path: content, script: text.encode()})
+    """Write a `.pt2` file and its script; see `write_with_script`."""
+    form = ScriptedFormat("run_pt2.txt", "the script beside a .pt2 file", pt2_bytes, _opened)
+    write_with_script(path, source, form, overwrite=overwrite)
 
 
 def pt2_bytes(model: Model) -> bytes:
@@ -59,12 +41,6 @@ def pt2_bytes(model: Model) -> bytes:
     return written.getvalue()
 
 
-def _require_alike(source: Source, content: bytes, text: str) -> None:
-    """Refuse an export whose script makes other masks of the phantom than the run."""
-    script = types.ModuleType("run_pt2")
-    exec(compile(text, _SCRIPT, "exec"), vars(script))
-    with TemporaryDirectory() as folder, quiet_export():
-        for volumes in phantoms(source.loaded.card):
-            paths = [volume.save(Path(folder) / f"{volume.name}.nii.gz", overwrite=True) for volume in volumes]
-            theirs = np.asarray(script.predicted(io.BytesIO(content), paths).dataobj)
-            require_alike(source, list(map(str, paths)), theirs, "the script's")
+def _opened(content: bytes) -> Callable[[], io.BytesIO]:
+    """An open file for each case."""
+    return lambda: io.BytesIO(content)

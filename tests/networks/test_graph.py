@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from medfcn.errors import ModelError
+from medfcn.errors import MemoryShortError, ModelError
 from medfcn.networks.fcn import pad_to_multiple
-from medfcn.networks.graph import INPUT, onnx_graph, stride_of
+from medfcn.networks.graph import INPUT, exporting, onnx_graph, stride_of
 from medfcn.networks.network import SliceNetwork
 from tests.networks.designs import ALL, build, lived_in
 
@@ -35,3 +35,8 @@ def test_a_network_that_cannot_be_exported_is_refused_in_one_line() -> None:
 
     with pytest.raises(ModelError, match="cannot export the network as ONNX: not"):
         onnx_graph(Strange(), 1, (8, 8))
+
+
+def test_too_little_memory_is_not_called_a_network_that_cannot_be_exported() -> None:
+    with pytest.raises(MemoryShortError), exporting("the network", field="format"):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes")
