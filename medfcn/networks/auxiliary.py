@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medfcn.networks.losses import certain_voxels, label_masks, require_setting, weighted_mean
+from medfcn.networks.losses import require_setting, weighted_mean
 from medfcn.networks.shared_batch import SharedBatch
+from medfcn.networks.targets import certain_voxels, label_masks
 
 
 def signed_distances(inside: Tensor, clip_pixels: float = 10.0) -> Tensor:

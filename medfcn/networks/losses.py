@@ -6,7 +6,6 @@ whatever precision the network works in.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -14,84 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
-from medfcn.labels import IGNORED
 from medfcn.networks.design import Head
 from medfcn.networks.index_loss import IndexTargets, IndexTerms, index_loss
 from medfcn.networks.shared_batch import SharedBatch
+from medfcn.networks.targets import Reference, certain_voxels, has_unions, known_voxels, refuse_unions
 from medfcn.settings import LossName
-
-
-def label_masks(targets: Tensor, label_count: int, members: Tensor | None = None) -> Tensor:
-    """For each label, the mask of the pixels that have it.
-
-    Args:
-        targets: `(N, H, W)` integers: 0 for background, k for the k-th label or the k-th row of `members`, `IGNORED`.
-        label_count: Labels L.
-        members: `(A + 1, L)` bool, for labels that overlap: the labels that a target of 0 … A stands for. The first
-            row, the background's, is all false. Without it, target k is label k and nothing else.
-
-    Returns:
-        `(N, L, H, W)` bool; false for every label where the target is ignored.
-
-    Example:
-        >>> targets = torch.tensor([[[0, 1, 2, IGNORED]]])
-        >>> label_masks(targets, 2).int().tolist()
-        [[[[0, 1, 0, 0]], [[0, 0, 1, 0]]]]
-
-        Target 2 is a tumour inside the organ; the organ is label 1, the tumour label 2:
-
-        >>> members = torch.tensor([[False, False], [True, False], [True, True]])
-        >>> label_masks(targets, 2, members).int().tolist()
-        [[[[0, 1, 1, 0]], [[0, 0, 1, 0]]]]
-    """
-    if members is None:
-        labels = torch.arange(1, label_count + 1, dtype=targets.dtype, device=targets.device)
-        return targets[:, None] == labels[:, None, None]
-    rows = targets.masked_fill(targets == IGNORED, 0).long()
-    return members.to(targets.device)[rows].movedim(-1, 1)
-
-
-def known_voxels(targets: Tensor) -> Tensor | None:
-    """`(N, 1, H, W)` bool, true where targets are not `IGNORED`; None if no target is.
-
-    On a GPU the answer is always a mask: to ask whether any target is ignored would make the CPU wait for the GPU.
-    """
-    # No label's target is larger, and the maximum costs a fortieth of a comparison (torch 2.13, uint8).
-    if targets.device.type == "cpu" and (targets.numel() == 0 or int(targets.max()) < IGNORED):
-        return None
-    return (targets != IGNORED)[:, None]
-
-
-def certain_voxels(targets: Tensor, label_count: int, unions: Tensor | None) -> Tensor | None:
-    """Where it is known if a voxel has a label: nowhere in an ignored one, and not for the labels of its union.
-
-    Args:
-        targets: `(N, H, W)` integers, as in `SegmentationLoss`.
-        label_count: Labels L.
-        unions: As in `SegmentationLoss`.
-
-    Returns:
-        `(N, 1 or L, H, W)` bool; None if everything is known.
-
-    Example:
-        >>> targets, unions = torch.tensor([[[0, 1, 3]]]), torch.tensor([[True, False, True]])
-        >>> certain_voxels(targets, 2, unions).int().tolist()  # target 3 is background or label 2
-        [[[[1, 1, 1]], [[1, 1, 0]]]]
-    """
-    known = known_voxels(targets)
-    if unions is None or not has_unions(targets, label_count):
-        return known
-    rows = (targets.long() - label_count - 1).clamp(0, len(unions) - 1)
-    inside = (targets > label_count) & (targets != IGNORED)
-    certain = ~(unions.to(targets.device)[rows].movedim(-1, 1)[:, 1:] & inside[:, None])
-    return certain if known is None else certain & known
-
-
-def has_unions(targets: Tensor, label_count: int) -> bool:
-    """True if a target is a union of classes; on a GPU always, as the CPU would wait for the answer."""
-    if targets.device.type != "cpu":
-        return True
-    return bool(((targets > label_count) & (targets != IGNORED)).any())
 
 
 def weighted_mean(values: Tensor, weights: Tensor | None, shared: SharedBatch | None = None) -> Tensor:
@@ -112,64 +38,6 @@ def weighted_mean(values: Tensor, weights: Tensor | None, shared: SharedBatch | 
     if shared is not None:
         summed, total = shared.total(torch.stack([summed, total]))
     return summed / total.clamp(min=torch.finfo(values.dtype).tiny)
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """A batch's targets in the forms that the losses need, each computed when it is first used.
-
-    Attributes:
-        targets: `(N, H, W)` integers.
-        label_count: Labels L.
-        members: See `label_masks`.
-        known: `(N, 1, H, W)` bool, false where targets are ignored; None if none is.
-        certain: `(N, 1 or L, H, W)` bool, from `certain_voxels`.
-        class_weights: `(L + 1,)`, background first; None for equal weights.
-        head: The meaning of the logits.
-        dtype: That of the logits.
-        unions: As in `SegmentationLoss`; None if no target is one.
-    """
-
-    targets: Tensor
-    label_count: int
-    members: Tensor | None
-    known: Tensor | None
-    certain: Tensor | None
-    class_weights: Tensor | None
-    head: Head
-    dtype: torch.dtype
-    unions: Tensor | None
-
-    @cached_property
-    def possible(self) -> Tensor:
-        """`(L + 1 + U, L + 1)`: 1 where a target may be a class, else 0; ordinary targets are one class each."""
-        single = torch.eye(self.label_count + 1, dtype=self.dtype, device=self.targets.device)
-        return single if self.unions is None else torch.cat([single, self.unions.to(single)])
-
-    @cached_property
-    def classes(self) -> Tensor:
-        """`(N, 1, H, W)` int64 targets, 0 where ignored; above L for a union."""
-        classes = self.targets.long()[:, None]
-        return classes if self.known is None else classes.masked_fill(~self.known, 0)
-
-    @cached_property
-    def wanted(self) -> Tensor:
-        """`(N, L, H, W)`: 1 where a pixel has the label, else 0."""
-        if self.label_count == 1 and self.members is None and self.known is None:
-            return self.targets[:, None].to(self.dtype)  # already 0 and 1; a comparison would cost ten times as much
-        return label_masks(self.targets, self.label_count, self.members).to(self.dtype)
-
-    @cached_property
-    def weights(self) -> Tensor | None:
-        """The weight of each voxel, `(N, L or 1, H, W)`; None for equal weights. A union weighs as background."""
-        counts, known = self.class_weights, self.known if self.head == "softmax" else self.certain
-        if counts is None:
-            return known
-        if self.head == "softmax":
-            weights = counts[self.classes.masked_fill(self.classes > self.label_count, 0)]
-        else:
-            weights = counts[0] + self.wanted * (counts[1:] - counts[0])[:, None, None]
-        return weights if known is None else weights * known
 
 
 @dataclass(frozen=True)
@@ -249,7 +117,7 @@ class SegmentationLoss(nn.Module):
     Args:
         options: Which loss; see there.
         head: The meaning of the logits.
-        members: For labels that overlap, as in `label_masks`; only for the sigmoid head.
+        members: For labels that overlap, as in `targets.label_masks`; only for the sigmoid head.
         shared: The other processes that have the batch's other slices: the loss is then that of the whole batch, the
             same in every process. None without any.
         unions: `(U, L + 1)` bool, background first, for cases of which only some labels were drawn: target L + 1 + u
@@ -266,6 +134,7 @@ class SegmentationLoss(nn.Module):
         Aertsen, Emam et al., MICCAI 2021.
 
     Example:
+        >>> from medfcn.labels import IGNORED
         >>> logits, targets = torch.zeros(1, 1, 2, 2), torch.tensor([[[0, 1], [1, IGNORED]]])
         >>> round(float(SegmentationLoss(LossOptions("ce"), head="sigmoid")(logits, targets)), 4)  # ln 2
         0.6931
@@ -333,17 +202,15 @@ class SegmentationLoss(nn.Module):
         weights = [0.5**depth for depth in range(len(losses))]
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum() / sum(weights)
 
-    def _reference(self, targets: Tensor, logits: Tensor) -> _Reference:
+    def _reference(self, targets: Tensor, logits: Tensor) -> Reference:
         label_count = logits.shape[1] - (self.head == "softmax")
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         known = known_voxels(targets)
         unions = self.unions if self.unions is not None and has_unions(targets, label_count) else None
         certain = known if unions is None else certain_voxels(targets, label_count, unions)
-        return _Reference(
-            targets, label_count, self.members, known, certain, weights, self.head, logits.dtype, unions
-        )
+        return Reference(targets, label_count, self.members, known, certain, weights, self.head, logits.dtype, unions)
 
-    def _loss(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _loss(self, logits: Tensor, reference: Reference) -> Tensor:
         if self._is_by_index(logits):
             known = None if reference.known is None else reference.known[:, 0]
             targets = IndexTargets(reference.classes[:, 0], known, reference.class_weights, reference.unions)
@@ -374,11 +241,11 @@ class SegmentationLoss(nn.Module):
             smooth=options.smooth,
         )
 
-    def _both(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _both(self, logits: Tensor, reference: Reference) -> Tensor:
         cross_entropy = self._cross_entropy(logits, reference)
         return cross_entropy + self.options.dice_weight * self._overlap(logits, reference)
 
-    def _cross_entropy(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, reference: Reference) -> Tensor:
         weights, smoothing = reference.weights, self.options.label_smoothing
         # All at once where nothing but the mean is needed.
         is_mean = weights is None and self.shared is None
@@ -399,7 +266,7 @@ class SegmentationLoss(nn.Module):
         losses = functional.binary_cross_entropy_with_logits(logits, wanted, reduction=reduction)
         return losses if is_mean else weighted_mean(losses, weights, self.shared)
 
-    def _log_likelihood(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _log_likelihood(self, logits: Tensor, reference: Reference) -> Tensor:
         """`(N, 1, H, W)` logarithm of the probability of a voxel's class, or of the classes of its union."""
         each = functional.log_softmax(logits, dim=1)
         if reference.unions is None:
@@ -407,7 +274,7 @@ class SegmentationLoss(nn.Module):
         possible = reference.possible[reference.classes[:, 0]].movedim(-1, 1) > 0
         return torch.logsumexp(each.masked_fill(~possible, -torch.inf), dim=1, keepdim=True)
 
-    def _overlap(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _overlap(self, logits: Tensor, reference: Reference) -> Tensor:
         """Dice or Tversky loss: 1 − the mean score of the labels."""
         options = self.options
         probability = torch.softmax(logits, dim=1)[:, 1:] if self.head == "softmax" else torch.sigmoid(logits)
@@ -439,7 +306,7 @@ class SegmentationLoss(nn.Module):
             return sums
         return self.shared.total(torch.stack(sums)).unbind()
 
-    def _focal(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _focal(self, logits: Tensor, reference: Reference) -> Tensor:
         if self.head == "softmax":
             likelihood = self._log_likelihood(logits, reference)
             # Bounded from below, because a power under 1 is infinitely steep at 0.
@@ -449,14 +316,14 @@ class SegmentationLoss(nn.Module):
         doubt = (self.options.focal_gamma * functional.logsigmoid(-right)).exp()
         return weighted_mean(-doubt * functional.logsigmoid(right), reference.weights, self.shared)
 
-    def _squared_error(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _squared_error(self, logits: Tensor, reference: Reference) -> Tensor:
         if self.head == "sigmoid":
             return weighted_mean((torch.sigmoid(logits) - reference.wanted) ** 2, reference.weights, self.shared)
         classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         wanted = (reference.classes == classes).to(logits.dtype)
         return weighted_mean((torch.softmax(logits, dim=1) - wanted) ** 2, reference.weights, self.shared)
 
-    def _hinge(self, logits: Tensor, reference: _Reference) -> Tensor:
+    def _hinge(self, logits: Tensor, reference: Reference) -> Tensor:
         if self.head == "sigmoid":
             losses = functional.relu(1 - (2 * reference.wanted - 1) * logits)
             return weighted_mean(losses, reference.weights, self.shared)
@@ -464,22 +331,6 @@ class SegmentationLoss(nn.Module):
         wrong = logits.scatter(1, classes, -torch.inf).amax(dim=1, keepdim=True)
         losses = functional.relu(1 + wrong - logits.gather(1, classes))
         return weighted_mean(losses, reference.weights, self.shared)
-
-
-def refuse_unions(loss: LossName, *, overlapping: bool) -> None:
-    """Refuse what cases of which only some labels were drawn cannot be trained with.
-
-    Raises:
-        SettingsError: Labels overlap, or the loss has no form for a union of classes.
-    """
-    if overlapping:
-        raise SettingsError("labels that overlap cannot be drawn in part; name labels that do not", field="labels")
-    if loss in ("mse", "hinge"):
-        raise SettingsError.of(
-            "training.loss",
-            f"{loss!r} has no form for cases of which only some labels were drawn; take ce_dice, ce, dice, focal or "
-            "tversky",
-        )
 
 
 def require_setting(name: str, value: object, holds: bool, expected: str) -> None:

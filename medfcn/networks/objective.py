@@ -40,7 +40,7 @@ class Objective(nn.Module):
         Args:
             settings: Those of the training.
             label_count: Foreground labels.
-            members: For labels that overlap; see `losses.label_masks`.
+            members: For labels that overlap; see `targets.label_masks`.
             shared: The other processes that have the batch's other slices.
             unions: For cases of which only some labels were drawn; see `SegmentationLoss`.
 

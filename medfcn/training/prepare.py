@@ -20,8 +20,8 @@ from medfcn.labels import IGNORED, LabelMap
 from medfcn.memory import require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride
-from medfcn.networks.losses import refuse_unions
 from medfcn.networks.monai_nets import require_window
+from medfcn.networks.targets import refuse_unions
 from medfcn.progress import Progress
 from medfcn.settings import AugmentSettings, Settings, View
 from medfcn.slices.augment import STRONG

@@ -13,7 +13,7 @@ from torch.nn import functional
 from medfcn.errors import SettingsError
 from medfcn.labels import IGNORED
 from medfcn.networks.auxiliary import AuxiliaryLoss, signed_distances
-from medfcn.networks.losses import label_masks
+from medfcn.networks.targets import label_masks
 
 # Target 1 is the organ, 2 a tumour in it, 3 a tumour outside; labels are organ and tumour.
 OVERLAPPING = torch.tensor([[False, False], [True, False], [True, True], [False, True]])

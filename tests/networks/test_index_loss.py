@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medfcn.labels import IGNORED
 from medfcn.networks import index_loss, losses
-from medfcn.networks.losses import IGNORED, LossName, LossOptions, SegmentationLoss
+from medfcn.networks.losses import LossName, LossOptions, SegmentationLoss
 
 NAMES: tuple[LossName, ...] = ("ce_dice", "ce", "dice")
 assert set(NAMES) <= set(get_args(LossName))

@@ -11,9 +11,11 @@ from monai.losses import DiceLoss, FocalLoss, TverskyLoss
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
+from medfcn.labels import IGNORED
 from medfcn.networks import losses
 from medfcn.networks.design import Head
-from medfcn.networks.losses import IGNORED, LossName, LossOptions, SegmentationLoss, label_masks
+from medfcn.networks.losses import LossName, LossOptions, SegmentationLoss
+from medfcn.networks.targets import label_masks
 
 NAMES: tuple[LossName, ...] = get_args(LossName)
 HEADS: tuple[Head, ...] = get_args(Head)

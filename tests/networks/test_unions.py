@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from medfcn.errors import SettingsError
+from medfcn.labels import IGNORED
 from medfcn.networks import index_loss
 from medfcn.networks.auxiliary import AuxiliaryLoss
-from medfcn.networks.losses import IGNORED, LossName, LossOptions, SegmentationLoss
+from medfcn.networks.losses import LossName, LossOptions, SegmentationLoss
 
 NOT_FIRST = torch.tensor([[True, False, True]])
 """Of two labels the first was drawn: target 3 is background or the second."""
