@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medfcn.datasets import Case, find_inputs
-from medfcn.datasets.bids_files import BidsFile, is_bids
+from medfcn.datasets.bids_files import is_bids
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.inference.batch import Outcome, PredictionRun
-from medfcn.inference.naming import BidsNames
+from medfcn.inference.naming import BidsNames, own_name
 from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.inference.tables import write_tables
 from medfcn.labels.sidecar import MaskRecord
@@ -63,7 +63,8 @@ def _with(cases: tuple[Case, ...], key: str, labels: Collection[str], option: st
     """The cases with one of some labels; all of them where none is given."""
     if not labels:
         return cases
-    values = {case.id: _entity(case.id, key) for case in cases}
+    names = {case.id: own_name(case) for case in cases}
+    values = {case: "" if name is None else name.entities.get(key, "") for case, name in names.items()}
     absent = sorted(set(labels) - set(values.values()))
     if absent:
         known = listed(sorted({value for value in values.values() if value}), limit=20)
@@ -71,13 +72,6 @@ def _with(cases: tuple[Case, ...], key: str, labels: Collection[str], option: st
             f"{shown(root)}: no {key}-{absent[0]}; there are {known or 'none'}", code="CASES_UNKNOWN", field=option
         )
     return tuple(case for case in cases if values[case.id] in labels)
-
-
-def _entity(name: str, key: str) -> str:
-    for text in (name, f"{name}_image"):  # a subject without any image is a case too
-        if (found := BidsFile.at(Path(f"{text}.nii.gz"))) is not None:
-            return found.entities.get(key, "")
-    return ""
 
 
 def participant_level(request: PredictRequest, cases: BidsCases) -> PredictionRun:

@@ -99,8 +99,8 @@ class BidsNames(MaskNames):
 
     def about(self, case: Case) -> Mapping[str, object]:
         """`Sources`: the images by their place in their data set."""
-        roots = {_root_of(image) for image in case.images}
-        if len(roots) != 1 or (root := roots.pop()) is None or self._link(root) is None:
+        root = root_of([case])
+        if root is None or self._link(root) is None:
             return {}
         places = [Path(os.path.abspath(image)).relative_to(root).as_posix() for image in case.images]  # noqa: PTH100
         return {"Sources": [f"bids:{_SOURCE}:{place}" for place in places]}
@@ -113,7 +113,7 @@ class BidsNames(MaskNames):
         """
         found = []
         for case in cases:
-            own = _own_name(case)
+            own = own_name(case)
             if own is None:
                 raise SettingsError(
                     f"format bids: {case.id} is no name of BIDS, such as sub-01_ses-1; give a BIDS data set as "
@@ -172,7 +172,7 @@ class BidsNames(MaskNames):
         return link.as_posix() if sum(part == ".." for part in link.parts) <= _FARTHEST else None
 
     def _path(self, case: Case, more: Mapping[str, str], suffix: str) -> str:
-        own = _own_name(case)
+        own = own_name(case)
         entities = {} if own is None else own.entities
         folder = case.images[0].parent.name if case.images else "anat"
         kind = folder if folder in _ENTITIES and (folder != "func" or "task" in entities) else "anat"
@@ -181,18 +181,18 @@ class BidsNames(MaskNames):
         return "/".join([*parts, kind, f"{joined({**kept, **more}, suffix)}.nii.gz"])
 
 
-def _own_name(case: Case) -> BidsFile | None:
-    """The name of a case by BIDS; an id may end in a suffix, or not."""
+def own_name(case: Case) -> BidsFile | None:
+    """The name of a case by BIDS; an id may end in a suffix, or not, as that of a subject without any image."""
     return BidsFile.at(Path(f"{case.id}.nii.gz")) or BidsFile.at(Path(f"{case.id}_image.nii.gz"))
 
 
-def _root_of(image: Path) -> Path | None:
+def _data_set_of(image: Path) -> Path | None:
     """The data set that an image is in: the folder of its subject's folder."""
     path = Path(os.path.abspath(image))  # noqa: PTH100 - links of DataLad are not to be followed
     return next((above.parent for above in path.parents if above.name.startswith("sub-")), None)
 
 
-def roots_of(cases: Sequence[Case]) -> Path | None:
+def root_of(cases: Sequence[Case]) -> Path | None:
     """The one data set that all images are in; None if there is none, or there are several."""
-    roots = {_root_of(image) for case in cases for image in case.images}
+    roots = {_data_set_of(image) for case in cases for image in case.images}
     return roots.pop() if len(roots) == 1 else None

@@ -28,7 +28,7 @@ from medfcn.inference.ensemble import load_models
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
-from medfcn.inference.naming import BidsNames, MaskNames, roots_of
+from medfcn.inference.naming import BidsNames, MaskNames, root_of
 from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, Silent
@@ -286,7 +286,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     _say_old_rules(batch, progress)
     if isinstance(names, BidsNames):
         make_folder(target)
-        names.describe(roots_of(found))
+        names.describe(root_of(found))
     batch = replace(batch, models=choice.state(models, progress, threads=request.threads))
     source = ModelSource(
         runs=request.runs,
