@@ -7,7 +7,7 @@ another machine, takes what is stated there.
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,8 +22,8 @@ from medfcn.stretch import Stretch
 from medfcn.text import did_you_mean, listed
 
 AUTO = "auto"
-ENGINES: tuple[EngineName, ...] = ("torch", "onnx", "openvino")
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _REMEDY = "remove it and go on with --resume"  # the records of the masks state it too
 
 
