@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,8 +12,8 @@ from medfcn.calls import require_one
 from medfcn.datasets import Case, find_inputs
 from medfcn.datasets.channels import ChannelUse
 from medfcn.datasets.tables import Ids, chosen_ids
-from medfcn.errors import MedfcnError, ModelError, OutputExistsError, SettingsError
-from medfcn.files import make_folder, refuse_existing_file, refuse_link
+from medfcn.errors import MedfcnError, ModelError, SettingsError
+from medfcn.files import make_folder, refuse_existing_file
 from medfcn.inference.batch import (
     MASK_ENDINGS,
     Batch,
@@ -29,34 +28,21 @@ from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
 from medfcn.inference.naming import BidsNames, MaskNames, root_of
+from medfcn.inference.refusals import refuse_begun, refuse_inputs, refuse_mistyped, refuse_other_work, refuse_taken
 from medfcn.labels.colours import colours_of
-from medfcn.labels.sidecar import MaskRecord, record_path
+from medfcn.labels.sidecar import record_path
 from medfcn.progress import Progress, Silent
 from medfcn.runs.arithmetic import Wanted
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import at_work, tasks_at_work
-from medfcn.runs.folder import (
-    CONFIDENCE_FILE,
-    FAILURES_FILE,
-    ITK_SNAP_FILE,
-    PROBABILITIES_FOLDER,
-    SEG_NRRD_FOLDER,
-    SLICER_FILE,
-    TIMING_FILE,
-    UNCERTAINTY_FOLDER,
-    VOLUMES_FILE,
-    RunFolder,
-)
 from medfcn.runs.models import Runs, models_of
-from medfcn.runs.outputs import refuse_blocked, refuse_existing
+from medfcn.runs.outputs import refuse_existing
 from medfcn.runs.shards import Parts, Shard
 from medfcn.volumes import ReadOptions, Volume
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
-_NO_FOLDERS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".dcm", ".npy", ".npz", ".zip")
-"""Endings that folders do not have, besides those that begin as a mask's does."""
 _TRIED_CASES = 3
 """Cases of which one is read to try engines on, if the first ones are broken."""
 Sidecars = Sequence[Path | str] | Path | str
@@ -219,7 +205,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     names = request.names
     records = target.glob("**/*.json" if request.format == "bids" else "*.json")
     before = {path.name: stamp_of(path) for path in records}
-    _refuse_mistyped(target)
+    refuse_mistyped(target)
     choice = Choice.of(
         request.wanted,
         target,
@@ -269,15 +255,15 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     if request.finish:
         return result_of(chosen, batch, merge_parts(chosen, batch), tables=False)
     if shard is not None and not (request.resume or request.overwrite):
-        _refuse_begun(chosen, batch, shard)
+        refuse_begun(chosen, batch, shard)
     if has_tables and not (given and given.is_more):  # else several commands add cases, each its own
-        _refuse_other_work(chosen, batch, overwrite=request.overwrite, joins=may_join)
+        refuse_other_work(chosen, batch, overwrite=request.overwrite, joins=may_join)
     if may_join:
         batch = replace(batch, resume=True)
     if batch.is_one_file and not request.resume:
         refuse_existing_file(record_path(target), overwrite=request.overwrite)
-    _refuse_inputs(chosen, batch)
-    _refuse_taken(chosen, batch, report=request.report)
+    refuse_inputs(chosen, batch)
+    refuse_taken(chosen, batch, report=request.report)
     progress = request.progress or Silent()
     if may_join:
         progress.say(f"joins the command that is at work in {target}, and shares its cases")
@@ -303,38 +289,12 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     return result
 
 
-def _refuse_other_work(cases: Sequence[Case], batch: Batch, *, overwrite: bool, joins: bool) -> None:
-    """Refuse an output in which a command is at work whose masks would be replaced, or mixed with others.
-
-    Raises:
-        OutputExistsError: One at work has other models, cases or options; or there is one, and masks are overwritten.
-    """
-    tasks, own = tasks_at_work(batch.target), batch.task(cases)
-    if tasks - {own} or (joins and own not in tasks):  # the one to join may have ended meanwhile
-        raise OutputExistsError(
-            f"{batch.folder}: another command is at work in it, with other models, cases or options; choose another "
-            "output, or the same command"
-        )
-    if tasks and overwrite:
-        raise OutputExistsError(
-            f"{batch.folder}: another command is at work in it; leave --overwrite out to share its cases, or choose "
-            "another output"
-        )
-
-
 def _first_readable(cases: Sequence[Case], use: ChannelUse, options: ReadOptions) -> Sequence[Volume]:
     """The channels of one of the first cases; none if these cannot be read."""
     for case in cases[:_TRIED_CASES]:
         with suppress(MedfcnError):
             return as_channels([str(path) for path in case.images], use, options)
     return ()
-
-
-def _refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:
-    """Refuse to begin a shard again that has begun before."""
-    taken = [path for case in cases if shard.has(case.id) for path in batch.outputs(case) if path.exists()]
-    for path in (*taken[:1], Parts(batch.tables_folder).path(shard)):
-        refuse_existing_file(path, overwrite=False)
 
 
 def _say_old_rules(batch: Batch, progress: Progress) -> None:
@@ -357,68 +317,8 @@ def _say_old_rules(batch: Batch, progress: Progress) -> None:
         )
 
 
-def _refuse_mistyped(target: Path) -> None:
-    """Refuse an output that is meant to be a mask's file and would become a folder.
-
-    Raises:
-        SettingsError: It does not exist, and ends as a volume does or nearly does, but not in `.nii` or `.nii.gz`.
-    """
-    if target.exists() or target.name.endswith(MASK_ENDINGS):
-        return
-    suffixes = [suffix.lower() for suffix in target.suffixes]
-    if any(suffix.startswith((".ni", ".gz")) or suffix in _NO_FOLDERS for suffix in suffixes):
-        raise SettingsError(
-            f"{target}: ends in neither .nii nor .nii.gz, as masks do; fix the ending, or make a folder of that name "
-            "first",
-            field="output",
-        )
-
-
 def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
     if given is None:
         return found
     ids = chosen_ids(given, {case.id for case in found}, lack="volume")
     return tuple(case for case in found if case.id in ids)
-
-
-def _refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
-    """Refuse links and strange things where files are to be, before the first of them is written."""
-    tables = (FAILURES_FILE, CONFIDENCE_FILE, VOLUMES_FILE, TIMING_FILE, *([RunFolder.report] if report else []))
-    tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
-    paths = [path for case in cases for path in batch.outputs(case)]
-    inner = batch.folder / PROBABILITIES_FOLDER
-    wanted = {
-        PROBABILITIES_FOLDER: batch.probabilities and not isinstance(batch.names, BidsNames),
-        UNCERTAINTY_FOLDER: batch.uncertainty,
-    }
-    wanted[SEG_NRRD_FOLDER] = batch.seg_nrrd
-    folders = [name for name, is_wanted in wanted.items() if is_wanted]
-    in_folder = [path.name for path in paths if path.parent == batch.folder]
-    if batch.names.tables:
-        folders.append(batch.names.tables)
-        refuse_blocked(batch.tables_folder, files=tables)
-    refuse_blocked(batch.folder, files=(*in_folder, *(() if batch.names.tables else tables)), folders=folders)
-    for place in sorted({path.parent for path in paths} - {batch.folder, inner}):
-        for above in (place, *place.parents):
-            if above == batch.folder:
-                break
-            refuse_link(above)
-        refuse_blocked(place, files=[path.name for path in paths if path.parent == place])
-    refuse_blocked(inner, files=[path.name for path in paths if path.parent == inner])
-    for case in cases:
-        record = record_path(batch.mask_path(case))
-        if MaskRecord.is_of_another_tool(record):
-            raise OutputExistsError(
-                f"{record}: was written by another tool, and would be replaced; choose another output", field="output"
-            )
-
-
-def _refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
-    """Refuse to replace a volume by the mask that is made from it."""
-    inputs = {os.path.realpath(path) for case in cases for path in case.images}
-    for case in cases:
-        for path in (batch.mask_path(case), *batch.further_paths(case)):
-            if os.path.realpath(path) in inputs:
-                raise OutputExistsError(
-                    f"{path}: is an input, and would be replaced by a mask; choose another output", field="output"
-                )
