@@ -1,6 +1,7 @@
 """What is refused before a batch begins: outputs in which something would be replaced or mixed that must not be."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,26 +92,28 @@ def refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     """Refuse links and strange things where files are to be, before the first of them is written."""
     tables = (FAILURES_FILE, CONFIDENCE_FILE, VOLUMES_FILE, TIMING_FILE, *([RunFolder.report] if report else []))
     tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
-    paths = [path for case in cases for path in batch.outputs(case)]
+    places: dict[Path, list[str]] = defaultdict(list)
+    for path in (path for case in cases for path in batch.outputs(case)):
+        places[path.parent].append(path.name)
     inner = batch.folder / PROBABILITIES_FOLDER
     wanted = {
         PROBABILITIES_FOLDER: batch.probabilities and not isinstance(batch.names, BidsNames),
         UNCERTAINTY_FOLDER: batch.uncertainty,
+        SEG_NRRD_FOLDER: batch.seg_nrrd,
     }
-    wanted[SEG_NRRD_FOLDER] = batch.seg_nrrd
     folders = [name for name, is_wanted in wanted.items() if is_wanted]
-    in_folder = [path.name for path in paths if path.parent == batch.folder]
     if batch.names.tables:
         folders.append(batch.names.tables)
         refuse_blocked(batch.tables_folder, files=tables)
-    refuse_blocked(batch.folder, files=(*in_folder, *(() if batch.names.tables else tables)), folders=folders)
-    for place in sorted({path.parent for path in paths} - {batch.folder, inner}):
+    own = (*places[batch.folder], *(() if batch.names.tables else tables))
+    refuse_blocked(batch.folder, files=own, folders=folders)
+    for place in sorted(places.keys() - {batch.folder, inner}):
         for above in (place, *place.parents):
             if above == batch.folder:
                 break
             refuse_link(above)
-        refuse_blocked(place, files=[path.name for path in paths if path.parent == place])
-    refuse_blocked(inner, files=[path.name for path in paths if path.parent == inner])
+        refuse_blocked(place, files=places[place])
+    refuse_blocked(inner, files=places[inner])
     for case in cases:
         record = record_path(batch.mask_path(case))
         if MaskRecord.is_of_another_tool(record):
