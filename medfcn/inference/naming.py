@@ -121,12 +121,15 @@ class BidsNames(MaskNames):
                     field="format",
                 )
             found.append(replace(case, id=own.id))
-        paths: dict[str, str] = {}
+        taken: dict[str, Case] = {}
         for before, case in zip(cases, found, strict=True):
-            other = paths.setdefault(self.mask(case), before.id)
-            if other != before.id or len({one.id for one in found}) < len(found):
+            mask = self.mask(case)
+            other = next(
+                (one for key in (mask, case.id) if (one := taken.setdefault(key, before)) is not before), None
+            )
+            if other is not None:
                 raise SettingsError(
-                    f"format bids: {other} and {before.id} would get one mask, {Path(self.mask(case)).name}; predict "
+                    f"format bids: {other.id} and {before.id} would get one mask, {Path(mask).name}; predict "
                     "them into two outputs (--bids, --cases)",
                     field="format",
                 )

@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medfcn.cli import main
-from medfcn.datasets import find_inputs, find_masks
+from medfcn.datasets import Case, find_inputs, find_masks
 from medfcn.datasets.bids_tables import read_names
 from medfcn.errors import MedfcnError
+from medfcn.inference.naming import BidsNames
 from medfcn.verbs import predict
 from tests.datasets.bids_trees import bids_tree_of, scan
 from tests.inference.models import saved, tiny_model
@@ -183,6 +184,14 @@ def test_other_inputs_and_outputs_are_refused(run: Path, tree: Path, balls: Path
         into(run, balls, tmp_path / "out")
     with pytest.raises(MedfcnError, match="a BIDS derivative is a folder"):
         into(run, tree / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz", tmp_path / "mask.nii.gz")
+
+
+@pytest.mark.parametrize("other", ["anat/sub-2_T2w", "dwi/sub-2_dwi"])
+def test_the_two_cases_that_would_get_one_mask_are_named(other: str) -> None:
+    names = ("anat/sub-1_T1w", "anat/sub-2_T1w", other)
+    cases = [Case(Path(name).name, (Path(f"{name}.nii.gz"),), None, name) for name in names]
+    with pytest.raises(MedfcnError, match=f"sub-2_T1w and {Path(other).name} would get one mask, sub-2_desc-medfcn"):
+        BidsNames(Path("out")).named(cases)
 
 
 def test_a_link_in_a_derivative_is_not_followed(run: Path, tree: Path, tmp_path: Path) -> None:
