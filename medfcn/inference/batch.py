@@ -21,7 +21,7 @@ from medfcn.files import sha256_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import Ensemble, load_models
 from medfcn.inference.idle import mirrors_of
-from medfcn.inference.naming import MaskNames
+from medfcn.inference.naming import MaskNames, stems_of
 from medfcn.labels.colours import label_table
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.runs.arithmetic import Arithmetic
@@ -191,12 +191,9 @@ class Batch:
         names = [f"{stem}_{what}" for what in (ENTROPY, DISAGREEMENT) for stem in self._stems(case)]
         return tuple(self.folder / UNCERTAINTY_FOLDER / f"{name}.nii.gz" for name in names)
 
-    def _stems(self, case: Case) -> list[str]:
+    def _stems(self, case: Case) -> tuple[str, ...]:
         """The beginning of the names of files of each label."""
-        entries = self.models.card.labels.entries
-        # Named by value: a label's name comes from a file and may not be fit for a path.
-        endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
-        return [f"{stem_of(self.mask_path(case))}{ending}" for ending in endings]
+        return stems_of(stem_of(self.mask_path(case)), self.models.card.labels.entries)
 
     def seg_path(self, case: Case) -> tuple[Path, ...]:
         """The `.seg.nrrd` file of a case; none unless it was requested."""

@@ -52,9 +52,8 @@ class MaskNames:
         return f"{case.id}.nii.gz"
 
     def probabilities(self, case: Case, entries: Sequence[LabelEntry]) -> tuple[str, ...]:
-        """The name of the probabilities of each label; by value, as a label's name may not be fit for a path."""
-        endings = [f"_{entry.written}" if len(entries) > 1 else "" for entry in entries]
-        return tuple(f"{PROBABILITIES_FOLDER}/{case.id}{ending}.nii.gz" for ending in endings)
+        """The name of the probabilities of each label."""
+        return tuple(f"{PROBABILITIES_FOLDER}/{stem}.nii.gz" for stem in stems_of(case.id, entries))
 
     def about(self, case: Case) -> Mapping[str, object]:
         """Further keys of a mask's record."""
@@ -182,6 +181,11 @@ class BidsNames(MaskNames):
         kept = {key: value for key, value in entities.items() if key in _ENTITIES[kind]}
         parts = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
         return "/".join([*parts, kind, f"{joined({**kept, **more}, suffix)}.nii.gz"])
+
+
+def stems_of(name: str, entries: Sequence[LabelEntry]) -> tuple[str, ...]:
+    """The beginning of the name of each label's file; by value, as a label's name may not be fit for a path."""
+    return tuple(f"{name}_{entry.written}" if len(entries) > 1 else name for entry in entries)
 
 
 def own_name(case: Case) -> BidsFile | None:
