@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -214,6 +215,13 @@ class Batch:
         """Every file of a case."""
         mask = self.mask_path(case)
         return (mask, record_path(mask), *self.further_paths(case))
+
+    def outputs_by_folder(self, cases: Sequence[Case]) -> Mapping[Path, Sequence[str]]:
+        """The names of every file of some cases, by folder."""
+        found: dict[Path, list[str]] = defaultdict(list)
+        for path in (path for case in cases for path in self.outputs(case)):
+            found[path.parent].append(path.name)
+        return found
 
     @property
     def arithmetic(self) -> Arithmetic:

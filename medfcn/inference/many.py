@@ -223,9 +223,10 @@ def result_of(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome],
 def remove_litter(cases: Sequence[Case], batch: Batch) -> None:
     """Remove the temporary files of killed processes, of which each can be a patient's mask."""
     is_own = batch.is_one_file or batch.shard is not None  # another one's may be in work, with locks or without
-    files = [path for case in cases for path in batch.outputs(case)] if is_own else []
-    inner = (PROBABILITIES_FOLDER, UNCERTAINTY_FOLDER, SEG_NRRD_FOLDER)
+    by_folder = batch.outputs_by_folder(cases if is_own else ())
+    every = [name for names in by_folder.values() for name in names]
+    inner = [batch.folder / name for name in (PROBABILITIES_FOLDER, UNCERTAINTY_FOLDER, SEG_NRRD_FOLDER)]
     nested = {batch.mask_path(case).parent for case in cases} - {batch.folder}
-    for folder in (batch.folder, *(batch.folder / name for name in inner), *sorted(nested)):
+    for folder in (batch.folder, *inner, *sorted(nested)):
         if folder == batch.folder or not folder.is_symlink():
-            remove_half_written(folder, *(path.name for path in files))
+            remove_half_written(folder, *(by_folder.get(folder, ()) if folder in nested else every))

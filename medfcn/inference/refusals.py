@@ -1,7 +1,6 @@
 """What is refused before a batch begins: outputs in which something would be replaced or mixed that must not be."""
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,9 +91,7 @@ def refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     """Refuse links and strange things where files are to be, before the first of them is written."""
     tables = (FAILURES_FILE, CONFIDENCE_FILE, VOLUMES_FILE, TIMING_FILE, *([RunFolder.report] if report else []))
     tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
-    places: dict[Path, list[str]] = defaultdict(list)
-    for path in (path for case in cases for path in batch.outputs(case)):
-        places[path.parent].append(path.name)
+    places = batch.outputs_by_folder(cases)
     inner = batch.folder / PROBABILITIES_FOLDER
     wanted = {
         PROBABILITIES_FOLDER: batch.probabilities and not isinstance(batch.names, BidsNames),
@@ -105,7 +102,7 @@ def refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
     if batch.names.tables:
         folders.append(batch.names.tables)
         refuse_blocked(batch.tables_folder, files=tables)
-    own = (*places[batch.folder], *(() if batch.names.tables else tables))
+    own = (*places.get(batch.folder, ()), *(() if batch.names.tables else tables))
     refuse_blocked(batch.folder, files=own, folders=folders)
     for place in sorted(places.keys() - {batch.folder, inner}):
         for above in (place, *place.parents):
@@ -113,7 +110,7 @@ def refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
                 break
             refuse_link(above)
         refuse_blocked(place, files=places[place])
-    refuse_blocked(inner, files=places[inner])
+    refuse_blocked(inner, files=places.get(inner, ()))
     for case in cases:
         record = record_path(batch.mask_path(case))
         if MaskRecord.is_of_another_tool(record):
