@@ -15,6 +15,7 @@ import torch
 
 from medfcn.errors import MedfcnError, ModelError, SettingsError, needing
 from medfcn.inference.devices import has_fast_bfloat16
+from medfcn.memory import raise_shortage
 from medfcn.networks.fcn import pad_to_multiple
 from medfcn.networks.folding import folded
 from medfcn.networks.graph import INPUT, onnx_graph, stride_of
@@ -184,6 +185,7 @@ def runner_of(
         MissingFileError: The library is not installed.
         SettingsError: This machine cannot do it.
         ModelError: The library cannot run the network, or its logits are others than torch's.
+        MemoryShortError: Memory ran out.
     """
     require_possible(arithmetic, device)
     name = arithmetic.engine
@@ -191,9 +193,10 @@ def runner_of(
         runner = _ENGINES[name].runner(network, plan, arithmetic, threads)
         if name != "torch":
             _require_alike(runner, network, plan, arithmetic)
-    except (MedfcnError, MemoryError):
+    except MedfcnError:
         raise
     except Exception as error:  # whatever the library raises for an operation that it does not have
+        raise_shortage(error)
         raise ModelError(
             f"engine {name}: cannot run this network: {error}; take --engine torch",
             code="ENGINE_UNFIT",

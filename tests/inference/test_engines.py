@@ -9,7 +9,14 @@ import pytest
 import torch
 
 import medfcn
-from medfcn.errors import MedfcnError, MissingFileError, ModelError, OutputExistsError, SettingsError
+from medfcn.errors import (
+    MedfcnError,
+    MemoryShortError,
+    MissingFileError,
+    ModelError,
+    OutputExistsError,
+    SettingsError,
+)
 from medfcn.inference import engines, self_test
 from medfcn.inference.ensemble import load, load_models
 from medfcn.inference.self_test import dice_of, settle
@@ -217,6 +224,19 @@ def test_auto_takes_the_fastest_that_makes_the_same_masks(place: Path, monkeypat
 def test_an_engine_with_other_logits_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_ENGINES", {"onnx": Stub(beyond=1.0)})
     with pytest.raises(ModelError, match=r"differ from torch's by .* of the largest; take --engine torch"):
+        medfcn.load(place / "run", device="cpu", engine="onnx")
+
+
+def test_too_little_memory_is_not_called_a_network_that_an_engine_cannot_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(*_: object) -> None:
+        raise RuntimeError("could not create a primitive")
+
+    engine = Stub()
+    monkeypatch.setattr(engine, "runner", short)
+    monkeypatch.setattr(engines, "_ENGINES", {"onnx": engine})
+    with pytest.raises(MemoryShortError, match="out of memory"):
         medfcn.load(place / "run", device="cpu", engine="onnx")
 
 
