@@ -1,4 +1,4 @@
-"""What is refused before a batch begins: outputs in which something would be replaced or mixed that must not be."""
+"""Refusals before a batch begins: outputs in which something would be replaced or mixed that must not be."""
 
 import os
 from collections.abc import Sequence
