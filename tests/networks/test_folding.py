@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from medfcn.networks.design import Design
+from medfcn.networks.fcn import build_network
 from medfcn.networks.folding import folded
+from medfcn.settings import NetworkSettings, Upsampling
 from tests.networks.designs import ALL, build, lived_in
 
 
@@ -23,6 +26,26 @@ def test_a_folded_network_gives_the_same_logits_without_batch_norm_after_convolu
     assert norms_of(twin) <= min(len(network.fusions), norms_of(network))  # those after upsampling stay
     assert float((ours - theirs).abs().max()) < 1e-5 * float(ours.abs().max())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "transposed_3x3", "dilated"])
+def test_a_head_of_many_labels_is_folded_into_the_step_to_full_size(upsampling: Upsampling) -> None:
+    settings = NetworkSettings(widths=(4, 8), stem_stride=2, score_channels=3, upsampling=upsampling)
+    network = lived_in(build_network(Design.of(settings, label_count=9))).eval()
+    assert isinstance(network.head, nn.Conv2d)
+    slices = torch.randn(2, 1, 21, 30, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network.head.bias.copy_(torch.linspace(-9, 9, 10))  # type: ignore[union-attr]  # it has one
+        ours, theirs = network(slices), (twin := folded(network))(slices)
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-5 * float(ours.abs().max()))  # the border too
+    assert twin.get_parameter("restore.learned.weight").shape[:2] == (4, 10)
+    assert network.get_parameter("restore.learned.weight").shape[:2] == (10, 10)  # it stays as it was
+
+
+def test_a_head_of_few_labels_stays() -> None:
+    settings = NetworkSettings(widths=(4, 8), stem_stride=2, score_channels=9)
+    network = build_network(Design.of(settings, label_count=9))
+    assert isinstance(folded(network).get_submodule("head"), nn.Conv2d)
 
 
 def test_norms_that_use_the_batch_stay() -> None:
