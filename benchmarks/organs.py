@@ -187,7 +187,8 @@ class Bench:
             said = ("", "anterior", "posterior")[drawn] if name == "drawn halves" else ""
             if not held_out:
                 rows.append((case, str(image), str(label), patient_of(name, case), said))
-        write_csv(place / "cases.csv", ("id", "image", "label", "group", "labelled"), rows)
+        columns = ("id", "image", "label", "group", "labelled")[: 5 if name in DRAWN else 4]
+        write_csv(place / "cases.csv", columns, [row[: len(columns)] for row in rows])
         (place / "held_out.txt").write_text("\n".join(case for case, held_out in cases.items() if held_out) + "\n")
         return place / "cases.csv", place / "held_out.txt"
 
@@ -216,7 +217,7 @@ def train(bench: Bench, name: str, variant: Variant, run: Path, *, steps: int, s
     """Train, or go on with it; the CPU seconds of all its parts."""
     table, _ = bench.tables_of(name)
     words = ["train", str(table), "-o", str(run), "--labels", SETS[name].labels, "--steps", str(steps)]
-    words += ["--threads", "1", "--device", "cpu", "--seed", str(seed), "--allow-outside", "--no-report"]
+    words += ["--threads", "1", "--device", "cpu", "--seed", str(seed), "--allow-outside"]
     words += ["--config", str(variant.settings)] if variant.settings else []
     words += ["--resume"] if run.is_dir() else []
     command, environment = variant.command(*words)
@@ -352,6 +353,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=[name for name in SETS if name not in DRAWN])
     parser.add_argument("--settings", nargs="*", default=[], metavar="NAME=FILE", help="a variant: a settings file")
     parser.add_argument("--base", type=Path, help="a folder that contains another install: the first variant")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="run these alone, of those that there are")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, default=600.0, help="CPU seconds of a training")
     length.add_argument("--steps", type=int)
@@ -364,6 +366,8 @@ def main() -> None:
     variants += [
         Variant(name, Path(file), here) for name, _, file in (text.partition("=") for text in given.settings)
     ]
+    if given.variants:
+        variants = [variant for variant in variants if variant.name in given.variants]
     seconds = None if given.steps else given.seconds
     for seed in () if given.table else given.seeds:
         for name in given.sets:

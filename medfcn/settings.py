@@ -317,8 +317,9 @@ class PredictionSettings(_Checked, table="prediction"):
     largest_part: Literal["auto", "always", "never"] = "auto"
     """Keep only the largest connected component of each label, and the most certain one where that is another. `auto`
     does so for labels that have one component in the training references, where it does not lower the validation
-    Dice. Where these are strokes, masks tell: a label is cut if nearly all strokes that they find lie in one
-    component."""
+    Dice; and of all labels together, where these are one component (organs that touch): an island goes, and a label
+    may still be in pieces. Where references are strokes, masks tell: a label is cut if nearly all strokes that they
+    find lie in one component."""
     tta: bool = False
     """Average over the mirror images that were used in training."""
 

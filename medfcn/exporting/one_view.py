@@ -118,6 +118,7 @@ def about(model: Model) -> dict[str, Any]:
         "logits": len(card.labels.entries) + (model.head == "softmax"),
         "threshold": rules.threshold,
         "one_part": list(rules.one_part),
+        "together": int(rules.together),
         "certainty": int(rules.needs_certainty),
         "view": plan.views[0],
         "axis": VIEW_AXIS[plan.views[0]],

@@ -34,7 +34,7 @@ DEFAULT_THRESHOLD = 0.5
 """The probability from which a voxel is foreground, unless set or chosen."""
 Components = Literal["largest", "largest and most certain"]
 _FORMAT = 2
-_LEFT_OUT = ("transforms", "components", "shapes", "fingerprint", "dropped")
+_LEFT_OUT = ("transforms", "components", "shapes", "fingerprint", "dropped", "together")
 """Keys that a card lacks where they have their default, as cards of before did; their hashes stay."""
 _LARGEST_CARD = 16 * 2**20
 _REMEDY = "copy the model again"
@@ -55,6 +55,7 @@ class Card:
             all alike.
         one_part: Indices (from 1) of the labels of which only the largest component is kept; none where labels
             overlap.
+        together: True if only the largest component of all labels together is kept; a card without the key says no.
         components: The rule by which a component is kept: `largest`, or the largest and the most certain one. Cards
             without the key are of models that were trained with the first.
         shapes: For each label, the limits of the shape of a mask beyond which it is to be reviewed; `()` if unknown.
@@ -80,6 +81,7 @@ class Card:
     versions: Mapping[str, str]
     view_weights: tuple[float, ...] = ()
     components: Components = "largest"
+    together: bool = False
     shapes: tuple[MaskShape, ...] = ()
     threshold: float | None = None
     unseen: Unseen | None = None
@@ -202,6 +204,7 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     format: int
     # Cards of this format did not always have the next ones.
     components: Components = "largest"
+    together: bool = False
     shapes: tuple[MaskShape, ...] = ()
     threshold: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     unseen: Unseen | None = None
@@ -272,6 +275,7 @@ def _require_sound(card: Card) -> None:
         "channels": len(card.channels) == len(card.plan.intensities),
         "one_part": all(1 <= index <= count for index in card.one_part)
         and not (card.one_part and card.labels.overlapping),
+        "together": not (card.together and card.labels.overlapping),
         "dropped": _is_use(card),
         "view_weights": not weights or (len(weights) == len(card.plan.views) and sum(weights) > 0),
         "shapes": len(card.shapes) in (0, count),

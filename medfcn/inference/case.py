@@ -28,7 +28,6 @@ from medfcn.networks.design import Head
 from medfcn.networks.sliding import Network, Slices
 from medfcn.scratch import release
 from medfcn.settings import View
-from medfcn.slices.components import keep_one_part
 from medfcn.slices.grid import native_slabs
 from medfcn.slices.preprocess import CaseImage, grid_of
 from medfcn.slices.slicing import VIEW_AXIS
@@ -177,8 +176,7 @@ def predict_with(
     """One case's mask from the mean of some models' probabilities on the native grid.
 
     Probabilities are resampled, averaged and decided (see `decide`) a slab at a time, so that memory does not grow
-    with the number of labels on the native grid. Of the labels that `rules_of` names, one component is kept; see
-    `keep_one_part`.
+    with the number of labels on the native grid. Components are removed as `rules_of` says; see `keep_parts`.
 
     Args:
         models: At least one; all segment the same labels from the same channels.
@@ -213,7 +211,7 @@ def predict_with(
     for place, parts in native_rows(models, likely, seen[0]) if said else native_parts(models, seen, tta=tta):
         slabs.add(place, *decided_part(models, parts, meter))
     found = slabs.collected()
-    part = keep_one_part(found.indices, rules.one_part, found.certainty)
+    part = rules.cut(found.indices, found.certainty)
     odd = odd_labels(part, seen[0], labels, [model.card.shapes for model in models])
     indices, kept = part.indices, found.probabilities
     maps = uncertainty_maps(models, said, seen[0]) if said else None

@@ -33,13 +33,15 @@ class UnseenLabel(Struct, frozen=True, forbid_unknown_fields=True):
     one_part: tuple[tuple[Share, Share], ...]
 
 
-class Unseen(Struct, frozen=True, forbid_unknown_fields=True):
+class Unseen(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All labels on unseen cases.
 
     Attributes:
         labels: In the order of the card's labels.
         thresholds: The thresholds that were tried, rising; empty if the threshold is no choice.
         threshold_dices: `(cases, thresholds)` mean Dice over the labels with each, before components are removed.
+        together: For each unseen case the mean Dice over the labels with all components, and with one of all labels
+            together; empty if that is no choice.
 
     Raises:
         ValueError: The thresholds do not rise between 0 and 1, or a row of Dice has another number of them.
@@ -48,6 +50,7 @@ class Unseen(Struct, frozen=True, forbid_unknown_fields=True):
     labels: tuple[UnseenLabel, ...]
     thresholds: tuple[Share, ...]
     threshold_dices: tuple[tuple[Share, ...], ...]
+    together: tuple[tuple[Share, Share], ...] = ()
 
     def __post_init__(self) -> None:
         if list(self.thresholds) != sorted(set(self.thresholds)) or {0.0, 1.0} & set(self.thresholds):

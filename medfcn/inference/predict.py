@@ -309,7 +309,7 @@ def _say_old_rules(batch: Batch, progress: Progress) -> None:
         item.kind == "zscore" and item.background == "minimum" for card in cards for item in card.plan.intensities
     ):
         rules.append("background is what is exactly at the minimum, so that one voxel below it spoils the mask")
-    if batch.models.rules.one_part and not batch.models.rules.is_certainty_kept:
+    if batch.models.rules.removes_components and not batch.models.rules.is_certainty_kept:
         rules.append("of an organ's components the largest is kept, even if another is more certain")
     if rules:
         progress.say(

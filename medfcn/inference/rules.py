@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medfcn.inference.card import DEFAULT_THRESHOLD, Card
 from medfcn.inference.held_out import Unseen
+from medfcn.slices.components import OnePart, keep_parts
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
 """The thresholds that are tried; the default is among them."""
@@ -29,41 +30,59 @@ class Rules:
         threshold: The probability from which a voxel is foreground.
         one_part: Indices (from 1) of the labels of which only the largest component is kept.
         is_certainty_kept: True if a component that is the most certain one is kept too.
+        together: True if only the largest component of all labels together is kept.
     """
 
     threshold: float
     one_part: tuple[int, ...]
     is_certainty_kept: bool = False
+    together: bool = False
+
+    @property
+    def removes_components(self) -> bool:
+        """True if any component may be removed."""
+        return self.together or bool(self.one_part)
 
     @property
     def needs_certainty(self) -> bool:
         """True if the certainty of components decides anything."""
-        return self.is_certainty_kept and bool(self.one_part)
+        return self.is_certainty_kept and self.removes_components
+
+    def cut(self, indices: NDArray[np.uint8], certainty: NDArray[np.int8] | None) -> OnePart:
+        """A mask of `(I, J, K)` indices without the components that are not kept."""
+        return keep_parts(indices, self.one_part, certainty, together=self.together)
 
 
 def rules_of(cards: Sequence[Card]) -> Rules:
     """The rules for the mean of some models: those of a single one, or the choices of the unseen cases of several.
 
-    Only the largest component of a label is kept if that does not lower its Dice in the mean of all models' unseen
-    cases. If a model has no such results, it is kept if every model does so by itself.
+    Only the largest component of a label, or of all labels together, is kept if that does not lower its Dice in the
+    mean of all models' unseen cases. If a model has no such results, it is kept if every model does so by itself.
 
     Args:
         cards: At least one; all of the same labels.
     """
     first, is_certainty_kept = cards[0], all(card.components != "largest" for card in cards)
     if len(cards) == 1:
-        return Rules(first.foreground_from, first.one_part, is_certainty_kept)
+        return Rules(first.foreground_from, first.one_part, is_certainty_kept, first.together)
     unseen = [card.unseen for card in cards if card.unseen is not None]
     threshold = best_threshold(unseen) if len(unseen) == len(cards) else None
-    kept = []
-    for index in range(1, len(first.labels.entries) + 1):
-        tried = [of_card.labels[index - 1].one_part for of_card in unseen]
-        if len(tried) == len(cards) and all(tried):
-            is_kept = sum(largest - every for pairs in tried for every, largest in pairs) >= 0
-        else:
-            is_kept = all(index in card.one_part for card in cards)
-        kept += [index] if is_kept else []
-    return Rules(first.foreground_from if threshold is None else threshold, tuple(kept), is_certainty_kept)
+
+    def is_kept(tried: Sequence[Sequence[tuple[float, float]]], *, by_all: bool) -> bool:
+        if len(tried) < len(cards) or not all(tried):
+            return by_all
+        return sum(largest - every for pairs in tried for every, largest in pairs) >= 0
+
+    kept = tuple(
+        index
+        for index in range(1, len(first.labels.entries) + 1)
+        if is_kept(
+            [of_card.labels[index - 1].one_part for of_card in unseen],
+            by_all=all(index in card.one_part for card in cards),
+        )
+    )
+    together = is_kept([of_card.together for of_card in unseen], by_all=all(card.together for card in cards))
+    return Rules(first.foreground_from if threshold is None else threshold, kept, is_certainty_kept, together)
 
 
 def best_threshold(unseen: Sequence[Unseen]) -> float | None:

@@ -172,6 +172,8 @@ def _masks(card: Card) -> Iterator[str]:
     if head:
         chosen = "" if card.threshold is None else ", chosen on the validation volumes"
         yield f"A voxel belongs to a label from a probability of {card.foreground_from:.3g}{chosen}."
+    if card.together:
+        yield f"Only one component ({card.components}) of all labels together was kept."
     if card.one_part:
         kept = listed(card.labels.names[index - 1] for index in card.one_part)
         yield f"Only one component was kept ({card.components}) of {kept}."

@@ -212,6 +212,88 @@ class OnePart:
     removed: Mapping[int, float]
     disputed: tuple[int, ...] = ()
 
+    def after(self, first: "OnePart") -> "OnePart":
+        """This cut as one with that which made its mask.
+
+        Example:
+            >>> half = OnePart(np.zeros((1, 1, 1), dtype=np.uint8), {1: 0.5})
+            >>> half.after(half).removed
+            {1: 0.75}
+        """
+        kept = {
+            label: (1 - self.removed.get(label, 0.0)) * (1 - first.removed.get(label, 0.0))
+            for label in {**first.removed, **self.removed}
+        }
+        disputed = tuple(sorted({*first.disputed, *self.disputed}))
+        return OnePart(self.indices, {label: 1 - share for label, share in kept.items()}, disputed)
+
+
+def keep_parts(
+    indices: NDArray[np.uint8],
+    labels: tuple[int, ...],
+    certainty: NDArray[np.int8] | None = None,
+    *,
+    together: bool = False,
+) -> OnePart:
+    """One component of all labels together, where `together`, and then one of each of some labels."""
+    if not together:
+        return keep_one_part(indices, labels, certainty)
+    first = keep_together(indices, certainty)
+    return keep_one_part(first.indices, labels, certainty).after(first)
+
+
+def keep_together(indices: NDArray[np.uint8], certainty: NDArray[np.int8] | None = None) -> OnePart:
+    """Remove all that is not connected to the largest component of all labels together; see `keep_one_part`.
+
+    A label may be in pieces that its neighbours connect (the wall of a heart); an island far away has no neighbour.
+
+    Args:
+        indices: `(I, J, K)`: 0 for background, k for the k-th label; not changed.
+        certainty: As in `keep_one_part`.
+    """
+    found = Connected(indices, [range(1, 256)], certainty)
+    components = found.of(0)
+    if len(components.sizes) < 2:
+        return OnePart(indices, {})
+    stays, is_most_certain = _staying(components, certainty)
+    disputed = _voxels_of(indices, found, ~is_most_certain) if is_most_certain.any() else None
+    if stays.all():
+        return OnePart(indices, {}, () if disputed is None else tuple(np.flatnonzero(disputed).tolist()))
+    kept, gone = _copy(indices), _voxels_of(indices, found, stays)
+    _remove(kept, found, 0, stays)
+    whole = _voxels_of(indices, found, np.zeros_like(stays))
+    removed = {int(label): float(gone[label] / whole[label]) for label in np.flatnonzero(whole)}
+    return OnePart(kept, removed, () if disputed is None else tuple(np.flatnonzero(disputed).tolist()))
+
+
+def _voxels_of(indices: NDArray[np.uint8], found: Connected, stays: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """`(256,)` voxels of each label in the components that do not stay."""
+    counts = np.zeros(256, dtype=np.intp)
+    for box, goes in found.removed(0, stays):
+        counts += np.bincount(indices[box][goes], minlength=256)
+        release(indices)
+    return counts
+
+
+def _staying(
+    components: Components, certainty: NDArray[np.int8] | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`(N,)` true for the components to keep; and for those that are kept only as the most certain ones."""
+    stays = components.sizes == components.sizes.max()
+    extra = np.zeros_like(stays)
+    if certainty is not None and not stays.all():
+        evidence = components.evidence
+        if evidence[stays].max() < evidence.max():
+            extra = evidence == evidence.max()
+    return stays | extra, extra
+
+
+def _remove(kept: NDArray[np.uint8], found: Connected, mask: int, stays: NDArray[np.bool_]) -> None:
+    """Make the components of a mask that do not stay background."""
+    for box, goes in found.removed(mask, stays):
+        kept[box][goes] = 0
+        release(kept)
+
 
 def keep_one_part(
     indices: NDArray[np.uint8], labels: tuple[int, ...], certainty: NDArray[np.int8] | None = None
@@ -236,19 +318,14 @@ def keep_one_part(
         components = found.of(place)
         if not len(components.sizes):
             continue
-        stays = components.sizes == components.sizes.max()
-        if certainty is not None and not stays.all():
-            evidence = components.evidence
-            if evidence[stays].max() < evidence.max():
-                stays |= evidence == evidence.max()
-                disputed.append(index)
+        stays, is_most_certain = _staying(components, certainty)
+        if is_most_certain.any():
+            disputed.append(index)
         removed[index] = float(components.sizes[~stays].sum() / components.sizes.sum())
         if stays.all():
             continue
         kept = _copy(indices) if kept is indices else kept
-        for box, goes in found.removed(place, stays):
-            kept[box][goes] = 0
-            release(kept)
+        _remove(kept, found, place, stays)
     return OnePart(kept, removed, tuple(disputed))
 
 

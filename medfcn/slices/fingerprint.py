@@ -38,6 +38,8 @@ class CaseFingerprint:
         appearance: The look of the images.
         ignored_voxels: Voxels that nobody labelled.
         shapes: The shape of each label.
+        together_share: The share of the foreground that is in the largest component of all labels together; nan
+            without any.
     """
 
     id: str
@@ -52,6 +54,7 @@ class CaseFingerprint:
     appearance: Appearance
     ignored_voxels: int = 0
     shapes: tuple[MaskShape, ...] = ()
+    together_share: float = math.nan
 
     @property
     def is_partly_labelled(self) -> bool:
@@ -93,6 +96,7 @@ def fingerprint_case(
         labels == index + 1 if members is None else np.isin(labels, np.flatnonzero(rows[:, index]))
         for index in range(label_count)
     ]
+    shares = tuple(largest_share(mask) for mask in masks)
     return CaseFingerprint(
         id=case_id,
         shape=grid.shape,
@@ -101,11 +105,12 @@ def fingerprint_case(
         minimum=tuple(float(channel.array.min()) for channel in channels),
         foreground=tuple(samples),
         label_voxels=tuple(int(count) for count in counts),
-        largest_shares=tuple(largest_share(mask) for mask in masks),
+        largest_shares=shares,
         right_shares=tuple(_right_share(from_stored_order(mask, grid)) for mask in masks),
         ignored_voxels=labels.size - count_labelled(labels),
         shapes=shapes_of(from_stored_order(labels, grid), rows, grid.spacing_native_mm),
         appearance=appearance_of(channels),
+        together_share=shares[0] if label_count == 1 else largest_share(foreground),
     )
 
 

@@ -126,6 +126,8 @@ def chosen_later(before: Card, after: Card) -> str:
         chosen.append(f"the weights {listed(f'{weight:.2f}' for weight in after.view_weights)} of the views")
     if after.threshold != before.threshold and after.threshold is not None:
         chosen.append(f"the threshold {after.threshold:g}")
+    if after.together != before.together:
+        chosen.append("one component of all labels together")
     if after.one_part != before.one_part:
         names = listed(after.labels.names[index - 1] for index in after.one_part)
         chosen.append(f"one component of {names}" if names else "all components of every label")

@@ -22,10 +22,20 @@ from medfcn.inference.model import Model
 from medfcn.inference.rules import THRESHOLDS, best_threshold
 from medfcn.inference.shapes import case_shapes, limits_of
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.slices.components import OnePart, keep_one_part
+from medfcn.slices.components import OnePart, keep_one_part, keep_together
 from medfcn.slices.grid import from_stored_order
 from medfcn.slices.preprocess import grid_of
 from medfcn.slices.shape import MaskShape
+from medfcn.training.one_part import (
+    JUDGED_CASES,
+    ONE_COMPONENT_CASES,
+    always_cut,
+    are_together,
+    is_one_component,
+    labels_left_to_strokes,
+    may_be_cut_together,
+    one_component_labels,
+)
 from medfcn.training.prepare import Prepared
 from medfcn.training.validation import Outputs, ScoredCase, decide_case, dices_of, mean_of
 from medfcn.training.view_weights import choose_view_weights
@@ -33,12 +43,6 @@ from medfcn.volumes import Volume
 
 _DIGITS = 5
 """Decimal places of the numbers that are kept."""
-_ONE_COMPONENT_SHARE = 0.98
-"""A reference counts as one component if its largest component has this share of its voxels."""
-_ONE_COMPONENT_CASES = 0.95
-"""Share of the training references that must be one component, for a label that can be cut to its largest one."""
-_JUDGED_CASES = 0.5
-"""As many of the judged references must be, which are few; their Dice then decides."""
 JUDGED_MOST = 24
 """Training cases on which that is tried in a fold."""
 _STROKES_SHARE = 0.95
@@ -61,13 +65,29 @@ class Settled:
 
 
 @dataclass(frozen=True)
+class _Cuts:
+    """The components that may be removed.
+
+    Attributes:
+        labels: Indices of the labels of which one component may be kept.
+        together: True if one component of all labels together may be.
+    """
+
+    labels: tuple[int, ...]
+    together: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.labels) or self.together
+
+
+@dataclass(frozen=True)
 class _Judged:
-    """The mask of a case before components are removed.
+    """The mask of a case before components of single labels are removed.
 
     Attributes:
         case: The case.
-        indices: `(I, J, K)`.
-        outside: Places in `indices`, flattened, outside the component to keep of the labels that may be cut.
+        whole: The mask.
+        outside: Places in it, flattened, outside the component to keep of the labels that may be cut.
         removed: By index of these labels, the share of the mask that these places are.
         disputed: Those whose largest component is not the most certain one.
         soft_dice: `(L,)` Dice that the probabilities expect.
@@ -75,10 +95,11 @@ class _Judged:
         largest: `(L,)` true Dice of masks of one component, of the labels that may be cut to it.
         held: `(L,)` share of the voxels that are rightly labelled which these masks keep; nan without any.
         by_threshold: `(T,)` mean Dice over the labels.
+        together: The same of its mask of one component of all labels together; None if that is no choice.
     """
 
     case: ScoredCase
-    indices: NDArray[np.uint8]
+    whole: OnePart
     outside: NDArray[np.intp]
     removed: Mapping[int, float]
     disputed: tuple[int, ...]
@@ -87,13 +108,15 @@ class _Judged:
     largest: list[float]
     held: list[float]
     by_threshold: tuple[float, ...]
+    together: "_Judged | None" = None
 
     def cut(self, labels: tuple[int, ...]) -> OnePart:
         """The mask with some labels cut to one component; these are among those that may be."""
-        kept, values = self.indices.copy(), self.indices.reshape(-1)[self.outside]
+        kept, values = self.whole.indices.copy(), self.whole.indices.reshape(-1)[self.outside]
         kept.reshape(-1)[self.outside[np.isin(values, labels)]] = 0
         removed = {label: share for label, share in self.removed.items() if label in labels}
-        return OnePart(kept, removed, tuple(label for label in self.disputed if label in labels))
+        part = OnePart(kept, removed, tuple(label for label in self.disputed if label in labels))
+        return part.after(self.whole)
 
 
 def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
@@ -107,78 +130,39 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     card, cases, is_fold = model.card, prepared.validation, bool(prepared.split.fold)
     labels, by_strokes = card.labels, labels_left_to_strokes(card, prepared)
     eligible = one_component_labels(card, prepared) + by_strokes
-    cuttable = _always_cut(card) or eligible
+    cuts = _Cuts(always_cut(card) or eligible, may_be_cut_together(card, prepared))
     voxels = prepared.survey.label_voxels
     is_scored = any(sum(voxels[case.id]) for case in cases)
     if not is_fold and not labels.overlapping and is_scored:
         card = dataclasses.replace(card, view_weights=choose_view_weights(outputs, cases))
     thresholds = _open_thresholds(card) if is_scored else ()
-    judged = _judge(card, outputs, cases, cuttable, thresholds)
+    judged = _judge(card, outputs, cases, cuts, thresholds)
     on_training = judged
-    if is_fold and eligible:
-        on_training = _judge_training(card, model, prepared, eligible, JUDGED_MOST)
+    if is_fold and (eligible or cuts.together):
+        on_training = _judge_training(card, model, prepared, _Cuts(eligible, cuts.together), JUDGED_MOST)
     elif by_strokes:
-        on_training = judged + _judge_training(card, model, prepared, eligible, _JUDGED_FOR_STROKES)
+        on_training = judged + _judge_training(card, model, prepared, _Cuts(eligible), _JUDGED_FOR_STROKES)
+    pairs = _together_pairs(judged) if is_fold else ()
     ids = [one.case.id for one in on_training]
+    if _is_better_together(on_training) and are_together(prepared, ids, JUDGED_CASES):
+        card = dataclasses.replace(card, together=True)
+        judged, on_training = ([one.together or one for one in some] for some in (judged, on_training))
     refuted = {label for label in by_strokes if not _are_strokes_held(label, on_training)}
     eligible = tuple(label for label in eligible if label not in refuted)
     tried = tuple(
-        label for label in eligible if label in by_strokes or _is_one_component(label, prepared, ids, _JUDGED_CASES)
+        label for label in eligible if label in by_strokes or is_one_component(label, prepared, ids, JUDGED_CASES)
     )
     card = dataclasses.replace(card, one_part=_choose_components(card, tried, on_training))
-    found = _unseen(card, prepared, judged, eligible if is_fold else ())
+    found = _unseen(card, prepared, judged, eligible if is_fold else (), pairs)
     threshold = None if is_fold else best_threshold([found.unseen])
     if threshold is not None:
         card = dataclasses.replace(card, threshold=threshold)
-        again = _judge(card, outputs, cases, cuttable, ())
+        again = _judge(card, outputs, cases, _Cuts(cuts.labels), ())
         judged = [
             dataclasses.replace(new, by_threshold=old.by_threshold) for new, old in zip(again, judged, strict=True)
         ]
         found = _unseen(card, prepared, judged, ())
     return Settled(dataclasses.replace(card, unseen=found.unseen, shapes=found.shapes), found.masks)
-
-
-def one_component_labels(card: Card, prepared: Prepared) -> tuple[int, ...]:
-    """Indices of the labels that are one component in nearly all training references, if the settings leave it open.
-
-    References of which less than half is labelled do not count: strokes in one organ are several components. None
-    where labels overlap: what is removed from one label would be removed from others too.
-    """
-    if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
-        return ()
-    indices = range(1, len(card.labels.entries) + 1)
-    ids = prepared.split.training
-    return tuple(label for label in indices if _is_one_component(label, prepared, ids, _ONE_COMPONENT_CASES))
-
-
-def _is_one_component(label: int, prepared: Prepared, ids: Iterable[str], least: float) -> bool:
-    """True if a label is one component in this share of the whole references of some cases that contain it.
-
-    False without such a reference: nothing would speak against the label's being cut.
-    """
-    references = [prepared.survey.fingerprints[case_id] for case_id in ids]
-    shares = [case.largest_shares[label - 1] for case in references if not case.is_partly_labelled]
-    present = [share for share in shares if not math.isnan(share)]
-    whole = sum(share >= _ONE_COMPONENT_SHARE for share in present)
-    return bool(present) and whole >= least * len(present)
-
-
-def _always_cut(card: Card) -> tuple[int, ...]:
-    """Indices of the labels that the settings cut to one component, whatever the cases say."""
-    is_always = card.settings.prediction.largest_part == "always" and not card.labels.overlapping
-    return tuple(range(1, len(card.labels.entries) + 1)) if is_always else ()
-
-
-def labels_left_to_strokes(card: Card, prepared: Prepared) -> tuple[int, ...]:
-    """Indices of the labels that only partly labelled training references contain, if the settings leave it open."""
-    if card.labels.overlapping or card.settings.prediction.largest_part != "auto":
-        return ()
-    references = [prepared.survey.fingerprints[case_id] for case_id in prepared.split.training]
-    known = [
-        {case.is_partly_labelled for case in references if case.label_voxels[place]}
-        for place in range(len(card.labels.entries))
-    ]
-    return tuple(place for place, found in enumerate(known, start=1) if found == {True})
 
 
 def _are_strokes_held(label: int, judged: Sequence[_Judged]) -> bool:
@@ -189,7 +173,7 @@ def _are_strokes_held(label: int, judged: Sequence[_Judged]) -> bool:
     """
     shares = [one.held[label - 1] for one in judged if not math.isnan(one.held[label - 1])]
     held = sum(share >= _STROKES_SHARE for share in shares)
-    return bool(shares) and held >= _ONE_COMPONENT_CASES * len(shares)
+    return bool(shares) and held >= ONE_COMPONENT_CASES * len(shares)
 
 
 def _open_thresholds(card: Card) -> tuple[float, ...]:
@@ -198,53 +182,73 @@ def _open_thresholds(card: Card) -> tuple[float, ...]:
     return THRESHOLDS if decides and card.settings.prediction.threshold == "auto" else ()
 
 
-def _judge_training(
-    card: Card, model: Model, prepared: Prepared, eligible: tuple[int, ...], most: int
-) -> list[_Judged]:
+def _judge_training(card: Card, model: Model, prepared: Prepared, cuts: _Cuts, most: int) -> list[_Judged]:
     """Training cases, on which a fold chooses because its validation cases must stay unseen."""
     folder = prepared.state / "training"
     make_inner_folder(folder)
     ids = prepared.split.training[:most]
     found = prepared.survey
     cases = [ScoredCase.of(found.read(case_id), prepared.plan, folder, found.transforms) for case_id in ids]
-    return _judge(card, Outputs(model, folder / "outputs", cases), cases, eligible, ())
+    return _judge(card, Outputs(model, folder / "outputs", cases), cases, cuts, ())
 
 
 def _judge(
     card: Card,
     outputs: Outputs,
     cases: Sequence[ScoredCase],
-    cuttable: tuple[int, ...],
+    cuts: _Cuts,
     thresholds: tuple[float, ...],
 ) -> list[_Judged]:
     model = outputs.model.with_card(dataclasses.replace(card, one_part=()))
-    return [_judge_case(model, outputs, case, cuttable, thresholds) for case in cases]
+    return [_judge_case(model, outputs, case, cuts, thresholds) for case in cases]
 
 
 def _judge_case(
-    model: Model, outputs: Outputs, case: ScoredCase, cuttable: tuple[int, ...], thresholds: tuple[float, ...]
+    model: Model, outputs: Outputs, case: ScoredCase, cuts: _Cuts, thresholds: tuple[float, ...]
 ) -> _Judged:
     card, labels = model.card, model.card.labels
     reference = case.reference(labels)
     meter = DoubtMeter(1, len(labels.entries), members=labels.members)
     tally = ThresholdTally(from_stored_order(reference, grid_of(case.blank, card.plan)), labels, thresholds)
     visit = tally.add if thresholds else None
-    decided = decide_case(model, outputs, case, meter=meter, visit=visit, certainty=bool(cuttable))
-    indices, part = decided.indices, keep_one_part(decided.indices, cuttable, decided.certainty)
-    drawn = case.drawn(labels)
-    dices = dices_of(reference, indices, labels, drawn)
-    return _Judged(
-        case=case,
-        indices=indices,
-        outside=np.flatnonzero(indices != part.indices),
-        removed=part.removed,
-        disputed=part.disputed,
-        soft_dice=meter.doubt().soft_dice[0].tolist(),
-        dices=dices,
-        largest=dices_of(reference, part.indices, labels, drawn) if cuttable else dices,
-        held=[_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
-        by_threshold=tuple(tally.mean_dices().tolist()) if thresholds else (),
-    )
+    decided = decide_case(model, outputs, case, meter=meter, visit=visit, certainty=bool(cuts))
+    soft_dice: list[float] = meter.doubt().soft_dice[0].tolist()
+    by_threshold = tuple(tally.mean_dices().tolist()) if thresholds else ()
+
+    def judged(whole: OnePart, together: _Judged | None = None) -> _Judged:
+        indices, part = whole.indices, keep_one_part(whole.indices, cuts.labels, decided.certainty)
+        drawn = case.drawn(labels)
+        dices = dices_of(reference, indices, labels, drawn)
+        return _Judged(
+            case=case,
+            whole=whole,
+            outside=np.flatnonzero(indices != part.indices),
+            removed=part.removed,
+            disputed=part.disputed,
+            soft_dice=soft_dice,
+            dices=dices,
+            largest=dices_of(reference, part.indices, labels, drawn) if cuts.labels else dices,
+            held=[_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
+            by_threshold=by_threshold,
+            together=together,
+        )
+
+    together = judged(keep_together(decided.indices, decided.certainty)) if cuts.together else None
+    return judged(OnePart(decided.indices, {}), together)
+
+
+def _together_pairs(judged: Sequence[_Judged]) -> tuple[tuple[float, float], ...]:
+    """For each case the mean Dice over the labels of its whole mask, and of one component of all labels together.
+
+    Empty if that is no choice. A case without any label counts with 0 twice: it tells nothing.
+    """
+    return _pairs((mean_of(one.dices), mean_of(one.together.dices)) for one in judged if one.together is not None)
+
+
+def _is_better_together(judged: Sequence[_Judged]) -> bool:
+    """True if one component of all labels together may be kept, and does not lower the mean Dice."""
+    pairs = _together_pairs(judged)
+    return bool(pairs) and sum(together - apart for apart, together in pairs) >= 0
 
 
 def _held(reference: NDArray[np.uint8], indices: NDArray[np.uint8], kept: NDArray[np.uint8], label: int) -> float:
@@ -260,7 +264,7 @@ def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[_
     `prediction.largest_part` decides if it is set. Otherwise a label is cut to its largest component if it is one
     component in nearly all references (or its strokes are in one of its masks), and its mean Dice does not fall.
     """
-    return _always_cut(card) or tuple(
+    return always_cut(card) or tuple(
         label
         for label in eligible
         if mean_of(case.largest[label - 1] for case in judged) >= mean_of(case.dices[label - 1] for case in judged)
@@ -317,7 +321,13 @@ class _Found:
     masks: dict[str, Volume]
 
 
-def _unseen(card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tuple[int, ...]) -> _Found:
+def _unseen(
+    card: Card,
+    prepared: Prepared,
+    judged: Sequence[_Judged],
+    tried: tuple[int, ...],
+    together: tuple[tuple[float, float], ...] = (),
+) -> _Found:
     """The numbers that the card keeps of the validation cases, and their masks.
 
     Cases of which less than half is labelled say nothing about a whole organ: neither its volume nor the Dice of its
@@ -328,6 +338,7 @@ def _unseen(card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tu
         prepared: The training cases.
         judged: The validation cases.
         tried: Labels for which the mean of the folds is to choose whether one component is kept.
+        together: For the mean of the folds to choose by, too; see `Unseen`.
     """
     labels, masks, reached, shapes = card.labels, {}, [], []
     for one in judged:
@@ -373,7 +384,7 @@ def _unseen(card: Card, prepared: Prepared, judged: Sequence[_Judged], tried: tu
         predicted = zip(reached_here, (of_case[place] for of_case in compress(shapes, whole)), strict=True)
         limits.append(limits_of(known, [(dice, shape) for dice, shape in predicted if not math.isnan(dice)]))
     by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in compress(judged, whole))
-    unseen = Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else ())
+    unseen = Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else (), together)
     return _Found(unseen, tuple(limits), masks)
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tiny_model(labels="left=1,right=7", one_part=(1, 2), context=3)
+    model = tiny_model(labels="left=1,right=7", one_part=(1, 2), together=True, context=3)
     return saved(model, tmp_path_factory.mktemp("run"))
 
 

@@ -129,6 +129,19 @@ def test_folds_keep_one_part_where_their_unseen_cases_do_not_lose_by_it() -> Non
     assert rules_of(cards((), (), own=(1,))).one_part == (1,)
 
 
+def test_folds_keep_one_component_of_all_labels_where_their_unseen_cases_do_not_lose_by_it() -> None:
+    def cards(*pairs: tuple[tuple[float, float], ...], own: bool = False) -> list[Card]:
+        unseen = [Unseen((unseen_label(),), (), (), pair) for pair in pairs]
+        return [dataclasses.replace(with_unseen(each).card, together=own) for each in unseen]
+
+    gain, loss = ((0.8, 0.9), (0.8, 0.8)), ((0.8, 0.75), (0.8, 0.8))
+    assert rules_of(cards(gain, loss)).together
+    assert not rules_of(cards(loss, loss, own=True)).together
+    assert not rules_of(cards(gain, ())).together
+    assert rules_of(cards((), (), own=True)).together
+    assert rules_of(cards(loss, own=True)).together  # a single one keeps what its own cases chose
+
+
 def test_the_mask_of_several_follows_their_rules(tmp_path: Path) -> None:
     image = write_image(tmp_path / "image.nii.gz", blobs())
     unseen = by_threshold([0.012, 0.011, 0.010], at=0.7)

@@ -239,6 +239,7 @@ def test_resuming_with_nothing_left_to_do_touches_nothing(run: Path, images: Pat
         "weights",
         "threshold",
         "one_part",
+        "together",
         "plan",
         "views",
         "view_weights",
@@ -261,6 +262,8 @@ def test_resuming_after_any_change_makes_every_mask_anew(images: Path, tmp_path:
         saved(tiny_model(prediction={"threshold": 0.6}), run)
     elif change == "one_part":
         saved(tiny_model(one_part=(1,)), run)
+    elif change == "together":
+        saved(tiny_model(together=True), run)
     elif change == "plan":  # the same weights, other spacing
         model = Model.load(run, device="cpu")
         model.card = dataclasses.replace(

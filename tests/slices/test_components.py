@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medfcn.slices import components
-from medfcn.slices.components import Connected, keep_one_part, largest_share
+from medfcn.slices.components import Connected, keep_one_part, keep_parts, keep_together, largest_share
 from tests.slices.stored_orders import ORDERS, restored, stored_in
 
 
@@ -104,6 +104,55 @@ def test_where_the_largest_part_is_the_most_certain_size_alone_would_keep_the_sa
     certainty[10:14] *= 2  # more certain, but far smaller: less evidence
     certainty[10:14, :, 3:] = 0
     assert keep_one_part(labels, (1, 2), certainty).disputed == ()
+
+
+def _heart() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """A chamber (2) between two pieces of its wall (1), and an island of the wall far away."""
+    labels = np.zeros((20, 8, 8), dtype=np.uint8)
+    labels[1:4, 1:7, 1:7] = labels[8:11, 1:7, 1:7] = 1
+    labels[4:8, 1:7, 1:7] = 2
+    labels[15:19, 1:7, 1:7] = 1
+    return labels, np.where(labels > 0, 40, 0).astype(np.int8)
+
+
+def test_of_all_labels_together_an_island_goes_and_pieces_that_neighbours_connect_stay() -> None:
+    labels, certainty = _heart()
+    expected = np.where(np.arange(20)[:, None, None] < 12, labels, 0)
+    for given_certainty in (certainty, None):
+        found = keep_together(labels, given_certainty)
+        assert np.array_equal(found.indices, expected)
+        assert (found.removed, found.disputed) == ({1: pytest.approx(0.4), 2: 0.0}, ())
+    assert keep_parts(labels, (), certainty, together=True).removed == {1: pytest.approx(0.4), 2: 0.0}
+    both = keep_parts(labels, (1,), certainty, together=True)  # its two pieces are of one size
+    assert np.array_equal(both.indices, expected)
+    assert both.removed == {1: pytest.approx(0.4), 2: 0.0}
+    assert np.array_equal(
+        keep_parts(labels, (1,), certainty).indices,
+        np.where(labels == 1, 0, labels) + ((labels == 1) & (np.arange(20)[:, None, None] > 12)),
+    )  # the island is the largest piece of the wall by itself
+    assert np.array_equal(labels, _heart()[0])
+
+
+def test_of_all_labels_together_an_island_that_is_more_certain_is_kept_and_disputed() -> None:
+    labels, certainty = _heart()
+    certainty[:12] = np.where(labels[:12] > 0, 4, 0)
+    found = keep_together(labels, certainty)
+    assert found.indices is labels
+    assert (found.removed, found.disputed) == ({}, (1,))
+
+
+@given(st.integers(0, 9999), st.sampled_from(ORDERS))
+@settings(max_examples=50, deadline=None)
+def test_one_component_of_all_labels_is_that_of_scipy_in_any_stored_order(seed: int, order: object) -> None:
+    labels = _random_labels(seed)
+    numbers, _ = ndimage.label(labels > 0)
+    sizes = np.bincount(numbers.ravel())[1:]
+    expected = np.where(np.isin(numbers, 1 + np.flatnonzero(sizes == sizes.max(initial=0))), labels, 0)
+    moved, _ = stored_in(labels, np.eye(4), order)  # type: ignore[arg-type]
+    found = keep_together(moved)
+    assert np.array_equal(restored(found.indices, order), expected)  # type: ignore[arg-type]
+    for label, share in found.removed.items():
+        assert share == pytest.approx(1 - (expected == label).sum() / (labels == label).sum())
 
 
 @given(st.integers(0, 9999), st.sampled_from(ORDERS))

@@ -229,7 +229,7 @@ def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_l
 ) -> None:
     """No rule is chosen because nothing could speak against it."""
     chosen: dict[str, tuple[int, ...]] = {}
-    original = judging._is_one_component
+    original = judging.is_one_component
 
     def train(name: str, share: float) -> None:
         def of(label: int, prepared: Any, ids: Any, least: float) -> bool:
@@ -241,7 +241,7 @@ def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_l
             return original(label, prepared, ids, least)
 
         with monkeypatch.context() as patch:
-            patch.setattr(judging, "_is_one_component", of)
+            patch.setattr(judging, "is_one_component", of)
             run = medfcn.train(balls, tmp_path / name, steps=20, **COMMON)
         chosen[name] = read_card(run.folder / "model.json").one_part
 
@@ -249,6 +249,46 @@ def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_l
     train("two parts", 0.6)
     train("absent", float("nan"))
     assert chosen == {"whole": (1,), "two parts": (), "absent": ()}
+
+
+def test_one_component_of_all_labels_is_kept_if_references_are_one_and_the_mean_dice_does_not_fall(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The upper half of each ball is another organ, and the masks get an island of it in a corner."""
+    for number in range(8):
+        image, mask = draw_ball(number)
+        mask[:, :, 6:] *= 2
+        write_case(tmp_path / "halves", f"ball_{number}", image, mask)
+    original, found = judging.decide_case, judging.may_be_cut_together
+    chosen: dict[str, bool] = {}
+
+    def train(name: str, *, apart: bool) -> None:
+        def decide(*args: Any, **more: Any) -> Any:
+            decided = original(*args, **more)
+            decided.indices[:2, :2, :2] = 2
+            return decided
+
+        def of(card: Any, prepared: Any) -> bool:
+            for case_id, figures in prepared.survey.fingerprints.items() if apart else ():
+                prepared.survey.fingerprints[case_id] = replace(
+                    figures, together_share=0.6, largest_shares=(0.6, 0.6)
+                )
+            return found(card, prepared)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(judging, "decide_case", decide)
+            patch.setattr(judging, "may_be_cut_together", of)
+            run = medfcn.train(tmp_path / "halves", tmp_path / name, labels="lower=1,upper=2", steps=20, **COMMON)
+        card = read_card(run.folder / "model.json")
+        chosen[name] = card.together
+        masks = list((run.folder / "validation").glob("*.nii.gz"))
+        held = [bool(medfcn.read_volume(path).array[:2, :2, :2].any()) for path in masks]
+        assert masks
+        assert held == [apart] * len(masks)
+
+    train("touching", apart=False)
+    train("apart", apart=True)
+    assert chosen == {"touching": True, "apart": False}
 
 
 def test_the_card_keeps_the_shapes_that_are_usual_and_odd_masks_are_flagged(
