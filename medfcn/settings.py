@@ -310,8 +310,8 @@ class PredictionSettings(_Checked, table="prediction"):
     taken. Where labels overlap, each is predicted above the threshold, as far as the combination of labels is
     allowed. `auto` takes 0.5, or a value from 0.3 to 0.7 that is clearly better on cases not trained on."""
     review_share: Annotated[float, _SHARE] = 0.1
-    """A mask is flagged for review when its expected Dice is below that of all but this share of the validation
-    cases: with 0.1, when it is below that of 90 % of them."""
+    """The share of cases like those of the validation that is flagged for review for the expected Dice of one of
+    their labels: with 0.1 one in ten. Of cases unlike them, more are."""
     review_floor: Annotated[float, _SHARE] = 0.5
     """A mask whose expected Dice is below this is always flagged for review."""
     largest_part: Literal["auto", "always", "never"] = "auto"

@@ -7,7 +7,7 @@ Three steps:
    images disagree, its probabilities are in the middle, which lowers this Dice. The masks of several networks also
    give their agreement.
 2. Networks are too sure of themselves. A rising curve leads from the Dice they expected to the Dice they reached, on
-   cases that they had not seen (`Unseen`). It is a line on the logit scale, for which ten cases are enough.
+   cases that they had not seen (`Unseen`); see `medfcn.inference.expected_dice`.
 3. The expected Dice of a mask is the mean of its networks' curve values, but never more than their agreement:
    networks of the same training agree with each other at least as much as with a reader. A fold's curve never uses
    cases of its own training. No case is unseen by all folds, so nothing can calibrate their agreement, and it is only
@@ -16,8 +16,7 @@ Three steps:
 Source:
     Step 1: the soft Dice confidence of Borges, Pacheco, Silva, arXiv 2402.10665, which under independent calibrated
     probabilities is within narrow bounds of the expected Dice. Agreement as a proxy of the Dice: Roy et al.,
-    NeuroImage 195, 2019 (Bayesian QuickNAT); disagreement as the error to expect: Jiang et al., ICLR 2022. Step 2:
-    fractional logit, Papke, Wooldridge, J. Appl. Econometrics 11, 1996.
+    NeuroImage 195, 2019 (Bayesian QuickNAT); disagreement as the error to expect: Jiang et al., ICLR 2022.
 """
 
 import math
@@ -29,6 +28,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.inference.expected_dice import Curve, fit_curves, lower_limit
 from medfcn.inference.held_out import Unseen, UnseenLabel
 
 _LEAST_PROBABILITY = 0.05
@@ -39,11 +39,6 @@ _EMPTY_SHARE = 0.1
 """If the label is absent from this share of the training references, a mask without it needs no review."""
 _FAR_SPREADS, _LEAST_SPREAD = 4.0, 0.1
 """Largest distance of a volume's logarithm from the training's, in standard deviations, and the least of these."""
-_CLIP = 1e-4
-_SLOPE_SPREAD, _SHIFT_SPREAD = 0.5, 2.0
-"""Standard deviations around the curve that changes nothing, before any case is seen."""
-_SLOPES = (0.1, 5.0)
-"""The curve always rises, and never becomes a step."""
 
 
 @dataclass(frozen=True)
@@ -123,106 +118,6 @@ class DoubtMeter:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A rising map from the Dice that probabilities expect to the Dice that unseen cases had.
-
-    Attributes:
-        intercept: On the logit scale.
-        slope: On the logit scale, above 0.
-    """
-
-    intercept: float
-    slope: float
-
-    def __call__(self, soft_dice: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Expected Dice, 0 to 1; nan for nan."""
-        return _expit(self.intercept + self.slope * _logit(soft_dice))
-
-
-def fit_curve(soft_dice: Sequence[float], dice: Sequence[float]) -> Curve:
-    """The curve that fits some cases; with few or similar cases it stays near the one that changes nothing.
-
-    A logistic regression of fractions with two parameters: a Dice of 0 or 1 needs no clipping, and the mean of the
-    expected Dice is that of the true one. The scatter of the cases decides how much they count.
-
-    Args:
-        soft_dice: The expected Dice of cases outside of the training, at least one.
-        dice: The true Dice of the same cases.
-
-    Example:
-        Networks that expect more than they reach:
-
-        >>> curve = fit_curve([0.90, 0.93, 0.95, 0.96, 0.97] * 4, [0.70, 0.80, 0.85, 0.88, 0.90] * 4)
-        >>> curve(np.array([0.91, 0.97])).round(2).tolist()
-        [0.74, 0.91]
-    """
-    x, y = _logit(np.array(soft_dice)), np.array(dice)
-    # Around the mean of x, the line's height (shift) and its slope hardly depend on each other.
-    centre, noise = float(x.mean()), 0.05
-    shift, slope = 0.0, 1.0
-    # The line depends on the noise, and the noise on the line: three rounds settle both.
-    for _ in range(3):
-        shift, slope = _penalised(x - centre, y, centre, noise)
-        expected = _expit(centre + shift + slope * (x - centre))
-        noise = float(np.clip(np.mean((y - expected) ** 2 / (expected * (1 - expected))), 1e-3, 1.0))
-    if not _SLOPES[0] <= slope <= _SLOPES[1]:
-        slope = float(np.clip(slope, *_SLOPES))
-        shift, _ = _penalised(x - centre, y, centre, noise, slope=slope)
-    return Curve(intercept=centre + shift - slope * centre, slope=slope)
-
-
-def _penalised(
-    x: NDArray[np.float64], y: NDArray[np.float64], centre: float, noise: float, *, slope: float | None = None
-) -> tuple[float, float]:
-    """Shift and slope of the most probable line, by Newton's method.
-
-    The loss is the cross-entropy of the line's values, plus a penalty for leaving shift 0 and slope 1, which counts
-    more the larger the noise. A step that does not lower the loss is halved.
-
-    Args:
-        x: `(N,)` expected Dice of N cases on the logit scale, less `centre`.
-        y: `(N,)` their true Dice.
-        centre: See above.
-        noise: The variance of `y` around the line, over that of a coin with the same mean.
-        slope: A fixed slope; only the shift is fitted.
-    """
-    design = np.stack([np.ones_like(x), x], axis=1)  # (N, 2)
-    before = np.array([0.0, 1.0])
-    weight = noise / np.array([_SHIFT_SPREAD, _SLOPE_SPREAD]) ** 2
-    free = np.array([True, slope is None])
-    line = np.array([0.0, 1.0 if slope is None else slope])
-
-    def loss(at: NDArray[np.float64]) -> float:
-        value = centre + design @ at
-        return float((np.logaddexp(0, value) - y * value).sum() + (weight * (at - before) ** 2).sum() / 2)
-
-    for _ in range(50):
-        expected = _expit(centre + design @ line)
-        gradient = design.T @ (expected - y) + weight * (line - before)
-        curvature = design.T @ (design * (expected * (1 - expected))[:, None]) + np.diag(weight)
-        step = np.zeros(2)
-        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-        size = 1.0
-        while loss(line - size * step) > loss(line) and size > 1e-6:
-            size /= 2
-        line = line - size * step
-        if np.abs(step).max() < 1e-9:
-            break
-    return float(line[0]), float(line[1])
-
-
-def _logit(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    inside = np.clip(share, _CLIP, 1 - _CLIP)
-    odds: NDArray[np.float64] = np.log(inside / (1 - inside))
-    return odds
-
-
-def _expit(value: NDArray[np.float64]) -> NDArray[np.float64]:
-    share: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(value, -500, 500)))
-    return share
-
-
-@dataclass(frozen=True)
 class Assessment:
     """The expected quality of one label of a mask.
 
@@ -258,18 +153,21 @@ class LabelConfidence:
 
     @classmethod
     def of(
-        cls, unseen: Sequence[UnseenLabel], *, review_share: float, review_floor: float = 0.0
+        cls, unseen: Sequence[UnseenLabel], curve: Curve | None, *, share: float, floor: float
     ) -> "LabelConfidence":
-        """The rules that follow from the unseen cases of one or several networks; at least one."""
-        scores = np.array([pair for of_model in unseen for pair in of_model.scores]).reshape(-1, 2)
-        curve, limit = None, math.nan
-        if len(scores) >= _FEWEST_CASES:
-            curve = fit_curve(scores[:, 0].tolist(), scores[:, 1].tolist())
-            limit = float(np.quantile(curve(scores[:, 0]), review_share))
+        """The rules that follow from the unseen cases of one or several networks; at least one.
+
+        Args:
+            unseen: The label in each of them.
+            curve: Fitted to its cases.
+            share: Of such masks, the share that is to be reviewed.
+            floor: See the attribute.
+        """
+        limit = math.nan if curve is None else lower_limit(curve(scores_of(unseen)[:, 0]), share)
         empty = float(np.mean([of_model.absent_share for of_model in unseen])) >= _EMPTY_SHARE
         volumes = [of_model.log_ml for of_model in unseen if of_model.log_ml is not None]
         log_ml = None if not volumes else (float(np.mean([v[0] for v in volumes])), max(v[1] for v in volumes))
-        return cls(curve, limit, empty, log_ml, review_floor)
+        return cls(curve, limit, empty, log_ml, floor)
 
     def assess(
         self, soft_dice: NDArray[np.float64], agreement: float, volume_ml: float, odd: Sequence[str] = ()
@@ -305,20 +203,32 @@ class LabelConfidence:
         )
 
 
+def scores_of(unseen: Sequence[UnseenLabel]) -> NDArray[np.float64]:
+    """`(N, 2)` expected and true Dice of a label in the unseen cases of some models, taken together."""
+    return np.array([pair for of_model in unseen for pair in of_model.scores], dtype=np.float64).reshape(-1, 2)
+
+
 @lru_cache(maxsize=16)
 def label_confidences(
     unseen: tuple[Unseen, ...], review_share: float, review_floor: float = 0.0
 ) -> tuple[LabelConfidence, ...]:
     """The rules of each label, from the unseen cases of some models.
 
+    A case is reviewed if one of its labels is, so the labels divide the share among themselves.
+
     Args:
         unseen: At least one, all of the same labels.
-        review_share: The share of these cases that would be reviewed.
+        review_share: The share of cases like these that is to be reviewed for what is expected of them.
         review_floor: Masks with a lower expected Dice are to be reviewed too.
     """
-    of_labels = zip(*(of_model.labels for of_model in unseen), strict=True)
+    of_labels = list(zip(*(of_model.labels for of_model in unseen), strict=True))
+    scores = [scores_of(of_label) for of_label in of_labels]
+    known = [place for place, pairs in enumerate(scores) if len(pairs) >= _FEWEST_CASES]
+    curves = dict(zip(known, fit_curves([scores[place] for place in known]), strict=True))
+    share = review_share / max(len(of_labels), 1)
     return tuple(
-        LabelConfidence.of(of_label, review_share=review_share, review_floor=review_floor) for of_label in of_labels
+        LabelConfidence.of(of_label, curves.get(place), share=share, floor=review_floor)
+        for place, of_label in enumerate(of_labels)
     )
 
 
@@ -337,7 +247,7 @@ def assess_mask(
         doubt: The doubt of the probabilities; None if no network ran, and the mask is empty.
         volumes_ml: The volume of each label in the mask, in the labels' order.
         unseen: The results of the models on unseen cases, as far as known.
-        review_share: The share of the unseen cases that would be reviewed.
+        review_share: The share of cases like the unseen ones that is to be reviewed.
         review_floor: A mask with a lower expected Dice is to be reviewed too.
         odd: By label, what is odd about the shape of its mask, a line each.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -15,15 +16,15 @@ from numpy.typing import NDArray
 from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.confidence import (
     Assessment,
-    Curve,
     Doubt,
     DoubtMeter,
     LabelConfidence,
     assess_mask,
-    fit_curve,
+    label_confidences,
 )
 from medfcn.inference.ensemble import Ensemble
-from medfcn.inference.held_out import Unseen
+from medfcn.inference.expected_dice import Curve, fit_curves, lower_limit
+from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
 from medfcn.verbs import predict
@@ -31,6 +32,16 @@ from medfcn.volumes import Volume
 from tests.inference.models import blobs, saved, tiny_model, unseen_label, write_image
 
 SHARES = st.floats(0, 1)
+
+
+def fit_curve(soft: Sequence[float] | NDArray[np.float64], dice: Sequence[float] | NDArray[np.float64]) -> Curve:
+    return fit_curves([np.stack([np.array(soft), np.array(dice)], axis=1)])[0]
+
+
+def rules_of(*folds: UnseenLabel, review_floor: float = 0.0) -> LabelConfidence:
+    """The rules of a single label."""
+    unseen = tuple(Unseen((of_fold,), (), ()) for of_fold in folds)
+    return label_confidences(unseen, 0.1, review_floor)[0]
 
 
 @given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=30))
@@ -52,7 +63,7 @@ def _cases(count: int, *, seed: int, curve: Curve) -> tuple[NDArray[np.float64],
 def test_the_curve_of_many_cases_is_found_again_and_its_mean_is_theirs() -> None:
     truth = Curve(-0.9, 1.3)
     soft, dice = _cases(300, seed=1, curve=truth)
-    curve = fit_curve(soft.tolist(), dice.tolist())
+    curve = fit_curve(soft, dice)
     at = np.linspace(0.86, 0.96, 5)
     np.testing.assert_allclose(curve(at), truth(at), atol=0.01)
     assert curve(soft).mean() == pytest.approx(dice.mean(), abs=1e-3)
@@ -62,9 +73,9 @@ def test_ten_cases_and_a_miss_among_them_do_not_turn_the_curve_over() -> None:
     for seed in range(10):
         soft, dice = _cases(10, seed=seed, curve=Curve(-0.5, 1.0))
         dice[soft.argmax()] = 0.0  # of which the probabilities said nothing
-        curve = fit_curve(soft.tolist(), dice.tolist())
+        curve = fit_curve(soft, dice)
         assert 0.1 <= curve.slope < 5
-        assert curve(soft).mean() == pytest.approx(dice.mean(), abs=0.02)
+        assert curve(soft).mean() == pytest.approx(dice.mean(), abs=0.03)
 
 
 def test_cases_that_are_all_alike_keep_the_slope() -> None:
@@ -116,18 +127,61 @@ def test_empty_masks_have_no_doubt() -> None:
 def judge(absent_share: float = 0.0) -> LabelConfidence:
     soft, dice = _cases(40, seed=3, curve=Curve(-0.5, 1.0))
     scores = tuple(zip(soft.tolist(), dice.tolist(), strict=True))
-    return LabelConfidence.of([unseen_label(scores, absent_share, log_ml=(1.0, 0.2))], review_share=0.1)
+    return rules_of(unseen_label(scores, absent_share, log_ml=(1.0, 0.2)))
 
 
 def of(judged: LabelConfidence, *soft: float, agreement: float = math.nan, ml: float = math.e) -> Assessment:
     return judged.assess(np.array(soft), agreement, ml)
 
 
-def test_a_tenth_of_the_unseen_cases_would_be_reviewed() -> None:
+def test_the_lowest_of_the_unseen_cases_would_be_reviewed() -> None:
     soft, _ = _cases(40, seed=3, curve=Curve(-0.5, 1.0))
-    assert sum(of(judge(), value).review for value in soft) == 4
-    lowest = sorted(soft)[:4]
-    assert all(of(judge(), value).review for value in lowest)
+    reviewed = {value for value in soft.tolist() if of(judge(), value).review}
+    assert reviewed == set(sorted(soft.tolist())[: len(reviewed)])
+    assert 1 <= len(reviewed) <= 6
+
+
+def test_labels_share_the_cases_that_are_reviewed_and_few_cases_widen_the_limit() -> None:
+    """Of cases like those that are known about a tenth is reviewed, whatever their number and that of the labels."""
+    random = np.random.default_rng(0)
+
+    def reviewed(labels: int, count: int) -> float:
+        found = []
+        for _ in range(60):
+            soft = Curve(2.5, 1.0)(0.5 + random.normal(0, 0.03, (labels, count + 20)))
+            scores = [unseen_label(tuple((x, x) for x in row[:count].tolist())) for row in soft]
+            rules = label_confidences((Unseen(tuple(scores), (), ()),), 0.1)
+            odd = [[of(rule, x).review for x in row[count:]] for rule, row in zip(rules, soft, strict=True)]
+            found.append(np.any(odd, axis=0).mean())
+        return float(np.mean(found))
+
+    for labels, count in ((1, 6), (1, 40), (3, 6), (3, 40)):
+        assert 0.05 < reviewed(labels, count) < 0.16, (labels, count)
+
+
+def test_a_limit_of_no_share_or_of_all_is_one_and_cases_alike_are_no_reason() -> None:
+    alike = np.full(6, 0.9)
+    assert lower_limit(alike, 0.0) == 0.0
+    assert lower_limit(alike, 1.0) == 1.0
+    assert lower_limit(alike, 0.1) == pytest.approx(0.9)
+
+
+def test_six_cases_move_the_curve_and_hardly_turn_it() -> None:
+    """What one case among few is worth far from them all is not what it is worth among them."""
+    soft = np.array([0.94, 0.95, 0.97, 0.97, 0.98, 0.98])
+    dice = np.array([0.77, 0.91, 0.92, 0.92, 0.96, 0.97])
+    few, many = fit_curve(soft, dice), fit_curve(np.tile(soft, 40), np.tile(dice, 40))
+    assert 1.0 < few.slope < 1.1 < many.slope
+    assert few(soft).mean() == pytest.approx(dice.mean(), abs=0.01)
+
+
+def test_a_label_of_few_cases_begins_where_the_other_labels_of_its_network_are() -> None:
+    soft, low, high = np.full(6, 0.9), np.full(6, 0.70), np.array([0.83, 0.74, 0.81, 0.69, 0.86, 0.77])
+    pairs = [np.stack([soft, dice], axis=1) for dice in (low, low, high)]
+    alone = [float(fit_curves([one])[0](soft[:1])[0]) for one in pairs]
+    together = [float(curve(soft[:1])[0]) for curve in fit_curves(pairs)]
+    assert alone[2] - 0.05 < together[2] < alone[2] - 0.005
+    assert together[0] == pytest.approx(alone[0], abs=0.005)
 
 
 def test_what_is_odd_is_reviewed_and_nothing_that_can_come_breaks_it() -> None:
@@ -156,7 +210,7 @@ def test_networks_that_disagree_expect_no_more_than_they_agree() -> None:
 
 
 def test_too_few_unseen_cases_expect_nothing() -> None:
-    judged = LabelConfidence.of([unseen_label(((0.9, 0.8),) * 4)], review_share=0.1)
+    judged = rules_of(unseen_label(((0.9, 0.8),) * 4))
     assert math.isnan(of(judged, 0.9).expected_dice)
     assert of(judged, 0.9).review is None
     assert of(judged, math.nan, ml=0.0).review
@@ -168,7 +222,7 @@ def test_too_few_unseen_cases_expect_nothing() -> None:
 @pytest.mark.parametrize("count", [0, 2, 4, 5])
 def test_an_empty_mask_expects_0_however_few_cases_there_are_unless_the_label_is_often_absent(count: int) -> None:
     def judged(absent_share: float) -> Assessment:
-        rules = LabelConfidence.of([unseen_label(((0.9, 0.8),) * count, absent_share)], review_share=0.1)
+        rules = rules_of(unseen_label(((0.9, 0.8),) * count, absent_share))
         return of(rules, math.nan, ml=0.0)
 
     for absent_share in (0.0, 0.05):
@@ -190,8 +244,8 @@ def test_folds_pool_what_each_had_not_seen() -> None:
     soft, dice = _cases(9, seed=5, curve=Curve(-0.5, 1.0))
     scores = list(zip(soft.tolist(), dice.tolist(), strict=True))
     folds = [unseen_label(tuple(scores[start : start + 3])) for start in (0, 3, 6)]
-    assert LabelConfidence.of(folds[:1], review_share=0.1).curve is None
-    assert LabelConfidence.of(folds, review_share=0.1).curve == fit_curve(soft.tolist(), dice.tolist())
+    assert rules_of(*folds[:1]).curve is None
+    assert rules_of(*folds).curve == fit_curve(soft, dice)
 
 
 def calibrated(**choices: object) -> Model:
@@ -263,7 +317,7 @@ def test_doubt_is_of_the_labels_in_their_order() -> None:
 
 
 def floored(*scores: tuple[float, float], floor: float = 0.5) -> LabelConfidence:
-    return LabelConfidence.of([unseen_label(scores)], review_share=0.1, review_floor=floor)
+    return rules_of(unseen_label(scores), review_floor=floor)
 
 
 POOR = tuple((soft, soft) for soft in np.linspace(0.02, 0.6, 20).tolist())
