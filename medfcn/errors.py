@@ -76,6 +76,7 @@ The codes, which `medfcn check --json` reports too:
     STRUCTURE_RARE       Less than half of the cases have a file of a structure, and the labels are not chosen.
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_VALUES_MANY    A mask without named labels has as many values as an image.
+    IGNORE_UNSTATED      One value fills most masks, as that of unlabelled voxels does, and is not stated as such.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.
     NO_FOREGROUND        No training case contains any foreground.

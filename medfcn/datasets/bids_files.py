@@ -30,7 +30,8 @@ ENTITIES = (
 """The short names of all entities, in the order of names."""
 SEGMENTATIONS = ("dseg", "mask")
 """The suffixes of labels."""
-_NO_IMAGES = (*SEGMENTATIONS, "probseg", "defacemask")
+PROBABILITIES = "probseg"
+_NO_IMAGES = (*SEGMENTATIONS, PROBABILITIES, "defacemask")
 GRID = ("space", "res", "den")
 """Entities that say on which grid a derivative is."""
 OF_LABELS = (*GRID, "atlas", "seg", "scale", "label", "desc")

@@ -24,6 +24,7 @@ from medfcn.datasets.drawn import look_at_drawn
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.patients import patients_problem, unstated_patients
 from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
+from medfcn.datasets.unstated_ignore import unstated_ignore_problems
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError, MemoryShortError
 from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
@@ -376,9 +377,9 @@ def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None, names: Ma
     masks = [case.label for case in cases if case.label is not None]
     if not masks:
         return []
+    problems = [] if names else unstated_ignore_problems(cases)
     present = sorted({value for mask in masks for value in mask.voxels})
     contained = f"the masks contain {listed(names.get(value, value) for value in present) or 'nothing but 0'}"
-    problems = []
     for entry, of_label in labels.values_by_entry if labels else ():
         # A range promises nothing about each of its values: it is absent if none of them is present.
         is_one = entry.values == ANY or bool(entry.structures)

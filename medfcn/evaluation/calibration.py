@@ -12,7 +12,7 @@ Source:
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import MedfcnError, MemoryShortError, VolumeError
-from medfcn.files import plain_json, sha256_of
+from medfcn.evaluation.beside import probabilities_beside, uncertainty_beside
+from medfcn.files import plain_json
 from medfcn.labels.codec import IGNORED
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.runs.folder import ENTROPY, PROBABILITIES_FOLDER, UNCERTAINTY_FOLDER
+from medfcn.runs.folder import ENTROPY
 from medfcn.text import aligned, page
 from medfcn.volumes import Volume, read_volume, require_same_grid
-from medfcn.volumes.names import stem_of
 from medfcn.volumes.options import ReadOptions
 
 BINS = 10
@@ -40,6 +40,11 @@ _HOW = (
     "(ECE) is the mean difference between a bin's mean probability and its share of the label, weighted by voxels. "
     f"Near the border: within {BORDER_MM:g} mm of a voxel on the other side of the reference's border."
 )
+_BY_ENTROPY = (
+    "Of {} of them the uncertainty alone is known: a probability is taken to be at least 0.5 in the mask and at most "
+    "0.5 elsewhere. Their error looks smaller than it is, most of all where a part was removed from the mask."
+)
+_EVEN = 0.5
 _STEPS = 1 << 14
 """Points between which the entropy of a probability is taken for a line."""
 _SLACK = 1e-5
@@ -106,16 +111,31 @@ OfLabel = tuple[Bins, Bins]
 
 
 @dataclass(frozen=True)
+class CaseBins:
+    """The voxels of a case.
+
+    Attributes:
+        labels: By name; empty where nothing is known.
+        is_by_entropy: True if the probabilities follow from the entropy and the mask.
+    """
+
+    labels: Mapping[str, OfLabel] = field(default_factory=dict)
+    is_by_entropy: bool = False
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The calibration of each label over some cases.
 
     Attributes:
         labels: By name.
         cases: Number of cases with probabilities or uncertainty.
+        by_entropy: Number of these with uncertainty alone.
     """
 
     labels: Mapping[str, OfLabel]
     cases: int
+    by_entropy: int = 0
 
     def errors(self) -> dict[str, tuple[float, float]]:
         """The expected calibration error of each label, everywhere and near the border."""
@@ -130,31 +150,33 @@ class Calibration:
             }
             for name, pair in self.labels.items()
         }
-        plain: dict[str, Any] = plain_json({"definition": _HOW, "cases": self.cases, "labels": labels})
+        plain: dict[str, Any] = plain_json(
+            {"definition": self.definition, "cases": self.cases, "by_entropy": self.by_entropy, "labels": labels}
+        )
         return plain
 
     def to_text(self) -> str:
         """A table for a terminal."""
         rows: list[Sequence[str]] = [("label", *(f"ECE {place}" for place in PLACES))]
         rows += [(name, *(_shown(error) for error in pair)) for name, pair in self.errors().items()]
-        return page([*aligned(rows, right=[1, 2], widest=24), _HOW])
+        return page([*aligned(rows, right=[1, 2], widest=24), self.definition])
 
     @property
     def definition(self) -> str:
         """The meaning of the figures, in words."""
-        return _HOW
+        return f"{_HOW} {_BY_ENTROPY.format(self.by_entropy)}" if self.by_entropy else _HOW
 
 
 def _shown(error: float) -> str:
     return "–" if math.isnan(error) else f"{error:.4f}"
 
 
-def calibration_of(cases: Iterable[Mapping[str, OfLabel]]) -> Calibration | None:
+def calibration_of(cases: Iterable[CaseBins]) -> Calibration | None:
     """The calibration over cases; None if none of them says anything."""
-    known = [case for case in cases if case]
-    names = dict.fromkeys(name for case in known for name in case)
-    labels = {name: _summed(case[name] for case in known if name in case) for name in names}
-    return Calibration(labels, len(known)) if known else None
+    known = [case for case in cases if case.labels]
+    names = dict.fromkeys(name for case in known for name in case.labels)
+    labels = {name: _summed(case.labels[name] for case in known if name in case.labels) for name in names}
+    return Calibration(labels, len(known), sum(case.is_by_entropy for case in known)) if known else None
 
 
 def _summed(pairs: Iterable[OfLabel]) -> OfLabel:
@@ -164,11 +186,12 @@ def _summed(pairs: Iterable[OfLabel]) -> OfLabel:
 
 def bins_of_case(
     mask: Path, prediction: Volume, reference: Volume, labels: LabelMap, options: ReadOptions
-) -> dict[str, OfLabel]:
+) -> CaseBins:
     """The voxels of each label of a case by their probability.
 
     The probabilities are those that `predict --probabilities` wrote with the mask. Without them they follow from its
-    uncertainty: the entropy says how sure the model is of a voxel, and the mask of what.
+    uncertainty: the entropy says how sure the model is of a voxel, and the mask of what. That needs a mask that was
+    decided at a probability of 0.5.
 
     Args:
         mask: The file of the mask.
@@ -178,50 +201,45 @@ def bins_of_case(
         options: Of reading.
 
     Returns:
-        By label; empty where there is nothing, or files that are not those of this mask.
+        Nothing where there are no files, or not those of this mask.
     """
     try:
         record = MaskRecord.beside(mask)
         if record is None or record.labels is None or labels.overlapping or record.labels.overlapping:
-            return {}
-        found = _maps(mask, record)
-        if not found:
-            return {}
+            return CaseBins()
+        paths, is_by_entropy = probabilities_beside(mask, record), False
+        if not paths and record.threshold in (None, _EVEN):
+            paths, is_by_entropy = uncertainty_beside(mask, record, ENTROPY), True
+        files = dict(zip(record.labels.entries, paths, strict=True)) if paths else {}
         indices = labels.encode(reference.array, name=str(mask.name))
         result = {}
         for number, entry in enumerate(labels.entries, start=1):
-            if entry.name not in found:
+            own = next((one for one in files if one.name == entry.name), None)
+            if own is None:
                 continue
-            path, written, is_entropy = found[entry.name]
-            shares = read_volume(path, options=options).reordered_to(reference)
-            require_same_grid(reference, shares)
-            values = shares.array.astype(np.float32, copy=False)
-            if not (values.min() >= -_SLACK and values.max() <= 1 + _SLACK):
-                raise VolumeError(f"{path.name}: expected values from 0 to 1", field="probabilities")
-            values = np.clip(values, 0, 1)
-            if is_entropy:
-                values = of_entropy(values, prediction.array == written)
+            values = _shares_in(files[own], reference, options)
+            if is_by_entropy:
+                values = of_entropy(values, prediction.array == own.written)
             result[entry.name] = _two_places(values, indices == number, indices != IGNORED, reference)
     except MemoryShortError:
         raise
     except (MedfcnError, OSError):  # the mask is scored all the same
-        return {}
-    return result
+        return CaseBins()
+    return CaseBins(result, is_by_entropy)
 
 
-def _maps(mask: Path, record: MaskRecord) -> dict[str, tuple[Path, int, bool]]:
-    """By label: the file of its probabilities or entropy, its value in the mask, and whether it is entropy."""
-    entries = record.labels.entries if record.labels is not None else ()
-    stems = [f"{stem_of(mask)}_{entry.written}" if len(entries) > 1 else stem_of(mask) for entry in entries]
-    shares = [mask.parent / PROBABILITIES_FOLDER / f"{stem}.nii.gz" for stem in stems]
-    doubts = [mask.parent / UNCERTAINTY_FOLDER / f"{stem}_{ENTROPY}.nii.gz" for stem in stems]
-    recorded = ((shares, record.probabilities_sha256), (doubts, record.uncertainty_sha256 or ()))
-    for (paths, hashes), is_entropy in zip(recorded, (False, True), strict=True):
-        if len(hashes) < len(paths) or not all(path.is_file() for path in paths):
-            continue
-        if [sha256_of(path) for path in paths] == list(hashes[: len(paths)]):
-            return {entry.name: (path, entry.written, is_entropy) for entry, path in zip(entries, paths, strict=True)}
-    return {}
+def _shares_in(path: Path, reference: Volume, options: ReadOptions) -> NDArray[np.float32]:
+    """The probabilities or the entropy in a file, on the grid of a reference.
+
+    Raises:
+        VolumeError: They are not from 0 to 1.
+    """
+    shares = read_volume(path, options=options).reordered_to(reference)
+    require_same_grid(reference, shares)
+    values = shares.array.astype(np.float32, copy=False)
+    if not (values.min() >= -_SLACK and values.max() <= 1 + _SLACK):
+        raise VolumeError(f"{path.name}: expected values from 0 to 1", field="probabilities")
+    return np.clip(values, 0, 1)
 
 
 def of_entropy(bits: NDArray[np.float32], is_in_mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
-from medfcn.evaluation.calibration import OfLabel, bins_of_case, calibration_of
+from medfcn.evaluation.calibration import CaseBins, bins_of_case, calibration_of
 from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
 from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.definitions import Definitions
@@ -155,7 +155,7 @@ class _ScoredCase:
     reordered: bool = False
     unusable: str = ""
     confusion: Confusion = field(default_factory=dict)
-    calibration: Mapping[str, OfLabel] = field(default_factory=dict)
+    calibration: CaseBins = field(default_factory=CaseBins)
 
 
 def _processors() -> int:
@@ -198,7 +198,7 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
         prediction = stored.reordered_to(reference)
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
         scored = _score_pair(case, prediction, reference, meaning, definitions)
-        bins: Mapping[str, OfLabel] = {}
+        bins = CaseBins()
         if meaning.labels is not None and isinstance(given, str | os.PathLike):
             bins = bins_of_case(Path(given), prediction, reference, meaning.labels, pairs.options)
         return replace(scored, reordered=prediction is not stored, calibration=bins)

@@ -308,3 +308,28 @@ def test_an_image_in_place_of_a_mask_is_asked_about(root: Path) -> None:
         "is it an image? if these are labels, name them with --labels",
     )
     assert not [problem for problem in check(root, labels="organ=any").problems if problem.code == found.code]
+
+
+def scribbled(value: int) -> bytes:
+    """A mask with a stroke of one label, one of another, and `value` in all other voxels."""
+    voxels = np.full(VOXELS.shape, value, dtype=np.int16)
+    voxels[0, 0, :2] = 1, 2
+    return good(voxels=voxels)
+
+
+def test_a_value_that_fills_the_masks_is_asked_about_unless_it_is_ignored(root: Path) -> None:
+    names = [path.name for path in (root / "labels").iterdir()]
+    for name in names:
+        (root / "labels" / name).write_bytes(scribbled(4))
+    (found,) = [problem for problem in check(root).problems if problem.code == "IGNORE_UNSTATED"]
+    count = VOXELS.size
+    share = f"{100 * (count - 2) / count:.3g}"
+    assert found.line == (
+        f"warning IGNORE_UNSTATED dataset: value 4 is {share} % of the voxels in {len(names)} of {len(names)} masks; "
+        "if nobody labelled these voxels, add ignore=4 to the labels (--labels organ=1,ignore=4)"
+    )
+    assert "IGNORE_UNSTATED" not in codes(check(root, labels="a=1,b=2,ignore=4"), "")
+    # A single odd mask among whole ones is no data set of scribbles, and one value alone is a large organ.
+    for name in names[1:]:
+        (root / "labels" / name).write_bytes(good(voxels=np.full(VOXELS.shape, 4, dtype=np.int16)))
+    assert "IGNORE_UNSTATED" not in codes(check(root), "")

@@ -2,13 +2,14 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medfcn.evaluation import evaluate, write_scores
-from medfcn.evaluation.calibration import BINS, Bins, calibration_of, near_border, of_entropy
+from medfcn.evaluation.calibration import BINS, Bins, CaseBins, calibration_of, near_border, of_entropy
 from medfcn.reporting.compose import report
 from medfcn.verbs import predict
 from medfcn.volumes import read_volume
@@ -35,7 +36,7 @@ def test_voxels_of_cases_are_counted_together() -> None:
     pairs = [
         (Bins.of(one, is_label), Bins.of(one[:9], is_label[:9])) for one, is_label in zip(values, truth, strict=True)
     ]
-    found = calibration_of([{"organ": pairs[0]}, {}, {"organ": pairs[1]}])
+    found = calibration_of([CaseBins({"organ": pairs[0]}), CaseBins(), CaseBins({"organ": pairs[1]})])
     assert found is not None
     assert found.cases == 2
     flat, of_label = values.reshape(-1), truth.reshape(-1)
@@ -44,7 +45,7 @@ def test_voxels_of_cases_are_counted_together() -> None:
         inside = (flat >= low) & (flat < low + 1 / BINS)
         expected += inside.mean() * abs(flat[inside].mean() - of_label[inside].mean())
     assert found.errors()["organ"][0] == pytest.approx(expected)
-    assert calibration_of([{}, {}]) is None
+    assert calibration_of([CaseBins(), CaseBins()]) is None
 
 
 def test_what_is_near_the_border_is_measured_in_millimetres() -> None:
@@ -99,8 +100,6 @@ def test_probabilities_beside_masks_are_judged(folders: tuple[Path, Path], tmp_p
 
 
 def test_uncertainty_stands_in_for_probabilities_of_its_own_mask(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    import shutil
-
     masks, references = folders
     by_probability = evaluate(masks, references).calibration
     shutil.copytree(masks, tmp_path / "masks")
@@ -114,3 +113,44 @@ def test_uncertainty_stands_in_for_probabilities_of_its_own_mask(folders: tuple[
     for path in (tmp_path / "masks" / "uncertainty").iterdir():  # those of other masks
         path.write_bytes((masks / "case_0.nii.gz").read_bytes())
     assert evaluate(tmp_path / "masks", references).calibration is None
+
+
+def test_uncertainty_alone_says_so_and_nothing_where_the_mask_was_not_decided_at_a_half(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    masks, references = folders
+    shutil.copytree(masks, tmp_path / "masks")
+    shutil.rmtree(tmp_path / "masks" / "probabilities")
+    found = evaluate(tmp_path / "masks", references).calibration
+    assert found is not None
+    assert (found.cases, found.by_entropy) == (2, 2)
+    assert "Of 2 of them the uncertainty alone is known" in found.to_text()
+    whole = evaluate(masks, references).calibration
+    assert whole is not None
+    assert (whole.by_entropy, "uncertainty alone" in whole.to_text()) == (0, False)
+    for path in (tmp_path / "masks").glob("case_*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"threshold": 0.35}))
+    assert evaluate(tmp_path / "masks", references).calibration is None
+
+
+def test_probabilities_under_names_of_bids_are_those_of_flat_names(tmp_path: Path) -> None:
+    for place, seed in (("images", 0), ("again", 1)):
+        for subject in (1, 2):
+            name = f"sub-0{subject}_ses-1_T1w.nii.gz"
+            write_image(tmp_path / place / f"sub-0{subject}/ses-1/anat/{name}", blobs(seed=seed + subject))
+        (tmp_path / place / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    run = saved(tiny_model(labels="left=1,right hand=7"), tmp_path / "run")
+    plain, named = (
+        predict(run, tmp_path / "images", tmp_path / kind, device="cpu", probabilities=True, format=kind).output
+        for kind in ("nifti", "bids")
+    )
+    references = predict(run, tmp_path / "again", tmp_path / "references", device="cpu").output
+    expected, found = (evaluate(masks, references).calibration for masks in (plain, named))
+    assert expected is not None
+    assert found is not None
+    assert (found.cases, found.errors(), found.by_entropy) == (2, expected.errors(), 0)
+    one = next(named.rglob("sub-01*_probseg.nii.gz"))
+    one.write_bytes(b"another")  # those of another mask
+    left = evaluate(named, references).calibration
+    assert left is not None
+    assert left.cases == 1
