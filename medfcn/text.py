@@ -5,13 +5,18 @@ field. Code in between joins names and values as they are.
 """
 
 import difflib
+import itertools
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 LONGEST_LINE = 600
 """Characters of a message; a longer one loses its middle, so that the file and the remedy stay."""
+
+COLUMNS = 80
+"""Characters of a line of tables and reports: those that every terminal has."""
 
 _OPEN_FILES = ("/dev/fd", "/proc/self/fd")
 """Where a shell puts the pipe of `<(…)`, under its number."""
@@ -100,8 +105,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         ("; did you mean 'fcn8s'?", '; known are a, b')
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1) if len(name) <= _LONGEST_NAME else []
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {listed(names, limit=30)}"
+    close = nearest(name, names)
+    return f"; did you mean {close!r}?" if close else f"; known are {listed(names, limit=30)}"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The known name that is most like another; empty if none is.
+
+    Example:
+        >>> nearest("case_9", ["case_8", "ball"]), nearest("x", ["ball"])
+        ('case_8', '')
+    """
+    close = difflib.get_close_matches(name, sorted(known), n=1) if len(name) <= _LONGEST_NAME else []
+    return close[0] if close else ""
 
 
 def duration(seconds: float) -> str:
@@ -133,34 +149,125 @@ def for_command(text: str) -> str:
     return _BOTH_FORMS.sub(r"(\1)", text)
 
 
-def page(lines: Iterable[str]) -> str:
+def page(lines: Iterable[str], *, columns: int = 0) -> str:
     """Lines of text, each made safe to print: what every `to_text` returns.
+
+    Args:
+        lines: Sentences and rows of tables.
+        columns: Characters of a line; a longer one goes on in the next, after two spaces. 0 leaves lines whole.
 
     Example:
         >>> page(["a", "b\\nc"])
         'a\\nb\\\\nc'
+        >>> print(page(["aorta: 8 of 8 cases scored"], columns=20))
+        aorta: 8 of 8 cases
+          scored
     """
-    return "\n".join(printable(line) for line in lines)
+    safe = (printable(line) for line in lines)
+    return "\n".join(part for line in safe for part in (_wrapped(line, columns, "  ") if columns else [line]))
 
 
-def aligned(rows: Sequence[Sequence[str]], *, right: Collection[int] = (), widest: int = 40) -> list[str]:
-    """A table: one line for each row, columns under each other.
+def _wrapped(line: str, columns: int, indent: str = "") -> list[str]:
+    """A line broken at spaces; a word that is longer than a line stays whole."""
+    if len(line) <= columns:
+        return [line]
+    return textwrap.wrap(
+        line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, tabsize=1
+    )
+
+
+def aligned(
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[int] = (),
+    prose: Collection[int] = (),
+    widest: int = 40,
+    columns: int = COLUMNS,
+) -> list[str]:
+    """A table: one line for each row, columns under each other, in at most so many characters as a terminal has.
+
+    Where it would be wider, columns of prose are broken into lines (not at a `NO_BREAK`), then texts lose their
+    middle, then the columns of numbers that do not fit stand below the others, after the same first columns.
 
     Args:
         rows: The fields of each row; the first row is the heading.
-        right: The columns, from 0, that end at the right (numbers).
-        widest: Characters of a field; a longer one loses its middle.
+        right: The columns, from 0, that end at the right (numbers); they are never cut.
+        prose: The columns that are broken into lines instead of losing their middle.
+        widest: Characters of a field that is no prose; a longer one loses its middle.
+        columns: Characters of a line.
 
     Example:
         >>> aligned([("case", "ml"), ("a\\x1b", "12.5"), ("bc", "3.0")], right=[1])
         ['case     ml', 'a\\\\x1b  12.5', 'bc      3.0']
+        >>> aligned([("a case with a name", "12.5", "3.0")], right=[1, 2], columns=20)
+        ['a ca…name  12.5  3.0']
     """
-    fields = [[one_line(field, limit=widest) for field in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*fields, strict=True)]
-    return [
-        "  ".join(
-            field.rjust(width) if place in right else field.ljust(width)
-            for place, (field, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in fields
+    fields = [
+        [_safe_prose(field) if place in prose else one_line(field, limit=widest) for place, field in enumerate(row)]
+        for row in rows
     ]
+    widths = [max(map(len, column)) for column in zip(*fields, strict=True)]
+    words = {
+        place: max((len(word) for row in fields for word in row[place].split(" ")), default=0) for place in prose
+    }
+    _shrink(widths, {place: max(_NARROWEST, longest) for place, longest in words.items()}, columns)
+    texts = [place for place in range(len(widths)) if place not in right and place not in prose]
+    _shrink(widths, dict.fromkeys(texts, _NARROWEST), columns)
+    heads = next((place for place in range(len(widths)) if place in right), len(widths))
+    lines: list[str] = []
+    for block in _blocks(widths, heads, columns):
+        lines += [""] if lines else []
+        lines += [line for row in fields for line in _row_lines(row, block, widths, right, prose)]
+    return lines
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""A space in a column of prose at which no line ends."""
+_GAP = "  "
+"""Between two columns of a table."""
+_NARROWEST = 8
+"""Characters that are left of a column of texts of a table that is too wide."""
+
+
+def _safe_prose(text: str) -> str:
+    return NO_BREAK.join(map(printable, text.split(NO_BREAK)))
+
+
+def _shrink(widths: list[int], least: Mapping[int, int], columns: int) -> None:
+    """Take characters off the widest of some columns, until the table fits or each has its least."""
+    for _ in range(sum(widths) + len(_GAP) * (len(widths) - 1) - columns):
+        wide = [place for place in least if widths[place] > least[place]]
+        if not wide:
+            return
+        widest = max(wide, key=lambda place: widths[place])
+        widths[widest] -= 1
+
+
+def _blocks(widths: Sequence[int], heads: int, columns: int) -> list[list[int]]:
+    """The columns of each block of a table: the heads, and as many others as fit behind them."""
+    first = list(range(heads))
+    blocks = [first.copy()]
+    for place in range(heads, len(widths)):
+        used = [*blocks[-1], place]
+        if len(blocks[-1]) > heads and sum(widths[each] + len(_GAP) for each in used) - len(_GAP) > columns:
+            blocks.append(first.copy())
+        blocks[-1].append(place)
+    return blocks
+
+
+def _row_lines(
+    row: Sequence[str], block: Sequence[int], widths: Sequence[int], right: Collection[int], prose: Collection[int]
+) -> list[str]:
+    """The lines of a row: one, or as many as its longest prose has."""
+    cells = [
+        _wrapped(row[place], widths[place]) if place in prose else [one_line(row[place], limit=widths[place])]
+        for place in block
+    ]
+    lines = []
+    for parts in itertools.zip_longest(*cells, fillvalue=""):
+        padded = (
+            part.rjust(widths[place]) if place in right else part.ljust(widths[place])
+            for place, part in zip(block, parts, strict=True)
+        )
+        lines.append(_GAP.join(padded).rstrip().replace(NO_BREAK, " "))
+    return lines

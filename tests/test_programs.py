@@ -155,9 +155,43 @@ def test_the_default_table_has_a_line_for_each_label_and_fits_80_columns(tmp_pat
     command = ["evaluate", str(balls / "labels"), str(balls), "--no-report"]
     brief = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "a")]).stdout.splitlines()
     assert [brief[place].split()[0] for place in (0, 1, -1)] == ["label", "1", "Dice"]
-    assert max(map(len, brief[:2])) <= 80
-    whole = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "b"), "--all-metrics"]).stdout
+    assert max(map(len, brief)) <= 80
+    whole = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "b"), "--all-metrics", "--classes"]).stdout
     assert "ASSD mm" in whole
+    assert max(map(len, whole.splitlines())) <= 80
+
+
+LONG = "a_label_with_a_name_of_many_words_and_more_than_forty_letters"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate {0}/labels {0} -o {1}/a --no-report --labels {2}=1 --all-metrics --classes --lesions",
+        "evaluate {0}/labels {0} -o {1}/b --no-report --labels {2}=1 --compare {0} --by site --cohort {1}/c.csv",
+        "check {0} --labels {2}=1",
+        "plan {0} --labels {2}=1",
+        "networks",
+        "networks --preset resnet50_8s",
+    ],
+    ids=["evaluate", "compare", "check", "plan", "networks", "network"],
+)
+def test_what_commands_print_fits_80_columns(tmp_path: Path, long_names: Path, command: str) -> None:
+    names = [path.name.removesuffix(".nii.gz") for path in sorted((long_names / "labels").iterdir())]
+    rows = [f"{name},the hospital at the {end} of the town" for name, end in zip(names, "abcde", strict=False)]
+    (tmp_path / "c.csv").write_text("id,site\n" + "\n".join(rows) + "\n")
+    done = CliRunner().invoke(main, command.format(long_names, tmp_path, LONG).split())
+    assert done.exit_code == 0, done.output
+    assert [line for line in done.stdout.splitlines() if len(line) > 80 and str(tmp_path) not in line] == []
+
+
+@pytest.fixture
+def long_names(tmp_path: Path, balls: Path) -> Path:
+    """The phantoms under names that are longer than half a line."""
+    root = shutil.copytree(balls, tmp_path / "long")
+    for path in [*root.glob("images/*"), *root.glob("labels/*")]:
+        path.rename(path.with_name(f"hospital_north_scanner_2_examination_before_treatment_{path.name}"))
+    return root
 
 
 SHELLS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, command, reporter
+from medfcn.commands.exits import FAILED, command, reporter, show_report
 from medfcn.commands.options import (
     allow_outside_option,
     group_by_option,
@@ -32,6 +32,9 @@ def check(dataset: str, as_json: bool, **choices: Any) -> None:
     from medfcn.datasets.check import check as run_check
 
     report = run_check(dataset, progress=reporter(), **choices)
-    click.echo(json.dumps(report.to_json(), indent=2) if as_json else report.to_text())
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        show_report(report.to_text())
     if report.errors:
         sys.exit(FAILED)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import answer, command, reporter, show
+from medfcn.commands.exits import answer, command, reporter, show, show_report
 from medfcn.commands.options import (
     allocator_option,
     count,
@@ -29,7 +29,7 @@ def demo(**choices: Any) -> None:
     from medfcn.runs.folder import SCORES_FILE
 
     result = run_demo(progress=reporter(), **choices)
-    show(result.scores.to_text())
+    show_report(result.scores.to_text())
     show(f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / SCORES_FILE}")
     show(f"picture: {result.picture}\nreport:  {result.report}")
     places = {name: getattr(result, name) for name in ("folder", "run", "masks", "picture", "report")}

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show
+from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show, show_report
 from medfcn.commands.options import (
     all_metrics_option,
     cases_option,
@@ -113,17 +113,19 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     for name, is_made in ((COMPARISON_FILE, others is not None), (RunFolder.report, choices["with_report"])):
         if was_scored and not is_made:
             (folder / name).unlink(missing_ok=True)  # it belongs to the scores that were replaced
-    show(table.to_text(all_metrics=choices["all_metrics"]))
+    show_report(table.to_text(all_metrics=choices["all_metrics"]))
     if table.classes is not None:
-        show(f"\n{table.classes.to_text()}")
+        show_report(f"\n{table.classes.to_text()}")
     if table.calibration is not None:
-        show(f"\n{table.calibration.to_text()}")
+        show_report(f"\n{table.calibration.to_text()}")
     if paper:
         write_paper_table(table, paper)
         show(f"table: {paper}")
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
-        show(f"\ncompared with {other}:\n{comparison.to_text()}\ncomparison: {folder / COMPARISON_FILE}")
+        show(f"\ncompared with {other}:")
+        show_report(comparison.to_text())
+        show(f"comparison: {folder / COMPARISON_FILE}")
     if choices["images"] and not choices["with_report"]:
         show("--images changes nothing with --no-report: they are shown in the report", err=True)
     if choices["with_report"]:

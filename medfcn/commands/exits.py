@@ -18,7 +18,7 @@ from medfcn.files import NO_ROOM, plain_json, write_error
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
 from medfcn.progress import KINDS, JsonLines, Progress, for_terminal, process_count, process_rank
 from medfcn.runs.stop import Stop, stop_on_signals
-from medfcn.text import for_command, page, printable
+from medfcn.text import COLUMNS, for_command, page, printable
 
 FAILED, MISUSE, SOME_FAILED, BY_SIGNAL = 1, 2, 3, 128
 
@@ -26,6 +26,11 @@ FAILED, MISUSE, SOME_FAILED, BY_SIGNAL = 1, 2, 3, 128
 def show(text: str, *, err: bool = False) -> None:
     """Print lines of text with everything that could steer a terminal made visible; to stderr with `--json`."""
     _print(page(text.split("\n")), err=err or _chosen(_JSON))
+
+
+def show_report(text: str) -> None:
+    """Print what a `to_text` returns, its sentences in lines that every terminal has room for."""
+    _print(page(text.split("\n"), columns=COLUMNS), err=_chosen(_JSON))
 
 
 def answer(value: Any) -> None:

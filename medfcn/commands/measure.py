@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show
+from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show, show_report
 from medfcn.commands.options import cases_option, count, labels_option, overwrite_option, reading_options, text
 
 
@@ -33,7 +33,7 @@ def measure(masks: str, images: str | None, output: str, **choices: Any) -> None
     from medfcn.text import counted
 
     found = run_measurement(masks, images, output, progress=reporter(), **choices)
-    show(found.to_text())
+    show_report(found.to_text())
     for case, reason in found.failures:
         show(f"{case}: failed: {reason}", err=True)
     show(f"volumes: {output}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import command, show
+from medfcn.commands.exits import command, show, show_report
 from medfcn.commands.options import overwrite_option
 
 
@@ -57,6 +57,6 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
     if as_json:
         show(json.dumps([summary.to_json() for summary in summaries], indent=2))
     else:
-        show(network_text(summaries[0]) if preset or config else overview_text(summaries))
+        show_report(network_text(summaries[0]) if preset or config else overview_text(summaries))
     if drawn:
         show(f"picture: {drawn}", err=as_json)

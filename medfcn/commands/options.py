@@ -57,7 +57,7 @@ def count(name: str, explanation: str, *, least: int = 1, default: int | None = 
 
 
 def ids(name: str, explanation: str) -> _Option:
-    """An option whose value is a file of case ids, one per line; the command gets the ids."""
+    """An option whose value is a file of ids of cases or patients, one per line; the command gets the ids."""
     return click.option(name, metavar="FILE", callback=_read_ids, help=explanation)
 
 
@@ -68,7 +68,7 @@ labels_option = text(
     "lesion=1-42 is a range, lesion=any every value but 0; whole=1+2,core=2 overlap; ignore=255 leaves out voxels "
     "that nobody labelled. Where masks are one file for each structure: liver,kidneys=kidney_left+kidney_right.",
 )
-cases_option = ids("--cases", "File of case ids to use, one per line.")
+cases_option = ids("--cases", "File of the cases to use: one id of a case or patient a line.")
 groups_option = text(
     "--groups",
     "FILE",

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import answer, command, reporter, show
+from medfcn.commands.exits import answer, command, reporter, show_report
 from medfcn.commands.options import design_options, start_options
 
 
@@ -17,5 +17,5 @@ def plan(**choices: Any) -> None:
     from medfcn.training.train import plan as run_plan
 
     planned = run_plan(progress=reporter(), **choices)
-    show(planned.to_text())
+    show_report(planned.to_text())
     answer(planned.to_json())

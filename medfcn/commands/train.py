@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from medfcn.commands.exits import answer, command, reporter, show
+from medfcn.commands.exits import answer, command, reporter, show, show_report
 from medfcn.commands.options import (
     all_metrics_option,
     allocator_option,
@@ -75,6 +75,6 @@ def train(all_metrics: bool, **choices: Any) -> None:
         run = run_training(stop=stop, progress=reporter(), started=started, given=given, **choices)
     if not process_rank():
         show(f"Validation, {run.folder}{' (see report.html in it)' if choices['report'] else ''}:")
-        show(run.validation.to_text(all_metrics=all_metrics))
+        show_report(run.validation.to_text(all_metrics=all_metrics))
         facts = {name: getattr(run, name) for name in ("folder", "steps", "schedule", "seconds", "cpu_seconds")}
         answer({**facts, "validation": run.validation.summary().to_json()})

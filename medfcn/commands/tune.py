@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import answer, command, reporter, show
+from medfcn.commands.exits import answer, command, reporter, show_report
 from medfcn.commands.options import allocator_option, cluster_option, count, design_options, work_options
 
 
@@ -37,6 +37,6 @@ def tune(**choices: Any) -> None:
 
     with stop_on_signals() as stop:
         found = run_search(stop=stop, progress=reporter(), **choices)
-    show(found.to_text())
+    show_report(found.to_text())
     best = {"number": found.best.number, "dice": found.best.mean, "values": found.best.values}
     answer({"folder": found.folder, "trials": len(found.trials), "best": best, "gain": found.gain})

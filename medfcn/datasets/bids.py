@@ -140,7 +140,7 @@ class _Labels:
     """The labels that are meant, and the meaning of their values."""
 
     files: tuple[BidsFile, ...] = ()
-    names: Mapping[int, str] = field(default_factory=dict)
+    named: NamedLabels = field(default_factory=NamedLabels)
 
     @classmethod
     def of(cls, tree: BidsTree, choice: BidsChoice, images: Sequence[BidsFile]) -> "_Labels":
@@ -212,23 +212,29 @@ def _mask_of(case: str, labels: Sequence[BidsFile], ambiguous: Collection[str]) 
     """The mask of a case: one file, or one for each `label-`."""
     if not labels:
         return None
-    if labels[0].suffix == "mask" and any("label" in label.entities for label in labels):
-        files = {label.value("label"): label.path for label in labels}
-        if len(files) == len(labels):
-            return StructureFiles(case, labels[0].path.parent, files)
-    else:
-        most = max(len(_of_scan(label)) for label in labels)
-        labels = [label for label in labels if len(_of_scan(label)) == most]
-        if len(labels) == 1 and labels[0].path.as_posix() not in ambiguous:
-            return labels[0].path
-    first = labels[0].path
-    found = f"{listed(shown(label.path) for label in labels)} are its labels"
-    if len(labels) == 1:
+    are_structures = labels[0].suffix == "mask" and any("label" in label.entities for label in labels)
+    by_structure: defaultdict[str, list[BidsFile]] = defaultdict(list)
+    for label in labels:
+        by_structure[label.value("label") if are_structures else ""].append(label)
+    nearest = [label for of_one in by_structure.values() for label in _nearest(of_one)]
+    shared = [label for label in nearest if label.path.as_posix() in ambiguous]
+    if len(nearest) == len(by_structure) and not shared:
+        files = {label.value("label"): label.path for label in nearest}
+        return StructureFiles(case, nearest[0].path.parent, files) if are_structures else nearest[0].path
+    first = (shared or nearest)[0].path
+    found = f"{listed(shown(label.path) for label in nearest)} are its labels"
+    if shared and len(nearest) == len(by_structure):
         found = f"{shown(first)} may be the label of other images too"
     error = DatasetError(
         f"{case}: {found}; choose with --bids, or name the label as its image is", code="ID_DUPLICATE", field="label"
     )
     return RefusedFile(first, error)
+
+
+def _nearest(labels: Sequence[BidsFile]) -> list[BidsFile]:
+    """The labels that repeat most entities of the image."""
+    most = max(len(_of_scan(label)) for label in labels)
+    return [label for label in labels if len(_of_scan(label)) == most]
 
 
 def _assembled(tree: BidsTree, cases: Mapping[str, _ScanCase], suffixes: tuple[str, ...], labels: _Labels) -> Dataset:
@@ -248,7 +254,7 @@ def _assembled(tree: BidsTree, cases: Mapping[str, _ScanCase], suffixes: tuple[s
     ]
     named = structures_of(draft.label for draft in drafts)
     if not named.are_structures:
-        named = NamedLabels(names=labels.names)
+        named = labels.named
     channels = suffixes if usual_channel_count(drafts, named=len(suffixes)) == len(suffixes) else suffixes[:1]
     dataset = assemble(Place(tree.root, "bids", channel=suffixes.__getitem__), drafts, channels, named)
     groups = {draft.id: draft.group for draft in drafts}

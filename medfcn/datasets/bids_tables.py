@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medfcn.datasets.bids_files import BidsFile
+from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.listing import files_in
 from medfcn.datasets.problems import Problem, problem_of
 from medfcn.datasets.tables import read_table
@@ -15,7 +16,7 @@ _PARTICIPANTS, _ID = "participants.tsv", "participant_id"
 _LOOKUP = "dseg.tsv"
 
 
-def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> dict[int, str]:
+def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> NamedLabels:
     """The names of the values of labels, from the `dseg.tsv` beside them or above them.
 
     A table belongs to a label if it repeats only entities of the label. Of several, the nearest one decides.
@@ -24,10 +25,10 @@ def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> dict[int, str]:
         labels: Each with the root of its derivative.
 
     Returns:
-        Names by value, without 0; empty without tables.
+        Names by value, without 0; empty without tables, and where two contradict each other.
 
     Raises:
-        DatasetError: A table is broken, or two contradict each other.
+        DatasetError: A table is broken.
     """
     names: dict[int, tuple[str, Path]] = {}
     tables: dict[Path, dict[int, str]] = {}
@@ -41,13 +42,11 @@ def label_names(labels: Iterable[tuple[BidsFile, Path]]) -> dict[int, str]:
         for value, name in tables[path].items():
             other, where = names.setdefault(value, (name, path))
             if other != name:
-                raise DatasetError(
-                    f"{shown(path)}: names the value {value} {name!r}, and {shown(where)} names it {other!r}; "
-                    "choose labels of one kind with --bids, or correct the tables",
-                    code="DATASET_CONTRADICTED",
-                    field="name",
+                return NamedLabels(
+                    contradiction=f"{shown(path)}: names the value {value} {name!r}, and {shown(where)} names it "
+                    f"{other!r}; say which with --labels, choose one kind of labels (--bids), or correct the tables"
                 )
-    return {value: name for value, (name, _) in sorted(names.items())}
+    return NamedLabels({value: name for value, (name, _) in sorted(names.items())})
 
 
 def _table_of(label: BidsFile, root: Path, listings: dict[Path, list[Path]]) -> Path | None:

@@ -76,6 +76,7 @@ class NamedLabels:
         ignored: Values of voxels that nobody labelled.
         structures: Names of the files, instead of all others, where masks are one file for each structure.
         rare_structures: Those of which less than half of the cases have a file, which are no labels unless chosen.
+        contradiction: Why the values have no names, where two tables name them differently; empty where none do.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -83,6 +84,16 @@ class NamedLabels:
     ignored: Values = ()
     structures: tuple[str, ...] = ()
     rare_structures: tuple[str, ...] = ()
+    contradiction: str = ""
+
+    def require_one_meaning(self) -> None:
+        """Refuse names that contradict each other, where nobody names the labels instead.
+
+        Raises:
+            DatasetError: They do.
+        """
+        if self.contradiction:
+            raise DatasetError(self.contradiction, code="DATASET_CONTRADICTED", field="name")
 
     @property
     def are_structures(self) -> bool:
@@ -95,7 +106,9 @@ class NamedLabels:
 
         Raises:
             SettingsError: They contradict each other.
+            DatasetError: Two tables name them differently.
         """
+        self.require_one_meaning()
         if self.structures:
             return choose_structures(None, self.structures)
         if self.regions:

@@ -9,7 +9,7 @@ from typing import Any
 from medfcn.datasets.problems import Problem
 from medfcn.labels.partly import is_partly_labelled
 from medfcn.labels.values import Values
-from medfcn.text import aligned, counted, listed, page
+from medfcn.text import NO_BREAK, aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing
 
 
@@ -125,7 +125,7 @@ class CheckReport:
         if self.ignored:
             names += f" (ignored: {listed(self.ignored)})"
         lines = [
-            *aligned(rows, widest=160),
+            *aligned(rows, prose=[5]),
             "",
             f"layout {self.layout}: {counted(len(self.cases), 'case')}{stated}; "
             f"channels: {listed(self.channel_names)}; labels: {names}" + (f"; {self.splits}" if self.splits else ""),
@@ -148,15 +148,15 @@ def _row(case: CaseFacts, names: Mapping[int, str]) -> tuple[str, str, str, str,
         ]
         if ignored:
             counts.append(f"ignored: {ignored}" + (", partly labelled" if is_partly else ""))
-        values = ", ".join(counts) or "empty"
+        values = ", ".join(count.replace(" ", NO_BREAK) for count in counts) or "empty"
     if not case.images:
         return case.id, "not read", "", "", "", values
     image = case.images[0]
     return (
         case.id,
-        " x ".join(str(size) for size in image.shape),
-        " x ".join(f"{edge:.4g}" for edge in image.spacing_mm),
+        "×".join(str(size) for size in image.shape),
+        "×".join(f"{edge:.4g}" for edge in image.spacing_mm),
         image.orientation,
-        "; ".join(f"{channel.lowest:.4g} to {channel.highest:.4g}" for channel in case.images),
+        "; ".join(f"{channel.lowest:.3g} to {channel.highest:.3g}" for channel in case.images),
         values,
     )

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 from medfcn.datasets.bids import bids_masks
 from medfcn.datasets.bids_files import is_bids
@@ -20,6 +21,8 @@ from medfcn.labels.dicom import dicom_label, is_dicom_label
 from medfcn.text import listed, shown
 from medfcn.volumes.names import extension_of, stem_of
 from medfcn.volumes.refused import RefusedFile
+
+_Masks = TypeVar("_Masks")
 
 
 def find_dataset(
@@ -93,11 +96,13 @@ def require_complete(dataset: Dataset) -> Dataset:
     raise DatasetError(f"{shown(dataset.root)}: {count}: {first}; {remedy}", code="CASES_INCOMPLETE")
 
 
-def find_masks(path: str | os.PathLike[str], *, bids: str | None = None) -> dict[str, MaskFile | RefusedFile]:
+def find_masks(
+    path: str | os.PathLike[str] | Dataset, *, bids: str | None = None
+) -> dict[str, MaskFile | RefusedFile]:
     """Masks by case id: one file, a folder of masks (or of folders with a file for each structure), or a data set.
 
     Args:
-        path: Where they are.
+        path: Where they are, or the data set itself.
         bids: As in `find_dataset`.
 
     Raises:
@@ -105,10 +110,10 @@ def find_masks(path: str | os.PathLike[str], *, bids: str | None = None) -> dict
         DatasetError: The folder contains no masks, or it is a pipe. A mask that cannot be used says why when it is
             read.
     """
-    given = Path(path)
-    dataset = dataset_of_masks(given, bids=bids)
+    dataset = dataset_of_masks(path, bids=bids)
     if dataset is not None:
         return _labels_of(dataset)
+    given = Path(cast(str, path))
     if not given.is_dir():
         refuse_pipe(given, DatasetError)  # its name is no case's
         return {given.stem: dicom_label(given, given.stem)} if is_dicom_label(given) else {stem_of(given): given}
@@ -147,13 +152,26 @@ def _labels_of(dataset: Dataset) -> dict[str, MaskFile | RefusedFile]:
     return found
 
 
-def dataset_of_masks(path: str | os.PathLike[str], *, bids: str | None = None) -> Dataset | None:
+def listed_masks(path: _Masks, *, bids: str | None = None) -> _Masks | Dataset:
+    """A BIDS root as its labels, listed once for all who ask for them; anything else as it is.
+
+    Raises:
+        DatasetError: As in `dataset_of_masks`.
+    """
+    if isinstance(path, str | os.PathLike) and is_bids(Path(path)):
+        return bids_masks(Path(path), bids)
+    return path
+
+
+def dataset_of_masks(path: str | os.PathLike[str] | Dataset, *, bids: str | None = None) -> Dataset | None:
     """The data set whose labels `find_masks` gives; None where it takes the masks of a folder, or one file.
 
     Raises:
         MissingFileError: There is nothing at `path`.
         DatasetError: As in `find_dataset`.
     """
+    if isinstance(path, Dataset):
+        return path
     given = Path(path)
     is_folder = exists_as_folder(given)
     require_bids(given, bids)

@@ -110,7 +110,7 @@ def _of_dataset(dataset: Dataset) -> tuple[Case, ...]:
         if problem.code in absent and problem.field != "label"
     }
     return tuple(
-        Case(case.id, case.images, None, case.id, stacked=case.stacked, lacks=lacks.get(case.id, ""))
+        Case(case.id, case.images, None, case.group, stacked=case.stacked, lacks=lacks.get(case.id, ""))
         for case in dataset.all_cases
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.errors import DatasetError, MissingFileError, not_a_file
-from medfcn.text import listed, one_line, shown
+from medfcn.text import listed, nearest, one_line, shown
 
 LARGEST_TEXT = 64 << 20
 """Bytes; a longer file is no table and no `dataset.json`."""
@@ -117,41 +117,62 @@ def ids_of(given: Ids) -> tuple[str, ...]:
     return read_ids(given) if isinstance(given, str | os.PathLike) else tuple(given)
 
 
-def chosen_ids(given: Ids, known: Collection[str], *, lack: str) -> set[str]:
-    """The ids of the cases to use, all of which are there.
+def chosen_ids(
+    given: Ids, known: Collection[str], *, lack: str, patients: Mapping[str, str] | None = None
+) -> set[str]:
+    """The ids of the cases to use, all of which are there; a patient stands for all of its cases.
+
+    A patient is a group that the data set states, or else the beginning of ids with a number in it, such as `sub-01`.
 
     Args:
-        given: The ids that are asked for.
+        given: The ids of cases and patients that are asked for.
         known: The ids that are there.
         lack: What an unknown case does not have, such as `mask`.
+        patients: The patient of each case, where they are stated.
 
     Raises:
         MissingFileError: There is no such file of ids.
-        DatasetError: It contains no id; or one of them is not there, such as that of a patient with several cases.
+        DatasetError: It contains no id; or one of them is neither a case nor a patient.
+
+    Example:
+        >>> sorted(chosen_ids(["p1", "p12_left"], ["p1_left", "p1_right", "p12_left"], lack="mask"))
+        ['p12_left', 'p1_left', 'p1_right']
     """
-    chosen = set(ids_of(given))
-    unknown = sorted(chosen - set(known))
+    stated = patients or {}
+    by_patient: dict[str, set[str]] = {}
+    for case in known:
+        by_patient.setdefault(stated.get(case, case), set()).add(case)
+    here, chosen, unknown = set(known), set[str](), list[str]()
+    for name in sorted(set(ids_of(given))):
+        cases = {name} if name in here else by_patient.get(name) or {case for case in known if _begins(case, name)}
+        chosen |= cases
+        unknown += [] if cases else [name]
     if not unknown:
         return chosen
-    begun = sorted({case for case in known for name in unknown if _begins(case, name)})
-    remedy = (
-        f"these are the beginnings of ids, such as patients, not cases; give the ids of cases: {listed(begun)}"
-        if begun
-        else "correct the ids"
+    have, are = ("case has", "is no patient") if len(unknown) == 1 else ("cases have", "are no patients")
+    names = listed(
+        _with_nearest(name, {*here, *by_patient, *(case.split("_")[0] for case in here)}) for name in unknown
     )
-    have = "case has" if len(unknown) == 1 else "cases have"
     raise DatasetError(
-        f"{len(unknown)} requested {have} no {lack}: {listed(unknown)}; {remedy}", code="CASES_UNKNOWN", field="cases"
+        f"{len(unknown)} requested {have} no {lack}, and {are}: {names}; correct the ids",
+        code="CASES_UNKNOWN",
+        field="cases",
     )
 
 
 def _begins(case: str, name: str) -> bool:
-    """True if an id begins with a name and goes on with another word: `p1_left` with `p1`, but not `p12`."""
-    return case.startswith(name) and not case[len(name) :][:1].isalnum()
+    """True if an id begins with a name with a number in it, and goes on with another word: `p1_left` with `p1`."""
+    is_numbered = any(map(str.isdigit, name))  # `case` begins all ids, and may be the heading of a column
+    return is_numbered and case.startswith(name) and not case[len(name) :][:1].isalnum()
+
+
+def _with_nearest(name: str, known: Collection[str]) -> str:
+    near = nearest(name, set(known) - {name})
+    return f"{name} (nearest is {near})" if near else name
 
 
 def read_ids(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The case ids in a text file: one per line; empty lines are skipped.
+    """The ids of cases or patients in a text file: one per line; empty lines are skipped.
 
     Raises:
         MissingFileError: There is no such file.

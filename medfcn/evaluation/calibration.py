@@ -159,7 +159,7 @@ class Calibration:
         """A table for a terminal."""
         rows: list[Sequence[str]] = [("label", *(f"ECE {place}" for place in PLACES))]
         rows += [(name, *(_shown(error) for error in pair)) for name, pair in self.errors().items()]
-        return page([*aligned(rows, right=[1, 2], widest=24), self.definition])
+        return page([*aligned(rows, right=[1, 2]), self.definition])
 
     @property
     def definition(self) -> str:

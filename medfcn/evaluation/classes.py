@@ -93,15 +93,15 @@ class ClassReport:
         """Tables for a terminal."""
         rows = [("label", "precision", "recall", "F1", "support"), *map(_fields, self.labels)]
         averages = [(each.label, *_fields(each)[1:]) for each in self.averages]
-        lines = [*aligned([*rows, *averages], right=[1, 2, 3, 4], widest=24), "", *self._matrix_lines(), _HOW]
+        lines = [*aligned([*rows, *averages], right=[1, 2, 3, 4]), "", *self._matrix_lines(), _HOW]
         return page(lines)
 
     def _matrix_lines(self) -> list[str]:
         if not self.confusion:
             return ["No confusion matrix: labels overlap, so a voxel has several classes.", ""]
-        table = [("reference \\ predicted", *self.classes)]
+        table = [("ref. \\ pred.", *self.classes)]
         table += [(name, *map(str, counts)) for name, counts in zip(self.classes, self.matrix(), strict=True)]
-        return [*aligned(table, right=range(1, len(self.classes) + 1), widest=24), ""]
+        return [*aligned(table, right=range(1, len(self.classes) + 1), widest=16), ""]
 
 
 def confusion_of_case(

@@ -130,6 +130,26 @@ def find_cohort(
     return replace(cohort, columns={name: {case: _value(known[name].get(case)) for case in cases} for name in by})
 
 
+def patients_of(
+    references: Masks, groups: Grouping = None, group_by: str | None = None, *, bids: str | None = None
+) -> Mapping[str, str]:
+    """The patient of each reference, as far as a user or the references state them.
+
+    Args:
+        references: The references.
+        groups: As in `find_cohort`.
+        group_by: As in `find_cohort`.
+        bids: As in `find_dataset`.
+
+    Raises:
+        SettingsError: As in `find_cohort`.
+        DatasetError: As in `find_cohort`.
+        MissingFileError: A table does not exist.
+    """
+    dataset = None if isinstance(references, Mapping) else dataset_of_masks(references, bids=bids)
+    return _stated_patients(partial(mask_ids, references, bids=bids), dataset, (), groups, group_by)[0]
+
+
 def _stated_patients(
     ids: Callable[[], Sequence[str]],
     dataset: Dataset | None,

@@ -152,7 +152,7 @@ class Comparison:
         lines = ["the tables share no case"]
         if rows:
             headings = (*_HEADINGS, "cases", *(("patients",) if self.is_clustered else ()))
-            lines = [self.direction, *aligned([headings, *rows], right=range(2, len(headings)), widest=24)]
+            lines = [self.direction, *aligned([headings, *rows], right=range(2, len(headings)))]
         for difference in self.differences:
             if difference.metric == "dice" and difference.moved:
                 moved = listed(map(moved_words, difference.moved), limit=len(difference.moved), separator="; ")

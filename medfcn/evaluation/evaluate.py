@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from medfcn.datasets.find import listed_masks
 from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, GeometryMismatchError, MedfcnError, MemoryShortError
 from medfcn.evaluation.calibration import CaseBins, bins_of_case, calibration_of
 from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
-from medfcn.evaluation.cohort import Grouping, find_cohort
+from medfcn.evaluation.cohort import Grouping, find_cohort, patients_of
 from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import NOTABLE_SHARE
 from medfcn.evaluation.matching import (
@@ -70,7 +71,7 @@ def evaluate(
             `medfcn.evaluation.matching` says how the values of predictions are read.
         tolerance_mm: For `nsd`.
         definitions: All settings at once, instead of `tolerance_mm`.
-        cases: Ids of the references to score; all by default.
+        cases: Ids of the references to score, or of patients with all theirs; all by default.
         options: What to opt in to when reading masks that are otherwise refused.
         threads: Number of cases scored in parallel; by default the number of processors. Scores do not depend on it.
         progress: Where progress is reported.
@@ -106,8 +107,10 @@ def evaluate(
         ('ok', 0.667, 1.0)
     """
     definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
+    references = listed_masks(references, bids=options.bids)
     named = labelled_in(references, bids=options.bids) if labelled is None else labelled
-    chosen = chosen_references(references, cases, options)
+    patients = None if cases is None else patients_of(references, groups, group_by, bids=options.bids)
+    chosen = chosen_references(references, cases, options, patients=patients)
     pairs = pair_cases(predictions, chosen, options)
     if cases is not None:  # other predictions were not meant
         pairs = replace(pairs, unmatched=())
@@ -326,6 +329,7 @@ def notes_at_edges(rows: Sequence[LabelScores], definitions: Definitions) -> Ite
         if definitions.boundary_at_edges
         else "these faces are left out"
     )
+    found = []
     for label in dict.fromkeys(row.label for row in rows):
         of_label = [row for row in rows if row.label == label]
         first, second = (
@@ -333,10 +337,11 @@ def notes_at_edges(rows: Sequence[LabelScores], definitions: Definitions) -> Ite
             for side in ("reference_at_edges", "prediction_at_edges")
         )
         if first or second:
-            yield (
-                f"{label}: more than {NOTABLE_SHARE:.0%} of the surface is at the end of the volume in {first} of "
-                f"{counted(len(of_label), 'reference')} and in {second} predictions: {rule}"
-            ).replace("%", " %", 1)
+            masks = f"{first} of {counted(len(of_label), 'reference')}, {counted(second, 'prediction')}"
+            found.append(f"{label} ({masks})")
+    if found:
+        share = f"{NOTABLE_SHARE:.0%}".replace("%", " %")
+        yield f"more than {share} of the surface is at the end of the volume: {listed(found)}; {rule}"
 
 
 def _notes_on_values(scored: list[_ScoredCase], meaning: Meaning) -> tuple[str, ...]:

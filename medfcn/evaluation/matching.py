@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from medfcn.datasets import find_masks
-from medfcn.datasets.bids import bids_masks
-from medfcn.datasets.bids_files import is_bids
-from medfcn.datasets.cases import NamedLabels
+from medfcn.datasets.cases import Dataset, NamedLabels
 from medfcn.datasets.dataset_json import read_description
-from medfcn.datasets.find import dataset_of_masks
+from medfcn.datasets.find import dataset_of_masks, listed_masks
 from medfcn.datasets.listing import list_volumes
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
@@ -28,7 +26,7 @@ from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.refused import RefusedFile
 
-Masks = str | os.PathLike[str] | Mapping[str, VolumeLike]
+Masks = str | os.PathLike[str] | Mapping[str, VolumeLike] | Dataset
 """A folder of masks, a data set, one file, or masks by case id."""
 
 
@@ -75,8 +73,20 @@ class Pairs:
         return tuple(notes)
 
 
-def chosen_references(references: Masks, cases: Ids | None, options: ReadOptions = DEFAULT_OPTIONS) -> Masks:
+def chosen_references(
+    references: Masks,
+    cases: Ids | None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    *,
+    patients: Mapping[str, str] | None = None,
+) -> Masks:
     """The references of some cases, by case id; with `None` all of them, as they are.
+
+    Args:
+        references: All of them.
+        cases: Ids of cases, or of patients with all their cases.
+        options: How files are read.
+        patients: The patient of each case; by default as the references state them, if they are a data set.
 
     Raises:
         MissingFileError: The folder does not exist.
@@ -85,8 +95,18 @@ def chosen_references(references: Masks, cases: Ids | None, options: ReadOptions
     if cases is None:
         return references
     found = _references_of(references, options.bids)
-    chosen = chosen_ids(cases, found, lack="reference")
+    chosen = chosen_ids(
+        cases, found, lack="reference", patients=patients or stated_patients(references, options.bids)
+    )
     return {case: mask for case, mask in found.items() if case in chosen}
+
+
+def stated_patients(masks: Masks, bids: str | None = None) -> dict[str, str]:
+    """The patients that a data set of masks states, by case id; empty if it states none."""
+    dataset = None if isinstance(masks, Mapping) else dataset_of_masks(masks, bids=bids)
+    if dataset is None or not dataset.has_groups:
+        return {}
+    return {case.id: case.group for case in dataset.all_cases}
 
 
 def labelled_in(references: Masks, *, bids: str | None = None) -> dict[str, tuple[str, ...]]:
@@ -175,12 +195,14 @@ def _recorded(
 def _references_of(masks: Masks, bids: str | None) -> dict[str, VolumeLike]:
     if isinstance(masks, Mapping):
         return _given(masks, "references")
-    return dict(find_masks(Path(masks), bids=bids))
+    return dict(find_masks(masks, bids=bids))
 
 
 def _predictions_of(masks: Masks, bids: str | None = None) -> dict[str, VolumeLike]:
     if isinstance(masks, Mapping):
         return _given(masks, "predictions")
+    if isinstance(masks, Dataset):
+        return dict(find_masks(masks))
     folder = Path(masks)
     # nnU-Net leaves a dataset.json among its predictions; the masks beside it are meant, not a data set.
     beside = list_volumes(folder) if folder.is_dir() else None
@@ -199,7 +221,7 @@ def _given(masks: Mapping[str, VolumeLike], what: str) -> dict[str, VolumeLike]:
 
 
 def _is_one_file(masks: Masks) -> bool:
-    return not isinstance(masks, Mapping) and Path(masks).is_file()
+    return not isinstance(masks, Mapping | Dataset) and Path(masks).is_file()
 
 
 @dataclass(frozen=True)
@@ -287,6 +309,7 @@ def find_meaning(pairs: Pairs, references: Masks, labels: LabelsLike | None) -> 
     if chosen is None and beside.regions:
         chosen = beside.label_map
     if chosen is None:
+        beside.require_one_meaning()
         return Meaning(None, beside, notes=swapped)
     chosen = chosen.ignoring(beside.ignored)
     codecs = {case: _translated(labels, chosen, case) for case, labels in recorded.items()}
@@ -374,10 +397,11 @@ def _meaning_of_others(
 
 def _named_beside(references: Masks, bids: str | None) -> NamedLabels:
     """The labels that a `dataset.json` in the folder of the references, or above it, names, or a BIDS root."""
+    references = listed_masks(references, bids=bids)
+    if isinstance(references, Dataset):
+        return references.named
     if not isinstance(references, Mapping):
         folder = Path(references)
-        if is_bids(folder):
-            return bids_masks(folder, bids).named
         for path in (folder / "dataset.json", folder.parent / "dataset.json"):
             if path.is_file():
                 return read_description(path).named_labels()

@@ -14,7 +14,7 @@ from medfcn.datasets.layouts import bids_for, require_bids
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError
 from medfcn.evaluation.changes import Change, changes_of, read_pairs, require_known
-from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, lone_masks
+from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, lone_masks, stated_patients
 from medfcn.files import csv_bytes, make_folder, write_bytes, write_csv
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
@@ -26,7 +26,7 @@ from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, Silent
 from medfcn.runs.folder import CHANGES_FILE, FAILURES_FILE, VOLUMES_FILE
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
-from medfcn.text import aligned, counted, listed
+from medfcn.text import aligned, counted, listed, page
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import read_channels, volume_count
@@ -51,7 +51,7 @@ class MeasureRequest:
             value in the masks, with the names of a `dataset.json` beside them.
         pairs: Cases that are two times of one patient: a CSV with the columns `before` and `after`, or with `id`,
             `group` and `time`; or pairs of ids.
-        cases: Ids of the masks to measure; all by default.
+        cases: Ids of the masks to measure, or of patients with all theirs; all by default.
         options: What to opt in to when reading files that are otherwise refused.
         overwrite: Replace an existing output.
         threads: Number of cases measured in parallel.
@@ -109,7 +109,7 @@ class Measurements:
             changed: list[tuple[str, ...]] = [("before", "after", "label", "ml", "ml after", "change ml", "change %")]
             changed += [(one.before, one.after, one.label, *map(_number, one[3:])) for one in self.changes]
             lines += ["", *aligned(changed, right=range(3, 7))]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        return page([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def _number(value: float | None) -> str:
@@ -138,7 +138,7 @@ def measure(request: MeasureRequest) -> Measurements:
     of_masks, of_images = (bids_for(path, request.options.bids) for path in (request.masks, request.images))
     if request.options.bids is not None and of_masks is of_images is None:
         require_bids(Path(str(request.masks)), request.options.bids)
-    found = _chosen(lone_masks(request.masks, replace(request.options, bids=of_masks)), request.cases)
+    found = _chosen(lone_masks(request.masks, replace(request.options, bids=of_masks)), request, of_masks)
     pairs = read_pairs(request.pairs) if isinstance(request.pairs, str | os.PathLike) else tuple(request.pairs or ())
     require_known(pairs, found.predictions)
     images = {} if request.images is None else _images_of(request.images, found, of_images)
@@ -168,10 +168,11 @@ def _write(output: Path, measured: Measurements) -> None:
             (output / name).unlink(missing_ok=True)
 
 
-def _chosen(found: Pairs, cases: Ids | None) -> Pairs:
-    if cases is None:
+def _chosen(found: Pairs, request: MeasureRequest, bids: str | None) -> Pairs:
+    if request.cases is None:
         return found
-    ids = chosen_ids(cases, found.predictions, lack="mask")
+    patients = stated_patients(request.masks, bids)
+    ids = chosen_ids(request.cases, found.predictions, lack="mask", patients=patients)
     chosen = {case: mask for case, mask in found.predictions.items() if case in ids}
     records = {case: labels for case, labels in found.records.items() if case in ids}
     return replace(found, predictions=chosen, records=records)

@@ -29,7 +29,7 @@ HOW_GAP = (
     "Gap: mean of the best stratum minus that of the worst, with the interval of this difference; the two are chosen "
     "by their means, so a gap is above 0 by chance too"
 )
-_HEADINGS = ("missed", "Dice", "95 % interval", "NSD", "95 % interval", "HD95 mm, median")
+_HEADINGS = ("missed", "Dice", "95 % interval", "NSD", "95 % interval", "HD95")
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,11 @@ def strata_lines(strata: Sequence[Strata]) -> list[str]:
         is_clustered = any(each.is_clustered for each in of_column)
         headings = ("label", column, "cases", *(("patients",) if is_clustered else ()), *_HEADINGS)
         rows = [row for each in of_column for row in _rows(each, is_clustered=is_clustered)]
-        lines += ["", *aligned([headings, *rows], right=range(2, len(headings)), widest=24)]
+        lines += ["", *aligned([headings, *rows], right=range(2, len(headings)))]
         for each in of_column:
             words = [*(f"gap in {gap}" for gap in each.gap_words()), *([each.few()] if each.few() else [])]
             lines += [f"{each.label}, {column}: {text}" for text in words]
-    return [*lines, f"{HOW_GAP}."] if lines else []
+    return [*lines, f"HD95 is the median in mm. {HOW_GAP}."] if lines else []
 
 
 def _rows(strata: Strata, *, is_clustered: bool) -> Iterator[tuple[str, ...]]:

@@ -9,11 +9,12 @@ from medfcn.text import aligned, counted, one_line
 
 _SHARES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}
 _DISTANCES = {"hd_mm": "HD mm", "hd95_mm": "HD95 mm", "assd_mm": "ASSD mm"}
-_HEADINGS = ("label", "metric", "mean", "95 % interval", "median", "quartiles", "worst", "in case", "cases")
+_HEADINGS = ("metric", "mean", "95 % or IQR", "median", "worst", "in case", "cases")
+_FOOT = "In the column 95 % or IQR: of a share the 95 % interval of its mean, of a distance the quartiles."
 _BRIEF = ("label", "Dice", "95 % interval", "worst", "in case", "HD95", "missed", "cases")
 _BRIEF_NUMBERS = [place for place, heading in enumerate(_BRIEF) if heading not in ("label", "in case")]
 _BRIEF_FOOT = "Dice is the mean, HD95 the median in mm; --all-metrics prints all."
-_NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in ("label", "metric", "in case")]
+_NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in ("metric", "in case")]
 
 
 def summary_lines(
@@ -34,15 +35,15 @@ def summary_lines(
             star.
         strata: The lines of the strata.
     """
-    rows = [row for label in labels for row in _label_rows(label, definitions.tolerance_mm)]
     return [
-        *(aligned([_HEADINGS, *rows], right=_NUMBERS, widest=24) if rows else ["no case was scored"]),
+        *(_whole_table(labels, definitions.tolerance_mm) or ["no case was scored"]),
         "",
         *(line for label in labels for line in _counts_lines(label)),
         *([f"* {partly_labelled}"] if partly_labelled else []),
         *strata,
         *(("", *notes) if notes else ()),
         "",
+        _FOOT,
         f"{definitions.short()}.",
         "A miss has overlap and NSD 0 and infinite distances; it has no precision, and counts with 0 in its mean. "
         "Cases empty in both masks are left out of averages.",
@@ -61,7 +62,7 @@ def brief_lines(labels: Sequence[LabelSummary], notes: Sequence[str], *, strata:
     rows = [_brief_row(label) for label in labels]
     counts = [line for label in labels for line in _counts_lines(label) if _is_odd(label) or "lesions found" in line]
     return [
-        *(aligned([_BRIEF, *rows], right=_BRIEF_NUMBERS, widest=14) if rows else ["no case was scored"]),
+        *(aligned([_BRIEF, *rows], right=_BRIEF_NUMBERS) if rows else ["no case was scored"]),
         *counts,
         *strata,
         *notes,
@@ -95,26 +96,37 @@ def is_clustered(labels: Sequence[LabelSummary]) -> bool:
     return any(label.patients is not None for label in labels)
 
 
+def _whole_table(labels: Sequence[LabelSummary], tolerance_mm: float) -> list[str]:
+    """The name of each label, and below it a row for each metric."""
+    rows = [list(_label_rows(label, tolerance_mm)) for label in labels]
+    heading, *lines = aligned([_HEADINGS, *(row for of_label in rows for row in of_label)], right=_NUMBERS)
+    parts = [heading] if rows else []
+    for label, of_label in zip(labels, rows, strict=True):
+        own, lines = lines[: len(of_label)], lines[len(of_label) :]
+        parts += [label.label, *own]
+    return parts
+
+
 def _label_rows(label: LabelSummary, tolerance_mm: float) -> Iterator[tuple[str, ...]]:
     for metric, title in _SHARES.items():
         title = f"{title} {tolerance_mm:g} mm" if metric == "nsd" else title
         if label.partly_labelled and metric != "nsd":
             title += " *"
-        yield (label.label if metric == "dice" else "", title, *_share_fields(label.shares[metric]))
+        yield (f"  {title}", *_share_fields(label.shares[metric]))
     for metric, title in _DISTANCES.items():
-        yield ("", title, *_distance_fields(label.distances[metric]))
+        yield (f"  {title}", *_distance_fields(label.distances[metric]))
 
 
 def _share_fields(share: ShareSummary) -> tuple[str, ...]:
     mean, median, worst = (shown_number(value, 3) for value in (share.mean, share.median, share.worst))
-    return mean, share_interval(share), median, "", worst, share.worst_case, str(share.cases)
+    return mean, share_interval(share), median, worst, share.worst_case, str(share.cases)
 
 
 def _distance_fields(distance: DistanceSummary) -> tuple[str, ...]:
     values = (distance.mean, distance.median, distance.worst, distance.lower_quartile, distance.upper_quartile)
     mean, median, worst, lower, upper = (shown_number(value, 2) for value in values)
     quartiles = f"{lower} – {upper}" if distance.cases else "–"
-    return mean, "", median, quartiles, worst, distance.worst_case, str(distance.cases)
+    return mean, quartiles, median, worst, distance.worst_case, str(distance.cases)
 
 
 def _counts_lines(label: LabelSummary) -> Iterator[str]:

@@ -63,7 +63,7 @@ class PredictRequest:
             these overlap, `<case>_<index>.nii.gz`.
         tta: Average over mirror images; None follows the model's settings.
         views: Some of the views that the models were trained on, such as `coronal`; None takes all.
-        cases: Ids of the cases to predict, or a file of them; None takes all.
+        cases: Ids of the cases to predict, or of patients with all theirs, or a file of them; None takes all.
         options: What to accept when reading volumes that are otherwise refused.
         overwrite: Replace existing masks.
         resume: Keep the masks that these models made of the same input with the same settings; make the others.
@@ -320,5 +320,6 @@ def _say_old_rules(batch: Batch, progress: Progress) -> None:
 def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
     if given is None:
         return found
-    ids = chosen_ids(given, {case.id for case in found}, lack="volume")
+    patients = {case.id: case.group for case in found}
+    ids = chosen_ids(given, patients, lack="volume", patients=patients)
     return tuple(case for case in found if case.id in ids)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medfcn.datasets import Dataset, find_dataset, find_masks, require_complete
+from medfcn.datasets.find import listed_masks
 from medfcn.datasets.tables import Ids
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation import Comparison, Definitions, ScoreTable, evaluate, read_scores
@@ -76,6 +77,9 @@ def report(
     if run is not None and not Path(run).is_dir():
         raise MissingFileError(f"{run}: there is no such run folder; check the path")
     pictures = images_beside(references, options) if images is None else images_at(images)
+    references = listed_masks(references, bids=options.bids)
+    if table is not None and cases is not None:  # the ids of patients stand for cases that the table knows
+        cases = (*table.cases, *(case for case, _ in table.failures))
     references = chosen_references(references, cases, options)
     pairs = pair_cases(predictions, references, options)
     meaning = find_meaning(pairs, references, labels)

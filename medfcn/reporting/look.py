@@ -139,7 +139,7 @@ class LookRequest:
         group_by: As in `check`.
         options: As in `check`.
         allow_outside: As in `check`.
-        cases: The cases to look at; by default all.
+        cases: Ids of the cases to look at, or of patients with all theirs; by default all.
         png: A folder for a picture of each case as well, `<case>.png`, 1920 × 1080 pixels, for slides.
         ground: Ground of the pictures: `dark` or `light`.
         slices: Their slices: `fullest`, those with most of the labels, or `axial=12,coronal=30`, counted from 1 as in
@@ -229,7 +229,8 @@ def _found_by(request: LookRequest) -> Dataset:
     found = _masks_or_dataset(request)
     if request.cases is None:
         return found
-    return found.keep(chosen_ids(request.cases, [case.id for case in found.all_cases], lack="file"))
+    patients = {case.id: case.group for case in found.all_cases}
+    return found.keep(chosen_ids(request.cases, patients, lack="file", patients=patients))
 
 
 def _masks_or_dataset(request: LookRequest) -> Dataset:

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from medfcn.datasets import find_dataset, find_inputs
+from medfcn.datasets import Dataset, find_dataset, find_inputs
 from medfcn.datasets.cases import Case
 from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
@@ -39,7 +39,7 @@ def images_beside(references: Masks | Images, options: ReadOptions = DEFAULT_OPT
 
     The folder `labels` of a data set stands for the data set.
     """
-    if isinstance(references, Mapping):
+    if isinstance(references, Mapping | Dataset):
         return {}
     folder = Path(references)
     for place in (folder, folder.parent) if folder.name == "labels" else (folder,):

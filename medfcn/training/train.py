@@ -21,7 +21,7 @@ from medfcn.runs.replaced import set_folds_aside
 from medfcn.runs.stop import Stop
 from medfcn.runs.tracking import kinds_of, require_libraries
 from medfcn.slices.plan import Plan
-from medfcn.text import LONGEST_LINE, aligned, listed
+from medfcn.text import aligned, listed
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
 from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
@@ -171,7 +171,7 @@ class Planned:
         rows.append(
             ("ceiling", ceiling_text(self.ceilings), f"Dice{self.of_labelled} of reference → network grid → back")
         )
-        return "\n".join(aligned(rows, widest=LONGEST_LINE))
+        return "\n".join(aligned(rows, prose=[1, 2]))
 
     def to_json(self) -> dict[str, Any]:
         """Values for a JSON file: the plan with its reasons, the split, the labels, the ceilings, and all remarks."""

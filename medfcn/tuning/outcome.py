@@ -10,7 +10,7 @@ from medfcn.errors import TrainingError
 from medfcn.files import write_bytes, write_csv
 from medfcn.runs.folder import BEST_FILE, TRIALS_FILE
 from medfcn.settings import Settings
-from medfcn.text import LONGEST_LINE, aligned, counted, duration
+from medfcn.text import aligned, counted, duration, page
 from medfcn.tuning.space import Value
 from medfcn.tuning.task import changed_tables
 from medfcn.tuning.trial import Trial
@@ -65,7 +65,7 @@ class Tuned:
                 name = f"{trial.number} (the defaults)" if trial.origin == 0 else str(trial.number)
                 dices = (f"{dice:.4f}" for dice in (score.mean, score.median, score.worst))
                 rows.append((name, *dices, duration(score.seconds), values_text(trial.values)))
-        return "\n".join([*aligned(rows, widest=LONGEST_LINE), self._verdict()])
+        return page([*aligned(rows, prose=[5]), self._verdict()])
 
     def _verdict(self) -> str:
         """The gain, and why that number is too good."""

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from medfcn.datasets import find_dataset, find_inputs, find_masks
+from medfcn.datasets import bids, find_dataset, find_inputs, find_masks
+from medfcn.datasets.bids_files import bids_tree
 from medfcn.datasets.check import check
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
+from medfcn.evaluation import evaluate
 from tests.datasets.bids_trees import bids_tree_of, describe, put, scan
 from tests.datasets.layouts import line_of
 
@@ -236,10 +238,43 @@ def test_a_label_that_may_be_of_several_images_is_of_none(root: Path) -> None:
     assert all("may be the label of other images too" in problem.found for problem in dataset.problems)
 
 
-def test_tables_that_contradict_each_other_are_refused(root: Path) -> None:
+def test_structures_without_a_session_are_no_labels_of_two_sessions_and_stop_no_other_case(root: Path) -> None:
+    derived = root / "derivatives" / "parts"
+    for number in (1, 2, 3):
+        for session in (1, 2) if number != 2 else (1,):
+            for part in ("liver", "spleen"):
+                name = f"sub-0{number}_ses-{session}_label-{part}_mask"
+                scan(derived, name, number, label=True, shape=SMALL)
+    for part in ("liver", "spleen"):
+        scan(derived, f"sub-02_label-{part}_mask", 2, label=True, shape=SMALL)
+    dataset = find_dataset(root, bids="derivatives=parts")
+    # Masks of the session itself are nearer than those of the subject.
+    assert [case.id for case in dataset.incomplete] == ["sub-02_ses-2"]
+    assert "may be the label of other images too" in dataset.problems[0].found
+    assert next(case for case in dataset.cases if case.id == "sub-02_ses-1").label is not None
+
+
+def test_tables_that_contradict_each_other_are_refused_unless_the_labels_are_named(
+    root: Path, tmp_path: Path
+) -> None:
     put(root / "derivatives" / "manual" / "sub-01" / "sub-01_dseg.tsv", "index\tname\n1\tcube\n")
-    with pytest.raises(DatasetError, match="names the value 1 'ball'"):
-        find_dataset(root)
+    assert len(find_dataset(root).cases) == 6
+    for refused in (lambda: check(root), lambda: evaluate(root / "derivatives" / "manual", root)):
+        with pytest.raises(DatasetError, match=r"names the value 1 'ball'.* say which with --labels") as caught:
+            refused()
+        assert caught.value.code == "DATASET_CONTRADICTED"
+    assert check(root, labels="ball=1").label_names == ("ball",)
+    assert evaluate(root / "derivatives" / "manual", root, labels="ball=1").summary()["ball"].scored == 6
+
+
+def test_an_evaluation_lists_its_references_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "derivatives" / "manual" / "sub-02" / "ses-1" / "anat" / "sub-02_ses-1_desc-manual_dseg.nii.gz").unlink()
+    predictions = shutil.copytree(root / "derivatives" / "manual", root.parent / "predictions")
+    listed: list[Path] = []
+    monkeypatch.setattr(bids, "bids_tree", lambda folder, name="": listed.append(folder) or bids_tree(folder, name))
+    table = evaluate(predictions, root, by="site")
+    assert [case for case, _ in table.failures] == ["sub-02_ses-1"]
+    assert sorted(listed) == sorted([root, root / "derivatives" / "manual", predictions])
 
 
 @pytest.mark.parametrize(

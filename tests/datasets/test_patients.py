@@ -1,14 +1,20 @@
 """Cases of one patient are seen by their ids, and stay together as the user says; plain numbering is left alone."""
 
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from medfcn.datasets import check_cases, find_dataset
+from medfcn.cli import main
+from medfcn.datasets import check_cases, find_dataset, find_inputs
 from medfcn.datasets.cases import Dataset
 from medfcn.datasets.patients import require_stated_patients, shared_stems, unstated_patients
+from medfcn.datasets.tables import chosen_ids
 from medfcn.errors import DatasetError, SettingsError
+from medfcn.inference.predict import _chosen
 from tests.conftest import draw_ball, write_case
+from tests.datasets.bids_trees import bids_tree_of
 from tests.datasets.layouts import lay, line_of
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -180,3 +186,46 @@ def test_a_grouping_that_changes_nothing_says_so(how: str | None, said: bool, tm
     options = {"groups": tmp_path / how} if how == "groups.csv" else {"group_by": how}
     found = find_dataset(tmp_path, **options)  # type: ignore[arg-type]
     assert [problem.code for problem in found.problems] == ["GROUPS_ALONE"] * said
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["sub-01"], ["sub-01_ses-1", "sub-01_ses-2"]),
+        (["sub-01_ses-2", "sub-1"], ["sub-01_ses-2", "sub-1_ses-1"]),
+        (["smith"], ["a", "b"]),
+        (["sub-01_ses-1", "sub-01"], ["sub-01_ses-1", "sub-01_ses-2"]),
+    ],
+)
+def test_the_id_of_a_patient_stands_for_all_its_cases(given: list[str], found: list[str]) -> None:
+    known = ["sub-01_ses-1", "sub-01_ses-2", "sub-1_ses-1", "sub-012_ses-1", "a", "b"]
+    assert sorted(chosen_ids(given, known, lack="mask", patients={"a": "smith", "b": "smith"})) == found
+
+
+def test_what_is_neither_case_nor_patient_is_named_with_the_nearest_name() -> None:
+    with pytest.raises(DatasetError) as caught:
+        chosen_ids(["sub-03", "case", "id"], ["case_1", "case_2", "sub-01_ses-1"], lack="mask", patients={})
+    assert str(caught.value) == (
+        "3 requested cases have no mask, and are no patients: case (nearest is case_2), id, sub-03 (nearest is "
+        "sub-01); correct the ids"
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "measure", "look", "predict"])
+def test_commands_take_patients_of_a_bids_root_in_cases(tmp_path: Path, command: str) -> None:
+    root = bids_tree_of(tmp_path / "bids", subjects=3, shape=(8, 7, 5))
+    (tmp_path / "cases.txt").write_text("sub-02\nsub-03_ses-1\n")
+    wanted = {"sub-02_ses-1", "sub-02_ses-2", "sub-03_ses-1"}
+    if command == "predict":
+        assert {case.id for case in _chosen(find_inputs(root), tmp_path / "cases.txt")} == wanted
+        return
+    manual, output = root / "derivatives" / "manual", tmp_path / ("out.html" if command == "look" else "out")
+    places = {"evaluate": [manual, root], "measure": [manual], "look": [root]}[command]
+    words = [command, *places, "-o", output, "--cases", tmp_path / "cases.txt"]
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    if command == "look":
+        assert set(re.findall(r"sub-0\d_ses-\d", output.read_text("utf-8"))) == wanted
+    else:
+        table = output / ("scores.csv" if command == "evaluate" else "volumes.csv")
+        assert {line.split(",")[0] for line in table.read_text("utf-8").splitlines()[1:]} == wanted

@@ -339,7 +339,7 @@ def test_the_command_puts_strata_and_comparison_into_table_summary_and_report(fo
     assert comparison["difference"].startswith("A − B: new − old, over the cases scored in both (24 cases of 12 pa")
     page = Page((tmp_path / "out" / "report.html").read_text("utf-8"))
     assert active_parts(page) == []
-    for text in (done.stdout, page.text):
+    for text in (" ".join(done.stdout.split()), page.text):
         assert "24 cases of 12 patients" in text
         assert "Siemens" in text
         assert "A − B: new − old" in text

@@ -300,7 +300,9 @@ def test_chosen_cases_alone_are_scored(tmp_path):
         save(tmp_path / "references", case, organ())
     table = evaluate(tmp_path / "predictions", tmp_path / "references", cases=iter(["c", "a"]))
     assert table.cases == ("a", "c")
-    with pytest.raises(DatasetError, match=r"2 requested cases have no reference: d, e; correct the ids") as caught:
+    with pytest.raises(
+        DatasetError, match=r"2 requested cases have no reference, and are no patients: d, e; correct the ids"
+    ) as caught:
         evaluate(tmp_path / "predictions", tmp_path / "references", cases=["a", "e", "d"])
     assert caught.value.code == "CASES_UNKNOWN"
 

@@ -150,7 +150,7 @@ def test_a_large_share_of_surface_at_the_end_of_the_volume_is_said(at_edges):
         definitions = Definitions(boundary_at_edges=at_edges, boundary=kind)
         table = evaluate(masks, masks, labels="organ=1", definitions=definitions)
         (note,) = [note for note in table.summary().notes if "end of the volume" in note]
-        assert note.startswith("organ: more than 5 % of the surface is at the end of the volume in 1 of 2 references")
+        assert note.startswith("more than 5 % of the surface is at the end of the volume: organ (1 of 2 references, ")
         assert ("--no-boundary-at-edges" in note) == at_edges
         first, second = table.rows
         ends = 2 * disc(20).sum()

@@ -535,9 +535,14 @@ def test_what_is_not_there_is_named_and_nothing_is_made(run: Path, images: Path,
         predict(tmp_path / "absent", images, target, device="cpu")
     with pytest.raises(MissingFileError, match="no run folder"):
         predict([], images, target, device="cpu")
-    with pytest.raises(DatasetError, match=r"1 requested case has no volume: case_9; correct the ids"):
+    with pytest.raises(
+        DatasetError,
+        match=r"1 requested case has no volume, and is no patient: case_9 \(nearest is case_\d\); correct",
+    ):
         predict(run, images, target, cases=["case_1", "case_9"], device="cpu")
-    with pytest.raises(DatasetError, match=r"case; these are the beginnings of ids.*give the ids of cases: case_0, "):
+    with pytest.raises(
+        DatasetError, match=r"1 requested case has no volume, and is no patient: case \(nearest is case_\d\); correct"
+    ):
         predict(run, images, target, cases=["case_1", "case"], device="cpu")
     assert not target.exists()
 

@@ -40,8 +40,9 @@ def test_every_preset_has_a_row_with_its_figures(overview: Result) -> None:
 def test_one_preset_is_shown_stage_by_stage() -> None:
     result = networks("--preset", "fcn8s", "--size", "250x180", "--width", 0.25)
     assert result.exit_code == 0, result.stderr
-    assert re.search(r"^pool3 +3 × conv 3×3, max-pool 2×2 +8 +64 × 32 × 24 ", result.stdout, flags=re.MULTILINE)
-    assert re.search(r"^fusion with pool4 +×2 transposed conv 4×4, \+ +16 ", result.stdout, flags=re.MULTILINE)
+    assert re.search(r"^pool3 +3 × conv 3×3, +8 +64 × 32 × 24 .+\n +max-pool 2×2$", result.stdout, flags=re.MULTILINE)
+    assert re.search(r"^fusion with pool4 +×2 transposed +16 .+\n +conv 4×4, \+$", result.stdout, flags=re.MULTILINE)
+    assert max(map(len, result.stdout.splitlines())) <= 80
     assert "A slice of 1 × 250 × 180, padded to 256 × 192; 1 logit a pixel" in result.stdout
 
 

@@ -28,6 +28,7 @@ from medfcn.errors import (
 from medfcn.evaluation import read_scores, write_scores
 from medfcn.files import sha256_of
 from medfcn.settings import Settings
+from medfcn.text import counted
 from medfcn.training import judging
 from medfcn.training.crossvalidation import gather
 from medfcn.training.folds import Folds
@@ -102,9 +103,9 @@ def test_the_scores_of_all_folds_are_over_patients_and_say_what_a_fold_says_of_s
     counts = []
     for number in (1, 2, 3):
         notes = " ".join(read_scores(folded / f"fold_{number}" / "validation").notes)
-        said = re.search(r"end of the volume in (\d+) of \d+ reference", notes)
+        said = re.search(r"end of the volume: label_1 \((\d+) of \d+ reference", notes)
         counts.append(int(said[1]) if said else 0)
-    assert f"in {sum(counts)} of 6 references and in 0 predictions" in before
+    assert f"label_1 ({sum(counts)} of 6 references, 0 predictions)" in before
     assert sum(counts) == 3
     # Whatever more the folds know is in the scores of all.
     run = shutil.copytree(folded, tmp_path / "run")
@@ -116,8 +117,8 @@ def test_the_scores_of_all_folds_are_over_patients_and_say_what_a_fold_says_of_s
     assert gathered is not None
     (note,) = [note for note in gathered.notes if "end of the volume" in note]
     count = len(rows) + sum(counts[1:])
-    assert note.startswith(f"label_1: more than 5 % of the surface is at the end of the volume in {count} of 6")
-    assert f"in {len(rows)} predictions" in note
+    of_all = f"label_1 ({count} of 6 references, {counted(len(rows), 'prediction')});"
+    assert note.startswith(f"more than 5 % of the surface is at the end of the volume: {of_all}")
     assert note in read_scores(run / "validation").notes
 
 

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 
 from medfcn.networks.describe.stages import NetworkSummary
-from medfcn.text import aligned, counted
+from medfcn.text import aligned, counted, page
 
 _COUNTING = (
-    "Multiply-adds: of convolutions, for one slice with the padding done inside. Receptive field: edge in pixels of\n"
-    "the square that can change one logit; one larger than the slice sees as much as there is."
+    "Mult.-adds: multiply-adds of convolutions, for one slice with the padding done inside. Strides: of the "
+    "encoder's levels; fused: of those that are fused. Field: the receptive field, edge in pixels of the square "
+    "that can change one logit; one larger than the slice sees as much as there is."
 )
 
 
 def overview_text(summaries: Sequence[NetworkSummary]) -> str:
     """A row for each network, and the meaning of the figures below."""
-    rows = [("preset", "parameters", "multiply-adds", "encoder strides", "fused strides", "receptive field")]
+    rows = [("preset", "parameters", "mult.-adds", "strides", "fused", "field")]
     rows += [
         (
             summary.name,
@@ -27,12 +28,12 @@ def overview_text(summaries: Sequence[NetworkSummary]) -> str:
     ]
     first = summaries[0]
     given = f"A slice of {shape_text(first.channels_in, first.size)}; {counted(first.channels_out, 'logit')} a pixel."
-    return "\n".join([*aligned(rows, right=(1, 2, *range(5, len(rows[0])))), "", given, _COUNTING])
+    return page([*aligned(rows, right=(1, 2, *range(5, len(rows[0])))), "", given, _COUNTING])
 
 
 def network_text(summary: NetworkSummary) -> str:
     """A row for each stage of a network, the totals, and the meaning of the figures below."""
-    rows = [("stage", "made of", "stride", "map", "parameters", "multiply-adds")]
+    rows = [("stage", "made of", "stride", "map", "parameters", "mult.-adds")]
     rows += [
         (
             stage.name,
@@ -51,7 +52,7 @@ def network_text(summary: NetworkSummary) -> str:
         f"A slice of {shape_text(summary.channels_in, summary.size)}{padded}; {logits} a pixel, "
         f"receptive field {size_text([summary.receptive_field] * 2)}."
     )
-    return "\n".join([*aligned(rows, right=range(2, len(rows[0]))), "", given, _COUNTING])
+    return page([*aligned(rows, right=range(2, len(rows[0])), prose=[1]), "", given, _COUNTING])
 
 
 def shape_text(channels: int, size: Sequence[int]) -> str:
