@@ -16,6 +16,8 @@ libraries that a name needs (torch, MONAI, nibabel) are loaded when the name is 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from medfcn.libraries import loading
+
 if TYPE_CHECKING:
     from medfcn.datasets.check import check as check
     from medfcn.errors import MedfcnError as MedfcnError
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from medfcn.runs.shelf import models as models
     from medfcn.training.train import plan as plan
     from medfcn.tuning.tune import tune as tune
-    from medfcn.verbs import predict as predict
-    from medfcn.verbs import train as train
+    from medfcn.verbs.predicting import predict as predict
+    from medfcn.verbs.training import train as train
     from medfcn.volumes import Volume as Volume
     from medfcn.volumes import read_volume as read_volume
 
@@ -48,10 +50,10 @@ _HOMES = {
     "measure": "medfcn.evaluation.measure",
     "models": "medfcn.runs.shelf",
     "plan": "medfcn.training.train",
-    "predict": "medfcn.verbs",
+    "predict": "medfcn.verbs.predicting",
     "read_volume": "medfcn.volumes",
     "report": "medfcn.reporting.compose",
-    "train": "medfcn.verbs",
+    "train": "medfcn.verbs.training",
     "tune": "medfcn.tuning.tune",
 }
 
@@ -78,7 +80,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        with loading():
+            return getattr(importlib.import_module(_HOMES[name]), name)
     if name == "__version__":
         from importlib.metadata import version
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medfcn.errors import MemoryShortError, SettingsError, naming
+from medfcn.libraries import loading
 from medfcn.systems import address_limit, free_memory, gnu_c_library
 
 _WORDS = (
@@ -183,8 +184,9 @@ class Start:
                 raise MemoryShortError(f"out of memory: {found}; {MORE_MEMORY}")
         if address is not None:
             _return_what_is_freed()
-            for name in self.modules:
-                importlib.import_module(name)
+            with loading(for_good=True):
+                for name in self.modules:
+                    importlib.import_module(name)
 
 
 @contextmanager

@@ -4,8 +4,11 @@ import inspect
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
 
 HEAVY = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "matplotlib", "scipy", "skimage", "optuna")
 
@@ -55,6 +58,56 @@ def test_the_names_of_training_and_prediction_load_no_monai() -> None:
     """A training loads it when it prepares slices; a prediction without transforms never does."""
     done = run("-c", "import sys, medfcn; medfcn.train, medfcn.predict, medfcn.load; print('monai' in sys.modules)")
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+START = """
+import atexit, sys
+atexit.register(lambda: print(*sorted({{name for name in {watched} if name in sys.modules}}), file=sys.__stderr__))
+sys.argv = ["medfcn", *{arguments}]
+from medfcn.cli import main
+main()
+"""
+
+
+def test_a_prediction_loads_nothing_of_training(tmp_path: Path) -> None:
+    """Its start is that of torch; scipy.ndimage numbers the components of a mask."""
+    volume = SAMPLES / "test" / "images" / "sample_13.nii.gz"
+    words = ["predict", "hippocampus-mr", str(volume), "-o", str(tmp_path / "masks")]
+    watched = (
+        *HEAVY,
+        "medfcn.training",
+        "medfcn.evaluation",
+        "medfcn.reporting",
+        "scipy.sparse",
+        "torch._dynamo",
+        "sympy",
+    )
+    done = run("-c", START.format(watched=watched, arguments=words))
+    assert (done.stderr.splitlines()[-1], done.returncode) == ("numpy scipy torch", 0)
+
+
+@pytest.mark.parametrize("has_run_before", [True, False])
+def test_garbage_is_looked_for_again_once_libraries_are_loaded(has_run_before: bool) -> None:
+    code = f"""
+import gc, sys
+from medfcn.libraries import loading
+gc.enable() if {has_run_before} else gc.disable()
+with loading():
+    print(gc.isenabled())
+    import decimal
+print(gc.isenabled(), gc.get_freeze_count())
+with loading(for_good=True):
+    pass  # nothing was loaded
+print(gc.get_freeze_count())
+with loading(for_good=True):
+    import fractions
+frozen = gc.get_freeze_count()
+with loading():
+    import statistics
+print(frozen > 0, gc.get_freeze_count() > frozen, gc.isenabled())
+"""
+    done = run("-c", code)
+    assert done.stdout.splitlines() == ["False", f"{has_run_before} 0", "0", f"True True {has_run_before}"]
 
 
 def test_module_runs_as_a_command() -> None:

@@ -15,6 +15,7 @@ from medfcn.commands.options import (
     flag,
     reading_options,
 )
+from medfcn.libraries import loading
 
 if TYPE_CHECKING:
     from medfcn.volumes.options import ReadOptions
@@ -85,9 +86,10 @@ def bids_app(root: str, output: str, level: str, options: "ReadOptions", **choic
     participant makes masks, of all subjects or some, and keeps those that are there. group writes the tables of
     OUTPUT into OUTPUT/logs.
     """
-    from medfcn.inference.bids_app import BidsCases, group_level, participant_level
-    from medfcn.inference.predict import PredictRequest
-    from medfcn.text import counted
+    with loading(for_good=True):
+        from medfcn.inference.bids_app import BidsCases, group_level, participant_level
+        from medfcn.inference.predict import PredictRequest
+        from medfcn.text import counted
 
     cases = BidsCases(
         root=Path(root),

@@ -14,6 +14,7 @@ from medfcn.commands.options import (
     labels_option,
     reading_options,
 )
+from medfcn.libraries import loading
 
 
 @command()
@@ -29,7 +30,8 @@ def check(dataset: str, as_json: bool, **choices: Any) -> None:
 
     Exit status 1 if there is an error, 0 if there are only warnings.
     """
-    from medfcn.datasets.check import check as run_check
+    with loading(for_good=True):
+        from medfcn.datasets.check import check as run_check
 
     report = run_check(dataset, progress=reporter(), **choices)
     if as_json:

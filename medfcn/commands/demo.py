@@ -13,6 +13,7 @@ from medfcn.commands.options import (
     overwrite_option,
     threads_option,
 )
+from medfcn.libraries import loading
 
 
 @command()
@@ -25,8 +26,9 @@ from medfcn.commands.options import (
 @allocator_option
 def demo(**choices: Any) -> None:
     """Train, predict, evaluate and draw on the sample volumes that come with medfcn, in about two minutes."""
-    from medfcn.demo import demo as run_demo
-    from medfcn.runs.folder import SCORES_FILE
+    with loading(for_good=True):
+        from medfcn.demo import demo as run_demo
+        from medfcn.runs.folder import SCORES_FILE
 
     result = run_demo(progress=reporter(), **choices)
     show_report(result.scores.to_text())

@@ -19,6 +19,7 @@ from medfcn.commands.options import (
 )
 from medfcn.errors import OutputExistsError
 from medfcn.files import refuse_existing_file, write_json
+from medfcn.libraries import loading
 from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMMARY_FILE, RunFolder
 
 
@@ -76,13 +77,14 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
 
     REFERENCES is a folder of masks or a data set. Every reference needs a mask; a missing one counts as a miss.
     """
-    from medfcn.evaluation import Definitions, compare, masks_or_scores, write_paper_table, write_scores
-    from medfcn.evaluation import evaluate as run_evaluation
-    from medfcn.evaluation.compare import side_names
-    from medfcn.evaluation.paper_table import require_paper_format
-    from medfcn.reporting.compose import report
-    from medfcn.reporting.shown_cases import images_at
-    from medfcn.runs.outputs import refuse_blocked, refuse_existing
+    with loading(for_good=True):
+        from medfcn.evaluation import Definitions, compare, masks_or_scores, write_paper_table, write_scores
+        from medfcn.evaluation import evaluate as run_evaluation
+        from medfcn.evaluation.compare import side_names
+        from medfcn.evaluation.paper_table import require_paper_format
+        from medfcn.reporting.compose import report
+        from medfcn.reporting.shown_cases import images_at
+        from medfcn.runs.outputs import refuse_blocked, refuse_existing
 
     overwrite, other, folder = choices["overwrite"], choices["compare"], Path(output)
     for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):

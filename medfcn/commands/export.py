@@ -6,6 +6,7 @@ import click
 
 from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import overwrite_option, text
+from medfcn.libraries import loading
 
 
 @command()
@@ -28,7 +29,8 @@ def export(**choices: Any) -> None:
 
     It is tried on a phantom in three sizes before the file gets its name.
     """
-    from medfcn.exporting.export import export as run_export
+    with loading(for_good=True):
+        from medfcn.exporting.export import export as run_export
 
     model = run_export(progress=reporter(), **choices)
     show(f"model: {model}")

@@ -16,6 +16,7 @@ from medfcn.commands.options import (
     reading_options,
     text,
 )
+from medfcn.libraries import loading
 
 
 @command()
@@ -56,7 +57,8 @@ def look(dataset: str, images: str | None, output: str, **choices: Any) -> None:
     Every case is shown in three planes with its labels. Unusual are cases that look turned or mirrored, and those
     whose grid, intensities or volumes are far from all others.
     """
-    from medfcn.reporting.look import LookRequest, look_with_findings
+    with loading(for_good=True):
+        from medfcn.reporting.look import LookRequest, look_with_findings
 
     looked = look_with_findings(LookRequest(dataset, output, images, progress=reporter(), **choices))
     for line in looked.findings:

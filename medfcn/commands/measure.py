@@ -7,6 +7,7 @@ import click
 
 from medfcn.commands.exits import FAILED, SOME_FAILED, answer, command, reporter, show, show_report
 from medfcn.commands.options import cases_option, count, labels_option, overwrite_option, reading_options, text
+from medfcn.libraries import loading
 
 
 @command()
@@ -29,8 +30,9 @@ def measure(masks: str, images: str | None, output: str, **choices: Any) -> None
 
     Of masks that `medfcn predict` wrote, volumes.csv is the same that it wrote.
     """
-    from medfcn.evaluation.measure import measure as run_measurement
-    from medfcn.text import counted
+    with loading(for_good=True):
+        from medfcn.evaluation.measure import measure as run_measurement
+        from medfcn.text import counted
 
     found = run_measurement(masks, images, output, progress=reporter(), **choices)
     show_report(found.to_text())

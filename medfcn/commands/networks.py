@@ -7,6 +7,7 @@ import click
 
 from medfcn.commands.exits import command, show, show_report
 from medfcn.commands.options import overwrite_option
+from medfcn.libraries import loading
 
 
 @command()
@@ -37,9 +38,10 @@ from medfcn.commands.options import overwrite_option
 @overwrite_option
 def networks(preset: str | None, config: str | None, size: str, as_json: bool, **choices: Any) -> None:
     """List all network designs, or show that of --preset or --config: parameters, strides, receptive field."""
-    from medfcn.config import override, read_settings
-    from medfcn.networks.describe.listing import network_text, overview_text
-    from medfcn.networks.describe.stages import slice_size, summarise_network, summarise_presets
+    with loading(for_good=True):
+        from medfcn.config import override, read_settings
+        from medfcn.networks.describe.listing import network_text, overview_text
+        from medfcn.networks.describe.stages import slice_size, summarise_network, summarise_presets
 
     picture, drawn = choices["picture"], None
     settings = override(read_settings(config), "network", preset=preset, width=choices["width"])

@@ -6,6 +6,7 @@ import click
 
 from medfcn.commands.exits import answer, command, reporter, show_report
 from medfcn.commands.options import design_options, start_options
+from medfcn.libraries import loading
 
 
 @command()
@@ -14,7 +15,8 @@ from medfcn.commands.options import design_options, start_options
 @start_options
 def plan(**choices: Any) -> None:
     """Show how DATASET would be trained on, and why."""
-    from medfcn.training.train import plan as run_plan
+    with loading(for_good=True):
+        from medfcn.training.train import plan as run_plan
 
     planned = run_plan(progress=reporter(), **choices)
     show_report(planned.to_text())

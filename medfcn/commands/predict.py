@@ -25,6 +25,7 @@ from medfcn.commands.options import (
     text,
 )
 from medfcn.errors import SettingsError
+from medfcn.libraries import loading
 
 if TYPE_CHECKING:
     from medfcn.inference.batch import PredictionRun
@@ -121,7 +122,8 @@ def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box
         runs, choices["source"], choices["again"] = _told_apart((*runs, choices["source"]), choices["again"])
     else:
         choices["again"] = None
-    from medfcn.verbs import predict as run_prediction
+    with loading(for_good=True):
+        from medfcn.verbs import predict as run_prediction
 
     options = _looking_at(options, around, box)
     say_outcome(run_prediction(list(runs), options=options, progress=reporter(), **choices))

@@ -3,7 +3,7 @@
 from medfcn.memory import Start
 
 _READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs", "medfcn.reporting.compose")
-_TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing", "torch._dynamo")
+_TRAINING = (*_READING, *_NETWORK, "medfcn.training.train", "medfcn.monai.preparing")
 STARTS = dict.fromkeys(("check", "look", "evaluate", "measure"), Start(180, 90, _READING))
 STARTS |= dict.fromkeys(
     ("plan", "predict", "export", "networks", "bids-app"), Start(680, 280, (*_READING, *_NETWORK))

@@ -18,6 +18,7 @@ from medfcn.commands.options import (
     text,
     work_options,
 )
+from medfcn.libraries import loading
 from medfcn.progress import process_rank
 
 
@@ -66,8 +67,9 @@ def train(all_metrics: bool, **choices: Any) -> None:
     if not choices["output"] and not choices["resume"]:
         raise click.UsageError("Missing option '-o' / '--output': the run folder to make.")
     started = time.monotonic()  # loading torch is part of a budget
-    from medfcn.runs.stop import stop_on_signals
-    from medfcn.verbs import train as run_training
+    with loading(for_good=True):
+        from medfcn.runs.stop import stop_on_signals
+        from medfcn.verbs import train as run_training
 
     source = click.get_current_context().get_parameter_source
     given = [name for name in choices if source(name) is ParameterSource.COMMANDLINE]

@@ -6,6 +6,7 @@ import click
 
 from medfcn.commands.exits import answer, command, reporter, show_report
 from medfcn.commands.options import allocator_option, cluster_option, count, design_options, work_options
+from medfcn.libraries import loading
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
@@ -32,8 +33,9 @@ def tune(**choices: Any) -> None:
     The first trial has the defaults. Settings that you set are not searched. FOLDER/best.toml is for `medfcn train
     --config`. Needs medfcn[tune].
     """
-    from medfcn.runs.stop import stop_on_signals
-    from medfcn.tuning.tune import tune as run_search
+    with loading(for_good=True):
+        from medfcn.runs.stop import stop_on_signals
+        from medfcn.tuning.tune import tune as run_search
 
     with stop_on_signals() as stop:
         found = run_search(stop=stop, progress=reporter(), **choices)

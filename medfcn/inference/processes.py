@@ -21,11 +21,15 @@ from medfcn.inference.worker import Broken, Order, Ready, Wanted
 from medfcn.progress import Progress
 from medfcn.runs.passing import shareable
 
-_CODE = (
-    "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "  # Ctrl-C is for the command
-    "sys.path[:] = json.loads(sys.argv[2]); "
-    "from medfcn.inference.worker import serve; serve(int(sys.argv[1]))"
-)
+_CODE = """
+import json, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
+sys.path[:] = json.loads(sys.argv[2])
+from medfcn.libraries import loading
+with loading(for_good=True):
+    from medfcn.inference.worker import serve
+serve(int(sys.argv[1]))
+"""
 _END_SECONDS = 10.0
 """Time that a worker has to end in an orderly way."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import SettingsError
+from medfcn.libraries import loading
 from medfcn.memory import raise_shortage
 from medfcn.networks.design import MonaiDesign
 from medfcn.networks.network import SliceNetwork
@@ -69,7 +70,8 @@ class MonaiNetwork(SliceNetwork):
 
 
 def _class_of(name: str) -> Callable[..., nn.Module]:
-    import monai.networks.nets as nets
+    with loading():
+        import monai.networks.nets as nets
 
     kind = getattr(nets, name, None)
     is_network = isinstance(kind, type) and issubclass(kind, nn.Module)

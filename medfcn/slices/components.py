@@ -174,11 +174,11 @@ def _touching(box: Box, plane: NDArray[np.intp], next_box: Box, next_plane: NDAr
 
 def _joined(count: int, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
     """For each of some components, from 1, the place of the one that it is part of, in the order of their first."""
+    if not pairs:
+        return np.arange(count)
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    if not pairs:
-        return np.arange(count)
     one, other = (np.concatenate(pairs) - 1).T
     graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
     roots: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)

@@ -1,5 +1,6 @@
 """The optimiser: the weights that are trained, and the learning rate of each."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +34,27 @@ def largest_rate(network: SliceNetwork, settings: NetworkSettings, training: Tra
     return USUAL_RATE * min(1.0, _PLAIN_CHANNELS / max(network.encoder.channels))
 
 
+class _EagerAdamW(torch.optim.AdamW):
+    """torch's AdamW by its plain methods.
+
+    torch wraps them for its compiler, and the wrappers load it: 1 CPU second and 70 MB (torch 2.13), for a network
+    that is never compiled. The methods inside are the same.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+
+    def step(self, closure: Any = None) -> Any:
+        """Change the weights by their gradients."""
+        with torch.no_grad():
+            return _plain_step(self, closure)
+
+
+_plain_step = inspect.unwrap(torch.optim.AdamW.step)
+
+
 def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW with weight decay for convolution weights, and without it for biases and normalisation.
 
@@ -49,7 +71,7 @@ def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> to
             if chosen:
                 decay = training.weight_decay if decays else 0.0
                 groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
-    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    return _EagerAdamW(groups, lr=0.0, fused=True)
 
 
 def moments_of(saved: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> dict[int, dict[str, torch.Tensor]]:

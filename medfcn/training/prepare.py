@@ -17,6 +17,7 @@ from medfcn.errors import DatasetError, SettingsError, TrainingError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
+from medfcn.libraries import loading
 from medfcn.memory import require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride
@@ -166,7 +167,8 @@ def prepare(
             if along is None:
                 if slicer is None:
                     # Loaded here: `import medfcn`, planning and prediction do without MONAI.
-                    from medfcn.monai.preparing import Slicer
+                    with loading():
+                        from medfcn.monai.preparing import Slicer
 
                     monai, slicer = version("monai"), Slicer(plan, found.labels.members)
                     write_json(folder / _MONAI_FILE, monai)

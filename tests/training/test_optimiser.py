@@ -1,5 +1,8 @@
 """Which weights are trained, and how fast."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -80,3 +83,30 @@ def test_wide_networks_without_normalisation_start_slower(width: float, rate: fl
         )
     assert largest_rate(network, settings, TrainingSettings()) == pytest.approx(rate)
     assert largest_rate(network, settings, TrainingSettings(learning_rate=0.1)) == 0.1
+
+
+def test_it_steps_as_torchs_own_does_and_loads_no_compiler() -> None:
+    """The same functions without the wrappers, whose import costs more than that of torch."""
+    steps = """
+import sys, torch
+from medfcn.training.optimiser import _EagerAdamW
+
+def weights(kind):
+    torch.manual_seed(0)
+    network = torch.nn.Linear(5, 3)
+    groups = [{"params": [network.weight], "weight_decay": 0.1}, {"params": [network.bias], "weight_decay": 0.0}]
+    optimiser = kind(groups, lr=1e-2, fused=True)
+    for slices in torch.randn(6, 4, 5):
+        optimiser.zero_grad()
+        network(slices).square().mean().backward()
+        optimiser.step()
+        optimiser.load_state_dict(optimiser.state_dict())
+    return [*network.parameters()], optimiser.state_dict()
+
+ours, state = weights(_EagerAdamW)
+print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
+theirs, expected = weights(torch.optim.AdamW)
+print(all(map(torch.equal, ours, theirs)), state["param_groups"] == expected["param_groups"])
+"""
+    done = subprocess.run([sys.executable, "-c", steps], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "False False\nTrue True\n"
