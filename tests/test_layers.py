@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 BOTTOM = ("text", "errors", "libraries", "systems", "allocator", "memory", "scratch", "cores", "settings", "config")
 BOTTOM += ("files", "png", "stretch", "decoding", "progress", "calls")
 ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai", "inference", "evaluation")
-ROOMS += ("exporting", "training", "reporting", "tuning", "commands")
+ROOMS += ("exporting", "training", "reporting", "tuning", "verbs", "commands")
 KNOWS_NOTHING_OF = {
     "runs": ("volumes",),
     "datasets": ("runs",),
@@ -24,7 +24,7 @@ ALLOWED = {
     room: (*BOTTOM, *(below for below in ROOMS[:place] if below not in KNOWS_NOTHING_OF.get(room, ())))
     for place, room in enumerate(ROOMS)
 }
-ALLOWED["commands"] += ("demo", "verbs")
+ALLOWED["commands"] += ("demo",)
 BOTTOM_ALLOWED = {room: BOTTOM[:place] for place, room in enumerate(BOTTOM)}
 TORCH_FREE = ("volumes", "labels", "datasets", "runs", "evaluation", *BOTTOM)
 
