@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import json
 import os
 import signal
@@ -102,6 +103,16 @@ class Command(click.Command):
         super().__init__(*arguments, **choices)
         own = {name for option in self.params for name in option.opts}
         self.params += [option for option in _common_options(self.name or "") if option.opts[0] not in own]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; an option is not the value of the option in front of it, whose value was left out."""
+        options = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        for name, value in itertools.pairwise(itertools.takewhile("--".__ne__, args)):
+            option = options.get(name)
+            takes_value = isinstance(option, click.Option) and not option.is_flag and not option.count
+            if takes_value and value.startswith("-") and value in options:
+                raise click.BadOptionUsage(name, f"Option {name!r} requires a value, and {value!r} follows.", ctx)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that names an option which was given becomes one of its usage."""

@@ -66,9 +66,11 @@ def look(dataset: str, images: str | None, output: str, **choices: Any) -> None:
     show(f"look: {looked.page}")
     if looked.pictures is not None:
         show(f"pictures: {looked.pictures}")
+    for _, line in looked.refused:
+        show(line, err=True)
     for case, reason in looked.undrawn:
         show(f"{case}: no picture: {reason}", err=True)
-    names = ("page", "findings", "pictures", "undrawn")
+    names = ("page", "findings", "pictures", "undrawn", "refused")
     answer({name: getattr(looked, name) for name in names})
     if looked.undrawn:
         sys.exit(SOME_FAILED)

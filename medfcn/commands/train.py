@@ -20,6 +20,7 @@ from medfcn.commands.options import (
 )
 from medfcn.libraries import loading
 from medfcn.progress import process_rank
+from medfcn.runs.folder import RunFolder
 
 
 @command()
@@ -76,7 +77,8 @@ def train(all_metrics: bool, **choices: Any) -> None:
     with stop_on_signals() as stop:
         run = run_training(stop=stop, progress=reporter(), started=started, given=given, **choices)
     if not process_rank():
-        show(f"Validation, {run.folder}{' (see report.html in it)' if choices['report'] else ''}:")
+        has_page = (run.folder / RunFolder.report).is_file()  # a run that is resumed keeps its --no-report
+        show(f"Validation, {run.folder}{f' (see {RunFolder.report} in it)' if has_page else ''}:")
         show_report(run.validation.to_text(all_metrics=all_metrics))
         facts = {name: getattr(run, name) for name in ("folder", "steps", "schedule", "seconds", "cpu_seconds")}
         answer({**facts, "validation": run.validation.summary().to_json()})

@@ -47,8 +47,7 @@ def drawn_labels(names: Sequence[str], labels: LabelMap, *, case: str) -> Drawn:
     unknown = [name for name in names if name not in labels.names]
     if unknown:
         raise LabelError(
-            f"{case}: labelled names {unknown[0]!r}, which is no label{did_you_mean(unknown[0], labels.names)}; "
-            f"expected some of {listed(labels.names)}",
+            f"{case}: labelled names {unknown[0]!r}, which is no label{did_you_mean(unknown[0], labels.names)}",
             code="LABELLED_UNKNOWN",
             field="labelled",
         )

@@ -118,12 +118,14 @@ class Looked:
         findings: Its lines about the cases that look unlike the others.
         pictures: The folder of pictures; None if there are none.
         undrawn: The cases that have no picture, with the reason.
+        refused: What cannot be used, and why, by case; empty names the data set.
     """
 
     page: Path
     findings: tuple[str, ...]
     pictures: Path | None = None
     undrawn: tuple[tuple[str, str], ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,9 +206,10 @@ def look_with_findings(request: LookRequest) -> Looked:
     shown = DatasetCases({case.id: case for case in dataset_found.cases}, label_map, options)
     rows = {case: PredictedCase(case, volumes[case], flags[case], "nothing unusual") for case in order}
     findings = tuple(_findings(flags, len(order)))
+    refused = tuple((problem.case, problem.line) for problem in report.errors)
     about = About(
         title=f"Look at {dataset_found.root.resolve().name}",
-        failures=tuple((problem.case or "data set", problem.line) for problem in report.errors),
+        failures=tuple((case or "data set", line) for case, line in refused),
         overlaps=tuple(overlap.name for overlap in label_map.overlaps) if label_map.overlapping else (),
         facts={"Data set": _facts(report, found)},
         mask="Label",
@@ -218,10 +221,10 @@ def look_with_findings(request: LookRequest) -> Looked:
         output, order, label_map.names, shown.read, rows.__getitem__, about=about, progress=progress
     )
     if png is None:
-        return Looked(page, findings)
+        return Looked(page, findings, refused=refused)
     colours = drawn_labels(about, label_map.names)
     undrawn = write_slides(Path(png), order, shown.read, colours, style, progress or Silent())
-    return Looked(page, findings, Path(png), tuple(undrawn))
+    return Looked(page, findings, Path(png), tuple(undrawn), refused)
 
 
 def _found_by(request: LookRequest) -> Dataset:
@@ -306,7 +309,7 @@ def _flags(
     for figure in (*_figures(found), *of_labels):
         for case in figure.far:
             flags[case].append(f"unusual {figure.shown(case)}")
-    for problem in report.problems:
+    for problem in report.warnings:  # errors are a list of their own: a refused case is no odd one
         if problem.case in flags:
             flags[problem.case].append(problem.found)
     return {case: tuple(dict.fromkeys(lines)) for case, lines in flags.items()}

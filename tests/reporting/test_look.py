@@ -75,6 +75,28 @@ def test_a_bad_case_is_named_and_the_others_are_shown(odd: Path, tmp_path: Path)
     assert "case_05" not in {case for case, _ in rows_of(page)}
     assert len(rows_of(page)) == 11
     assert re.search(r"<li>case_05: error [A-Z_]+ images/case_05.nii.gz: ", page)
+    result = CliRunner().invoke(main, ["look", str(folder), "-o", str(tmp_path / "again.html"), "--progress", "none"])
+    assert "case_05" not in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert re.match(r"error [A-Z_]+ images/case_05.nii.gz: ", line)
+
+
+def test_a_refused_case_that_can_be_seen_is_no_odd_one(odd: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(odd, tmp_path / "doubled")
+    shutil.copy(folder / "images" / "case_05.nii.gz", folder / "images" / "case_06.nii.gz")
+    codes = {problem.code for problem in medfcn.check(folder).errors}
+    assert codes
+    page = medfcn.look(folder, tmp_path / "look.html").read_text(encoding="utf-8")
+    assert {case for case, flag in rows_of(page) if flag != "nothing unusual"} == {"case_03", "case_07"}
+    assert re.search(r"<li>case_0[56]: error", page)
+
+
+def test_an_option_is_not_the_value_of_the_option_in_front_of_it(odd: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        main, ["look", str(odd), "--png", "--ground", "light", "-o", str(tmp_path / "l.html")]
+    )
+    assert result.exit_code == 2
+    assert "Option '--png' requires a value, and '--ground' follows." in result.stderr
 
 
 def test_a_data_set_without_a_usable_case_is_refused(odd: Path, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_the_command_takes_the_run_folder_as_its_one_argument(stopped: Path, who
     result = CliRunner().invoke(main, ["train", "--resume", str(stopped)])
     assert result.exit_code == 0, result.stderr
     assert "going on after step" in result.stderr
+    assert "report.html" not in result.stdout  # the run keeps its --no-report
     assert_same_run(stopped, whole)
     again = CliRunner().invoke(main, ["train", "--resume", str(stopped)])
     assert again.exit_code == 0, again.stderr
