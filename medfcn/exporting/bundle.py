@@ -4,7 +4,7 @@ import io
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -22,7 +22,7 @@ from medfcn.exporting.bundle_files import (
     refuse_existing_bundle,
     schema,
 )
-from medfcn.exporting.one_view import exportable, require_alike, template
+from medfcn.exporting.one_view import ANYWHERE, exportable, require_alike, template
 from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.plain_network import plain_network
 from medfcn.exporting.source import Source
@@ -134,19 +134,20 @@ def _require_alike(source: Source, folder: Path) -> None:
             names = [f"phantom{number}_{channel:04}" for channel in range(len(volumes))]
             case = names[0] if len(names) == 1 else names[0][:-5]
             cases[case] = [volume.save(data / f"{name}.nii.gz") for volume, name in zip(volumes, names, strict=True)]
-        run_bundle(folder, data, masks)
+        run_bundle(folder, data, masks, steps=ANYWHERE)
         for case, paths in cases.items():
             theirs = read_volume(masks / f"{case}.nii.gz")
             require_alike(source, [str(path) for path in paths], theirs.array, "MONAI's")
 
 
-def run_bundle(folder: Path, data: Path, masks: Path) -> None:
+def run_bundle(folder: Path, data: Path, masks: Path, *, steps: Mapping[str, Any] | None = None) -> None:
     """Run a bundle as `python -m monai.bundle run` does, in this process.
 
     Args:
         folder: The bundle.
         data: The folder of the volumes.
         masks: The folder for the masks.
+        steps: What its steps are told instead of what stands in its configuration.
 
     Raises:
         ModelError: MONAI cannot run it.
@@ -154,6 +155,7 @@ def run_bundle(folder: Path, data: Path, masks: Path) -> None:
     from monai.bundle import ConfigWorkflow
 
     places: dict[str, Any] = {"bundle_root": str(folder), "dataset_dir": str(data), "output_dir": str(masks)}
+    places |= {f"steps#{name}": value for name, value in (steps or {}).items()}
     with quiet_export(logging.CRITICAL), _own_scripts():
         try:
             workflow = ConfigWorkflow(

@@ -31,25 +31,17 @@ _LIBRARIES = ("nibabel", "pytorch-ignite", "fire")
 def inference_config(model: Model) -> dict[str, Any]:
     """`inference.json`: what `python -m monai.bundle run` does."""
     known = about(model)
-    written = "uint8" if max(known["written"]) < 256 else "uint16"
     steps = {name: value for name, value in known.items() if name not in _TEXTS}
     reading = [
-        {"_target_": "LoadImaged", "keys": "image", "reader": "NibabelReader", "image_only": True},
-        {"_target_": "EnsureChannelFirstd", "keys": "image"},
+        {"_target_": f"{_STEPS}.LoadCased", "keys": "image", "about": "@steps"},
         {"_target_": f"{_STEPS}.ToNetworkGridd", "keys": "image", "about": "@steps"},
     ]
-    saving = {
-        "_target_": "SaveImaged",
-        "keys": "pred",
-        "output_dir": "@output_dir",
-        "output_ext": ".nii.gz",
-        "output_postfix": "",
-        "separate_folder": False,
-        "resample": False,
-        "output_dtype": f"$np.{written}",
-    }
+    saving = [
+        {"_target_": f"{_STEPS}.ToMaskd", "keys": "pred", "about": "@steps"},
+        {"_target_": f"{_STEPS}.SaveMaskd", "keys": "pred", "output_dir": "@output_dir"},
+    ]
     return {
-        "imports": ["$import numpy as np", "$import torch"],
+        "imports": ["$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/data'",
         "output_dir": "$@bundle_root + '/eval'",
@@ -77,7 +69,7 @@ def inference_config(model: Model) -> dict[str, Any]:
         "inferer": {"_target_": f"{_STEPS}.SlicesInferer", "about": "@steps"},
         "postprocessing": {
             "_target_": "Compose",
-            "transforms": [{"_target_": f"{_STEPS}.ToMaskd", "keys": "pred", "about": "@steps"}, saving],
+            "transforms": saving,
         },
         "handlers": [
             {

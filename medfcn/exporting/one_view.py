@@ -16,12 +16,16 @@ from medfcn.exporting.phantom import ANY_SIZE, dice_of, phantoms
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
+from medfcn.inference.region import most_mm3
 from medfcn.networks.graph import quiet_export, stride_of
 from medfcn.networks.sliding import WHOLE
+from medfcn.slices.plan import Intensity
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.text import listed
 
 LEAST_DICE = 0.9999
+ANYWHERE = {"most_mm3": None}
+"""What a script is told of a phantom, which is looked at as a whole; see `ANY_SIZE`."""
 _FORMAT = 1
 _STEPS, _STEPS_HERE = "steps.txt", "# steps\n"
 
@@ -73,6 +77,8 @@ def _predicted_by(form: ScriptedFormat, content: bytes, text: str) -> Callable[[
     """The script's way from the files of a case to its mask."""
     module, opened = types.ModuleType(Path(form.script).stem), form.opened(content)
     exec(compile(text, form.script, "exec"), vars(module))
+    whole = module.mask_image
+    module.mask_image = lambda run, known, paths: whole(run, known | ANYWHERE, paths)
     return lambda paths: np.asarray(module.predicted(opened(), paths).dataobj)
 
 
@@ -107,7 +113,7 @@ def exportable(source: Source, reader: str) -> Model:
 def about(model: Model) -> dict[str, Any]:
     """The steps before and after the network, as plain values for scripts that run without medfcn."""
     card, plan = model.card, model.card.plan
-    rules = model.rules
+    rules, every = model.rules, list(range(1, 1 + len(card.labels.entries)))
     return {
         "format": _FORMAT,
         "intended_use": card.intended_use,
@@ -117,8 +123,7 @@ def about(model: Model) -> dict[str, Any]:
         "sigmoid": model.head == "sigmoid",
         "logits": len(card.labels.entries) + (model.head == "softmax"),
         "threshold": rules.threshold,
-        "one_part": list(rules.one_part),
-        "together": int(rules.together),
+        "parts": [every] * rules.together + [[index] for index in rules.one_part],
         "certainty": int(rules.needs_certainty),
         "view": plan.views[0],
         "axis": VIEW_AXIS[plan.views[0]],
@@ -128,13 +133,20 @@ def about(model: Model) -> dict[str, Any]:
         "whole": WHOLE if model.network.takes_any_size else 1.0,
         "stride": stride_of(model.network),
         "tile_overlap": card.settings.prediction.tile_overlap,
-        "intensities": [
-            {name: getattr(item, name) for name in ("kind", "lower", "upper", "mean", "std", "background")}
-            for item in plan.intensities
-        ],
+        "most_mm3": most_mm3(card),
+        "intensities": [_scaling(item) for item in plan.intensities],
         "weights_sha256": card.weights_sha256,
         "decides_sha256": card.decision_sha256,
     }
+
+
+def _scaling(intensity: Intensity) -> dict[str, Any]:
+    """How a channel is scaled. Bounds that clip nothing leave it as it is: that is one way less for a script."""
+    kept = {name: getattr(intensity, name) for name in ("kind", "lower", "upper", "mean", "std", "background")}
+    if intensity.kind == "none":
+        most = float(np.finfo(np.float32).max)
+        kept |= {"lower": -most, "upper": most, "mean": 0.0, "std": 1.0}
+    return kept
 
 
 def template(name: str) -> str:

@@ -144,6 +144,12 @@ def _largest_mm(cards: Sequence[Card]) -> NDArray[np.float64] | None:
     return largest
 
 
+def most_mm3(card: Card) -> float | None:
+    """The room of a volume, in cubic millimetres, beyond which it is refused; None if any is accepted."""
+    largest_mm = _largest_mm([card])
+    return None if largest_mm is None else _MUCH_LARGER * math.prod(largest_mm)
+
+
 def _refuse_much_larger(volume: Volume, largest_mm: NDArray[np.float64] | None) -> None:
     if largest_mm is None:
         return

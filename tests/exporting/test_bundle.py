@@ -17,6 +17,8 @@ from medfcn.exporting.phantom import dice_of
 from medfcn.exporting.plain_network import plain_network
 from medfcn.networks.design import MonaiDesign
 from medfcn.networks.monai_nets import MonaiNetwork
+from medfcn.slices.plan import Intensity
+from tests.exporting.grids import GRID
 from tests.inference.models import blobs, saved, tiny_model, write_image
 from tests.networks import designs
 
@@ -63,7 +65,9 @@ pytest.importorskip("fire")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tiny_model(labels=LABELS, one_part=(1, 2), context=3), tmp_path_factory.mktemp("run"))
+    scaled = (Intensity("zscore", background="robust"),)
+    model = tiny_model(labels=LABELS, one_part=(1, 2), context=3, intensities=scaled)
+    return saved(model, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     turned = np.array([[0, 0, 1.7, 3], [-1.1, 0, 0, 5], [0, 2.3, 0, -9], [0, 0, 0, 1]])
     write_image(folder / "a.nii.gz", blobs((20, 17, 6)))
     write_image(folder / "b.nii.gz", blobs((9, 22, 18), seed=1), turned)
+    write_image(folder / "one_slice.nii.gz", blobs((20, 17, 1)))
+    framed = np.zeros((24, 21, 8), np.int16)
+    framed[2:-2, 2:-2, 1:] = blobs((20, 17, 7), seed=2) + 2000
+    write_image(folder / "framed.nii.gz", framed)
     return folder
 
 
@@ -88,7 +96,8 @@ def require_masks_of(run: Path, images: Path, masks: Path) -> None:
         ours, theirs = model.predict(image), nibabel.load(masks / image.name)
         assert set(np.unique(ours.array)) == {0, 1, 7}
         assert dice_of(ours.array, np.asarray(theirs.dataobj)) >= 0.9999
-        assert np.allclose(theirs.affine, nibabel.load(image).affine, atol=1e-5)
+        for name in GRID:
+            assert theirs.header[name].tobytes() == nibabel.load(image).header[name].tobytes(), name
         assert theirs.get_data_dtype() == np.uint8
 
 
@@ -99,6 +108,15 @@ def test_masks_of_monai_are_those_of_the_run(run: Path, bundle: Path, images: Pa
     run_bundle(bundle, images, tmp_path)
     assert (sys.path, sys.modules.get("scripts")) == before
     require_masks_of(run, images, tmp_path)
+
+
+def test_a_volume_that_predict_refuses_is_refused(bundle: Path, tmp_path: Path) -> None:
+    from medfcn.exporting.bundle import run_bundle
+
+    write_image(tmp_path / "images" / "a.nii.gz", np.full((20, 17, 6), np.nan, np.float32))
+    with pytest.raises(SystemExit, match=r"a\.nii\.gz: has voxels that are NaN"):
+        run_bundle(bundle, tmp_path / "images", tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.filterwarnings("ignore:No hash value")  # MONAI, where it finds the schema in its place
@@ -121,8 +139,6 @@ def test_the_metadata_is_verified_offline_and_holds_no_code(bundle: Path, tmp_pa
 
 
 def test_several_channels_are_files_of_one_case(tmp_path: Path) -> None:
-    from medfcn.slices.plan import Intensity
-
     run = saved(tiny_model(intensities=(Intensity("zscore"), Intensity("zscore"))), tmp_path / "run")
     bundle = medfcn.export(run, tmp_path / "bundle", format="bundle")  # which proves itself on two channels
     config = json.loads((bundle / "configs" / "inference.json").read_text())

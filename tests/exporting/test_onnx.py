@@ -12,20 +12,21 @@ import pytest
 import medfcn
 from medfcn.errors import ModelError, OutputExistsError
 from medfcn.exporting.phantom import dice_of
+from medfcn.slices.plan import Intensity
+from tests.exporting.grids import GRID
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-GRID = ("dim", "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y")
-GRID += ("qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tiny_model(labels="left=1,right=7", one_part=(1, 2), together=True, context=3)
+    scaled = (Intensity("zscore", background="robust"),)
+    model = tiny_model(labels="left=1,right=7", one_part=(1, 2), together=True, context=3, intensities=scaled)
     return saved(model, tmp_path_factory.mktemp("run"))
 
 
@@ -94,6 +95,16 @@ def test_a_run_that_needs_more_is_refused_by_name(changed: dict[str, object], na
     with pytest.raises(ModelError, match=f"the run uses {name}, which the script"):
         medfcn.export(run, tmp_path / "model.onnx", format="onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_script_says_how_it_is_used(exported: Path) -> None:
+    command = [sys.executable, str(exported.with_suffix(".py"))]
+    asked, alone = (
+        subprocess.run([*command, *words], capture_output=True, text=True, check=False) for words in (["--help"], [])
+    )
+    assert (asked.returncode, asked.stderr, alone.returncode) == (0, "", 1)
+    assert "NAME.py MODEL.onnx IMAGE.nii.gz" in asked.stdout
+    assert asked.stdout == alone.stderr
 
 
 def test_a_script_of_someone_is_not_replaced(run: Path, tmp_path: Path) -> None:
