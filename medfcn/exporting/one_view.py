@@ -76,10 +76,11 @@ def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overw
 def _predicted_by(form: ScriptedFormat, content: bytes, text: str) -> Callable[[Sequence[Path]], NDArray[Any]]:
     """The script's way from the files of a case to its mask."""
     module, opened = types.ModuleType(Path(form.script).stem), form.opened(content)
-    exec(compile(text, form.script, "exec"), vars(module))
-    whole = module.mask_image
-    module.mask_image = lambda run, known, paths: whole(run, known | ANYWHERE, paths)
-    return lambda paths: np.asarray(module.predicted(opened(), paths).dataobj)
+    names = vars(module)
+    exec(compile(text, form.script, "exec"), names)
+    whole = names["mask_image"]
+    names["mask_image"] = lambda run, known, paths: whole(run, known | ANYWHERE, paths)
+    return lambda paths: np.asarray(names["predicted"](opened(), paths).dataobj)
 
 
 def exportable(source: Source, reader: str) -> Model:
