@@ -147,7 +147,7 @@ def run_bundle(folder: Path, data: Path, masks: Path, *, steps: Mapping[str, Any
         folder: The bundle.
         data: The folder of the volumes.
         masks: The folder for the masks.
-        steps: What its steps are told instead of what stands in its configuration.
+        steps: Facts for its steps in place of those in its configuration.
 
     Raises:
         ModelError: MONAI cannot run it.
