@@ -190,6 +190,7 @@ class _Picture:
     volumes: str
     notes: tuple[str, ...]
     hashes: Mapping[str, str]
+    has_uncertainty: bool = False
 
 
 def _pictures(
@@ -204,7 +205,7 @@ def _pictures(
     with (progress or Silent()).task("report", len(order)) as task:
         for index, case in enumerate(order):
             has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
-            strip = packed = ""
+            strip, packed, has_uncertainty = "", "", False
             notes: tuple[str, ...] = ()
             hashes: Mapping[str, str] = {}
             if has_room or index < _MOST_STRIPS:
@@ -221,9 +222,10 @@ def _pictures(
                             if has_room:
                                 packed = safe_json(packed_case(upright, most_bytes=most_bytes))
                                 used += len(packed)
+                                has_uncertainty = upright.uncertainty is not None
                 except MemoryShortError as error:
-                    strip, packed, notes = "", "", (*notes, f"not shown: {error}")
-            pictures.append(_Picture(case, index, strip, packed, notes, hashes))
+                    strip, packed, has_uncertainty, notes = "", "", False, (*notes, f"not shown: {error}")
+            pictures.append(_Picture(case, index, strip, packed, notes, hashes, has_uncertainty))
             task.advance(case)
     return pictures
 
@@ -311,6 +313,7 @@ def _write(
         others=[picture for picture in pictures[_WORST_SHOWN:] if picture.strip],
         unseen=[picture.case for picture in pictures if not picture.volumes],
         pictures=pictures,
+        has_uncertainty=any(picture.has_uncertainty for picture in pictures),
         course=[
             (step, f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}")
             for step, png in sorted(about.course.items())

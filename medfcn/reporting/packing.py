@@ -23,7 +23,8 @@ def packed_case(case: UprightCase, *, most_bytes: int) -> dict[str, Any]:
 
     Volumes are stored with `x` running fastest. The image has 8 bits over a range twice as wide as its window. It is
     thinned by whole factors (means of blocks) until everything fits. Masks keep every voxel as long as they have
-    fewer than 8 million and take less than half of the bytes. Beyond that, a block gets the largest label in it, so
+    fewer than 8 million and take less than half of the bytes. Uncertainty is thinned as the image is, to an eighth of
+    the bytes. Beyond that, a block gets the largest label in it, so
     that nothing small is lost; a block without a label is ignored if any of its voxels is.
 
     Args:
@@ -34,6 +35,8 @@ def packed_case(case: UprightCase, *, most_bytes: int) -> dict[str, Any]:
     start = max(worst, key=lambda at: at.area_mm2).point
     factors, masks = _packed_masks(case, most_bytes // 2)
     left = most_bytes - sum(len(text) for text in masks.values() if text is not None)
+    doubt = None if case.uncertainty is None else _packed_grey(case.uncertainty, case, (0.0, 1.0), most_bytes // 8)
+    left -= 0 if doubt is None else len(doubt["bytes"])
     return {
         "shape": list(case.shape),
         "edges": [round(edge, 6) for edge in case.edges_mm],
@@ -47,6 +50,7 @@ def packed_case(case: UprightCase, *, most_bytes: int) -> dict[str, Any]:
         "worst": [{"axis": at.axis, "index": at.index, "area": at.area_mm2, "point": list(at.point)} for at in worst],
         "maskFactors": list(factors),
         "image": None if case.image is None else _packed_image(case.image, case, left),
+        "uncertainty": doubt,
         **masks,
         "notes": list(case.notes),
     }
@@ -90,10 +94,18 @@ def _packed_image(image: NDArray[Any], case: UprightCase, most_bytes: int) -> di
     top = min(float(values.max()), high + (high - low) / 2)
     if not top > bottom:
         bottom, top = low, high
+    return _packed_grey(image, case, (bottom, top), most_bytes)
+
+
+def _packed_grey(
+    array: NDArray[Any], case: UprightCase, ends: tuple[float, float], most_bytes: int
+) -> dict[str, Any]:
+    """A volume with 8 bits between two values, thinned by whole factors until it fits."""
+    bottom, top = ends
     allowed = max(most_bytes, 1)
     while True:
         factors = _factors(case.shape, case.edges_mm, allowed)
-        thin = _block_means(image, factors)
+        thin = _block_means(array, factors)
         # In float64: the steps of grey of an image of tiny values are smaller than any float32.
         share = (thin.astype(np.float64) - bottom) / (top - bottom)
         grey = np.clip(np.rint(share * 255.0), 0, 255).astype(np.uint8)

@@ -134,8 +134,12 @@ class ScoredCases:
             reading.notes.append(
                 f"The reference ignores {100 * share:.3g} % of the voxels: predictions there are not counted."
             )
+        given = self.pairs.predictions.get(case)
+        uncertainty = None if given is None else _read_uncertainty(given, MaskRecord.beside(given), reading)
         image = reading.image(self.images.get(case, ()))
-        return CaseVolumes(image, reference, prediction, tuple(reading.notes), hashes=reading.hashes)
+        return CaseVolumes(
+            image, reference, prediction, tuple(reading.notes), hashes=reading.hashes, uncertainty=uncertainty
+        )
 
     def _codec_of(self, case: str, kind: str, mask: Volume) -> LabelCodec:
         """The meaning of a mask's values as indices of `labels`, or of their overlaps."""
@@ -147,24 +151,37 @@ class ScoredCases:
         return codec if kind == "reference" else codec.without_ignored
 
 
-def _uncertainty_notes(mask: Path, labels: LabelMap | None, options: ReadOptions) -> list[str]:
-    """A line for each label on the volumes of uncertainty beside a mask."""
-    notes = []
+def _read_uncertainty(mask: VolumeLike, record: MaskRecord | None, reading: _Reading) -> Volume | None:
+    """For each voxel the entropy of the label of which the model is least sure, with a line for each label.
+
+    Args:
+        mask: The mask; uncertainty is in files beside it.
+        record: Of the mask.
+        reading: Gets the lines.
+    """
+    if record is None or not record.uncertainty_sha256 or not isinstance(mask, str | os.PathLike):
+        return None
+    labels, largest = record.labels, None
     for entry in labels.entries if labels else ():
         ending = f"_{entry.written}" if labels and len(labels.entries) > 1 else ""
-        stem = mask.parent / UNCERTAINTY_FOLDER / f"{stem_of(mask)}{ending}"
+        stem = Path(mask).parent / UNCERTAINTY_FOLDER / f"{stem_of(Path(mask))}{ending}"
         try:
-            entropy, apart = (as_volume(f"{stem}_{what}.nii.gz", options=options) for what in (ENTROPY, DISAGREEMENT))
+            files = (f"{stem}_{what}.nii.gz" for what in (ENTROPY, DISAGREEMENT))
+            entropy, apart = (as_volume(file, options=reading.options) for file in files)
         except MedfcnError as error:
-            notes.append(f"the uncertainty of {entry.name} is not shown: {error}")
+            reading.notes.append(f"the uncertainty of {entry.name} is not shown: {error}")
             continue
         unsure = np.count_nonzero(entropy.array > _UNSURE) * entropy.voxel_ml
         split = np.count_nonzero(apart.array > _SPLIT) * apart.voxel_ml
-        notes.append(
+        reading.notes.append(
             f"Uncertainty of {entry.name}: entropy above {_UNSURE:g} bit in {unsure:.3g} ml, disagreement above "
             f"{_SPLIT:g} bit in {split:.3g} ml; largest {entropy.array.max():.2f} and {apart.array.max():.2f} bit."
         )
-    return notes
+        if largest is None:
+            largest = entropy
+        elif largest.shape == entropy.shape:
+            largest = entropy.with_array(np.maximum(largest.array, entropy.array))
+    return largest
 
 
 @dataclass(frozen=True)
@@ -208,11 +225,17 @@ class PredictedCases:
         """The volumes of a case; the mask contains indices of `labels`, or of the overlaps where labels overlap."""
         reading = _Reading(self.options)
         prediction = self._mask_of(case, reading)
-        record, mask = self.records[case], self.masks[case]
-        if record is not None and record.uncertainty_sha256 and isinstance(mask, str | os.PathLike):
-            reading.notes += _uncertainty_notes(Path(mask), record.labels, self.options)
+        uncertainty = _read_uncertainty(self.masks[case], self.records[case], reading)
         image = reading.image(self.images.get(case, ()))
-        return CaseVolumes(image, None, prediction, tuple(reading.notes), has_reference=False, hashes=reading.hashes)
+        return CaseVolumes(
+            image,
+            None,
+            prediction,
+            tuple(reading.notes),
+            has_reference=False,
+            hashes=reading.hashes,
+            uncertainty=uncertainty,
+        )
 
     def _mask_of(self, case: str, reading: _Reading) -> Volume | None:
         mask = reading.mask("prediction", self.masks[case], None, self._codec_of)

@@ -36,6 +36,7 @@ class CaseVolumes:
         notes: Facts that a reader needs, such as the reason why a volume is missing.
         has_reference: True if the case needs a reference, so that differences from it are errors.
         hashes: The SHA-256 of the files, by kind of volume.
+        uncertainty: For each voxel the entropy, in bits, of the label of which the model is least sure.
     """
 
     image: Volume | None = None
@@ -44,6 +45,7 @@ class CaseVolumes:
     notes: tuple[str, ...] = ()
     has_reference: bool = True
     hashes: Mapping[str, str] = field(default_factory=dict)
+    uncertainty: Volume | None = None
 
 
 ReadCase = Callable[[str], CaseVolumes]
@@ -84,6 +86,7 @@ class UprightCase:
         window: Grey values that are shown black and white.
         has_reference: True if differences between the masks are errors.
         notes: Facts that a reader needs.
+        uncertainty: `(X, Y, Z)` bits of entropy.
     """
 
     image: NDArray[Any] | None
@@ -98,6 +101,7 @@ class UprightCase:
     window: tuple[float, float]
     has_reference: bool
     notes: tuple[str, ...]
+    uncertainty: NDArray[Any] | None = None
 
     @property
     def shape(self) -> Triple:
@@ -194,18 +198,13 @@ def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> Upri
         >>> case.shape, (case.to_file @ [2, 2, 2, 1])[:3].tolist(), (case.to_world @ [2, 2, 2, 1])[:3].tolist()
         ((5, 5, 5), [20.0, 30.0, 10.0], [-20.0, 30.0, 10.0])
     """
-    image, reference, prediction = volumes.image, volumes.reference, volumes.prediction
+    reference, prediction = volumes.reference, volumes.prediction
     notes = list(volumes.notes)
-    grid = next((volume for volume in (reference, prediction, image) if volume is not None), None)
+    grid = next((volume for volume in (reference, prediction, volumes.image) if volume is not None), None)
     if grid is None:
         return None
-    if image is not None:
-        image = image.reordered_to(grid)
-        try:
-            require_same_grid(image, grid)
-        except GeometryMismatchError as error:
-            notes.append(f"the image is not shown: {error}")
-            image = None
+    image = _on_grid("image", volumes.image, grid, notes)
+    uncertainty = _on_grid("uncertainty", volumes.uncertainty, grid, notes)
     # `order[w]` is the file's axis nearest to world axis w; `flips` reverses those that run against it.
     axes, signs = axis_assignment(grid.affine)
     order = tuple(int(np.argsort(axes)[world]) for world in range(3))
@@ -226,7 +225,7 @@ def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> Upri
         start, sign = box[upright].start, signs[axis]
         to_file[axis, upright] = sign
         to_file[axis, 3] = start if sign > 0 else grid.shape[axis] - 1 - start
-    crops = [None if array is None else array[box] for array in (turned(image), *masks)]
+    crops = [None if array is None else array[box] for array in (turned(image), *masks, turned(uncertainty))]
     return UprightCase(
         image=crops[0],
         reference=crops[1],
@@ -240,7 +239,21 @@ def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> Upri
         window=(0.0, 1.0) if crops[0] is None else _window(crops[0]),
         has_reference=volumes.has_reference,
         notes=tuple(notes),
+        uncertainty=crops[3],
     )
+
+
+def _on_grid(kind: str, volume: Volume | None, grid: Volume, notes: list[str]) -> Volume | None:
+    """A volume in the order of the masks' axes; None, with a note, where it is on another grid."""
+    if volume is None:
+        return None
+    volume = volume.reordered_to(grid)
+    try:
+        require_same_grid(volume, grid)
+    except GeometryMismatchError as error:
+        notes.append(f"the {kind} is not shown: {error}")
+        return None
+    return volume
 
 
 def _box(

@@ -1,10 +1,15 @@
 """Uncertainty as volumes: entropy of the mean, and disagreement of folds, views and mirror images."""
 
+import base64
+import json
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.uncertainty import entropy_bits
@@ -86,6 +91,22 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def shown_uncertainty(page: str, case: int) -> NDArray[np.float32]:
+    """Bits of entropy of a case in a report."""
+    found = re.search(rf'id="case-data-{case}">(.*?)</script>', page, re.DOTALL)
+    assert found
+    packed = json.loads(found[1])["uncertainty"]
+    assert packed["factors"] == [1, 1, 1]
+    values = np.frombuffer(zlib.decompress(base64.b64decode(packed["bytes"])), np.uint8)
+    return values.reshape(packed["shape"], order="F").astype(np.float32) / 255
+
+
+def sure_to_byte(bits: NDArray[np.float32]) -> tuple[float, float]:
+    """Mean and largest value with 8 bits; these do not depend on how the axes of a volume lie."""
+    rounded = np.rint(bits.astype(np.float64) * 255) / 255
+    return float(rounded.mean()), float(rounded.max())
+
+
 def test_files_lie_on_the_volume_s_grid_and_are_resumed_and_made_again(tmp_path: Path) -> None:
     run = saved(tiny_model(labels="one=1,two=2"), tmp_path / "run")
     for number in range(2):
@@ -93,7 +114,13 @@ def test_files_lie_on_the_volume_s_grid_and_are_resumed_and_made_again(tmp_path:
     masks = tmp_path / "masks"
     page = predict(run, tmp_path / "images", masks, uncertainty=True, tta=True, report=True, device="cpu").report
     assert page is not None
-    assert page.read_text(encoding="utf-8").count("Uncertainty of two: entropy above 0.5 bit in") >= 2
+    text = page.read_text(encoding="utf-8")
+    assert text.count("Uncertainty of two: entropy above 0.5 bit in") >= 2
+    assert 'id="show-uncertainty"' in text
+    least_sure = np.maximum(
+        *(read_volume(masks / f"uncertainty/case_0_{one}_entropy.nii.gz").array for one in (1, 2))
+    )
+    assert sure_to_byte(shown_uncertainty(text, 0)) == pytest.approx(sure_to_byte(least_sure), abs=1e-3)
     page.unlink()
     names = sorted(path.name for path in (masks / "uncertainty").iterdir())
     assert names == [

@@ -106,6 +106,28 @@ def test_a_case_never_takes_more_than_its_share(shape, most_bytes):
     assert len(unpacked(packed["image"]["bytes"], packed["image"]["shape"]))
 
 
+@pytest.mark.parametrize("most_bytes", [5_000, 10**6])
+def test_uncertainty_takes_a_part_of_the_share_and_follows_its_masks(most_bytes):
+    volumes = case_volumes(shape=(60, 50, 30))
+    bits = np.random.default_rng(0).random((60, 50, 30)).astype(np.float32)
+    other = volumes.reference.with_array(bits)
+    case = upright_case(replace(volumes, uncertainty=other))
+    assert case.uncertainty.shape == case.shape == case.reference.shape
+    packed = packed_case(case, most_bytes=most_bytes)
+    doubt = packed["uncertainty"]
+    assert len(doubt["bytes"]) <= max(most_bytes // 8, 2_000)
+    found = unpacked(doubt["bytes"], doubt["shape"]) / 255
+    if most_bytes > 10**5:
+        assert np.abs(found - case.uncertainty).max() < 0.003
+    else:
+        assert max(doubt["factors"]) > 1
+        assert found.mean() == pytest.approx(0.5, abs=0.05)
+    shifted = replace(volumes, uncertainty=Volume(bits[1:], AFFINE))
+    left_out = upright_case(shifted)
+    assert left_out.uncertainty is None
+    assert any(note.startswith("the uncertainty is not shown: ") for note in left_out.notes)
+
+
 def test_a_thinned_mask_loses_no_part(monkeypatch):
     monkeypatch.setattr("medfcn.reporting.packing._MOST_MASK_VOXELS", 2_000)
     lone = np.zeros((40, 40, 40), dtype=np.uint8)

@@ -3,6 +3,7 @@
 Needs Chromium, its driver and selenium; skips, saying so, where one of them is not installed.
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -471,3 +472,28 @@ def test_thirty_payloads_do_nothing_in_a_browser(browser, tmp_path):
         browser.execute_script("return document.scripts.length")
         == browser.execute_script("return document.querySelectorAll('script[id]').length") + 4
     )
+
+
+def test_uncertainty_is_laid_over_the_image_when_it_is_asked_for(browser, tmp_path):
+    volumes = case_volumes()
+    bits = np.zeros(volumes.reference.shape, dtype=np.float32)
+    bits[4:16, 3:15, :] = 1.0
+    cases = {
+        "doubtful": dataclasses.replace(volumes, uncertainty=volumes.reference.with_array(bits)),
+        "plain": case_volumes(1),
+    }
+    path = write_report(tmp_path / "doubt.html", table_of(cases, ("organ",)), cases.__getitem__)
+    browser.get(path.as_uri())
+    wait_for(browser, READY)
+    open_case(browser, "doubtful")
+    yellow = "#FDE725"
+    before = near(pixels(browser, "plane-axial"), yellow, 70)
+    key(browser, "u")
+    assert browser.execute_script("return document.getElementById('show-uncertainty').checked")
+    after = near(pixels(browser, "plane-axial"), yellow, 70)
+    assert after > before + 1000
+    assert text_of(browser, "at-uncertainty") == "1.00"
+    open_case(browser, "plain")  # the switch stays, and there is nothing to show
+    assert text_of(browser, "at-uncertainty") == "–"
+    assert near(pixels(browser, "plane-axial"), yellow, 70) < after
+    assert complaints(browser) == []

@@ -87,6 +87,7 @@
     const act = {
       n: () => step(1), p: () => step(-1), e: Viewer.worst, w: Viewer.reset,
       i: () => Viewer.toggle("image"), r: () => Viewer.toggle("reference"), m: () => Viewer.toggle("prediction"), d: () => Viewer.toggle("difference"),
+      u: () => Viewer.toggle("uncertainty"),
       "+": () => Viewer.zoomBy(1.25), "=": () => Viewer.zoomBy(1.25), "-": () => Viewer.zoomBy(0.8),
     }[event.key];
     if (!act) return;

@@ -37,11 +37,11 @@ const Viewer = (() => {
       element("case-notes").textContent = "This browser cannot unpack the volumes; Chrome 80, Firefox 113, Safari 16.4 and later ones can.";
       return;
     }
-    const [image, reference, prediction] = await Promise.all(
-      [held.image && held.image.bytes, held.reference, held.prediction].map((text) => (text ? inflate(text) : null)));
+    const [image, reference, prediction, doubt] = await Promise.all(
+      [held.image && held.image.bytes, held.reference, held.prediction, held.uncertainty && held.uncertainty.bytes].map((text) => (text ? inflate(text) : null)));
     if (turn !== asked) return;
     const maskShape = held.shape.map((length, axis) => Math.ceil(length / held.maskFactors[axis]));
-    current = { ...held, index, pixels: image, masks: { reference, prediction }, maskShape, cache: new Map() };
+    current = { ...held, index, pixels: image, doubt, masks: { reference, prediction }, maskShape, cache: new Map() };
     cross = held.start.slice();
     nextWorst = (held.worst.findIndex((at) => at.point.join() === held.start.join()) + 1) % 3;
     planes.forEach((plane) => { plane.slider.max = held.shape[plane.axis]; });
@@ -88,16 +88,21 @@ const Viewer = (() => {
       const shown = element("at-" + kind);
       if (shown) shown.textContent = labelAt(kind);
     }
+    if (element("at-uncertainty")) element("at-uncertainty").textContent = current.doubt ? (byteAt(current.doubt, current.uncertainty) / 255).toFixed(2) : "–";
   }
 
   const apply = (matrix, point) => [0, 1, 2].map((row) =>
     matrix[4 * row] * point[0] + matrix[4 * row + 1] * point[1] + matrix[4 * row + 2] * point[2] + matrix[4 * row + 3]);
 
+  function byteAt(bytes, grid) {
+    const [x, y, z] = cross.map((value, axis) => Math.floor(value / grid.factors[axis]));
+    return bytes[x + grid.shape[0] * (y + grid.shape[1] * z)];
+  }
+
   function valueAt() {
     const image = current.image;
     if (!image) return "–";
-    const [x, y, z] = cross.map((value, axis) => Math.floor(value / image.factors[axis]));
-    const byte = current.pixels[x + image.shape[0] * (y + image.shape[1] * z)];
+    const byte = byteAt(current.pixels, image);
     const value = image.low + (image.high - image.low) * byte / 255;
     const sign = byte === 0 ? "≤ " : byte === 255 ? "≥ " : "≈ ";
     return sign + Number(value.toPrecision(3));
@@ -153,6 +158,7 @@ const Viewer = (() => {
     pen.clip();
     if (current.image && element("show-image").checked) drawImage(pen, plane, place);
     else { pen.fillStyle = "#20272d"; pen.fillRect(...place.origin, ...place.size); }
+    if (current.doubt && isShown("uncertainty")) drawDoubt(pen, plane, place);
     drawMasks(pen, plane, place);
     pen.restore();
     drawCross(pen, plane, place);
@@ -186,6 +192,20 @@ const Viewer = (() => {
     const sheet = painted(width, height, (pixels) => cut.forEach((byte, at) => { pixels[at] = shades[byte]; }));
     pen.imageSmoothingEnabled = true;
     pen.drawImage(sheet, ...rectangle(plane, place, image.shape, image.factors));
+  }
+
+  // From dark violet over green to yellow, which every kind of colour vision tells apart; nothing where the model is sure.
+  const DOUBTS = Array.from({ length: 256 }, (_, byte) => {
+    const share = byte / 255, stops = [[68, 1, 84], [33, 145, 140], [253, 231, 37]], at = Math.min(1, Math.floor(share * 2)), part = share * 2 - at;
+    const [red, green, blue] = stops[at].map((from, way) => Math.round(from + part * (stops[at + 1][way] - from)));
+    return (Math.round(Math.min(1, share * 4) * 190) << 24 | blue << 16 | green << 8 | red) >>> 0;
+  });
+
+  function drawDoubt(pen, plane, place) {
+    const grid = current.uncertainty, { cut, width, height } = slice(current.doubt, grid.shape, grid.factors, plane);
+    const sheet = painted(width, height, (pixels) => cut.forEach((byte, at) => { pixels[at] = DOUBTS[byte]; }));
+    pen.imageSmoothingEnabled = true;
+    pen.drawImage(sheet, ...rectangle(plane, place, grid.shape, grid.factors));
   }
 
   const isShown = (kind) => { const box = element("show-" + kind); return Boolean(box && box.checked); };
@@ -357,6 +377,11 @@ const Viewer = (() => {
       pen.beginPath(); pen.moveTo(end - length * place.scale, y); pen.lineTo(end, y); pen.stroke();
     }
     write(length < 10 ? `${length} mm` : `${length / 10} cm`, end - length * place.scale / 2, y - 9, "center", "11px sans-serif");
+    if (current.doubt && isShown("uncertainty")) {
+      pen.imageSmoothingEnabled = true;
+      pen.drawImage(painted(256, 1, (pixels) => pixels.set(DOUBTS)), 6, 22, 64, 8);
+      write("0 to 1 bit", 76, 26, "left", "11px sans-serif");
+    }
     if (isShown("difference")) DIFFERENCES.forEach(([colour, hatch, words], at) => {
       if (at === 2 && page.labels.length < 2) return;
       const low = box.height - 12 - 16 * at;
@@ -479,7 +504,7 @@ const Viewer = (() => {
 
   function start() {
     planes.forEach(listen);
-    for (const kind of ["image", "reference", "prediction", "difference"]) {
+    for (const kind of ["image", "reference", "prediction", "difference", "uncertainty"]) {
       const box = element("show-" + kind);
       if (box) box.addEventListener("change", redraw);
     }
