@@ -1,10 +1,10 @@
 """`auto`: the fastest library, and the precision, that make the masks of torch in float32 on this machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ LEAST_DICE = 0.999
 """The lowest Dice of the masks of an engine to those of torch in float32, for each label: one that is lost has 0."""
 _PIXELS = 1 << 21
 """Pixels of the slices on which engines are timed, at least two and at most a batch."""
+_STRETCHES = 8
+"""So many places of a volume are looked at for slices with labels."""
 _ROUNDS = 2
 _NOISE_SLICES, _NOISE_SCALE = 6, 1.4
 """Slices of noise, where no volume is given, and their edges in windows."""
@@ -51,7 +53,7 @@ def settle(
     Args:
         wanted: What was requested; the default is torch in float32.
         models: As they were loaded: run by torch in float32, without folding.
-        volumes: A case's channels, whose middle slices are predicted; without any, slices of noise are.
+        volumes: A case's channels, of which slices with labels are predicted; without any, slices of noise are.
         threads: CPU threads; None takes those of torch.
 
     Raises:
@@ -62,13 +64,15 @@ def settle(
     if wanted.engine != AUTO or models[0].device.type != "cpu":
         return Settled(fixed)
     samples = [_sample(model, volumes) for model in models]
-    truths = [_decided(model, sample) for model, sample in zip(models, samples, strict=True)]
+    seen = min(sample.labels for sample in samples)
+    if not seen:
+        return Settled(fixed, f"engine auto: {fixed.engine} (the sample shows no label, so others cannot be judged)")
     seconds, words = {}, []
     for engine in ENGINES:
         arithmetic = _arithmetic(engine, precision, wanted)
         try:
             with using_threads(threads):
-                taken, dice = _tried([model.run_by(arithmetic, threads=threads) for model in models], samples, truths)
+                taken, dice = _tried([model.run_by(arithmetic, threads=threads) for model in models], samples)
         except MissingFileError:
             words.append(f"{engine} is not installed")
             continue
@@ -79,7 +83,9 @@ def settle(
         if dice >= LEAST_DICE:
             seconds[arithmetic] = taken
     best = min(seconds, key=lambda each: seconds[each], default=fixed)
-    return Settled(best, f"engine auto: {best.engine} ({', '.join(words)} for a sample)")
+    every = len(models[0].card.labels.entries)
+    shown = "" if seen >= every else f" that shows {seen} of {every} labels"
+    return Settled(best, f"engine auto: {best.engine} ({', '.join(words)} for a sample{shown})")
 
 
 def _precision(wanted: Wanted, models: Sequence[Model]) -> Precision:
@@ -96,8 +102,8 @@ def _arithmetic(engine: EngineName, precision: Precision, wanted: Wanted) -> Ari
 
 
 @dataclass(frozen=True)
-class _Middle:
-    """Some slices in the middle of others."""
+class _Stretch:
+    """Some slices of others."""
 
     slices: Slices
     first: int
@@ -117,19 +123,58 @@ def _view_of(model: Model) -> View:
     return next(iter(view_shares(model.card)))
 
 
-def _sample(model: Model, volumes: Sequence[Volume]) -> Slices:
-    """The slices on which a model is tried."""
+@dataclass(frozen=True)
+class _Sample:
+    """Slices on which a model is tried.
+
+    Attributes:
+        slices: These.
+        truth: Their masks by torch in float32, a part at a time.
+        labels: The number of labels in these.
+        voxels: The voxels of these labels.
+    """
+
+    slices: Slices
+    truth: list[NDArray[np.uint8]]
+    labels: int
+    voxels: int
+
+    @classmethod
+    def of(cls, model: Model, slices: Slices) -> Self:
+        """The sample that some slices are."""
+        truth = _decided(model, slices)
+        found = {value for part in truth for value in np.unique(part).tolist()} - {0}
+        return cls(slices, truth, len(found), sum(int(np.count_nonzero(part)) for part in truth))
+
+
+def _sample(model: Model, volumes: Sequence[Volume]) -> _Sample:
+    """The first slices that show every label; else those that show most labels, and of these the most voxels."""
+    tried: list[_Sample] = []
+    for slices in _stretches(model, volumes):
+        tried.append(_Sample.of(model, slices))
+        if tried[-1].labels >= len(model.card.labels.entries):
+            break
+    return max(tried, key=lambda sample: (sample.labels, sample.voxels))
+
+
+def _stretches(model: Model, volumes: Sequence[Volume]) -> Iterator[Slices]:
+    """Slices to look at: the middle ones of a volume, then others, spread over all of it; noise without a volume."""
     view, plan = _view_of(model), model.card.plan
     if not volumes:
         shape = [_NOISE_SLICES] * 3
         for axis, edge in zip(in_plane_axes(view), plan.window, strict=True):
             shape[axis] = round(_NOISE_SCALE * edge)
         noise = np.random.default_rng(0).normal(size=(len(model.card.channels), *shape))
-        return ArraySlices(noise.astype(np.float32), view)
+        yield ArraySlices(noise.astype(np.float32), view)
+        return
     slices = CaseImage(volumes, plan).slices(view)
     count, _, height, width = slices.shape
     wanted = min(count, model.card.settings.prediction.batch_size, max(2, _PIXELS // (height * width)))
-    return _Middle(slices, (count - wanted) // 2, wanted)
+    middle = (count - wanted) // 2
+    places = range(middle % wanted, count - wanted + 1, wanted)
+    step = -(-len(places) // _STRETCHES)
+    for first in sorted(places[middle // wanted % step :: step], key=lambda place: abs(place - middle)):
+        yield _Stretch(slices, first, wanted)
 
 
 def _decided(model: Model, slices: Slices) -> list[NDArray[np.uint8]]:
@@ -139,19 +184,17 @@ def _decided(model: Model, slices: Slices) -> list[NDArray[np.uint8]]:
     return [rule(likely) for _, likely in model.view_slabs(slices, _view_of(model), tta=False)]
 
 
-def _tried(
-    models: Sequence[Model], samples: Sequence[Slices], truths: Sequence[list[NDArray[np.uint8]]]
-) -> tuple[float, float]:
+def _tried(models: Sequence[Model], samples: Sequence[_Sample]) -> tuple[float, float]:
     """CPU seconds of an arithmetic, and its lowest Dice to the true masks."""
     dice, taken = 1.0, 0.0
-    for model, sample, truth in zip(models, samples, truths, strict=True):
-        masks = _decided(model, sample)  # warms up too
-        flat = [np.concatenate([part.ravel() for part in parts]) for parts in (truth, masks)]
+    for model, sample in zip(models, samples, strict=True):
+        masks = _decided(model, sample.slices)  # warms up too
+        flat = [np.concatenate([part.ravel() for part in parts]) for parts in (sample.truth, masks)]
         dice = min(dice, dice_of(flat[0], flat[1]))
         rounds = []
         for _ in range(_ROUNDS):
             began = time.process_time()
-            _decided(model, sample)
+            _decided(model, sample.slices)
             rounds.append(time.process_time() - began)
         taken += min(rounds)
     return taken, dice

@@ -23,8 +23,9 @@ from medfcn.inference.self_test import dice_of, settle
 from medfcn.progress import Silent
 from medfcn.runs.arithmetic import Arithmetic, StatedArithmetic, Wanted
 from medfcn.runs.folder import ENGINE_FILE
+from medfcn.slices.plan import Intensity
 from medfcn.verbs import predict
-from medfcn.volumes import read_volume
+from medfcn.volumes import Volume, read_volume
 from tests.inference.batches import content
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
@@ -219,6 +220,38 @@ def test_auto_takes_the_fastest_that_makes_the_same_masks(place: Path, monkeypat
     best, line = chosen(torch=Stub(slow=6), onnx=Stub(beyond=50), openvino=Stub(slow=3))
     assert best == "openvino"
     assert "but a Dice of 0" in line
+
+
+@pytest.mark.parametrize(
+    ("bright", "engine", "said"),
+    [({26: 1, 2: 2}, "onnx", "for a sample that shows 1 of 2 labels)"), ({}, "torch", "the sample shows no label")],
+    ids=["far from the middle", "nowhere"],
+)
+def test_the_sample_is_where_labels_are(
+    bright: dict[int, int], engine: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine cannot be judged by slices without labels."""
+    array = np.zeros((20, 17, 30), np.int16)
+    for slice_number, pixels in bright.items():
+        array[4 : 4 + pixels, 5, slice_number] = 9000
+    volume = Volume(array, np.diag([-1.0, -1.0, 2.0, 1.0]))
+    seen: list[int] = []
+
+    def decided(model: Any, slices: Any) -> list[Any]:
+        part = slices.part(0, slices.shape[0])
+        seen.append(int((part > 0).sum()))
+        return [(part > 0).astype(np.uint8)]
+
+    monkeypatch.setattr(self_test, "_decided", decided)
+    monkeypatch.setattr(engines, "_ENGINES", {"torch": Stub(), "onnx": Stub(), "openvino": Stub(beyond=1.0)})
+    times = iter(range(0, 100, 10)) if bright else iter(())  # torch takes its seconds first, and then onnx
+    monkeypatch.setattr(self_test.time, "process_time", lambda: next(times) ** 0.5)
+    plan: dict[str, Any] = {"spacing_mm": (1.0, 1.0, None), "intensities": (Intensity("none"),)}
+    model = tiny_model(labels="left=1,right=7", prediction={"batch_size": 4}, **plan)
+    settled = settle(Wanted("auto"), [model], [volume], threads=1)
+    assert settled.arithmetic.engine == engine
+    assert said in settled.line
+    assert set(seen[7:]) == ({2} if bright else set())
 
 
 def test_an_engine_with_other_logits_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
