@@ -242,7 +242,7 @@ def short_memory(data: Path, output: Path, device: torch.device, size: Size) -> 
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0, device)
     card = json.loads((run.folder / "model.json").read_text())
-    taken = int(card["training"].get("micro_batch", size.batch))
+    taken = np.min(card["training"].get("micro_batch", size.batch))
     print(f"\nmemory ran out: {taken} of {size.batch} slices at a time from then on")
     return [] if taken < size.batch else ["FAILED: the batch was not halved when memory ran out"]
 

@@ -52,7 +52,7 @@ def rows() -> list[Row]:
         Row(18, "scores against definitions", "1e-9; a miss costs", 2000, 60, others.brute_force),
         Row(19, "fuzzing every reader", "only MedfcnError", 360, 1, others.fuzzing),
         Row(20, "masks from their record", "byte-equal", 20, 4, others.made_again),
-        Row(21, "memory taken away at any moment", "a line with MB", 200, 0, faults.memory_taken_away),
+        Row(21, "memory taken away at any moment", "a line with MB", 200, 20, faults.memory_taken_away),
     ]
 
 

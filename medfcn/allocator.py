@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from medfcn.systems import gnu_c_library
+from medfcn.systems import address_limit, gnu_c_library
 
 Allocator = Literal["keep", "system"]
 """`keep` keeps freed memory; `system` leaves the C library as it is."""
@@ -38,13 +38,14 @@ def use_allocator(allocator: Allocator = "keep") -> bool:
         allocator: See `Allocator`.
 
     Returns:
-        True if freed memory is kept: glibc alone can be told to.
+        True if freed memory is kept: glibc alone can be told to. Where the address space is limited (`ulimit -v`) it
+        is not, because memory that is kept counts as used there.
 
     Example:
         >>> use_allocator("system") == _Kept.is_on  # what was kept before stays so
         True
     """
-    library = gnu_c_library() if allocator == "keep" else None
+    library = gnu_c_library() if allocator == "keep" and address_limit() is None else None
     if library is None or _Kept.is_on:
         return _Kept.is_on
     told = [

@@ -78,6 +78,7 @@ _POSITIVE = Rule(lambda value: value > 0, "a positive number")
 _UP_TO_ONE = Rule(lambda value: 0 < value <= 1, "a factor above 0, at most 1")
 _SHARE = Rule(lambda value: 0 <= value < 1, "a share in [0, 1)")
 _SHARE_OR_ALL = Rule(lambda value: 0 <= value <= 1, "a share from 0 to 1")
+_FROM_ZERO_EACH = Rule(lambda value: min(_listed(value), default=-1) >= 0, "a number from 0, or a list of some")
 _ALL_FROM_ZERO = Rule(lambda values: all(value >= 0 for value in values), "numbers from 0")
 _THRESHOLD = Rule(lambda value: value == "auto" or 0 < value < 1, "a number between 0 and 1, or auto")
 _VIEWS = Rule(
@@ -103,6 +104,10 @@ def _is_plain(value: Any, depth: int = 4) -> bool:
     if isinstance(value, int | float):
         return abs(value) <= 65536
     return isinstance(value, str) and len(value) <= 256
+
+
+def _listed(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else value
 
 
 def _are_widths(widths: tuple[int, ...]) -> bool:
@@ -244,11 +249,12 @@ class TrainingSettings(_Checked, table="training"):
 
     batch_size: Annotated[int, _FROM_ONE] = 32
     """Slices per optimiser step, at most. The plan takes fewer, down to 8, where windows are large."""
-    micro_batch: Annotated[int, _FROM_ZERO] = 0
+    micro_batch: Annotated[int | tuple[int, ...], _FROM_ZERO_EACH] = 0
     """Slices that go through the network at once; 0 takes the whole batch, or less from where memory runs out.
-    `model.json` then names the number, so that it can be given here to repeat the run."""
-    micro_batch_from: Annotated[int, _FROM_ZERO] = 0
-    """The step, from 0, from which `micro_batch` holds."""
+    `model.json` then names the number, so that it can be given here to repeat the run; a list where it ran out
+    several times."""
+    micro_batch_from: Annotated[int | tuple[int, ...], _FROM_ZERO_EACH] = 0
+    """The step, from 0, from which `micro_batch` holds; a list for a list."""
     learning_rate: Annotated[float | None, _POSITIVE] = None
     """The largest learning rate of AdamW. It rises in the warm-up, then falls as a cosine to zero. `None` takes 4e-3,
     and less for wide networks without normalisation, which do not tolerate more."""
@@ -296,6 +302,19 @@ class TrainingSettings(_Checked, table="training"):
     """Seconds between two checkpoints for `--resume`, more where saving takes long; 0 saves after every step. The
     result of a training does not depend on it."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes, steps = (_listed(value) for value in (self.micro_batch, self.micro_batch_from))
+        if len(sizes) != len(steps):
+            problem = f"{len(steps)} steps for {len(sizes)} sizes of training.micro_batch; give one for each"
+            raise SettingsError.of("training.micro_batch_from", problem)
+
+    @property
+    def micro_batches(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of a step and the number of slices that go through the network at once from there on."""
+        pairs = zip(_listed(self.micro_batch_from), _listed(self.micro_batch), strict=True)
+        return tuple((step, size) for step, size in pairs if size)
+
 
 @dataclass(frozen=True)
 class PredictionSettings(_Checked, table="prediction"):
@@ -330,7 +349,7 @@ class MachineSettings(_Checked, table="machine"):
 
     allocator: Allocator = "keep"
     """`keep` keeps freed memory for the arrays that come next, which saves a third of the CPU time on large slices
-    (Linux with glibc); `system` leaves the C library as it is."""
+    (Linux with glibc, where the address space is not limited); `system` leaves the C library as it is."""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,24 @@
-"""Runs a command of medfcn in this process, and takes its memory away at a chosen moment.
+"""Runs commands of medfcn, and takes the memory of each away at a chosen moment. Needs Linux.
 
     python tests/memory_faults.py MOMENT COUNT SPARE_MB COMMAND...
 
 At the COUNT-th call of MOMENT, one of `MOMENTS`, the limit of the address space is set to what the process uses and
-SPARE_MB more. Needs Linux.
+SPARE_MB more.
 """
 
 import functools
 import importlib
+import json
+import os
 import resource
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 MOMENTS = {
     "read": ("medfcn.volumes.formats.nifti", "_voxels_of"),
@@ -26,6 +31,7 @@ MOMENTS = {
     "score": ("medfcn.evaluation.scores", "score_case"),
 }
 
+_SECONDS_MOST = 300
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
 
 
@@ -38,10 +44,52 @@ def command_of(moment: str, run: Path, out: Path) -> list[str]:
     return ["predict", str(run), str(SAMPLES / "test" / "images"), "-o", str(out), "--threads", "1"]
 
 
-def faulty(moment: str, count: int, spare_mb: int, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """A command whose memory is taken away at a moment, in a process of its own."""
-    words = [sys.executable, __file__, moment, str(count), str(spare_mb), *command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+class Faults:
+    """Runs each command in a process of its own: a fork of one that has loaded the libraries of all commands."""
+
+    def __enter__(self) -> Self:
+        words = [sys.executable, __file__]
+        threads = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._server = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=threads)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._server.communicate()
+
+    def run(
+        self, command: list[str], moment: str = "", count: int = 0, spare_mb: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """A command whose memory is taken away at a moment, if one is named."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps([moment, count, spare_mb, command]) + "\n")
+        self._server.stdin.flush()
+        status, said = json.loads(self._server.stdout.readline())
+        return subprocess.CompletedProcess(command, status, said, "")
+
+
+def _serve() -> list[str]:
+    """Fork for each line of the input; the words for the command line of a fork, and none in the end."""
+    from medfcn.commands import starts
+
+    for start in starts.STARTS.values():
+        for name in start.modules:
+            importlib.import_module(name)
+    while line := sys.stdin.readline():
+        moment, count, spare_mb, command = json.loads(line)
+        with tempfile.TemporaryFile() as said:
+            child = os.fork()
+            if not child:
+                signal.alarm(_SECONDS_MOST)
+                for stream in (1, 2):
+                    os.dup2(said.fileno(), stream)
+                return [moment, str(count), str(spare_mb), *command]
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            said.seek(0)
+            print(json.dumps([status, said.read().decode(errors="replace")]), flush=True)
+    return []
 
 
 def what_is_wrong(ended: subprocess.CompletedProcess[str]) -> str:
@@ -92,5 +140,8 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.getrlimit(resource.RLIMIT_AS)[1]))
     from medfcn.cli import main
 
-    arm(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-    main(sys.argv[4:])
+    words = sys.argv[1:] or _serve()
+    if words:
+        if words[0]:
+            arm(words[0], int(words[1]), int(words[2]))
+        main(words[3:])

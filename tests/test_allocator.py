@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from medfcn.allocator import use_allocator
 from medfcn.errors import SettingsError
 from medfcn.settings import MachineSettings
 
@@ -49,6 +50,12 @@ def test_kept_memory_is_not_faulted_in_again_and_is_given_back_after_large_work(
     assert often < 2_000  # eight arrays of 64 MB have 131,072 pages
     assert within > 400
     assert after < 100
+
+
+def test_memory_is_not_kept_where_it_would_count_against_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medfcn.allocator.address_limit", lambda: 1 << 40)
+    monkeypatch.setattr("medfcn.allocator._Kept.is_on", False)
+    assert not use_allocator("keep")
 
 
 def test_the_system_decides_where_it_is_asked_to() -> None:

@@ -320,18 +320,18 @@ def one_hash(work: Work) -> str:
 
 def memory_taken_away(work: Work) -> str:
     """Row 21: commands whose process may take no more than a few megabytes from a call of a moment on."""
-    from tests.memory_faults import MOMENTS, SAMPLES, command_of, faulty, what_is_wrong
+    from tests.memory_faults import MOMENTS, Faults, command_of, what_is_wrong
 
-    run = work.place("model") / "run"
-    medfcn.train(SAMPLES / "train", output=run, steps=4, threads=1)
-    moments = list(MOMENTS)
-    for number in work.loop():
-        dice = random.Random(number)
-        moment, out = moments[number % len(moments)], work.place(f"point_{number}") / "out"
-        count, spare = dice.randint(1, 6), dice.choice((0, 1, 3, 10, 30, 100))
-        ended = faulty(moment, count, spare, command_of(moment, run, out))
-        work.add({0: "done all the same"}.get(ended.returncode, "reported"), not (wrong := what_is_wrong(ended)))
-        if wrong:
-            work.fail(f"call {count} of {moment}, {spare} MB left: {wrong}")
-        shutil.rmtree(out.parent)
+    run, moments = work.place("model") / "run", list(MOMENTS)
+    with Faults() as faults:
+        faults.run(command_of("step", run, run))
+        for number in work.loop():
+            dice = random.Random(number)
+            moment, out = moments[number % len(moments)], work.place(f"point_{number}") / "out"
+            count, spare = dice.randint(1, 6), dice.choice((0, 1, 3, 10, 30, 100))
+            ended = faults.run(command_of(moment, run, out), moment, count, spare)
+            work.add({0: "done all the same"}.get(ended.returncode, "reported"), not (wrong := what_is_wrong(ended)))
+            if wrong:
+                work.fail(f"call {count} of {moment}, {spare} MB left: {wrong}")
+            shutil.rmtree(out.parent)
     return f"{work.done} points, {len(work.failures)} ended by a signal, with a traceback or without megabytes"

@@ -19,7 +19,7 @@ from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
 from medfcn.labels.segments import write_segments
 from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord, record_path
-from medfcn.memory import is_room_for_threads, one_memory_error
+from medfcn.memory import has_limit, is_room_for_threads, one_memory_error
 from medfcn.runs.claims import ClaimedError, Claims
 from medfcn.volumes import Volume
 
@@ -124,8 +124,9 @@ def _ready(case: Case, read: Callable[[Case], Channels | None]) -> _Reading:
 
 
 def _read_ahead(take: Take, read: Callable[[Case], Channels | None]) -> Iterator[tuple[Case, _Reading]]:
-    """Each case with its volumes, which another thread reads while the network works."""
-    if not is_room_for_threads(1):
+    """Each case with its volumes, which another thread reads while the network works, if there is memory for it."""
+    # Where the address space is limited, what another thread takes could be what the network was promised.
+    if has_limit() or not is_room_for_threads(1):
         while (case := take(True)) is not None:
             yield case, _ready(case, read)
         return

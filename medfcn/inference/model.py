@@ -35,7 +35,7 @@ from medfcn.labels.colours import label_table
 from medfcn.libraries import loading
 from medfcn.memory import require_memory
 from medfcn.networks.design import Head, head_of, planned_design
-from medfcn.networks.memory import RESERVE_BYTES, fitting_batch
+from medfcn.networks.memory import fitting_batch, require_maps
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import (
     WHOLE,
@@ -367,15 +367,13 @@ class Model(Predictor):
         """The way through some slices of a size, in slabs that take little memory."""
         plan, prediction = self.card.plan, self.card.settings.prediction
         batch_size, held = self._batch
-        slab = batch_size
+        slab, slice_bytes = batch_size, 0
         if self.device.type == "cpu":
             classes = len(self.card.labels.entries) + (self.head == "softmax")
             values = 4 * classes * math.prod(map(max, size, plan.window))
             slab = min(batch_size, max(2, min(_SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // values)))
-            # torch 2.13.0 ends the process where a transposed convolution finds no memory.
-            together = min(count, 2 * slab - 1, batch_size)
-            needed = held * together // batch_size + RESERVE_BYTES
-            require_memory(needed, f"the network's maps of {counted(together, 'slice')}")
+            slice_bytes = -(-held // batch_size)
+            require_maps(min(count, 2 * slab - 1, batch_size), slice_bytes)
         return Sliding(
             plan.window,
             context=plan.context,
@@ -385,6 +383,7 @@ class Model(Predictor):
             device=self.device,
             precision=self.arithmetic.precision,
             slab=slab,
+            slice_bytes=slice_bytes,
         )
 
 

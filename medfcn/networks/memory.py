@@ -5,8 +5,10 @@ import math
 import torch
 from torch import nn
 
+from medfcn.memory import require_memory
 from medfcn.networks.design import AnyDesign
 from medfcn.networks.fcn import build_network
+from medfcn.text import counted
 
 _LARGEST_BYTES = 2**30
 """Memory for the maps of a batch. It is the same on every machine, so that masks are."""
@@ -73,6 +75,19 @@ def fitting_batch(wanted: int, design: AnyDesign, size: tuple[int, int]) -> tupl
     each = max(1.0, _HELD_SHARE * map_bytes(design, size))
     count = max(1, min(wanted, math.floor(_LARGEST_BYTES / each)))
     return count, math.ceil(count * each)
+
+
+def require_maps(count: int, slice_bytes: int) -> None:
+    """Refuse to put slices through a network where the memory for its maps is not there.
+
+    Args:
+        count: Slices at once.
+        slice_bytes: Bytes of the maps of one.
+
+    Raises:
+        MemoryShortError: There is less, `RESERVE_BYTES` included.
+    """
+    require_memory(count * slice_bytes + RESERVE_BYTES, f"the network's maps of {counted(count, 'slice')}")
 
 
 def trained_slice_bytes(wanted: int, design: AnyDesign, size: tuple[int, int]) -> int:

@@ -106,9 +106,7 @@ def write_run(
         training["partly_drawn"] = drawn
     if not outcome.schedule.is_plain:
         training["schedule"] = outcome.schedule.text
-    if outcome.micro_batch < prepared.plan.batch_size:
-        training["micro_batch"] = outcome.micro_batch
-        training["micro_batch_from"] = outcome.halved_at
+    training |= _parts(outcome, prepared.plan.batch_size)
     model.card = dataclasses.replace(
         settled.card,
         training=training,
@@ -117,6 +115,16 @@ def write_run(
     )
     model.save(run.path)
     return table
+
+
+def _parts(outcome: Outcome, batch_size: int) -> dict[str, int | list[int]]:
+    """The settings by which batches are taken in the same parts; none where they were always whole."""
+    steps, sizes = [[pair[place] for pair in outcome.parts] for place in (0, 1)]
+    if not sizes or sizes[-1] >= batch_size:
+        return {}
+    if len(sizes) == 1:
+        return {"micro_batch": sizes[0], "micro_batch_from": steps[0]}
+    return {"micro_batch": sizes, "micro_batch_from": steps}
 
 
 def chosen_later(before: Card, after: Card) -> str:

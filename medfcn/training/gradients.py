@@ -8,7 +8,7 @@ from torch import nn
 
 from medfcn.errors import MemoryShortError
 from medfcn.memory import MORE_MEMORY, free_bytes, give_back, has_limit, is_memory_error, megabytes, shortage
-from medfcn.networks.memory import RESERVE_BYTES
+from medfcn.networks.memory import RESERVE_BYTES, require_maps
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.progress import Progress
@@ -179,6 +179,8 @@ class Gradients:
         return total
 
     def _loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self.slice_bytes and images.device.type == "cpu" and has_limit():
+            require_maps(len(images), self.slice_bytes)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.use_bfloat16):
             outputs = self._called(images)
         loss: torch.Tensor = self.objective(outputs, targets)

@@ -18,8 +18,8 @@ class Outcome:
         schedule: The number of optimiser steps made, and how it changed on the way.
         best_step: The step of those weights.
         is_chosen: True if the validation cases chose them; otherwise they are the last ones.
-        micro_batch: Number of slices that went through the network at once, in the end.
-        halved_at: The step from which it was so.
+        parts: Pairs of a step and the number of slices that went through the network at once from there on; empty if
+            it was always the whole batch.
         outputs: The model's probabilities for the validation cases, if it was validated in this process.
     """
 
@@ -27,8 +27,7 @@ class Outcome:
     schedule: Schedule
     best_step: int
     is_chosen: bool
-    micro_batch: int
-    halved_at: int
+    parts: tuple[tuple[int, int], ...]
     outputs: Outputs | None
 
     @property

@@ -8,6 +8,7 @@ import pickle
 import struct
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO, get_origin
@@ -49,7 +50,8 @@ class State:
         costs: What was timed beside the steps, in the order of `Costs`; empty before.
         rows: The rows of `log.csv`.
         micro_batch: Number of slices that go through the network at once.
-        halved_at: The step from which it is so; checkpoints of earlier versions do not say.
+        parts: Pairs of a step and that number from there on; empty as long as it is the whole batch. Checkpoints of
+            earlier versions do not say from where on.
         seconds: Wall time used.
         cpu_seconds: User and system time used.
     """
@@ -70,7 +72,7 @@ class State:
     micro_batch: int
     seconds: float
     cpu_seconds: float
-    halved_at: int = 0
+    parts: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     changes: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     costs: list[float] = dataclasses.field(default_factory=list)
 
@@ -104,7 +106,7 @@ class State:
             raise_shortage(error)
             raise ValueError(str(error) or type(error).__name__) from error
         if isinstance(value, dict):  # earlier medfcn shortened no training, and did not say when it halved a batch
-            value = {"changes": [], "costs": [], "halved_at": 0} | value
+            value = {"changes": [], "costs": [], "parts": [(0, value.get("micro_batch"))]} | value
         if not isinstance(value, dict) or value.keys() != {item.name for item in dataclasses.fields(cls)}:
             raise ValueError("its keys are not those of a checkpoint")
         for item in dataclasses.fields(cls):
@@ -137,6 +139,7 @@ class State:
             "changes": not self.changes or self._are_changes(),
             "costs": len(self.costs) in (0, 2) and all(_is_number(cost, least=0.0) for cost in self.costs),
             "micro_batch": _is_whole(self.micro_batch, least=1, most=SLICES_MOST),
+            "parts": not self.parts or self._are_parts(),
             "seconds": _is_number(self.seconds, least=0.0, most=_SECONDS_MOST),
             "cpu_seconds": _is_number(self.cpu_seconds, least=0.0, most=_SECONDS_MOST),
             **{name: _are_weights(getattr(self, name)) for name in ("supervised", "averaged", "best")},
@@ -146,12 +149,20 @@ class State:
                 raise ValueError(f"{name} has a value that no training has")
 
     def _are_changes(self) -> bool:
-        pairs = [change for change in self.changes if isinstance(change, tuple) and len(change) == 2]
-        if len(pairs) < len(self.changes) or not all(
-            _is_whole(number, least=0, most=STEPS_MOST) for pair in pairs for number in pair
-        ):
-            return False
-        return Schedule.parse(Schedule(tuple(pairs)).text).total == self.total
+        pairs = _pairs_of(self.changes)
+        return bool(pairs) and Schedule.parse(Schedule(tuple(pairs)).text).total == self.total
+
+    def _are_parts(self) -> bool:
+        pairs = _pairs_of(self.parts)
+        follow = all(step < later and size > smaller > 0 for (step, size), (later, smaller) in pairwise(pairs))
+        return bool(pairs) and follow and pairs[-1][0] <= self.step and pairs[-1][1] == self.micro_batch
+
+
+def _pairs_of(values: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pairs of whole numbers as they are; none where there is something else."""
+    pairs = [value for value in values if isinstance(value, tuple) and len(value) == 2]
+    whole = all(_is_whole(number, least=0, most=STEPS_MOST) for pair in pairs for number in pair)
+    return pairs if len(pairs) == len(values) and whole else []
 
 
 def _is_whole(value: object, *, least: int, most: int) -> bool:

@@ -75,7 +75,8 @@ class Stepper:
         design = planned_design(settings.network, plan, labels)
         slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.trained) if device.type == "cpu" else 0
         part = fitting_part(plan.batch_size, slice_bytes) if world.size == 1 else plan.batch_size
-        if part < plan.batch_size:
+        self.parts = [(0, part)] if part < plan.batch_size else []
+        if self.parts:
             progress.say(f"{part} slices of a batch of {plan.batch_size} go through the network at a time")
         self.gradients = Gradients(
             self.supervised,
@@ -86,7 +87,6 @@ class Stepper:
             progress=progress,
             world=world,
         )
-        self.halved_at = settings.training.micro_batch_from
 
     def fastest_threads(self) -> int:
         """The number of CPU threads with which a step takes less time; the network is left as it is.
@@ -127,12 +127,12 @@ class Stepper:
         if not self.supervised.training:
             set_training_mode(self.supervised, self.training)
         training, gradients = self.training, self.gradients
-        if training.micro_batch and step >= training.micro_batch_from:
-            gradients.micro_batch = min(gradients.micro_batch, training.micro_batch)
-        before = gradients.micro_batch
+        for since, size in training.micro_batches:
+            if step >= since:
+                gradients.micro_batch = min(gradients.micro_batch, size)
         loss = gradients.set_gradients(images, targets, seed=(self.machine.seed << 32) + step)
-        if gradients.micro_batch < before:
-            self.halved_at = step
+        if gradients.micro_batch < (self.parts[-1][1] if self.parts else self.batch_size):
+            self.parts.append((step, gradients.micro_batch))
         found = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(found)
         value, size = torch.stack([loss, norm]).tolist()  # together, so that a GPU is waited for once
@@ -162,7 +162,7 @@ class Stepper:
             "updates": self.averaged.updates,
             "optimiser": self.optimiser.state_dict(),
             "micro_batch": self.gradients.micro_batch,
-            "halved_at": self.halved_at,
+            "parts": list(self.parts),
         }
 
     def restore(self, state: State) -> None:
@@ -188,4 +188,4 @@ class Stepper:
                 "the saved state does not fit the network; start again with --overwrite", code="CHECKPOINT_BROKEN"
             ) from error
         self.averaged.updates = state.updates
-        self.gradients.micro_batch, self.halved_at = state.micro_batch, state.halved_at
+        self.gradients.micro_batch, self.parts = state.micro_batch, list(state.parts)

@@ -163,14 +163,13 @@ class Trainer:
         best, schedule = self.best, self.schedule or Schedule.of(self.step)
         if best.weights:
             self.stepper.averaged.network.load_state_dict(best.weights)
-        gradients, chosen = self.stepper.gradients, best.step > 0
+        chosen = best.step > 0
         return Outcome(
             self._model(),
             schedule,
             best.step or schedule.total,
             chosen,
-            gradients.micro_batch,
-            self.stepper.halved_at,
+            tuple(self.stepper.parts),
             best.outputs,
         )
 

@@ -26,6 +26,7 @@ def state_at(step: int) -> State:
         step_seconds=[0.1],
         rows=[(step, 0.1, 1.0, 0.1, None, 1.0, 1.0)],
         micro_batch=8,
+        parts=[(0, 8)],
         seconds=1.0,
         cpu_seconds=1.0,
     )

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import medfcn
-from medfcn.config import override
-from medfcn.errors import MemoryShortError, TrainingError, TrainingStoppedError
+from medfcn.config import override, read_settings
+from medfcn.errors import MemoryShortError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
@@ -197,3 +197,64 @@ def test_a_halved_batch_is_repeated_by_what_the_card_says(
     weights = [(run.folder / "model.safetensors").read_bytes() for run in (first, again, other)]
     assert weights[0] == weights[1]
     assert weights[0] != weights[2]
+
+
+def test_a_batch_that_was_halved_twice_is_repeated_and_resumed(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Gradients.set_gradients
+    step = 0
+
+    def set_gradients(self: Gradients, *arguments: Any, seed: int) -> torch.Tensor:
+        nonlocal step
+        step = seed & 0xFFFFFFFF
+        return original(self, *arguments, seed=seed)
+
+    def forward(self: SupervisedFCN, slices: torch.Tensor) -> Outputs:
+        most = 16 if step < 4 else 8
+        if self.training and step >= 2 and len(slices) > most:  # at the third step, and again at the fifth
+            raise RuntimeError("could not create a primitive")
+        return untouched(self, slices)
+
+    untouched = SupervisedFCN.forward
+    monkeypatch.setattr(Gradients, "set_gradients", set_gradients)
+    monkeypatch.setattr(SupervisedFCN, "forward", forward)
+    settings = override(Settings(), "training", checkpoint_seconds=3600.0)
+    common: dict[str, Any] = {"steps": 7, "device": "cpu", "threads": 1}
+    first = medfcn.train(balls, tmp_path / "first", settings=settings, **common)
+    with pytest.raises(TrainingStoppedError):
+        medfcn.train(balls, tmp_path / "stopped", stop=StopAfter(6), settings=settings, **common)
+    monkeypatch.setattr(SupervisedFCN, "forward", untouched)
+    resumed = medfcn.train(balls, tmp_path / "stopped", resume=True, settings=settings, **common)
+    cards = [json.loads((run.folder / "model.json").read_text())["training"] for run in (first, resumed)]
+    assert [(card["micro_batch"], card["micro_batch_from"]) for card in cards] == [([16, 8], [2, 4])] * 2
+    named = tmp_path / "again.toml"
+    named.write_text("[training]\nmicro_batch = [16, 8]\nmicro_batch_from = [2, 4]\n")
+    again = medfcn.train(balls, tmp_path / "again", settings=read_settings(named), **common)
+    # The last size alone, from its step on, is another training.
+    last = override(Settings(), "training", micro_batch=8, micro_batch_from=4)
+    other = medfcn.train(balls, tmp_path / "other", settings=last, **common)
+    weights = [(run.folder / "model.safetensors").read_bytes() for run in (first, resumed, again, other)]
+    assert weights[0] == weights[1] == weights[2]
+    assert weights[0] != weights[3]
+
+
+def test_sizes_of_parts_without_their_steps_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"training.micro_batch_from: 1 steps for 2 sizes"):
+        TrainingSettings(micro_batch=(16, 8))
+    with pytest.raises(SettingsError, match=r"training.micro_batch: \(16, -8\) is not a number from 0"):
+        TrainingSettings(micro_batch=(16, -8), micro_batch_from=(2, 4))
+
+
+def test_a_part_is_refused_before_torch_where_the_address_space_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.13.0 would end the process by a signal."""
+    gradients = gradients_of("none", micro_batch=12, training=TrainingSettings())
+    gradients.slice_bytes = 1 << 20
+    monkeypatch.setattr("medfcn.training.gradients.has_limit", lambda: True)
+    monkeypatch.setattr("medfcn.training.gradients.free_bytes", lambda: 1 << 40)  # before the step
+    monkeypatch.setattr("medfcn.memory.free_bytes", lambda: 40 << 20)
+    gradients.set_gradients(*batch(), seed=3)
+    assert gradients.micro_batch == 6  # 12 slices and the reserve take 44 MB
+    gradients.slice_bytes = 1 << 30
+    with pytest.raises(MemoryShortError, match="40 MB are free, with one slice at a time"):
+        gradients.set_gradients(*batch(), seed=3)
