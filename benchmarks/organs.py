@@ -57,7 +57,7 @@ class Organ:
     Attributes:
         folder: Below DATA; empty for one that is made.
         labels: As `medfcn train --labels`.
-        in_mm: True if its distances mean anything: the spacing of the hearts is nominal.
+        in_mm: False if its spacing is nominal, as that of the hearts, so that distances only compare variants.
     """
 
     folder: str
@@ -327,7 +327,7 @@ def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
             distances = [value for line in runs for each in by_label(line, 1).values() for value in each]
             finite = [value for value in distances if np.isfinite(value)]
             lost = sum(value == np.inf for value in distances)
-            far = f"{mean(finite):.2f}" if SETS[name].in_mm and finite else "–"
+            far = f"{mean(finite):.2f}{'' if SETS[name].in_mm else ' nominal'}" if finite else "–"
             means[variant] = mean(values.values())
             gain = "" if variant == variants[0] else f"{gains.mean():+.4f} ({low:+.4f} to {high:+.4f})"
             rows.append(
@@ -338,7 +338,34 @@ def table_of(lines: Sequence[Mapping[str, Any]]) -> str:
         for rank, variant in enumerate(sorted(means, key=means.__getitem__, reverse=True), start=1):
             ranks[variant].append(rank)
     places = ", ".join(f"{variant} {mean(found):.2f} ({len(found)} sets)" for variant, found in ranks.items())
-    return "\n".join([*rows, "", f"Mean rank: {places}"])
+    return "\n".join([*rows, "", *_of_diagnoses(lines), f"Mean rank: {places}"])
+
+
+def _of_diagnoses(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each variant that has all diagnoses in equal seconds, paired with the first, over all patients."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for line in lines:
+        if line["set"] in DIAGNOSES:
+            groups[line["seconds"], line["variant"]].append(line)
+    found: list[str] = []
+    firsts: dict[Any, dict[tuple[Any, ...], float]] = {}
+    for (seconds, variant), runs in groups.items():
+        if len({run["set"] for run in runs}) < len(DIAGNOSES):
+            continue
+        dices = {(run["set"], run["seed"], case): dice for run in runs for case, dice in by_case(run).items()}
+        first = firsts.setdefault(seconds, dices)
+        paired = [key for key in first if key in dices]
+        gains = np.array([dices[key] - first[key] for key in paired])
+        low, high = mean_interval(gains, [patient_of(name, case) for name, _, case in paired])
+        scores = np.array([values for run in runs for values in run["scores"].values()])
+        error, cpu = 1 - mean(dices.values()), mean(run["cpu_seconds"] for run in runs)
+        found.append(
+            f"- Each diagnosis left out, {variant}, {cpu:.0f} CPU s: mean error {error:.4f}, beside the first "
+            f"{-gains.mean():+.4f} ({-high:+.4f} to {-low:+.4f}; {-100 * gains.mean() / (error + gains.mean()):+.0f} "
+            f"%), worst label {np.nanmin(scores[:, 0]):.2f}, {np.isinf(scores[:, 1]).sum()} lost, "
+            f"HD95 {scores[np.isfinite(scores[:, 1]), 1].mean():.1f} mm (nominal)"
+        )
+    return [*found, ""] if found else []
 
 
 def _together(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
