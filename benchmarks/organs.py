@@ -359,11 +359,12 @@ def _of_diagnoses(lines: Sequence[Mapping[str, Any]]) -> list[str]:
         low, high = mean_interval(gains, [patient_of(name, case) for name, _, case in paired])
         scores = np.array([values for run in runs for values in run["scores"].values()])
         error, cpu = 1 - mean(dices.values()), mean(run["cpu_seconds"] for run in runs)
+        low, high, mean_gain = -high, -low, float(gains.mean())
+        less = f"{-100 * mean_gain / (error + mean_gain):+.0f} %, {-mean_gain:+.4f} ({low:+.4f} to {high:+.4f})"
         found.append(
-            f"- Each diagnosis left out, {variant}, {cpu:.0f} CPU s: mean error {error:.4f}, beside the first "
-            f"{-gains.mean():+.4f} ({-high:+.4f} to {-low:+.4f}; {-100 * gains.mean() / (error + gains.mean()):+.0f} "
-            f"%), worst label {np.nanmin(scores[:, 0]):.2f}, {np.isinf(scores[:, 1]).sum()} lost, "
-            f"HD95 {scores[np.isfinite(scores[:, 1]), 1].mean():.1f} mm (nominal)"
+            f"- Each diagnosis left out, {variant}, {cpu:.0f} CPU s: mean error {error:.4f}"
+            f"{'' if dices is first else f' ({less})'}, worst label {np.nanmin(scores[:, 0]):.2f}, "
+            f"{np.isinf(scores[:, 1]).sum()} lost, HD95 {scores[np.isfinite(scores[:, 1]), 1].mean():.1f} mm nominal"
         )
     return [*found, ""] if found else []
 
