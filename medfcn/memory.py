@@ -4,6 +4,7 @@ Memory runs out in many words: Python's and numpy's `MemoryError`, a `RuntimeErr
 of the GPU, an `ImportError` of a library that cannot be mapped, `ENOMEM` of the system. Here they are one kind.
 """
 
+import ctypes
 import errno
 import gc
 import importlib
@@ -38,7 +39,13 @@ _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 <
 _NO_LIMIT = 1 << 60
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Numbers of `mallopt` in the GNU C library."""
+_LITTLE_BYTES = 2 << 30
+"""In a smaller address space even small blocks are returned, which costs time."""
+_STACK_BYTES, _THREAD_ATTRIBUTES = 2 << 20, 128
+"""The stack of each thread, and room for a `pthread_attr_t` of the GNU C library, which takes 56 to 64 bytes."""
 _THREAD_BYTES = 1 << 25
+_MONAI_BYTES = 330 << 20
+"""Address space that it takes beside torch (MONAI 1.6)."""
 _DIGITS_MOST = 12
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -130,6 +137,24 @@ def require_memory(needed: int, purpose: str) -> None:
         raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {MORE_MEMORY}")
 
 
+def is_room(needed: int) -> bool:
+    """True if this process can still take so many bytes, or if the system does not say."""
+    free = free_bytes()
+    return free is None or free >= needed
+
+
+@contextmanager
+def loading_monai() -> Iterator[None]:
+    """Import a module of MONAI, which with all that it loads may end the process where it does not fit.
+
+    Raises:
+        MemoryShortError: There is too little memory for it.
+    """
+    require_memory(_MONAI_BYTES, "MONAI")
+    with loading():
+        yield
+
+
 def give_back() -> None:
     """Give freed memory, which Python and the C library keep for later, back to the system."""
     gc.collect()
@@ -138,15 +163,25 @@ def give_back() -> None:
         library.malloc_trim(0)
 
 
-def _return_what_is_freed() -> None:
-    """Make the C library return large blocks when they are freed, and keep few heaps.
+def _save_address_space(free: int) -> None:
+    """Make the C library return blocks when they are freed, keep one heap, and give threads small stacks.
 
-    Otherwise freed blocks of up to 32 MB stay in a heap that the limit of an address space counts as used.
+    Otherwise freed blocks of up to 32 MB stay in a heap, threads get heaps of 64 MB and stacks of 8 MB, and the limit
+    of an address space counts them all as used.
+
+    Args:
+        free: Bytes of the address space that are not taken yet.
     """
     library = gnu_c_library()
-    if library is not None:
-        library.mallopt(_MMAP_THRESHOLD, 1 << 20)
-        library.mallopt(_ARENA_MAX, 2)
+    if library is None:
+        return
+    library.mallopt(_MMAP_THRESHOLD, 1 << 16 if free < _LITTLE_BYTES else 1 << 20)
+    library.mallopt(_ARENA_MAX, 1)
+    attributes = ctypes.create_string_buffer(_THREAD_ATTRIBUTES)
+    if library.pthread_attr_init(attributes) == 0:
+        library.pthread_attr_setstacksize(attributes, ctypes.c_size_t(_STACK_BYTES))
+        library.pthread_setattr_default_np(attributes)
+        library.pthread_attr_destroy(attributes)
 
 
 @dataclass(frozen=True)
@@ -183,7 +218,7 @@ class Start:
                 found = f"the start needs {needed:,} MB, {megabytes(free)} are free"
                 raise MemoryShortError(f"out of memory: {found}; {MORE_MEMORY}")
         if address is not None:
-            _return_what_is_freed()
+            _save_address_space(address)
             with loading(for_good=True):
                 for name in self.modules:
                     importlib.import_module(name)
@@ -286,8 +321,7 @@ def in_threads(
 
 def is_room_for_threads(count: int) -> bool:
     """True if so many threads can be started: Python 3.11 waits for ever for one that finds no memory."""
-    free = free_bytes()
-    return free is None or free > count * _THREAD_BYTES
+    return is_room(count * _THREAD_BYTES)
 
 
 def megabytes(count: int) -> str:

@@ -232,3 +232,46 @@ def test_under_a_limit_no_other_thread_takes_what_the_network_was_promised(
     for _, reading in _read_ahead(take, lambda case: seen.add(threading.current_thread())):
         reading.result()
     assert (seen == {threading.main_thread()}) == is_limited
+
+
+@linux
+def test_a_little_address_space_holds_few_stacks_and_keeps_nothing() -> None:
+    code = """
+import resource, threading
+from medfcn.memory import Start
+from medfcn.allocator import use_allocator
+
+def size_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize() >> 20
+
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+Start(1, 1).require()
+before, waits = size_mb(), threading.Event()
+threads = [threading.Thread(target=waits.wait) for _ in range(10)]
+for thread in threads:
+    thread.start()
+print(size_mb() - before < 40, use_allocator())  # stacks of 8 MB would be 80
+waits.set()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "True False\n"
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "train"])
+def test_small_cases_are_done_in_little_more_memory_than_torch_takes(command: str, run: Path, tmp_path: Path) -> None:
+    """torch 2.13.0 for CPUs can be imported in an address space of 590 MB; 300 more are enough."""
+    out = tmp_path / "out"
+    moment = {"predict": "read", "train": "step"}[command]
+    ended = subprocess.run(
+        [sys.executable, "-m", "medfcn", *command_of(moment, run, out)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (890 << 20, 890 << 20)),
+        check=False,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -32,8 +32,7 @@ from medfcn.inference.region import region_of
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.labels.colours import label_table
-from medfcn.libraries import loading
-from medfcn.memory import require_memory
+from medfcn.memory import loading_monai, require_memory
 from medfcn.networks.design import Head, head_of, planned_design
 from medfcn.networks.memory import fitting_batch, require_maps
 from medfcn.networks.network import SliceNetwork, channels_last
@@ -397,7 +396,7 @@ def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | Non
         if given is None:
             return None
         raise ModelError("transforms: the run was trained without any; leave them out", field="transforms")
-    with loading():
+    with loading_monai():
         from medfcn.monai.case_transforms import CaseTransforms
 
     return CaseTransforms.of_run(card.transforms, given)

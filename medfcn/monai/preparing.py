@@ -1,7 +1,6 @@
 """A case to the slices that a network is trained on, by a `Compose` of medfcn's transforms."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from monai.transforms import InvertibleTransform
@@ -9,24 +8,11 @@ from numpy.typing import NDArray
 
 from medfcn.monai.loading import image_tensor, label_tensor
 from medfcn.monai.transforms import SliceVolumed, network_transforms
-from medfcn.settings import View
+from medfcn.slices.case_slices import CaseSlices
 from medfcn.slices.plan import Plan
 from medfcn.volumes import Volume
 
 _KEYS = ("image", "label")
-
-
-@dataclass(frozen=True)
-class CaseSlices:
-    """A case on the network grid.
-
-    Attributes:
-        label: `(R, A, S)` indices.
-        along: For each view, `(N, C, H, W)` slices of the image and `(N, H, W)` of the label.
-    """
-
-    label: NDArray[np.uint8]
-    along: Mapping[View, tuple[NDArray[np.float32], NDArray[np.uint8]]]
 
 
 class Slicer:

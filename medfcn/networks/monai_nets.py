@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import SettingsError
-from medfcn.libraries import loading
-from medfcn.memory import raise_shortage
+from medfcn.memory import loading_monai, raise_shortage
 from medfcn.networks.design import MonaiDesign
 from medfcn.networks.network import SliceNetwork
 from medfcn.settings import NetworkSettings, Settings
@@ -70,7 +69,7 @@ class MonaiNetwork(SliceNetwork):
 
 
 def _class_of(name: str) -> Callable[..., nn.Module]:
-    with loading():
+    with loading_monai():
         import monai.networks.nets as nets
 
     kind = getattr(nets, name, None)

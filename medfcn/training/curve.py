@@ -24,10 +24,11 @@ from medfcn.labels import IGNORED, LabelMap
 from medfcn.labels.drawn import Drawn
 from medfcn.networks.sliding import WHOLE
 from medfcn.settings import View
+from medfcn.slices.case_slices import to_network
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of
 from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
-from medfcn.training.prepare import Prepared, to_network
+from medfcn.training.prepare import Prepared
 from medfcn.training.validation import ScoredCase, mean_of
 
 _CASES_MOST = 8
@@ -145,7 +146,7 @@ def _pixels(size: tuple[int, int], window: tuple[int, int], overlap: float) -> i
 def _block(case: ScoredCase, plan: Plan, labels: LabelMap, view: View, thickness: int) -> Block:
     """The slices of a case around its fullest one."""
     axis = VIEW_AXIS[view]
-    reference = to_network(case.reference(labels), grid_of(case.blank, plan), labels)
+    reference = to_network(case.reference(labels), grid_of(case.blank, plan), labels.members)
     count = reference.shape[axis]
     labelled = (reference > 0) & (reference != IGNORED)
     fullest = int(np.argmax(labelled.sum(axis=tuple(other for other in range(3) if other != axis))))

@@ -13,7 +13,7 @@ from medfcn.labels import LabelMap
 from medfcn.labels.drawn import SEPARATOR
 from medfcn.labels.structures import with_values
 from medfcn.labels.values import span_of, values_text
-from medfcn.libraries import loading
+from medfcn.memory import loading_monai
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same
@@ -67,7 +67,7 @@ class Asked:
             labels = with_values(labels, values)
         transforms = card.transforms
         if self.transforms is not None:
-            with loading():
+            with loading_monai():
                 from medfcn.monai.case_transforms import CaseTransforms
 
             transforms = tuple(CaseTransforms(self.transforms).to_json())

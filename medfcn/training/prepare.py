@@ -1,11 +1,11 @@
 """A surveyed data set becomes a plan, slices on disk, and validation cases that are ready to be scored."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -17,8 +17,7 @@ from medfcn.errors import DatasetError, SettingsError, TrainingError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.libraries import loading
-from medfcn.memory import require_memory
+from medfcn.memory import is_room, loading_monai, require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride
 from medfcn.networks.monai_nets import require_window
@@ -26,8 +25,9 @@ from medfcn.networks.targets import refuse_unions
 from medfcn.progress import Progress
 from medfcn.settings import AugmentSettings, Settings, View
 from medfcn.slices.augment import STRONG
-from medfcn.slices.grid import GridMap, to_native_grid, to_network_grid
-from medfcn.slices.overlaps import overlaps_to_native, overlaps_to_network
+from medfcn.slices.case_slices import CaseSlices, PlainSlicer, to_network
+from medfcn.slices.grid import GridMap, to_native_grid
+from medfcn.slices.overlaps import overlaps_to_native
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
 from medfcn.slices.preprocess import grid_of
@@ -36,13 +36,14 @@ from medfcn.text import counted
 from medfcn.training.folds import Split, split_cases
 from medfcn.training.survey import Survey, prepared_bytes
 from medfcn.training.validation import ScoredCase
-
-if TYPE_CHECKING:
-    from medfcn.monai.preparing import Slicer
+from medfcn.volumes import Volume
 
 _CEILINGS_FILE = "ceilings.json"
 _Dice = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _MONAI_FILE = "monai.json"
+_MONAI_ROOM_BYTES = 600 << 20
+"""For MONAI, and for the training beside it."""
+_Slicer = Callable[[Sequence[Volume], NDArray[np.uint8]], CaseSlices]
 
 
 @dataclass(frozen=True)
@@ -166,13 +167,8 @@ def prepare(
             along = _open_sound(folder, case_id, keys, progress) if first in known else None
             if along is None:
                 if slicer is None:
-                    # Loaded here: `import medfcn`, planning and prediction do without MONAI.
-                    with loading():
-                        from medfcn.monai.preparing import Slicer
-
-                    monai, slicer = version("monai"), Slicer(plan, found.labels.members)
-                    write_json(folder / _MONAI_FILE, monai)
-                known[first] = _store(found, case_id, slicer, folder, keys)
+                    monai, slicer = _slicer(found, plan, folder, monai)
+                known[first] = _store(found, case_id, plan, slicer, folder, keys)
                 along = _open(folder, case_id, keys)
             if along is None:
                 raise DatasetError(
@@ -272,10 +268,27 @@ def _known_ceilings(path: Path) -> dict[str, float]:
         return {}
 
 
-def _store(found: Survey, case_id: str, slicer: "Slicer", folder: Path, keys: Mapping[View, str]) -> float:
+def _slicer(found: Survey, plan: Plan, folder: Path, recorded: str) -> tuple[str, _Slicer]:
+    """The function that prepares the slices, and the version of MONAI.
+
+    That is a `Compose` of MONAI. Where memory is too short to load it, the functions of its transforms do by
+    themselves; what they make is equal to the bit.
+    """
+    if not is_room(_MONAI_ROOM_BYTES) and found.transforms is None:
+        return recorded, PlainSlicer(plan, found.labels.members)
+    # Loaded here: `import medfcn`, planning and prediction do without MONAI.
+    with loading_monai():
+        from medfcn.monai.preparing import Slicer
+
+    monai = version("monai")
+    write_json(folder / _MONAI_FILE, monai)
+    return monai, Slicer(plan, found.labels.members)
+
+
+def _store(found: Survey, case_id: str, plan: Plan, slicer: _Slicer, folder: Path, keys: Mapping[View, str]) -> float:
     """Keep a training case's slices; its ceiling."""
     read, labels = found.read(case_id).moved_by(found.transforms), found.labels
-    grid = grid_of(read.images[0], slicer.plan)
+    grid = grid_of(read.images[0], plan)
     voxels = max(math.prod(grid.native_shape), math.prod(grid.shape))
     require_memory(prepared_bytes(voxels, len(read.images), labels), f"{case_id}: its slices")
     reference = read.reference(labels)
@@ -283,14 +296,6 @@ def _store(found: Survey, case_id: str, slicer: "Slicer", folder: Path, keys: Ma
     for view, key in keys.items():
         write_case(folder, key, *slices.along[view])
     return _ceiling(reference, slices.label, grid, labels)
-
-
-def to_network(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> NDArray[np.uint8]:
-    """`(I, J, K)` indices on the network grid, `(R, A, S)`."""
-    if labels.members is not None:
-        return overlaps_to_network(reference, grid, labels.members)
-    moved: NDArray[np.uint8] = to_network_grid(reference, grid)
-    return moved
 
 
 def ceilings_of(found: Survey, split: Split, plan: Plan) -> dict[str, float]:
@@ -317,7 +322,7 @@ def ceiling(reference: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> fl
     """
     if grid.spacing_mm == grid.spacing_native_mm:
         return 1.0
-    return _ceiling(reference, to_network(reference, grid, labels), grid, labels)
+    return _ceiling(reference, to_network(reference, grid, labels.members), grid, labels)
 
 
 def _ceiling(reference: NDArray[np.uint8], moved: NDArray[np.uint8], grid: GridMap, labels: LabelMap) -> float:

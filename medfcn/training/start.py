@@ -14,7 +14,7 @@ from medfcn.files import sha256_of
 from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
 from medfcn.labels import LabelMap
-from medfcn.libraries import loading
+from medfcn.memory import loading_monai
 from medfcn.networks.carry import Carry, choose_carried, require_same_parts
 from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import FCN, build_network
@@ -171,7 +171,7 @@ def choose_transforms(
     if given is None and not stored:
         return None
     # Loaded here, because most trainings have none and plans do without MONAI.
-    with loading():
+    with loading_monai():
         from medfcn.monai.case_transforms import CaseTransforms
 
     if "transforms" in recorded or given is None:

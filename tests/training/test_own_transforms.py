@@ -15,6 +15,7 @@ import medfcn
 from medfcn.errors import ModelError, SettingsError, TrainingError, TrainingStoppedError, VolumeError
 from medfcn.monai.preparing import Slicer
 from medfcn.settings import Settings, SliceSettings
+from medfcn.slices.case_slices import PlainSlicer
 from medfcn.slices.grid import to_network_grid
 from medfcn.slices.overlaps import overlaps_to_network
 from medfcn.slices.preprocess import grid_of, network_image
@@ -256,16 +257,34 @@ def test_the_compose_and_the_functions_underneath_prepare_the_same_bits(balls: P
     plan = medfcn.plan(balls, labels="ball=1", settings=settings).plan
     image = medfcn.read_volume(balls / "images" / "ball_3.nii.gz")
     reference = medfcn.read_volume(balls / "labels" / "ball_3.nii.gz").array
-    slices = Slicer(plan, None)([image], reference)
+    slices, plain = (kind(plan, None)([image], reference) for kind in (Slicer, PlainSlicer))
     grid = grid_of(image, plan)
+    assert np.array_equal(slices.label, plain.label)
     assert np.array_equal(slices.label, to_network_grid(reference, grid))
     for view in views:
         images, labels = slices.along[view]
         assert np.array_equal(images, slice_volume(network_image([image], plan), view))
         assert np.array_equal(labels, slice_volume(slices.label[None], view)[:, 0])
+        assert all(map(np.array_equal, (images, labels), plain.along[view]))
     members = np.array([[False, False], [True, False], [True, True]])
-    overlaps = Slicer(plan, members)([image], reference + (reference > 0) * (image.array > 190))
+    case = [image], reference + (reference > 0) * (image.array > 190)
+    overlaps = Slicer(plan, members)(*case)
+    assert np.array_equal(overlaps.label, PlainSlicer(plan, members)(*case).label)
     expected = overlaps_to_network(
         (reference + (reference > 0) * (image.array > 190)).astype(np.uint8), grid, members
     )
     assert np.array_equal(overlaps.label, expected)
+
+
+def test_a_training_without_room_for_monai_is_the_same_to_the_bit(
+    balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The functions of the transforms prepare the slices by themselves, and the card does not name MONAI."""
+    monkeypatch.setattr("medfcn.training.prepare.is_room", lambda needed: False)
+    options = {"labels": "ball=1", "steps": 3, "threads": 1, "report": False}
+    medfcn.train(balls, tmp_path / "plain", **options)
+    monkeypatch.undo()
+    medfcn.train(balls, tmp_path / "monai", **options)
+    one, other = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("plain", "monai"))
+    assert one == other
+    assert "monai" not in card_of(tmp_path / "plain")["versions"]
