@@ -28,7 +28,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.inference.expected_dice import Curve, fit_curves, lower_limit
+from medfcn.inference.expected_dice import Curve, fit_curves, lower_limits
 from medfcn.inference.held_out import Unseen, UnseenLabel
 
 _LEAST_PROBABILITY = 0.05
@@ -153,17 +153,16 @@ class LabelConfidence:
 
     @classmethod
     def of(
-        cls, unseen: Sequence[UnseenLabel], curve: Curve | None, *, share: float, floor: float
+        cls, unseen: Sequence[UnseenLabel], curve: Curve | None, *, limit: float, floor: float
     ) -> "LabelConfidence":
         """The rules that follow from the unseen cases of one or several networks; at least one.
 
         Args:
             unseen: The label in each of them.
             curve: Fitted to its cases.
-            share: Of such masks, the share that is to be reviewed.
+            limit: See the attribute.
             floor: See the attribute.
         """
-        limit = math.nan if curve is None else lower_limit(curve(scores_of(unseen)[:, 0]), share)
         empty = float(np.mean([of_model.absent_share for of_model in unseen])) >= _EMPTY_SHARE
         volumes = [of_model.log_ml for of_model in unseen if of_model.log_ml is not None]
         log_ml = None if not volumes else (float(np.mean([v[0] for v in volumes])), max(v[1] for v in volumes))
@@ -225,9 +224,10 @@ def label_confidences(
     scores = [scores_of(of_label) for of_label in of_labels]
     known = [place for place, pairs in enumerate(scores) if len(pairs) >= _FEWEST_CASES]
     curves = dict(zip(known, fit_curves([scores[place] for place in known]), strict=True))
-    share = review_share / max(len(of_labels), 1)
+    expected = [curve(scores[place][:, 0]) for place, curve in curves.items()]
+    limits = dict(zip(known, lower_limits(expected, review_share / max(len(of_labels), 1)), strict=True))
     return tuple(
-        LabelConfidence.of(of_label, curves.get(place), share=share, floor=review_floor)
+        LabelConfidence.of(of_label, curves.get(place), limit=limits.get(place, math.nan), floor=review_floor)
         for place, of_label in enumerate(of_labels)
     )
 

@@ -145,28 +145,31 @@ def _penalised(x: Floats, y: Floats, centre: float, before: Floats, weight: Floa
     return line
 
 
-def lower_limit(expected: Floats, share: float) -> float:
-    """The expected Dice below which this share of further cases like some lies.
+def lower_limits(expected: Sequence[Floats], share: float) -> list[float]:
+    """For each label of one network the expected Dice below which this share of further cases like some lies.
 
-    On the logit scale, where the cases are taken as a normal sample. The lowest of six cases is no limit for one in
-    thirty; their spread is, and the t distribution knows how few they are.
+    On the logit scale, where the cases of a label are taken as a normal sample around its own mean, and all labels
+    scatter alike: the spread of six cases of one label is that of one or two of them. The lowest of six is no limit
+    for one in thirty; their spread is, and the t distribution knows how few they are.
 
     Args:
-        expected: Expected Dice of two cases at least.
+        expected: For each label the expected Dice of two cases at least.
         share: From 0 to 1.
 
     Example:
         >>> cases = np.array([0.86, 0.88, 0.90, 0.91, 0.92, 0.92])
-        >>> [round(lower_limit(cases, share), 2) for share in (0.1, 0.03)]
+        >>> [round(lower_limits([cases], share)[0], 2) for share in (0.1, 0.03)]
         [0.86, 0.82]
     """
     from scipy.special import stdtrit
 
     if not 0 < share < 1:
-        return float(share)
-    x = _logit(expected)
-    below = float(stdtrit(len(x) - 1, share)) * float(x.std(ddof=1)) * math.sqrt(1 + 1 / len(x))
-    return float(_expit(x.mean() + below))
+        return [float(share)] * len(expected)
+    scales = [_logit(of_label) for of_label in expected]
+    free = sum(len(x) - 1 for x in scales)
+    spread = math.sqrt(sum((len(x) - 1) * float(x.var(ddof=1)) for x in scales) / max(free, 1))
+    below = float(stdtrit(max(free, 1), share)) * spread
+    return [float(_expit(x.mean() + below * math.sqrt(1 + 1 / len(x)))) for x in scales]
 
 
 def _logit(share: Floats) -> Floats:

@@ -28,7 +28,6 @@ from medfcn.slices.preprocess import grid_of
 from medfcn.slices.shape import MaskShape
 from medfcn.training.one_part import (
     JUDGED_CASES,
-    ONE_COMPONENT_CASES,
     always_cut,
     are_together,
     is_one_component,
@@ -37,6 +36,7 @@ from medfcn.training.one_part import (
     one_component_labels,
 )
 from medfcn.training.prepare import Prepared
+from medfcn.training.strokes import are_strokes_held, share_held
 from medfcn.training.validation import Outputs, ScoredCase, decide_case, dices_of, mean_of
 from medfcn.training.view_weights import choose_view_weights
 from medfcn.volumes import Volume
@@ -45,8 +45,6 @@ _DIGITS = 5
 """Decimal places of the numbers that are kept."""
 JUDGED_MOST = 24
 """Training cases on which that is tried in a fold."""
-_STROKES_SHARE = 0.95
-"""Strokes lie in one component of a mask if it has this share of those that the mask finds."""
 _JUDGED_FOR_STROKES = 8
 """Training cases on which that is tried beside the validation cases, which may be few."""
 
@@ -94,6 +92,7 @@ class _Judged:
         dices: `(L,)` true Dice.
         largest: `(L,)` true Dice of masks of one component, of the labels that may be cut to it.
         held: `(L,)` share of the voxels that are rightly labelled which these masks keep; nan without any.
+        held_together: The same of all labels, of a mask of one component of all labels together.
         by_threshold: `(T,)` mean Dice over the labels.
         together: The same of its mask of one component of all labels together; None if that is no choice.
     """
@@ -107,6 +106,7 @@ class _Judged:
     dices: list[float]
     largest: list[float]
     held: list[float]
+    held_together: float
     by_threshold: tuple[float, ...]
     together: "_Judged | None" = None
 
@@ -130,7 +130,8 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     card, cases, is_fold = model.card, prepared.validation, bool(prepared.split.fold)
     labels, by_strokes = card.labels, labels_left_to_strokes(card, prepared)
     eligible = one_component_labels(card, prepared) + by_strokes
-    cuts = _Cuts(always_cut(card) or eligible, may_be_cut_together(card, prepared))
+    is_strokes_alone = 1 < len(labels.entries) == len(by_strokes)
+    cuts = _Cuts(always_cut(card) or eligible, is_strokes_alone or may_be_cut_together(card, prepared))
     voxels = prepared.survey.label_voxels
     is_scored = any(sum(voxels[case.id]) for case in cases)
     if not is_fold and not labels.overlapping and is_scored:
@@ -141,13 +142,18 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
     if is_fold and (eligible or cuts.together):
         on_training = _judge_training(card, model, prepared, _Cuts(eligible, cuts.together), JUDGED_MOST)
     elif by_strokes:
-        on_training = judged + _judge_training(card, model, prepared, _Cuts(eligible), _JUDGED_FOR_STROKES)
-    pairs = _together_pairs(judged) if is_fold else ()
+        open_cuts = _Cuts(eligible, cuts.together)
+        on_training = judged + _judge_training(card, model, prepared, open_cuts, _JUDGED_FOR_STROKES)
     ids = [one.case.id for one in on_training]
-    if _is_better_together(on_training) and are_together(prepared, ids, JUDGED_CASES):
+    if is_strokes_alone:
+        is_together = are_strokes_held(one.held_together for one in on_training)
+    else:
+        is_together = are_together(prepared, ids, JUDGED_CASES)
+    pairs = _together_pairs(judged) if is_fold and (is_together or not is_strokes_alone) else ()
+    if is_together and _is_better_together(on_training):
         card = dataclasses.replace(card, together=True)
         judged, on_training = ([one.together or one for one in some] for some in (judged, on_training))
-    refuted = {label for label in by_strokes if not _are_strokes_held(label, on_training)}
+    refuted = {label for label in by_strokes if not are_strokes_held(one.held[label - 1] for one in on_training)}
     eligible = tuple(label for label in eligible if label not in refuted)
     tried = tuple(
         label for label in eligible if label in by_strokes or is_one_component(label, prepared, ids, JUDGED_CASES)
@@ -163,17 +169,6 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
         ]
         found = _unseen(card, prepared, judged, ())
     return Settled(dataclasses.replace(card, unseen=found.unseen, shapes=found.shapes), found.masks)
-
-
-def _are_strokes_held(label: int, judged: Sequence[_Judged]) -> bool:
-    """True if the strokes of a label that a mask finds lie in its largest component, in nearly all cases.
-
-    Then the other components are islands where nobody labelled anything. Of an organ of several components (two
-    kidneys) the largest would have only some of the strokes.
-    """
-    shares = [one.held[label - 1] for one in judged if not math.isnan(one.held[label - 1])]
-    held = sum(share >= _STROKES_SHARE for share in shares)
-    return bool(shares) and held >= ONE_COMPONENT_CASES * len(shares)
 
 
 def _open_thresholds(card: Card) -> tuple[float, ...]:
@@ -228,7 +223,8 @@ def _judge_case(
             soft_dice=soft_dice,
             dices=dices,
             largest=dices_of(reference, part.indices, labels, drawn) if cuts.labels else dices,
-            held=[_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
+            held=[share_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
+            held_together=math.nan if together is None else share_held(reference, indices, together.whole.indices),
             by_threshold=by_threshold,
             together=together,
         )
@@ -249,13 +245,6 @@ def _is_better_together(judged: Sequence[_Judged]) -> bool:
     """True if one component of all labels together may be kept, and does not lower the mean Dice."""
     pairs = _together_pairs(judged)
     return bool(pairs) and sum(together - apart for apart, together in pairs) >= 0
-
-
-def _held(reference: NDArray[np.uint8], indices: NDArray[np.uint8], kept: NDArray[np.uint8], label: int) -> float:
-    """The share of a label's rightly labelled voxels that are still so in what is kept of a mask."""
-    right = (reference == label) & (indices == label)
-    count = int(np.count_nonzero(right))
-    return int(np.count_nonzero(right & (kept == label))) / count if count else math.nan
 
 
 def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[_Judged]) -> tuple[int, ...]:

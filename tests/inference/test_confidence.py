@@ -23,7 +23,7 @@ from medfcn.inference.confidence import (
     label_confidences,
 )
 from medfcn.inference.ensemble import Ensemble
-from medfcn.inference.expected_dice import Curve, fit_curves, lower_limit
+from medfcn.inference.expected_dice import Curve, fit_curves, lower_limits
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
@@ -161,9 +161,18 @@ def test_labels_share_the_cases_that_are_reviewed_and_few_cases_widen_the_limit(
 
 def test_a_limit_of_no_share_or_of_all_is_one_and_cases_alike_are_no_reason() -> None:
     alike = np.full(6, 0.9)
-    assert lower_limit(alike, 0.0) == 0.0
-    assert lower_limit(alike, 1.0) == 1.0
-    assert lower_limit(alike, 0.1) == pytest.approx(0.9)
+    assert lower_limits([alike, alike], 0.0) == [0.0, 0.0]
+    assert lower_limits([alike], 1.0) == [1.0]
+    assert lower_limits([alike], 0.1) == [pytest.approx(0.9)]
+    assert lower_limits([], 0.1) == []
+
+
+def test_labels_share_their_spread_and_keep_their_own_mean() -> None:
+    close, apart = np.array([0.90, 0.901, 0.902, 0.9, 0.9, 0.9]), np.array([0.6, 0.7, 0.5, 0.65, 0.55, 0.75])
+    alone = [lower_limits([one], 0.05)[0] for one in (close, apart)]
+    together = lower_limits([close, apart], 0.05)
+    assert alone[0] > 0.89 > together[0] > 0.7
+    assert alone[1] < together[1] < 0.5
 
 
 def test_six_cases_move_the_curve_and_hardly_turn_it() -> None:
