@@ -23,6 +23,7 @@ from medfcn.commands.describe import description, reference_page
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"README.md": "index.md", "benchmarks/README.md": "benchmarks.md", "CHANGELOG.md": "changelog.md"}
 DOCS = ROOT / "docs"
+STYLE = "site.css"
 PATHS = (path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 PAGES |= {f"docs/{path}": path for path in sorted(PATHS)}
 NOTEBOOKS = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.ipynb"))
@@ -41,6 +42,7 @@ def gather(folder: Path) -> None:
         parts[::2] = [_LINK.sub(functools.partial(_moved, source, folder), part) for part in parts[::2]]
         (folder / page).parent.mkdir(parents=True, exist_ok=True)
         (folder / page).write_text("".join(parts), encoding="utf-8")
+    shutil.copy(DOCS / STYLE, folder / STYLE)
     (folder / "reference.md").write_text(reference_page(description(main)), encoding="utf-8")
     names = (getattr(medfcn, name) for name in medfcn.__all__)
     calls = "\n".join(f"::: {call.__module__}.{call.__name__}\n" for call in names)
