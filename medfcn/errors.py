@@ -168,7 +168,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 
-from medfcn.text import one_line, shown
+from medfcn.text import for_library, one_line, shown
+
+_COMMANDS: list[str] = []
+"""The command that is running in this process, if one is."""
+
+
+@contextmanager
+def as_command(name: str) -> Iterator[None]:
+    """Let errors keep both forms of what to do, of which the command shows its own; a script sees that of a call.
+
+    Args:
+        name: Of the command.
+
+    Example:
+        >>> error = OutputExistsError("masks: already exists; replace it (--overwrite, overwrite=True)")
+        >>> print(error)
+        masks: already exists; replace it (overwrite=True)
+    """
+    _COMMANDS.append(name)
+    try:
+        yield
+    finally:
+        _COMMANDS.pop()
 
 
 class MedfcnError(Exception):
@@ -192,7 +214,8 @@ class MedfcnError(Exception):
         self.field = field
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        said = str(self.args[0])
+        return said if _COMMANDS else for_library(said)
 
 
 class VolumeError(MedfcnError, ValueError):

@@ -135,8 +135,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-_BOTH_FORMS = re.compile(r"\((--[a-z][\w-]*), [a-z_]+=[^(),]*\)")
-"""The form of an option in a message for both readers, such as `(--overwrite, overwrite=True)`."""
+_BOTH_FORMS = re.compile(r"\(((?:--|medfcn )[^(),]+), ([a-z_]+=[^(),]*)\)")
+"""A remedy in a message for both readers, such as `(--overwrite, overwrite=True)`."""
 
 
 def for_command(text: str) -> str:
@@ -147,6 +147,16 @@ def for_command(text: str) -> str:
         'masks: already exists; replace it (--overwrite)'
     """
     return _BOTH_FORMS.sub(r"(\1)", text)
+
+
+def for_library(text: str) -> str:
+    """The same for whoever writes a script: options as a call takes them.
+
+    Example:
+        >>> for_library("masks: already exists; replace it (--overwrite, overwrite=True)")
+        'masks: already exists; replace it (overwrite=True)'
+    """
+    return _BOTH_FORMS.sub(r"(\2)", text)
 
 
 def page(lines: Iterable[str], *, columns: int = 0) -> str:

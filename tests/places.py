@@ -101,7 +101,6 @@ def _hearts(root: Path, shared: Path) -> None:
         root / "cohort.csv", ["id", "scanner"], *([case, "AB"[number % 4 // 2]] for number, case in enumerate(ids))
     )
     (root / "test.txt").write_text("patient007\npatient008\n")
-    (root / "test_cases.txt").write_text("\n".join(ids[-4:]) + "\n")
 
 
 def _scribbles(root: Path, shared: Path) -> None:

@@ -128,7 +128,7 @@ def test_training_leaves_it_out_on_request(kind: str, role: str, tmp_path: Path)
     found = survey(dataset, None, DEFAULT_OPTIONS, skip_bad=True, progress=Silent())
     assert [case.id for case in found.cases] == [f"good_{number}" for number in range(4)]
     assert [case for case, _ in found.problems] == [name]
-    with pytest.raises(MedfcnError, match=r"1 of 5 cases cannot be used.*--skip-bad"):
+    with pytest.raises(MedfcnError, match=r"1 of 5 cases cannot be used.*skip_bad=True"):
         survey(dataset, None, DEFAULT_OPTIONS, skip_bad=False, progress=Silent())
 
 

@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import medfcn
 from medfcn import errors
-from medfcn.errors import MedfcnError, SettingsError, VolumeError, naming
+from medfcn.cli import main
+from medfcn.errors import MedfcnError, MissingFileError, OutputExistsError, SettingsError, VolumeError, naming
+from medfcn.text import for_command
 
 PACKAGE = Path(errors.__file__).parent
 # Words in capitals that are no codes: variables of torchrun, types of MetaImage and of contours, terms of a page.
@@ -66,3 +70,18 @@ def test_every_class_has_a_code_of_its_own() -> None:
         kinds += kind.__subclasses__()
     mine = [kind for kind in kinds if kind.__module__ == errors.__name__]
     assert len({kind.default_code for kind in mine}) == len(mine) > 10
+
+
+def test_a_script_and_a_command_each_read_their_own_form_of_a_remedy(tmp_path: Path) -> None:
+    taken = tmp_path / "look.html"
+    taken.write_text("mine")
+    with pytest.raises(OutputExistsError) as caught:
+        medfcn.look(tmp_path, taken)
+    assert "replace it (overwrite=True)" in str(caught.value)
+    assert "--overwrite" not in str(pickle.loads(pickle.dumps(caught.value)))
+    result = CliRunner().invoke(main, ["look", str(tmp_path), "-o", str(taken)])
+    assert "replace it (--overwrite)" in result.stderr
+    assert "overwrite=True" not in result.stderr
+    error = MissingFileError("run: name its place (medfcn train --resume run DATASET, moved_to=DATASET)")
+    assert str(error) == "run: name its place (moved_to=DATASET)"
+    assert for_command(error.args[0]) == "run: name its place (medfcn train --resume run DATASET)"

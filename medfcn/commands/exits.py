@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError
+from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError, as_command
 from medfcn.files import NO_ROOM, plain_json, write_error
 from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
 from medfcn.progress import KINDS, JsonLines, Progress, for_terminal, process_count, process_rank
@@ -145,7 +145,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the requested command; an error ends the process."""
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, as_command(ctx.invoked_subcommand or ""):
             return self._invoke(ctx, stop)
 
     def _invoke(self, ctx: click.Context, stop: Stop) -> Any:

@@ -168,8 +168,8 @@ def _carried_on(request: TrainRequest, run: Path) -> TrainRequest:
         kept = TrainRequest(request.moved_to, run)
     else:
         raise MissingFileError(
-            f"{run}: does not say where its data set is, because it is of an earlier version; name its place: "
-            f"medfcn train --more {request.more} {run.name} DATASET -o RUN2, or moved_to=DATASET",
+            f"{run}: does not say where its data set is, because it is of an earlier version; name its place "
+            f"(medfcn train --more {request.more} {run.name} DATASET -o RUN2, moved_to=DATASET)",
             field="moved_to",
         )
     alone: dict[str, Any] = dict.fromkeys((*_LENGTHS, "folds", "fold", "preset", "encoder_weights"))
@@ -211,8 +211,8 @@ def _kept_request(options: _Options, run: Path, *, moved_to: Path | str | None) 
     if dataset is None or not Path(dataset).exists():
         shown = options.dataset if moved_to is None else str(moved_to)
         raise MissingFileError(
-            f"{run}: its data set is not at {shown} (from the run folder); name its place: "
-            f"medfcn train --resume {run.name} DATASET, or moved_to=DATASET",
+            f"{run}: its data set is not at {shown} (from the run folder); name its place "
+            f"(medfcn train --resume {run.name} DATASET, moved_to=DATASET)",
             field="moved_to",
         )
     plain: dict[str, Any] = places | {name: getattr(options, name) for name in _PLAIN}

@@ -170,6 +170,8 @@ class Volume:
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """The voxels, for `numpy.asarray(volume)`; read-only unless `copy` is true."""
+        if copy is None:  # numpy 1 knows no such value
+            return np.asarray(self.array, dtype=dtype)
         return np.array(self.array, dtype=dtype, copy=copy)
 
     def to_nibabel(self) -> Any:

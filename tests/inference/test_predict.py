@@ -439,7 +439,7 @@ def test_a_folder_in_which_all_failed_can_be_resumed(run: Path, tmp_path: Path) 
     image.write_bytes(whole[:200])
     assert predict(run, image.parent, tmp_path / "masks", device="cpu").failures
     image.write_bytes(whole)
-    with pytest.raises(OutputExistsError, match=r"already exists; make what is missing in it \(--resume"):
+    with pytest.raises(OutputExistsError, match=r"already exists; make what is missing in it \(resume"):
         predict(run, image.parent, tmp_path / "masks", device="cpu")
     assert predict(run, image.parent, tmp_path / "masks", device="cpu", resume=True).predicted == ("p",)
 

@@ -15,9 +15,7 @@ def test_an_output_in_the_way_is_refused_unless_asked_for(tmp_path: Path) -> Non
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "scan.nii").touch()
     refuse_existing(tmp_path / "full" / "scan.nii", overwrite=True)
-    with pytest.raises(
-        OutputExistsError, match=r"choose another output, or replace it \(--overwrite, overwrite=True\)"
-    ):
+    with pytest.raises(OutputExistsError, match=r"choose another output, or replace it \(overwrite=True\)"):
         refuse_existing(tmp_path / "full", overwrite=False)
 
 

@@ -76,7 +76,7 @@ def test_a_data_set_that_moved_is_asked_for(stopped: Path, whole: Path, balls: P
     moved = shutil.copytree(balls, tmp_path / "moved")
     kept = json.loads((stopped / "options.json").read_text())
     (stopped / "options.json").write_text(json.dumps(kept | {"dataset": "../nowhere"}))
-    with pytest.raises(MissingFileError, match=r"not at \.\./nowhere .*medfcn train --resume run DATASET"):
+    with pytest.raises(MissingFileError, match=r"not at \.\./nowhere .*name its place \(moved_to=DATASET\)"):
         medfcn.train(stopped, resume=True)
     result = CliRunner().invoke(main, ["train", "--resume", str(stopped), str(moved)])
     assert result.exit_code == 0, result.stderr

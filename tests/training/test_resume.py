@@ -492,7 +492,7 @@ def test_nothing_to_resume_is_said_in_one_line(balls: Path, tmp_path: Path) -> N
 
 
 def test_a_stopped_training_is_named_when_it_is_in_the_way(stopped: Path, balls: Path, whole: Path) -> None:
-    with pytest.raises(OutputExistsError, match=r"contains a stopped training; continue it \(--resume"):
+    with pytest.raises(OutputExistsError, match=r"contains a stopped training; continue it \(resume"):
         train(balls, stopped)
     run = train(balls, stopped, overwrite=True)
     assert_same_run(run.folder, whole)

@@ -311,7 +311,7 @@ def test_another_search_is_refused_by_name(balls: Path, searched: Tuned, tmp_pat
 
 
 def test_an_output_is_kept_unless_it_is_to_be_replaced(balls: Path, searched: Tuned, tmp_path: Path) -> None:
-    with pytest.raises(OutputExistsError, match=r"contains a search; continue it \(--resume, resume=True\)"):
+    with pytest.raises(OutputExistsError, match=r"contains a search; continue it \(resume=True\)"):
         tune(balls, searched.folder)
     with pytest.raises(MissingFileError, match="contains no search"):
         tune(balls, tmp_path / "out", resume=True)
