@@ -34,6 +34,10 @@ LossName = Literal["ce_dice", "ce", "dice", "focal", "tversky", "mse", "hinge"]
 EngineName = Literal["torch", "onnx", "openvino"]
 Precision = Literal["float32", "bfloat16"]
 Upsampling = Literal["transposed", "transposed_3x3", "bilinear", "nearest_conv", "dilated"]
+EDGE_MOST, PIXELS_MOST = 2**13, 2**24
+"""Pixels along an edge of a window, and in all of it."""
+CONTEXT_MOST = 2**10
+"""Slices seen at once."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ class _Checked:
                 raise SettingsError.of(full, f"{value!r} is not {rule.expected}; change it")
 
 
+def is_window(size: tuple[int, int]) -> bool:
+    """True for rows and columns that a window can have: every slice of a volume is filled up to them."""
+    return 8 <= min(size) <= max(size) <= EDGE_MOST and size[0] * size[1] <= PIXELS_MOST
+
+
 def _numbers(most: int) -> Rule:
     return Rule(lambda value: 0 <= value <= most, f"a number from 0 to {most}")
 
@@ -85,10 +94,11 @@ _VIEWS = Rule(
     lambda views: isinstance(views, str) or 1 <= len(set(views)) == len(views),
     "auto, all, or a list of one to three different views",
 )
-_ODD = Rule(lambda count: count >= 1 and count % 2 == 1, "an odd number from 1")
+_ODD = Rule(lambda count: 1 <= count < CONTEXT_MOST and count % 2 == 1, f"an odd number from 1, below {CONTEXT_MOST}")
 _SPACING = Rule(lambda spacing: min(spacing) > 0, "two positive lengths in mm")
-_WINDOW = Rule(lambda window: min(window) >= 8, "two numbers of pixels from 8")
-_CROP = Rule(lambda crop: isinstance(crop, str) or min(crop) >= 8, "auto, never, or two numbers of pixels from 8")
+_PIXELS = f"two numbers of pixels from 8 to {EDGE_MOST}, of at most {PIXELS_MOST} in all"
+_WINDOW = Rule(lambda window: is_window(window), _PIXELS)
+_CROP = Rule(lambda crop: isinstance(crop, str) or is_window(crop), f"auto, never, or {_PIXELS}")
 _WIDTHS = Rule(lambda widths: 1 <= len(widths) <= 8 and _are_widths(widths), "1 to 8 numbers from 1 to 4096")
 _DECODER_WIDTHS = Rule(lambda widths: len(widths) <= 8 and _are_widths(widths), "at most 8 numbers from 1 to 4096")
 _WIDTH = Rule(lambda width: 1 / 1024 <= width <= 16, "a factor from 1/1024 to 16")

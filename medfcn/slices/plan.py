@@ -4,6 +4,7 @@ Everything that a trained model needs to bring a new volume to its network is in
 `planning.py` makes plans.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -11,13 +12,11 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from medfcn.settings import View
+from medfcn.settings import CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, View
 from medfcn.slices.slicing import in_plane_axes
 
 _Number = Annotated[float, Meta(gt=-1e38, lt=1e38)]
 _Count = Annotated[int, Meta(ge=1, le=2**20)]
-_PIXELS_MOST = 2**24
-"""Pixels of a window."""
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
 Restoring = Literal["learned", "bilinear"]
@@ -80,7 +79,7 @@ class Plan:
     views: tuple[View, ...]
     spacing_mm: SpacingRAS
     window: tuple[_Count, _Count]
-    context: Annotated[int, Meta(ge=1, le=2**16)]
+    context: Annotated[int, Meta(ge=1, lt=CONTEXT_MOST)]
     widths: _Widths
     intensities: tuple[Intensity, ...]
     batch_size: _Count
@@ -132,7 +131,7 @@ class Plan:
             "views": 1 <= len(set(plan.views)) == len(plan.views),
             "spacing_mm": all(plan.spacing_mm[axis] is not None for axis in in_plane),
             "context": plan.context % 2 == 1,
-            "window": plan.window[0] * plan.window[1] <= _PIXELS_MOST,
+            "window": max(plan.window) <= EDGE_MOST and math.prod(plan.window) <= PIXELS_MOST,
             "crop": plan.crop is None or all(map(int.__le__, plan.crop, plan.window)),
             "mirror_axes": plan.mirror_axes == tuple(axis for axis in range(3) if axis in plan.mirror_axes),
         }

@@ -275,6 +275,17 @@ def test_a_plan_that_cannot_be_used_is_refused_by_the_name_of_its_field(name: st
         Plan.from_json(plain | {name: BROKEN[name]})
 
 
+@pytest.mark.parametrize("window", [(16, 100_000), (2**13 + 8, 8), (8192, 4096)], ids=str)
+def test_windows_that_no_slice_fills_are_refused_before_anything_is_made(window: tuple[int, int]) -> None:
+    """Each slice is filled up to them: 12 slices of 64×64 took 8.7 GB in a card's window of 100000×160."""
+    plain = make_plan([_case()], Settings()).to_json()
+    with pytest.raises(ValueError, match=r"plan\.window cannot be"):
+        Plan.from_json(plain | {"window": list(window)})
+    for name in ("window", "crop"):
+        with pytest.raises(SettingsError, match=f"slices.{name}: .* two numbers of pixels from 8 to 8192"):
+            override(Settings(), "slices", **{name: window})
+
+
 def _volume_and_labels() -> tuple[Any, Any, Any]:
     random = np.random.default_rng(0)
     labels = np.zeros((12, 10, 8), dtype=np.uint8)
