@@ -435,7 +435,8 @@ def test_a_slightly_tilted_scan_is_not_refused_for_float32(
 def test_scaling_is_that_of_the_standard(name: str, slope: float, inter: float, data: st.DataObject) -> None:
     """slope * stored + inter, to the precision of the type it is given in; exact where it stays whole."""
     dtype = np.dtype(name)
-    elements = st.integers(-(2**31), 2**31) if dtype.kind == "f" else None
+    numbers = st.integers(-(2**31), 2**31).map(lambda number: int(dtype.type(number)))
+    elements = numbers if dtype.kind == "f" else None
     raw = data.draw(arrays(dtype, (2, 3, 2), elements=elements))
     exact = [Fraction(int(number)) * Fraction(slope) + Fraction(inter) for number in raw.ravel()]
     found = scaled(raw.copy(order="F"), slope, inter)
@@ -463,7 +464,7 @@ def test_numpy_gets_the_voxels() -> None:
     mine = np.array(volume)
     mine[0, 0, 0] = 9  # a copy, so the volume stays as it was
     np.testing.assert_array_equal(volume.array, VOXELS)
-    with pytest.raises(ValueError, match="copy"):
+    with pytest.raises((ValueError, TypeError), match="copy"):  # numpy 1 has no such argument
         np.asarray(volume, dtype=np.float64, copy=False)
 
 
