@@ -181,10 +181,11 @@ class NetworkSettings(_Checked, table="network"):
     """How an upsampled map is combined with the finer one."""
     upsampling: Upsampling | None = None
     """How a coarse map is brought to the next finer grid. All but `bilinear` are learned and start as linear."""
-    restoring: Literal["learned", "bilinear"] | None = None
-    """How logits at a lower resolution are brought to full size: as `upsampling` says, which has a kernel for each
-    pair of labels, or by linear interpolation. `None` learns it. With a hundred labels a step of training is then
-    several times as fast, and learns more slowly at first."""
+    restoring: Literal["learned", "bilinear", "joined"] | None = None
+    """How logits at a lower resolution are brought to full size. `learned`: as `upsampling` says, with a kernel for
+    each pair of labels. `bilinear`: by linear interpolation. `joined`: one transposed convolution makes them there,
+    with a kernel for each label and channel of the last map. `None` leaves it to the plan: joined where there are
+    more than two labels for each channel, else learned."""
     refinements: Annotated[int | None, _numbers(8)] = None
     """Number of 3×3 convolutions after each fusion."""
     head_kernel: Literal[1, 3] | None = None

@@ -14,14 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 from medfcn.errors import SettingsError
-from medfcn.networks.design import AnyDesign, Design, MonaiDesign
+from medfcn.networks.design import AnyDesign, Design, MonaiDesign, scaled_channels
 from medfcn.networks.encoders import Encoder, build_encoder
 from medfcn.networks.fusion import SkipFusion
 from medfcn.networks.monai_nets import MonaiNetwork, window_multiple
 from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
 from medfcn.networks.resnet import calm_residuals
-from medfcn.networks.upsampling import Upsample
+from medfcn.networks.upsampling import Upsample, linear_kernel
 from medfcn.settings import NetworkSettings
 from medfcn.text import counted, listed
 
@@ -92,13 +92,17 @@ class FCN(SliceNetwork):
         self.scores_are_logits = design.scores and not design.score_channels and not design.refinements
         self.scores_are_logits &= all(width == self.channels_out for width in channels)
         self.head: nn.Module = nn.Identity()
-        if not self.scores_are_logits:
+        self.is_joined = finest > 1 and design.restoring == "joined"
+        if self.is_joined:
+            _require_joinable(design, scores_are_logits=self.scores_are_logits)
+        elif not self.scores_are_logits:
             kernel = design.head_kernel
             self.head = nn.Conv2d(channels[-1], self.channels_out, kernel, padding=kernel // 2)
         self.restore: Upsample | None = None
         if finest > 1:
             method = "bilinear" if design.restoring == "bilinear" else design.upsampling
-            self.restore = Upsample(self.channels_out, self.channels_out, method=method, factor=finest)
+            width = channels[-1] if self.is_joined else self.channels_out
+            self.restore = Upsample(width, self.channels_out, method=method, factor=finest, bias=self.is_joined)
 
     def maps(self, slices: torch.Tensor) -> Maps:
         """The encoder's coarsest map and every fused one, of `(N, C, H, W)` slices.
@@ -138,6 +142,16 @@ class FCN(SliceNetwork):
             `(N, channels_out, H, W)` float32 logits.
         """
         return self.logits(self.maps(slices), (slices.shape[-2], slices.shape[-1]))
+
+
+def _require_joinable(design: Design, *, scores_are_logits: bool) -> None:
+    """Refuse to join the last two layers of a network that does not have them in the usual form."""
+    if scores_are_logits or design.head_kernel != 1 or design.upsampling != "transposed":
+        raise SettingsError.of(
+            "network.restoring",
+            "'joined' takes the place of a head of 1×1 pixels and of a transposed convolution, and this network does "
+            'not end in these; take "learned" or "bilinear"',
+        )
 
 
 def _step_count(encoder: Encoder, finest: int, design: Design) -> int:
@@ -226,6 +240,24 @@ def coarsest_stride(settings: NetworkSettings) -> int | None:
         return build_encoder(Design.of(settings)).strides[-1]
 
 
+def joinable_channels(settings: NetworkSettings) -> int | None:
+    """Channels of the map from which the logits are made, where that layer and the one to full size can be one.
+
+    None where the logits are made in another way.
+
+    Example:
+        >>> joinable_channels(NetworkSettings()), joinable_channels(NetworkSettings(preset="fcn8s"))
+        (16, None)
+    """
+    if settings.monai is not None:
+        return None
+    chosen = with_preset(settings)
+    last = (chosen.scores, chosen.decoder_widths, chosen.fusion, chosen.upsampling, chosen.head_kernel)
+    if last != (True, (), "add", "transposed", 1):
+        return None
+    return scaled_channels(chosen.score_channels or 0, chosen.width) or None
+
+
 def _let_negatives_through(network: nn.Module, slope: float) -> None:
     """Put leaky activations in the place of every ReLU.
 
@@ -260,6 +292,9 @@ def start_at_random(network: FCN) -> None:
                 nn.init.zeros_(module.bias)
     calm_residuals(network)
     # Small first logits: the first steps do not have to undo a confident random guess.
+    if network.is_joined and network.restore is not None:
+        _start_joined(network.restore, network)
+        return
     last = network.scores if network.scores_are_logits else [network.head]
     with torch.no_grad():
         for part in last:
@@ -268,6 +303,21 @@ def start_at_random(network: FCN) -> None:
         coarsest = last[0]
         if isinstance(coarsest, nn.Conv2d) and coarsest.bias is not None:
             coarsest.bias.copy_(_first_logits(network.channels_out, network.design.label_count))
+
+
+def _start_joined(restore: Upsample, network: FCN) -> None:
+    """Start as a 1×1 convolution would, followed by linear interpolation; see `start_at_random`.
+
+    The number that is added to a logit is added last, so that it is the same at the border, where interpolation
+    takes what lies outside for zero.
+    """
+    layer = restore.learned
+    if isinstance(layer, nn.ConvTranspose2d) and layer.bias is not None:
+        head = nn.Conv2d(layer.in_channels, layer.out_channels, 1)
+        nn.init.kaiming_normal_(head.weight, nonlinearity="relu")
+        with torch.no_grad():
+            layer.weight.copy_(0.1 * head.weight.transpose(0, 1) * linear_kernel("transposed", restore.factor))
+            layer.bias.copy_(_first_logits(network.channels_out, network.design.label_count))
 
 
 def _first_logits(channels_out: int, label_count: int) -> torch.Tensor:

@@ -61,9 +61,12 @@ class Upsample(nn.Module):
         channels_out: Channels of the fine map.
         method: See above.
         factor: A power of two.
+        bias: Add a number to each channel of the fine map; for `transposed`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, method: Upsampling, factor: int = 2) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, method: Upsampling, factor: int = 2, bias: bool = False
+    ) -> None:
         super().__init__()
         self.factor = factor
         self.method: Upsampling = method if factor == 2 or method == "transposed" else "bilinear"
@@ -84,7 +87,7 @@ class Upsample(nn.Module):
             "transposed": ((2 * factor, factor, factor // 2), {}, 4.0),
         }
         shape, more, taps_a_pixel = layers[self.method]
-        layer = kind(channels_in, channels_out, *shape, bias=False, **more)
+        layer = kind(channels_in, channels_out, *shape, bias=bias, **more)
         self.learned = layer
         if layer.weight.is_meta:  # no values, only shapes: trained weights will follow
             return

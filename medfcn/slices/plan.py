@@ -19,7 +19,7 @@ _Number = Annotated[float, Meta(gt=-1e38, lt=1e38)]
 _Count = Annotated[int, Meta(ge=1, le=2**20)]
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
-Restoring = Literal["learned", "bilinear"]
+Restoring = Literal["learned", "bilinear", "joined"]
 Movement = Literal["usual", "strong"]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
@@ -69,8 +69,8 @@ class Plan:
             slice.
         reasons: For each choice, why.
         stem_stride: Input pixels per pixel of the first level.
-        restoring: How logits at a lower resolution are brought to full size. Cards without the key are of models that
-            learned it.
+        restoring: How logits at a lower resolution are brought to full size; `joined` makes them there at once. Cards
+            without the key are of models that learned it.
         crop: `(H, W)` pixels of a training slice, where an organ takes a small part of large slices; None for the
             window. The network has no fixed size, so it is shown more in prediction.
         movement: How much training slices are changed, as far as the settings leave it open.

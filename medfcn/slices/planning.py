@@ -37,6 +37,9 @@ _CROPPED_FROM = 192
 _AROUND_ORGAN, _CROP_SHARE = 1.25, 0.5
 """That part is as large as the organ with an eighth on either side, and at least half of each edge; and it is taken
 if it has at most this share of the pixels. Measured on hearts; see `benchmarks/README.md`."""
+_JOINED_FROM = 2
+"""Labels for each channel of the last map, from which the logits are made at full size at once: with fewer a step is
+hardly faster. Measured with 20 and 104 labels; see `benchmarks/README.md`."""
 _LIKE, _SET = "as in the run it starts from", "as set"
 _NAMED: Mapping[str, Literal["ct", "none", "zscore"]] = {"ct": "ct", "nonorm": "none", "zscore": "zscore"}
 """Kinds of intensities by the names that nnU-Net gives to channels."""
@@ -50,6 +53,7 @@ def make_plan(
     settings: Settings,
     *,
     stride: int | None = None,
+    joinable: int | None = None,
     like: Plan | None = None,
     channels: Sequence[str] = (),
 ) -> Plan:
@@ -59,6 +63,8 @@ def make_plan(
         cases: The training cases' figures.
         settings: The user's choices; what they leave open follows from the cases.
         stride: Input pixels per pixel of the network's coarsest map, where its preset fixes it; else the plan does.
+        joinable: Channels of the map from which the network makes its logits, where that layer and the one to full
+            size can be one; None where they cannot.
         like: The plan of a run whose weights the training starts from. Where the settings leave them open, its views,
             spacing, context, widths and kinds of intensities are kept, because the weights were trained with them.
             The window, the batch and the figures by which CT is scaled follow from the cases, which may show another
@@ -100,7 +106,7 @@ def make_plan(
         intensities=choice.intensities(),
         reasons=choice.reasons,
         stem_stride=stem,
-        restoring=choice.restoring(),
+        restoring=choice.restoring(stem, joinable),
         crop=cropped,
         movement=choice.movement(cropped is not None),
     )
@@ -210,14 +216,20 @@ class _Choice:
         why = f"{len(widths)} levels: at stride {coarsest} the shorter edge of {shortest:.0f} pixels keeps "
         return self.because("widths", widths, f"{why}{shortest / coarsest:.1f}")
 
-    def restoring(self) -> Restoring:
+    def restoring(self, stem: int, joinable: int | None) -> Restoring:
         """Only a choice that is not the usual one is explained."""
-        wanted = self.settings.network.restoring
+        wanted, labels = self.settings.network.restoring, len(self.cases[0].label_voxels)
         if wanted is not None:
             return self.because("restoring", wanted, _SET)
         if self.like is not None and self.like.restoring != "learned":
             return self.because("restoring", self.like.restoring, _LIKE)
-        return "learned"
+        if self.like is not None or stem == 1 or joinable is None or labels <= _JOINED_FROM * joinable:
+            return "learned"
+        why = (
+            f"one layer gives the logits at full size: {labels} labels are more than {_JOINED_FROM} × the {joinable} "
+            f"channels of the last map, and {labels} × {joinable} kernels are fewer than {labels} × {labels}"
+        )
+        return self.because("restoring", "joined", why)
 
     def window(self, pixels: tuple[float, float], stride: int) -> tuple[int, int]:
         if self.settings.slices.window is not None:

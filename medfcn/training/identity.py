@@ -84,8 +84,15 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
 
 
 def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
-    """`plan` with the rule for the background by which a stopped training prepared its slices."""
-    intensities = recorded.get("plan", {}).get("intensities", [])
+    """`plan` with the rule for the background by which a stopped training prepared its slices.
+
+    So is its step to full size, which earlier medfcn did not join with the head.
+    """
+    before = recorded.get("plan", {})
+    intensities = before.get("intensities", [])
+    if before and plan.restoring == "joined" and "restoring" not in before:
+        reasons = {name: why for name, why in plan.reasons.items() if name != "restoring"}
+        plan = dataclasses.replace(plan, restoring="learned", reasons=reasons)
     if not intensities or any("background" in intensity for intensity in intensities):
         return plan
     old = tuple(msgspec.structs.replace(intensity, background="minimum") for intensity in plan.intensities)

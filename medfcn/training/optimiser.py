@@ -16,6 +16,10 @@ USUAL_RATE = 4e-3
 _PLAIN_CHANNELS = 512
 """Without normalisation, the whole rate suits up to so many channels; for more it falls in proportion."""
 
+_JOINED_RATE = 8.0
+"""Factor on the rate of a layer that makes the logits at full size at once. Where two layers do that, a step of both
+changes the logits more; with the usual rate it learned more slowly than they do. See `benchmarks/README.md`."""
+
 
 def largest_rate(network: SliceNetwork, settings: NetworkSettings, training: TrainingSettings) -> float:
     """The learning rate as set, else one that suits the network.
@@ -58,7 +62,8 @@ _plain_step = inspect.unwrap(torch.optim.AdamW.step)
 def build_optimiser(supervised: SupervisedFCN, training: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW with weight decay for convolution weights, and without it for biases and normalisation.
 
-    Each group has a `scale`, the factor on the learning rate: 1 for the decoder, `layer_decay` for the encoder's last
+    Each group has a `scale`, the factor on the learning rate: 1 for the decoder (more for a head that is joined with
+    the step to full size), `layer_decay` for the encoder's last
     level, its square for the level before, and so on. A frozen encoder is in no group.
 
     Source:
@@ -102,6 +107,10 @@ def _by_depth(supervised: SupervisedFCN, training: TrainingSettings) -> Iterator
     if training.freeze_encoder:
         encoder.requires_grad_(requires_grad=False)
     held = {id(parameter) for parameter in encoder.parameters()}
+    if supervised.network.is_joined and supervised.network.restore is not None:
+        joined = list(supervised.network.restore.parameters())
+        held |= {id(parameter) for parameter in joined}
+        yield _JOINED_RATE, joined
     yield 1.0, [parameter for parameter in supervised.parameters() if id(parameter) not in held]
     if training.freeze_encoder:
         return

@@ -19,7 +19,7 @@ from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.memory import is_room, loading_monai, require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
-from medfcn.networks.fcn import coarsest_stride
+from medfcn.networks.fcn import coarsest_stride, joinable_channels
 from medfcn.networks.monai_nets import require_window
 from medfcn.networks.targets import refuse_unions
 from medfcn.progress import Progress
@@ -119,7 +119,14 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     require_possible(settings, found.labels, unions=len(found.unions))
     training = [found.fingerprints[case_id] for case_id in split.training]
     channels = () if found.dataset.layout == "table" else found.dataset.channel_names
-    plan = make_plan(training, settings, stride=coarsest_stride(settings.network), like=like, channels=channels)
+    network = settings.network
+    plan = make_plan(
+        *(training, settings),
+        stride=coarsest_stride(network),
+        joinable=joinable_channels(network),
+        like=like,
+        channels=channels,
+    )
     design = planned_design(settings.network, plan, found.labels)
     if isinstance(design, MonaiDesign):
         require_window(design, plan.window)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -34,9 +35,12 @@ def built(source: str) -> torch.nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("preset", designs.ALL)
-def test_the_source_of_a_network_gives_its_logits_to_the_last_bit(preset: str) -> None:
-    network = designs.lived_in(designs.build(preset, channels=3, labels=2)).eval()
+JOINED = {"labels": 20, "stem_stride": 2, "restoring": "joined"}
+
+
+@pytest.mark.parametrize(("preset", "parts"), [*((name, {"labels": 2}) for name in designs.ALL), ("auto", JOINED)])
+def test_the_source_of_a_network_gives_its_logits_to_the_last_bit(preset: str, parts: dict[str, Any]) -> None:
+    network = designs.lived_in(designs.build(preset, channels=3, **parts)).eval()
     plain = plain_network(network)
     assert "medfcn" not in plain.source.partition('"""\n')[2]
     again = built(plain.source)

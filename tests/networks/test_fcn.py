@@ -1,6 +1,7 @@
 """The network takes slices of any size, trains in every part, and moves its logits with its input."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from medfcn.errors import SettingsError
 from medfcn.networks.design import Design
 from medfcn.networks.fcn import EXPECTED_FOREGROUND, FCN, build_network
 from medfcn.networks.losses import LossOptions, SegmentationLoss
@@ -107,6 +109,56 @@ def test_learned_upsampling_starts_as_bilinear_interpolation() -> None:
     inner = (..., slice(2, -2), slice(2, -2))
     assert torch.allclose(learned[inner], fixed[inner], atol=1e-6)
     assert not list(Upsample(3, 3, method="bilinear").parameters())
+
+
+@pytest.mark.parametrize("stem", [2, 4])
+def test_a_joined_step_to_full_size_starts_as_a_head_and_linear_interpolation(stem: Literal[2, 4]) -> None:
+    chosen = NetworkSettings(widths=(4, 8), stem_stride=stem, score_channels=3, restoring="joined")
+    network = build_network(Design.of(chosen, label_count=7))
+    assert network.restore is not None
+    features = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    layer = network.restore.learned
+    assert isinstance(layer, nn.ConvTranspose2d)
+    assert layer.bias is not None
+    with torch.no_grad():
+        fine = network.restore(features, (8 * stem, 6 * stem)) - layer.bias[:, None, None]
+        # All taps that reach a pixel sum to the weight of a 1×1 convolution.
+        weights = layer.weight.sum(dim=(2, 3)).T / stem**2
+        coarse = nn.functional.conv2d(features, weights[..., None, None])
+        expected = nn.functional.interpolate(coarse, scale_factor=stem, mode="bilinear", align_corners=False)
+    inner = (..., slice(stem, -stem), slice(stem, -stem))
+    assert torch.allclose(fine[inner], expected[inner], atol=1e-6)
+    assert 0 < float(weights.std()) < 0.2
+    # Where features say nothing, every pixel expects the same, at the border too.
+    with torch.no_grad():
+        shares = network.restore(torch.zeros(1, 3, 4, 4), (4 * stem, 4 * stem)).softmax(dim=1)
+    assert torch.allclose(shares[:, 0], torch.tensor(1 - EXPECTED_FOREGROUND))
+    assert torch.allclose(shares[:, 1:], torch.tensor(EXPECTED_FOREGROUND / 7))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NetworkSettings(preset="fcn8s", width=1 / 64, restoring="joined"),
+        NetworkSettings(widths=(4, 8), stem_stride=2, head_kernel=3, restoring="joined"),
+        NetworkSettings(widths=(4, 8), stem_stride=2, upsampling="dilated", restoring="joined"),
+    ],
+    ids=("scores", "head", "upsampling"),
+)
+def test_a_network_without_the_two_layers_cannot_join_them(settings: NetworkSettings) -> None:
+    with pytest.raises(SettingsError, match=r"network\.restoring: 'joined' takes the place of a head") as caught:
+        build_network(Design.of(settings, label_count=20))
+    assert caught.value.field == "network.restoring"
+
+
+def test_nothing_is_joined_where_the_head_is_at_full_size() -> None:
+    usual, joined = (
+        build_network(Design.of(NetworkSettings(widths=(4, 8), restoring=how), label_count=20)).state_dict()
+        for how in ("learned", "joined")
+    )
+    assert {name: values.shape for name, values in usual.items()} == {
+        name: values.shape for name, values in joined.items()
+    }
 
 
 @pytest.mark.parametrize("widths", [(8, 16), (16, 32, 64), (16, 32, 64, 128)])

@@ -1,5 +1,7 @@
 """Networks as ONNX graphs: the same logits at every size."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,12 @@ from tests.networks.designs import ALL, build, lived_in
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("preset", ALL)
-def test_a_graph_gives_the_logits_of_the_network_at_every_size(preset: str) -> None:
-    network = lived_in(build(preset)).eval()
+JOINED = {"labels": 20, "stem_stride": 2, "restoring": "joined"}
+
+
+@pytest.mark.parametrize(("preset", "parts"), [*((name, {}) for name in ALL), ("auto", JOINED)])
+def test_a_graph_gives_the_logits_of_the_network_at_every_size(preset: str, parts: dict[str, Any]) -> None:
+    network = lived_in(build(preset, **parts)).eval()
     session = onnxruntime.InferenceSession(onnx_graph(network, 1, (64, 64)))
     for number, (height, width) in enumerate([(64, 64), (33, 100)], start=1):
         slices = torch.randn(number, 1, height, width, generator=torch.Generator().manual_seed(number))

@@ -228,6 +228,16 @@ def test_transposed_convolutions_count_every_tap_of_every_pixel_they_are_given()
     )
 
 
+def test_a_joined_step_to_full_size_is_one_layer_with_a_kernel_for_each_label_and_channel() -> None:
+    settings = NetworkSettings(widths=(8, 16), stem_stride=2, restoring="joined")
+    summary = summarise_network(settings, size=(64, 96), label_count=20)
+    (restore,) = summary.part("restore")
+    assert not summary.part("head")
+    assert restore.made_of == ("×2 transposed conv 4×4",)
+    assert restore.multiply_adds == 32 * 48 * 16 * 21 * 4**2
+    assert restore.parameters == 16 * 21 * 4**2 + 21
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_stages_are_the_network(name: Any) -> None:
     """Parameters of all stages are the network's own; sizes are those of its real maps."""

@@ -507,6 +507,22 @@ def test_a_stem_that_is_set_goes_before_the_plan() -> None:
     assert make_plan([_case(shape=(160, 160, 160))], settings).stem_stride == 1
 
 
+def test_many_more_labels_than_channels_of_the_last_map_come_from_one_layer_at_full_size() -> None:
+    few, many = ([_case(shape=(160, 160, 160), voxels=(900,) * count)] for count in (32, 33))
+    usual, plan = (make_plan(cases, Settings(), joinable=16) for cases in (few, many))
+    assert (usual.restoring, plan.restoring) == ("learned", "joined")
+    assert plan.reasons["restoring"].startswith(
+        "one layer gives the logits at full size: 33 labels are more than 2 ×"
+    )
+    assert make_plan(few, Settings(), joinable=16, like=plan).restoring == "joined"
+    assert make_plan(many, Settings(), joinable=16, like=usual).restoring == "learned"
+    assert make_plan(many, override(Settings(), "network", restoring="learned"), joinable=16).restoring == "learned"
+    assert make_plan(many, Settings(), joinable=None).restoring == "learned"
+    small = [_case(shape=(64, 64, 64), voxels=(900,) * 33)]  # whose logits are at full size already
+    assert "restoring" not in make_plan(small, Settings(), joinable=16).to_json()
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
 def test_logits_are_interpolated_to_full_size_where_that_is_set_or_the_run_has_it() -> None:
     few, many = ([_case(shape=(160, 160, 160), voxels=(900,) * count)] for count in (2, 9))
     assert make_plan(many, Settings()).restoring == "learned"

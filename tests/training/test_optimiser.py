@@ -42,6 +42,17 @@ def test_every_weight_is_trained_once() -> None:
         assert sorted(map(id, trained)) == sorted(id(part) for part in supervised.parameters())
 
 
+def test_a_head_that_is_joined_with_the_step_to_full_size_is_trained_faster() -> None:
+    supervised = _supervised(stem_stride=2, restoring="joined")
+    groups = build_optimiser(supervised, TrainingSettings()).param_groups
+    scales = {id(part): group["scale"] for group in groups for part in group["params"]}
+    assert sorted(scales) == sorted(id(part) for part in supervised.parameters())
+    rates = {name: scales[id(part)] for name, part in supervised.named_parameters()}
+    fast = {"network.restore.learned.weight", "network.restore.learned.bias"}
+    assert {name for name, rate in rates.items() if rate > 1} == fast
+    assert set(rates.values()) == {1.0, rates["network.restore.learned.bias"]}
+
+
 def test_a_frozen_encoder_keeps_every_number_and_the_decoder_moves() -> None:
     supervised = _supervised()
     before = {name: tensor.clone() for name, tensor in supervised.state_dict().items()}

@@ -1,0 +1,48 @@
+"""Data sets of many more labels than the last map has channels: plan, training, and earlier trainings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medfcn
+from medfcn.config import override
+from medfcn.settings import Settings
+from medfcn.training.identity import as_recorded
+from tests.conftest import draw_ball, write_case
+from tests.inference.models import tiny_plan
+
+COUNT = 17
+HALVED = override(
+    override(Settings(), "network", stem_stride=2, widths=(4, 8), score_channels=8), "training", batch_size=2
+)
+
+
+@pytest.fixture
+def striped(tmp_path: Path) -> Path:
+    """Balls of which each has 17 labels, which follow each other along its rows."""
+    for number in range(3):
+        image, mask = draw_ball(number)
+        mask[mask > 0] = np.arange(np.count_nonzero(mask)) % COUNT + 1
+        write_case(tmp_path / "data", f"ball_{number}", image, mask)
+    return tmp_path / "data"
+
+
+def test_a_training_with_many_more_labels_than_channels_makes_its_logits_at_full_size_at_once(
+    striped: Path, tmp_path: Path
+) -> None:
+    medfcn.train(striped, tmp_path / "run", steps=2, settings=HALVED, device="cpu")
+    model = medfcn.load(tmp_path / "run", device="cpu")
+    assert model.card.plan.restoring == "joined"
+    assert model.card.plan.reasons["restoring"].startswith(f"one layer gives the logits at full size: {COUNT} labels")
+    assert model.predict(next((striped / "images").iterdir())).array.shape == draw_ball(0)[0].shape
+
+
+def test_a_training_that_was_stopped_before_keeps_the_way_to_full_size_that_it_has() -> None:
+    reasons = {"views": "as set", "restoring": "one layer"}
+    joined = tiny_plan(stem_stride=2, restoring="joined", reasons=reasons)
+    before = tiny_plan(stem_stride=2).to_json()
+    kept = as_recorded(joined, {"plan": before})
+    assert (kept.restoring, kept.reasons) == ("learned", {"views": "as set"})
+    assert as_recorded(joined, {"plan": joined.to_json()}).restoring == "joined"
+    assert as_recorded(joined, {}) == joined
