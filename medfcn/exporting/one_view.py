@@ -26,7 +26,7 @@ from medfcn.text import listed
 LEAST_DICE = 0.9999
 ANYWHERE = {"most_mm3": None}
 """The facts that are changed for a phantom, which is looked at as a whole; see `ANY_SIZE`."""
-_FORMAT = 1
+_FORMAT = 2
 _STEPS, _STEPS_HERE = "steps.txt", "# steps\n"
 
 

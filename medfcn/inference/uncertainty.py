@@ -15,17 +15,19 @@ Source:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.probabilities import view_shares
-from medfcn.networks.sliding import MirroredNetwork, Network
-from medfcn.slices.grid import from_stored_order, native_slabs
-from medfcn.slices.preprocess import grid_of, network_image
+from medfcn.networks.sliding import MirroredNetwork, Network, Slices
+from medfcn.scratch import parts, release, scratch_array
+from medfcn.slices.grid import native_slabs, to_stored_order
+from medfcn.slices.preprocess import CaseImage, grid_of
+from medfcn.slices.voxels import Ranges
 from medfcn.volumes import Volume
 
 if TYPE_CHECKING:
@@ -41,8 +43,8 @@ class Member(Protocol):
     card: Card
     runner: Network
 
-    def view_probabilities(self, image: Floats, view: View, *, tta: bool | None = None) -> Floats:
-        """`(L, R, A, S)` probabilities of one view."""
+    def view_slabs(self, slices: Slices, view: View, *, tta: bool | None = None) -> Iterator[tuple[Ranges, Floats]]:
+        """The probabilities of one view, some slices at a time; see `Model`."""
 
 
 @dataclass(frozen=True)
@@ -89,33 +91,52 @@ def entropy_bits(probabilities: Floats) -> Floats:
 def network_maps(model: Member, volumes: Sequence[Volume], *, tta: bool | None = None) -> NetworkMaps:
     """The mean probabilities of a network, as it gives them without this module, and the disagreement behind them.
 
+    Large arrays lie in files, and the slices pass through a slab at a time.
+
     Args:
         model: The network.
         volumes: A case's channels.
         tta: Average over mirror images; None does as the model's settings say.
     """
-    image = network_image(volumes, model.card.plan)
-    members = 0
-    mean: Floats | None = None
-    doubt = np.zeros((), dtype=np.float32)
-    for view, share in view_shares(model.card).items():
-        mirrors = _mirrors(model, view, tta=tta)
-        total, entropy = np.zeros((), dtype=np.float32), np.zeros((), dtype=np.float32)
-        for number, axes in enumerate(mirrors):
-            twin = copy.copy(model)
-            twin.runner = MirroredNetwork(model.runner, axes)
-            seen = twin.view_probabilities(image, view, tta=False)
-            total = total + seen if number else seen
-            entropy = entropy + entropy_bits(seen)
-        count = np.float32(len(mirrors))
-        scaled = total / count * share
-        mean = scaled if mean is None else mean + scaled
-        doubt = doubt + entropy / count * share
-        members += len(mirrors)
-    likely = cast(Floats, mean)
-    if members < 2:
-        return NetworkMaps(likely, None)
-    return NetworkMaps(likely, np.maximum(entropy_bits(likely) - doubt, 0))
+    image, labels = CaseImage(volumes, model.card.plan), len(model.card.labels.entries)
+    views = [(view, share, _mirrors(model, view, tta=tta)) for view, share in view_shares(model.card).items()]
+    is_alone = sum(len(mirrors) for _, _, mirrors in views) < 2
+    mean = _scratch(image.shape[1:], labels)
+    doubt = None if is_alone else _scratch(image.shape[1:], labels)
+    for number, (view, share, mirrors) in enumerate(views):
+        count, slices = np.float32(len(mirrors)), image.slices(view)
+        slabs = [_mirrored(model, axes).view_slabs(slices, view, tta=False) for axes in mirrors]
+        for each in zip(*slabs, strict=True):
+            place, seen = each[0][0], [part for _, part in each]
+            _put(mean, place, sum(seen[1:], start=seen[0]) / count * share, add=number > 0)
+            if doubt is not None:
+                entropies = [entropy_bits(part) for part in seen]
+                _put(doubt, place, sum(entropies[1:], start=entropies[0]) / count * share, add=number > 0)
+    if doubt is None:
+        return NetworkMaps(mean, None)
+    for of_label, likely in zip(doubt, mean, strict=True):
+        for place, part in parts(of_label):
+            part[...] = np.maximum(entropy_bits(likely[place]) - part, 0)
+            release(mean)
+    return NetworkMaps(mean, doubt)
+
+
+def _scratch(shape: Sequence[int], labels: int) -> Floats:
+    """Zeros for each label, contiguous; a large array lies in a file."""
+    stored: Floats = scratch_array((*reversed(shape), labels), np.float32, purpose="the uncertainty").T
+    return stored
+
+
+def _put(total: Floats, place: Ranges, values: Floats, *, add: bool) -> None:
+    """Add values to a part of an array that may lie in a file, or set it to them."""
+    total[place] = total[place] + values if add else values
+    release(total)
+
+
+def _mirrored(model: Member, axes: tuple[int, ...]) -> Member:
+    twin = copy.copy(model)
+    twin.runner = MirroredNetwork(model.runner, axes)
+    return twin
 
 
 def _mirrors(model: Member, view: View, *, tta: bool | None) -> list[tuple[int, ...]]:
@@ -135,30 +156,27 @@ def uncertainty_maps(models: Sequence[Member], maps: Sequence[NetworkMaps], volu
         maps: What each of them says.
         volume: A volume of the case.
     """
-    shape = (len(maps[0].likely), *volume.shape)
-    entropy, disagreement = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    grids = [grid_of(volume, model.card.plan) for model in models]
-    stored = [from_stored_order(array, grids[0]) for array in (entropy, disagreement)]
-    # One array for a network, so that probabilities and doubt come in the same slabs.
-    both = [
-        one.likely if one.disagreement is None else np.concatenate([one.likely, one.disagreement]) for one in maps
+    labels, grids = len(maps[0].likely), [grid_of(volume, model.card.plan) for model in models]
+    native = [volume.shape[axis] for axis in grids[0].axes]
+    entropy, disagreement = _scratch(native, labels), _scratch(native, labels)  # in the order in which slabs come
+    slabs = [native_slabs(one.likely, grid) for one, grid in zip(maps, grids, strict=True)]
+    within = [
+        native_slabs(one.disagreement, grid)
+        for one, grid in zip(maps, grids, strict=True)
+        if one.disagreement is not None
     ]
-    labels = shape[0]
-    within = any(one.disagreement is not None for one in maps)
-    if within:
-        both = [array if len(array) > labels else np.concatenate([array, np.zeros_like(array)]) for array in both]
-    slabs = [native_slabs(array, grid) for array, grid in zip(both, grids, strict=True)]
     count = np.float32(len(models))
     for each in zip(*slabs, strict=True):
-        rows, parts = each[0][0], [values for _, values in each]
-        likely = [part[:labels] for part in parts]
+        rows, likely = each[0][0], [values for _, values in each]
         mean = sum(likely[1:], start=likely[0]) / count
         whole = entropy_bits(mean)
         apart = np.zeros_like(whole)
         if len(models) > 1:
             apart += np.maximum(whole - sum(entropy_bits(one) for one in likely) / count, 0)
         if within:
-            apart += sum(part[labels:] for part in parts) / count
-        stored[0][:, rows] = whole
-        stored[1][:, rows] = np.minimum(apart, whole)
-    return UncertaintyMaps(entropy, disagreement)
+            apart += sum(next(slab)[1] for slab in within) / count
+        entropy[:, rows], disagreement[:, rows] = whole, np.minimum(apart, whole)
+        for array in (entropy, disagreement, *(one.likely for one in maps), *(one.disagreement for one in maps)):
+            if array is not None:
+                release(array)
+    return UncertaintyMaps(to_stored_order(entropy, grids[0]), to_stored_order(disagreement, grids[0]))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import mmap
 import re
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from medfcn import scratch
 from medfcn.inference.ensemble import Ensemble, load
 from medfcn.inference.uncertainty import entropy_bits
 from medfcn.runs.folder import TIMING_FILE
@@ -76,6 +78,21 @@ def test_where_a_network_is_certain_there_is_no_uncertainty(shift: float) -> Non
     assert sure.mean() > (0.99 if shift else 0.03)
     assert not found.uncertainty.entropy[sure].any()
     assert not found.uncertainty.disagreement[sure].any()
+
+
+def test_large_maps_lie_in_files_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(labels="one=1,two=2", **VIEWS)
+    small = model.predict_case(volume(), uncertainty=True, tta=True).uncertainty
+    monkeypatch.setattr(scratch, "LARGE_BYTES", 0)
+    large = model.predict_case(volume(), uncertainty=True, tta=True).uncertainty
+    assert small is not None
+    assert large is not None
+    for ours, theirs in ((small.entropy, large.entropy), (small.disagreement, large.disagreement)):
+        assert np.array_equal(ours, theirs)
+        owner: Any = theirs
+        while isinstance(owner, np.ndarray | memoryview):
+            owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+        assert isinstance(owner, mmap.mmap)
 
 
 def test_a_constant_volume_is_certain() -> None:
