@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 MASK_ENDINGS = (".nii", ".nii.gz")
+_installed = cache(version)
+"""The version of a package, of which the metadata are read once."""
 Kind = Literal["predicted", "kept", "others", "failed", "claimed", "short"]
 
 
@@ -244,7 +246,7 @@ class Batch:
             input_sha256=tuple(input_sha256),
             model_sha256=tuple(model.card.weights_sha256 for model in self.models.models),
             card_sha256=self._card_sha256,
-            medfcn=version("medfcn"),
+            medfcn=_installed("medfcn"),
             threads=self.threads,
             reading=self.options.recorded(),
             threshold=self.models.rules.threshold,
