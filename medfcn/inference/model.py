@@ -290,7 +290,7 @@ class Model(Predictor):
         design = planned_design(card.settings.network, card.plan, card.labels)
         beyond = WHOLE if self.network.takes_any_size else 1.0
         height, width = (math.ceil(beyond * edge) for edge in card.plan.window)
-        return fitting_batch(card.settings.prediction.batch_size, design, (height, width))
+        return fitting_batch(card.settings.prediction.batch_size, design, (height, width), self.network)
 
     def network_probabilities(self, image: CaseImage, *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case.

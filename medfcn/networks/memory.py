@@ -7,7 +7,7 @@ from torch import nn
 
 from medfcn.memory import require_memory
 from medfcn.networks.design import AnyDesign
-from medfcn.networks.fcn import build_network
+from medfcn.networks.fcn import FCN, build_network
 from medfcn.text import counted
 
 _LARGEST_BYTES = 2**30
@@ -22,9 +22,9 @@ _LARGEST_TRAINED_BYTES = 2**32
 """Memory for the maps and gradients of a batch in training; the same on every machine, so that weights are."""
 _VALUE_BYTES = 4
 _FEW_PIXELS, _FEW_PIXELS_BYTES, _FEW_PIXELS_TRAINED = 2**19, 512, 1536
-"""A batch of so few pixels fits with every preset (fcn8s takes 1.5 kB a pixel). It is not counted, as counting loads
-torch's symbolic shapes, which takes longer than a small volume; this many bytes a pixel are then assumed, and as many
-in training."""
+"""A batch of so few pixels fits with every preset (fcn8s takes 1.5 kB a pixel). It is not counted, as `map_bytes` loads torch's
+symbolic shapes, which takes longer than a small volume; this many bytes a pixel are then assumed, and as many in
+training."""
 RESERVE_BYTES = 2**25
 """Memory that a network needs besides its maps, for oneDNN's buffers and its threads. torch 2.13.0 ends the process
 where it finds none: at up to 30 MB, as was measured."""
@@ -44,27 +44,55 @@ def map_bytes(design: AnyDesign, size: tuple[int, int]) -> int:
         >>> map_bytes(design, (64, 64)) == 4 * map_bytes(design, (32, 32))
         True
     """
+    with torch.device("meta"), torch.inference_mode():
+        network = build_network(design).eval()
+        return _counted(network, torch.empty(1, design.channels_in, *size))
+
+
+def map_bytes_of(network: FCN, channels: int, size: tuple[int, int]) -> int:
+    """As `map_bytes`, of a network that is in memory: its maps of the smallest slice, times the pixels.
+
+    This loads nothing: torch's shapes without values load its compiler.
+
+    Args:
+        network: In evaluation mode.
+        channels: Of a slice.
+        size: Rows and columns of the slice.
+    """
+    stride = network.encoder.strides[-1]
+    rows, columns = (max(2, math.ceil(edge / stride)) for edge in size)  # as slices are padded
+    with torch.inference_mode():
+        like = next(network.parameters())
+        least = _counted(network, torch.zeros(1, channels, 2 * stride, 2 * stride, device=like.device))
+    return least * rows * columns // 4
+
+
+def _counted(network: nn.Module, slices: torch.Tensor) -> int:
+    """Bytes of all maps that a network makes of some slices."""
     made: list[int] = []
 
     def count(module: nn.Module, given: object, result: object) -> None:
         made.append(_VALUE_BYTES * result.numel() if isinstance(result, torch.Tensor) else 0)
 
-    with torch.device("meta"), torch.inference_mode():
-        network = build_network(design).eval()
-        for module in network.modules():
-            if not any(module.children()):
-                module.register_forward_hook(count)
-        network(torch.empty(1, design.channels_in, *size))
+    hooks = [module.register_forward_hook(count) for module in network.modules() if not any(module.children())]
+    try:
+        network(slices)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return sum(made)
 
 
-def fitting_batch(wanted: int, design: AnyDesign, size: tuple[int, int]) -> tuple[int, int]:
+def fitting_batch(
+    wanted: int, design: AnyDesign, size: tuple[int, int], network: nn.Module | None = None
+) -> tuple[int, int]:
     """The number of slices that go through a network at once: as many as wanted, or as fit into a GiB; at least one.
 
     Args:
         wanted: The largest number.
         design: The network.
         size: Rows and columns of the largest slice.
+        network: That of the design, where it is in memory: its maps are then counted sooner.
 
     Returns:
         The number, and the bytes of their maps.
@@ -72,7 +100,8 @@ def fitting_batch(wanted: int, design: AnyDesign, size: tuple[int, int]) -> tupl
     pixels = wanted * math.prod(size)
     if pixels <= _FEW_PIXELS:
         return wanted, pixels * _FEW_PIXELS_BYTES
-    each = max(1.0, _HELD_SHARE * map_bytes(design, size))
+    maps = map_bytes_of(network, design.channels_in, size) if isinstance(network, FCN) else map_bytes(design, size)
+    each = max(1.0, _HELD_SHARE * maps)
     count = max(1, min(wanted, math.floor(_LARGEST_BYTES / each)))
     return count, math.ceil(count * each)
 

@@ -9,7 +9,8 @@ import pytest
 import medfcn
 from medfcn.config import override
 from medfcn.networks.design import Design, MonaiDesign
-from medfcn.networks.memory import fitting_batch, map_bytes
+from medfcn.networks.fcn import build_network
+from medfcn.networks.memory import fitting_batch, map_bytes, map_bytes_of
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.settings import NetworkSettings
 from medfcn.slices.planning import stem_for, widths_for
@@ -38,6 +39,15 @@ def test_no_batch_of_large_slices_takes_more_than_a_gib(preset: str) -> None:
     assert batch * map_bytes(design, (512, 512)) / 4 <= GIB or batch == 1
     assert batch == 32 or (batch + 1) * map_bytes(design, (512, 512)) / 4 > GIB
     assert fitting_batch(1, design, (64, 64))[0] == 1
+
+
+@pytest.mark.parametrize("preset", ["auto", "plain", "compact", "score_decoder"])
+@pytest.mark.parametrize("size", [(128, 128), (100, 37), (513, 512)])
+def test_a_network_in_memory_has_the_maps_of_its_design(preset: str, size: tuple[int, int]) -> None:
+    design = dataclasses.replace(planned(preset, 128), dropout=0.0)
+    network = build_network(design).eval()
+    assert map_bytes_of(network, 3, size) == map_bytes(design, size)
+    assert fitting_batch(32, design, size, network) == fitting_batch(32, design, size)
 
 
 def test_a_wide_network_takes_few_large_slices() -> None:
