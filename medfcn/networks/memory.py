@@ -22,9 +22,9 @@ _LARGEST_TRAINED_BYTES = 2**32
 """Memory for the maps and gradients of a batch in training; the same on every machine, so that weights are."""
 _VALUE_BYTES = 4
 _FEW_PIXELS, _FEW_PIXELS_BYTES, _FEW_PIXELS_TRAINED = 2**19, 512, 1536
-"""A batch of so few pixels fits with every preset (fcn8s takes 1.5 kB a pixel). It is not counted, as `map_bytes` loads torch's
-symbolic shapes, which takes longer than a small volume; this many bytes a pixel are then assumed, and as many in
-training."""
+"""A batch of so few pixels fits with every preset (fcn8s takes 1.5 kB a pixel). It is not counted: `map_bytes` loads
+torch's symbolic shapes, which takes longer than a small volume. This many bytes a pixel are then assumed, and as many
+in training."""
 RESERVE_BYTES = 2**25
 """Memory that a network needs besides its maps, for oneDNN's buffers and its threads. torch 2.13.0 ends the process
 where it finds none: at up to 30 MB, as was measured."""

@@ -169,7 +169,10 @@ def _touching(box: Box, plane: NDArray[np.intp], next_box: Box, next_plane: NDAr
         for of_plane, sides in ((plane, box[1:]), (next_plane, next_box[1:]))
     )
     both = (one > 0) & (other > 0)
-    return np.unique(np.stack([one[both], other[both]], axis=1), axis=0)
+    pairs = np.stack([one[both], other[both]], axis=1)
+    is_new = np.ones(len(pairs), dtype=bool)
+    is_new[1:] = (pairs[1:] != pairs[:-1]).any(axis=1)  # most repeat the one before; sorting them all takes long
+    return np.unique(pairs[is_new], axis=0)
 
 
 def _joined(count: int, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
