@@ -39,8 +39,8 @@ _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 <
 _NO_LIMIT = 1 << 60
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
 """Numbers of `mallopt` in the GNU C library."""
-_LITTLE_BYTES = 2 << 30
-"""In a smaller address space even small blocks are returned, which costs time."""
+_LITTLE_BYTES = 1000 << 20
+"""Where less of an address space is free at the start, even small blocks are returned, which costs time."""
 _STACK_BYTES, _THREAD_ATTRIBUTES = 2 << 20, 128
 """The stack of each thread, and room for a `pthread_attr_t` of the GNU C library, which takes 56 to 64 bytes."""
 _THREAD_BYTES = 1 << 25
