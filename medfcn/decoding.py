@@ -1,10 +1,12 @@
-"""JSON that comes from outside: decoded into a type, or refused in one line that names file and field.
+"""JSON, and tables of medfcn, from outside: decoded into a type, or refused in one line that names file and field.
 
 Anything that medfcn reads from a `.json` file goes through here. The expected shape is a frozen `msgspec.Struct` or a
 dataclass; bounds are `Annotated[int, msgspec.Meta(ge=0)]`.
 """
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -102,3 +104,42 @@ def read_json(
     if place.length > largest_bytes:
         raise error(f"{place.name}: {place.length} bytes, expected at most {largest_bytes}; {remedy}")
     return decode_json(place.read(), kind, source=place.name, error=error, remedy=remedy)
+
+
+def decode_csv(
+    content: bytes, columns: Sequence[str], *, source: str, error: type[MedfcnError], remedy: str
+) -> list[dict[str, str]]:
+    """Decode a table that medfcn wrote, by the names of its columns.
+
+    Args:
+        content: The text.
+        columns: Names that must be there; others may be.
+        source: As in `decode_json`.
+        error: As in `decode_json`.
+        remedy: As in `decode_json`.
+
+    Returns:
+        A dictionary for each row; a row that is too short has empty fields.
+
+    Raises:
+        MedfcnError: As `error`: it is no table, or lacks a column.
+
+    Example:
+        >>> from medfcn.errors import ModelError
+        >>> decode_csv(b"case,use\\na\\n", ["use"], source="x.csv", error=ModelError, remedy="copy it")
+        [{'case': 'a', 'use': ''}]
+        >>> decode_csv(b"a\\n", ["case"], source="x.csv", error=ModelError, remedy="copy it")
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.ModelError: x.csv: has no column 'case'; copy it
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), restval="")
+        names = reader.fieldnames or ()
+        rows = [{name: row[name] for name in names} for row in reader]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise error(f"{source}: is not a table ({problem}); {remedy}") from problem
+    for name in columns:
+        if name not in names:
+            raise error(f"{source}: has no column {name!r}; {remedy}", field=name)
+    return rows

@@ -38,6 +38,8 @@ EDGE_MOST, PIXELS_MOST = 2**13, 2**24
 """Pixels along an edge of a window, and in all of it."""
 CONTEXT_MOST = 2**10
 """Slices seen at once."""
+_NUMBER_MOST = 1e9
+"""A number of settings, which other libraries cannot all compute with beyond."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class _Checked:
             if value is not None and not rule.allows(value):
                 full = f"{self._table}.{name}"
                 raise SettingsError.of(full, f"{value!r} is not {rule.expected}; change it")
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not abs(number) <= _NUMBER_MOST:
+                    found = f"{value!r} is more than any training has, {_NUMBER_MOST:.0e}; change it"
+                    raise SettingsError.of(f"{self._table}.{name}", found)
 
 
 def is_window(size: tuple[int, int]) -> bool:
@@ -81,6 +88,7 @@ def _numbers(most: int) -> Rule:
     return Rule(lambda value: 0 <= value <= most, f"a number from 0 to {most}")
 
 
+_STRENGTH = _numbers(100)
 _FROM_ZERO = Rule(lambda value: value >= 0, "a number from 0")
 _FROM_ONE = Rule(lambda value: value >= 1, "a number from 1")
 _POSITIVE = Rule(lambda value: value > 0, "a positive number")
@@ -223,34 +231,34 @@ class AugmentSettings(_Checked, table="augment"):
     still_share: Annotated[float, _SHARE_OR_ALL] = 0.67
     """Share of the slices that are only shifted by whole pixels and mirrored, and not rotated, scaled, sheared or
     deformed. Moving a slice by parts of a pixel blurs it, and volumes to be segmented are not blurred."""
-    rotation_degrees: Annotated[float, _FROM_ZERO] = 20.0
+    rotation_degrees: Annotated[float, _numbers(360)] = 20.0
     """Largest in-plane rotation, in either direction."""
-    scale: Annotated[float, _FROM_ZERO] = 0.2
+    scale: Annotated[float, _STRENGTH] = 0.2
     """Largest relative change of size: 0.2 draws factors between 1/1.2 and 1.2."""
-    shear: Annotated[float, _FROM_ZERO] = 0.1
+    shear: Annotated[float, _STRENGTH] = 0.1
     """Largest shear, as the tangent of its angle."""
-    shift: Annotated[float, _FROM_ZERO] = 0.1
+    shift: Annotated[float, _STRENGTH] = 0.1
     """Largest shift, as a share of the window."""
-    elastic: Annotated[float, _FROM_ZERO] = 0.02
+    elastic: Annotated[float, _STRENGTH] = 0.02
     """Standard deviation of a smooth deformation, as a share of half the region that a window is cut from."""
     mirror: Literal["never", "auto", "always"] = "auto"
     """Mirror images along the in-plane axes. `auto` takes them for lesions, whose volumes differ manyfold and which
     have no fixed side, and not for organs. It never mirrors left and right when there are several labels, or one that
     keeps to one side of the patient."""
-    noise: Annotated[float, _FROM_ZERO] = 0.15
+    noise: Annotated[float, _STRENGTH] = 0.15
     """Largest standard deviation of added Gaussian noise, after normalisation."""
-    blur_pixels: Annotated[float, _FROM_ZERO] = 1.0
+    blur_pixels: Annotated[float, _STRENGTH] = 1.0
     """Largest standard deviation of Gaussian blur."""
-    low_resolution: Annotated[float, _FROM_ZERO] = 0.0
+    low_resolution: Annotated[float, _STRENGTH] = 0.0
     """Largest relative coarsening of an eighth of the slices: 1.0 makes pixels up to twice as large, as another
     scanner might. Off by default, because it costs Dice where training and new volumes are alike."""
-    bias_field: Annotated[float, _FROM_ZERO] = 0.15
+    bias_field: Annotated[float, _STRENGTH] = 0.15
     """Standard deviation of a smooth change of brightness, after normalisation."""
-    contrast: Annotated[float, _FROM_ZERO] = 0.25
+    contrast: Annotated[float, _STRENGTH] = 0.25
     """Largest relative change of contrast."""
-    brightness: Annotated[float, _FROM_ZERO] = 0.2
+    brightness: Annotated[float, _STRENGTH] = 0.2
     """Largest shift of brightness, after normalisation."""
-    gamma: Annotated[float, _FROM_ZERO] = 0.3
+    gamma: Annotated[float, _STRENGTH] = 0.3
     """Largest change of log-gamma."""
 
 

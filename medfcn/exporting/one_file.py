@@ -1,10 +1,9 @@
 """`medfcn export RUN -o model.medfcn`: a run as one file, which `predict`, `load` and `--init` take in its place."""
 
-import csv
-import io
 from importlib.metadata import version
 from pathlib import Path
 
+from medfcn.decoding import decode_csv
 from medfcn.errors import ModelError
 from medfcn.exporting.model_card import numbers_of
 from medfcn.exporting.phantom import ANY_SIZE, phantoms
@@ -59,7 +58,8 @@ def _without_ids(place: Stretch) -> bytes:
 
 def _hashes_of(cases: Stretch) -> bytes:
     """The hashes of the training images, by which a mask of one of them is known; nothing else of `cases.csv`."""
-    rows = list(csv.DictReader(io.StringIO(cases.read().decode("utf-8", errors="replace"), newline="")))
+    remedy = "copy the run again"
+    rows = decode_csv(cases.read(), ["use"], source=cases.name, error=ModelError, remedy=remedy)
     names = [name for name in (rows[0] if rows else ()) if name.startswith(IMAGE_HASHES) and name != LABEL_HASH]
     hashes = sorted([row[name] for name in names] for row in rows if row["use"] == TRAINING)
     return csv_bytes(["use", *names], [(TRAINING, *row) for row in hashes])

@@ -3,14 +3,16 @@
 Everything in it is in `model.json` and `cases.csv`; nothing is measured here, and no id of a case is named.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from medfcn.decoding import decode_csv
+from medfcn.errors import ModelError
 from medfcn.evaluation.label_summary import PartlyLabelled
 from medfcn.inference.card import Card, read_card
+from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import ModelFiles, Runs, models_of
 from medfcn.text import counted, listed
 from medfcn.training.optimiser import USUAL_RATE
@@ -86,11 +88,12 @@ def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
 
 
 def _uses(files: ModelFiles) -> list[Mapping[str, str]]:
-    """The rows of `cases.csv`; none if there is no such file."""
+    """The rows of `cases.csv`; none if there is no such file, or a damaged one."""
     if files.cases is None:
         return []
-    text = files.cases.read().decode("utf-8", errors="replace")
-    return list(csv.DictReader(io.StringIO(text)))
+    with suppress(ModelError):
+        return decode_csv(files.cases.read(), [], source=RunFolder.cases, error=ModelError, remedy="")
+    return []
 
 
 def _patients(rows: Sequence[Mapping[str, str]]) -> str:

@@ -109,10 +109,11 @@ def _flat(value: Any, name: str = "") -> Iterable[tuple[str, object]]:
 
 
 def log_of_run(run: Path | str | None) -> dict[str, list[float]]:
-    """The columns of a run's `log.csv`; empty if there is none."""
+    """The columns of a run's `log.csv`; empty if there is none. Rows before the first step are of no training."""
     rows = [] if run is None else _rows_in(RunFolder(Path(run)).log)
     names = rows[0] if rows else []
-    return {name: [_number(row[place]) for row in rows[1:] if place < len(row)] for place, name in enumerate(names)}
+    made = [row for row in rows[1:] if row and _number(row[0]) > 0]
+    return {name: [_number(row[place]) for row in made if place < len(row)] for place, name in enumerate(names)}
 
 
 def course_of_run(run: Path) -> dict[int, bytes]:

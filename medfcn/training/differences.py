@@ -137,6 +137,8 @@ def _words(value: Any) -> str:
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         words = [_words(item) for item in value]
         return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words) or "none"
+    if isinstance(value, list | dict) and not value:
+        return "none"
     if isinstance(value, list | dict):
         parts = (f"{key or 'value'} {_words(item)}" for item in _items(value) for key, item in _flat(item))
         return "; ".join(parts) or "none"

@@ -1,6 +1,5 @@
 """The question if a finished run is the requested training, as far as its card and `cases.csv` can answer it."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same
 from medfcn.training.prepare import as_moved, as_planned
-from medfcn.training.record import LABELLED, LEFT_OUT, ON_REQUEST
+from medfcn.training.record import LABELLED, LEFT_OUT, ON_REQUEST, rows_of
 from medfcn.training.schedule import Length, Schedule
 from medfcn.training.start import Start
 
@@ -143,6 +142,5 @@ def settings_of(settings: Settings, card: Card) -> Settings:
 
 def recorded_of(folder: Path, column: str) -> dict[str, str]:
     """A column of `cases.csv` by case, empty where there is none, without the cases left out on request."""
-    with RunFolder(folder).cases.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if (row.get("use"), row.get("problem")) != (LEFT_OUT, ON_REQUEST)]
+    rows = [row for row in rows_of(folder) if (row.get("use"), row.get("problem")) != (LEFT_OUT, ON_REQUEST)]
     return {row["case"]: row.get(column, "") for row in rows}

@@ -1,6 +1,5 @@
 """The files of a run folder that describe its training: `log.csv` and `cases.csv`."""
 
-import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.config import to_tables
-from medfcn.errors import MissingFileError
+from medfcn.decoding import decode_csv
+from medfcn.errors import MissingFileError, TrainingError
 from medfcn.evaluation import ScoreTable
 from medfcn.files import csv_text, make_inner_folder, write_bytes, write_csv
 from medfcn.labels.drawn import SEPARATOR
@@ -24,6 +24,7 @@ from medfcn.training.schedule import Length
 from medfcn.training.state import State
 from medfcn.training.survey import Survey
 
+_REMEDY = "copy the run again, or take another -o"
 VALIDATION = "validation"
 """The use of a validation case, in `cases.csv`."""
 LEFT_OUT = "left out"
@@ -179,13 +180,23 @@ def uses_of(run: Path) -> dict[str, tuple[str, str]]:
 
     Raises:
         MissingFileError: There is no such list, so that nobody knows which cases were used.
+        TrainingError: It is damaged.
     """
     path = RunFolder(run).cases
     if not path.is_file():
         raise MissingFileError(f"{path}: is not there, so its split is not known; give all options of the training")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {csv_text(row["case"]): (row.get("use", ""), row.get("problem", "")) for row in rows}
+    return {csv_text(row["case"]): (row.get("use", ""), row.get("problem", "")) for row in rows_of(run)}
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    """The rows of `cases.csv` of a run.
+
+    Raises:
+        TrainingError: It is damaged.
+        OSError: It cannot be read.
+    """
+    path = RunFolder(run).cases
+    return decode_csv(path.read_bytes(), ["case"], source=str(path), error=TrainingError, remedy=_REMEDY)
 
 
 def parts_of(run: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.evaluation import evaluate, write_scores
 from medfcn.labels import LabelMap, read_mask
 from medfcn.reporting import predict_report, report, shown_cases, train_report
+from medfcn.reporting.provenance import log_of_run
 from medfcn.reporting.shown_cases import images_beside
 from medfcn.volumes import Volume
 from tests.reporting.pages import AFFINE, Page, active_parts, case_volumes
@@ -314,3 +315,10 @@ def test_the_sample_volumes_have_a_report(tmp_path):
     page = Page(report(sample / "labels", sample, tmp_path / "report.html").read_text("utf-8"))
     assert len(held(page)["page-data"]["cases"]) == 4
     assert active_parts(page) == []
+
+
+@pytest.mark.parametrize("step", ["-1", "0", "nan", "", "=1"])
+def test_rows_of_a_log_that_no_training_wrote_are_not_drawn(step: str, tmp_path: Path) -> None:
+    """A chart of the steps -1 to -1 ended in a math domain error."""
+    (tmp_path / "log.csv").write_text(f"step,loss\n{step},0.5\n4,0.25\n")
+    assert log_of_run(tmp_path) == {"step": [4.0], "loss": [0.25]}

@@ -15,6 +15,8 @@ import torch
 from medfcn.errors import MedfcnError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.runs.checkpoints import Checkpoints
+from medfcn.training.differences import differences
+from medfcn.training.finished import recorded_of
 from medfcn.training.state import State
 from tests.training.states import state_at
 from tests.training.test_resume import StopAfter, Told, assert_same_run, last_state, marks, replace_tensors, train
@@ -247,3 +249,21 @@ def test_slices_that_are_cut_while_a_training_runs_are_one_line(ending: str, bal
         MedfcnError, match=r"^ball_\d: its prepared slices were cut off while they were in use: .* 64 of "
     ):
         train(balls, run, steps=STEPS, report=False, stop=CutDuring(1, run, ending))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"case,use\n", b"\0" * 99, b"case\n\xe9\n", b'case\n"' + b"x" * 200_000, b"step\n1\n", b"[" * 200_000],
+    ids=["empty", "heading", "zeros", "latin-1", "long field", "no case", "deep"],
+)
+def test_a_damaged_list_of_cases_is_no_other_error_and_no_endless_one(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_bytes(content)
+    if content == b"case,use\n":
+        assert recorded_of(tmp_path, "group") == {}
+    else:
+        with pytest.raises(TrainingError, match=r"cases\.csv: .*; copy the run again, or take another -o"):
+            recorded_of(tmp_path, "group")
+    # Nothing, beside cases that are asked for: the difference is told.
+    changes = differences({"cases": {}}, {"cases": {"a": "P1"}})
+    assert changes
+    assert "none" in str(changes) or "absent" in str(changes)
