@@ -87,7 +87,7 @@ def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
         yield from card.partly_texts
 
 
-def _uses(files: ModelFiles) -> list[Mapping[str, str]]:
+def _uses(files: ModelFiles) -> Sequence[Mapping[str, str]]:
     """The rows of `cases.csv`; none if there is no such file, or a damaged one."""
     if files.cases is None:
         return []
