@@ -406,7 +406,7 @@ def test_ids_that_look_like_options_work(balls: Path, ball_run: Path, tmp_path: 
 def test_a_training_starts_from_a_run(balls: Path, ball_run: Path, tmp_path: Path) -> None:
     planned = medfcn("plan", balls, "--labels", "ball=1", "--init", ball_run)
     assert planned.exit_code == 0, planned.stderr
-    assert "as in the run it starts from" in planned.stdout
+    assert "as in the run it starts from" in " ".join(planned.stdout.split())
     common = ["train", balls, "--labels", "ball=1", "--device", "cpu", "--steps", 1]
     result = medfcn(*common, "-o", tmp_path / "run", "--init", ball_run)
     assert result.exit_code == 0, result.stderr

@@ -58,7 +58,7 @@ def test_validations_that_score_nothing_choose_nothing(tmp_path: Path, monkeypat
 
 def test_plan_says_what_is_not_validated_and_no_search_is_begun(tmp_path: Path) -> None:
     data = lay(tmp_path / "data", 3, 0, 2)
-    planned = medfcn.plan(data, labels="ball=1").to_text()
+    planned = " ".join(medfcn.plan(data, labels="ball=1").to_text().split())
     assert "ball: in no validation case, so it has no score (1 training case)" in planned
     pytest.importorskip("optuna")
     with pytest.raises(DatasetError, match="none of the 1 validation cases contains a label") as caught:

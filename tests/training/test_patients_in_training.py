@@ -51,7 +51,7 @@ def test_a_training_stops_where_ids_share_stems_and_nothing_states_the_patients(
     planned = command("plan", data, "--labels", "ball=1")
     assert planned.exit_code == 0
     assert "PATIENTS_UNSTATED" in planned.stderr
-    assert "4 cases seem to be of 2 patients by their ids: P3_left, P3_right (P3)" in planned.stdout
+    assert "4 cases seem to be of 2 patients by their ids: P3_left, P3_right (P3)" in " ".join(planned.stdout.split())
     assert "patients" not in command("plan", data, "--labels", "ball=1", "--group-by", "stem").stdout
 
 

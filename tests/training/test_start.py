@@ -183,7 +183,7 @@ def test_the_context_is_the_runs_where_it_is_not_set(old: Path, balls: Path) -> 
 
 
 def test_a_plan_can_be_asked_for(old: Path, balls: Path) -> None:
-    text = plan(balls, labels="ball=1", init=old).to_text()
+    text = " ".join(plan(balls, labels="ball=1", init=old).to_text().split())
     assert "coronal" in text
     assert text.count("as in the run it starts from") == 6  # view, spacing, context, stem, widths, intensities
 

@@ -105,6 +105,7 @@ def test_the_command_searches_and_its_best_settings_train(balls: Path, tmp_path:
     common += ["--threads", 1]
     out = tmp_path / "out"
     said = run("tune", balls, "-o", out, *common, "--config", tmp_path / "base.toml", "--context", 3, "--trials", 4)
+    said = " ".join(said.split())
     assert "so this number is too good: train with --config" in said
     assert "score on the cases you left out" in said
     searched_for = set(rows_of(out)[0]) - {"trial", "state", "steps", "seconds", "note"}
