@@ -6,7 +6,7 @@ import click
 
 from medfcn.commands.exits import answer, command, reporter, show
 from medfcn.commands.options import overwrite_option, text
-from medfcn.libraries import loading
+from medfcn.libraries import loading, require_installed
 
 
 @command()
@@ -29,6 +29,7 @@ def export(**choices: Any) -> None:
 
     It is tried on a phantom in three sizes before the file gets its name.
     """
+    require_installed(choices["format"])
     with loading(for_good=True):
         from medfcn.exporting.export import export as run_export
 

@@ -25,7 +25,7 @@ from medfcn.commands.options import (
     text,
 )
 from medfcn.errors import SettingsError
-from medfcn.libraries import loading
+from medfcn.libraries import loading, require_installed
 
 if TYPE_CHECKING:
     from medfcn.inference.batch import PredictionRun
@@ -122,6 +122,8 @@ def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box
         runs, choices["source"], choices["again"] = _told_apart((*runs, choices["source"]), choices["again"])
     else:
         choices["again"] = None
+    for purpose in (choices["format"], f"engine {choices['engine']}", *(["cluster"] if choices["cluster"] else [])):
+        require_installed(purpose)
     with loading(for_good=True):
         from medfcn.verbs import predict as run_prediction
 

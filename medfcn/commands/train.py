@@ -18,7 +18,7 @@ from medfcn.commands.options import (
     text,
     work_options,
 )
-from medfcn.libraries import loading
+from medfcn.libraries import loading, require_installed
 from medfcn.progress import process_rank
 from medfcn.runs.folder import RunFolder
 
@@ -68,6 +68,12 @@ def train(all_metrics: bool, **choices: Any) -> None:
     if not choices["output"] and not choices["resume"]:
         raise click.UsageError("Missing option '-o' / '--output': the run folder to make.")
     started = time.monotonic()  # loading torch is part of a budget
+    if choices["cluster"]:
+        require_installed("cluster")
+    if choices["track"]:
+        from medfcn.runs.tracking import kinds_of, require_libraries
+
+        require_libraries(kinds_of(choices["track"]))
     with loading(for_good=True):
         from medfcn.runs.stop import stop_on_signals
         from medfcn.verbs import train as run_training

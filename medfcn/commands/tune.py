@@ -6,7 +6,7 @@ import click
 
 from medfcn.commands.exits import answer, command, reporter, show_report
 from medfcn.commands.options import allocator_option, cluster_option, count, design_options, work_options
-from medfcn.libraries import loading
+from medfcn.libraries import loading, require_installed
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
@@ -33,6 +33,8 @@ def tune(**choices: Any) -> None:
     The first trial has the defaults. Settings that you set are not searched. FOLDER/best.toml is for `medfcn train
     --config`. Needs medfcn[tune].
     """
+    for extra in ("tune", *(["cluster"] if choices["cluster"] else [])):
+        require_installed(extra)
     with loading(for_good=True):
         from medfcn.runs.stop import stop_on_signals
         from medfcn.tuning.tune import tune as run_search

@@ -24,7 +24,7 @@ from medfcn.evaluation.label_summary import SHARES, PartlyLabelled
 from medfcn.evaluation.matching import Masks
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores
-from medfcn.evaluation.significance import holm, patient_changes, signed_rank_p
+from medfcn.evaluation.significance import holm, least_corrected_p, patient_changes, signed_rank_p
 from medfcn.evaluation.summary_text import cases_of_patients, shown_number
 from medfcn.files import plain_json
 from medfcn.labels.label_map import LabelsLike
@@ -36,6 +36,7 @@ from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 METRICS = ("dice", "nsd", "hd95_mm", "assd_mm")
 _HEADINGS = ("label", "metric", "A − B", "95 % interval", "median", "p", "p (Holm)", "A better", "B better", "equal")
 _SIDES = ("first", "second")
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,11 @@ class Comparison:
     @property
     def definitions(self) -> dict[str, str]:
         """The definitions of the difference, the interval and the p values, in words."""
-        tests = sum(not math.isnan(difference.p_value) for difference in self.differences)
+        tested = [each.patient_count for each in self.differences if not math.isnan(each.p_value)]
+        tests = len(tested)
+        least = least_corrected_p(max(tested, default=0), tests)
+        among = counted(max(tested, default=0), "patient" if self.is_clustered else "case")
+        few = f"; with {among} no p (Holm) can be below {least:.3g}" if tested and least > _LEVEL else ""
         most = max(
             ((each.cases, each.patients) for each in self.differences if each.patients is not None), default=None
         )
@@ -134,7 +139,7 @@ class Comparison:
             "difference": f"{self.direction}, over the cases scored in both{number}",
             "interval": OVER_PATIENTS if self.is_clustered else INTERVAL,
             "test": "two-sided Wilcoxon signed-rank" + (", of the means of patients" if self.is_clustered else ""),
-            "correction": f"Holm, for {counted(tests, 'test')} (labels × metrics)",
+            "correction": f"Holm, for {counted(tests, 'test')} (labels × metrics){few}",
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, Silent
 from medfcn.runs.folder import CHANGES_FILE, FAILURES_FILE, VOLUMES_FILE
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
-from medfcn.text import aligned, counted, listed, page
+from medfcn.text import aligned, counted, listed, page, shown
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import read_channels, volume_count
@@ -235,8 +235,22 @@ class _Measuring:
         if without:
             notes.append(f"no image of {counted(len(without), 'mask')}, without intensities: {listed(without)}")
         notes += [f"{case}: {_CHANGED}" for case, record in records.items() if _CHANGED in record.notes]
+        most = max((len(each) for of in records.values() for each in (of.intensity or {}).values()), default=0)
+        if most > 1:
+            columns = listed(f"mean_{each} and spread_{each}" for each in range(2, most + 1))
+            notes.append(
+                f"mean and spread are of channel 1 of {most}{self._file_of_channel(0)}, in the units of its file; "
+                f"volumes.csv has the others: {columns}"
+            )
         failures = tuple((case, str(outcome)) for case, outcome in both if isinstance(outcome, MedfcnError))
         return Measurements(records, (), failures, tuple(notes))
+
+    def _file_of_channel(self, place: int) -> str:
+        """The name of a channel's file in the first case that has an image, in brackets; empty where it has none."""
+        for files in self.images.values():
+            if len(files) > place and isinstance(files[place], str | os.PathLike):
+                return f" ({shown(Path(cast(str, files[place])).name)})"
+        return ""
 
     def _value_of(self, name: str) -> tuple[int, str]:
         values = {named: value for value, named in self.meaning.named.names.items()}

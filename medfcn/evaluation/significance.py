@@ -29,6 +29,23 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(corrected)
 
 
+def least_corrected_p(patients: int, tests: int) -> float:
+    """The smallest p that a signed-rank test of so many patients can have after Holm's correction for so many tests.
+
+    Of the `2 ** patients` ways to give the ranks a sign, the two in which all signs are the same are the farthest
+    from even.
+
+    Args:
+        patients: Those of the test with the most, of which each differs.
+        tests: Number of tests.
+
+    Example:
+        >>> least_corrected_p(8, 12), least_corrected_p(3, 12)
+        (0.09375, 1.0)
+    """
+    return min(1.0, tests * 2.0 ** (1 - patients))
+
+
 def patient_changes(changes: NDArray[np.float64], patients: Sequence[str]) -> NDArray[np.float64]:
     """The mean change of each patient.
 

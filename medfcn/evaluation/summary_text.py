@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from medfcn.evaluation.definitions import Definitions
+from medfcn.evaluation.estimates import FEWEST
 from medfcn.evaluation.label_summary import DistanceSummary, LabelSummary, ShareSummary
 from medfcn.text import aligned, counted, one_line
 
@@ -44,6 +45,7 @@ def summary_lines(
         *(("", *notes) if notes else ()),
         "",
         _FOOT,
+        *_without_interval(labels),
         f"{definitions.short()}.",
         "A miss has overlap and NSD 0 and infinite distances; it has no precision, and counts with 0 in its mean. "
         "Cases empty in both masks are left out of averages.",
@@ -67,8 +69,18 @@ def brief_lines(labels: Sequence[LabelSummary], notes: Sequence[str], *, strata:
         *strata,
         *notes,
         *([_BRIEF_FOOT] if rows else []),
+        *_without_interval(labels),
         *(("Intervals are over patients, each with all their cases.",) if is_clustered(labels) else ()),
     ]
+
+
+def _without_interval(labels: Sequence[LabelSummary]) -> list[str]:
+    """The reason for a dash in place of an interval; no line where every mean has one."""
+    shares = [share for label in labels for share in label.shares.values()]
+    if not any(math.isnan(share.mean_low) and not math.isnan(share.mean) for share in shares):
+        return []
+    of = "patients" if is_clustered(labels) else "cases"
+    return [f"– in place of an interval: it needs {FEWEST} {of} or more."]
 
 
 def _is_odd(label: LabelSummary) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from medfcn.errors import ModelError, needing
+from medfcn.errors import ModelError
 from medfcn.exporting.bundle_files import (
     INFERENCE_FILE,
     METADATA_FILE,
@@ -27,6 +27,7 @@ from medfcn.exporting.phantom import phantoms
 from medfcn.exporting.plain_network import plain_network
 from medfcn.exporting.source import Source
 from medfcn.files import json_bytes, make_folder, write_bytes, write_error
+from medfcn.libraries import require_installed
 from medfcn.memory import raise_shortage
 from medfcn.networks.graph import quiet_export
 from medfcn.systems import sync_folder
@@ -50,7 +51,7 @@ def write_bundle(folder: Path, source: Source, *, overwrite: bool) -> None:
         WriteError: The disk is full, or the folder may not be written to.
     """
     refuse_existing_bundle(folder, overwrite=overwrite)
-    _require_libraries()
+    require_installed("bundle")
     contents = bundle_contents(source)
     make_folder(folder.parent)
     try:
@@ -102,12 +103,6 @@ def _put(begun: Path, folder: Path) -> None:
             folder.rename(Path(old) / "replaced")
             begun.rename(folder)
     sync_folder(folder.parent)
-
-
-def _require_libraries() -> None:
-    for name, library in (("ignite", "pytorch-ignite"), ("jsonschema", "jsonschema"), ("fire", "fire")):
-        with needing(library, "a MONAI Bundle", "bundle"):
-            __import__(name)
 
 
 def _require_verified(folder: Path) -> None:

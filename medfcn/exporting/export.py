@@ -11,6 +11,7 @@ from medfcn.errors import SettingsError
 from medfcn.exporting.one_file import write_one_file
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file
+from medfcn.libraries import require_installed
 from medfcn.progress import Progress, Silent
 from medfcn.runs.one_file import ENDING
 from medfcn.text import listed
@@ -61,13 +62,14 @@ def export(request: ExportRequest) -> Path:
     Raises:
         OutputExistsError: It exists, and `overwrite` is false; or it is a folder and no bundle.
         SettingsError: The output has another ending than files of this format.
-        MissingFileError: The run does not exist.
+        MissingFileError: The run does not exist, or a library for the format is not installed.
         ModelError: The run cannot be loaded or exported, or the export predicts something else than the run.
         WriteError: The disk is full, or the folder may not be written to.
     """
     output, progress = Path(request.output), request.progress or Silent()
     if request.format not in get_args(Format):
         raise SettingsError(f"format {request.format!r}: not one of {listed(get_args(Format))}", field="format")
+    require_installed(request.format)
     ending = _ENDINGS[request.format]
     if not output.name.endswith(ending):
         raise SettingsError(f"{output}: does not end in {ending}, as files of this format do", field="output")

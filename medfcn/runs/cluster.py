@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medfcn.errors import MedfcnError, SettingsError, needing
+from medfcn.errors import MedfcnError, SettingsError
+from medfcn.libraries import require_installed
 from medfcn.text import counted
 
 _CONNECT_SECONDS = 30
@@ -116,8 +117,9 @@ def connected(address: str) -> Iterator[Cluster]:
         MissingFileError: Dask is not installed.
         SettingsError: No scheduler answers there.
     """
-    with needing("Dask", "a cluster", "cluster"):
-        import distributed
+    require_installed("cluster")
+    import distributed
+
     where: dict[str, Any] = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
     try:
         client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)

@@ -8,14 +8,14 @@ pictures only if they are asked for.
 Only finite numbers are passed on: an infinite one comes back from MLflow as 1.8e308. Every number has its step.
 """
 
-import importlib.util
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from medfcn.errors import MedfcnError, SettingsError, needing
+from medfcn.errors import MedfcnError, SettingsError
+from medfcn.libraries import require_installed
 from medfcn.progress import Progress
 from medfcn.runs.folder import PICTURE
 from medfcn.text import did_you_mean, one_line
@@ -75,10 +75,7 @@ def require_libraries(kinds: Sequence[tuple[Kind, str]]) -> None:
         MissingFileError: One is not; the message says how to install it.
     """
     for kind, _ in kinds:
-        library = "tensorboardX" if kind == "tensorboard" else kind
-        with needing(library, f"tracking with {kind}", kind):
-            if importlib.util.find_spec(library) is None:
-                raise ImportError(library)
+        require_installed(kind)
 
 
 def _tracker(kind: Kind, address: str, run: Path) -> Tracker:

@@ -28,7 +28,7 @@ from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
 from medfcn.training.agreement import Agreement
 from medfcn.training.finished import Asked, as_made, facts, facts_of, length_of, recorded_of, schedule_of, settings_of
-from medfcn.training.finishing import never_predicted
+from medfcn.training.finishing import UNSTATED_IGNORE, never_predicted
 from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, Training, finished_run, train_into
@@ -231,7 +231,8 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
                     "differently: train one again with --overwrite",
                     code="FOLDS_DIFFER",
                 )
-        notes += [f"{fold.path.name}: {line}" for line in never_predicted(table)]
+        unstated = str(card.training.get(UNSTATED_IGNORE, ""))
+        notes += [f"{fold.path.name}: {line}" for line in never_predicted(table, unstated)]
     rows = tuple(sorted((row for table in tables for row in table.rows), key=lambda row: row.case))
     definitions = tables[0].definitions
     notes += notes_at_edges(rows, definitions)

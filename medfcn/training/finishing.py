@@ -21,6 +21,9 @@ from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.validation import Outputs
 
+UNSTATED_IGNORE = "unstated_ignore"
+"""The key in the card's `training` of what to do about a value that fills most masks."""
+
 
 def write_run(
     run: RunFolder, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any], progress: Progress
@@ -81,10 +84,8 @@ def write_run(
     drawn = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_drawn(ids))}
     if "training" in drawn:
         notes.append(f"training cases: {drawn['training']}; elsewhere in them is background or another label")
-    missing = never_predicted(table)
-    for line in missing:
-        progress.say(line)
-    table = dataclasses.replace(table, notes=(*notes, *missing))
+    notes += never_predicted(table, prepared.survey.unstated_ignore)
+    table = dataclasses.replace(table, notes=tuple(notes))
     write_scores(table, run.validation, overwrite=True)
     training = {
         "cases": len(split.training),
@@ -100,6 +101,8 @@ def write_run(
     tested = bfloat16_test(model, settled.card, prepared.validation, outputs, prepared.state / "bfloat16")
     if tested is not None:
         training[BFLOAT16_TEST] = tested
+    if prepared.survey.unstated_ignore:
+        training[UNSTATED_IGNORE] = prepared.survey.unstated_ignore
     if partly:
         training["partly_labelled"] = partly
     if drawn:
@@ -142,19 +145,24 @@ def chosen_later(before: Card, after: Card) -> str:
     return f"chosen after the training: {listed(chosen, separator=' and ')}" if chosen else ""
 
 
-def never_predicted(table: ScoreTable) -> tuple[str, ...]:
-    """A line for each label that references contain and no mask does, as after too few steps.
+def never_predicted(table: ScoreTable, unstated_ignore: str = "") -> tuple[str, ...]:
+    """A line on the labels that references contain and no mask does, as after too few steps; none without any.
 
     Args:
         table: Scores of the validation cases.
+        unstated_ignore: What to do about a value that fills most masks and is not said to be ignored: where there is
+            one, more steps only learn it better.
     """
-    lines = []
+    by_counts: dict[tuple[int, int], list[str]] = {}
     for label in table.labels:
         rows = [row for row in table.rows if row.label == label]
         misses = sum(row.is_miss for row in rows)
         if misses and not any(row.true_positives + row.false_positives for row in rows):
-            lines.append(
-                f"{label}: predicted in none of the {len(rows)} validation cases, of which {misses} contain it; "
-                "train longer, with a larger --budget or more --steps"
-            )
-    return tuple(lines)
+            by_counts.setdefault((len(rows), misses), []).append(label)
+    found = [
+        f"{listed(labels)}: predicted in none of the {cases} validation cases, of which {misses} contain "
+        f"{'it' if len(labels) == 1 else 'them'}"
+        for (cases, misses), labels in by_counts.items()
+    ]
+    remedy = unstated_ignore or "train longer, with a larger --budget or more --steps"
+    return (f"{'; '.join(found)}; {remedy}",) if found else ()

@@ -103,6 +103,7 @@ class Survey:
         transforms: The user's own transforms between reading and slicing.
         dropped: The channels that are left out, because they have one value in every case. Nothing else here has
             them any more.
+        unstated_ignore: What to do about a value that fills most masks and is not said to be ignored; empty without.
     """
 
     dataset: Dataset
@@ -115,6 +116,7 @@ class Survey:
     memory: Mapping[str, ReadCase] = field(default_factory=dict, repr=False)
     transforms: "CaseTransforms | None" = None
     dropped: tuple[DroppedChannel, ...] = ()
+    unstated_ignore: str = ""
 
     @property
     def label_voxels(self) -> dict[str, tuple[int, ...]]:
@@ -277,7 +279,10 @@ def survey(
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
     good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
-    found = Survey(dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms, dropped)
+    unstated = "; ".join(one.remedy for one in report.warnings if one.code == "IGNORE_UNSTATED")
+    found = Survey(
+        dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms, dropped, unstated
+    )
     if found.drawn:
         progress.say(
             f"{found.partly_drawn([case.id for case in good])}; elsewhere there is background or another label"

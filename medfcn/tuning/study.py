@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medfcn.decoding import decode_json
-from medfcn.errors import MedfcnError, TrainingError, needing
+from medfcn.errors import MedfcnError, TrainingError
 from medfcn.files import write_error
 from medfcn.training.identity import require_sound
 from medfcn.tuning.space import Between, Searched, Value
@@ -31,16 +31,6 @@ _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOER
 _PAGE_BYTES = 4096
 """Bytes that sqlite writes at once, at least."""
 _REMEDY = "look at the disk, or start again with --overwrite"
-
-
-def require_optuna() -> None:
-    """Refuse to search without optuna.
-
-    Raises:
-        MissingFileError: It is not installed.
-    """
-    with needing("optuna", "a search", "tune"):
-        import optuna  # noqa: F401
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from medfcn.calls import called_with
 from medfcn.errors import SettingsError, TrainingStoppedError
 from medfcn.inference.devices import choose_device
+from medfcn.libraries import require_installed
 from medfcn.progress import Progress
 from medfcn.progress import Task as ProgressTask
 from medfcn.runs.cluster import connected
@@ -31,7 +32,7 @@ from medfcn.tuning.on_cluster import TrialsOnCluster
 from medfcn.tuning.outcome import Tuned, best_of
 from medfcn.tuning.search import Search, split_and_plan
 from medfcn.tuning.space import SPACE, Searched, choose_space
-from medfcn.tuning.study import Study, require_optuna
+from medfcn.tuning.study import Study
 from medfcn.tuning.task import set_by_user, task_of
 
 
@@ -79,7 +80,7 @@ def tune(request: TuneRequest) -> Tuned:
         TrainingStoppedError: `stop` was asked to.
         TrainingError: Another process uses the folder, the search there is another one, or no trial could be trained.
     """
-    require_optuna()
+    require_installed("tune")
     if request.cluster is not None:
         request = replace(request, dataset=absolute_path(request.dataset), output=Path(request.output).absolute())
     say, folder, stop = request.say, Path(request.output), request.stop or Stop()

@@ -11,6 +11,7 @@ from medfcn.files import write_csv
 from medfcn.inference.again import remake_masks
 from medfcn.inference.batch import MASK_ENDINGS, PredictionRun
 from medfcn.inference.predict import PredictRequest, predict_masks
+from medfcn.libraries import require_installed
 from medfcn.progress import Silent
 from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
 
@@ -22,13 +23,15 @@ def predict(request: PredictRequest) -> PredictionRun:
     Raises:
         OutputExistsError: The output exists, and neither `overwrite` nor `resume` is set; or a mask would replace an
             input, which neither allows.
-        MissingFileError: A run or the source does not exist.
+        MissingFileError: A run or the source does not exist, or a library for the format or engine is not installed.
         ModelError: A model cannot be loaded, or was trained with other transforms.
         DatasetError: The folder contains no volumes, or not those of `cases`.
         SettingsError: The output's name ends nearly as a mask's does; or `again` is given with an option that a
             record decides, or with a record that is none; or a DICOM output is wanted of volumes that are none.
         OSError: The disk is full, or a folder may not be written to.
     """
+    for purpose in (request.format, f"engine {request.engine}"):
+        require_installed(purpose)
     exported = _exporter_of(request)
     result = predict_masks(request) if request.again is None else remake_masks(request)
     if exported is not None:

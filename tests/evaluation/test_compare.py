@@ -241,7 +241,11 @@ def test_p_values_are_corrected_by_holm_as_by_hand():
     raw = [change.p_value for change in comparison.differences]
     assert raw == pytest.approx([2 / 64, 2 / 64, 1.0, 1.0])
     assert [change.p_corrected for change in comparison.differences] == pytest.approx([0.125, 0.125, 1.0, 1.0])
-    assert comparison.to_json()["correction"] == "Holm, for 4 tests (labels × metrics)"
+    few = "Holm, for 4 tests (labels × metrics); with 6 cases no p (Holm) can be below 0.125"
+    assert comparison.to_json()["correction"] == few
+    assert (
+        compare_tables(new, old, metrics=["dice"]).definitions["correction"] == "Holm, for 1 test (labels × metrics)"
+    )
     assert "0.0312     0.125" in comparison.to_text()
 
 
@@ -259,6 +263,8 @@ def test_two_cases_of_a_patient_are_one_piece_of_evidence():
     naive = compare_tables(replace(new, cohort=Cohort()), table([0.5] * 14), metrics=["dice"]).differences[0]
     assert naive.p_value < doubled.p_value / 5
     assert "14 cases of 7 patients" in comparison.to_text()
+    whole = compare_tables(new, table([0.5] * 14)).definitions["correction"]
+    assert whole.endswith("with 7 patients no p (Holm) can be below 0.0625")  # 4 tests of 2 / 2^7
     # Stated for either of the tables.
     other = compare_tables(table([0.5] * 14), new, metrics=["dice"]).differences[0]
     assert (other.p_value, other.patients) == (doubled.p_value, 7)

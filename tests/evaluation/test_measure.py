@@ -80,6 +80,12 @@ def test_masks_of_another_tool_have_a_row_for_each_value_of_any_mask() -> None:
     ]
     assert found.rows[0].volume_ml == pytest.approx(0.004)
     assert found.notes == ("no image of 1 mask, without intensities: b",)
+    both = medfcn.measure({"a": (first, GRID)}, {"a": [(image, GRID), (2 * image, GRID)]})
+    assert both.notes == (
+        "mean and spread are of channel 1 of 2, in the units of its file; volumes.csv has the others: "
+        "mean_2 and spread_2",
+    )
+    assert both.notes[0] in " ".join(both.to_text().split())
     merged = medfcn.measure({"a": (first, GRID)}, labels="organ=2+7")
     assert [(row.label, row.voxels) for row in merged.rows] == [("organ", 3)]
 

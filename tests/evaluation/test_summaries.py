@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from medfcn.errors import DatasetError, MissingFileError, OutputExistsError
 from medfcn.evaluation import Definitions, LabelScores, ScoreTable, summarise, write_scores
+from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.estimates import order_statistic
 
 SHARE = st.floats(0, 1)
@@ -250,6 +251,18 @@ def test_text_names_the_worst_case_the_missed_and_the_definition():
     assert "3 of 3 cases scored, 1 missed (1 without a usable file)" in text
     assert "NSD within 2 mm" in text
     assert "a note" in text
+
+
+@pytest.mark.parametrize("all_metrics", [True, False])
+def test_a_dash_in_place_of_an_interval_has_its_reason_once(all_metrics):
+    rows = [ok_row(f"{n}", 0.5 + n / 10, 1.0, label) for n in range(4) for label in ("left", "right")]
+    reason = "– in place of an interval: it needs 5 cases or more."
+    assert ScoreTable(tuple(rows)).to_text(all_metrics=all_metrics).count(reason) == 1
+    rows += [ok_row("4", 0.9, 1.0, label) for label in ("left", "right")]
+    assert "in place of an interval" not in ScoreTable(tuple(rows)).to_text(all_metrics=all_metrics)
+    pairs = Cohort.of_groups({f"{n}": f"p{n // 2}" for n in range(5)})
+    text = ScoreTable(tuple(rows), cohort=pairs).to_text(all_metrics=all_metrics)
+    assert "it needs 5 patients or more" in text
 
 
 def test_a_terminal_is_not_steered_by_names():
