@@ -26,6 +26,8 @@ TO_THE_BIT = (torch.__version__, torch.backends.cpu.get_cpu_capability()) == (EX
 RUNS = ("one_label", "two_labels", "folds")
 LOCAL = {"threads", "medfcn"}
 """Keys of `<case>.json` that say where and by what a mask was made."""
+MOVED_MOST = 0.03
+"""The expected Dice follows from the unseen cases of the run by the rule of today, which moved it by up to 0.02."""
 
 
 def medfcn(*arguments: object) -> str:
@@ -51,13 +53,19 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def require_same_rows(found: Path, expected: Path, *, almost: str | None = None) -> None:
-    """Rows with the same fields, whatever new columns there are; the last digits of one column may differ."""
+def require_same_rows(found: Path, expected: Path) -> None:
+    """Rows with the same fields, whatever new columns there are."""
     new, old = rows_of(found), rows_of(expected)
-    if almost:
-        values = [[float(row.pop(almost)) for row in rows] for rows in (new, old)]
-        assert values[0] == pytest.approx(values[1], rel=1e-6)
     assert [{name: row[name] for name in old[0]} for row in new] == old
+
+
+def require_same_confidence(found: Path, expected: Path) -> None:
+    """The same cases, labels and volumes, and nearly the same expected Dice; the order follows from that."""
+    new, old = ({(row["case"], row["label"]): row for row in rows_of(path)} for path in (found, expected))
+    assert new.keys() == old.keys()
+    for key, row in old.items():
+        assert new[key]["volume_ml"] == row["volume_ml"]
+        assert float(new[key]["expected_dice"]) == pytest.approx(float(row["expected_dice"]), abs=MOVED_MOST)
 
 
 def require_contains(found: Any, expected: Any, name: str = "") -> None:
@@ -65,6 +73,10 @@ def require_contains(found: Any, expected: Any, name: str = "") -> None:
     if isinstance(expected, dict):
         for key in expected.keys() - LOCAL:
             require_contains(found[key], expected[key], f"{name}.{key}")
+    elif name.startswith(".expected_dice."):
+        assert found == pytest.approx(expected, abs=MOVED_MOST), name
+    elif name == ".flags" or name.startswith(".review."):
+        assert type(found) is type(expected)
     elif isinstance(expected, float):  # the last digits depend on how many slices go through the network at once
         assert found == pytest.approx(expected, rel=1e-6 if TO_THE_BIT else 0.01), name
     elif TO_THE_BIT or name != ".mask_sha256":
@@ -108,9 +120,7 @@ def test_records_of_masks_keep_their_keys_and_values(old: str, masks: Path) -> N
     for record in records:
         require_contains(json.loads((masks / record.name).read_text()), json.loads(record.read_text()))
     if TO_THE_BIT and (FIXTURES / old / "masks" / "confidence.csv").exists():
-        require_same_rows(
-            masks / "confidence.csv", FIXTURES / old / "masks" / "confidence.csv", almost="expected_dice"
-        )
+        require_same_confidence(masks / "confidence.csv", FIXTURES / old / "masks" / "confidence.csv")
 
 
 def test_old_masks_are_known_as_made_by_the_run(old: str, tmp_path: Path) -> None:
