@@ -86,19 +86,27 @@ class Lines:
         yield _LineTask(self, name, total)
 
 
+_FEWEST_STEPS = 3
+"""Steps before which no time left is told."""
+
+
 class _LineTask(Task):
     def __init__(self, lines: Lines, name: str, total: int) -> None:
         super().__init__(name, total)
         self.lines = lines
-        self.started = self.reported = time.monotonic()
+        self.first = self.reported = time.monotonic()
 
     def advance(self, note: str = "") -> None:
         super().advance(note)
         now = time.monotonic()
+        if self.done == 1:  # with what is loaded before it, it says nothing of the others
+            self.first = now
         if now - self.reported >= self.lines.every_seconds:
             self.reported = now
-            left = duration((now - self.started) / self.done * (self.total - self.done))
-            self.lines.write(f"{self.name}: {self.done} of {self.total}, {left} left{'  ' + note if note else ''}")
+            left = ""
+            if self.done >= _FEWEST_STEPS:
+                left = f", {duration((now - self.first) / (self.done - 1) * (self.total - self.done))} left"
+            self.lines.write(f"{self.name}: {self.done} of {self.total}{left}{'  ' + note if note else ''}")
 
 
 class JsonLines:

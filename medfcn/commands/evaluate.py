@@ -122,7 +122,8 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         show_report(f"\n{table.calibration.to_text()}")
     if paper:
         write_paper_table(table, paper)
-        show(f"table: {paper}")
+        of_one = f" ({predictions} alone; the comparison is in {COMPARISON_FILE})" if comparison is not None else ""
+        show(f"table: {paper}{of_one}")
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
         show(f"\ncompared with {other}:")

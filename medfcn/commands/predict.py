@@ -139,8 +139,8 @@ def say_outcome(result: PredictionRun) -> None:
     done = len(result.predicted) + len(result.skipped) + len(result.others)
     if result.report:
         show(f"report: {result.report}")
-    for case, note in result.flags:
-        show(f"{case}: {note}", err=True)
+    for line in flag_lines(result.flags):
+        show(line, err=True)
     foreign = len({case for case, note in result.flags if note.startswith(FOREIGN)})
     if foreign:
         are, masks = ("is", "its mask") if foreign == 1 else ("are", "their masks")
@@ -167,6 +167,32 @@ def say_outcome(result: PredictionRun) -> None:
         cases = counted(len(result.failures) + len(result.predicted), "case")
         show(f"{len(result.failures)} of {cases} failed", err=True)
         sys.exit(SOME_FAILED if done else FAILED)
+
+
+def flag_lines(flags: Sequence[tuple[str, str]]) -> list[str]:
+    """A line for each case that a reader should look at, with the gravest flag; all flags of a case that is alone.
+
+    Args:
+        flags: Id and one line for each thing.
+
+    Example:
+        >>> flag_lines([("a", "review organ: it is far"), ("a", "lesion not found"), ("b", "foreign volume: dark")])
+        ['a: lesion not found (+1 more in volumes.csv)', 'b: foreign volume: dark']
+    """
+    from medfcn.inference.foreign import FOREIGN
+
+    def grade(note: str) -> tuple[bool, ...]:
+        is_foreign, is_expected = note.startswith(FOREIGN), "expected Dice" in note
+        return not is_foreign, not note.endswith("not found"), not is_expected, not note.startswith("review ")
+
+    by_case: dict[str, list[str]] = {}
+    for case, note in flags:
+        by_case.setdefault(case, []).append(note)
+    if len(by_case) == 1:
+        return [f"{case}: {note}" for case, note in flags]
+    worst = {case: min(of_case, key=grade) for case, of_case in by_case.items()}
+    more = {case: f" (+{len(of_case) - 1} more in volumes.csv)" for case, of_case in by_case.items()}
+    return [f"{case}: {note}{more[case] if len(by_case[case]) > 1 else ''}" for case, note in worst.items()]
 
 
 def _told_apart(arguments: Sequence[str], again: Sequence[str]) -> tuple[tuple[str, ...], str, list[str]]:

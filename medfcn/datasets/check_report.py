@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from medfcn.datasets.problems import Problem
@@ -11,6 +12,9 @@ from medfcn.labels.partly import is_partly_labelled
 from medfcn.labels.values import Values
 from medfcn.text import NO_BREAK, aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing
+
+_MOST_SHOWN = 20
+"""Cases of a table for people; of more, those with a problem come first."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +118,19 @@ class CheckReport:
         """Everything, as JSON can hold it; no header text and no path above the data set's root."""
         return asdict(self) | {"errors": len(self.errors), "warnings": len(self.warnings)}
 
+    def _shown_cases(self) -> list[CaseFacts]:
+        """The cases of the table: all of a few, else as many as are shown, those with a problem before others."""
+        if len(self.cases) <= _MOST_SHOWN:
+            return list(self.cases)
+        rank = {problem.case: 1 for problem in self.warnings} | dict.fromkeys(self.bad_cases, 0)
+        return sorted(self.cases, key=lambda case: rank.get(case.id, 2))[:_MOST_SHOWN]
+
     def to_text(self) -> str:
-        """For people: a table of the cases, a summary, and the problems."""
+        """For people: a table of the cases (of many, the first with a problem), a summary, and the problems."""
         rows = [("case", "shape", "spacing mm", "axes", "intensities", "labels: voxels (ml)")]
-        rows += [_row(case, self.value_names) for case in self.cases]
+        shown = self._shown_cases()
+        rows += [_row(case, self.value_names) for case in shown]
+        hidden = len(self.cases) - len(shown)
         groups = f"in {counted(len({case.group for case in self.cases}), 'group')}"
         stated = f" {groups}" if self.states_groups else ", no groups stated"
         axes = Counter(image.orientation for case in self.cases for image in case.images[:1])
@@ -126,6 +139,7 @@ class CheckReport:
             names += f" (ignored: {listed(self.ignored)})"
         lines = [
             *aligned(rows, prose=[5]),
+            *([f"and {counted(hidden, 'more case')}; --json prints all"] if hidden else []),
             "",
             f"layout {self.layout}: {counted(len(self.cases), 'case')}{stated}; "
             f"channels: {listed(self.channel_names)}; labels: {names}" + (f"; {self.splits}" if self.splits else ""),
@@ -135,6 +149,19 @@ class CheckReport:
             f"{counted(len(self.errors), 'error')}, {counted(len(self.warnings), 'warning')}",
         ]
         return page(lines) + "\n"
+
+
+def _plain(value: float) -> str:
+    """A value of a voxel in three digits, or whole; without an exponent where it is below a thousand million.
+
+    Example:
+        >>> [_plain(value) for value in (-1000.0, 1234.5, 0.51234, 1e-05, 2.5e12)]
+        ['-1000', '1234', '0.512', '0.00001', '2.5e+12']
+    """
+    if 1000 <= abs(value) < 1e9:
+        return f"{value:.0f}"
+    short = f"{value:.3g}"
+    return short if abs(value) >= 1e9 or "e" not in short else f"{Decimal(short):f}"
 
 
 def _row(case: CaseFacts, names: Mapping[int, str]) -> tuple[str, str, str, str, str, str]:
@@ -155,8 +182,8 @@ def _row(case: CaseFacts, names: Mapping[int, str]) -> tuple[str, str, str, str,
     return (
         case.id,
         "×".join(str(size) for size in image.shape),
-        "×".join(f"{edge:.4g}" for edge in image.spacing_mm),
+        "×".join(f"{edge:.3g}" for edge in image.spacing_mm),
         image.orientation,
-        "; ".join(f"{channel.lowest:.3g} to {channel.highest:.3g}" for channel in case.images),
+        "; ".join(f"{_plain(channel.lowest)} to {_plain(channel.highest)}" for channel in case.images),
         values,
     )

@@ -13,6 +13,7 @@ _DISTANCES = {"hd_mm": "HD mm", "hd95_mm": "HD95 mm", "assd_mm": "ASSD mm"}
 _HEADINGS = ("metric", "mean", "95 % or IQR", "median", "worst", "in case", "cases")
 _FOOT = "In the column 95 % or IQR: of a share the 95 % interval of its mean, of a distance the quartiles."
 _BRIEF = ("label", "Dice", "95 % interval", "worst", "in case", "HD95", "missed", "cases")
+_STAR = "* less than half of some cases is labelled, where Dice is of the labelled voxels alone."
 _BRIEF_NUMBERS = [place for place, heading in enumerate(_BRIEF) if heading not in ("label", "in case")]
 _BRIEF_FOOT = "Dice is the mean, HD95 the median in mm; --all-metrics prints all."
 _NUMBERS = [place for place, heading in enumerate(_HEADINGS) if heading not in ("metric", "in case")]
@@ -66,6 +67,7 @@ def brief_lines(labels: Sequence[LabelSummary], notes: Sequence[str], *, strata:
     return [
         *(aligned([_BRIEF, *rows], right=_BRIEF_NUMBERS) if rows else ["no case was scored"]),
         *counts,
+        *([_STAR] if any(label.partly_labelled for label in labels) else []),
         *strata,
         *notes,
         *([_BRIEF_FOOT] if rows else []),

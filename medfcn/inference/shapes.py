@@ -89,7 +89,7 @@ def oddities(shape: MaskShape, limits: MaskShape) -> tuple[str, ...]:
     if planes:
         lines.append(f"{listed(planes)} slices inside it are empty or nearly so")
     if ends:
-        lines.append(f"it stops at its {listed(ends)} end, next to large slices")
+        lines.append(f"it ends abruptly ({listed(ends)}): next to a slice with much of it is one with none")
     return tuple(lines)
 
 
@@ -111,7 +111,10 @@ def odd_labels(
         lines = {name: oddities(*each) for name, each in zip(labels.names, shapes, strict=True)}
     for index in part.disputed:
         name = labels.names[index - 1]
-        lines[name] = ("its largest piece is not the most certain one; both were kept", *lines[name])
+        lines[name] = (
+            "the network is surer of a smaller piece than of the largest one; both were kept",
+            *lines[name],
+        )
     return lines
 
 

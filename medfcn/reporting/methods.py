@@ -74,7 +74,7 @@ def _about(cards: Sequence[Card]) -> Iterator[str]:
 
 def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
     first = cards[0]
-    yield f"Its input is {counted(len(first.channels), 'channel')}: {listed(first.channels)}."
+    yield f"Its input is {counted(len(first.channels), 'channel')}: {listed(_channels(first))}."
     uses = [_uses(each) for each in files]
     for number, (card, use) in enumerate(zip(cards, uses, strict=True), start=1):
         which = f"Network {number}" if len(cards) > 1 else "It"
@@ -85,6 +85,15 @@ def _data(files: Sequence[ModelFiles], cards: Sequence[Card]) -> Iterator[str]:
         if card.start_text:
             yield f"{which} starts from {card.start_text}."
         yield from card.partly_texts
+
+
+def _channels(card: Card) -> Iterator[str]:
+    """The names of the channels; for one that has a number alone, the kind of its intensities if that is known."""
+    for number, (name, intensity) in enumerate(zip(card.channels, card.plan.intensities, strict=True), start=1):
+        if name.isdecimal():
+            yield f"channel {number} ({'CT' if intensity.kind == 'ct' else 'not named'})"
+        else:
+            yield name
 
 
 def _uses(files: ModelFiles) -> Sequence[Mapping[str, str]]:
@@ -108,13 +117,13 @@ def _patients(rows: Sequence[Mapping[str, str]]) -> str:
 def _slices(card: Card) -> Iterator[str]:
     plan = card.plan
     yield scaling(card)
-    spacing = " × ".join("own" if edge is None else f"{edge:.3g}" for edge in plan.spacing_mm)
+    spacing = " × ".join("each volume's own" if edge is None else f"{edge:.3g} mm" for edge in plan.spacing_mm)
     height, width = plan.window
     crops = "" if plan.crop is None else f" (in training {plan.crop[0]} × {plan.crop[1]})"
     seen = "each slice alone" if plan.context == 1 else f"each slice with {plan.context - 1} neighbours"
     views = f"{listed(plan.views)} slices" + (", whose probabilities were averaged" if len(plan.views) > 1 else "")
     yield (
-        f"It sees {views} on a grid of {spacing} mm (right-left, front-back, feet-head; own: that of each volume), "
+        f"It sees {views} on a grid of {spacing} (right-left, front-back, feet-head), "
         f"in windows of {height} × {width} pixels{crops}, {seen}."
     )
     network = card.settings.network
@@ -190,18 +199,22 @@ def _scores(cards: Sequence[Card]) -> Iterator[str]:
     if not isinstance(labels, Mapping):
         return
     is_far_known = False
+    parts: dict[str, None] = {}
     for name, label in labels.items():
         dice, hd95 = label.get("shares", {}).get("dice", {}), label.get("distances", {}).get("hd95_mm", {})
         mean, middle, worst = (_figure(dice.get(each), 3) or "–" for each in ("mean", "median", "worst"))
-        median = _figure(hd95.get("median"), 2)
+        partly = PartlyLabelled.recorded(label)
+        is_of_misses = partly is not None and hd95.get("median") == "inf"  # the other volumes have no distance
+        median = "" if is_of_misses else _figure(hd95.get("median"), 2)
         far = f" and a median HD95 of {median} mm" if median else ""
         is_far_known |= bool(median)
         yield (
             f"On the validation volumes {name} had a mean Dice of {mean} (median {middle}, worst {worst}; "
             f"n = {label.get('scored')}, missed {label.get('missed')}){far}."
         )
-        if partly := PartlyLabelled.recorded(label):
-            yield f"Of these volumes, {partly.text(int(label.get('scored', 0)))}."
+        if partly is not None:
+            parts[f"Of these volumes, {partly.text(int(label.get('scored', 0)))}."] = None
+    yield from parts
     if chosen := cards[0].chosen_on_validation:
         yield f"These volumes chose the {' and the '.join(chosen)}, so new ones may score lower."
     definitions = cards[0].validation.get("definitions")

@@ -33,7 +33,7 @@ def choose_mirrors(
         return (), "off: less than half of every case is labelled, which does not tell organs from lesions"
     spread = _volume_spread(whole)
     if spread < _LESION_SPREAD:
-        return (), f"off: label volumes vary little (×{spread:.2g}), as for organs, which have a fixed side"
+        return (), f"off: label volumes vary little (×{spread:.2g}), less than those of lesions do"
     why = f"label volumes vary much (×{spread:.2g}), as for lesions, which have no fixed side"
     # Axis 0 runs from left to right: mirroring it would swap a left organ with a right one.
     several = len(cases[0].label_voxels) > 1

@@ -310,6 +310,22 @@ def test_an_image_in_place_of_a_mask_is_asked_about(root: Path) -> None:
     assert not [problem for problem in check(root, labels="organ=any").problems if problem.code == found.code]
 
 
+def test_of_many_cases_the_table_has_few_and_those_with_a_problem_first(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for number in range(23):
+            voxels = VOXELS.astype(np.int16) % 3 if folder == "labels" else VOXELS.astype(np.int16) + 2000 + number
+            (tmp_path / folder / f"case_{number:02}.nii").write_bytes(good(voxels=voxels))
+    (tmp_path / "labels" / "case_22.nii").write_bytes(b"no mask")
+    text = check(tmp_path).to_text()
+    lines = text.splitlines()
+    assert lines[1].startswith("case_22 ")
+    assert lines[20].startswith("case_18 ")
+    assert lines[21] == "and 3 more cases; --json prints all"
+    assert "error " in text
+    assert "e+0" not in text
+
+
 def scribbled(value: int) -> bytes:
     """A mask with a stroke of one label, one of another, and `value` in all other voxels."""
     voxels = np.full(VOXELS.shape, value, dtype=np.int16)

@@ -175,8 +175,10 @@ def broken_beside_whole(tmp_path):
 def test_a_mask_that_cannot_be_read_is_a_miss_of_its_side_which_the_command_says(broken_beside_whole, first, second):
     folder, side = broken_beside_whole, "B" if second == "broken" else "A"
     words = ["evaluate", folder / first, folder / "references", "-o", folder / "out", "--labels", "organ=1"]
+    words += ["--table", folder / f"{side}.csv"]
     done = CliRunner().invoke(main, [str(word) for word in [*words, "--no-report", "--compare", folder / second]])
     assert done.exit_code == 3, done.output
+    assert f"({folder / first} alone; the comparison is in comparison.json)" in done.stdout
     stored = json.loads((folder / "out" / "comparison.json").read_text())
     dice = next(each for each in stored["differences"] if each["metric"] == "dice")
     won, lost = ("better", "worse") if side == "B" else ("worse", "better")

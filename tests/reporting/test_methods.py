@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.inference.card import read_card
-from medfcn.reporting.methods import methods_paragraph, scaling
+from medfcn.reporting.methods import _channels, _scores, methods_paragraph, scaling
 from medfcn.runs.models import models_of
 from medfcn.slices.plan import Intensity
 
@@ -151,6 +151,27 @@ def test_a_distance_may_be_infinite_or_unknown(ball_run: Path, tmp_path: Path, v
     else:
         assert f"a median HD95 of { {'inf': '∞', 1.25: '1.25'}[value] } mm" in text
         assert "HD95 is" in text
+
+
+def test_labels_that_are_drawn_in_the_same_part_share_a_sentence_and_have_no_distance(ball_run: Path) -> None:
+    card = read_card(models_of(ball_run)[0].card)
+    validation = json.loads(json.dumps(card.validation))
+    ball = validation["labels"]["ball"]
+    ball["partly_labelled"] = {"cases": 1, "labelled_voxels": 10, "voxels": 1000}
+    ball["distances"]["hd95_mm"]["median"] = "inf"
+    validation["labels"] |= {"other": ball}
+    text = " ".join(_scores([dataclasses.replace(card, validation=validation)]))
+    assert text.count("less than half is labelled in 1 of") == 1
+    assert "HD95" not in text
+    assert "∞" not in text
+
+
+def test_a_channel_with_a_number_for_a_name_is_called_by_its_kind(ball_run: Path) -> None:
+    card = read_card(models_of(ball_run)[0].card)
+    kinds = (Intensity("ct", -100.0, 300.0, 50.0, 80.0), card.plan.intensities[0], card.plan.intensities[0])
+    plan = dataclasses.replace(card.plan, intensities=kinds)
+    named = dataclasses.replace(card, plan=plan, channels=("0000", "0001", "PET"))
+    assert list(_channels(named)) == ["channel 1 (CT)", "channel 2 (not named)", "PET"]
 
 
 def test_choices_are_named_only_if_there_was_a_choice(ball_run: Path, tmp_path: Path) -> None:
