@@ -182,7 +182,8 @@ def _joined(count: int, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    one, other = (np.concatenate(pairs) - 1).T
+    # scipy 1.11 reads indices of 64 bits of a coo_array as none, and finds no component without saying so.
+    one, other = (np.concatenate(pairs) - 1).astype(np.int32).T
     graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
     roots: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
     return roots
