@@ -253,6 +253,16 @@ def test_text_names_the_worst_case_the_missed_and_the_definition():
     assert "a note" in text
 
 
+def test_the_star_of_a_label_is_explained_where_it_is_printed():
+    whole = ok_row("whole", 0.9, 1.0)
+    part = dataclasses.replace(ok_row("part", 0.9, 1.0), status="partly_labelled", labelled_voxels=40, voxels=1000)
+    explained = "* less than half of some cases is labelled"
+    text = ScoreTable((whole, part)).to_text(all_metrics=False)
+    assert "organ *" in text
+    assert text.count(explained) == 1
+    assert explained not in ScoreTable((whole,)).to_text(all_metrics=False)
+
+
 @pytest.mark.parametrize("all_metrics", [True, False])
 def test_a_dash_in_place_of_an_interval_has_its_reason_once(all_metrics):
     rows = [ok_row(f"{n}", 0.5 + n / 10, 1.0, label) for n in range(4) for label in ("left", "right")]
