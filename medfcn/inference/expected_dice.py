@@ -4,12 +4,15 @@ The cases that a network has not seen are few, often six of three patients. Thei
 is too sure of itself. The slope of their line says little: it is that of one or two cases, and far from them, where
 masks of another scanner or diagnosis are, it decides everything. So the line begins as a shift alone, with the slope
 1, and leaves it only as far as many cases ask for it. All labels come from one network, which is too sure of each to
-much the same degree: so each label's shift begins at that of all.
+much the same degree: so each label's shift begins at that of all. A label whose own cases say clearly that it is
+unlike the others keeps its own, and hardly moves theirs: one that the network never finds must not be promised what
+the others reach, nor they be blamed for it.
 
 Source:
     Fractional logit: Papke, Wooldridge, J. Appl. Econometrics 11, 1996. Shifts around a common one: the normal
-    hierarchical model, Gelman et al., Bayesian Data Analysis, chapter 5. The limit of the next case: the prediction
-    interval of a normal sample.
+    hierarchical model, Gelman et al., Bayesian Data Analysis, chapter 5, with a spread for each label by its own
+    distance, as in limited translation (Efron, Morris, J. Am. Stat. Assoc. 67, 1972). The limit of the next case: the
+    prediction interval of a normal sample.
 """
 
 import math
@@ -22,7 +25,9 @@ from numpy.typing import NDArray
 _CLIP = 1e-4
 _SHIFT_SPREAD, _LABEL_SPREAD, _SLOPE_SPREAD = 2.0, 0.2, 0.1
 """Standard deviations before any case is seen: of the shift of all labels around 0, of each label's shift around that
-of all, and of the slope around 1. The last is what leaving out each validation patient in turn asked for."""
+of all (at least), and of the slope around 1. The last is what leaving out each validation patient in turn asked
+for."""
+_ROUNDS = 3
 _SLOPES = (0.1, 5.0)
 """The curve always rises, and never becomes a step."""
 
@@ -55,12 +60,14 @@ class _Fit:
         shift: The line's height there, above that of the curve that changes nothing.
         slope: The line's slope.
         doubt: Variance of the shift, from the scatter of the cases.
+        noise: That scatter, as a multiple of what a Dice of 0 or 1 at random would have.
     """
 
     centre: float
     shift: float
     slope: float
     doubt: float
+    noise: float
 
     @property
     def curve(self) -> Curve:
@@ -83,32 +90,57 @@ def fit_curves(cases: Sequence[Floats]) -> list[Curve]:
     alone = [_fitted(of_label) for of_label in cases]
     if len(alone) < 2:
         return [fit.curve for fit in alone]
-    weights = [1 / (fit.doubt + _LABEL_SPREAD**2) for fit in alone]
-    total = sum(weight * fit.shift for weight, fit in zip(weights, alone, strict=True))
-    common = total / (sum(weights) + _SHIFT_SPREAD**-2)
-    return [_fitted(of_label, shift=common, spread=_LABEL_SPREAD).curve for of_label in cases]
+    common, spreads = _common_shift(alone)
+    return [
+        _fitted(of_label, shift=common, spread=spread, noise=fit.noise).curve
+        for of_label, fit, spread in zip(cases, alone, spreads, strict=True)
+    ]
 
 
-def _fitted(cases: Floats, *, shift: float = 0.0, spread: float = _SHIFT_SPREAD) -> _Fit:
+def _common_shift(alone: Sequence[_Fit]) -> tuple[float, list[float]]:
+    """The shift that labels have in common, and how far each may lie from it.
+
+    A label that is further away than its cases' scatter explains may lie as far away as it does, and counts less for
+    what is common. This begins at the median, which one label cannot move.
+    """
+    common = float(np.median([fit.shift for fit in alone]))
+    variances = [_LABEL_SPREAD**2] * len(alone)
+    for _ in range(_ROUNDS):
+        variances = [max(_LABEL_SPREAD**2, (fit.shift - common) ** 2 - fit.doubt) for fit in alone]
+        weights = [1 / (fit.doubt + variance) for fit, variance in zip(alone, variances, strict=True)]
+        total = sum(weight * fit.shift for weight, fit in zip(weights, alone, strict=True))
+        common = total / (sum(weights) + _SHIFT_SPREAD**-2)
+    return common, [math.sqrt(variance) for variance in variances]
+
+
+def _fitted(cases: Floats, *, shift: float = 0.0, spread: float = _SHIFT_SPREAD, noise: float | None = None) -> _Fit:
     """The line of one label, near the shift and the slope 1 that it begins with.
 
     A logistic regression of fractions: a Dice of 0 or 1 needs no clipping. The scatter of the cases decides how much
     they count.
+
+    Args:
+        cases: `(N, 2)` expected and true Dice.
+        shift: That it begins with.
+        spread: How far it may go from there.
+        noise: The scatter around the label's own line; None to find it. Around a line that the other labels hold
+            back it would be too large, and hold the line back further.
     """
     x, y = _logit(cases[:, 0]), cases[:, 1]
     before, spreads = np.array([shift, 1.0]), np.array([spread, _SLOPE_SPREAD])
-    centre, noise = float(x.mean()), 0.05
+    centre, found = float(x.mean()), 0.05 if noise is None else noise
     line, expected = before, y
     # The line depends on the noise, and the noise on the line: three rounds settle both.
-    for _ in range(3):
-        line = _penalised(x - centre, y, centre, before, noise / spreads**2)
+    for _ in range(_ROUNDS):
+        line = _penalised(x - centre, y, centre, before, found / spreads**2)
         expected = _expit(centre + line[0] + line[1] * (x - centre))
-        noise = float(np.clip(np.mean((y - expected) ** 2 / (expected * (1 - expected))), 1e-3, 1.0))
+        if noise is None:
+            found = float(np.clip(np.mean((y - expected) ** 2 / (expected * (1 - expected))), 1e-3, 1.0))
     if not _SLOPES[0] <= line[1] <= _SLOPES[1]:
         before = np.array([shift, np.clip(line[1], *_SLOPES)])
-        line = _penalised(x - centre, y, centre, before, noise / np.array([spread, 1e-6]) ** 2)
-    doubt = noise / float((expected * (1 - expected)).sum())
-    return _Fit(centre, float(line[0]), float(line[1]), doubt)
+        line = _penalised(x - centre, y, centre, before, found / np.array([spread, 1e-6]) ** 2)
+    doubt = found / float((expected * (1 - expected)).sum())
+    return _Fit(centre, float(line[0]), float(line[1]), doubt, found)
 
 
 def _penalised(x: Floats, y: Floats, centre: float, before: Floats, weight: Floats) -> Floats:

@@ -193,6 +193,25 @@ def test_a_label_of_few_cases_begins_where_the_other_labels_of_its_network_are()
     assert together[0] == pytest.approx(alone[0], abs=0.005)
 
 
+@pytest.mark.parametrize("good", [1, 3, 12])
+@pytest.mark.parametrize("reached", [0.0, 0.1, 0.35])
+def test_a_label_that_fails_in_every_case_is_promised_no_more_and_blames_no_other(good: int, reached: float) -> None:
+    soft, scatter = np.full(6, 0.9), np.array([-0.02, 0.01, 0.0, 0.02, -0.01, 0.0])
+    pairs = [np.stack([soft + scatter, 0.92 + scatter], axis=1) for _ in range(good)]
+    pairs.append(np.stack([soft, reached + scatter * (reached > 0)], axis=1))
+    expected = [float(curve(soft[:1])[0]) for curve in fit_curves(pairs)]
+    assert expected[-1] == pytest.approx(reached, abs=0.03)
+    assert expected[:-1] == pytest.approx([0.92] * good, abs=0.02)
+
+
+def test_perfect_labels_are_not_blamed_for_one_that_was_drawn_elsewhere() -> None:
+    soft = np.linspace(0.90, 0.93, 6)
+    pairs = [np.stack([soft, dice], axis=1) for dice in (*[np.ones(6)] * 3, np.linspace(0.18, 0.28, 6))]
+    expected = [float(curve(np.array([0.92]))[0]) for curve in fit_curves(pairs)]
+    assert min(expected[:3]) > 0.98
+    assert expected[3] == pytest.approx(0.23, abs=0.03)
+
+
 def test_what_is_odd_is_reviewed_and_nothing_that_can_come_breaks_it() -> None:
     fine = of(judge(), 0.95)
     assert (fine.review, fine.reasons) == (False, ())
