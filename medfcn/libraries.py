@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from medfcn.errors import MedfcnError, MissingFileError
 
+_has_frozen = False
+"""True once what was loaded was put where Python no longer looks: a host's own `gc.freeze` is none of this."""
+
 
 @contextmanager
 def loading(*, for_good: bool = False) -> Iterator[None]:
@@ -24,13 +27,15 @@ def loading(*, for_good: bool = False) -> Iterator[None]:
         >>> with loading():
         ...     import decimal
     """
+    global _has_frozen
     was_on, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if (for_good or gc.get_freeze_count()) and len(sys.modules) > known:
+        if (for_good or _has_frozen) and len(sys.modules) > known:
             gc.freeze()
+            _has_frozen = True
         if was_on:
             gc.enable()
 

@@ -193,7 +193,8 @@ class NetworkSettings(_Checked, table="network"):
     """How logits at a lower resolution are brought to full size. `learned`: as `upsampling` says, with a kernel for
     each pair of labels. `bilinear`: by linear interpolation. `joined`: one transposed convolution makes them there,
     with a kernel for each label and channel of the last map. `None` leaves it to the plan: joined where there are
-    more than two labels for each channel, else learned."""
+    more than two labels for each channel, else learned. A network whose logits are at full size already has no such
+    step: `joined` is refused there, the others change nothing."""
     refinements: Annotated[int | None, _numbers(8)] = None
     """Number of 3×3 convolutions after each fusion."""
     head_kernel: Literal[1, 3] | None = None

@@ -110,6 +110,19 @@ print(frozen > 0, gc.get_freeze_count() > frozen, gc.isenabled())
     assert done.stdout.splitlines() == ["False", f"{has_run_before} 0", "0", f"True True {has_run_before}"]
 
 
+def test_objects_of_a_host_that_froze_its_own_stay_as_they_are() -> None:
+    code = """
+import gc
+from medfcn.libraries import loading
+gc.freeze()
+own = gc.get_freeze_count()
+with loading():
+    import fractions
+print(gc.get_freeze_count() <= own)
+"""
+    assert run("-c", code).stdout == "True\n"
+
+
 def test_module_runs_as_a_command() -> None:
     done = run("-m", "medfcn", "--help")
     assert done.returncode == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medfcn.datasets.problems import Problem, relative_to
+from medfcn.datasets.tables import cases_by_line
 from medfcn.errors import DatasetError
 from medfcn.labels.label_map import LabelMap, LabelsLike
 from medfcn.labels.structures import StructureFiles, choose_structures
@@ -247,11 +248,12 @@ class Dataset:
             names: Ids of cases, or groups. All cases of their groups are left out, because a group is never split.
 
         Raises:
-            DatasetError: One of them is neither, such as a misspelt test case, which would be trained on.
+            DatasetError: One of them is neither, such as a misspelt test case, which would be trained on; or it is a
+                group and also a case of another one.
         """
         cases = self.all_cases
-        known = {case.id for case in cases} | {case.group for case in cases}
-        unknown = [name for name in names if name not in known]
+        taken = cases_by_line(names, {case.id: case.group for case in cases})
+        unknown = [name for name, ids in taken.items() if not ids]
         if unknown:
             raise DatasetError(
                 f"{counted(len(unknown), 'case')} to leave out {'is' if len(unknown) == 1 else 'are'} neither a case "
@@ -259,7 +261,8 @@ class Dataset:
                 code="CASES_UNKNOWN",
                 field="leave_out",
             )
-        groups = {case.group for case in cases if case.id in names or case.group in names}
+        ids = set().union(*taken.values())
+        groups = {case.group for case in cases if case.id in ids}
         out = tuple(case for case in cases if case.group in groups)
         kept = self.keep({case.id for case in cases} - {case.id for case in out})
         return replace(kept, left_out=(*self.left_out, *out))

@@ -4,12 +4,12 @@ import csv
 import io
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medfcn.errors import DatasetError, MissingFileError, not_a_file
-from medfcn.text import listed, nearest, one_line, shown
+from medfcn.text import counted, listed, nearest, one_line, shown
 
 LARGEST_TEXT = 64 << 20
 """Bytes; a longer file is no table and no `dataset.json`."""
@@ -117,42 +117,83 @@ def ids_of(given: Ids) -> tuple[str, ...]:
     return read_ids(given) if isinstance(given, str | os.PathLike) else tuple(given)
 
 
+def cases_by_line(lines: Iterable[str], groups: Mapping[str, str]) -> dict[str, set[str]]:
+    """The cases that each line of a list takes: a group of that name with all its cases, else the case.
+
+    Args:
+        lines: Ids of cases, or names of groups.
+        groups: The group of each case that there is; one that has none is its own.
+
+    Returns:
+        For each line the ids of its cases; none where it is neither.
+
+    Raises:
+        DatasetError: A line is a group and also a case of another group.
+
+    Example:
+        >>> cases_by_line(["p1", "b"], {"p1": "p1", "a": "p1", "b": "p2"}) == {"p1": {"p1", "a"}, "b": {"b"}}
+        True
+    """
+    members: dict[str, set[str]] = {}
+    for case, group in groups.items():
+        members.setdefault(group, set()).add(case)
+    taken = {}
+    for line in lines:
+        of_group = members.get(line, set())
+        if of_group and groups.get(line, line) != line:
+            raise DatasetError(
+                f"{line}: a patient (group) with {counted(len(of_group), 'case')}, and also a case of the patient "
+                f"{groups[line]}; rename one of them, or name the cases: {listed(sorted(of_group), limit=3)}",
+                code="CASES_UNKNOWN",
+                field="cases",
+            )
+        taken[line] = of_group or ({line} if line in groups else set())
+    return taken
+
+
 def chosen_ids(
-    given: Ids, known: Collection[str], *, lack: str, patients: Mapping[str, str] | None = None
+    given: Ids,
+    known: Collection[str],
+    *,
+    lack: str,
+    patients: Mapping[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> set[str]:
     """The ids of the cases to use, all of which are there; a patient stands for all of its cases.
 
-    A patient is a group that the data set states, or else the beginning of ids with a number in it, such as `sub-01`.
+    A patient is a group that the data set states. Where it states none, it is the beginning of ids before a `_`, with
+    a number in it, such as `sub-01` of `sub-01_ses-1`.
 
     Args:
         given: The ids of cases and patients that are asked for.
         known: The ids that are there.
         lack: What an unknown case does not have, such as `mask`.
         patients: The patient of each case, where they are stated.
+        say: Told how many cases a line took that is only the beginning of their ids.
 
     Raises:
         MissingFileError: There is no such file of ids.
-        DatasetError: It contains no id; or one of them is neither a case nor a patient.
+        DatasetError: It contains no id; or one of them is neither a case nor a patient, or is both a patient and a
+            case of another one.
 
     Example:
         >>> sorted(chosen_ids(["p1", "p12_left"], ["p1_left", "p1_right", "p12_left"], lack="mask"))
         ['p12_left', 'p1_left', 'p1_right']
     """
-    stated = patients or {}
-    by_patient: dict[str, set[str]] = {}
-    for case in known:
-        by_patient.setdefault(stated.get(case, case), set()).add(case)
-    here, chosen, unknown = set(known), set[str](), list[str]()
-    for name in sorted(set(ids_of(given))):
-        cases = {name} if name in here else by_patient.get(name) or {case for case in known if _begins(case, name)}
-        chosen |= cases
-        unknown += [] if cases else [name]
+    groups = {case: (patients or {}).get(case, case) for case in known}
+    are_stated = any(case != group for case, group in (patients or {}).items())
+    taken = cases_by_line(sorted(set(ids_of(given))), groups)
+    for name in [name for name, cases in taken.items() if not cases and not are_stated]:
+        taken[name] = {case for case in known if _begins(case, name)}
+        if taken[name] and say is not None:
+            count, their = len(taken[name]), "whose ids begin" if len(taken[name]) > 1 else "whose id begins"
+            say(f"{name}: {counted(count, 'case')} {their} with {name}_")
+    unknown = [name for name, cases in taken.items() if not cases]
     if not unknown:
-        return chosen
+        return set().union(*taken.values())
     have, are = ("case has", "is no patient") if len(unknown) == 1 else ("cases have", "are no patients")
-    names = listed(
-        _with_nearest(name, {*here, *by_patient, *(case.split("_")[0] for case in here)}) for name in unknown
-    )
+    near = {*groups, *groups.values()} | (set() if are_stated else {case.split("_")[0] for case in groups})
+    names = listed(_with_nearest(name, near) for name in unknown)
     raise DatasetError(
         f"{len(unknown)} requested {have} no {lack}, and {are}: {names}; correct the ids",
         code="CASES_UNKNOWN",
@@ -161,9 +202,9 @@ def chosen_ids(
 
 
 def _begins(case: str, name: str) -> bool:
-    """True if an id begins with a name with a number in it, and goes on with another word: `p1_left` with `p1`."""
+    """True if an id goes on with `_` after a name with a number in it: `p1_left` after `p1`, and not `p1-2_left`."""
     is_numbered = any(map(str.isdigit, name))  # `case` begins all ids, and may be the heading of a column
-    return is_numbered and case.startswith(name) and not case[len(name) :][:1].isalnum()
+    return is_numbered and case.startswith(f"{name}_")
 
 
 def _with_nearest(name: str, known: Collection[str]) -> str:

@@ -110,7 +110,8 @@ def evaluate(
     references = listed_masks(references, bids=options.bids)
     named = labelled_in(references, bids=options.bids) if labelled is None else labelled
     patients = None if cases is None else patients_of(references, groups, group_by, bids=options.bids)
-    chosen = chosen_references(references, cases, options, patients=patients)
+    begun: list[str] = []
+    chosen = chosen_references(references, cases, options, patients=patients, say=begun.append)
     pairs = pair_cases(predictions, chosen, options)
     if cases is not None:  # other predictions were not meant
         pairs = replace(pairs, unmatched=())
@@ -127,7 +128,14 @@ def evaluate(
     drawn = {} if meaning.labels is None else partly_drawn(named, meaning.labels, pairs.references)
     scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
     unstated = (of_cases.unstated,) if of_cases.unstated else ()
-    notes = (*pairs.notes(), *unstated, *_notes_on_order(scored), *meaning.notes, *_notes_on_values(scored, meaning))
+    notes = (
+        *begun,
+        *pairs.notes(),
+        *unstated,
+        *_notes_on_order(scored),
+        *meaning.notes,
+        *_notes_on_values(scored, meaning),
+    )
     if meaning.labels is None:
         rows = _rows_of_all_values(scored, meaning, definitions)
         drawn = partly_drawn(named, _labels_of_all_values(scored, meaning), pairs.references) if scored else {}

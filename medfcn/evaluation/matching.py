@@ -1,7 +1,7 @@
 """Pairs of a prediction and its reference, and the meaning of the values of their voxels."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,6 +79,7 @@ def chosen_references(
     options: ReadOptions = DEFAULT_OPTIONS,
     *,
     patients: Mapping[str, str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Masks:
     """The references of some cases, by case id; with `None` all of them, as they are.
 
@@ -87,6 +88,7 @@ def chosen_references(
         cases: Ids of cases, or of patients with all their cases.
         options: How files are read.
         patients: The patient of each case; by default as the references state them, if they are a data set.
+        say: As in `chosen_ids`.
 
     Raises:
         MissingFileError: The folder does not exist.
@@ -95,9 +97,9 @@ def chosen_references(
     if cases is None:
         return references
     found = _references_of(references, options.bids)
-    chosen = chosen_ids(
-        cases, found, lack="reference", patients=patients or stated_patients(references, options.bids)
-    )
+    if patients is None:
+        patients = stated_patients(references, options.bids)
+    chosen = chosen_ids(cases, found, lack="reference", patients=patients, say=say)
     return {case: mask for case, mask in found.items() if case in chosen}
 
 

@@ -172,7 +172,8 @@ def _chosen(found: Pairs, request: MeasureRequest, bids: str | None) -> Pairs:
     if request.cases is None:
         return found
     patients = stated_patients(request.masks, bids)
-    ids = chosen_ids(request.cases, found.predictions, lack="mask", patients=patients)
+    say = (request.progress or Silent()).say
+    ids = chosen_ids(request.cases, found.predictions, lack="mask", patients=patients, say=say)
     chosen = {case: mask for case, mask in found.predictions.items() if case in ids}
     records = {case: labels for case, labels in found.records.items() if case in ids}
     return replace(found, predictions=chosen, records=records)

@@ -225,7 +225,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
             series=series,
             bids=request.options.bids,
         )
-    chosen = _chosen(names.named(found), request.cases)
+    chosen = _chosen(names.named(found), request.cases, request.progress or Silent())
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
@@ -317,9 +317,9 @@ def _say_old_rules(batch: Batch, progress: Progress) -> None:
         )
 
 
-def _chosen(found: tuple[Case, ...], given: Ids | None) -> tuple[Case, ...]:
+def _chosen(found: tuple[Case, ...], given: Ids | None, progress: Progress) -> tuple[Case, ...]:
     if given is None:
         return found
     patients = {case.id: case.group for case in found}
-    ids = chosen_ids(given, patients, lack="volume", patients=patients)
+    ids = chosen_ids(given, patients, lack="volume", patients=patients, say=progress.say)
     return tuple(case for case in found if case.id in ids)

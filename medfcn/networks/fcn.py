@@ -144,6 +144,22 @@ class FCN(SliceNetwork):
         return self.logits(self.maps(slices), (slices.shape[-2], slices.shape[-1]))
 
 
+def require_joinable(design: Design) -> None:
+    """Refuse to join the last two layers of a network that has no such layers: `network.restoring = "joined"`.
+
+    Raises:
+        SettingsError: It has none, or the parts of the network do not fit each other.
+    """
+    with torch.device("meta"):
+        network = build_network(design)
+    if network.restore is None:
+        raise SettingsError.of(
+            "network.restoring",
+            "'joined' makes the logits in the step to full size, and this network's logits are at full size already; "
+            "leave restoring out",
+        )
+
+
 def _require_joinable(design: Design, *, scores_are_logits: bool) -> None:
     """Refuse to join the last two layers of a network that does not have them in the usual form."""
     if scores_are_logits or design.head_kernel != 1 or design.upsampling != "transposed":

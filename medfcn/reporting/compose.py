@@ -78,9 +78,10 @@ def report(
         raise MissingFileError(f"{run}: there is no such run folder; check the path")
     pictures = images_beside(references, options) if images is None else images_at(images)
     references = listed_masks(references, bids=options.bids)
+    patients: dict[str, str] | None = None
     if table is not None and cases is not None:  # the ids of patients stand for cases that the table knows
-        cases = (*table.cases, *(case for case, _ in table.failures))
-    references = chosen_references(references, cases, options)
+        cases, patients = (*table.cases, *(case for case, _ in table.failures)), {}
+    references = chosen_references(references, cases, options, patients=patients)
     pairs = pair_cases(predictions, references, options)
     meaning = find_meaning(pairs, references, labels)
     if table is None:

@@ -233,7 +233,8 @@ def _found_by(request: LookRequest) -> Dataset:
     if request.cases is None:
         return found
     patients = {case.id: case.group for case in found.all_cases}
-    return found.keep(chosen_ids(request.cases, patients, lack="file", patients=patients))
+    say = (request.progress or Silent()).say
+    return found.keep(chosen_ids(request.cases, patients, lack="file", patients=patients, say=say))
 
 
 def _masks_or_dataset(request: LookRequest) -> Dataset:

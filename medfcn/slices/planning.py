@@ -135,6 +135,10 @@ class _Choice:
         self.reasons[name] = why
         return value
 
+    def part_set(self, name: str, value: _Value) -> _Value:
+        """A part of the network that the settings have, perhaps from the run that the training starts from."""
+        return self.because(name, value, _LIKE if getattr(self.like, name, None) == value else _SET)
+
     def views(self) -> tuple[View, ...]:
         if self.settings.slices.views == "auto" and self.like is not None:
             return self.because("views", self.like.views, _LIKE)
@@ -193,7 +197,7 @@ class _Choice:
         if network.encoder not in (None, "strided"):
             return self.because("stem_stride", 1, f"of the preset {network.preset}")
         if network.stem_stride is not None:
-            return self.because("stem_stride", network.stem_stride, _SET)
+            return self.part_set("stem_stride", network.stem_stride)
         if network.widths is not None:
             return self.because("stem_stride", 1, "maps at full size, because the widths are set")
         if self.like is not None:
@@ -207,8 +211,9 @@ class _Choice:
         if network.monai is not None:
             return self.because("widths", (), f"of MONAI's {network.monai}")
         if network.widths is not None:
-            why = _SET if network.preset == "auto" else f"of the preset {network.preset}, or as set"
-            return self.because("widths", network.widths, why)
+            if network.preset == "auto":
+                return self.part_set("widths", network.widths)
+            return self.because("widths", network.widths, f"of the preset {network.preset}, or as set")
         if self.like is not None:
             return self.because("widths", self.like.widths, _LIKE)
         widths = widths_for(shortest, stem)
@@ -220,7 +225,7 @@ class _Choice:
         """Only a choice that is not the usual one is explained."""
         wanted, labels = self.settings.network.restoring, len(self.cases[0].label_voxels)
         if wanted is not None:
-            return self.because("restoring", wanted, _SET)
+            return self.part_set("restoring", wanted)
         if self.like is not None and self.like.restoring != "learned":
             return self.because("restoring", self.like.restoring, _LIKE)
         if self.like is not None or stem == 1 or joinable is None or labels <= _JOINED_FROM * joinable:

@@ -19,7 +19,7 @@ from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.memory import is_room, loading_monai, require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
-from medfcn.networks.fcn import coarsest_stride, joinable_channels
+from medfcn.networks.fcn import coarsest_stride, joinable_channels, require_joinable
 from medfcn.networks.monai_nets import require_window
 from medfcn.networks.targets import refuse_unions
 from medfcn.progress import Progress
@@ -114,7 +114,7 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     """Plan from the training cases of a split.
 
     Raises:
-        SettingsError: The settings do not fit the labels.
+        SettingsError: The settings do not fit the labels, or each other.
     """
     require_possible(settings, found.labels, unions=len(found.unions))
     training = [found.fingerprints[case_id] for case_id in split.training]
@@ -130,6 +130,8 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
     design = planned_design(settings.network, plan, found.labels)
     if isinstance(design, MonaiDesign):
         require_window(design, plan.window)
+    elif network.restoring == "joined":
+        require_joinable(design)
     return plan
 
 

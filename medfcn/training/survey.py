@@ -258,6 +258,8 @@ def survey(
     is_open = labels is None and chosen is not None and chosen.structures
     report = check_cases(dataset, labels=None if is_open else chosen, options=options, progress=progress, visit=visit)
     if chosen is None:
+        if not _values_in_masks(report, dataset):  # perhaps because masks were refused
+            _judge(report, [], skip_bad=skip_bad, progress=progress, limit=1)
         chosen = _labels_in_masks(report, dataset)
         refused = {case.id for case in report.cases if case.label is None}
         if any(case.label is not None and case.id in refused for case in dataset.cases):
@@ -307,7 +309,7 @@ def _fingerprint(read: ReadCase, labels: LabelMap, transforms: "CaseTransforms |
 
 
 def _judge(
-    report: CheckReport, unlabelled: Sequence[str], *, skip_bad: bool, progress: Progress
+    report: CheckReport, unlabelled: Sequence[str], *, skip_bad: bool, progress: Progress, limit: int = _SHOWN
 ) -> tuple[tuple[str, str], ...]:
     """Case id and one line for each case that cannot be used, if it may be left out.
 
@@ -334,7 +336,7 @@ def _judge(
     elif lines:
         advice = "fix them, or leave them out (--skip-bad, skip_bad=True)" if len(lines) < count else "fix them"
         raise DatasetError(
-            f"{len(lines)} of {count} cases cannot be used: {listed(lines.values(), limit=_SHOWN, separator='; ')}; "
+            f"{len(lines)} of {count} cases cannot be used: {listed(lines.values(), limit=limit, separator='; ')}; "
             f"{advice} (`medfcn check` names all)",
             code=next(iter(codes.values())),
         )

@@ -13,6 +13,7 @@ from medfcn.datasets.patients import require_stated_patients, shared_stems, unst
 from medfcn.datasets.tables import chosen_ids
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.inference.predict import _chosen
+from medfcn.progress import Silent
 from tests.conftest import draw_ball, write_case
 from tests.datasets.bids_trees import bids_tree_of
 from tests.datasets.layouts import lay, line_of
@@ -193,13 +194,36 @@ def test_a_grouping_that_changes_nothing_says_so(how: str | None, said: bool, tm
     [
         (["sub-01"], ["sub-01_ses-1", "sub-01_ses-2"]),
         (["sub-01_ses-2", "sub-1"], ["sub-01_ses-2", "sub-1_ses-1"]),
-        (["smith"], ["a", "b"]),
         (["sub-01_ses-1", "sub-01"], ["sub-01_ses-1", "sub-01_ses-2"]),
+        (["sub-01", "P1"], ["P1_left", "P1_right", "sub-01_ses-1", "sub-01_ses-2"]),
     ],
 )
 def test_the_id_of_a_patient_stands_for_all_its_cases(given: list[str], found: list[str]) -> None:
-    known = ["sub-01_ses-1", "sub-01_ses-2", "sub-1_ses-1", "sub-012_ses-1", "a", "b"]
-    assert sorted(chosen_ids(given, known, lack="mask", patients={"a": "smith", "b": "smith"})) == found
+    known = ["sub-01_ses-1", "sub-01_ses-2", "sub-1_ses-1", "sub-012_ses-1", "sub-01-2_ses-1"]
+    known += ["P1_left", "P1_right", "P1-2_left", "P1.5_left", "P12_left"]
+    said: list[str] = []
+    assert sorted(chosen_ids(given, known, lack="mask", say=said.append)) == found
+    assert ("P1: 2 cases whose ids begin with P1_" in said) == ("P1" in given)
+
+
+def test_where_patients_are_stated_no_id_is_taken_by_its_beginning() -> None:
+    known, stated = ["P1_left", "P1_right", "a", "b"], {"a": "smith", "b": "smith"}
+    assert chosen_ids(["smith", "P1_left"], known, lack="mask", patients=stated) == {"a", "b", "P1_left"}
+    with pytest.raises(DatasetError, match=r"1 requested case has no mask, and is no patient: P1\b"):
+        chosen_ids(["P1"], known, lack="mask", patients=stated)
+
+
+def test_a_line_is_the_same_cases_to_use_and_to_leave_out(tmp_path: Path) -> None:
+    dataset_of(tmp_path, "P1", "P1b", "P2", "P2b", "P3")
+    table = tmp_path / "groups.csv"
+    table.write_text("id,group\nP1,P1\nP1b,P1\nP2,P3\nP2b,P2\nP3,P3\n")
+    dataset = find_dataset(tmp_path, groups=table)
+    groups = {case.id: case.group for case in dataset.all_cases}
+    assert chosen_ids(["P1"], groups, lack="mask", patients=groups) == {"P1", "P1b"}
+    assert [case.id for case in dataset.without(["P1"]).left_out] == ["P1", "P1b"]
+    for take in (dataset.without, lambda ids: chosen_ids(ids, groups, lack="mask", patients=groups)):
+        with pytest.raises(DatasetError, match=r"^P2: a patient \(group\) with 1 case, and also a case of .* P3; "):
+            take(["P2"])
 
 
 def test_what_is_neither_case_nor_patient_is_named_with_the_nearest_name() -> None:
@@ -217,7 +241,7 @@ def test_commands_take_patients_of_a_bids_root_in_cases(tmp_path: Path, command:
     (tmp_path / "cases.txt").write_text("sub-02\nsub-03_ses-1\n")
     wanted = {"sub-02_ses-1", "sub-02_ses-2", "sub-03_ses-1"}
     if command == "predict":
-        assert {case.id for case in _chosen(find_inputs(root), tmp_path / "cases.txt")} == wanted
+        assert {case.id for case in _chosen(find_inputs(root), tmp_path / "cases.txt", Silent())} == wanted
         return
     manual, output = root / "derivatives" / "manual", tmp_path / ("out.html" if command == "look" else "out")
     places = {"evaluate": [manual, root], "measure": [manual], "look": [root]}[command]

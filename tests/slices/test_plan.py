@@ -529,6 +529,8 @@ def test_logits_are_interpolated_to_full_size_where_that_is_set_or_the_run_has_i
     plan = make_plan(many, override(Settings(), "network", restoring="bilinear"))
     assert plan.restoring == "bilinear"
     assert plan.reasons["restoring"] == "as set"
+    again = make_plan(few, override(Settings(), "network", restoring="bilinear"), like=plan)  # the run's settings
+    assert again.reasons["restoring"] == "as in the run it starts from"
     assert make_plan(few, Settings(), like=plan).restoring == "bilinear"
     usual = make_plan(few, Settings())
     assert make_plan(many, Settings(), like=usual).restoring == "learned"

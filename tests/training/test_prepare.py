@@ -1,17 +1,20 @@
 """From files to prepared slices: what nobody labelled stays what it is on the way."""
 
 import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import medfcn
 from medfcn.config import override
 from medfcn.datasets import find_dataset
 from medfcn.datasets.check import check
-from medfcn.errors import DatasetError, MemoryShortError
+from medfcn.errors import DatasetError, MemoryShortError, SettingsError
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Lines, Silent
 from medfcn.settings import Settings
@@ -165,3 +168,33 @@ def test_the_label_with_the_larger_share_returns_and_the_first_of_equal_ones() -
     assert ceiling(whole, grid, names) == 1.0
     halves = np.array([2, 1, 2, 2], dtype=np.uint8).reshape(4, 1, 1)
     assert ceiling(halves, grid, names) == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+@pytest.mark.parametrize("verb", ["plan", "train"])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stem_stride": 1}, "logits are at full size already; leave restoring out"),
+        ({"preset": "fcn8s", "width": 1 / 64}, "this network does not end in these"),
+        ({"stem_stride": 2, "upsampling": "bilinear"}, "this network does not end in these"),
+    ],
+    ids=["full size", "scores", "bilinear"],
+)
+def test_what_cannot_be_joined_is_refused_by_plan_and_train(
+    scribbled: Path, tmp_path: Path, verb: str, settings: dict[str, Any], said: str
+) -> None:
+    chosen = override(Settings(), "network", restoring="joined", **settings)
+    run = medfcn.plan if verb == "plan" else partial(medfcn.train, output=tmp_path / "run", device="cpu")
+    with pytest.raises(SettingsError, match=rf"network\.restoring: .*{said}") as caught:
+        run(scribbled, labels="ball=1,ignore=255", settings=chosen)
+    assert caught.value.field == "network.restoring"
+
+
+def test_masks_that_are_refused_are_not_called_empty(scribbled: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"^4 of 4 cases cannot be used: ball_0: labels/ball_0\.nii\.gz: label "
+    ) as caught:
+        medfcn.plan(scribbled)
+    assert caught.value.code == "LABEL_VALUES"
+    assert "if 255 is the foreground, say so with" in str(caught.value)
+    assert len(str(caught.value)) < 300
