@@ -194,7 +194,7 @@ def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Pa
         Traceback (most recent call last):
             ...
         medfcn.errors.TrainingError: run: cannot be resumed as something else: seed is 3, was 1; resume it as it was \
-started, or start again (--overwrite, overwrite=True)
+started, or start again (overwrite=True)
     """
     found = differences(recorded, now)
     if found:

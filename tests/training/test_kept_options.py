@@ -176,7 +176,7 @@ def test_new_cases_do_not_change_the_split_that_is_carried_on(balls: Path, tmp_p
 def test_an_older_run_is_carried_on_once_the_data_set_is_named(whole: Path, balls: Path, tmp_path: Path) -> None:
     older = shutil.copytree(whole, tmp_path / "older")
     (older / "options.json").unlink()
-    with pytest.raises(MissingFileError, match="medfcn train --more 2 steps older DATASET -o RUN2"):
+    with pytest.raises(MissingFileError, match=r"of an earlier version; name its place \(moved_to=DATASET"):
         medfcn.train(older, tmp_path / "more", more="2 steps")
     run = medfcn.train(older, tmp_path / "more", more="2 steps", moved_to=balls, report=False)
     assert parts_of(run.folder) == parts_of(whole)
