@@ -106,7 +106,8 @@ class State:
             raise_shortage(error)
             raise ValueError(str(error) or type(error).__name__) from error
         if isinstance(value, dict):  # earlier medfcn shortened no training, and did not say when it halved a batch
-            value = {"changes": [], "costs": [], "parts": [(0, value.get("micro_batch"))]} | value
+            since = value.pop("halved_at", 0)
+            value = {"changes": [], "costs": [], "parts": [(since, value.get("micro_batch"))]} | value
         if not isinstance(value, dict) or value.keys() != {item.name for item in dataclasses.fields(cls)}:
             raise ValueError("its keys are not those of a checkpoint")
         for item in dataclasses.fields(cls):

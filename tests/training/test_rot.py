@@ -191,6 +191,18 @@ def test_weights_that_are_not_numbers_are_no_state(tmp_path: Path) -> None:
                 State.load(sorted(tmp_path.glob("*.pt"))[-1])
 
 
+def test_a_checkpoint_that_says_only_when_its_batch_was_halved_last_is_read(tmp_path: Path) -> None:
+    """Checkpoints of earlier versions have the step, those before them not even that."""
+    good = state_at(3)
+    Checkpoints(tmp_path, "key", every_seconds=0).write(3, good.save)
+    path = sorted(tmp_path.glob("*.pt"))[-1]
+    kept = torch.load(path, weights_only=True)
+    del kept["parts"]
+    for older, since in ((kept | {"halved_at": 2}, 2), (kept, 0)):
+        torch.save(older, path)
+        assert State.load(path).parts == [(since, good.micro_batch)]
+
+
 IDENTITIES: list[tuple[str, Any]] = [
     ("threads", 10**9),
     ("threads", -1),
