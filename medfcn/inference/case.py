@@ -224,7 +224,7 @@ def predict_with(
     volumes_ml = {name: found.voxels * volumes[0].voxel_ml for name, found in measures.items()}
     doubt = meter.doubt()
     assessments = _assess(models, volumes_ml, doubt, odd)
-    flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume]
+    flags = [f"{name} not found" for name, volume in volumes_ml.items() if not volume and not odd[name]]
     flags += [f"review {name}: {reason}" for name, of_label in assessments.items() for reason in of_label.reasons]
     return Prediction(
         mask=volumes[0].with_array(labels.decode(indices)),

@@ -125,7 +125,7 @@ class Assessment:
         expected_dice: 0 to 1. As Dice is defined, 0 for an empty mask, however few unseen cases are known; nan for an
             empty mask of a label that was often absent in training, and for any other where too few are known.
         review: True if a reader should look at it; None if too few unseen cases are known to say.
-        reasons: The reasons for a review, a line each; an empty mask needs none.
+        reasons: The reasons for a review, a line each; an empty mask needs none, except where all of it was removed.
     """
 
     expected_dice: float
@@ -180,7 +180,8 @@ class LabelConfidence:
             odd: What is odd about its shape, a line each.
         """
         if not volume_ml > 0:
-            return Assessment(math.nan if self.is_often_empty else 0.0, review=not self.is_often_empty)
+            review = bool(odd) or not self.is_often_empty
+            return Assessment(math.nan if self.is_often_empty else 0.0, review, tuple(odd))
         reasons = list(odd)
         if self.log_ml is not None:
             spreads = (math.log(volume_ml) - self.log_ml[0]) / max(self.log_ml[1], _LEAST_SPREAD)

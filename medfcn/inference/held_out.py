@@ -14,7 +14,7 @@ _LogVolume = Annotated[float, Meta(ge=-50, le=50)]
 _Spread = Annotated[float, Meta(ge=0, le=50)]
 
 
-class UnseenLabel(Struct, frozen=True, forbid_unknown_fields=True):
+class UnseenLabel(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One label on unseen cases, and in the training references.
 
     Attributes:
@@ -25,12 +25,14 @@ class UnseenLabel(Struct, frozen=True, forbid_unknown_fields=True):
             contain it; None for fewer than two.
         one_part: For each unseen case the Dice with all components, and with the largest alone; empty if that is no
             choice.
+        together: The same with one component of all labels together.
     """
 
     scores: tuple[tuple[Share, Share], ...]
     absent_share: Share
     log_ml: tuple[_LogVolume, _Spread] | None
     one_part: tuple[tuple[Share, Share], ...]
+    together: tuple[tuple[Share, Share], ...] = ()
 
 
 class Unseen(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

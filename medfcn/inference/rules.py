@@ -57,7 +57,8 @@ def rules_of(cards: Sequence[Card]) -> Rules:
     """The rules for the mean of some models: those of a single one, or the choices of the unseen cases of several.
 
     Only the largest component of a label, or of all labels together, is kept if that does not lower its Dice in the
-    mean of all models' unseen cases. If a model has no such results, it is kept if every model does so by itself.
+    mean of all models' unseen cases; of all labels together, if it lowers the Dice of no label. If a model has no
+    such results, it is kept if every model does so by itself.
 
     Args:
         cards: At least one; all of the same labels.
@@ -82,7 +83,30 @@ def rules_of(cards: Sequence[Card]) -> Rules:
         )
     )
     together = is_kept([of_card.together for of_card in unseen], by_all=all(card.together for card in cards))
+    if together and any(of_card.together for of_card in unseen):
+        of_labels = zip(*(of_card.labels for of_card in unseen), strict=True)
+        by_label = [[pair for one in of_label for pair in one.together] for of_label in of_labels]
+        pairs = [pair for of_card in unseen for pair in of_card.together]
+        together = is_no_loss_together(pairs, by_label)
     return Rules(first.foreground_from if threshold is None else threshold, kept, is_certainty_kept, together)
+
+
+def is_no_loss_together(
+    pairs: Sequence[tuple[float, float]], by_label: Sequence[Sequence[tuple[float, float]]]
+) -> bool:
+    """True if one component of all labels together lowers neither the mean Dice nor that of any label.
+
+    Args:
+        pairs: For each case the mean Dice with all components, and with that one alone.
+        by_label: The same Dice of each label; if all are empty nothing is known of any label, so it may not be kept.
+
+    Example:
+        >>> is_no_loss_together([(0.5, 0.7)], [[(0.2, 0.6)], [(0.8, 0.8)]])
+        True
+        >>> is_no_loss_together([(0.5, 0.5)], [[(0.2, 0.6)], [(0.8, 0.4)]])
+        False
+    """
+    return any(by_label) and all(sum(one - every for every, one in of) >= 0 for of in (pairs, *by_label))
 
 
 def best_threshold(unseen: Sequence[Unseen]) -> float | None:

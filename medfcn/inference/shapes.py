@@ -26,6 +26,7 @@ _SPARED = 0.05
 _MARGIN = 1.2
 """Few cases do not show how far the next ones go."""
 _DIGITS = 5
+_ALL_REMOVED = "it was found, but not connected to the other labels, and 100 % of it was removed"
 _PLANES = ("sagittal", "coronal", "axial")
 _ENDS = ("left", "right", "posterior", "anterior", "inferior", "superior")
 
@@ -115,7 +116,7 @@ def odd_labels(
             "the network is surer of a smaller piece than of the largest one; both were kept",
             *lines[name],
         )
-    return lines
+    return lines | {labels.names[index - 1]: (_ALL_REMOVED,) for index, share in part.removed.items() if share == 1}
 
 
 def case_shapes(part: OnePart, volume: Volume, labels: LabelMap) -> tuple[MaskShape, ...]:

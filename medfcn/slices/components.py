@@ -202,6 +202,31 @@ def largest_share(mask: NDArray[np.bool_]) -> float:
     return float(sizes.max() / sizes.sum()) if len(sizes) else float("nan")
 
 
+def together_shares(indices: NDArray[np.uint8], members: NDArray[np.bool_]) -> tuple[float, ...]:
+    """For each label the share of its voxels in the largest component of all labels together; nan where it is absent.
+
+    Where the largest component has an equal, none is the common one: 0 for each label that is present.
+
+    Args:
+        indices: `(I, J, K)`: 0 for background; A + 1 and more belong to no label.
+        members: `(A + 1, L)`: the labels that each of these indices stands for.
+
+    Example:
+        >>> row = np.array([[[1, 1, 1, 2, 0, 2, 0, 3]]], dtype=np.uint8)
+        >>> together_shares(row, np.eye(5, dtype=bool)[:, 1:])
+        (1.0, 0.5, 0.0, nan)
+    """
+    found = Connected(indices, [range(1, len(members))])
+    sizes = found.of(0).sizes
+    whole, gone = np.zeros((2, 256), dtype=np.intp)
+    if len(sizes):
+        stays = sizes == sizes.max()
+        whole = _voxels_of(indices, found, np.zeros_like(stays))
+        gone = whole if stays.sum() > 1 else _voxels_of(indices, found, stays)
+    lost, voxels = ((counts[: len(members)] @ members).tolist() for counts in (gone, whole))
+    return tuple(1 - one / count if count else float("nan") for one, count in zip(lost, voxels, strict=True))
+
+
 @dataclass(frozen=True)
 class OnePart:
     """A mask of which some labels were cut to one component.

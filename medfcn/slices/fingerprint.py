@@ -11,7 +11,7 @@ from medfcn.labels import IGNORED
 from medfcn.labels.partly import count_labelled, is_partly_labelled
 from medfcn.labels.whole_numbers import value_counts
 from medfcn.slices.appearance import Appearance, appearance_of
-from medfcn.slices.components import largest_share
+from medfcn.slices.components import largest_share, together_shares
 from medfcn.slices.grid import from_stored_order, map_to_network
 from medfcn.slices.shape import MaskShape, shapes_of
 from medfcn.volumes import Volume
@@ -38,8 +38,8 @@ class CaseFingerprint:
         appearance: The look of the images.
         ignored_voxels: Voxels that nobody labelled.
         shapes: The shape of each label.
-        together_share: The share of the foreground that is in the largest component of all labels together; nan
-            without any.
+        together_shares: For each label the share of its voxels in the largest component of all labels together; nan
+            where it is absent.
     """
 
     id: str
@@ -54,7 +54,7 @@ class CaseFingerprint:
     appearance: Appearance
     ignored_voxels: int = 0
     shapes: tuple[MaskShape, ...] = ()
-    together_share: float = math.nan
+    together_shares: tuple[float, ...] = ()
 
     @property
     def is_partly_labelled(self) -> bool:
@@ -110,7 +110,7 @@ def fingerprint_case(
         ignored_voxels=labels.size - count_labelled(labels),
         shapes=shapes_of(from_stored_order(labels, grid), rows, grid.spacing_native_mm),
         appearance=appearance_of(channels),
-        together_share=shares[0] if label_count == 1 else largest_share(foreground),
+        together_shares=shares if label_count == 1 else together_shares(labels, rows),
     )
 
 

@@ -19,7 +19,7 @@ from medfcn.inference.card import Card
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
-from medfcn.inference.rules import THRESHOLDS, best_threshold
+from medfcn.inference.rules import THRESHOLDS, best_threshold, is_no_loss_together
 from medfcn.inference.shapes import case_shapes, limits_of
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.slices.components import OnePart, keep_one_part, keep_together
@@ -92,7 +92,7 @@ class _Judged:
         dices: `(L,)` true Dice.
         largest: `(L,)` true Dice of masks of one component, of the labels that may be cut to it.
         held: `(L,)` share of the voxels that are rightly labelled which these masks keep; nan without any.
-        held_together: The same of all labels, of a mask of one component of all labels together.
+        held_together: `(L,)` the same, of a mask of one component of all labels together; empty if that is no choice.
         by_threshold: `(T,)` mean Dice over the labels.
         together: The same of its mask of one component of all labels together; None if that is no choice.
     """
@@ -106,7 +106,7 @@ class _Judged:
     dices: list[float]
     largest: list[float]
     held: list[float]
-    held_together: float
+    held_together: list[float]
     by_threshold: tuple[float, ...]
     together: "_Judged | None" = None
 
@@ -146,10 +146,10 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
         on_training = judged + _judge_training(card, model, prepared, open_cuts, _JUDGED_FOR_STROKES)
     ids = [one.case.id for one in on_training]
     if is_strokes_alone:
-        is_together = are_strokes_held(one.held_together for one in on_training)
+        is_together = _are_strokes_together(on_training)
     else:
         is_together = are_together(prepared, ids, JUDGED_CASES)
-    pairs = _together_pairs(judged) if is_fold and (is_together or not is_strokes_alone) else ()
+    compared = judged if is_fold and (is_together or not is_strokes_alone) else []
     if is_together and _is_better_together(on_training):
         card = dataclasses.replace(card, together=True)
         judged, on_training = ([one.together or one for one in some] for some in (judged, on_training))
@@ -159,7 +159,7 @@ def settle(model: Model, prepared: Prepared, outputs: Outputs) -> Settled:
         label for label in eligible if label in by_strokes or is_one_component(label, prepared, ids, JUDGED_CASES)
     )
     card = dataclasses.replace(card, one_part=_choose_components(card, tried, on_training))
-    found = _unseen(card, prepared, judged, eligible if is_fold else (), pairs)
+    found = _unseen(card, prepared, judged, eligible if is_fold else (), compared)
     threshold = None if is_fold else best_threshold([found.unseen])
     if threshold is not None:
         card = dataclasses.replace(card, threshold=threshold)
@@ -210,6 +210,9 @@ def _judge_case(
     soft_dice: list[float] = meter.doubt().soft_dice[0].tolist()
     by_threshold = tuple(tally.mean_dices().tolist()) if thresholds else ()
 
+    def held(indices: NDArray[np.uint8], kept: NDArray[np.uint8]) -> list[float]:
+        return [share_held(reference, indices, kept, label) for label in range(1, len(labels.entries) + 1)]
+
     def judged(whole: OnePart, together: _Judged | None = None) -> _Judged:
         indices, part = whole.indices, keep_one_part(whole.indices, cuts.labels, decided.certainty)
         drawn = case.drawn(labels)
@@ -223,8 +226,8 @@ def _judge_case(
             soft_dice=soft_dice,
             dices=dices,
             largest=dices_of(reference, part.indices, labels, drawn) if cuts.labels else dices,
-            held=[share_held(reference, indices, part.indices, label) for label in range(1, len(dices) + 1)],
-            held_together=math.nan if together is None else share_held(reference, indices, together.whole.indices),
+            held=held(indices, part.indices),
+            held_together=[] if together is None else held(indices, together.whole.indices),
             by_threshold=by_threshold,
             together=together,
         )
@@ -241,10 +244,26 @@ def _together_pairs(judged: Sequence[_Judged]) -> tuple[tuple[float, float], ...
     return _pairs((mean_of(one.dices), mean_of(one.together.dices)) for one in judged if one.together is not None)
 
 
+def _are_strokes_together(judged: Sequence[_Judged]) -> bool:
+    """True if the strokes of each label lie in one component of all; those of one do not speak for another."""
+    shares = list(zip(*(one.held_together for one in judged), strict=True))
+    return bool(shares) and all(are_strokes_held(of_label) for of_label in shares)
+
+
+def _label_pairs(judged: Sequence[_Judged], place: int) -> tuple[tuple[float, float], ...]:
+    """The same of one label, by its place; a case that lacks it has no Dice in one of its masks, or 0 twice."""
+    return _pairs((one.dices[place], one.together.dices[place]) for one in judged if one.together is not None)
+
+
 def _is_better_together(judged: Sequence[_Judged]) -> bool:
-    """True if one component of all labels together may be kept, and does not lower the mean Dice."""
-    pairs = _together_pairs(judged)
-    return bool(pairs) and sum(together - apart for apart, together in pairs) >= 0
+    """True if one component of all labels together may be kept, and lowers neither the mean Dice nor that of a label.
+
+    A gain of one label is no reason to lose another. Equal Dice is enough: it is asked only where the references say
+    that every label lies in that component (`may_be_cut_together`, or that strokes of each do), so a mask without
+    islands here speaks neither for them nor against a cut of islands later.
+    """
+    by_label = tuple(_label_pairs(judged, place) for place in range(len(judged[0].dices))) if judged else ()
+    return is_no_loss_together(_together_pairs(judged), by_label)
 
 
 def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[_Judged]) -> tuple[int, ...]:
@@ -315,7 +334,7 @@ def _unseen(
     prepared: Prepared,
     judged: Sequence[_Judged],
     tried: tuple[int, ...],
-    together: tuple[tuple[float, float], ...] = (),
+    compared: Sequence[_Judged] = (),
 ) -> _Found:
     """The numbers that the card keeps of the validation cases, and their masks.
 
@@ -327,7 +346,7 @@ def _unseen(
         prepared: The training cases.
         judged: The validation cases.
         tried: Labels for which the mean of the folds is to choose whether one component is kept.
-        together: For the mean of the folds to choose by, too; see `Unseen`.
+        compared: Of the validation cases, those by which it is to choose whether one component of all is kept.
     """
     labels, masks, reached, shapes = card.labels, {}, [], []
     for one in judged:
@@ -367,13 +386,16 @@ def _unseen(
                 absent_share=round(absent / max(len(telling), 1), _DIGITS),
                 log_ml=(float(logs.mean()), float(logs.std(ddof=1))) if len(logs) > 1 else None,
                 one_part=_pairs(components),
+                together=_label_pairs(compared, place),
             )
         )
         known = [case.shapes[place] for case in training if case.label_voxels[place] and not case.is_partly_labelled]
         predicted = zip(reached_here, (of_case[place] for of_case in compress(shapes, whole)), strict=True)
         limits.append(limits_of(known, [(dice, shape) for dice, shape in predicted if not math.isnan(dice)]))
     by_threshold = tuple(tuple(round(dice, _DIGITS) for dice in one.by_threshold) for one in compress(judged, whole))
-    unseen = Unseen(tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else (), together)
+    unseen = Unseen(
+        tuple(of_labels), _open_thresholds(card), by_threshold if any(by_threshold) else (), _together_pairs(compared)
+    )
     return _Found(unseen, tuple(limits), masks)
 
 

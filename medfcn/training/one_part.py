@@ -37,9 +37,10 @@ def is_one_component(label: int, prepared: Prepared, ids: Iterable[str], least: 
 
 
 def may_be_cut_together(card: Card, prepared: Prepared) -> bool:
-    """True if all labels together are one component in nearly all training references, if the settings leave it open.
+    """True if one component has all of every label in nearly all training references, if the settings leave it open.
 
-    Organs that touch are, though one of them may be in pieces.
+    Organs that touch do, though one of them may be in pieces. A small one apart from the others does not, so all must
+    stay as they are.
     """
     is_open = card.settings.prediction.largest_part == "auto" and not card.labels.overlapping
     ids = prepared.split.training
@@ -47,10 +48,19 @@ def may_be_cut_together(card: Card, prepared: Prepared) -> bool:
 
 
 def are_together(prepared: Prepared, ids: Iterable[str], least: float) -> bool:
-    """True if all labels together are one component in this share of some references that show every label whole."""
-    drawn = prepared.survey.drawn
+    """True if one component of all labels together has every label, each by itself, in some references.
+
+    A label has to lie in it in this share of those references that contain it and show every label whole. Voxels of
+    all labels are not counted in one sum: a small label would not matter in it. False if a label is in no such
+    reference, but in others: nothing would speak against its being removed.
+    """
+    ids, drawn = list(ids), prepared.survey.drawn
     whole = _whole(prepared, (case_id for case_id in ids if case_id not in drawn))
-    return _are_one((case.together_share for case in whole), least)
+    counts = zip(*(prepared.survey.fingerprints[case_id].label_voxels for case_id in ids), strict=True)
+    present = [place for place, voxels in enumerate(counts) if any(voxels)]
+    return bool(present) and all(
+        _are_one((case.together_shares[place] for case in whole), least) for place in present
+    )
 
 
 def _whole(prepared: Prepared, ids: Iterable[str]) -> list[CaseFingerprint]:

@@ -26,7 +26,9 @@ from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.expected_dice import Curve, fit_curves, lower_limits
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
+from medfcn.inference.rules import Rules
 from medfcn.labels import LabelMap
+from medfcn.slices.components import OnePart
 from medfcn.verbs import predict
 from medfcn.volumes import Volume
 from tests.inference.models import blobs, saved, tiny_model, unseen_label, write_image
@@ -384,3 +386,24 @@ def test_the_floor_is_a_setting(tmp_path: Path) -> None:
         lines[floor] = [flag for flag in found.flags if "below" in flag]
     assert not lines[0.0]
     assert lines[0.99][0].endswith(", below 0.99")
+
+
+@pytest.mark.parametrize("unseen", [None, Unseen((unseen_label(), unseen_label(absent_share=0.5)), (), ())])
+def test_a_label_that_was_found_and_wholly_removed_is_not_told_as_not_found(
+    monkeypatch: pytest.MonkeyPatch, unseen: Unseen | None
+) -> None:
+    def cut(_: Rules, indices: NDArray[np.uint8], certainty: object) -> OnePart:
+        del certainty
+        return OnePart(np.where(indices == 2, 0, indices).astype(np.uint8), {1: 0.0, 2: 1.0})
+
+    both = tiny_model(labels="organ=1,node=2")
+    both.card = dataclasses.replace(both.card, unseen=unseen)
+    image = Volume(blobs(), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    assert both.predict_case(image).measures["node"].voxels
+    monkeypatch.setattr(Rules, "cut", cut)
+    found = both.predict_case(image)
+    assert not found.measures["node"].voxels
+    assert found.assessments["node"].review
+    assert [flag for flag in found.flags if "node" in flag] == [
+        "review node: it was found, but not connected to the other labels, and 100 % of it was removed"
+    ]

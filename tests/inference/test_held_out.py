@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -130,15 +131,24 @@ def test_folds_keep_one_part_where_their_unseen_cases_do_not_lose_by_it() -> Non
 
 
 def test_folds_keep_one_component_of_all_labels_where_their_unseen_cases_do_not_lose_by_it() -> None:
-    def cards(*pairs: tuple[tuple[float, float], ...], own: bool = False) -> list[Card]:
-        unseen = [Unseen((unseen_label(),), (), (), pair) for pair in pairs]
-        return [dataclasses.replace(with_unseen(each).card, together=own) for each in unseen]
+    def cards(
+        *pairs: tuple[tuple[float, float], ...],
+        own: bool = False,
+        of_label: tuple[tuple[float, float], ...] | None = None,
+    ) -> list[Card]:
+        each = [(pair, pair if of_label is None else of_label) for pair in pairs]
+        unseen = [
+            Unseen((msgspec.structs.replace(unseen_label(), together=known),), (), (), pair) for pair, known in each
+        ]
+        return [dataclasses.replace(with_unseen(one).card, together=own) for one in unseen]
 
     gain, loss = ((0.8, 0.9), (0.8, 0.8)), ((0.8, 0.75), (0.8, 0.8))
     assert rules_of(cards(gain, loss)).together
     assert not rules_of(cards(loss, loss, own=True)).together
     assert not rules_of(cards(gain, ())).together
     assert rules_of(cards((), (), own=True)).together
+    assert not rules_of(cards(gain, gain, of_label=loss)).together  # a label loses, though the mean does not
+    assert not rules_of(cards(gain, gain, own=True, of_label=())).together  # nothing is known of the labels
     assert rules_of(cards(loss, own=True)).together  # a single one keeps what its own cases chose
 
 

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medfcn.slices import components
-from medfcn.slices.components import Connected, keep_one_part, keep_parts, keep_together, largest_share
+from medfcn.slices.components import (
+    Connected,
+    keep_one_part,
+    keep_parts,
+    keep_together,
+    largest_share,
+    together_shares,
+)
 from tests.slices.stored_orders import ORDERS, restored, stored_in
 
 
@@ -153,6 +160,13 @@ def test_one_component_of_all_labels_is_that_of_scipy_in_any_stored_order(seed: 
     assert np.array_equal(restored(found.indices, order), expected)  # type: ignore[arg-type]
     for label, share in found.removed.items():
         assert share == pytest.approx(1 - (expected == label).sum() / (labels == label).sum())
+    shares = together_shares(moved, np.eye(4, dtype=bool)[:, 1:])
+    is_single = (sizes == sizes.max(initial=0)).sum() == 1
+    assert np.isnan(shares[2])
+    for label, share in enumerate(shares[:2], start=1):
+        if (labels == label).any():
+            held = (expected == label).sum() / (labels == label).sum()
+            assert share == pytest.approx(held if is_single else 0.0)
 
 
 @given(st.integers(0, 9999), st.sampled_from(ORDERS))

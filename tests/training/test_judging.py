@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Silent
 from medfcn.settings import Settings
+from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.training import judging
 from medfcn.training.crossvalidation import gather
 from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds
 from medfcn.training.judging import ThresholdTally
+from medfcn.training.one_part import JUDGED_CASES, ONE_COMPONENT_CASES, are_together
 from medfcn.training.trainer import Outcome, Trainer
 from medfcn.training.validation import Outputs, ScoredCase
 from medfcn.volumes import Volume
@@ -289,7 +292,7 @@ def test_one_component_of_all_labels_is_kept_if_references_are_one_and_the_mean_
         def of(card: Any, prepared: Any) -> bool:
             for case_id, figures in prepared.survey.fingerprints.items() if apart else ():
                 prepared.survey.fingerprints[case_id] = replace(
-                    figures, together_share=0.6, largest_shares=(0.6, 0.6)
+                    figures, together_shares=(1.0, 0.6), largest_shares=(0.6, 0.6)
                 )
             return found(card, prepared)
 
@@ -307,6 +310,61 @@ def test_one_component_of_all_labels_is_kept_if_references_are_one_and_the_mean_
     train("touching", apart=False)
     train("apart", apart=True)
     assert chosen == {"touching": True, "apart": False}
+
+
+def _organ_and_node(number: int, *, is_touching: bool, has_node: bool = True) -> CaseFingerprint:
+    """An organ of 3,872 voxels and a node of 48, which is 1.2 % of both."""
+    labels = np.zeros((40, 30, 12), dtype=np.uint8)
+    labels[4:26, 6:28, 2:10] = 1
+    start = 26 if is_touching else 30 + number % 4
+    if has_node:
+        labels[start : start + 4, 10:14, 4:7] = 2
+    return fingerprint_case(f"case_{number:02d}", [Volume(labels.astype(np.int16), np.eye(4))], labels, 2)
+
+
+@pytest.mark.parametrize(
+    ("is_touching", "least"), [(False, ONE_COMPONENT_CASES), (False, JUDGED_CASES), (True, 0.95)]
+)
+def test_a_small_label_apart_from_the_others_keeps_all_components(is_touching: bool, least: float) -> None:
+    """It lies apart in each reference, where all voxels in one sum would be one component."""
+    cases = [_organ_and_node(number, is_touching=is_touching, has_node=number % 4 > 0) for number in range(20)]
+    assert all(sum(case.label_voxels[:1]) > 0.98 * sum(case.label_voxels) for case in cases)
+    fingerprints = {case.id: case for case in cases}
+
+    def prepared(drawn: dict[str, Any]) -> Any:
+        return SimpleNamespace(survey=SimpleNamespace(fingerprints=fingerprints, drawn=drawn))
+
+    assert are_together(prepared({}), fingerprints, least) is is_touching
+    without = [case.id for case in cases if not case.label_voxels[1]]
+    assert are_together(prepared({}), without, least)  # of one that is nowhere nothing is asked
+    partly = {case.id: (2,) for case in cases if case.label_voxels[1]}
+    assert not are_together(prepared(partly), fingerprints, least)  # no reference shows where it lies to the other
+
+
+def _judged(*cases: tuple[list[float], list[float]]) -> Any:
+    """Dice of each label with all components, and with one of all labels together, of some cases."""
+    return [SimpleNamespace(dices=apart, together=SimpleNamespace(dices=dices)) for apart, dices in cases]
+
+
+def test_one_component_of_all_labels_lowers_the_dice_of_no_label() -> None:
+    nan = float("nan")
+    is_better = judging._is_better_together
+    assert is_better(_judged(([0.8, 0.7], [0.9, 0.7]), ([0.8, nan], [0.8, nan])))
+    assert is_better(_judged(([0.8, 0.7], [0.8, 0.7])))  # nothing was removed, and the references allow it
+    assert is_better(_judged(([0.8, 0.0], [0.8, nan])))  # the reference lacks the label, an island of it went
+    assert not is_better(_judged(([0.5, 0.7], [0.9, 0.6])))
+    assert not is_better(_judged(([0.5, 0.7], [0.9, 0.0]), ([0.5, nan], [0.9, nan])))
+    assert not is_better([])
+
+
+def test_strokes_of_each_label_lie_in_one_component_of_all() -> None:
+    def found(*shares: list[float]) -> bool:
+        return judging._are_strokes_together([SimpleNamespace(held_together=of_case) for of_case in shares])  # type: ignore[misc]
+
+    assert found([1.0, 1.0], [1.0, float("nan")])
+    assert not found([1.0, 0.0], [1.0, float("nan")])
+    assert not found([1.0, float("nan")], [1.0, float("nan")])  # no mask finds any: nothing speaks for it
+    assert not found()
 
 
 def test_the_card_keeps_the_shapes_that_are_usual_and_odd_masks_are_flagged(
