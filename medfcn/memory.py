@@ -184,6 +184,14 @@ def _save_address_space(free: int) -> None:
         library.pthread_attr_destroy(attributes)
 
 
+def _take_buffers() -> None:
+    """Let numpy's OpenBLAS take its buffers: later, it ends the process in words of its own where it finds none."""
+    import numpy as np
+
+    square = np.ones((256, 256))
+    square @ square
+
+
 @dataclass(frozen=True)
 class Start:
     """Memory that the libraries of a command take. Where they do not fit, some end the process without an error.
@@ -222,6 +230,7 @@ class Start:
             with loading(for_good=True):
                 for name in self.modules:
                     importlib.import_module(name)
+            _take_buffers()
 
 
 @contextmanager

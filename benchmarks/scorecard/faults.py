@@ -328,7 +328,7 @@ def memory_taken_away(work: Work) -> str:
         for number in work.loop():
             dice = random.Random(number)
             moment, out = moments[number % len(moments)], work.place(f"point_{number}") / "out"
-            count, spare = dice.randint(1, 6), dice.choice((0, 1, 3, 10, 30, 100))
+            count, spare = dice.randint(1, 6), dice.choice((1, 1, 3, 10, 30, 100))
             ended = faults.run(command_of(moment, run, out), moment, count, spare)
             work.add({0: "done all the same"}.get(ended.returncode, "reported"), not (wrong := what_is_wrong(ended)))
             if wrong:
