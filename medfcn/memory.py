@@ -295,7 +295,8 @@ def in_threads(
     """The outcome of some work on each item, in their order; several are worked on at a time.
 
     An item for which memory ran out is worked on again by itself once the others are done. If memory runs out again,
-    its outcome is the error.
+    its outcome is the error. Where the address space is limited, items are worked on one by one: OpenBLAS takes
+    a buffer for each thread that multiplies at the same time, and ends the process where it finds none.
 
     Args:
         work: Called by several threads at once.
@@ -313,7 +314,7 @@ def in_threads(
 
     with ExitStack() as stack:
         found: Iterator[Outcome | MemoryShortError] = map(attempt, items)
-        if threads > 1 and is_room_for_threads(threads):
+        if threads > 1 and address_limit() is None and is_room_for_threads(threads):
             pool = ThreadPoolExecutor(max_workers=threads)
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
             found = pool.map(attempt, items)
