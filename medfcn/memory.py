@@ -9,6 +9,7 @@ import errno
 import gc
 import importlib
 import mmap
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -167,11 +168,13 @@ def _save_address_space(free: int) -> None:
     """Make the C library return blocks when they are freed, keep one heap, and give threads small stacks.
 
     Otherwise freed blocks of up to 32 MB stay in a heap, threads get heaps of 64 MB and stacks of 8 MB, and the limit
-    of an address space counts them all as used.
+    of an address space counts them all as used. Each OpenBLAS (numpy has one, scipy another) works with one thread:
+    each thread takes a buffer of 32 MB, and where there is none OpenBLAS looks for it for ever, or ends the process.
 
     Args:
         free: Bytes of the address space that are not taken yet.
     """
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     library = gnu_c_library()
     if library is None:
         return

@@ -259,6 +259,31 @@ waits.set()
 
 
 @linux
+@pytest.mark.parametrize("command", ["evaluate", "plan", "predict", "train"])
+def test_a_start_takes_no_more_address_space_than_it_asks_for(command: str) -> None:
+    """With less than they look for, two libraries (OpenBLAS, twice) end the process, or look for ever."""
+    code = f"""
+import os, re, resource
+from pathlib import Path
+from medfcn.commands.starts import STARTS
+
+def peak_mb():
+    return int(re.search(r"VmPeak:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
+
+resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
+before = peak_mb()
+STARTS["{command}"].require()
+print(peak_mb() - before <= STARTS["{command}"].address_mb, os.environ["OPENBLAS_NUM_THREADS"])
+"""
+    # More threads must not cost more: a library takes a buffer of 32 MB for each.
+    threads = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "8")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120, env=threads
+    )
+    assert done.stdout == "True 1\n"
+
+
+@linux
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["predict", "train"])
 def test_small_cases_are_done_in_little_more_memory_than_torch_takes(command: str, run: Path, tmp_path: Path) -> None:

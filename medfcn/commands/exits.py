@@ -57,7 +57,13 @@ def _print(text: str, *, err: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-_JSON, _PROGRESS = "medfcn.json", "medfcn.progress"
+def requested_stop() -> Stop:
+    """The request to stop that signals to the running command make."""
+    stop: Stop = _chosen(_STOP)
+    return stop
+
+
+_JSON, _PROGRESS, _STOP = "medfcn.json", "medfcn.progress", "medfcn.stop"
 """Names of the choices in the context of click."""
 _AT_ONCE = ("describe", "models", "networks")
 """Commands that have no progress to report."""
@@ -146,6 +152,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the requested command; an error ends the process."""
         with stop_on_signals() as stop, as_command(ctx.invoked_subcommand or ""):
+            ctx.meta[_STOP] = stop
             return self._invoke(ctx, stop)
 
     def _invoke(self, ctx: click.Context, stop: Stop) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from medfcn.commands.exits import answer, command, reporter, show, show_report
+from medfcn.commands.exits import answer, command, reporter, requested_stop, show, show_report
 from medfcn.commands.options import (
     all_metrics_option,
     allocator_option,
@@ -75,13 +75,11 @@ def train(all_metrics: bool, **choices: Any) -> None:
 
         require_libraries(kinds_of(choices["track"]))
     with loading(for_good=True):
-        from medfcn.runs.stop import stop_on_signals
         from medfcn.verbs import train as run_training
 
     source = click.get_current_context().get_parameter_source
     given = [name for name in choices if source(name) is ParameterSource.COMMANDLINE]
-    with stop_on_signals() as stop:
-        run = run_training(stop=stop, progress=reporter(), started=started, given=given, **choices)
+    run = run_training(stop=requested_stop(), progress=reporter(), started=started, given=given, **choices)
     if not process_rank():
         has_page = (run.folder / RunFolder.report).is_file()  # a run that is resumed keeps its --no-report
         show(f"Validation, {run.folder}{f' (see {RunFolder.report} in it)' if has_page else ''}:")

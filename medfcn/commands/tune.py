@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from medfcn.commands.exits import answer, command, reporter, show_report
+from medfcn.commands.exits import answer, command, reporter, requested_stop, show_report
 from medfcn.commands.options import allocator_option, cluster_option, count, design_options, work_options
 from medfcn.libraries import loading, require_installed
 
@@ -36,11 +36,9 @@ def tune(**choices: Any) -> None:
     for extra in ("tune", *(["cluster"] if choices["cluster"] else [])):
         require_installed(extra)
     with loading(for_good=True):
-        from medfcn.runs.stop import stop_on_signals
         from medfcn.tuning.tune import tune as run_search
 
-    with stop_on_signals() as stop:
-        found = run_search(stop=stop, progress=reporter(), **choices)
+    found = run_search(stop=requested_stop(), progress=reporter(), **choices)
     show_report(found.to_text())
     best = {"number": found.best.number, "dice": found.best.mean, "values": found.best.values}
     answer({"folder": found.folder, "trials": len(found.trials), "best": best, "gain": found.gain})

@@ -19,6 +19,7 @@ class Stop:
         signal_number: The signal that made the request; that of Ctrl-C if something else did.
         is_asked: True once the request is made.
         is_looked_at: True while a training is in its loop, and will look.
+        is_ending: True once a training has left its loop with an error, which is what the user is to read.
 
     Example:
         >>> stop = Stop()
@@ -31,6 +32,7 @@ class Stop:
         self.signal_number = int(signal.SIGINT)
         self.is_asked = False
         self.is_looked_at = False
+        self.is_ending = False
 
     def ask(self, signal_number: int = signal.SIGINT) -> None:
         """Make the request."""
@@ -40,9 +42,12 @@ class Stop:
     @contextmanager
     def looking(self) -> Iterator[None]:
         """Surrounds the loop of a training."""
-        self.is_looked_at = True
+        self.is_looked_at, self.is_ending = True, False
         try:
             yield
+        except BaseException:
+            self.is_ending = True
+            raise
         finally:
             self.is_looked_at = False
 
@@ -51,7 +56,8 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """Let SIGTERM, Ctrl-C and the Ctrl-Break of Windows make the request, until the end of the block.
 
-    Outside of a training's loop, and at a second Ctrl-C, `KeyboardInterrupt` is raised at once. Signals that are
+    Outside of a training's loop, and at a second Ctrl-C, `KeyboardInterrupt` is raised at once. After an error has
+    ended that loop, a signal says nothing new: `torchrun` sends one to the processes that are left. Signals that are
     ignored (as under `nohup … &`) stay ignored. In a thread other than the main one, which alone may handle signals,
     nothing is changed.
     """
@@ -60,7 +66,7 @@ def stop_on_signals() -> Iterator[Stop]:
     def handle(number: int, _frame: FrameType | None) -> None:
         impatient = stop.is_asked and number == signal.SIGINT
         stop.ask(number)
-        if impatient or not stop.is_looked_at:
+        if impatient or not (stop.is_looked_at or stop.is_ending):
             raise KeyboardInterrupt
 
     before = {}
