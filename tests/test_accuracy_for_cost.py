@@ -52,7 +52,7 @@ def test_what_a_command_took_holds_what_its_children_took(tmp_path: Path) -> Non
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     cpu_seconds, peak_mb = map(float, said.split())
-    assert 0.6 <= cpu_seconds < 3.0
+    assert 0.6 <= cpu_seconds < 10.0
     assert 600 <= peak_mb < 900
 
 

@@ -24,7 +24,7 @@ def on_windows(step: str, folder: Path) -> subprocess.Popen[str]:
 def test_without_what_windows_lacks_a_training_is_killed_resumed_and_predicts(tmp_path: Path, balls: Path) -> None:
     shutil.copytree(balls, tmp_path / "data")
     first = on_windows("train", tmp_path)
-    until = time.monotonic() + 300
+    until = time.monotonic() + 900
     while not list((tmp_path / "run" / "state").glob("checkpoint_*.json")):
         assert first.poll() is None, first.communicate()
         assert time.monotonic() < until
@@ -33,7 +33,7 @@ def test_without_what_windows_lacks_a_training_is_killed_resumed_and_predicts(tm
     assert int(first.communicate()[0].split()[0]) > 200  # every module of medfcn was imported
     assert not (tmp_path / "run" / "model.json").exists()
     second = on_windows("resume", tmp_path)
-    out, err = second.communicate(timeout=300)
+    out, err = second.communicate(timeout=900)
     assert second.returncode == 0, err
     assert out == "locks\n8 masks\n"
     assert "going on after step" in err

@@ -215,6 +215,6 @@ def test_shells_complete_commands(tmp_path: Path, shell: str) -> None:
     home = {"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     arguments = {"zsh": ["-f"], "fish": ["--no-config"], "bash": ["--norc"]}[shell]
     done = subprocess.run(
-        [shell, *arguments, "-c", SHELLS[shell]], capture_output=True, text=True, env=home, timeout=120
+        [shell, *arguments, "-c", SHELLS[shell]], capture_output=True, text=True, env=home, timeout=600
     )
     assert "predict" in done.stdout, done.stderr

@@ -43,7 +43,7 @@ def called(script: str, commands: Path, *words: str, **variables: str) -> list[l
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

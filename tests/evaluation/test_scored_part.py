@@ -114,7 +114,7 @@ print(row.status, row.true_positives, row.false_negatives)
         resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limited, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=limited, timeout=300, check=False
     )
     voxels = 2048 * 2048 * 2000
     expected = {(0, 0): "both_empty 0 0", (1, 1): f"ok {voxels} 0", (1, 0): f"prediction_empty 0 {voxels}"}

@@ -56,13 +56,13 @@ class Forked:
         self.status: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
-        until = time.monotonic() + (timeout or 60)
+        until = time.monotonic() + (timeout or 600)
         while self.status is None:
             found, status = os.waitpid(self.pid, os.WNOHANG)
             if found:
                 self.status = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > until:
-                raise subprocess.TimeoutExpired("worker", timeout or 60)
+                raise subprocess.TimeoutExpired("worker", timeout or 600)
             time.sleep(0.002)
         return self.status
 
@@ -78,12 +78,20 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> type[Forked]:
     return Forked
 
 
-def slowly(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1) -> None:
-    """Let this process need so long for a case that the workers get most of them."""
-    original, own = Ensemble.predict_case, os.getpid()
+def slowly(monkeypatch: pytest.MonkeyPatch, folder: Path, workers: int) -> None:
+    """Let this process wait until so many workers are at a case, and then need so long that they get most of them."""
+    original, own, begun = Ensemble.predict_case, os.getpid(), folder / "begun"
+    begun.mkdir()
 
     def slow(self: Ensemble, *arguments: Any, **choices: Any) -> Any:
-        time.sleep(seconds if os.getpid() == own else 0.01)
+        if os.getpid() == own:
+            until = time.monotonic() + 300
+            while len(list(begun.iterdir())) < workers and time.monotonic() < until:
+                time.sleep(0.005)
+            time.sleep(0.1)
+        else:
+            (begun / str(os.getpid())).touch()
+            time.sleep(0.01)
         return original(self, *arguments, **choices)
 
     monkeypatch.setattr(Ensemble, "predict_case", slow)
@@ -106,7 +114,7 @@ def test_each_process_takes_its_share_and_each_case_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, images, clean = folders
-    slowly(monkeypatch)
+    slowly(monkeypatch, tmp_path, 2)
     given: list[tuple[int, str]] = []
     original = Desk.give
 
@@ -132,7 +140,7 @@ def test_the_case_of_a_killed_worker_is_taken_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, images, clean = folders
-    slowly(monkeypatch)
+    slowly(monkeypatch, tmp_path, 1)
     mark, own = tmp_path / "killed", os.getpid()
 
     def dying(original: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
@@ -202,7 +210,7 @@ def test_a_full_disk_in_a_worker_stops_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, images, _ = folders
-    slowly(monkeypatch)
+    slowly(monkeypatch, tmp_path, 1)
     own, original = os.getpid(), case_work._write_case
 
     def full(*arguments: Any) -> None:
@@ -224,7 +232,7 @@ def test_an_interrupt_ends_the_workers_and_leaves_no_litter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, images, clean = folders
-    slowly(monkeypatch)
+    slowly(monkeypatch, tmp_path, 2)
     out, own, original = tmp_path / "out", os.getpid(), case_work._write_case
 
     def interrupted(*arguments: Any) -> None:
@@ -266,15 +274,15 @@ def test_workers_end_with_the_command(number: int, folders: Folders, tmp_path: P
     out = tmp_path / "out"
     words = [sys.executable, "-m", "medfcn", "predict", run, tmp_path, "-o", out, "--device", "cpu", "--jobs", "2"]
     command = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not (workers := children_of(command.pid)) or len(list(out.glob("*.json"))) < 20:
         assert command.poll() is None
         assert time.monotonic() < until
         time.sleep(0.005)
     command.send_signal(number)
-    said = command.communicate(timeout=60)[1]
+    said = command.communicate(timeout=300)[1]
     assert command.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 300
     while any(map(is_alive, workers)):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -39,14 +39,15 @@ def content(folder: Path) -> dict[str, bytes]:
     return batches.content(folder, without=PARTS_FOLDER)
 
 
-def apart(work: Callable[[], Any], *, seconds: float = 0.0) -> int:
-    """A process of its own, which needs at least so long for a case."""
+def apart(work: Callable[[], Any], *, seconds: float = 0.0, stays_at: int = 0) -> int:
+    """A process of its own, which needs at least so long for a case, and stays at one of them until it is killed."""
     child = os.fork()
     if child == 0:
-        original = Ensemble.predict_case
+        original, calls = Ensemble.predict_case, []
 
         def slow(self: Ensemble, *arguments: Any, **choices: Any) -> Any:
-            time.sleep(seconds)
+            calls.append(1)
+            time.sleep(seconds if len(calls) != stays_at else 600)
             return original(self, *arguments, **choices)
 
         Ensemble.predict_case = slow  # type: ignore[method-assign]
@@ -109,7 +110,7 @@ def test_four_shards_at_once_with_locks_that_lie_and_one_killed(
     def shard(number: int) -> Callable[[], Any]:
         return lambda: predict(run, images, out, device="cpu", shard=f"{number}/{COUNT}", resume=True)
 
-    children = [apart(shard(number), seconds=0.05) for number in range(1, COUNT + 1)]
+    children = [apart(shard(number), seconds=0.05, stays_at=2 if number == 1 else 0) for number in range(1, COUNT + 1)]
     while not (out / PARTS_FOLDER / SHARDS_FILE).is_file() or len(list(out.glob("*.json"))) < 2:
         time.sleep(0.002)
     os.kill(children[0], signal.SIGKILL)

@@ -26,8 +26,20 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     return a_batch(tmp_path_factory.mktemp("shared"), CASES, ["case_05"])
 
 
-def start(work: Callable[[], Any]) -> tuple[int, int]:
-    """A process of its own; its number, and where its result can be read."""
+def wait_for(is_so: Callable[[], Any]) -> None:
+    until = time.monotonic() + 300
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def start(work: Callable[[], Any], before: Callable[[], None] = lambda: None) -> tuple[int, int]:
+    """A process of its own; its number, and where its result can be read.
+
+    Args:
+        work: Its prediction.
+        before: Called in front of each of its cases.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -36,6 +48,7 @@ def start(work: Callable[[], Any]) -> tuple[int, int]:
             original = Ensemble.predict_case
 
             def slow(self: Ensemble, *arguments: Any, **choices: Any) -> Any:
+                before()
                 time.sleep(0.05)
                 return original(self, *arguments, **choices)
 
@@ -62,7 +75,14 @@ def test_four_processes_predict_every_case_once(folders: Batch, tmp_path: Path) 
     run, images, clean = folders
     out = tmp_path / "out"
     out.mkdir()
-    children = [start(lambda: predict(run, images, out, device="cpu", resume=True)) for _ in range(4)]
+    (begun := tmp_path / "begun").mkdir()
+
+    def with_another() -> None:
+        """None makes all cases before the others are there."""
+        (begun / str(os.getpid())).touch()
+        wait_for(lambda: len(list(begun.iterdir())) > 1)
+
+    children = [start(lambda: predict(run, images, out, device="cpu", resume=True), with_another) for _ in range(4)]
     results = [end(*child) for child in children]
     names = [f"case_{number:02d}" for number in range(CASES) if number != 5]
     assert sorted(case for predicted, _, _ in results for case in predicted) == names
@@ -80,8 +100,7 @@ def test_the_case_of_a_killed_process_is_taken_over(folders: Batch, tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     children = [start(lambda: predict(run, images, out, device="cpu", resume=True)) for _ in range(3)]
-    while len(list(out.glob("*.json"))) < 2:
-        time.sleep(0.005)
+    wait_for(lambda: len(list(out.glob("*.json"))) >= 2)
     os.kill(children[0][0], signal.SIGKILL)
     os.waitpid(children[0][0], 0)
     os.close(children[0][1])
@@ -129,18 +148,31 @@ def test_a_mask_that_another_process_makes_meanwhile_is_not_made_again(
     assert (len(again.predicted), again.others) == (CASES - 1, ())
 
 
-def test_a_second_command_joins_the_one_that_is_at_work_in_its_folder(folders: Batch, tmp_path: Path) -> None:
+def test_a_second_command_joins_the_one_that_is_at_work_in_its_folder(
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, images, clean = folders
     out = tmp_path / "out"
-    first = start(lambda: predict(run, images, out, device="cpu"))
-    while not list(out.glob("*.json")):
-        time.sleep(0.005)
+    go_on = tmp_path / "go on"
+    # After its first case the first command waits until the second has one.
+    first = start(
+        lambda: predict(run, images, out, device="cpu"),
+        lambda: wait_for(lambda: go_on.exists() or not list(out.glob("*.json"))),
+    )
+    wait_for(lambda: list(out.glob("*.json")))
     for other in ({"tta": True}, {"probabilities": True}, {"cases": ["case_01"]}):
         for over in ({}, {"overwrite": True}, {"resume": True}):
             with pytest.raises(OutputExistsError, match="another command is at work in it, with other models"):
                 predict(run, images, out, device="cpu", **other, **over)  # type: ignore[arg-type]
     with pytest.raises(OutputExistsError, match="another command is at work in it; leave --overwrite out"):
         predict(run, images, out, device="cpu", overwrite=True)
+    original = Ensemble.predict_case
+
+    def joining(self: Ensemble, *arguments: Any, **choices: Any) -> Any:
+        go_on.touch()
+        return original(self, *arguments, **choices)
+
+    monkeypatch.setattr(Ensemble, "predict_case", joining)
     joined = predict(run, images, out, device="cpu")
     predicted, others, _ = end(*first)
     names = {f"case_{number:02d}" for number in range(CASES) if number != 5}
@@ -158,10 +190,9 @@ def test_a_killed_command_is_at_work_no_more(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         with at_work(tmp_path, "a task"):
-            time.sleep(60)
+            time.sleep(600)
         os._exit(0)
-    while tasks_at_work(tmp_path) != {"a task"}:
-        time.sleep(0.005)
+    wait_for(lambda: tasks_at_work(tmp_path) == {"a task"})
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert tasks_at_work(tmp_path) == set()

@@ -191,7 +191,7 @@ def child_of(launcher: int, rank: int) -> int | None:
 
 def ended(process: "subprocess.Popen[str]") -> list[str]:
     """What medfcn says last, once all processes have ended; torchrun adds a report of its own."""
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode != 0
     assert not re.search(r'File "[^"]*/medfcn/[a-z_/]+\.py"', said), said  # torchrun has a traceback of its own
     return [line for line in said.splitlines() if line.startswith("medfcn:")]

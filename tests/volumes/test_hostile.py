@@ -32,13 +32,13 @@ REMEDIES = (
 
 @pytest.fixture(autouse=True)
 def no_hang() -> Iterator[None]:
-    """Nothing may take ten seconds."""
+    """Nothing may hang: two minutes are far more than any file takes, even on a busy machine."""
 
     def stop(*_: object) -> None:
         raise TimeoutError("this file made medfcn hang")
 
     signal.signal(signal.SIGALRM, stop)
-    signal.alarm(10)
+    signal.alarm(120)
     yield
     signal.alarm(0)
 
@@ -120,7 +120,7 @@ def test_hostile_pair_is_one_grid_or_refused(hostile: Hostile, tmp_path: Path) -
 
 def test_hostile_dataset_is_checked_to_its_end(tmp_path: Path) -> None:
     """Every hostile NIfTI file as an image and as a label of one dataset: one report, no exception."""
-    signal.alarm(60)  # a thousand files
+    signal.alarm(600)  # a thousand files
     files = [
         hostile for hostile in CORPUS if hostile.opened.endswith((".nii", ".nii.gz")) and len(hostile.content) == 1
     ]
@@ -430,7 +430,7 @@ def test_size_lies_and_bombs_cost_little(name: str, tmp_path: Path) -> None:
     for file, raw in content.items():
         (tmp_path / file).write_bytes(raw)
     path = tmp_path / next(iter(content))
-    done = subprocess.run([sys.executable, "-c", BOMB, path], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", BOMB, path], capture_output=True, text=True, check=True, timeout=300)
     assert "accepted" not in done.stdout
     seconds, megabytes = (float(number) for number in done.stdout.split())
     assert seconds / 2 < 2.0
