@@ -110,7 +110,9 @@ def test_four_shards_at_once_with_locks_that_lie_and_one_killed(
     def shard(number: int) -> Callable[[], Any]:
         return lambda: predict(run, images, out, device="cpu", shard=f"{number}/{COUNT}", resume=True)
 
-    children = [apart(shard(number), seconds=0.05, stays_at=2 if number == 1 else 0) for number in range(1, COUNT + 1)]
+    children = [
+        apart(shard(number), seconds=0.05, stays_at=2 if number == 1 else 0) for number in range(1, COUNT + 1)
+    ]
     while not (out / PARTS_FOLDER / SHARDS_FILE).is_file() or len(list(out.glob("*.json"))) < 2:
         time.sleep(0.002)
     os.kill(children[0], signal.SIGKILL)
