@@ -16,7 +16,9 @@ from medfcn.text import for_command
 
 PACKAGE = Path(errors.__file__).parent
 # Words in capitals that are no codes: variables of torchrun, types of MetaImage and of contours, terms of a page.
-NO_CODES = re.compile(r"MET_\w+|CLOSED\w+|\w*RANK|\w*WORLD_SIZE|TORCHELASTIC_RUN_ID|CHUNK_VOXELS|EXPECTED_DICE|\w+_THREADS")
+NO_CODES = re.compile(
+    r"MET_\w+|CLOSED\w+|\w*RANK|\w*WORLD_SIZE|TORCHELASTIC_RUN_ID|CHUNK_VOXELS|EXPECTED_DICE|\w+_THREADS"
+)
 
 
 def explained() -> dict[str, str]:
