@@ -103,7 +103,7 @@ _VIEWS = Rule(
     "auto, all, or a list of one to three different views",
 )
 _ODD = Rule(lambda count: 1 <= count < CONTEXT_MOST and count % 2 == 1, f"an odd number from 1, below {CONTEXT_MOST}")
-_SPACING = Rule(lambda spacing: min(spacing) > 0, "two positive lengths in mm")
+_SPACING = Rule(lambda spacing: 1e-5 <= min(spacing) <= max(spacing) <= 1000, "two lengths from 0.00001 to 1000 mm")
 _PIXELS = f"two numbers of pixels from 8 to {EDGE_MOST}, of at most {PIXELS_MOST} in all"
 _WINDOW = Rule(lambda window: is_window(window), _PIXELS)
 _CROP = Rule(lambda crop: isinstance(crop, str) or is_window(crop), f"auto, never, or {_PIXELS}")

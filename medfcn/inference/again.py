@@ -12,12 +12,11 @@ from typing import Any
 
 from medfcn.datasets import Case
 from medfcn.datasets.by_hash import find_by_hash
-from medfcn.decoding import convert
 from medfcn.errors import MedfcnError, MissingFileError, ModelError, SettingsError
 from medfcn.inference.batch import Outcome, PredictionRun
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.case import READ_STRICTLY
-from medfcn.inference.devices import choose_device
+from medfcn.inference.devices import MOST_THREADS, choose_device
 from medfcn.inference.engines import require_possible
 from medfcn.inference.idle import mirrors_of
 from medfcn.inference.model import Model
@@ -32,8 +31,6 @@ from medfcn.slices.views import parse_views
 from medfcn.text import listed
 from medfcn.volumes import ReadOptions
 
-MOST_THREADS = 1024
-"""More threads than any record of a mask has."""
 _DECIDED = ("probabilities", "tta", "views", "cases", "colours", "seg_nrrd", "uncertainty", "shard", "finish")
 """Options that a record decides, or that divide cases which the records choose."""
 
@@ -274,7 +271,7 @@ def _remake(
     _refuse_edited(next(iter(group)), first, cards, tta=tta)
     remedy = "use the medfcn that wrote it"
     arithmetic = Arithmetic.of_record(first, source=first.case)
-    options = convert(first.reading or {}, ReadOptions, source=next(iter(group)), error=SettingsError, remedy=remedy)
+    options = ReadOptions.of_record(first.reading or {}, source=next(iter(group)), error=SettingsError, remedy=remedy)
     return Remake(
         replace(
             request,

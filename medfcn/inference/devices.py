@@ -11,6 +11,8 @@ from medfcn.errors import SettingsError
 from medfcn.text import counted
 
 _DEVICES = "auto, cpu, cuda, cuda:N or mps"
+MOST_THREADS = 1024
+"""More threads than any machine has for one network."""
 _BFLOAT16_SINCE = 14
 """The macOS with which Apple's GPU computes in bfloat16."""
 
@@ -42,17 +44,26 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def require_threads(threads: int | None) -> None:
+    """Refuse a number of threads that no machine has; with a million of them torch ends the process.
+
+    Raises:
+        SettingsError: It is below one or above `MOST_THREADS`.
+    """
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise SettingsError(
+            f"threads {threads}: expected 1 to {MOST_THREADS}; omit --threads for the default", field="threads"
+        )
+
+
 @contextmanager
 def using_threads(threads: int | None) -> Iterator[None]:
     """Set the number of CPU threads of torch, within a `with` block; None leaves it as it is.
 
     Raises:
-        SettingsError: The number is below one.
+        SettingsError: As in `require_threads`.
     """
-    if threads is not None and threads < 1:
-        raise SettingsError(
-            f"threads {threads}: expected at least 1; omit --threads for the default", field="threads"
-        )
+    require_threads(threads)
     before = torch.get_num_threads()
     try:
         if threads is not None:

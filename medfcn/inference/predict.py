@@ -23,6 +23,7 @@ from medfcn.inference.batch import (
 )
 from medfcn.inference.case import READ_STRICTLY, as_channels
 from medfcn.inference.chosen import Choice
+from medfcn.inference.devices import require_threads
 from medfcn.inference.ensemble import load_models
 from medfcn.inference.idle import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
@@ -135,6 +136,7 @@ class PredictRequest:
     def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise SettingsError(f"jobs {self.jobs}: at least 1 is needed; give a larger number", field="jobs")
+        require_threads(self.threads)
         require_one(shard=self.shard, finish=self.finish or None, cluster=self.cluster)
         require_one(jobs=self.jobs, cluster=self.cluster)
         require_one(shard=self.shard, report=self.report or None)

@@ -14,6 +14,7 @@ from medfcn.config import to_tables
 from medfcn.decoding import convert, read_json
 from medfcn.errors import TrainingError
 from medfcn.files import write_json
+from medfcn.inference.devices import MOST_THREADS
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
@@ -26,7 +27,6 @@ from medfcn.training.state import STEPS_MOST
 from medfcn.training.survey import Survey
 
 _FORMAT = 1
-_THREADS_MOST = 4096
 _Step = Annotated[int, msgspec.Meta(ge=0, le=STEPS_MOST)]
 _AGAIN = "start again (--overwrite, overwrite=True)"
 
@@ -155,7 +155,7 @@ class _Used(msgspec.Struct, frozen=True):
     """The entries of an identity that are used before it is compared."""
 
     length: _Length = _Length()
-    threads: Annotated[int, msgspec.Meta(ge=1, le=_THREADS_MOST)] | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)] | None = None
     versions: dict[str, str] = {}
     plan: _Plan = _Plan()
     transforms: list[_Transform] = []

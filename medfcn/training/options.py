@@ -13,8 +13,8 @@ import msgspec
 
 from medfcn.calls import require_one
 from medfcn.config import settings_from, to_tables
-from medfcn.decoding import convert, read_json
-from medfcn.errors import MissingFileError, SettingsError, TrainingError
+from medfcn.decoding import read_json
+from medfcn.errors import MissingFileError, SettingsError, TrainingError, naming
 from medfcn.files import write_json
 from medfcn.inference.card import read_card
 from medfcn.labels import LabelMap
@@ -217,19 +217,31 @@ def _kept_request(options: _Options, run: Path, *, moved_to: Path | str | None) 
         )
     plain: dict[str, Any] = places | {name: getattr(options, name) for name in _PLAIN}
     source = RunFolder.options
-    return TrainRequest(
-        dataset,
-        run,
-        settings=settings_from(options.settings, source=source),
-        options=convert(options.reading, ReadOptions, source=source, error=TrainingError, remedy=_REMEDY),
-        labels=None if options.labels is None else LabelMap.from_json(options.labels),
-        leave_out=_left_out(run) if options.has_left_out else None,
-        **plain,
-    )
+    with naming(source):  # whatever it contains, no option of the command is to blame
+        return TrainRequest(
+            dataset,
+            run,
+            settings=settings_from(options.settings, source=source),
+            options=ReadOptions.of_record(options.reading, source=source, error=TrainingError, remedy=_REMEDY),
+            labels=None if options.labels is None else LabelMap.from_json(options.labels),
+            leave_out=_left_out(run) if options.has_left_out else None,
+            **plain,
+        )
+
+
+class _Version(msgspec.Struct, frozen=True):
+    format: int
 
 
 def _read(run: Path) -> _Options:
-    return read_json(RunFolder(run).options, _Options, error=TrainingError, remedy=_REMEDY)
+    path = RunFolder(run).options
+    found = read_json(path, _Version, error=TrainingError, remedy=_REMEDY).format
+    if found != _FORMAT:
+        raise TrainingError(
+            f"{path.name}: format {found} is not {_FORMAT}; use the medfcn version that wrote it, or {_REMEDY}",
+            field="format",
+        )
+    return read_json(path, _Options, error=TrainingError, remedy=_REMEDY)
 
 
 def _left_out(run: Path) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from medfcn.datasets.cases import Splits
 from medfcn.datasets.patients import require_stated_patients
 from medfcn.datasets.tables import Ids, ids_of
 from medfcn.errors import SettingsError
+from medfcn.inference.devices import require_threads
 from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
 from medfcn.progress import Progress, Silent
@@ -171,6 +172,7 @@ class WorkRequest(DesignRequest):
     def __post_init__(self) -> None:
         require_one(budget=self.budget, epochs=self.epochs, steps=self.steps)
         require_one(resume=self.resume or None, overwrite=self.overwrite or None)
+        require_threads(self.threads)
         if self.epochs is not None and self.epochs < 1:
             raise SettingsError(f"epochs {self.epochs}: at least 1 is needed; give a larger number", field="epochs")
         if self.steps is not None:

@@ -1,11 +1,14 @@
 """Options of reading a volume. Each accepts a file that is refused without it."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
 
-from medfcn.errors import SettingsError
+from medfcn.decoding import convert
+from medfcn.errors import MedfcnError, SettingsError
 from medfcn.files import plain_json
+from medfcn.text import did_you_mean
 
 TransformChoice = Literal["auto", "sform", "qform"]
 
@@ -59,6 +62,25 @@ class ReadOptions:
             elif name != "series":
                 values[name] = plain_json(values[name])  # as it is read back
         return values
+
+    @classmethod
+    def of_record(cls, recorded: Mapping[str, Any], *, source: str, error: type[MedfcnError], remedy: str) -> Self:
+        """The options of `recorded`; other keys are refused, because they may decide what is read.
+
+        Args:
+            recorded: Values of JSON.
+            source: The file, for messages.
+            error: The class to raise.
+            remedy: What to do, for messages.
+
+        Raises:
+            MedfcnError: As `error`: there is another key, or a value that an option cannot have.
+        """
+        names = [item.name for item in fields(cls)]
+        for name in recorded:
+            if name not in names:
+                raise error(f"{source}: reading: unknown option {name!r}{did_you_mean(name, names)}; {remedy}")
+        return convert(dict(recorded), cls, source=source, error=error, remedy=remedy)
 
     def __post_init__(self) -> None:
         if self.xform not in ("auto", "sform", "qform"):

@@ -138,6 +138,34 @@ def test_a_run_without_options_says_how_it_is_resumed(stopped: Path, balls: Path
         medfcn.train(stopped, resume=True)
 
 
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "a newer version": ({"format": 99}, "format 99 is not 1; use the medfcn version that wrote it"),
+    "more threads than any machine": ({"threads": 1_000_000}, "threads 1000000: expected 1 to 1024"),
+    "no thread": ({"threads": 0}, "threads 0: expected 1 to 1024"),
+    "two lengths": ({"budget": "10m", "steps": "12"}, "budget and steps are given together"),
+    "unknown reading": ({"reading": {"xfrom": "qform"}}, "unknown option 'xfrom'; did you mean 'xform'"),
+    "labels of another kind": ({"labels": {"entries": [{"name": 1}]}}, "expected str, found int"),
+    "spacing in another unit": (
+        {"settings": {"slices": {"spacing_mm": [1e6, 1e6]}}},
+        "spacing_mm: .* is not two lengths from 0.00001 to 1000 mm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_options_that_cannot_be_are_refused_with_the_file(name: str, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in ("model.json", "model.safetensors", "cases.csv"):
+        shutil.copy(whole / file, run / file)
+    changed, said = BROKEN[name]
+    options = json.loads((whole / "options.json").read_text()) | {"dataset": str(whole)} | changed
+    (run / "options.json").write_text(json.dumps(options))
+    with pytest.raises((TrainingError, SettingsError), match=rf"options\.json: .*{said}"):
+        medfcn.train(run, tmp_path / "more", more="1 steps")
+    assert not (tmp_path / "more").exists()
+
+
 def test_a_finished_run_is_carried_on_with_its_split_and_stays(whole: Path, balls: Path, tmp_path: Path) -> None:
     before = hashes(whole)
     told = Told()
