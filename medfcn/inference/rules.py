@@ -20,6 +20,8 @@ _STANDARD_ERRORS = 2.0
 """A choice must be better by more than this many standard errors of the cases' mean difference."""
 _FEWEST_CASES = 5
 """The least number of cases to choose a threshold."""
+_LEAST_LOSS = 0.001
+"""A label loses Dice if it loses more than this in the mean of cases: less are single voxels at its border."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def rules_of(cards: Sequence[Card]) -> Rules:
     """The rules for the mean of some models: those of a single one, or the choices of the unseen cases of several.
 
     Only the largest component of a label, or of all labels together, is kept if that does not lower its Dice in the
-    mean of all models' unseen cases; of all labels together, if it lowers the Dice of no label. If a model has no
+    mean of all models' unseen cases; of all labels together, if no label loses by it either. If a model has no
     such results, it is kept if every model does so by itself.
 
     Args:
@@ -94,7 +96,10 @@ def rules_of(cards: Sequence[Card]) -> Rules:
 def is_no_loss_together(
     pairs: Sequence[tuple[float, float]], by_label: Sequence[Sequence[tuple[float, float]]]
 ) -> bool:
-    """True if one component of all labels together lowers neither the mean Dice nor that of any label.
+    """True if one component of all labels together does not lower the mean Dice, and no label loses by it.
+
+    A label loses if its mean Dice falls by more than 0.001. Less are single voxels, which touch the rest of their
+    organ by an edge alone: they must not keep the islands of another label.
 
     Args:
         pairs: For each case the mean Dice with all components, and with that one alone.
@@ -105,8 +110,14 @@ def is_no_loss_together(
         True
         >>> is_no_loss_together([(0.5, 0.5)], [[(0.2, 0.6)], [(0.8, 0.4)]])
         False
+        >>> is_no_loss_together([(0.5, 0.7)], [[(0.2, 0.6)], [(0.8, 0.7998)]])
+        True
     """
-    return any(by_label) and all(sum(one - every for every, one in of) >= 0 for of in (pairs, *by_label))
+
+    def gain(of: Sequence[tuple[float, float]]) -> float:
+        return sum(one - every for every, one in of)
+
+    return any(by_label) and gain(pairs) >= 0 and all(gain(of) >= -_LEAST_LOSS * len(of) for of in by_label)
 
 
 def best_threshold(unseen: Sequence[Unseen]) -> float | None:

@@ -353,6 +353,9 @@ def test_one_component_of_all_labels_lowers_the_dice_of_no_label() -> None:
     assert is_better(_judged(([0.8, 0.7], [0.8, 0.7])))  # nothing was removed, and the references allow it
     assert is_better(_judged(([0.8, 0.0], [0.8, nan])))  # the reference lacks the label, an island of it went
     assert not is_better(_judged(([0.5, 0.7], [0.9, 0.6])))
+    assert is_better(_judged(([0.5, 0.7], [0.51, 0.6996]), ([0.5, 0.7], [0.5, 0.7])))  # a voxel of the second went
+    assert not is_better(_judged(([0.5, 0.7], [0.51, 0.698])))
+    assert not is_better(_judged(([0.5, 0.7], [0.5, 0.6996])))  # nothing was gained for it
     assert not is_better(_judged(([0.5, 0.7], [0.9, 0.0]), ([0.5, nan], [0.9, nan])))
     assert not is_better([])
 
