@@ -256,11 +256,11 @@ def _label_pairs(judged: Sequence[_Judged], place: int) -> tuple[tuple[float, fl
 
 
 def _is_better_together(judged: Sequence[_Judged]) -> bool:
-    """True if one component of all labels together may be kept, does not lower the mean Dice, and no label loses by it.
+    """True if one component of all labels together may be kept, does not lower the mean Dice, and no label loses.
 
-    A gain of one label is no reason to lose another (`is_no_loss_together`). Equal Dice is enough: it is asked only where the references say
-    that every label lies in that component (`may_be_cut_together`, or that strokes of each do), so a mask without
-    islands here speaks neither for them nor against a cut of islands later.
+    A gain of one label is no reason to lose another (`is_no_loss_together`). Equal Dice is enough: it is asked only
+    where the references say that every label lies in that component (`may_be_cut_together`, or that strokes of each
+    do), so a mask without islands here speaks neither for them nor against a cut of islands later.
     """
     by_label = tuple(_label_pairs(judged, place) for place in range(len(judged[0].dices))) if judged else ()
     return is_no_loss_together(_together_pairs(judged), by_label)
