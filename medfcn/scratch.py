@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,62 @@ def mapped_file(count: int) -> mmap.mmap | None:
 
 def release(array: NDArray[Any]) -> None:
     """Let the pages of an array that lies in a file leave the memory of the process; any other array stays."""
+    owner = _mapped_by(array)
+    if owner is not None and sys.platform == "linux":
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped_by(array: NDArray[Any]) -> mmap.mmap | None:
+    """The file that an array lies in; None for an array in memory."""
     owner: Any = array
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
-    if isinstance(owner, mmap.mmap) and sys.platform == "linux":
-        owner.madvise(mmap.MADV_DONTNEED)
+    return owner if isinstance(owner, mmap.mmap) else None
+
+
+def put(array: NDArray[Any], values: NDArray[Any], *, add: bool = False) -> None:
+    """Set an array, most likely a part of a larger one that lies in a file, to some values, and release it.
+
+    Some voxels of each row of a volume lie on all its pages. So it is done a few megabytes of the file at a time.
+
+    Args:
+        array: Where they go.
+        values: Of the same shape.
+        add: Add them to what is there.
+
+    Example:
+        >>> array = np.zeros((2, 3), np.uint8)
+        >>> put(array[:, 1:2], np.ones((2, 1), np.uint8))
+        >>> array.tolist()
+        [[0, 1, 0], [0, 1, 0]]
+    """
+    near = [()] if _mapped_by(array) is None else _near_places(array)
+    for place in near:
+        if add:
+            array[place] += values[place]
+        else:
+            array[place] = values[place]
+        release(array)
+
+
+def _near_places(array: NDArray[Any]) -> Iterator[tuple[slice, ...]]:
+    """Places in an array that are together all of it, and each of which lies within `PART_BYTES`, gaps included."""
+    steps = [abs(stride) for stride in array.strides]
+    order = sorted(range(array.ndim), key=lambda axis: -steps[axis])
+
+    def within(axes: Sequence[int], place: list[slice]) -> Iterator[tuple[slice, ...]]:
+        span = sum((array.shape[axis] - 1) * steps[axis] for axis in axes)
+        if not axes or span < PART_BYTES:
+            yield tuple(place)
+            return
+        axis, *others = axes
+        count = max(1, PART_BYTES // steps[axis])
+        for start in range(0, array.shape[axis], count):
+            place[axis] = slice(start, start + count)
+            yield from within(others if count == 1 else (), place)
+        place[axis] = slice(None)
+
+    return within(order, [slice(None)] * array.ndim)
 
 
 def parts(array: NDArray[Any], *, part_bytes: int = PART_BYTES) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:

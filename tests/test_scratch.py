@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medfcn import scratch
-from medfcn.scratch import extremes, mapped_file, parts, release, scratch_array
+from medfcn.scratch import _near_places, extremes, mapped_file, parts, put, release, scratch_array
 
 
 @pytest.fixture
@@ -58,3 +58,24 @@ def test_parts_are_the_whole(order: str) -> None:
     assert count > 1
     assert np.array_equal(back, array)
     assert extremes(array) == (array.min(), array.max())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+@pytest.mark.parametrize("part_bytes", [1, 100, 3000, 1 << 20])
+def test_values_put_into_a_part_of_an_array_in_a_file_touch_little_of_it_at_a_time(
+    order: tuple[int, ...], part_bytes: int, everything_is_large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "PART_BYTES", part_bytes)
+    random = np.random.default_rng(1)
+    array = scratch_array((5, 6, 7, 8), np.float32, purpose="voxels").transpose(order)
+    expected = np.zeros(array.shape, dtype=np.float32)
+    for add in (False, True):
+        for axis in range(4):
+            place = tuple(slice(1, 4) if each == axis else slice(None) for each in range(4))
+            values = random.normal(size=expected[place].shape).astype(np.float32)
+            put(array[place], values, add=add)
+            expected[place] = expected[place] + values if add else values
+            spans = [np.lib.array_utils.byte_bounds(array[place][near]) for near in _near_places(array[place])]
+            steps = np.abs(array.strides)
+            assert all(high - low < part_bytes + steps.min() * 9 for low, high in spans)
+    assert np.array_equal(array, expected)

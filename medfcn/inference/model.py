@@ -48,7 +48,7 @@ from medfcn.networks.sliding import (
 from medfcn.runs.arithmetic import Arithmetic
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import ModelFiles, the_model
-from medfcn.scratch import release, scratch_array
+from medfcn.scratch import put, scratch_array
 from medfcn.settings import View
 from medfcn.slices.preprocess import CaseImage
 from medfcn.slices.slicing import VIEW_AXIS, stack_slices
@@ -303,9 +303,7 @@ class Model(Predictor):
         total: NDArray[np.float32] = stored.T  # contiguous
         for number, (view, share) in enumerate(view_shares(self.card).items()):
             for place, part in self.view_slabs(image.slices(view), view, tta=tta):
-                scaled = part * share
-                total[place] = total[place] + scaled if number else scaled
-                release(total)
+                put(total[place], part * share, add=number > 0)
         return total
 
     def view_probabilities(

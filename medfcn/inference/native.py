@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.decide import certainty_of
-from medfcn.scratch import release, scratch_array
+from medfcn.scratch import put, scratch_array
 from medfcn.slices.grid import GridMap, from_stored_order
 from medfcn.slices.voxels import Ranges
 
@@ -69,5 +69,4 @@ class SlabCollector:
         return Decided(self._indices, self._certainty, self._probabilities)
 
     def _put(self, array: NDArray[Any], place: Ranges, values: NDArray[Any]) -> None:
-        from_stored_order(array, self._grid)[place] = values
-        release(array)
+        put(from_stored_order(array, self._grid)[place], values)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from medfcn.inference.probabilities import view_shares
 from medfcn.networks.sliding import MirroredNetwork, Network, Slices
-from medfcn.scratch import parts, release, scratch_array
-from medfcn.slices.grid import native_slabs, to_stored_order
+from medfcn.scratch import parts, put, release, scratch_array
+from medfcn.slices.grid import from_stored_order, native_slabs
 from medfcn.slices.preprocess import CaseImage, grid_of
 from medfcn.slices.voxels import Ranges
 from medfcn.volumes import Volume
@@ -108,10 +108,10 @@ def network_maps(model: Member, volumes: Sequence[Volume], *, tta: bool | None =
         slabs = [_mirrored(model, axes).view_slabs(slices, view, tta=False) for axes in mirrors]
         for each in zip(*slabs, strict=True):
             place, seen = each[0][0], [part for _, part in each]
-            _put(mean, place, sum(seen[1:], start=seen[0]) / count * share, add=number > 0)
+            put(mean[place], sum(seen[1:], start=seen[0]) / count * share, add=number > 0)
             if doubt is not None:
                 entropies = [entropy_bits(part) for part in seen]
-                _put(doubt, place, sum(entropies[1:], start=entropies[0]) / count * share, add=number > 0)
+                put(doubt[place], sum(entropies[1:], start=entropies[0]) / count * share, add=number > 0)
     if doubt is None:
         return NetworkMaps(mean, None)
     for of_label, likely in zip(doubt, mean, strict=True):
@@ -125,12 +125,6 @@ def _scratch(shape: Sequence[int], labels: int) -> Floats:
     """Zeros for each label, contiguous; a large array lies in a file."""
     stored: Floats = scratch_array((*reversed(shape), labels), np.float32, purpose="the uncertainty").T
     return stored
-
-
-def _put(total: Floats, place: Ranges, values: Floats, *, add: bool) -> None:
-    """Add values to a part of an array that may lie in a file, or set it to them."""
-    total[place] = total[place] + values if add else values
-    release(total)
 
 
 def _mirrored(model: Member, axes: tuple[int, ...]) -> Member:
@@ -157,8 +151,10 @@ def uncertainty_maps(models: Sequence[Member], maps: Sequence[NetworkMaps], volu
         volume: A volume of the case.
     """
     labels, grids = len(maps[0].likely), [grid_of(volume, model.card.plan) for model in models]
-    native = [volume.shape[axis] for axis in grids[0].axes]
-    entropy, disagreement = _scratch(native, labels), _scratch(native, labels)  # in the order in which slabs come
+    entropy, disagreement = (
+        np.moveaxis(scratch_array((*volume.shape, labels), np.float32, purpose="the uncertainty"), 3, 0)
+        for _ in range(2)
+    )
     slabs = [native_slabs(one.likely, grid) for one, grid in zip(maps, grids, strict=True)]
     within = [
         native_slabs(one.disagreement, grid)
@@ -175,8 +171,9 @@ def uncertainty_maps(models: Sequence[Member], maps: Sequence[NetworkMaps], volu
             apart += np.maximum(whole - sum(entropy_bits(one) for one in likely) / count, 0)
         if within:
             apart += sum(next(slab)[1] for slab in within) / count
-        entropy[:, rows], disagreement[:, rows] = whole, np.minimum(apart, whole)
-        for array in (entropy, disagreement, *(one.likely for one in maps), *(one.disagreement for one in maps)):
+        put(from_stored_order(entropy, grids[0])[:, rows], whole)
+        put(from_stored_order(disagreement, grids[0])[:, rows], np.minimum(apart, whole))
+        for array in (*(one.likely for one in maps), *(one.disagreement for one in maps)):
             if array is not None:
                 release(array)
-    return UncertaintyMaps(to_stored_order(entropy, grids[0]), to_stored_order(disagreement, grids[0]))
+    return UncertaintyMaps(entropy, disagreement)
