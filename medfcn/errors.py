@@ -193,6 +193,21 @@ def as_command(name: str) -> Iterator[None]:
         _COMMANDS.pop()
 
 
+def command_name() -> str:
+    """The command that is running in this process; empty in a script."""
+    return _COMMANDS[-1] if _COMMANDS else ""
+
+
+def for_reader(text: str) -> str:
+    """A message in the form of whoever reads it: as it is in a command, with the arguments of a call in a script.
+
+    Example:
+        >>> for_reader("give --labels")
+        'give labels='
+    """
+    return text if _COMMANDS else for_library(text)
+
+
 class MedfcnError(Exception):
     """Anything a user can fix: bad input, bad settings, an output in the way.
 
@@ -214,8 +229,7 @@ class MedfcnError(Exception):
         self.field = field
 
     def __str__(self) -> str:
-        said = str(self.args[0])
-        return said if _COMMANDS else for_library(said)
+        return for_reader(str(self.args[0]))
 
 
 class VolumeError(MedfcnError, ValueError):

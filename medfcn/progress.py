@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, Protocol, TextIO, get_args
 
+from medfcn.errors import for_reader
 from medfcn.text import duration, printable
 
 Kind = Literal["auto", "bars", "lines", "json", "none"]
@@ -50,7 +51,7 @@ class Silent:
 
     def say(self, message: str) -> None:
         """Log one line."""
-        _MESSAGES.info("%s", printable(message))
+        _MESSAGES.info("%s", printable(for_reader(message)))
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:

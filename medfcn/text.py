@@ -152,11 +152,61 @@ def for_command(text: str) -> str:
 def for_library(text: str) -> str:
     """The same for whoever writes a script: options as a call takes them.
 
+    Options of which a message names only the typed form become the arguments of `CALLED`. A whole command, such as
+    `medfcn check DATASET --json`, stays as it is.
+
     Example:
         >>> for_library("masks: already exists; replace it (--overwrite, overwrite=True)")
         'masks: already exists; replace it (overwrite=True)'
+        >>> for_library("scan: tilted; pass --xform sform to keep the tilt")
+        "scan: tilted; pass options=ReadOptions(xform='sform') to keep the tilt"
     """
-    return _BOTH_FORMS.sub(r"(\2)", text)
+    once = _BOTH_FORMS.sub(r"(\2)", text)
+    return _TYPED.sub(_called, once.replace("same command and --resume", "same call and --resume"))
+
+
+CALLED: Mapping[str, str] = {
+    **{
+        f"--{name.replace('_', '-')}": f"{name}={{}}"
+        for name in (
+            *("budget", "by", "cases", "cluster", "cohort", "device", "encoder_weights", "engine", "fold", "folds"),
+            *("format", "group_by", "groups", "init", "jobs", "labels", "leave_out", "shard", "steps", "threads"),
+            "views",
+        )
+    },
+    **{
+        f"--{name.replace('_', '-')}": f"{name}=True" for name in ("allow_outside", "overwrite", "resume", "skip_bad")
+    },
+    **{f"--{name}": f"options=ReadOptions({name}={{}})" for name in ("xform", "nonfinite", "series", "bids")},
+    "--volume": "options=ReadOptions(volume_index={})",
+    "--around": "options=ReadOptions(around_mm={})",
+    "--box": "options=ReadOptions(box_mm={})",
+    "--max-bytes": "options=ReadOptions(max_bytes={})",
+    "--assume-grid": "options=ReadOptions(assume_grid=True)",
+    "--no-boundary-at-edges": "definitions=Definitions(boundary_at_edges=False)",
+    "--config": "settings={}",
+}
+"""What a call takes instead of an option; `{}` is where its value stands."""
+
+_TYPED = re.compile(
+    r"`?medfcn [a-z][a-z-]* [^;()`]*`?"  # a whole command
+    r"|(?<![\w/-])(?P<option>--[a-z][a-z-]*)(?P<value> (?:sform|qform|stem|none|all|torch|cpu|\d+(?:/(?:\d+|N))?"
+    r"|fill:(?:\d+|VALUE)|N|FILE|PATH|K/\d+|X,Y,Z|[a-zA-Z]+=[\w.+,=-]*\w(?![\w=…]))(?![\w-]))?(?![\w-])"
+)
+"""An option in a message, with its value where one stands there."""
+
+
+def _called(found: re.Match[str]) -> str:
+    """What a call takes instead of an option."""
+    option = found["option"]
+    if option not in CALLED:
+        return found[0]
+    value = (found["value"] or "").strip().removeprefix("fill:")
+    if not value:
+        return CALLED[option].replace("{}", "…" if "(" in CALLED[option] else "")
+    is_plain = value.isdigit() or (value.isupper() and "=" not in value and "/" not in value)
+    shown_value = f"({value})" if "," in value and is_plain else value if is_plain else repr(value)
+    return CALLED[option].replace("{}", shown_value)
 
 
 def page(lines: Iterable[str], *, columns: int = 0) -> str:

@@ -31,7 +31,7 @@ def test_a_stopped_demo_goes_on_to_the_same_end(tmp_path: Path, monkeypatch: pyt
     stop.ask()
     with monkeypatch.context() as stopped:
         stopped.setattr("medfcn.demo.train", partial(train, stop=stop))
-        with pytest.raises(TrainingStoppedError, match="go on with the same command and --resume"):
+        with pytest.raises(TrainingStoppedError, match="go on with the same call and resume=True"):
             demo(tmp_path / "demo", steps=6, device="cpu", threads=1)
     for _ in range(2):  # once from the training, once from a demo that is whole
         made = demo(tmp_path / "demo", steps=6, device="cpu", threads=1, resume=True)

@@ -2,18 +2,27 @@
 
 import ast
 import dataclasses
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pytest
 
+import medfcn
 from medfcn.cli import main
+from medfcn.errors import MedfcnError, as_command
+from medfcn.evaluation.definitions import Definitions
 from medfcn.settings import Settings
+from medfcn.text import CALLED, for_library
+from medfcn.volumes.options import ReadOptions
 
 PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 OTHERS = {"--nproc-per-node"}
 """Options of other tools: torchrun."""
+OF_TERMINALS = {"--json", "--all-metrics"}
+"""Options about what a command prints; a call prints nothing."""
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -67,6 +76,54 @@ def test_every_setting_that_a_message_names_exists() -> None:
     ]
     assert len(named) > 20
     assert [(place, f"{table}.{name}") for place, table, name in named if name not in tables[table]] == []
+
+
+def test_every_option_that_a_message_of_the_library_names_is_an_argument_in_a_call() -> None:
+    """A script meets `labels=`, not `--labels`; texts that only commands print and whole commands are their own."""
+    left = [
+        (place, name)
+        for place, text in texts()
+        if not place.startswith(("commands/", "cli.py", "text.py"))
+        for name in re.findall(
+            r"(?<![\w-])--[a-z][a-z0-9_-]+", re.sub(r"medfcn [a-z][a-z-]* [^;()`]*", "", for_library(text))
+        )
+        if name not in OTHERS | OF_TERMINALS
+    ]
+    assert left == []
+
+
+def test_every_argument_that_stands_for_an_option_exists() -> None:
+    calls = [medfcn.train, medfcn.tune, medfcn.predict, medfcn.evaluate, medfcn.compare, medfcn.export, medfcn.load]
+    known = {name for call in calls for name in inspect.signature(call).parameters}
+    inner = {item.name for kind in (ReadOptions, Definitions) for item in dataclasses.fields(kind)}
+    for option, called in CALLED.items():
+        outer, _, rest = called.partition("=")
+        assert outer in known, option
+        if "(" in rest:
+            assert rest.partition("(")[2].partition("=")[0] in inner, option
+
+
+@pytest.mark.parametrize(
+    ("typed", "called"),
+    [
+        ("go on with the same command and --resume", "go on with the same call and resume=True"),
+        ("pass --nonfinite fill:0, or fix it", "pass options=ReadOptions(nonfinite=0), or fix it"),
+        ("such as --labels organ=1,ignore=255", "such as labels='organ=1,ignore=255'"),
+        (
+            "say where with --around X,Y,Z or --box",
+            "say where with options=ReadOptions(around_mm=(X,Y,Z)) or options=ReadOptions(box_mm=…)",
+        ),
+        ("begin with --shard 1/4", "begin with shard='1/4'"),
+        ("give --groups FILE (--group-by stem)", "give groups=FILE (group_by='stem')"),
+        ("give all: medfcn train DATASET -o RUN --resume", "give all: medfcn train DATASET -o RUN --resume"),
+        ("a/--labels: not a table", "a/--labels: not a table"),
+    ],
+)
+def test_a_call_reads_arguments_where_a_command_reads_options(typed: str, called: str) -> None:
+    assert for_library(typed) == called == for_library(called)
+    assert str(MedfcnError(typed)) == called
+    with as_command("train"):
+        assert str(MedfcnError(typed)) == typed
 
 
 def test_the_walk_finds_an_option_in_a_formatted_text() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from medfcn.errors import GeometryMismatchError, MedfcnError
+from medfcn.errors import GeometryMismatchError, MedfcnError, for_reader
 from medfcn.text import one_line, shown
 from medfcn.volumes.names import stem_of
 
@@ -38,6 +38,10 @@ class Problem:
     field: str
     found: str
     remedy: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", for_reader(self.found))
+        object.__setattr__(self, "remedy", for_reader(self.remedy))
 
     @property
     def line(self) -> str:

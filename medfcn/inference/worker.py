@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import FrameType
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from medfcn.allocator import Allocator, use_allocator
 from medfcn.datasets import Case
-from medfcn.errors import MedfcnError, WriteError
+from medfcn.errors import MedfcnError, WriteError, as_command, command_name
 from medfcn.inference.batch import Recipe
 from medfcn.inference.case_work import CaseWork
 from medfcn.inference.devices import using_threads
@@ -38,12 +38,14 @@ class Order:
         device: The worker's own device; None for that of the recipe.
         allocator: That of the command.
         memory: The most that the worker may take; None without a limit.
+        command: The command whose errors its worker words as its own; empty for those of a script.
     """
 
     recipe: Recipe
     device: str | None = None
     allocator: Allocator = field(default_factory=lambda: "keep" if use_allocator("system") else "system")
     memory: int | None = field(default_factory=memory_limit)
+    command: str = field(default_factory=command_name)
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,17 @@ def serve(descriptor: int) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     link = _Link(Connection(descriptor))
     status = 1
-    try:
-        link.work()
-        status = 0
-    except (KeyboardInterrupt, BrokenPipeError, ConnectionError):
-        pass
-    except MedfcnError as error:
-        link.send(Broken(str(error), error.code, isinstance(error, WriteError)))
-    except Exception as error:
-        traceback.print_exc()
-        link.send(Broken(f"{type(error).__name__}: {error}"))
+    with as_command(link.command) if link.command else nullcontext():
+        try:
+            link.work()
+            status = 0
+        except (KeyboardInterrupt, BrokenPipeError, ConnectionError):
+            pass
+        except MedfcnError as error:
+            link.send(Broken(str(error), error.code, isinstance(error, WriteError)))
+        except Exception as error:
+            traceback.print_exc()
+            link.send(Broken(f"{type(error).__name__}: {error}"))
     os._exit(status)  # at once: what is in other threads is no longer needed
 
 
@@ -112,6 +115,7 @@ class _Link:
         self._connection = connection
         self._answers: queue.SimpleQueue[Case | None] = queue.SimpleQueue()
         self._order: Order = connection.recv()
+        self.command = self._order.command
 
     def work(self) -> None:
         threading.Thread(target=self._listen, daemon=True).start()

@@ -79,7 +79,7 @@ def test_images_of_several_kinds_are_listed(root: Path, name: str, kind: str, wo
         with pytest.raises(DatasetError) as caught:
             read(root)
         assert words in line_of(caught)
-        assert "choose with --bids" in line_of(caught)
+        assert "choose with options=ReadOptions(bids=" in line_of(caught)
 
 
 def test_a_choice_decides(root: Path) -> None:
@@ -127,7 +127,7 @@ def test_several_derivatives_are_listed(root: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         find_dataset(root)
     assert "auto: desc-auto_dseg (3), manual: desc-manual_dseg (6)" in line_of(caught)
-    assert "--bids derivatives=" in line_of(caught)
+    assert "options=ReadOptions(bids=" in line_of(caught)
     for choice in ("derivatives=manual", f"derivatives={root / 'derivatives' / 'manual'}", "desc=manual"):
         assert len(find_dataset(root, bids=choice).cases) == 6
     assert len(find_dataset(root, bids="derivatives=auto").incomplete) == 3
@@ -260,7 +260,7 @@ def test_tables_that_contradict_each_other_are_refused_unless_the_labels_are_nam
     put(root / "derivatives" / "manual" / "sub-01" / "sub-01_dseg.tsv", "index\tname\n1\tcube\n")
     assert len(find_dataset(root).cases) == 6
     for refused in (lambda: check(root), lambda: evaluate(root / "derivatives" / "manual", root)):
-        with pytest.raises(DatasetError, match=r"names the value 1 'ball'.* say which with --labels") as caught:
+        with pytest.raises(DatasetError, match=r"names the value 1 'ball'.* say which with labels=") as caught:
             refused()
         assert caught.value.code == "DATASET_CONTRADICTED"
     assert check(root, labels="ball=1").label_names == ("ball",)

@@ -243,7 +243,7 @@ def test_too_many_structures_at_one_voxel_are_refused(tmp_path: Path) -> None:
     files = {
         f"structure_{nth:03d}": save(tmp_path / f"structure_{nth:03d}.nii.gz", box(slice(2, 4))) for nth in range(117)
     }
-    with pytest.raises(SettingsError, match="choose fewer with --labels"):
+    with pytest.raises(SettingsError, match="choose fewer with labels="):
         read_mask(StructureFiles("case", tmp_path, files))
 
 

@@ -151,7 +151,7 @@ def test_groups_follow_from_the_ids_as_the_user_says(tmp_path: Path) -> None:
 def test_an_expression_that_fits_not_every_id_is_refused_by_name(tmp_path: Path) -> None:
     dataset_of(tmp_path, "P3_left", "P3_right", "x_1")
     for how in ("P([0-9]+)", "([0-9]+)_", "x?"):
-        with pytest.raises(DatasetError, match=r"(x_1|P3_left): --group-by .* does not match this id") as caught:
+        with pytest.raises(DatasetError, match=r"(x_1|P3_left): group_by= .* does not match this id") as caught:
             find_dataset(tmp_path, group_by=how)
         assert (caught.value.code, caught.value.field) == ("GROUP_INVALID", "group_by")
     with pytest.raises(SettingsError, match="not a regular expression"):

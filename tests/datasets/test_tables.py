@@ -20,11 +20,11 @@ def test_paths_that_leave_the_root_are_refused(path: str, tmp_path: Path) -> Non
     root = tmp_path / "d"
     (root / "link").symlink_to(tmp_path)
     decathlon(root, [{"image": path, "label": "labels/a.nii"}])
-    with pytest.raises(DatasetError, match="--allow-outside") as caught:
+    with pytest.raises(DatasetError, match="allow_outside=True") as caught:
         find_dataset(root)
     line_of(caught)
     (root / "t.csv").write_text(f"image,label\nimages/a.nii,{path}\n")
-    with pytest.raises(DatasetError, match=r"t\.csv: line 2.*--allow-outside"):
+    with pytest.raises(DatasetError, match=r"t\.csv: line 2.*allow_outside=True"):
         find_dataset(root / "t.csv")
     if path != "/etc/passwd":
         assert len(find_dataset(root, allow_outside=True).cases) == 1

@@ -166,7 +166,7 @@ def test_groups_that_cannot_be_are_refused(folders):
     masks = folders / "new", folders / "references"
     with pytest.raises(SettingsError, match="groups and group_by are given together"):
         evaluate(*masks, groups=folders / "groups.csv", group_by="stem")
-    with pytest.raises(DatasetError, match="P0_left: --group-by x does not match"):
+    with pytest.raises(DatasetError, match="P0_left: group_by= x does not match"):
         evaluate(*masks, group_by="x")
     with pytest.raises(DatasetError, match="no patient for P10_left"):
         evaluate(*masks, groups={"P0_left": "P0", "P0_right": "P0"})
@@ -304,7 +304,7 @@ def test_the_interval_of_a_gap_is_that_of_theory_and_pairs_images_of_the_same_pa
 def test_columns_that_cannot_be_are_refused(folders, tmp_path):
     masks = folders / "new", folders / "references"
     table = tmp_path / "table.csv"
-    with pytest.raises(SettingsError, match=r"by scanner: the references are no table.*--cohort FILE"):
+    with pytest.raises(SettingsError, match=r"by scanner: the references are no table.*cohort=FILE"):
         evaluate(*masks, by="scanner")
     with pytest.raises(DatasetError, match="no id in it is that of a case or patient, such as 'P0_left'"):
         evaluate(*masks, by="scanner", cohort=folders / "cohort.csv")  # its ids are patients, which nobody stated

@@ -249,7 +249,7 @@ def test_records_that_disagree_are_refused_unless_labels_are_given(tmp_path):
     for case, names in (("a", "organ=1+2"), ("b", "other=1+2")):
         save(tmp_path / "references", case, organ())
         save(tmp_path / "predictions", case, organ(values=(1, 1)), labels=LabelMap.parse(names))
-    with pytest.raises(DatasetError, match="--labels"):
+    with pytest.raises(DatasetError, match="labels="):
         evaluate(tmp_path / "predictions", tmp_path / "references")
     assert len(evaluate(tmp_path / "predictions", tmp_path / "references", labels="organ=1+2").rows) == 2
 

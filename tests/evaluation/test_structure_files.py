@@ -56,7 +56,7 @@ def test_structures_against_one_file_with_names(references: Path, tmp_path: Path
     for case in range(2):
         save(tmp_path / "masks" / f"s{case}.nii.gz", as_one(organs(case)))
     out = write_structures(tmp_path / "out")
-    with pytest.raises(DatasetError, match="name them with --labels"):
+    with pytest.raises(DatasetError, match="name them with labels="):
         evaluate(out, tmp_path / "masks")
     assert dices(out, tmp_path / "masks", labels="kidney=1,liver=2,spleen=3") == pytest.approx(DICE)
     names = {"labels": {"background": 0, "spleen": 3, "liver": 2}}

@@ -45,7 +45,7 @@ def test_weights_to_start_from_have_a_name() -> None:
 def test_a_whole_head_is_refused_unless_the_place_is_given() -> None:
     model = medfcn.load(NAME, device="cpu")
     head = Volume(blobs((160, 190, 150)), np.diag([1.0, 1.0, 1.0, 1.0]), name="head")
-    with pytest.raises(VolumeError, match="--around"):
+    with pytest.raises(VolumeError, match="around_mm="):
         model.predict(head)
     mask = model.predict(head, options=ReadOptions(around_mm=(50.0, 90.0, 60.0)))
     assert mask.shape == head.shape

@@ -140,7 +140,7 @@ def test_the_workstation_brings_its_own_cluster(folders: Batch, tmp_path: Path) 
 
 
 def test_a_training_without_folds_is_not_for_a_cluster(balls: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="give --folds N"):
+    with pytest.raises(SettingsError, match="give folds=N"):
         medfcn.train(balls, tmp_path / "run", labels="ball=1", steps=6, cluster="tcp://127.0.0.1:9")
     assert not (tmp_path / "run").exists()
 

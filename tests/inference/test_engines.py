@@ -256,7 +256,7 @@ def test_the_sample_is_where_labels_are(
 
 def test_an_engine_with_other_logits_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_ENGINES", {"onnx": Stub(beyond=1.0)})
-    with pytest.raises(ModelError, match=r"differ from torch's by .* of the largest; take --engine torch"):
+    with pytest.raises(ModelError, match=r"differ from torch's by .* of the largest; take engine='torch'"):
         medfcn.load(place / "run", device="cpu", engine="onnx")
 
 
@@ -309,7 +309,7 @@ def test_a_strange_statement_is_one_line(place: Path, tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as refused:
             predicted(place, output, resume=True)
         assert str(refused.value).startswith(f"{output / ENGINE_FILE}: ")
-        assert str(refused.value).endswith("; remove it and go on with --resume")
+        assert str(refused.value).endswith("; remove it and go on with resume=True")
         assert "\n" not in str(refused.value)
     (output / ENGINE_FILE).unlink()
     predicted(place, output, resume=True)

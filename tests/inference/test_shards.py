@@ -160,7 +160,7 @@ def test_another_number_of_shards_is_refused(folders: Batch, tmp_path: Path) -> 
     out = tmp_path / "out"
     Parts(out).enter(Shard(1, 3))  # begun, and nothing has ended
     for shard in ("1/4", "3/4"):
-        with pytest.raises(OutputExistsError, match="is shared by 3 shards, not 4; give --shard") as caught:
+        with pytest.raises(OutputExistsError, match="is shared by 3 shards, not 4; give shard=") as caught:
             predict(run, images, out, device="cpu", shard=shard)
         assert caught.value.code == "SHARDS_DIFFER"
     predict(run, images, out, device="cpu", shard="2/3")

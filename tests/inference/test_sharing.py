@@ -164,7 +164,7 @@ def test_a_second_command_joins_the_one_that_is_at_work_in_its_folder(
         for over in ({}, {"overwrite": True}, {"resume": True}):
             with pytest.raises(OutputExistsError, match="another command is at work in it, with other models"):
                 predict(run, images, out, device="cpu", **other, **over)  # type: ignore[arg-type]
-    with pytest.raises(OutputExistsError, match="another command is at work in it; leave --overwrite out"):
+    with pytest.raises(OutputExistsError, match="another command is at work in it; leave overwrite=True out"):
         predict(run, images, out, device="cpu", overwrite=True)
     original = Ensemble.predict_case
 

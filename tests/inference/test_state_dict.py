@@ -196,7 +196,7 @@ def test_a_pickle_that_declares_more_than_memory_is_refused(tmp_path: Path) -> N
 
 def test_a_file_that_is_not_there_is_told_with_the_option(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere.pth", tmp_path):
-        with pytest.raises(MissingFileError, match="check the path given to --encoder-weights"):
+        with pytest.raises(MissingFileError, match="check the path given to encoder_weights="):
             read_state_dict(path)
 
 

@@ -78,5 +78,5 @@ def test_a_prediction_has_no_ignored_voxels() -> None:
 def test_other_values_are_refused_on_request() -> None:
     codec = LabelCodec({1: 1, 7: 2})
     codec.refuse_other_values(np.array([0, 7], dtype=np.uint8), name="case")
-    with pytest.raises(LabelError, match=r"case: unexpected label values 3, 9; expected 1, 7; .*--labels"):
+    with pytest.raises(LabelError, match=r"case: unexpected label values 3, 9; expected 1, 7; .*labels="):
         codec.refuse_other_values(np.array([0, 9, 3], dtype=np.uint8), name="case")

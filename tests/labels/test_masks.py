@@ -26,7 +26,7 @@ BINARY = ((VOXELS > 2) * 255).astype(np.uint8)
 def test_255_is_a_label_only_where_it_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
     path.write_bytes(good(code=2, voxels=BINARY))
-    with pytest.raises(LabelError, match=r"label values 0, 255; .*--labels organ=255"):
+    with pytest.raises(LabelError, match=r"label values 0, 255; .*labels='organ=255'"):
         read_mask(path)
     with pytest.raises(LabelError):
         read_mask(path, labels=LabelMap.parse("organ=1"))

@@ -221,7 +221,7 @@ def test_what_cannot_be_carried_on_is_said(stopped: Path, whole: Path, tmp_path:
         medfcn.train(whole, tmp_path / "more", more="soon")
     with pytest.raises(SettingsError, match="steps and more are given together"):
         medfcn.train(whole, tmp_path / "more", more="10m", steps=3)
-    with pytest.raises(SettingsError, match="leave --folds and --fold out"):
+    with pytest.raises(SettingsError, match="leave folds= and fold= out"):
         medfcn.train(whole, tmp_path / "more", more="10m", folds=2)
     for name in ("init", "encoder_weights"):
         with pytest.raises(SettingsError, match=f"more and {name} are given together; give one of them") as refused:

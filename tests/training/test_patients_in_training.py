@@ -40,7 +40,7 @@ def rows_of(run: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def test_a_training_stops_where_ids_share_stems_and_nothing_states_the_patients(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"P3_left, P3_right \(P3\).*--group-by stem.*--group-by none") as caught:
+    with pytest.raises(DatasetError, match=r"P3_left, P3_right \(P3\).*group_by='stem'.*group_by='none'") as caught:
         train(data, tmp_path / "run")
     assert caught.value.code == "PATIENTS_UNSTATED"
     assert not (tmp_path / "run").exists()

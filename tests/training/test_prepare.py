@@ -73,7 +73,7 @@ def test_labels_and_channels_in_any_of_the_48_orders_are_reordered(tmp_path: Pat
 
 
 def test_labels_that_no_mask_holds_are_told_alone(scribbled: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DatasetError, match=r"requested labels, foo=7; the masks contain 1; correct --labels"):
+    with pytest.raises(DatasetError, match=r"requested labels, foo=7; the masks contain 1; correct labels="):
         survey(
             find_dataset(scribbled),
             LabelMap.parse("foo=7,ignore=255"),

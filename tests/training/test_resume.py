@@ -217,7 +217,7 @@ def test_two_hundred_kills_inside_saves_leave_no_unreadable_state(
 @pytest.mark.parametrize("looks", [0, 3, 11, 23, 24])
 def test_a_stopped_training_goes_on_where_it_was(looks: int, balls: Path, whole: Path, tmp_path: Path) -> None:
     settings = override(EVERY_STEP, "training", checkpoint_seconds=3600.0)  # nothing but the stop saves
-    with pytest.raises(TrainingStoppedError, match=r"stopped after step \d+ of 24, which is saved; .* --resume"):
+    with pytest.raises(TrainingStoppedError, match=r"stopped after step \d+ of 24, which is saved; .* resume=True"):
         train(balls, tmp_path / "run", stop=StopAfter(looks), settings=settings)
     assert not (tmp_path / "run" / "model.json").exists()
     run = train(balls, tmp_path / "run", resume=True)
@@ -426,7 +426,7 @@ def test_two_damaged_checkpoints_are_an_error_in_one_line_and_stay(
     monkeypatch.chdir(tmp_path)
     for mark in marks(stopped):
         damage(mark)
-    with pytest.raises(TrainingError, match=r"none of its 2 checkpoints can be used.*--overwrite") as caught:
+    with pytest.raises(TrainingError, match=r"none of its 2 checkpoints can be used.*overwrite=True") as caught:
         train(balls, stopped, resume=True)
     assert "\n" not in str(caught.value)
     assert len(marks(stopped)) == 2
@@ -618,7 +618,7 @@ def test_a_signal_before_the_first_step_leaves_what_can_be_resumed(
 
     with monkeypatch.context() as patched, stop_on_signals() as stop:
         patched.setattr("medfcn.training.train.survey", terminated)
-        with pytest.raises(TrainingStoppedError, match="go on with the same command and --resume") as caught:
+        with pytest.raises(TrainingStoppedError, match="go on with the same call and resume=True") as caught:
             train(balls, tmp_path / "run", stop=stop)
     assert caught.value.signal_number == signal.SIGTERM
     say = Told()

@@ -228,7 +228,7 @@ def test_a_search_that_was_stopped_goes_on_and_ends_as_it_would_have(
     out = tmp_path / "out"
     looks = [StopAfter(count) for count in (1, 0)]  # after the second step of the first trial, then after its third
     for stop in looks:
-        with pytest.raises(TrainingStoppedError, match="--resume"):
+        with pytest.raises(TrainingStoppedError, match="resume=True"):
             tune(balls, out, stop=stop, resume=stop is not looks[0])
     assert (out / "search" / "trial_0" / "state").is_dir()
     steps: list[int] = []

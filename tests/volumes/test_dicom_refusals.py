@@ -180,7 +180,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "two time points": (
         lambda folder: named(twice(Made("MR"), TemporalPositionIdentifier=2), folder),
-        r"2 volumes of 10 slices in one series, which differ in TemporalPositionIdentifier \(2, none\); .*--volume",
+        r"2 volumes of 10 slices in one series, which differ in TemporalPositionIdentifier \(2, none\); .*volume_index=",
     ),
     "two echoes": (
         lambda folder: named(twice(Made("MR", fields={"EchoTime": 4.6}), EchoTime=9.2), folder),
@@ -256,7 +256,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "two series in a folder": (
         lambda folder: named([*classic(Made()), *classic(Made())], folder),
-        r"2 series in this folder: [0-9a-f]{8} \(10 files\), [0-9a-f]{8} \(10 files\); choose one with --series",
+        r"2 series in this folder: [0-9a-f]{8} \(10 files\), [0-9a-f]{8} \(10 files\); choose one with .*series=",
     ),
     "no series in a folder": (
         lambda folder: named(changed(classic(Made(count=1)), 0, SOPClassUID=uid.RTDoseStorage), folder),
