@@ -305,7 +305,7 @@ def test_an_image_in_place_of_a_mask_is_asked_about(root: Path) -> None:
     assert (found.severity, found.case, found.remedy) == (
         "warning",
         "case_1",
-        "is it an image? if these are labels, name them with --labels",
+        "is it an image? if these are labels, name them with labels=",
     )
     assert not [problem for problem in check(root, labels="organ=any").problems if problem.code == found.code]
 
@@ -342,7 +342,7 @@ def test_a_value_that_fills_the_masks_is_asked_about_unless_it_is_ignored(root: 
     share = f"{100 * (count - 2) / count:.3g}"
     assert found.line == (
         f"warning IGNORE_UNSTATED dataset: value 4 is {share} % of the voxels in {len(names)} of {len(names)} masks; "
-        "if nobody labelled these voxels, add ignore=4 to the labels (--labels organ=1,ignore=4)"
+        "if nobody labelled these voxels, add ignore=4 to the labels (labels='organ=1,ignore=4')"
     )
     assert "IGNORE_UNSTATED" not in codes(check(root, labels="a=1,b=2,ignore=4"), "")
     # A single odd mask among whole ones is no data set of scribbles, and one value alone is a large organ.

@@ -117,8 +117,8 @@ def test_a_data_set_that_does_not_state_its_patients_names_them_and_the_options(
     assert (caught.value.code, caught.value.field) == ("PATIENTS_UNSTATED", "group_by")
     line = line_of(caught)
     assert "P3_left, P3_right (P3); P4_left, P4_right (P4)" in line
-    assert "--group-by stem" in line
-    assert "--group-by none" in line
+    assert "group_by='stem'" in line
+    assert "group_by='none'" in line
 
 
 def test_check_names_the_patients(tmp_path: Path) -> None:
