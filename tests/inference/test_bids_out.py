@@ -168,7 +168,7 @@ def test_masks_of_a_derivative_are_made_again(run: Path, tree: Path, tmp_path: P
     [
         ({"uncertainty": True}, "BIDS has no name for uncertainty"),
         ({"seg_nrrd": True}, "BIDS has no name for seg_nrrd"),
-        ({"again": ["x.json"]}, "leave --format out"),
+        ({"again": ["x.json"]}, "leave format= out"),
     ],
 )
 def test_what_bids_has_no_name_for_is_refused(

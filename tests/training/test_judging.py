@@ -223,7 +223,7 @@ def test_strokes_whose_unlabelled_value_is_not_named_are_no_case_for_more_steps(
         write_case(tmp_path / "strokes", f"case_{number}", image, mask)
     run = medfcn.train(tmp_path / "strokes", tmp_path / "run", steps=2, **COMMON)
     (note,) = [note for note in run.validation.notes if "predicted in none" in note]
-    assert note.endswith("add ignore=4 to the labels (--labels organ=1,ignore=4)")
+    assert note.endswith("add ignore=4 to the labels (labels='organ=1,ignore=4')")
     assert "label_1" in note
     assert "train longer" not in note
 
