@@ -11,6 +11,8 @@ from medfcn.scratch import parts, release, scratch_array
 
 _SLAB_VOXELS = 1 << 22
 """Voxels whose components are numbered at a time."""
+_FEW_PAIRS = 10_000
+"""Pairs of components that are joined without a library: its import takes a quarter of a second of CPU time."""
 Box = tuple[slice, ...]
 
 
@@ -50,9 +52,8 @@ class Connected:
         self._order = tuple(np.argsort([-abs(stride) for stride in indices.strides], kind="stable").tolist())
         self._indices = indices.transpose(self._order)
         self._certainty = None if certainty is None else certainty.transpose(self._order)
-        self._members = [np.isin(np.arange(256), of_mask) for of_mask in members]
         self._present = [list(of_mask) for of_mask in members]
-        self._parents: list[NDArray[np.intp]] = []
+        self._pieces: list[list[tuple[Box, int, int]]] = [[] for _ in members]
         self._read()
 
     def of(self, mask: int) -> Components:
@@ -62,72 +63,84 @@ class Connected:
     def removed(self, mask: int, stays: NDArray[np.bool_]) -> Iterator[tuple[Box, NDArray[np.bool_]]]:
         """The voxels of the components of a mask that do not stay, slab by slab: a box, and true for them in it.
 
+        Slabs of which all stays are passed over.
+
         Args:
             mask: Its place.
             stays: `(N,)` of its components.
         """
-        roots = self._roots[mask]
-        goes = np.zeros(len(roots), dtype=bool)
-        goes[1:] = ~stays[roots[1:]]
+        goes = ~stays[self._roots[mask]]
         back = np.argsort(self._order)
-        for number, box, numbers in self._slabs([mask]):
-            del number
-            yield tuple(box[axis] for axis in back), goes[numbers].transpose(back)
+        for box, before, count in self._pieces[mask]:
+            here = goes[before : before + count]
+            if here.any():
+                numbers, _ = self._numbered(mask, box)
+                in_box = np.concatenate([[False], here])[numbers]
+                release(self._indices)
+                yield tuple(box[axis] for axis in back), in_box.transpose(back)
 
-    def _slabs(self, masks: Sequence[int]) -> Iterator[tuple[int, Box, NDArray[np.intp]]]:
-        """Each slab of some masks: the mask's place, a box, and in it the provisional number of each component."""
-        from scipy.ndimage import find_objects, label
+    def _numbered(self, mask: int, box: Box) -> tuple[NDArray[np.int32], int]:
+        """The number of each voxel's component in a box of a slab, from 1, and how many components there are."""
+        from scipy.ndimage import label
 
+        part, present = self._indices[box], self._present[mask]
+        inside = part == present[0] if len(present) == 1 else np.isin(np.arange(256), present)[part]
+        numbers, count = label(inside)
+        return numbers, count
+
+    def _slabs(self) -> Iterator[tuple[int, Box]]:
+        """Each slab of the masks: the mask's place, and the box around its voxels there."""
         first, *others = self._indices.shape
         thickness = max(1, _SLAB_VOXELS // max(1, int(np.prod(others))))
-        last = dict.fromkeys(masks, 0)
         for start in range(0, first, thickness):
-            slab = self._indices[start : start + thickness]
-            around = dict(enumerate(find_objects(slab, max_label=255), start=1))
-            for mask in masks:
-                boxes = [box for index in self._present[mask] if (box := around.get(index)) is not None]
-                if not boxes:
-                    continue
-                box = tuple(
-                    slice(min(side.start for side in sides), max(side.stop for side in sides))
-                    for sides in zip(*boxes, strict=True)
-                )
-                numbers, count = label(self._members[mask][slab[box]])
-                numbers = np.where(numbers, numbers.astype(np.intp) + last[mask], 0)
-                last[mask] += count
-                yield mask, (slice(box[0].start + start, box[0].stop + start), *box[1:]), numbers
+            around = _boxes(self._indices[start : start + thickness])
+            for mask, present in enumerate(self._present):
+                boxes = [box for index in present if (box := around.get(index)) is not None]
+                if boxes:
+                    along, *rest = (
+                        slice(min(side.start for side in sides), max(side.stop for side in sides))
+                        for sides in zip(*boxes, strict=True)
+                    )
+                    yield mask, (slice(along.start + start, along.stop + start), *rest)
             release(self._indices)
 
     def _read(self) -> None:
         """Number all components, and join those that touch across the border of two slabs."""
-        masks = range(len(self._members))
+        masks = range(len(self._present))
         found: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in masks]
         joints: list[list[NDArray[np.intp]]] = [[] for _ in masks]
         borders: dict[int, tuple[Box, NDArray[np.intp]]] = {}
         seen = [0 for _ in masks]
-        for mask, box, numbers in self._slabs(masks):
-            found[mask].append(self._figures(box, numbers, seen[mask]))
-            seen[mask] += len(found[mask][-1][0])
+        for mask, box in self._slabs():
+            numbers, count = self._numbered(mask, box)
+            found[mask].append(self._figures(box, numbers))
+            self._pieces[mask].append((box, seen[mask], count))
             if mask in borders and borders[mask][0][0].stop == box[0].start:
-                joints[mask].append(_touching(*borders[mask], box, numbers[0]))
-            borders[mask] = (box, numbers[-1].copy())
-        joined = [_joined(count, pairs) for count, pairs in zip(seen, joints, strict=True)]
-        self._roots = [np.concatenate([[0], roots]) for roots in joined]
-        self._components = [self._summed(roots, parts) for roots, parts in zip(joined, found, strict=True)]
+                joints[mask].append(_touching(*borders[mask], box, _counted_on(numbers[0], seen[mask])))
+            borders[mask] = (box, _counted_on(numbers[-1], seen[mask]))
+            seen[mask] += count
+        self._roots = [_joined(count, pairs) for count, pairs in zip(seen, joints, strict=True)]
+        self._components = [self._summed(roots, parts) for roots, parts in zip(self._roots, found, strict=True)]
 
-    def _figures(self, box: Box, numbers: NDArray[np.intp], seen: int) -> tuple[NDArray[Any], ...]:
-        """Sizes, first voxels, ends and evidence of the components of a slab."""
-        at = np.nonzero(numbers)
-        own = numbers[at] - (seen + 1)
-        sizes = np.bincount(own)
+    def _figures(self, box: Box, numbers: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
+        """Sizes, first voxels, ends and evidence of the components of a slab, from their runs along the last axis."""
+        inside = numbers != 0
+        begins, ends = inside.copy(), inside.copy()
+        begins[..., 1:] &= ~inside[..., :-1]  # voxels that follow each other are of one component
+        ends[..., :-1] &= ~inside[..., 1:]
+        at = np.flatnonzero(begins)  # (R,) runs
+        own, lengths = numbers.reshape(-1)[at].astype(np.intp) - 1, np.flatnonzero(ends) - at + 1
+        sizes = np.bincount(own, weights=lengths).astype(np.intp)
         starts = np.full((len(sizes), 3), np.iinfo(np.intp).max)
         stops = np.zeros((len(sizes), 3), dtype=np.intp)
-        for axis, places in enumerate(at):
+        for axis, places in enumerate(np.unravel_index(at, numbers.shape)):
             np.minimum.at(starts[:, axis], own, places + box[axis].start)
-            np.maximum.at(stops[:, axis], own, places + (box[axis].start + 1))
+            last = places + lengths if axis == 2 else places + 1
+            np.maximum.at(stops[:, axis], own, last + box[axis].start)
         if self._certainty is None:
             return sizes, starts, stops, np.zeros(len(sizes))
-        evidence = np.bincount(own, weights=self._certainty[box][at])
+        of_runs = np.add.reduceat(self._certainty[box][inside], np.cumsum(lengths) - lengths, dtype=np.int64)
+        evidence = np.bincount(own, weights=of_runs)
         release(self._certainty)
         return sizes, starts, stops, evidence
 
@@ -175,18 +188,66 @@ def _touching(box: Box, plane: NDArray[np.intp], next_box: Box, next_plane: NDAr
     return np.unique(pairs[is_new], axis=0)
 
 
+def _boxes(slab: NDArray[np.uint8]) -> dict[int, Box]:
+    """The box around the voxels of each index of a slab, which is looked for where it has any."""
+    from scipy.ndimage import find_objects
+
+    plane = np.bitwise_or.reduce(slab, axis=0)
+    places = (slab.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
+    ends = [np.flatnonzero(along)[[0, -1]].tolist() for along in places if along.any()]
+    if len(ends) < slab.ndim:
+        return {}
+    inside = tuple(slice(first, last + 1) for first, last in ends)
+    found = enumerate(find_objects(slab[inside], max_label=255), start=1)
+    return {
+        index: tuple(
+            slice(outer.start + side.start, outer.start + side.stop) for outer, side in zip(inside, box, strict=True)
+        )
+        for index, box in found
+        if box is not None
+    }
+
+
+def _counted_on(plane: NDArray[np.int32], before: int) -> NDArray[np.intp]:
+    """The numbers of components in a plane, after those of the slabs before."""
+    return np.where(plane, plane.astype(np.intp) + before, 0)
+
+
 def _joined(count: int, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
     """For each of some components, from 1, the place of the one that it is part of, in the order of their first."""
     if not pairs:
         return np.arange(count)
+    both = np.concatenate(pairs) - 1
+    if len(both) <= _FEW_PAIRS:
+        return _joined_in_turn(count, both.tolist())
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     # scipy 1.11 reads indices of 64 bits of a coo_array as none, and finds no component without saying so.
-    one, other = (np.concatenate(pairs) - 1).astype(np.int32).T
+    one, other = both.astype(np.int32).T
     graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
     roots: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
     return roots
+
+
+def _joined_in_turn(count: int, pairs: Sequence[Sequence[int]]) -> NDArray[np.intp]:
+    """As `_joined`, from places; for a few pairs this takes less than to import the library."""
+    first: dict[int, int] = {}
+
+    def root(place: int) -> int:
+        while (before := first.get(place, place)) != place:
+            first[place] = first.get(before, before)  # halves the way of the next
+            place = before
+        return place
+
+    for pair in pairs:
+        low, high = sorted(map(root, pair))
+        first[high] = low
+    roots = np.arange(count)
+    joined = list(first)
+    roots[joined] = [root(place) for place in joined]
+    found: NDArray[np.intp] = np.unique(roots, return_inverse=True)[1].reshape(-1).astype(np.intp)
+    return found
 
 
 def largest_share(mask: NDArray[np.bool_]) -> float:

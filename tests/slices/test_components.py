@@ -73,6 +73,19 @@ def test_parts_are_joined_across_slabs(seed: int, order: object, slab: int) -> N
     assert (len(made), sorted(made)) == (count, sorted(boxes))
 
 
+@given(st.integers(0, 9999))
+@settings(max_examples=50, deadline=None)
+def test_many_pairs_are_joined_as_few_are(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 40))
+    pairs = [random.integers(1, count + 1, (int(random.integers(0, 30)), 2)) for _ in range(2)]
+    few = components._joined(count, pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(components, "_FEW_PAIRS", -1)
+        many = components._joined(count, pairs)
+    assert np.array_equal(few, many)
+
+
 def test_parts_that_touch_at_an_edge_are_two() -> None:
     mask = np.zeros((3, 3, 1), dtype=bool)
     mask[0, 0] = mask[1, 1] = mask[1, 2] = True
