@@ -150,7 +150,7 @@ def _done(command: str, out: Path, table: str) -> tuple[bool, bool]:
         rows = scores.read_text().splitlines() if scores.is_file() else []
         done = {row.partition(",")[0] for row in rows if "missing" not in row}
         return {f"small_{place}" for place in range(6)} <= done, "big" in done
-    read = [line.split()[0] for line in table.splitlines() if " x " in line]
+    read = [line.split()[0] for line in table.splitlines() if re.search(r"\d×\d", line)]
     return {f"small_{place}" for place in range(6)} <= set(read), "big" in read
 
 

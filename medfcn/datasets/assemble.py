@@ -5,7 +5,7 @@ What one case lacks is a problem of that case and stops nothing here; a caller t
 """
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,12 +115,16 @@ def assemble(place: Place, drafts: Sequence[Draft], channel_names: tuple[str, ..
     """
     ids = [(draft.id, draft.first) for draft in drafts]
     check_unique([one for one, draft in zip(ids, drafts, strict=True) if draft.where], remedy=place.rename)
+    alike: defaultdict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for one in ids:
+        alike[twin_key(one[0])].append(one)
     cases: list[Case] = []
     incomplete: list[Case] = []
     problems: list[Problem] = []
     for draft in sorted(drafts, key=lambda draft: draft.id):
         absent = [file for file in draft.files if draft.where and not is_there(file)]
-        found = _twins_of(place, draft, ids) or _problems_of(place, draft, len(channel_names), absent)
+        found = _twins_of(place, draft, alike[twin_key(draft.id)])
+        found = found or _problems_of(place, draft, len(channel_names), absent)
         (incomplete if found else cases).append(draft.without(absent))
         problems += found
     return Dataset(
@@ -154,9 +158,9 @@ def stacked_channels(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
     return replace(dataset, cases=cases, incomplete=incomplete, channel_names=names)
 
 
-def _twins_of(place: Place, draft: Draft, ids: Sequence[tuple[str, Path]]) -> list[Problem]:
+def _twins_of(place: Place, draft: Draft, alike: Sequence[tuple[str, Path]]) -> list[Problem]:
     """The problem of a case whose id looks like that of another one; none where an entry names it."""
-    others = [one for one in ids if one[0] != draft.id and twin_key(one[0]) == twin_key(draft.id)]
+    others = [one for one in alike if one[0] != draft.id]
     problems = CaseProblems(draft.id, place.root)
     if others and not draft.where:
         try:

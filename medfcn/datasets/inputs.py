@@ -1,6 +1,7 @@
 """The inputs of a prediction: volumes and their channels, with or without labels."""
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -153,18 +154,22 @@ def _of_volumes(
     cases = [Case(stem, (file,), None, stem) for stem, file in alone]
     cases += [_of_channels(base, files, channels, optional) for base, files in groups.items()]
     reasons = {file.path: str(file.error) for file in listing.refused.values()}
-    return tuple(sorted((_with_reason(case, cases, reasons) for case in cases), key=lambda case: case.id))
+    alike: defaultdict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        alike[twin_key(case.id)].append(case)
+    found = (_with_reason(case, alike[twin_key(case.id)], reasons) for case in cases)
+    return tuple(sorted(found, key=lambda case: case.id))
 
 
-def _with_reason(case: Case, cases: Sequence[Case], reasons: Mapping[Path, str]) -> Case:
+def _with_reason(case: Case, alike: Sequence[Case], reasons: Mapping[Path, str]) -> Case:
     """The case, with the reason why it cannot be predicted, if there is one.
 
     Args:
         case: The case.
-        cases: All cases.
+        alike: The cases whose ids look like its own, itself included.
         reasons: By file, the reason why it cannot be used.
     """
-    others = [other for other in cases if twin_key(other.id) == twin_key(case.id) and other is not case]
+    others = [other for other in alike if other is not case]
     found = [reasons[file].removeprefix(f"{case.id}: ") for file in case.images if file in reasons]
     if others and not found:
         found = [f"two cases have this id ({shown(case.images[0])} and {shown(others[0].images[0])}); rename one"]

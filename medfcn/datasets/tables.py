@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,9 @@ def read_table(path: Path, *needed: str) -> Table:
 def _check_columns(name: str, columns: tuple[str, ...], needed: tuple[str, ...]) -> None:
     if not any(columns):
         raise DatasetError(f"{name}: empty; expected a header line such as id,image,label", code="TABLE_EMPTY")
+    times = Counter(columns)
     for column in columns:
-        if columns.count(column) > 1:
+        if times[column] > 1:
             found = f"the column {column!r} is given twice"
             raise DatasetError(f"{name}: {found}; rename one", code="TABLE_COLUMNS", field=column)
     for column in set(needed).difference(columns):

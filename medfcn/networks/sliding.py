@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.memory import has_limit
 from medfcn.networks.memory import require_maps
 from medfcn.settings import Precision, View
 from medfcn.slices.slicing import VIEW_AXIS, margin_before, neighbours, stack_slices
@@ -38,9 +37,9 @@ class Sliding:
         slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
             The last digits of a logit can depend on it (torch 2.13.0 with oneDNN chooses its way by the size of a
             batch), so it follows from the model and the slices alone, never from the memory that is free.
-        slice_bytes: Bytes that the network's maps of a slice take; 0 if that is not known. Where the address space is
-            limited, they are asked for before each batch: torch 2.13.0 with oneDNN ends the process where a
-            transposed convolution finds none for its code.
+        slice_bytes: Bytes that the network's maps of a slice take; 0 if that is not known. They are asked for before
+            each batch: in a limited address space torch 2.13.0 with oneDNN ends the process where a transposed
+            convolution finds none for its code, and in a control group the system does.
     """
 
     window: tuple[int, int]
@@ -237,7 +236,7 @@ class _Tiles:
 
 def _run(batch: NDArray[np.float32], network: Network, sliding: Sliding) -> NDArray[np.float32]:
     device = torch.device(sliding.device)
-    if device.type == "cpu" and sliding.slice_bytes and has_limit():
+    if device.type == "cpu" and sliding.slice_bytes:
         require_maps(len(batch), sliding.slice_bytes)
     tensor = torch.from_numpy(batch).to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=sliding.precision == "bfloat16"):

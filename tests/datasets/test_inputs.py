@@ -8,7 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from medfcn.datasets import find_inputs
+from medfcn.datasets import assemble, find_dataset, find_inputs, inputs
+from medfcn.errors import DatasetError
 from tests.datasets.layouts import lay
 
 TWO = ["v_0000.nii", "v_0001.nii"]
@@ -107,3 +108,23 @@ def test_twins_of_a_sibling_are_named(tmp_path: Path) -> None:
     lay(tmp_path, *TWO, "v_0001.nii.gz")
     assert "two cases have this id" in find_inputs(tmp_path / "v_0000.nii", channels=2)[0].lacks
     assert find_inputs(tmp_path / "v_0000.nii", channels=1)[0].images == (tmp_path / "v_0000.nii",)
+
+
+def test_names_are_compared_once_however_many_cases_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with each would take the square of their number."""
+    calls: list[str] = []
+    for module in (inputs, assemble):
+        original = module.twin_key
+        monkeypatch.setattr(module, "twin_key", lambda name, of=original: calls.append(name) or of(name))
+    for number in range(60):
+        (tmp_path / f"case_{number}.nii").touch()
+    assert len(find_inputs(tmp_path)) == 60
+    assert len(calls) <= 4 * 60
+    calls.clear()
+    rows = [f"case_{number},case_{number}.nii,no.nii" for number in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,image,label", *rows]))
+    with pytest.raises(DatasetError, match="60 of 60 cases are not complete"):
+        find_dataset(tmp_path / "t.csv")
+    assert len(calls) <= 4 * 60

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.inferers.inferer import Inferer
 
+from medfcn.errors import MemoryShortError
 from medfcn.monai.inferer import SlidingVolumeInferer
-from medfcn.networks.sliding import gaussian_weights, tile_starts
+from medfcn.networks.sliding import Sliding, gaussian_weights, sliding_logits, tile_starts
 from medfcn.settings import View
 from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
 from medfcn.slices.sampler import SliceSampler
@@ -113,6 +114,22 @@ def test_a_small_slice_lies_in_the_window_as_the_sampler_lays_it(
             margin = (sampler.region[axis] - edge) // 2
             laid = shown.amax(dim=(0, 1, 3 - axis))[margin : margin + edge]
             assert torch.equal(seen[0].amax(dim=(0, 1, 3 - axis)), laid)
+
+
+def test_memory_that_goes_while_a_volume_passes_is_a_refusal_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A control group ends a process that takes more than it has, without a limit of the address space."""
+    free, seen = [100 << 20], []
+    monkeypatch.setattr("medfcn.memory.free_bytes", lambda: free[0])
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(len(slices))
+        free[0] -= 50 << 20
+        return slices
+
+    sliding = Sliding((8, 8), batch_size=2, slice_bytes=10 << 20)
+    with pytest.raises(MemoryShortError, match="the network's maps of 2 slices: needs 52 MB, 50 MB are free"):
+        sliding_logits(np.zeros((1, 8, 8, 6), dtype=np.float32), network, "axial", sliding)
+    assert seen == [2]
 
 
 def test_it_is_an_inferer_of_monai() -> None:
