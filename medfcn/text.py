@@ -186,7 +186,7 @@ CALLED: Mapping[str, str] = {
     "--no-boundary-at-edges": "definitions=Definitions(boundary_at_edges=False)",
     "--config": "settings={}",
 }
-"""What a call takes instead of an option; `{}` is where its value stands."""
+"""The argument of a call for each option; `{}` is where its value stands."""
 
 _TYPED = re.compile(
     r"`?medfcn [a-z][a-z-]* [^;()`]*`?"  # a whole command
@@ -197,7 +197,7 @@ _TYPED = re.compile(
 
 
 def _called(found: re.Match[str]) -> str:
-    """What a call takes instead of an option."""
+    """The argument of a call for one option that was found."""
     option = found["option"]
     if option not in CALLED:
         return found[0]

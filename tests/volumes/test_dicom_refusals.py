@@ -180,7 +180,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "two time points": (
         lambda folder: named(twice(Made("MR"), TemporalPositionIdentifier=2), folder),
-        r"2 volumes of 10 slices in one series, which differ in TemporalPositionIdentifier \(2, none\); .*volume_index=",
+        r"2 volumes of 10 slices in one series, .*differ in TemporalPositionIdentifier \(2, none\); .*volume_index=",
     ),
     "two echoes": (
         lambda folder: named(twice(Made("MR", fields={"EchoTime": 4.6}), EchoTime=9.2), folder),
