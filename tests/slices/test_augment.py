@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from medfcn.labels import IGNORED
 from medfcn.settings import AugmentSettings, View
 from medfcn.slices.augment import Augmenter
+from medfcn.slices.movement import Movements, smooth_field
 from medfcn.slices.sampler import SliceSampler
 
 STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name not in ("mirror", "movement")]
@@ -317,3 +318,23 @@ def test_targets_and_pixels_beyond_the_region_are_background_and_zero() -> None:
         found, moved = _augmenter(changed, window, axes=(0, 1))(images, targets, step=0, views=_axial(images))
         assert set(moved.unique().tolist()) == {0, 3}
         assert torch.equal(found[:, 0] > 0.5, moved == 3)
+
+
+@pytest.mark.parametrize("bend", [None, (5, 5), (3, 4)])
+def test_positions_are_those_of_an_affine_map_and_a_bicubic_deformation(bend: tuple[int, int] | None) -> None:
+    random, window, region = np.random.default_rng(4), (17, 24), (22, 29)
+    matrix, shift = random.normal(size=(3, 2, 2)), random.normal(size=(3, 2))
+    points = None if bend is None else random.normal(size=(3, 2, *bend))
+    movements = Movements(matrix, shift, np.ones((3, 2)), np.zeros(3, bool), points)
+    columns, rows = movements.positions(window, region, torch.device("cpu"))
+
+    half_out, half_in = np.array(window) / 2, np.array(region) / 2
+    scaled = matrix * half_out[None, None, :] / half_in[None, :, None]
+    theta = np.concatenate([scaled[:, ::-1, ::-1], (shift / half_in)[:, ::-1, None]], axis=2)
+    grid = torch.nn.functional.affine_grid(torch.from_numpy(theta.copy()), [3, 1, *window], align_corners=False)
+    if points is not None:
+        coarse = torch.from_numpy(points)
+        field = torch.nn.functional.interpolate(coarse, size=window, mode="bicubic", align_corners=True)
+        grid = grid + field.permute(0, 2, 3, 1)
+        assert torch.allclose(smooth_field(points, window, coarse.device).double(), field, atol=1e-5)
+    assert torch.allclose(torch.stack([columns, rows], dim=-1).double(), grid, atol=1e-5)
