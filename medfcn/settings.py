@@ -89,11 +89,17 @@ def _numbers(most: int) -> Rule:
 
 
 _STRENGTH = _numbers(100)
+_LOGARITHM = _numbers(10)
+"""Beyond, a power of intensities is no finite number of the network's type."""
+BATCH_MOST = 2**20
+"""Slices in a batch."""
+_BATCH = Rule(lambda count: 1 <= count <= BATCH_MOST, f"a number from 1 to {BATCH_MOST}")
 _FROM_ZERO = Rule(lambda value: value >= 0, "a number from 0")
 _FROM_ONE = Rule(lambda value: value >= 1, "a number from 1")
 _POSITIVE = Rule(lambda value: value > 0, "a positive number")
 _UP_TO_ONE = Rule(lambda value: 0 < value <= 1, "a factor above 0, at most 1")
 _SHARE = Rule(lambda value: 0 <= value < 1, "a share in [0, 1)")
+_OVERLAP = Rule(lambda value: 0 <= value <= 0.9, "a share from 0 to 0.9")
 _SHARE_OR_ALL = Rule(lambda value: 0 <= value <= 1, "a share from 0 to 1")
 _FROM_ZERO_EACH = Rule(lambda value: min(_listed(value), default=-1) >= 0, "a number from 0, or a list of some")
 _ALL_FROM_ZERO = Rule(lambda values: all(value >= 0 for value in values), "numbers from 0")
@@ -259,7 +265,7 @@ class AugmentSettings(_Checked, table="augment"):
     """Largest relative change of contrast."""
     brightness: Annotated[float, _STRENGTH] = 0.2
     """Largest shift of brightness, after normalisation."""
-    gamma: Annotated[float, _STRENGTH] = 0.3
+    gamma: Annotated[float, _LOGARITHM] = 0.3
     """Largest change of log-gamma."""
 
 
@@ -267,7 +273,7 @@ class AugmentSettings(_Checked, table="augment"):
 class TrainingSettings(_Checked, table="training"):
     """How the network is trained."""
 
-    batch_size: Annotated[int, _FROM_ONE] = 32
+    batch_size: Annotated[int, _BATCH] = 32
     """Slices per optimiser step, at most. The plan takes fewer, down to 8, where windows are large."""
     micro_batch: Annotated[int | tuple[int, ...], _FROM_ZERO_EACH] = 0
     """Slices that go through the network at once; 0 takes the whole batch, or less from where memory runs out.
@@ -285,11 +291,11 @@ class TrainingSettings(_Checked, table="training"):
     """Train the decoder alone. The encoder keeps its weights and its normalisation statistics."""
     freeze_statistics: bool = False
     """Use the batch normalisation statistics of the initial weights, instead of each batch's."""
-    warmup_steps: int = 50
+    warmup_steps: Annotated[int, _FROM_ZERO] = 50
     """Steps in which the learning rate rises."""
-    weight_decay: float = 0.02
+    weight_decay: Annotated[float, _STRENGTH] = 0.02
     """AdamW's weight decay, on convolution weights only."""
-    gradient_clip: float = 5.0
+    gradient_clip: Annotated[float, _POSITIVE] = 5.0
     """Largest norm of the gradient."""
     ema_decay: Annotated[float, _SHARE] = 0.995
     """Decay per step of the averaged weights, which are validated and kept; 0 keeps the last weights instead."""
@@ -340,9 +346,9 @@ class TrainingSettings(_Checked, table="training"):
 class PredictionSettings(_Checked, table="prediction"):
     """How the predictions for slices become a mask."""
 
-    batch_size: Annotated[int, _FROM_ONE] = 32
+    batch_size: Annotated[int, _BATCH] = 32
     """Slices (or tiles) per forward pass."""
-    tile_overlap: Annotated[float, _SHARE] = 0.5
+    tile_overlap: Annotated[float, _OVERLAP] = 0.5
     """Share of a tile that its neighbour covers too, where a slice is larger than the window."""
     threshold: Annotated[float | Literal["auto"], _THRESHOLD] = "auto"
     """Probability from which a voxel is foreground, with one label; with several labels the most probable one is

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,15 @@ def test_settings_survive_json() -> None:
         ("[slices]\ncontext = 2", "setting slices.context: 2 is not an odd number from 1"),
         ("[augment]\nelastic = 1e300", "setting augment.elastic: 1e+300 is not a number from 0 to 100; change it"),
         ("[augment]\nrotation_degrees = 400", "400.0 is not a number from 0 to 360"),
+        ("[augment]\ngamma = 100", "setting augment.gamma: 100.0 is not a number from 0 to 10; change it"),
+        ("[training]\nwarmup_steps = -1", "setting training.warmup_steps: -1 is not a number from 0; change it"),
+        ("[training]\nweight_decay = -0.1", "training.weight_decay: -0.1 is not a number from 0 to 100; change it"),
+        ("[training]\ngradient_clip = 0", "setting training.gradient_clip: 0.0 is not a positive number; change it"),
+        ("[training]\nbatch_size = 2000000", "training.batch_size: 2000000 is not a number from 1 to 1048576"),
+        (
+            "[prediction]\ntile_overlap = 0.99",
+            "tile_overlap: 0.99 is not a share from 0 to 0.9; change it",
+        ),
         (f"[training]\nepoch_steps = 1{'0' * 15}", "is more than any training has, 1e+09; change it"),
         ("[training]\nlearning_rate = nan", "learning_rate = nan is not a finite number"),
         ("[training", "run.toml: not a TOML file"),
@@ -78,6 +88,16 @@ def test_every_rule_allows_its_default_and_none() -> None:
         assert kind() == dataclasses.replace(kind())
         optional = [setting.name for setting in dataclasses.fields(kind) if setting.default is None]
         assert kind(**dict.fromkeys(optional)) == kind()
+
+
+def test_every_number_has_a_rule() -> None:
+    kinds = [part.default_factory for part in dataclasses.fields(Settings)]
+    hints = [(kind, *item) for kind in kinds for item in get_type_hints(kind).items()]
+    numbers = [(kind, name) for kind, name, hint in hints if {int, float} & {hint, *get_args(hint)}]
+    assert len(numbers) > 40
+    for kind, name in numbers:
+        with pytest.raises(SettingsError, match=name):
+            kind(**{name: -1})
 
 
 def test_a_missing_settings_file_is_named() -> None:

@@ -14,7 +14,13 @@ from medfcn.datasets.dicom_layout import dicom_dataset
 from medfcn.datasets.dicom_tree import has_dicom
 from medfcn.datasets.layouts import dataset_at, exists_as_folder, require_bids
 from medfcn.datasets.listing import list_volumes
-from medfcn.datasets.patients import chosen_grouping, grouped_by, groups_from_table, idle_grouping
+from medfcn.datasets.patients import (
+    chosen_grouping,
+    grouped_by,
+    groups_from_table,
+    idle_grouping,
+    require_distinct,
+)
 from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.errors import DatasetError, refuse_pipe
 from medfcn.labels.dicom import dicom_label, is_dicom_label
@@ -55,12 +61,16 @@ def find_dataset(
 
     Raises:
         MissingFileError: The data set is not there.
-        DatasetError: No case is complete, two cases share an id, a path leads outside, or the layout is not known.
+        DatasetError: No case is complete, two cases share an id, two patients look like one, a path leads outside, or
+            the layout is not known.
         SettingsError: Both `groups` and `group_by` are given, or the latter is not a regular expression.
     """
     groups, group_by = chosen_grouping(groups, group_by)
     requested = groups is not None or group_by not in (None, "none")
     dataset = in_groups(dataset_at(Path(path), allow_outside=allow_outside, bids=bids), groups, group_by)
+    if dataset.has_groups:
+        patients = {case.id: case.group for case in (*dataset.all_cases, *dataset.left_out)}
+        require_distinct(patients, source=shown(dataset.root))
     _check_cases(dataset, unlabelled=unlabelled and dataset.layout in ("dicom", "bids"))
     idle = idle_grouping(dataset) if requested else None
     return dataset if idle is None else replace(dataset, problems=(idle, *dataset.problems))

@@ -231,7 +231,7 @@ def _from_list(root: Path, about: Description, *, allow_outside: bool) -> Datase
         _entry_draft(root, entry, f"validation[{number}]", allow_outside=allow_outside)
         for number, entry in enumerate(about.validation)
     ]
-    _require_folds(training, "dataset.json")
+    _require_groups_and_folds(training, "dataset.json")
     place = Place(root, "decathlon", channel="image[{}]".format)
     return _described(place, [*training, *validation], about, validation=[draft.id for draft in validation])
 
@@ -257,12 +257,13 @@ def _entry_draft(root: Path, entry: Entry, field: str, *, allow_outside: bool) -
     return Draft(checked_id(name, where="dataset.json"), images, mask, fold=fold, where=where, labelled=labelled)
 
 
-def _require_folds(drafts: Sequence[Draft], source: str) -> None:
-    """Refuse folds that only some cases have."""
-    unfolded = [draft.id for draft in drafts if draft.fold is None]
-    if unfolded and len(unfolded) < len(drafts):
-        found = f"no fold for {listed(unfolded, limit=3)}"
-        raise DatasetError(f"{source}: {found}; give every case one, or none", code="FOLD_INVALID", field="fold")
+def _require_groups_and_folds(drafts: Sequence[Draft], source: str) -> None:
+    """Refuse groups and folds that only some cases have: the others of a patient would be on the other side."""
+    for name, code in (("group", "GROUP_INVALID"), ("fold", "FOLD_INVALID")):
+        without = [draft.id for draft in drafts if not getattr(draft, name)]
+        if without and len(without) < len(drafts):
+            found = f"no {name} for {listed(without, limit=3)}"
+            raise DatasetError(f"{source}: {found}; give every case one, or none", code=code, field=name)
 
 
 def _name_of(channels: Mapping[int, Path], label: Path | None) -> str:
@@ -309,7 +310,7 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         drafts.append(Draft(name, images, mask, group, fold, where, labelled=labelled))
     if not drafts:
         raise DatasetError(f"{table.name}: a header and no rows; add a line for each case", code="TABLE_EMPTY")
-    _require_folds(drafts, table.name)
+    _require_groups_and_folds(drafts, table.name)
     place = Place(root, "table", channel=columns.__getitem__, rename="add an id column that tells them apart")
     named = structures_of(draft.label for draft in drafts)
     names = tuple(column.partition("_")[2] or "image" for column in columns)

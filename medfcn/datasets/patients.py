@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -188,6 +189,44 @@ def grouped_by(dataset: Dataset, how: str) -> Dataset:
     return dataset.with_groups(groups_from_ids([case.id for case in (*dataset.all_cases, *dataset.left_out)], how))
 
 
+def require_distinct(groups: Mapping[str, str], *, source: str) -> None:
+    """Refuse patients whose names a person would take for one: it would be on both sides of a split.
+
+    Args:
+        groups: The patient of each case.
+        source: What states them, for the message.
+
+    Raises:
+        DatasetError: Two names differ only in letters of either case, blanks, signs that cannot be seen, the form of
+            Unicode, leading zeros, or an ending such as `.0`.
+
+    Example:
+        >>> require_distinct({"a": "P7", "b": "P12", "c": "P7"}, source="groups.csv")
+        >>> require_distinct({"a": "P7", "b": "p07"}, source="groups.csv")
+        Traceback (most recent call last):
+            ...
+        medfcn.errors.DatasetError: groups.csv: 'P7' (a) and 'p07' (b) look like one patient, whose cases would be \
+split; write each patient in one way, or tell them apart with groups=FILE
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    for case, name in groups.items():
+        other, first = seen.setdefault(_plain(name), (name, case))
+        if other != name:
+            raise DatasetError(
+                f"{source}: {other!a} ({first}) and {name!a} ({case}) look like one patient, whose cases would be "
+                "split; write each patient in one way, or tell them apart with --groups FILE",
+                code="GROUP_INVALID",
+                field="group",
+            )
+
+
+def _plain(name: str) -> str:
+    """A patient's name without what a person, a spreadsheet or pandas changes in it."""
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    text = re.sub(r"(?<=\d)\.0+$", "", " ".join(seen.split()).casefold())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text)
+
+
 def idle_grouping(dataset: Dataset) -> Problem | None:
     """The warning of a grouping by which each case is a group of its own, as without it."""
     cases = (*dataset.all_cases, *dataset.left_out)
@@ -240,8 +279,9 @@ def groups_from_table(path: str | os.PathLike[str], ids: Iterable[str]) -> dict[
 
     Raises:
         MissingFileError: There is no such file.
-        DatasetError: An id has no group, or two.
+        DatasetError: An id has no group, or two; or two groups look like one.
     """
+    ids = tuple(ids)
     table = read_table(Path(path), "id", "group")
     groups: dict[str, str] = {}
     for line, row in table.rows:
@@ -253,4 +293,5 @@ def groups_from_table(path: str | os.PathLike[str], ids: Iterable[str]) -> dict[
     if missing:
         found = f"no group for {listed(missing, limit=3)}"
         raise DatasetError(f"{table.name}: {found}; add a line for each case", code="GROUP_INVALID", field="group")
+    require_distinct({name: groups[name] for name in ids}, source=table.name)
     return groups

@@ -12,6 +12,7 @@ from medfcn.datasets.tables import read_text
 from medfcn.decoding import read_json
 from medfcn.errors import ModelError
 from medfcn.exporting.model_card import model_card
+from medfcn.inference.card_facts import require_summary
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
 from medfcn.runs.folder import SUMMARY_FILE, RunFolder
@@ -68,12 +69,11 @@ class Source:
     @cached_property
     def scores(self) -> Mapping[str, Any]:
         """The summary of all folds if there is one, else that of the only network."""
-        remedy = "remove the file, or train again"
         if self.scores_in is not None:
-            return read_json(self.scores_in / SUMMARY_FILE, dict[str, Any], error=ModelError, remedy=remedy)
+            return _summary_in(self.scores_in / SUMMARY_FILE)
         summary = RunFolder(self.run).summary
         if len(self.files) > 1 and summary.is_file():
-            return read_json(summary, dict[str, Any], error=ModelError, remedy=remedy)
+            return _summary_in(summary)
         return self.loaded.card.validation if len(self.files) == 1 else {}
 
     @cached_property
@@ -85,3 +85,10 @@ class Source:
         cards = [model.card for model in self.loaded.models]
         chosen = cards[0].chosen_on_validation if self.scores_in is None and len(cards) == 1 else ()
         return model_card(self.name, cards, self.scores, self.about, chosen=chosen)
+
+
+def _summary_in(path: Path) -> Mapping[str, Any]:
+    remedy = "remove the file, or train again"
+    summary = read_json(path, dict[str, Any], error=ModelError, remedy=remedy)
+    require_summary(summary, source=path.name, remedy=remedy)
+    return summary

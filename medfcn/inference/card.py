@@ -17,6 +17,7 @@ from medfcn.config import settings_from, to_tables
 from medfcn.datasets.channels import ChannelUse, DroppedChannel
 from medfcn.decoding import read_json
 from medfcn.errors import MedfcnError, ModelError
+from medfcn.inference.card_facts import require_summary, require_training
 from medfcn.inference.foreign import Fingerprint
 from medfcn.inference.held_out import Unseen
 from medfcn.labels import LabelMap
@@ -197,7 +198,7 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     one_part: tuple[int, ...]
     view_weights: tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...]
     weights_sha256: str
-    versions: dict[str, Any]
+    versions: dict[str, str]
     training: dict[str, Any]
     validation: dict[str, Any]
     intended_use: str
@@ -228,6 +229,8 @@ def read_card(path: Path | Stretch) -> Card:
             field="format",
         )
     stored = read_json(path, _StoredCard, error=ModelError, remedy=_REMEDY)
+    require_training(stored.training, source=f"{source}: training", remedy=_REMEDY)
+    require_summary(stored.validation, source=f"{source}: validation", remedy=_REMEDY)
     try:
         labels = LabelMap.from_json(stored.labels)
         count = len(labels.entries)

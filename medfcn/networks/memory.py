@@ -119,6 +119,22 @@ def require_maps(count: int, slice_bytes: int) -> None:
     require_memory(count * slice_bytes + RESERVE_BYTES, f"the network's maps of {counted(count, 'slice')}")
 
 
+def require_weights(design: AnyDesign, *, copies: int) -> None:
+    """Refuse a network whose weights do not fit into memory, before they are made.
+
+    Args:
+        design: The network.
+        copies: How often the weights are in memory, as gradients and averages are.
+
+    Raises:
+        MemoryShortError: There is less.
+    """
+    with torch.device("meta"):
+        numbers = sum(weights.numel() for weights in build_network(design).parameters())
+    purpose = f"training {numbers:,} weights of the network (network.width, network.widths)"
+    require_memory(copies * _VALUE_BYTES * numbers, purpose)
+
+
 def trained_slice_bytes(wanted: int, design: AnyDesign, size: tuple[int, int]) -> int:
     """Bytes that a slice takes in a training step.
 

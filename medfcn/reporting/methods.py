@@ -219,7 +219,7 @@ def _scores(cards: Sequence[Card]) -> Iterator[str]:
         yield f"These volumes chose the {' and the '.join(chosen)}, so new ones may score lower."
     definitions = cards[0].validation.get("definitions")
     metrics = definitions.get("metrics", {}) if isinstance(definitions, Mapping) else {}
-    if "hd95_mm" in metrics:
+    if metrics.keys() >= {"dice", "hd95_mm"}:
         far = f"HD95 is {metrics['hd95_mm']}; " if is_far_known else ""
         yield f"Dice is {metrics['dice']}; {far}a miss has Dice 0{' and an infinite distance' if far else ''}."
 

@@ -127,8 +127,6 @@ class ScoredCases:
             else:
                 reading.notes.append(f"There is no {kind} of this case.")
         reference, prediction = masks.get("reference"), masks.get("prediction")
-        if reference is not None and prediction is not None:
-            prediction = prediction.reordered_to(reference)
         share = 0.0 if reference is None else 1 - count_labelled(reference.array) / reference.array.size
         if share:
             reading.notes.append(

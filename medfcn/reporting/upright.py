@@ -189,7 +189,8 @@ def _middle_of(chosen: NDArray[np.bool_], axis: int, index: int) -> Triple:
 def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> UprightCase | None:
     """Turn a case upright and crop it to its masks with a margin; `None` when there is nothing to show.
 
-    Voxels are re-ordered, never interpolated. An image that is not on the grid of its masks is left out, with a note.
+    Voxels are re-ordered, never interpolated. What is not on the grid of the reference (without one, of the
+    prediction) is left out, with a note.
 
     Example:
         >>> mask = np.zeros((40, 40, 40), dtype=np.uint8)
@@ -204,6 +205,7 @@ def upright_case(volumes: CaseVolumes, *, margin_mm: float = _MARGIN_MM) -> Upri
     if grid is None:
         return None
     image = _on_grid("image", volumes.image, grid, notes)
+    prediction = _on_grid("prediction", prediction, grid, notes)
     uncertainty = _on_grid("uncertainty", volumes.uncertainty, grid, notes)
     # `order[w]` is the file's axis nearest to world axis w; `flips` reverses those that run against it.
     axes, signs = axis_assignment(grid.affine)

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from medfcn.settings import CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, View
+from medfcn.settings import BATCH_MOST, CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, View
 from medfcn.slices.slicing import in_plane_axes
 
 _Number = Annotated[float, Meta(gt=-1e38, lt=1e38)]
-_Count = Annotated[int, Meta(ge=1, le=2**20)]
+_Count = Annotated[int, Meta(ge=1, le=BATCH_MOST)]
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
 Restoring = Literal["learned", "bilinear", "joined"]

@@ -36,6 +36,7 @@ from medfcn.training.laps import Laps
 from medfcn.training.prepare import as_planned, plan_split
 from medfcn.training.record import LABELLED
 from medfcn.training.schedule import Length
+from medfcn.training.start import require_room
 from medfcn.training.survey import Survey
 
 
@@ -103,7 +104,9 @@ def train_folds(run: Path, folds: Folds, job: Job, *, overwrite: bool) -> Run:
         for number in folds.numbers
     }
     for made in plans.values():
-        job.start.require_fit(as_planned(job.settings, made), made, job.found.labels)
+        settings = as_planned(job.settings, made)
+        job.start.require_fit(settings, made, job.found.labels)
+        require_room(settings, made, job.found.labels, job.machine.device)
     repeated = () if job.resume else folds.numbers
     job = replace(job, length=_length_of_one(run, folds, job))
     for number, split in enumerate(splits, start=1):

@@ -18,6 +18,7 @@ from medfcn.memory import loading_monai
 from medfcn.networks.carry import Carry, choose_carried, require_same_parts
 from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import FCN, build_network
+from medfcn.networks.memory import require_weights
 from medfcn.networks.monai_nets import require_monai_trainable
 from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
@@ -30,6 +31,9 @@ from medfcn.training.identity import read_identity
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
+
+_COPIES = 5
+"""Weights, their gradients, both moments of AdamW, and the average."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,16 @@ class Start:
     def _carry(self, run: Model, network: SliceNetwork, labels: LabelMap) -> Carry:
         same_labels = labels.names == run.card.labels.names
         return choose_carried(network, run.network, same_labels=same_labels, source=self.name)
+
+
+def require_room(settings: Settings, plan: Plan, labels: LabelMap, device: torch.device) -> None:
+    """Refuse to train a network that is too large for the memory of this machine, before anything is prepared.
+
+    Raises:
+        MemoryShortError: It is.
+    """
+    copies = _COPIES if device.type == "cpu" else 1
+    require_weights(planned_design(settings.network, plan, labels), copies=copies)
 
 
 def find_start(init: Path | str | None, encoder: Path | str | None, *, output: Path | str | None = None) -> Start:

@@ -16,12 +16,11 @@ from typing import Any, BinaryIO, get_origin
 import torch
 
 from medfcn.memory import raise_shortage
+from medfcn.settings import BATCH_MOST
 from medfcn.training.schedule import Schedule
 
 STEPS_MOST = 2**31
 """Steps of a training, at most."""
-SLICES_MOST = 2**20
-"""Slices in a batch, at most."""
 _LARGEST, _SECONDS_MOST = 1e38, 1e10
 _BROKEN = (
     *(RuntimeError, EOFError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, struct.error),
@@ -139,7 +138,7 @@ class State:
             ),
             "changes": not self.changes or self._are_changes(),
             "costs": len(self.costs) in (0, 2) and all(_is_number(cost, least=0.0) for cost in self.costs),
-            "micro_batch": _is_whole(self.micro_batch, least=1, most=SLICES_MOST),
+            "micro_batch": _is_whole(self.micro_batch, least=1, most=BATCH_MOST),
             "parts": not self.parts or self._are_parts(),
             "seconds": _is_number(self.seconds, least=0.0, most=_SECONDS_MOST),
             "cpu_seconds": _is_number(self.cpu_seconds, least=0.0, most=_SECONDS_MOST),

@@ -33,7 +33,7 @@ from medfcn.training.options import keep_options
 from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training
 from medfcn.training.record import cpu_seconds
 from medfcn.training.request import PlanRequest, TrainRequest
-from medfcn.training.start import Start, choose_transforms, find_start
+from medfcn.training.start import Start, choose_transforms, find_start, require_room
 from medfcn.training.survey import survey
 
 _AXES = ("R", "A", "S")
@@ -101,6 +101,7 @@ def run_training(request: TrainRequest) -> Run:
             split, made = plan_training(found, settings, seed=request.seed, like=start.plan)
             split = dataclasses.replace(split, fold=_fold_of(request, start))
             start.require_fit(as_planned(settings, made), made, found.labels)
+            require_room(as_planned(settings, made), made, found.labels, device)
             if overwrite:
                 set_folds_aside(folder, say)
             return world.broadcast(train_into(folder, job, split, made))

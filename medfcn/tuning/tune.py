@@ -23,9 +23,10 @@ from medfcn.runs.stop import Stop
 from medfcn.training.distributed import Machine
 from medfcn.training.folds import Folds
 from medfcn.training.job import Job
+from medfcn.training.prepare import as_planned
 from medfcn.training.record import cpu_seconds
 from medfcn.training.request import WorkRequest
-from medfcn.training.start import Start
+from medfcn.training.start import Start, require_room
 from medfcn.training.survey import survey
 from medfcn.tuning.folder import WORK_FOLDER, clear, clear_work, refuse_taken, require_place, require_search
 from medfcn.tuning.on_cluster import TrialsOnCluster
@@ -106,6 +107,8 @@ def tune(request: TuneRequest) -> Tuned:
         )  # fmt: skip
         folds = Folds.of(None, request.folds)
         splits, plans = split_and_plan(job, folds)
+        for made in plans:
+            require_room(as_planned(settings, made), made, found.labels, machine.device)
         task = task_of(base, fixed, space, plan=plans[0], labels=found.labels)
         if request.overwrite:
             clear(folder)

@@ -159,12 +159,35 @@ def test_groups_come_from_a_file(tmp_path: Path) -> None:
         ("id,group\na,P1\na,P2\nb,P\nc,P\n", "no group or two"),
         ("id,patient\na,P1\n", "expected id, group"),
         ("id,group\na,\nb,P\nc,P\n", "no group or two"),
+        ("id,group\na,P1\nb,p1\nc,P2\n", "'P1' \\(a\\) and 'p1' \\(b\\) look like one patient"),
+        ("id,group\na,1\nb,01\nc,2\n", "'1' \\(a\\) and '01' \\(b\\) look like one patient"),
+        ("id,group\na,1\nb,1.0\nc,2\n", "look like one patient"),
+        ("id,group\na,M\u00fcller\nb,Mu\u0308ller\nc,P\n", "look like one patient"),
+        ("id,group\na,P1\nb,P1\u200b\nc,P2\n", "look like one patient"),
     ):
         groups.write_text(text)
         with pytest.raises(DatasetError, match=words):
             find_dataset(tmp_path, groups=groups)
     with pytest.raises(MissingFileError):
         find_dataset(tmp_path, groups=tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        (("P1", "", "P2"), "no group for b; give every case one, or none"),
+        (("P 1", "P2", "p  1"), "look like one patient"),
+    ],
+)
+def test_a_group_for_some_or_two_that_look_alike_are_refused(
+    groups: tuple[str, ...], found: str, tmp_path: Path
+) -> None:
+    lay(tmp_path, *(f"{folder}/{name}.nii" for folder in ("images", "labels") for name in "abc"))
+    rows = [f"{case},images/{case}.nii,labels/{case}.nii,{group}" for case, group in zip("abc", groups, strict=True)]
+    (tmp_path / "cases.csv").write_text("\n".join(["id,image,label,group", *rows]))
+    with pytest.raises(DatasetError, match=found) as caught:
+        find_dataset(tmp_path / "cases.csv")
+    assert (caught.value.code, caught.value.field) == ("GROUP_INVALID", "group")
 
 
 def test_a_message_of_the_csv_reader_stays_on_one_line(tmp_path: Path) -> None:

@@ -128,6 +128,24 @@ def test_uncertainty_takes_a_part_of_the_share_and_follows_its_masks(most_bytes)
     assert any(note.startswith("the uncertainty is not shown: ") for note in left_out.notes)
 
 
+@pytest.mark.parametrize("how", ["shape", "place"])
+def test_a_prediction_on_another_grid_is_left_out_and_named(how):
+    volumes = case_volumes()
+    mask = volumes.prediction
+    other = Volume(mask.array[:, :, 1:] if how == "shape" else mask.array, mask.affine + np.eye(4, k=3) * 30)
+    case = upright_case(replace(volumes, prediction=other))
+    assert case.prediction is None
+    assert case.reference is not None
+    assert any(note.startswith("the prediction is not shown: ") for note in case.notes)
+
+
+def test_a_prediction_in_another_order_is_shown_at_its_place():
+    volumes = case_volumes()
+    expected = upright_case(volumes)
+    turned = reoriented(volumes.prediction, (2, 0, 1), (True, False, True))
+    assert (upright_case(replace(volumes, prediction=turned)).prediction == expected.prediction).all()
+
+
 def test_a_thinned_mask_loses_no_part(monkeypatch):
     monkeypatch.setattr("medfcn.reporting.packing._MOST_MASK_VOXELS", 2_000)
     lone = np.zeros((40, 40, 40), dtype=np.uint8)

@@ -13,7 +13,7 @@ import torch
 
 import medfcn
 from medfcn.config import override
-from medfcn.errors import MedfcnError, MissingFileError, ModelError, SettingsError
+from medfcn.errors import MedfcnError, MemoryShortError, MissingFileError, ModelError, SettingsError
 from medfcn.files import sha256_of
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
@@ -293,3 +293,19 @@ def test_stages_carry_the_coarser_weights_on(balls: Path, tmp_path: Path, labels
         assert card["settings"]["network"]["width"] == NARROW["width"]
         assert card["training"]["init"] == trained.card.weights_sha256
         assert Model.load(tmp_path / after, device="cpu").network.scores[step].weight.any()  # it learns
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+def test_a_network_larger_than_the_memory_is_refused_before_anything_is_prepared(
+    folds: int | None, balls: Path, tmp_path: Path
+) -> None:
+    huge = override(Settings(), "network", widths=(4096,) * 8, width=16.0)
+    with pytest.raises(MemoryShortError, match=r"weights of the network \(network.width.*MB are free"):
+        medfcn.train(balls, tmp_path / "run", settings=huge, steps=1, folds=folds, progress=Silent())
+    assert not list(tmp_path.rglob("*.npy"))
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+def test_a_large_network_can_be_planned_where_there_is_no_room_for_it(balls: Path) -> None:
+    huge = override(Settings(), "network", widths=(4096,) * 3, width=16.0)
+    assert plan(balls, settings=huge).plan.widths == (4096,) * 3

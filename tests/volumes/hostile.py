@@ -621,6 +621,16 @@ def text_headers() -> list[Hostile]:
         ("skip", "encoding: raw", "byte skip: 2\nencoding: raw", "HEADER_OFFSET", ""),
         ("twice", "sizes: 6 5 4", "sizes: 6 5 4\nsizes: 4 5 6", "HEADER_DAMAGED", ""),
         ("twice_meta", "NDims = 3", "NDims = 3\nNDims = 4", "", "HEADER_DAMAGED"),
+        ("mm", "encoding: raw", 'space units: "mm" "mm" "mm"\nencoding: raw', ACCEPT, ""),
+        ("cm", "encoding: raw", 'space units: "cm" "cm" "cm"\nencoding: raw', "GRID_UNITS", ""),
+        ("bare_um", "encoding: raw", "space units: um um um\nencoding: raw", "GRID_UNITS", ""),
+        ("axis_um", "encoding: raw", 'units: "um" "um" "um"\nencoding: raw', "GRID_UNITS", ""),
+        ("mm_meta", "NDims = 3", "NDims = 3\nDistanceUnits = mm", "", ACCEPT),
+        ("um_meta", "NDims = 3", "NDims = 3\nDistanceUnits = um", "", "GRID_UNITS"),
+        ("unscaled", "NDims = 3", "NDims = 3\nElementToIntensityFunctionSlope = 1.0", "", ACCEPT),
+        ("scaled", "NDims = 3", "NDims = 3\nElementToIntensityFunctionSlope = 2", "", "VOXELS_SCALING"),
+        ("shifted", "NDims = 3", "NDims = 3\nElementToIntensityFunctionOffset = -1024", "", "VOXELS_SCALING"),
+        ("negative", "ElementSpacing = 1.5", "ElementSpacing = -1.5", "", "GRID_BROKEN"),
     ]
     files = []
     for name, old, new, in_nrrd, in_meta in changes:

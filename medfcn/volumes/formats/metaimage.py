@@ -50,6 +50,7 @@ def parse_metaimage(path: Path, raw: bytes) -> TextHeader:
         raise bad_field("VOXELS_TYPE", "BinaryData", "is False (voxels as text)", "save it as binary")
     if fields.get("HeaderSize", "0") != "0":
         raise bad_field("HEADER_OFFSET", "HeaderSize", f"is {fields['HeaderSize']}; expected 0", "save it without")
+    _refuse_other_scales(fields)
     if "ElementDataFile" not in fields:
         found = "is absent: the header has no end"
         raise bad_field("FILE_CUT_OFF", "ElementDataFile", found, "the file is cut off, copy it again")
@@ -64,6 +65,24 @@ def parse_metaimage(path: Path, raw: bytes) -> TextHeader:
         voxel_offset=end if local else 0,
         compression="zlib" if _is_true(fields, "CompressedData", "False") else "",
     )
+
+
+def _refuse_other_scales(fields: dict[str, str]) -> None:
+    """Refuse lengths and intensities that SimpleITK would take as they are written, though the header says otherwise.
+
+    Raises:
+        VolumeError: There are some.
+    """
+    unit = fields.get("DistanceUnits", "mm")
+    if unit.lower() not in ("mm", "?", ""):
+        raise bad_field("GRID_UNITS", "DistanceUnits", f"is {unit}; expected mm")
+    for field, usual in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
+        if numbers_of(fields.get(field, str(usual)), 1, field=field)[0] != usual:
+            found = f"is {fields[field]}, which readers of MetaImage files leave out"
+            raise bad_field("VOXELS_SCALING", field, found, "re-export the file with the scaled voxels")
+    lengths = fields.get("ElementSpacing", "1 1 1")
+    if not (numbers_of(lengths, 3, field="ElementSpacing") > 0).all():
+        raise bad_field("GRID_BROKEN", "ElementSpacing", f"is {lengths!r}; expected three positive lengths")
 
 
 def _is_true(fields: dict[str, str], field: str, default: str) -> bool:

@@ -103,9 +103,10 @@ def _affine(fields: dict[str, str]) -> Affine | None:
     space = fields["space"].lower()
     if space not in _SPACES:
         raise bad_field("GRID_BROKEN", "space", f"is {space!r}; expected left-posterior-superior or the like")
-    units = set(re.findall(r'"([^"]*)"', fields.get("space units", ""))) - {"mm", ""}
-    if units:
-        raise bad_field("GRID_UNITS", "space units", f"is {', '.join(sorted(units))}; expected mm")
+    for field in ("space units", "units"):  # the second is for axes that lie in no space
+        units = set(fields.get(field, "").replace('"', " ").split()) - {"mm", "???"}
+        if units:
+            raise bad_field("GRID_UNITS", field, f"is {', '.join(sorted(units))}; expected mm")
     columns = re.findall(r"\(([^)]*)\)", fields["space directions"])
     if len(columns) != 3 or "none" in fields["space directions"]:
         raise bad_field("GRID_BROKEN", "space directions", "are not three vectors")
