@@ -151,14 +151,27 @@ class _Transform(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class _Entry(msgspec.Struct, frozen=True):
+    name: str
+    values: list[int | list[int]] | str = []
+    structures: list[str] = []
+
+
+class _Labels(msgspec.Struct, frozen=True):
+    entries: list[_Entry] | str = []
+
+
 class _Used(msgspec.Struct, frozen=True):
-    """The entries of an identity that are used before it is compared."""
+    """The entries of an identity that are used before it is compared, or are put into words as a whole."""
 
     length: _Length = _Length()
     threads: Annotated[int, msgspec.Meta(ge=1, le=MOST_THREADS)] | None = None
     versions: dict[str, str] = {}
     plan: _Plan = _Plan()
     transforms: list[_Transform] = []
+    labels: _Labels = _Labels()
+    training: dict[str, list[str]] = {}
+    validation: dict[str, list[str]] = {}
 
 
 def require_sound(recorded: Mapping[str, Any], *, source: str) -> None:

@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 
-from medfcn.decoding import decode_json
+from medfcn.decoding import convert, decode_json
 from medfcn.errors import MedfcnError, TrainingError
 from medfcn.files import write_error
+from medfcn.runs.folder import STUDY_FILE
+from medfcn.text import listed
 from medfcn.training.identity import require_sound
 from medfcn.tuning.space import Between, Searched, Value
 from medfcn.tuning.trial import Score, State, Trial
@@ -31,6 +34,30 @@ _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOER
 _PAGE_BYTES = 4096
 """Bytes that sqlite writes at once, at least."""
 _REMEDY = "look at the disk, or start again with --overwrite"
+_BROKEN = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""Errors of optuna for values that it did not write."""
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class _Score(msgspec.Struct, frozen=True):
+    """A `Score` as it is recorded."""
+
+    mean: _Share
+    median: _Share
+    worst: _Share
+    steps: _Count
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    """What is recorded of a trial beside what optuna keeps."""
+
+    score: _Score | None = None
+    problem: str = ""
+    stopped: bool = False
+    origin: _Count | None = None
+    repeats: _Count | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +113,9 @@ class Study:
         """The recorded facts that must stay the same; empty in a new study."""
         with self._translated():
             content = self._study.user_attrs.get("identity", "{}")
-        recorded = decode_json(content, dict[str, Any], source=self.path.name, error=TrainingError, remedy=_REMEDY)
+        recorded = decode_json(
+            str(content), dict[str, Any], source=self.path.name, error=TrainingError, remedy=_REMEDY
+        )
         require_sound(recorded, source=self.path.name)
         return recorded
 
@@ -96,9 +125,19 @@ class Study:
             self._study.set_user_attr("identity", json.dumps(identity))
 
     def trials(self) -> tuple[Trial, ...]:
-        """All trials that have ended, in order."""
+        """All trials that have ended, in order.
+
+        Raises:
+            TrainingError: What is recorded of one cannot be.
+        """
         with self._translated():
-            return tuple(_trial_of(frozen) for frozen in self._frozen() if frozen.state.is_finished())
+            found = tuple(_trial_of(frozen) for frozen in self._frozen() if frozen.state.is_finished())
+        names = {name for trial in found for name in trial.values}
+        for trial in found:
+            if trial.score and trial.values.keys() != names:
+                lost = listed(sorted(names - trial.values.keys()), limit=3)
+                raise _broken_trial(trial.number, f"is done and has lost its values of {lost}")
+        return found
 
     @property
     def ended_count(self) -> int:
@@ -187,13 +226,13 @@ class Study:
             yield
         except MedfcnError:
             raise
-        except (StorageInternalError, SQLAlchemyError, RuntimeError) as error:
+        except (StorageInternalError, SQLAlchemyError, RuntimeError, *_BROKEN) as error:
             cause = error.__cause__ or error
             found = getattr(cause, "orig", None) or cause
             if getattr(found, "sqlite_errorcode", None) in _NO_ROOM:
                 reason = "no room for it: the disk is full, or a quota or limit is reached"
                 raise write_error(OSError(str(found)), self.path, _PAGE_BYTES, reason=reason) from error
-            line = str(found).splitlines()[0]
+            line = (str(found).splitlines() or [type(found).__name__])[0]
             raise TrainingError(
                 f"{self.path.parent}: {self.path.name} cannot be read or written ({line}); {_REMEDY}",
                 code="STUDY_BROKEN",
@@ -214,11 +253,21 @@ def _trial_of(frozen: "optuna.trial.FrozenTrial") -> Trial:
     state: State = "failed" if "problem" in attributes else "interrupted"
     if frozen.state.name == "COMPLETE":
         state = "done"
-    score = Score(**attributes["score"]) if state == "done" else None
+    source = f"{STUDY_FILE}: trial {frozen.number}"
+    known = convert(attributes, _Attributes, source=source, error=TrainingError, remedy=_REMEDY)
+    if not isinstance(frozen.number, int):
+        raise _broken_trial(frozen.number, "has no number")
+    if state == "done" and known.score is None:
+        raise _broken_trial(frozen.number, "is done and has no score")
+    score = Score(**msgspec.structs.asdict(known.score)) if state == "done" and known.score else None
     # A trial that was killed at its very beginning has only the values it had in the queue.
     values = {**frozen.system_attrs.get("fixed_params", {}), **frozen.params}
-    origin = attributes.get("origin", frozen.number)
-    return Trial(frozen.number, values, state, score, attributes.get("problem", ""), origin)
+    origin = frozen.number if known.origin is None else known.origin
+    return Trial(frozen.number, values, state, score, known.problem, origin)
+
+
+def _broken_trial(number: int, found: str) -> TrainingError:
+    return TrainingError(f"{STUDY_FILE}: trial {number} {found}; {_REMEDY}", code="STUDY_BROKEN")
 
 
 @contextmanager

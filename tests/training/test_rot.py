@@ -217,6 +217,9 @@ IDENTITIES: list[tuple[str, Any]] = [
     ("plan", {"intensities": 5}),
     ("transforms", 5),
     ("transforms", [{"name": 1}]),
+    *(("labels", value) for value in (None, "a=1", [], {"entries": [5]}, {"entries": [{"name": "a", "values": {}}]})),
+    *(("training", value) for value in (None, "x", [], {"case": "sha"}, {"case": [1]})),
+    ("validation", 5),
 ]
 
 

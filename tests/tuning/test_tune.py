@@ -3,10 +3,11 @@
 import csv
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,38 @@ def test_a_broken_study_is_told_in_one_line(balls: Path, searched: Tuned, tmp_pa
     (folder / "study.db").write_bytes(b"not a data base, but a text that is long enough to look like one" * 20)
     with pytest.raises(TrainingError, match=r"study\.db cannot be read or written \(file is not a database\)"):
         tune(balls, folder, resume=True)
+
+
+STUDIES = {
+    "no score": "delete from trial_user_attributes where key = 'score'",
+    "score": "update trial_user_attributes set value_json = '{\"mean\": 7}' where key = 'score'",
+    "origin": "insert into trial_user_attributes (trial_id, key, value_json) values (1, 'origin', '\"x\"')",
+    "repeats": "insert into trial_user_attributes (trial_id, key, value_json) values (1, 'repeats', '[1]')",
+    "state": "update trials set state = 'ODD'",
+    "number": "update trials set number = null",
+    "values": "delete from trial_params",
+    "distribution": "update trial_params set distribution_json = '{}'",
+    "identity": "update study_user_attributes set value_json = '5' where key = 'identity'",
+    "date": "update trials set datetime_start = 'never'",
+}
+
+
+@pytest.mark.parametrize("kind", list(STUDIES))
+def test_what_a_study_cannot_contain_is_told_in_one_line(kind: str, searched: Tuned, tmp_path: Path) -> None:
+    path = Path(shutil.copy(searched.folder / "study.db", tmp_path))
+    with closing(sqlite3.connect(path)) as base, base:
+        assert base.execute(STUDIES[kind]).rowcount
+
+    def read() -> None:
+        with closing(Study(path, seed=0)) as study:
+            assert study.identity
+            study.trials()
+            study.begin({})
+
+    with pytest.raises(TrainingError, match=r"study\.db") as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    assert "start again with overwrite=True" in str(caught.value)
 
 
 def test_misuse_is_told_in_one_line(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
