@@ -22,6 +22,7 @@ from medfcn.datasets.patients import (
     require_distinct,
 )
 from medfcn.datasets.prescribed_splits import check_splits
+from medfcn.datasets.segment_names import differing_segments
 from medfcn.errors import DatasetError, refuse_pipe
 from medfcn.labels.dicom import dicom_label, is_dicom_label
 from medfcn.text import listed, shown
@@ -72,8 +73,9 @@ def find_dataset(
         patients = {case.id: case.group for case in (*dataset.all_cases, *dataset.left_out)}
         require_distinct(patients, source=shown(dataset.root))
     _check_cases(dataset, unlabelled=unlabelled and dataset.layout in ("dicom", "bids"))
-    idle = idle_grouping(dataset) if requested else None
-    return dataset if idle is None else replace(dataset, problems=(idle, *dataset.problems))
+    found = (idle_grouping(dataset) if requested else None, differing_segments(dataset))
+    problems = tuple(problem for problem in found if problem is not None)
+    return replace(dataset, problems=(*problems, *dataset.problems)) if problems else dataset
 
 
 def in_groups(dataset: Dataset, groups: str | os.PathLike[str] | None, group_by: str | None) -> Dataset:

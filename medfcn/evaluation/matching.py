@@ -19,7 +19,7 @@ from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord
 from medfcn.labels.structures import StructureFiles
-from medfcn.labels.values import Value, ValueSet, values_text
+from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
@@ -342,17 +342,13 @@ def _common(recorded: Mapping[str, LabelMap]) -> LabelMap:
     for case, other in recorded.items():
         if (other.entries, other.ignored) != (labels.entries, labels.ignored):
             raise DatasetError(
-                f"{case}: its .json names the labels {_spelled(other)}, that of {first} {_spelled(labels)}; "
+                f"{case}: its .json names the labels {listed(map(str, other.entries))}, that of {first} "
+                f"{listed(map(str, labels.entries))}; "
                 "say which to score with --labels",
                 code="LABELS_DIFFER",
                 field="labels",
             )
     return labels
-
-
-def _spelled(labels: LabelMap) -> str:
-    """Labels with their values, as the names may be the same."""
-    return listed(f"{entry.name}={values_text(entry.values)}" for entry in labels.entries)
 
 
 def _translated(recorded: LabelMap, chosen: LabelMap, case: str) -> LabelCodec:

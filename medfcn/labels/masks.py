@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from medfcn.errors import LabelError, naming
 from medfcn.labels.dicom import dicom_grid, dicom_structure
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.structures import StructureFiles, choose_structures, parts_of, require_storable
-from medfcn.labels.values import ValueSet
+from medfcn.labels.values import ANY, ValueSet
 from medfcn.labels.whole_numbers import LARGEST_TABLE, ROUNDING, label_counts, numbers_text, whole_numbers
 from medfcn.text import listed, shown
+from medfcn.volumes.formats.seg_nrrd import segment_names
 from medfcn.volumes.formats.stored import StoredVolume
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
@@ -50,7 +52,8 @@ def read_mask(
         A volume of the smallest unsigned integers that can hold the values.
 
     Raises:
-        LabelError: A value is negative, not whole, above 2^32 - 1, or a 255 that nobody named.
+        LabelError: A value is negative, not whole, above 2^32 - 1, or a 255 that nobody named; or a file of 3D Slicer
+            gives the name of a label to another value.
         VolumeError: As in `read_volume`.
     """
     if isinstance(source, StructureFiles):
@@ -63,6 +66,8 @@ def read_mask(
         volume, rounding = _unscaled_where_ambiguous(source, named, options, is_any=is_any)
     else:
         volume, rounding = as_volume(source, options=options), ROUNDING
+    if labels and isinstance(source, str | os.PathLike) and extension_of(source).endswith((".nrrd", ".nhdr")):
+        _refuse_other_names(segment_names(source), labels, volume.name)
     who = volume.name or "mask"
     whole, off = whole_numbers(volume.array, name=who, rounding=rounding)
     _check_255(whole, named, who)
@@ -193,6 +198,24 @@ def _stored_values_are_meant(
         f"them {numbers_text(as_scaled)}; say which is meant, such as --labels organ={as_stored[-1]}",
         field="scl_slope",
     )
+
+
+def _refuse_other_names(stated: Iterable[tuple[int, str]], labels: LabelMap, who: str) -> None:
+    """Refuse a mask whose file gives the name of a label to a value that is not the label's.
+
+    Raises:
+        LabelError: It does.
+    """
+    entries = {entry.name.casefold(): entry for entry in labels.entries if entry.values != ANY}
+    for value, name in stated:
+        entry = entries.get(name.casefold())
+        if entry is not None and value not in ValueSet(entry.values):
+            raise LabelError(
+                f"{who}: names the value {value} {name!r}, and the labels are {listed(map(str, labels.entries))}; "
+                "export it with the values of the others, or name the values that it has with --labels",
+                code="LABELS_DIFFER",
+                field="labels",
+            )
 
 
 def _check_255(whole: NDArray[Any], named: ValueSet, name: str) -> None:

@@ -86,10 +86,14 @@ def store_key(hashes: Iterable[str], settings: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Mark:
-    """The JSON file of a case along one view, written last: the slices with it are complete."""
+    """The JSON file of a case along one view, written last: the slices with it are complete.
+
+    Files that earlier medfcn wrote do not contain their key.
+    """
 
     format: int
     sha256: dict[str, str]
+    key: str = ""
 
 
 class _Hashed:
@@ -120,7 +124,7 @@ def write_case(folder: Path, key: str, images: NDArray[np.float32], labels: NDAr
             hashed = _Hashed(file)
             np.save(cast(BinaryIO, hashed), array, allow_pickle=False)
         hashes[name] = hashed.digest.hexdigest()
-    write_json(folder / f"{key}.json", asdict(_Mark(_FORMAT, hashes)))
+    write_json(folder / f"{key}.json", asdict(_Mark(_FORMAT, hashes, key)))
 
 
 def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | None:
@@ -137,6 +141,8 @@ def open_case(folder: Path, key: str, case_id: str, view: View) -> StoredCase | 
         found = read_json(mark, _Mark, error=DatasetError, remedy="it is made again")
         if [sha256_of(path) for path in paths] != [found.sha256.get(name) for name in _ARRAYS]:
             raise ValueError("their SHA-256 is not the one that was recorded")
+        if found.key not in ("", key):
+            raise ValueError("they are those of another case or view")
         images, labels = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
         if (images.ndim, images.dtype, labels.dtype, labels.shape) != (
             *(4, np.float32, np.uint8),

@@ -77,8 +77,8 @@ def keep_options(request: TrainRequest, labels: LabelMap | None, folder: Path) -
     """
     path = RunFolder(folder).options
     places = {name: _relative(getattr(request, name), folder) for name in _PLACES}
-    if request.resume and path.is_file():
-        before = _read(folder)
+    before = _kept(folder) if request.resume else None
+    if before is not None:
         options = msgspec.structs.replace(before, dataset=str(places["dataset"]))
         if options == before:
             return
@@ -95,6 +95,14 @@ def keep_options(request: TrainRequest, labels: LabelMap | None, folder: Path) -
             **places,  # type: ignore[arg-type]
         )
     write_json(path, msgspec.to_builtins(options))
+
+
+def _kept(folder: Path) -> _Options | None:
+    """The options in a run folder; None where there are none, or broken ones, which the request stands in for."""
+    try:
+        return _read(folder) if RunFolder(folder).options.is_file() else None
+    except TrainingError:
+        return None
 
 
 def whole_request(request: TrainRequest) -> TrainRequest:

@@ -16,8 +16,10 @@ from medfcn.datasets.check import check
 from medfcn.files import write_json
 from medfcn.progress import Silent
 from medfcn.volumes import ReadOptions, Volume, read_volume
+from medfcn.volumes.formats.nifti_labels import TableLabel
+from medfcn.volumes.formats.seg_nrrd import write_seg_nrrd
 from medfcn.volumes.privacy import looks_personal, personal_text_fields
-from tests.volumes.hostile import BODY, GOOD, VOXELS, good, put
+from tests.volumes.hostile import AFFINE, BODY, GOOD, VOXELS, good, put
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -349,3 +351,15 @@ def test_a_value_that_fills_the_masks_is_asked_about_unless_it_is_ignored(root: 
     for name in names[1:]:
         (root / "labels" / name).write_bytes(good(voxels=np.full(VOXELS.shape, 4, dtype=np.int16)))
     assert "IGNORE_UNSTATED" not in codes(check(root), "")
+
+
+def test_values_that_masks_of_3d_slicer_name_differently_are_said(root: Path) -> None:
+    for number, names in enumerate((("liver", "tumour"), ("liver", "tumour"), ("tumour", "liver"))):
+        (root / "labels" / f"case_{number}.nii").unlink()
+        segments = [TableLabel(value, name, "#ff0000") for value, name in enumerate(names, start=1)]
+        mask = VOXELS.astype(np.uint8) % 3
+        write_seg_nrrd(root / "labels" / f"case_{number}.seg.nrrd", [mask], AFFINE, segments)
+    (said,) = [problem for problem in check(root).warnings if problem.code == "LABELS_DIFFER"]
+    assert said.found == "the value 1 is named 'liver' in 2 masks (case_0), 'tumour' in 1 mask (case_2)"
+    report = check(root, labels="liver=1,tumour=2")
+    assert {problem.case for problem in report.errors} == {"case_2"}

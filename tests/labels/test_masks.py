@@ -8,7 +8,9 @@ import pytest
 from medfcn.errors import LabelError, VolumeError
 from medfcn.labels import IGNORED, LabelMap, read_mask
 from medfcn.volumes import Volume
-from tests.volumes.hostile import VOXELS, good, put
+from medfcn.volumes.formats.nifti_labels import TableLabel
+from medfcn.volumes.formats.seg_nrrd import write_seg_nrrd
+from tests.volumes.hostile import AFFINE, VOXELS, good, put
 
 
 def test_a_rounded_mask_says_so_once(tmp_path: Path) -> None:
@@ -117,3 +119,30 @@ def test_masks_come_from_whatever_stands_for_a_volume(tmp_path: Path) -> None:
     assert read_mask((VOXELS > 2, np.eye(4))).array.sum() == (VOXELS > 2).sum()
     with pytest.raises(VolumeError):
         read_mask(3)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_right"),
+    [
+        ({1: "liver", 2: "tumour"}, True),
+        ({1: "Liver", 2: "other"}, True),
+        ({1: "Segment_1", 2: "Segment_2"}, True),
+        ({1: "tumour", 2: "liver"}, False),
+        ({5: "liver", 2: "tumour"}, False),
+        ({1: "liver", 2: "Liver"}, False),
+    ],
+)
+def test_a_file_of_3d_slicer_that_names_its_values_otherwise_is_refused(
+    names: dict[int, str], is_right: bool, tmp_path: Path
+) -> None:
+    """Slicer numbers the segments of each file anew, in the order in which they were drawn."""
+    segments = [TableLabel(value, name, "#ff0000") for value, name in names.items()]
+    path = write_seg_nrrd(tmp_path / "a.seg.nrrd", [VOXELS.astype(np.uint8) % 3], AFFINE, segments)
+    labels = LabelMap.parse("liver=1,tumour=2")
+    if is_right:
+        assert set(np.unique(read_mask(path, labels=labels).array)) == {0, 1, 2}
+        return
+    with pytest.raises(LabelError, match=r"names the value [125] '[Lt]?.*; export it with the values") as caught:
+        read_mask(path, labels=labels)
+    assert (caught.value.code, caught.value.field) == ("LABELS_DIFFER", "labels")
+    assert read_mask(path, labels=LabelMap.parse("any=any")).shape == VOXELS.shape

@@ -112,6 +112,18 @@ def test_other_arrays_with_a_hash_of_their_own_are_refused(damage: Callable[[Pat
         open_case(tmp_path, "key", "case", "axial")
 
 
+def test_slices_of_another_case_under_this_name_are_refused(tmp_path: Path) -> None:
+    write_case(tmp_path, "key", np.ones((4, 1, 5, 6), dtype=np.float32), np.ones((4, 5, 6), dtype=np.uint8))
+    for name in ("json", "images.npy", "labels.npy"):
+        (tmp_path / f"key.{name}").rename(tmp_path / f"other.{name}")
+    with pytest.raises(DatasetError, match="they are those of another case or view"):
+        open_case(tmp_path, "other", "case", "axial")
+    mark = json.loads((tmp_path / "other.json").read_text())
+    del mark["key"]  # as earlier medfcn wrote it
+    (tmp_path / "other.json").write_text(json.dumps(mark))
+    assert open_case(tmp_path, "other", "case", "axial") is not None
+
+
 def test_slices_for_which_there_is_no_memory_are_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,9 @@ def test_a_run_without_options_says_how_it_is_resumed(stopped: Path, balls: Path
     (stopped / "options.json").write_text('{"format": 1, "dataset": "..", "settings": {}, "code": 1}')
     with pytest.raises(TrainingError, match=r"options\.json: .*unknown field"):
         medfcn.train(stopped, resume=True)
+    groups = balls.parent / "by_pair.csv"
+    train(balls, stopped, steps=12, resume=True, groups=groups, **CHOICES)  # as the line said
+    assert json.loads((stopped / "options.json").read_text())["seed"] == CHOICES["seed"]
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {

@@ -8,6 +8,7 @@ Source:
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from medfcn.volumes.formats.streams import gzip_writer
 from medfcn.volumes.geometry import Affine
 
 _LEVEL = 1
+_LARGEST_HEADER, _DIGITS = 1 << 20, 10
+_SEGMENT = re.compile(rb"^Segment(\d{1,9})_(Name|LabelValue):=(.*)$", re.MULTILINE)
 _TYPES = {"u1": "unsigned char", "u2": "unsigned short", "u4": "unsigned int"}
 
 
@@ -47,6 +50,23 @@ def write_seg_nrrd(
                 planes = np.stack([layer[:, :, k] for layer in layers]).astype(kind)
                 stream.write(planes.ravel(order="F").view(np.uint8).data)
     return target
+
+
+def segment_names(path: str | os.PathLike[str]) -> tuple[tuple[int, str], ...]:
+    """The values and names of the segments that the header of an NRRD file states; none where it states none.
+
+    3D Slicer numbers the segments of each file anew, in the order in which they were drawn.
+
+    Args:
+        path: A file that can be read as a volume.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(_LARGEST_HEADER)
+    fields: dict[bytes, dict[bytes, str]] = {}
+    for number, key, value in _SEGMENT.findall(head.partition(b"\n\n")[0].replace(b"\r", b"")):
+        fields.setdefault(number, {})[key] = value.decode(errors="replace").strip()
+    found = [(of_one.get(b"LabelValue", ""), of_one.get(b"Name", "")) for of_one in fields.values()]
+    return tuple((int(value), name) for value, name in found if name and value.isdecimal() and len(value) < _DIGITS)
 
 
 def _header(
