@@ -206,10 +206,10 @@ def _refuse_other_names(stated: Iterable[tuple[int, str]], labels: LabelMap, who
     Raises:
         LabelError: It does.
     """
-    entries = {entry.name.casefold(): entry for entry in labels.entries if entry.values != ANY}
+    values = {entry.name.casefold(): entry.values for entry in labels.entries}
     for value, name in stated:
-        entry = entries.get(name.casefold())
-        if entry is not None and value not in ValueSet(entry.values):
+        known = values.get(name.casefold(), ANY)
+        if known != ANY and value not in ValueSet(known):
             raise LabelError(
                 f"{who}: names the value {value} {name!r}, and the labels are {listed(map(str, labels.entries))}; "
                 "export it with the values of the others, or name the values that it has with --labels",
