@@ -252,7 +252,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         seg_nrrd=request.seg_nrrd,
         names=names,
         has_tables=has_tables,
-        trained_on=TrainingImages(models_of(request.runs)),
+        trained_on=TrainingImages(models_of(request.runs), [card.training.get("cases", 0) for card in loaded.cards]),
     )
     if request.finish:
         return result_of(chosen, batch, merge_parts(chosen, batch), tables=False)
@@ -270,6 +270,8 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     if may_join:
         progress.say(f"joins the command that is at work in {target}, and shares its cases")
     for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
+        progress.say(line)
+    for line in batch.trained_on.doubts:
         progress.say(line)
     _say_old_rules(batch, progress)
     if isinstance(names, BidsNames):

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from medfcn.runs.models import ModelFiles
 from medfcn.stretch import Stretch
+from medfcn.text import counted
 
 TRAINING = "training"
 """The use of a training case, in `cases.csv`."""
@@ -20,27 +21,39 @@ _LARGEST = 2**28
 class TrainingImages:
     """The images of the training cases of one or several runs, by their hashes.
 
-    A model without a `cases.csv`, such as a copied one, or with one that cannot be read, adds none.
+    A model without a `cases.csv`, such as a copied one, adds none; of one that is damaged, those that can be read.
 
     Args:
         models: The files of each network.
+        counts: The number of training cases of each, as its card says.
+
+    Attributes:
+        doubts: A line for each model whose `cases.csv` names fewer: scores of the others could flatter.
     """
 
-    def __init__(self, models: Iterable[ModelFiles] = ()) -> None:
-        self._images = {images for model in models for images in _images_of(model.cases)}
+    def __init__(self, models: Sequence[ModelFiles] = (), counts: Sequence[int] = ()) -> None:
+        found = [_images_of(model.cases) for model in models]
+        self._images = {images for of_model in found for images in of_model}
+        self.doubts = tuple(
+            f"{model.run.name}: {model.cases.name} names the images of {len(images)} of "
+            f"{counted(count, 'training case')}; whether the model was trained on others of these volumes is not known: "
+            "copy the run again"
+            for model, images, count in zip(models, found, counts, strict=bool(counts))
+            if model.cases is not None and len(images) < count
+        )
 
     def contain(self, sha256: Sequence[str]) -> bool:
         """True if the channels with these hashes are those of a training case, in any order."""
         return frozenset(sha256) in self._images
 
 
-def _images_of(table: Stretch | None) -> set[frozenset[str]]:
+def _images_of(table: Stretch | None) -> list[frozenset[str]]:
     if table is None or table.length > _LARGEST:
-        return set()
+        return []
     try:
         lines = io.StringIO(table.read().decode("utf-8", errors="replace"), newline="")
         rows = [row for row in csv.DictReader(lines) if row.get("use") == TRAINING]
     except (OSError, csv.Error):
-        return set()
+        return []
     names = [name for name in rows[0] if str(name).startswith(IMAGE_HASHES) and name != LABEL_HASH] if rows else []
-    return {frozenset(row[name] for name in names) for row in rows if names and all(row[name] for name in names)}
+    return [frozenset(row[name] for name in names) for row in rows if names and all(row[name] for name in names)]

@@ -51,7 +51,7 @@ class _Score(msgspec.Struct, frozen=True):
 
 
 class _Attributes(msgspec.Struct, frozen=True):
-    """What is recorded of a trial beside what optuna keeps."""
+    """Facts of a trial that are recorded beside those of optuna."""
 
     score: _Score | None = None
     problem: str = ""

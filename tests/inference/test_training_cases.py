@@ -122,5 +122,19 @@ BROKEN = {
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_table_adds_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_bytes(content)
-    images = TrainingImages([ModelFiles(tmp_path)])
+    images = TrainingImages([ModelFiles(tmp_path)], [2])
     assert not any(images.contain(hashes) for hashes in ([], [""], ["training"]))
+    assert [line.split(": ", 1)[1].partition(";")[0] for line in images.doubts] == [
+        "cases.csv names the images of 0 of 2 training cases"
+    ]
+
+
+def test_a_table_that_lacks_training_cases_is_said_once(tmp_path: Path, images: Path) -> None:
+    run = run_of(tmp_path / "run", images, {"a": "training", "b": "training"})
+    card = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps(card | {"training": {"cases": 2}}))
+    assert "names the images of" not in call("predict", run, images, "-o", tmp_path / "all", "--device", "cpu").stderr
+    rows = (run / "cases.csv").read_text().splitlines()
+    (run / "cases.csv").write_text("\n".join([*rows[:2], rows[2].replace("training", "Training"), *rows[3:]]))
+    said = call("predict", run, images, "-o", tmp_path / "masks", "--device", "cpu").stderr
+    assert said.count("run: cases.csv names the images of 1 of 2 training cases; whether") == 1
