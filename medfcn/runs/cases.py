@@ -36,8 +36,8 @@ class TrainingImages:
         self._images = {images for of_model in found for images in of_model}
         self.doubts = tuple(
             f"{model.run.name}: {model.cases.name} names the images of {len(images)} of "
-            f"{counted(count, 'training case')}; whether the model was trained on others of these volumes is not known: "
-            "copy the run again"
+            f"{counted(count, 'training case')}; whether the model was trained on others of these volumes is not "
+            "known: copy the run again"
             for model, images, count in zip(models, found, counts, strict=bool(counts))
             if model.cases is not None and len(images) < count
         )

@@ -179,6 +179,8 @@ class Stepper:
             # The rates and decays are those of the settings, which are the same.
             groups = self.optimiser.state_dict()["param_groups"]
             moments = moments_of(state.optimiser, self.optimiser)
+            if state.step and not moments:
+                raise ValueError("the moments of the optimiser are missing")
             self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
             if state.micro_batch > self.batch_size:
                 raise ValueError("micro_batch is larger than the batch")

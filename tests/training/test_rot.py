@@ -135,6 +135,7 @@ FORGED: list[dict[str, Any]] = [
     {"best": {"a": torch.zeros(1)}},
     {"optimiser": {}},
     {"optimiser": {"state": []}},
+    {"optimiser": {"state": {}, "param_groups": []}},
     {"optimiser": {"state": {99: {}}, "param_groups": []}},
     {"optimiser": {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": []}},
     {"optimiser": {"state": {0: 1}, "param_groups": []}},
