@@ -123,7 +123,8 @@ def case_shapes(part: OnePart, volume: Volume, labels: LabelMap) -> tuple[MaskSh
     """The shape of each label of a mask; see `odd_labels`."""
     shape = (int(volume.shape[0]), int(volume.shape[1]), int(volume.shape[2]))
     grid = map_to_network(shape, volume.orientation, volume.spacing_mm, (None, None, None))
-    shapes = shapes_of(from_stored_order(part.indices, grid), labels.membership, grid.spacing_native_mm)
+    known = {index: components.from_stored_order(grid) for index, components in part.parts.items()}
+    shapes = shapes_of(from_stored_order(part.indices, grid), labels.membership, grid.spacing_native_mm, known)
     return tuple(
         msgspec.structs.replace(shape, removed=part.removed.get(index, 0.0))
         for index, shape in enumerate(shapes, start=1)

@@ -5,6 +5,7 @@ half of an organ), so a figure says something only beside those of references; s
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
@@ -12,7 +13,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from medfcn.scratch import parts
-from medfcn.slices.components import Components, Connected
+from medfcn.slices.connected import Components, Connected
 
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _FEWEST_VOXELS = 64
@@ -43,7 +44,10 @@ class MaskShape(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def shapes_of(
-    indices: NDArray[np.uint8], membership: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+    indices: NDArray[np.uint8],
+    membership: NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+    known_parts: Mapping[int, Components] | None = None,
 ) -> tuple[MaskShape, ...]:
     """The shape of each label of a mask.
 
@@ -51,6 +55,7 @@ def shapes_of(
         indices: `(R, A, S)` indices of labels or overlaps; any above those count as background.
         membership: `(A + 1, L)`: the labels in the background and in each of A labels or overlaps.
         spacing_mm: Voxel edge lengths along R, A and S.
+        known_parts: The components of the voxels of an index, of those that were looked for before.
 
     Example:
         A ball of 8 voxels radius, the same without two of its slices, and its upper half:
@@ -73,10 +78,13 @@ def shapes_of(
         for within in members
     ]
     large = [place for place, along in enumerate(known) if members[place] and along[0].sum() >= _FEWEST_VOXELS]
-    found = Connected(indices, [members[place] for place in large])
+    parts_of = {(index,): components for index, components in (known_parts or {}).items()}
+    unknown = [place for place in large if tuple(members[place]) not in parts_of]
+    found = Connected(indices, [members[place] for place in unknown])
+    parts_of |= {tuple(members[place]): found.of(number) for number, place in enumerate(unknown)}
     shapes = [MaskShape()] * len(members)
-    for number, place in enumerate(large):
-        shapes[place] = _shape_of(known[place], found.of(number), spacing_mm)
+    for place in large:
+        shapes[place] = _shape_of(known[place], parts_of[tuple(members[place])], spacing_mm)
     return tuple(shapes)
 
 

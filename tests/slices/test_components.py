@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medfcn.slices import components
+from medfcn.slices import connected
 from medfcn.slices.components import (
-    Connected,
     keep_one_part,
     keep_parts,
     keep_together,
     largest_share,
     together_shares,
 )
+from medfcn.slices.connected import Connected
 from tests.slices.stored_orders import ORDERS, restored, stored_in
 
 
@@ -50,15 +50,16 @@ def test_what_is_kept_does_not_depend_on_the_stored_order(seed: int, order: obje
     )  # type: ignore[arg-type]
 
 
-@given(st.integers(0, 9999), st.sampled_from(ORDERS), st.integers(1, 60))
+@given(st.integers(0, 9999), st.sampled_from(ORDERS), st.integers(1, 60), st.sampled_from([0, 20, 1000]))
 @settings(max_examples=50, deadline=None)
-def test_parts_are_joined_across_slabs(seed: int, order: object, slab: int) -> None:
+def test_parts_are_joined_across_slabs(seed: int, order: object, slab: int, kept_runs: int) -> None:
     labels, random = _random_labels(seed), np.random.default_rng(seed)
     certainty = np.where(labels > 0, random.integers(-9, 99, labels.shape), 0).astype(np.int8)
     expected = keep_one_part(labels, (1, 2), certainty)
     stored, place = (stored_in(array, np.eye(4), order)[0] for array in (labels, certainty))  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(components, "_SLAB_VOXELS", slab)
+        patch.setattr(connected, "_SLAB_VOXELS", slab)
+        patch.setattr(connected, "_KEPT_RUNS", kept_runs)
         found = keep_one_part(stored, (1, 2), place)
         whole = Connected(stored, [(1, 2)]).of(0)
     assert np.array_equal(restored(found.indices, order), expected.indices)  # type: ignore[arg-type]
@@ -79,10 +80,10 @@ def test_many_pairs_are_joined_as_few_are(seed: int) -> None:
     random = np.random.default_rng(seed)
     count = int(random.integers(1, 40))
     pairs = [random.integers(1, count + 1, (int(random.integers(0, 30)), 2)) for _ in range(2)]
-    few = components._joined(count, pairs)
+    few = connected._joined(count, pairs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(components, "_FEW_PAIRS", -1)
-        many = components._joined(count, pairs)
+        patch.setattr(connected, "_FEW_PAIRS", -1)
+        many = connected._joined(count, pairs)
     assert np.array_equal(few, many)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medfcn.inference.shapes import case_shapes
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.slices.components import OnePart
+from medfcn.slices.components import OnePart, keep_one_part
 from medfcn.slices.shape import MaskShape, shapes_of
 from medfcn.volumes import Volume
 from tests.slices.stored_orders import ORDERS, stored_in
@@ -107,3 +107,19 @@ def test_a_shape_does_not_depend_on_how_a_file_orders_its_axes() -> None:
     for order in ORDERS:
         array, place = stored_in(mask, affine, order)
         assert case_shapes(OnePart(array, {1: 0.25}), Volume(array, place), labels) == expected
+
+
+def test_components_that_were_looked_for_before_give_the_same_shapes() -> None:
+    indices = np.where(ball(radius=8.0), 2, 0).astype(np.uint8)
+    indices[2:8, 3:9, 2:8] = 1
+    indices[14:17, 20:23, 20:22] = 1
+    certainty = np.where(indices > 0, 5, 0).astype(np.int8)
+    certainty[14:17, 20:23, 20:22] = 127  # both pieces of the first are kept
+    labels = LabelMap.parse("organ=1,lesion=2,rest=3")
+    for order in ORDERS:
+        array, affine = stored_in(indices, np.diag([*SPACING, 1.0]), order)
+        part = keep_one_part(array, (1, 2, 3), stored_in(certainty, np.eye(4), order)[0])
+        assert set(part.parts) == {1, 2}
+        found = case_shapes(part, Volume(array, affine), labels)
+        assert found == case_shapes(OnePart(part.indices, part.removed), Volume(array, affine), labels)
+        assert found[0].far > 0
