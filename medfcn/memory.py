@@ -359,10 +359,12 @@ def _chosen_free() -> int | None:
 
 def _machine_free() -> int | None:
     """Memory that the machine can give, swap included."""
-    fields = dict(re.findall(r"^(\w+): +(\d+) kB$", _text(Path("/proc/meminfo")), re.MULTILINE))
-    if "MemAvailable" not in fields:  # not Linux
+    text = _text(Path("/proc/meminfo"))
+    fields = (re.search(rf"^{name}: +(\d+) kB$", text, re.MULTILINE) for name in ("MemAvailable", "SwapFree"))
+    available, swap = (0 if field is None else int(field[1]) << 10 for field in fields)
+    if "MemAvailable" not in text:  # not Linux
         return free_memory()
-    return (int(fields["MemAvailable"]) + int(fields.get("SwapFree", 0))) << 10
+    return available + swap
 
 
 def _group_free() -> Iterator[int]:
@@ -379,8 +381,11 @@ def _group_free() -> Iterator[int]:
         for folder in (group, *group.parents):
             if not folder.is_relative_to(root):
                 break
-            most, taken = (_text(folder / name).strip() for name in (limit, used))
-            if most.isdigit() and taken.isdigit() and int(most) < _NO_LIMIT:
+            most = _text(folder / limit).strip()
+            if not most.isdigit() or int(most) >= _NO_LIMIT:
+                continue
+            taken = _text(folder / used).strip()
+            if taken.isdigit():
                 cached = re.search(r"^(?:total_)?inactive_file (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
                 yield int(most) - int(taken) + (int(cached[1]) if cached else 0)
 
@@ -394,6 +399,6 @@ def _address_space_free() -> int | None:
 
 def _text(path: Path) -> str:
     """The content of a small file of the system; empty if it is not there."""
-    with suppress(OSError, ValueError):
-        return path.read_text(encoding="ascii", errors="replace")
+    with suppress(OSError, ValueError), path.open("rb", buffering=0) as file:
+        return file.read().decode("ascii", errors="replace")
     return ""

@@ -16,7 +16,7 @@ from medfcn.datasets.channels import ChannelUse
 from medfcn.errors import MedfcnError, MemoryShortError, ModelError
 from medfcn.inference.card import Card
 from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_mask
-from medfcn.inference.decide import decide
+from medfcn.inference.decide import Foreground, decide
 from medfcn.inference.foreign import foreign_flags
 from medfcn.inference.native import SlabCollector
 from medfcn.inference.probabilities import view_shares
@@ -345,7 +345,7 @@ def native_rows(
 
 def decided_part(
     models: Sequence[Member], parts: Sequence[NDArray[np.float32]], meter: DoubtMeter | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], Foreground | None]:
     """Decide each voxel of a part of the native grid.
 
     Args:
@@ -354,17 +354,18 @@ def decided_part(
         meter: Gets the part, if there is one.
 
     Returns:
-        The `(L, r, a, s)` mean probabilities, and the `(r, a, s)` indices.
+        The `(L, r, a, s)` mean probabilities, the `(r, a, s)` indices, and their foreground if it is known.
     """
     members = models[0].card.labels.members
     alone = [
         decide(part, model.card.foreground_from, model.head, members)
         for model, part in zip(models, parts, strict=True)
     ]
+    seen = [Foreground.of(mask) for mask in alone]
     if meter is not None:
-        meter.add(parts, alone)
+        meter.add(parts, alone, seen)
     if len(models) == 1:
-        return parts[0], alone[0]
+        return parts[0], alone[0], seen[0]
     mean = sum(parts[1:], start=parts[0]) / np.float32(len(parts))
     threshold = rules_of([model.card for model in models]).threshold
-    return mean, decide(mean, threshold, models[0].head, members)
+    return mean, decide(mean, threshold, models[0].head, members), None

@@ -1,5 +1,7 @@
 """Probabilities → the index of each voxel."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,33 @@ from medfcn.slices.overlaps import best_overlap
 
 _CERTAINTY_STEPS = 20
 """Steps of `certainty_of` in one unit of log odds."""
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """The voxels of a slab that are not background, which are few in most: they are looked for once.
+
+    Attributes:
+        at: `(F,)` their places in the slab, laid flat.
+        indices: `(F,)` their indices, from 1.
+    """
+
+    at: NDArray[np.intp]
+    indices: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, indices: NDArray[np.uint8]) -> "Foreground":
+        """Those of a slab of indices."""
+        flat = indices.reshape(-1)
+        at = np.flatnonzero(flat != 0)
+        return cls(at, flat[at])
+
+    def own(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`(F,)`: of `(L, ...)` probabilities, at each voxel that of its index; labels do not overlap."""
+        flat = probabilities.reshape(len(probabilities), -1)
+        found: NDArray[np.float32]
+        found = flat[0][self.at] if len(flat) == 1 else flat[self.indices.astype(np.intp) - 1, self.at]
+        return found
 
 
 def decide(
@@ -27,7 +56,7 @@ def decide(
     if members is not None:
         return best_overlap(_log_odds(probabilities, threshold), members)
     if len(probabilities) == 1:
-        single: NDArray[np.uint8] = (probabilities[0] >= threshold).astype(np.uint8)
+        single: NDArray[np.uint8] = (probabilities[0] >= threshold).view(np.uint8)
         return single
     best = probabilities.argmax(axis=0) + 1
     largest = probabilities.max(axis=0)
@@ -37,7 +66,10 @@ def decide(
 
 
 def certainty_of(
-    probabilities: NDArray[np.float32], indices: NDArray[np.uint8], threshold: float
+    probabilities: NDArray[np.float32],
+    indices: NDArray[np.uint8],
+    threshold: float,
+    foreground: Foreground | None = None,
 ) -> NDArray[np.int8]:
     """The evidence for the label that each voxel has, in a byte: sums of it do not depend on the order of voxels.
 
@@ -45,15 +77,16 @@ def certainty_of(
         probabilities: `(L, ...)`; the labels do not overlap.
         indices: `(...)`, from `decide`.
         threshold: The probability that says nothing.
+        foreground: That of the indices, if it is known.
 
     Returns:
         `(...)`: a twentieth is one unit of the logarithm of the odds over those of the threshold, at most 6.35 (a
         probability of 0.998 for a threshold of 0.5); 0 for the background.
     """
     certainty = np.zeros(indices.shape, dtype=np.int8)
-    at = np.nonzero(indices)
-    chosen = probabilities[(indices[at].astype(np.intp) - 1, *at)]
-    certainty[at] = np.clip(np.rint(_CERTAINTY_STEPS * _log_odds(chosen, threshold)), -127, 127)
+    foreground = foreground or Foreground.of(indices)
+    steps = np.rint(_CERTAINTY_STEPS * _log_odds(foreground.own(probabilities), threshold))
+    certainty.reshape(-1)[foreground.at] = np.clip(steps, -127, 127)
     return certainty
 
 

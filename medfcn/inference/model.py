@@ -44,6 +44,7 @@ from medfcn.networks.sliding import (
     Slices,
     Sliding,
     logits_in_slabs,
+    stacked,
 )
 from medfcn.runs.arithmetic import Arithmetic
 from medfcn.runs.folder import RunFolder
@@ -51,7 +52,7 @@ from medfcn.runs.models import ModelFiles, the_model
 from medfcn.scratch import put, scratch_array
 from medfcn.settings import View
 from medfcn.slices.preprocess import CaseImage
-from medfcn.slices.slicing import VIEW_AXIS, stack_slices
+from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.slices.voxels import Ranges
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike
@@ -358,7 +359,7 @@ class Model(Predictor):
                 place = [slice(None)] * 4
                 place[1 + axis] = slice(slab.start + start, slab.start + start + len(total))
                 shares = total / np.float32(len(mirrors)) if len(mirrors) > 1 else total
-                yield tuple(place), stack_slices(shares, view)
+                yield tuple(place), stacked(shares, view)
 
     def _sliding(self, count: int, size: tuple[int, int]) -> Sliding:
         """The way through some slices of a size, in slabs that take little memory."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.inference.decide import certainty_of
+from medfcn.inference.decide import Foreground, certainty_of
 from medfcn.scratch import put, scratch_array
 from medfcn.slices.grid import GridMap, from_stored_order
 from medfcn.slices.voxels import Ranges
@@ -50,17 +50,24 @@ class SlabCollector:
             of_labels = scratch_array((*shape, labels), np.float32, purpose="the probabilities")
             self._probabilities = np.moveaxis(of_labels, 3, 0)
 
-    def add(self, place: Ranges, probabilities: NDArray[np.float32], indices: NDArray[np.uint8]) -> None:
+    def add(
+        self,
+        place: Ranges,
+        probabilities: NDArray[np.float32],
+        indices: NDArray[np.uint8],
+        foreground: Foreground | None = None,
+    ) -> None:
         """Add a slab.
 
         Args:
             place: Its place along R, A and S.
             probabilities: `(L, r, a, s)`.
             indices: `(r, a, s)`.
+            foreground: That of the indices, if it is known.
         """
         self._put(self._indices, place, indices)
         if self._certainty is not None:
-            self._put(self._certainty, place, certainty_of(probabilities, indices, self._threshold))
+            self._put(self._certainty, place, certainty_of(probabilities, indices, self._threshold, foreground))
         if self._probabilities is not None:
             self._put(self._probabilities, (slice(None), *place), probabilities)
 

@@ -28,7 +28,12 @@ def foreground(logits: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
     for start in range(0, tensor.shape[2], rows):
         part = tensor[:, :, start : start + rows]
         own = part.contiguous()  # the order of values in memory decides their last digits
-        part.copy_(torch.sigmoid(own) if head == "sigmoid" else torch.softmax(own, dim=1))
+        if head == "sigmoid":
+            own.sigmoid_()
+        else:
+            own = torch.softmax(own, dim=1)
+        if own.data_ptr() != part.data_ptr():
+            part.copy_(own)
     shares = logits if head == "sigmoid" else logits[:, 1:]
     if not all(np.isfinite(share).all() for of_slice in shares for share in of_slice):
         raise ModelError(

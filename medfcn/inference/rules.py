@@ -51,8 +51,8 @@ class Rules:
         return self.is_certainty_kept and self.removes_components
 
     def cut(self, indices: NDArray[np.uint8], certainty: NDArray[np.int8] | None) -> OnePart:
-        """A mask of `(I, J, K)` indices without the components that are not kept."""
-        return keep_parts(indices, self.one_part, certainty, together=self.together)
+        """A mask of `(I, J, K)` indices without the components that are not kept, in the memory of `indices`."""
+        return keep_parts(indices, self.one_part, certainty, together=self.together, in_place=True)
 
 
 def rules_of(cards: Sequence[Card]) -> Rules:

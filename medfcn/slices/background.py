@@ -5,8 +5,9 @@ scan was cropped, padded, masked or stored, and says nothing of the patient.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,7 @@ class Background:
         count: Voxels of the image.
         is_all: True if all voxels are image.
         is_blank_left_out: False if slices of one value count as image, because nothing else is left.
+        rows: See `image_rows`; None if they were not counted.
     """
 
     level: float | None
@@ -52,10 +54,17 @@ class Background:
     count: int
     is_all: bool
     is_blank_left_out: bool = True
+    rows: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
-    def image(self, ranges: Ranges, block: Floats) -> NDArray[np.bool_]:
+    def image(self, ranges: Ranges, block: NDArray[Any]) -> NDArray[np.bool_]:
         """The voxels of the image, by which a channel is scaled, in one of its parts; see `Voxels`."""
         return _image(self.level, self.within, self.blank if self.is_blank_left_out else None, ranges, block)
+
+    def image_rows(self, voxels: Voxels) -> NDArray[np.int64]:
+        """The voxels of the image in each row along the last axis of a channel; the other axes are in reverse."""
+        if self.rows is not None:
+            return self.rows
+        return _image_rows(voxels, self.level, self.within, self.blank if self.is_blank_left_out else None)
 
     def darken(self, ranges: Ranges, scaled: Floats, darkest: np.float32) -> None:
         """Give slices of one value the lowest intensity of a scaled channel: a bright frame is no organ.
@@ -105,12 +114,11 @@ def find_background(voxels: Voxels) -> Background:
     level = level if noise is None else noise
     if level is None and within is None and blank is None:
         return everything
-    count = sum(
-        int(np.count_nonzero(_image(level, within, blank, ranges, block))) for ranges, block in voxels.slabs()
-    )
+    rows = _image_rows(voxels, level, within, blank)
+    count = int(rows.sum())
     if not count:
         return replace(minimum, blank=blank, is_blank_left_out=False)
-    return Background(level, within, blank, count, is_all=count == voxels.size)
+    return Background(level, within, blank, count, is_all=count == voxels.size, rows=rows)
 
 
 def above_minimum(voxels: Voxels) -> Background:
@@ -121,12 +129,19 @@ def above_minimum(voxels: Voxels) -> Background:
     return Background(None, None, None, 0 if count == voxels.size else voxels.size, is_all=count < voxels.size)
 
 
+def _image_rows(voxels: Voxels, level: float | None, within: float | None, blank: Blank | None) -> NDArray[np.int64]:
+    rows = np.zeros(voxels.shape[-2::-1], dtype=np.int64)
+    for ranges, block in voxels.stored_slabs():
+        rows += _image(level, within, blank, ranges, block).view(np.uint8).sum(axis=0, dtype=np.uint32)
+    return rows
+
+
 def _image(
-    level: float | None, within: float | None, blank: Blank | None, ranges: Ranges, block: Floats
+    level: float | None, within: float | None, blank: Blank | None, ranges: Ranges, block: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    image = np.ones(block.shape, dtype=bool) if level is None else block > level
+    image = np.ones(block.shape, dtype=bool) if level is None else block > np.float32(level)
     if within is not None:
-        image &= block != within
+        image &= block != np.float32(within)
     if blank is not None:
         image &= ~_blank_of(blank, ranges)
     return image

@@ -87,22 +87,30 @@ def keep_parts(
     certainty: NDArray[np.int8] | None = None,
     *,
     together: bool = False,
+    in_place: bool = False,
 ) -> OnePart:
-    """One component of all labels together, where `together`, and then one of each of some labels."""
+    """One component of all labels together, where `together`, and then one of each of some labels.
+
+    With `in_place` they are removed from `indices` themselves, which spares a copy.
+    """
     if not together:
-        return keep_one_part(indices, labels, certainty)
-    first = keep_together(indices, certainty)
-    return keep_one_part(first.indices, labels, certainty).after(first)
+        return keep_one_part(indices, labels, certainty, in_place=in_place)
+    first = keep_together(indices, certainty, in_place=in_place)
+    is_own = in_place or first.indices is not indices
+    return keep_one_part(first.indices, labels, certainty, in_place=is_own).after(first)
 
 
-def keep_together(indices: NDArray[np.uint8], certainty: NDArray[np.int8] | None = None) -> OnePart:
+def keep_together(
+    indices: NDArray[np.uint8], certainty: NDArray[np.int8] | None = None, *, in_place: bool = False
+) -> OnePart:
     """Remove all that is not connected to the largest component of all labels together; see `keep_one_part`.
 
     A label may be in pieces that its neighbours connect (the wall of a heart); an island far away has no neighbour.
 
     Args:
-        indices: `(I, J, K)`: 0 for background, k for the k-th label; not changed.
+        indices: `(I, J, K)`: 0 for background, k for the k-th label; not changed but for `in_place`.
         certainty: As in `keep_one_part`.
+        in_place: As in `keep_one_part`.
     """
     found = Connected(indices, [range(1, 256)], certainty)
     components = found.of(0)
@@ -112,9 +120,9 @@ def keep_together(indices: NDArray[np.uint8], certainty: NDArray[np.int8] | None
     disputed = _voxels_of(indices, found, ~is_most_certain) if is_most_certain.any() else None
     if stays.all():
         return OnePart(indices, {}, () if disputed is None else tuple(np.flatnonzero(disputed).tolist()))
-    kept, gone = _copy(indices), _voxels_of(indices, found, stays)
+    gone, whole = (_voxels_of(indices, found, those) for those in (stays, np.zeros_like(stays)))
+    kept = indices if in_place else _copy(indices)
     _remove(kept, found, 0, stays)
-    whole = _voxels_of(indices, found, np.zeros_like(stays))
     removed = {int(label): float(gone[label] / whole[label]) for label in np.flatnonzero(whole)}
     return OnePart(kept, removed, () if disputed is None else tuple(np.flatnonzero(disputed).tolist()))
 
@@ -149,7 +157,11 @@ def _remove(kept: NDArray[np.uint8], found: Connected, mask: int, stays: NDArray
 
 
 def keep_one_part(
-    indices: NDArray[np.uint8], labels: tuple[int, ...], certainty: NDArray[np.int8] | None = None
+    indices: NDArray[np.uint8],
+    labels: tuple[int, ...],
+    certainty: NDArray[np.int8] | None = None,
+    *,
+    in_place: bool = False,
 ) -> OnePart:
     """Remove all but the largest component of some labels, and but the most certain one where that is another.
 
@@ -158,10 +170,11 @@ def keep_one_part(
     orders its axes.
 
     Args:
-        indices: `(I, J, K)`: 0 for background, k for the k-th label; not changed.
+        indices: `(I, J, K)`: 0 for background, k for the k-th label; not changed but for `in_place`.
         labels: The indices of these labels.
         certainty: `(I, J, K)`: the evidence for each voxel's label, whose sum says how certain a component is; None
             goes by size alone.
+        in_place: Change `indices` itself, which spares a copy.
     """
     if not labels:
         return OnePart(indices, {})
@@ -178,7 +191,7 @@ def keep_one_part(
         left[index] = components.only(stays)
         if stays.all():
             continue
-        kept = _copy(indices) if kept is indices else kept
+        kept = _copy(indices) if kept is indices and not in_place else kept
         _remove(kept, found, place, stays)
     return OnePart(kept, removed, tuple(disputed), left)
 

@@ -219,6 +219,21 @@ def network_part(array: NDArray[Any], grid: GridMap, ranges: tuple[slice, ...]) 
     return part
 
 
+def as_stored(array: NDArray[Any], grid: GridMap) -> NDArray[Any] | None:
+    """A view of the numbers of which `network_part` makes floats, if these are the same numbers.
+
+    Args:
+        array: `(I, J, K)` numbers on the native grid.
+        grid: From `map_to_network`.
+
+    Returns:
+        `(S, A, R)`; None if an axis is resampled, or float32 does not hold all numbers of the array's type.
+    """
+    if not (all(map(grid.keeps, range(3))) and np.can_cast(array.dtype, np.float32)):
+        return None
+    return from_stored_order(array, grid).T
+
+
 def _floats(array: NDArray[Any]) -> Floats:
     """A contiguous float32 copy, made part by part in the order of an array that may lie in a file."""
     result = np.empty(array.shape, dtype=np.float32)
@@ -237,7 +252,8 @@ def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]
 
     Yields:
         A range of rows along R, and `(C, rows, A, S)` float32 on the native grid, still in R, A, S order; see
-        `to_stored_order`. The ranges depend on the native shape and C alone.
+        `to_stored_order`. The ranges depend on the native shape and C alone. Where nothing is resampled they are
+        views of the array, not to be written to.
     """
     first, second, third = (grid.native_shape[axis] for axis in grid.axes)
     taps = _taps_between(array.shape[-3:], (first, second, third), grid.spacing_mm, grid.spacing_native_mm)
@@ -247,6 +263,9 @@ def native_slabs(array: Floats, grid: GridMap) -> Iterator[tuple[slice, Floats]]
     fine = max(1, _SLAB_VOXELS // max(1, second * third))
     for start in range(0, first, thickness):
         rows = slice(start, min(start + thickness, first))
+        if not any(taps):
+            yield rows, array[:, rows]
+            continue
         slab = np.empty((len(array), rows.stop - rows.start, second, third), dtype=np.float32)
         for volume, into in zip(array, slab, strict=True):
             for part in range(rows.start, rows.stop, fine):

@@ -17,7 +17,7 @@ from medfcn.memory import require_memory
 from medfcn.scratch import extremes
 from medfcn.settings import View
 from medfcn.slices.background import Background, above_minimum, find_background
-from medfcn.slices.grid import GridMap, map_to_network, network_part, to_network_grid
+from medfcn.slices.grid import GridMap, as_stored, map_to_network, network_part, to_network_grid
 from medfcn.slices.plan import Intensity, Plan
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.slices.voxels import Floats, Ranges, Voxels
@@ -85,12 +85,20 @@ def _image_sample(voxels: Voxels, found: Background, step: int) -> Floats:
         return voxels.every(step)
     if step == 1:
         return np.concatenate([block[found.image(ranges, block)] for ranges, block in voxels.slabs()])
-    parts, seen = [], 0
-    for ranges, block in voxels.rows():
-        values = block[found.image(ranges, block.T).T]
-        parts.append(values[-seen % step :: step])
-        seen += len(values)
-    return np.concatenate(parts)
+    # Voxels pass in the order of the file; each row knows what comes before it in the order of an array.
+    rows = found.image_rows(voxels)
+    before = np.ascontiguousarray(np.cumsum(rows.T).reshape(rows.T.shape).T) - rows
+    number = -(-before // step)  # in the sample, of the next voxel that is taken
+    wait = (number * step - before).astype(np.int32)  # voxels of the image that come first
+    sample = np.empty(-(-found.count // step), dtype=np.float32)
+    for ranges, block in voxels.stored_slabs():
+        for plane, image in zip(block, found.image(ranges, block), strict=True):
+            taken = image & (wait == 0)
+            sample[number[taken]] = plane[taken]
+            number[taken] += 1
+            wait -= image
+            wait[taken] = step - 1
+    return sample
 
 
 def _moments(
@@ -152,7 +160,10 @@ def percentile(values: NDArray[np.float32], percent: float) -> np.float64:
 
 
 def _scaled(array: NDArray[np.float32], lower: float, upper: float, mean: float, std: float) -> NDArray[np.float32]:
-    return ((np.clip(array, lower, upper) - np.float32(mean)) / np.float32(std)).astype(np.float32)
+    scaled = np.clip(array, lower, upper)
+    scaled -= np.float32(mean)
+    scaled /= np.float32(std)
+    return scaled.astype(np.float32, copy=False)
 
 
 def grid_of(volume: Volume, plan: Plan) -> GridMap:
@@ -190,7 +201,10 @@ class CaseImage:
         for volume in aligned:
             _require_float32(volume)
         self.shape = (len(aligned), *grid.shape)
-        self._channels = [Voxels(grid.shape, partial(network_part, volume.array, grid)) for volume in aligned]
+        self._channels = [
+            Voxels(grid.shape, partial(network_part, volume.array, grid), as_stored(volume.array, grid))
+            for volume in aligned
+        ]
         self._scalings = [
             scaling_of(voxels, intensity) for voxels, intensity in zip(self._channels, plan.intensities, strict=True)
         ]
@@ -201,7 +215,8 @@ class CaseImage:
             voxels.part(ranges) if scaling is None else scaling(ranges, voxels.part(ranges))
             for voxels, scaling in zip(self._channels, self._scalings, strict=True)
         ]
-        return np.stack(found).transpose(0, 3, 2, 1)
+        stacked = np.stack(found) if len(found) > 1 else found[0][None]
+        return stacked.transpose(0, 3, 2, 1)
 
     def slices(self, view: View) -> "ImageSlices":
         """The slices of a view."""

@@ -78,7 +78,9 @@ def shapes_of(
         for within in members
     ]
     large = [place for place, along in enumerate(known) if members[place] and along[0].sum() >= _FEWEST_VOXELS]
-    parts_of = {(index,): components for index, components in (known_parts or {}).items()}
+    parts_of: dict[tuple[int, ...], Components] = {
+        (index,): components for index, components in (known_parts or {}).items()
+    }
     unknown = [place for place in large if tuple(members[place]) not in parts_of]
     found = Connected(indices, [members[place] for place in unknown])
     parts_of |= {tuple(members[place]): found.of(number) for number, place in enumerate(unknown)}

@@ -12,6 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.scratch import release
+
 Floats = NDArray[np.float32]
 Ranges = tuple[slice, ...]
 """A range along each axis, with begin and end."""
@@ -28,10 +30,12 @@ class Voxels:
     Attributes:
         shape: Its voxels along its axes.
         read: From a range of each axis to the intensities there, float32 and contiguous, with the axes in reverse.
+        stored: The same numbers as they are stored, with the axes in reverse; None where `read` makes them.
     """
 
     shape: tuple[int, ...]
     read: Callable[[Ranges], Floats]
+    stored: NDArray[Any] | None = None
     _whole: Floats | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -55,11 +59,27 @@ class Voxels:
 
     def slabs(self) -> Iterator[tuple[Ranges, Floats]]:
         """All intensities, as slabs along the last axis with their place."""
+        for ranges in self._places():
+            yield ranges, self.part(ranges)
+
+    def stored_slabs(self) -> Iterator[tuple[Ranges, NDArray[Any]]]:
+        """The same slabs for work that needs neither float32 nor an order in memory: as they are stored, if they are.
+
+        It is spared the way through memory that a copy of a large channel is.
+        """
+        if self.stored is None:
+            yield from self.slabs()
+            return
+        for ranges in self._places():
+            yield ranges, self.stored[ranges[::-1]]
+            release(self.stored)
+
+    def _places(self) -> Iterator[Ranges]:
+        """The places of the slabs."""
         *others, last = self.shape
         thickness = max(1, _PART_VOXELS // max(1, math.prod(others)))
         for start in range(0, last, thickness):
-            ranges = (*_all(tuple(others)), slice(start, min(start + thickness, last)))
-            yield ranges, self.part(ranges)
+            yield (*_all(tuple(others)), slice(start, min(start + thickness, last)))
 
     def rows(self) -> Iterator[tuple[Ranges, Floats]]:
         """All intensities in the order of an array, as slabs along the first axis, whose axes are not in reverse."""
@@ -75,25 +95,26 @@ class Voxels:
             found = np.concatenate([block.reshape(-1) for _, block in self.slabs()])
         else:
             places = np.unravel_index(np.arange(0, self.size, step), self.shape)
-            order = np.argsort(places[-1], kind="stable")
+            small = places[-1].astype(np.min_scalar_type(self.shape[-1]))  # numpy sorts these by their digits
+            order = np.argsort(small, kind="stable")
             *others, last = (place[order] for place in places)
             parts = []
-            for ranges, block in self.slabs():
+            for ranges, block in self.stored_slabs():
                 here = slice(*np.searchsorted(last, [ranges[-1].start, ranges[-1].stop]))
                 parts.append(block[(last[here] - ranges[-1].start, *(place[here] for place in reversed(others)))])
-            found = np.concatenate(parts)
+            found = np.concatenate(parts).astype(np.float32, copy=False)
         found.sort()
         return found
 
     def extremes(self) -> tuple[np.float32, int, np.float32]:
         """The smallest intensity, the number of voxels that have it, and the largest."""
-        least, count, most = np.float32(np.inf), 0, np.float32(-np.inf)
-        for _, block in self.slabs():
+        least, count, most = np.inf, 0, -np.inf
+        for _, block in self.stored_slabs():
             low, most = block.min(), max(most, block.max())
             if low <= least:
                 count = (count if low == least else 0) + int(np.count_nonzero(block == low))
                 least = low
-        return least, count, most
+        return np.float32(least), count, np.float32(most)
 
 
 def _all(shape: tuple[int, ...]) -> Ranges:

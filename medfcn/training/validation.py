@@ -177,8 +177,8 @@ def decide_case(
     )
     likely = mean_of_views(model.card, lambda view: outputs.of(case, view))
     for place, parts in native_rows([model], [likely], case.blank):
-        mean, found = decided_part([model], parts, meter)
-        slabs.add(place, mean, found)
+        mean, indices, foreground = decided_part([model], parts, meter)
+        slabs.add(place, mean, indices, foreground)
         if visit is not None:
             visit(place[0], mean)
     return slabs.collected()

@@ -22,6 +22,7 @@ from medfcn.inference.confidence import (
     assess_mask,
     label_confidences,
 )
+from medfcn.inference.decide import Foreground
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.expected_dice import Curve, fit_curves, lower_limits
 from medfcn.inference.held_out import Unseen, UnseenLabel
@@ -120,7 +121,7 @@ def test_the_doubt_is_that_of_every_voxel_and_pair(labels: str, monkeypatch: pyt
 def test_empty_masks_have_no_doubt() -> None:
     meter = DoubtMeter(2, 1)
     nothing = np.zeros((3, 3, 3), dtype=np.uint8)
-    meter.add([np.zeros((1, 3, 3, 3), np.float32)] * 2, [nothing, nothing])
+    meter.add([np.zeros((1, 3, 3, 3), np.float32)] * 2, [nothing, nothing], [Foreground.of(nothing)] * 2)
     doubt = meter.doubt()
     assert np.isnan(doubt.soft_dice).all()
     assert np.isnan(doubt.agreement).all()

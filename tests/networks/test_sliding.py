@@ -12,11 +12,19 @@ from monai.inferers.inferer import Inferer
 
 from medfcn.errors import MemoryShortError
 from medfcn.monai.inferer import SlidingVolumeInferer
-from medfcn.networks.sliding import Sliding, gaussian_weights, sliding_logits, tile_starts
+from medfcn.networks.sliding import (
+    ArraySlices,
+    Sliding,
+    _Recent,
+    gaussian_weights,
+    sliding_logits,
+    stacked,
+    tile_starts,
+)
 from medfcn.settings import View
 from medfcn.slices.grid import map_to_network, to_native_grid, to_network_grid
 from medfcn.slices.sampler import SliceSampler
-from medfcn.slices.slicing import VIEW_AXIS, slice_volume
+from medfcn.slices.slicing import VIEW_AXIS, slice_volume, stack_slices
 from medfcn.slices.store import StoredCase
 from medfcn.volumes import orientation_of, spacing_mm
 from tests.slices.stored_orders import ORDERS, oblique_affine, restored, stored_in
@@ -182,3 +190,19 @@ def test_tile_weights_are_symmetric_and_never_zero(height: int, width: int) -> N
     assert weights.min() > 0
     assert np.array_equal(weights, weights[::-1, ::-1])
     assert weights.argmax() == np.ravel_multi_index(((height - 1) // 2, (width - 1) // 2), weights.shape)
+
+
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("edge", [20, 140], ids=["small", "large"])
+@pytest.mark.parametrize("turned", [False, True], ids=["as an array", "as a file"])
+def test_slices_of_any_size_and_order_in_memory_come_back_as_they_were(view: View, edge: int, turned: bool) -> None:
+    volume = np.random.default_rng(3).normal(size=(2, edge, edge + 4, edge + 1)).astype(np.float32)
+    stored = np.ascontiguousarray(volume.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1) if turned else volume
+    slices = ArraySlices(stored, view)
+    recent = _Recent(slices, (edge + 6, edge + 6), (slice(1, slices.shape[2] + 1), slice(2, slices.shape[3] + 2)))
+    expected = slice_volume(volume, view)
+    for start, stop in ((0, 3), (2, 5)):  # the second keeps one of the first
+        part = recent.part(start, stop)
+        assert np.array_equal(part[:, :, 1 : slices.shape[2] + 1, 2 : slices.shape[3] + 2], expected[start:stop])
+        assert np.count_nonzero(part) == np.count_nonzero(expected[start:stop])
+    assert np.array_equal(stacked(expected[:5], view), stack_slices(expected[:5], view))

@@ -38,6 +38,12 @@ def test_the_largest_parts_are_those_of_scipy(seed: int) -> None:
     assert np.array_equal(labels, before)
     only = keep_one_part(labels, (2,)).indices
     assert np.array_equal(only == 1, labels == 1)
+    for together in (False, True):
+        kept = keep_parts(labels, (1, 2), together=together).indices
+        assert np.array_equal(labels, before)
+        changed = labels.copy()
+        assert keep_parts(changed, (1, 2), together=together, in_place=True).indices is changed
+        assert np.array_equal(changed, kept)
 
 
 @given(st.integers(0, 9999), st.sampled_from(ORDERS))

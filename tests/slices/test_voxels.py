@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medfcn.slices import background, preprocess, voxels
-from medfcn.slices.background import image_of
+from medfcn.slices.background import find_background, image_of
 from medfcn.slices.plan import Intensity
 from medfcn.slices.preprocess import CaseImage, network_image, normalise
 from medfcn.slices.slicing import slice_volume
@@ -42,6 +42,27 @@ def test_samples_and_ends_are_those_of_the_array(seed: int, part_voxels: int) ->
     assert (least, count, most) == (array.min(), np.count_nonzero(array == array.min()), array.max())
     rows = np.concatenate([block for _, block in channel.rows()])
     assert np.array_equal(rows, array)
+
+
+@pytest.mark.parametrize("order", ORDERS[::7], ids=str)
+@pytest.mark.parametrize("kind", [np.int16, np.uint8])
+def test_what_is_stored_tells_the_same_as_floats_of_it(order: object, kind: type, part_voxels: int) -> None:
+    array, _ = stored_in(np.clip(_image(1), 0, 255).astype(kind), np.eye(4), order)  # type: ignore[arg-type]
+    floats = Voxels.of(array)
+    stored = Voxels(floats.shape, floats.read, array.T)
+    assert stored.extremes() == floats.extremes()
+    assert [type(end) for end in stored.extremes()] == [np.float32, int, np.float32]
+    for step in (7, 100):
+        assert np.array_equal(stored.every(step), floats.every(step))
+        assert stored.every(step).dtype == np.float32
+    found, expected = find_background(stored), find_background(floats)
+    assert (found.level, found.within, found.count) == (expected.level, expected.within, expected.count)
+    image = np.concatenate([found.image(ranges, block) for ranges, block in floats.slabs()]).T
+    assert np.array_equal(found.image_rows(stored), image.sum(axis=-1).T)
+    for step in (3, 50):
+        sample = preprocess._image_sample(stored, found, step)
+        assert np.array_equal(sample, array[image].astype(np.float32)[::step])
+        assert np.array_equal(sample, preprocess._image_sample(floats, found, step))
 
 
 @pytest.mark.parametrize("intensity", INTENSITIES, ids=["robust", "minimum", "none"])
