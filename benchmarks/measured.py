@@ -1,8 +1,11 @@
 """Commands of their own, and the CPU seconds and memory that the system says they took."""
 
 import argparse
+import json
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,12 +21,20 @@ class Used:
 
     Attributes:
         cpu_seconds: User and system time, with all its children.
-        peak_mb: The largest resident size of it or of a child. The system counts from the fork on, so it is at least
-            that of this process, which holds no torch.
+        peak_mb: The largest resident size of it or of a child.
     """
 
     cpu_seconds: float
     peak_mb: float
+
+
+_WATCH = """
+import json, os, sys
+_, status, used = os.wait4(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
+found = [os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss]
+os.write(int(sys.argv[1]), json.dumps(found).encode())
+"""
+# A small process between: a command's peak counts from the size that the process which starts it ever had.
 
 
 def run_measured(command: Sequence[str], log: Path, **variables: str) -> Used:
@@ -33,19 +44,27 @@ def run_measured(command: Sequence[str], log: Path, **variables: str) -> Used:
         SystemExit: It failed; the message names the file.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
+    told, tell = os.pipe()
+    with log.open("a") as file, os.fdopen(told, "rb") as answer:
         started = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | ONE_THREAD | variables
+            [sys.executable, "-S", "-c", _WATCH, str(tell), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env=os.environ | ONE_THREAD | variables,
+            pass_fds=[tell],
+            start_new_session=True,
         )
+        os.close(tell)
         try:
-            _, status, usage = os.wait4(started.pid, 0)
+            started.wait()
         except BaseException:
-            started.terminate()
+            os.killpg(started.pid, signal.SIGTERM)
             raise
-    started.returncode = os.waitstatus_to_exitcode(status)
-    if started.returncode != 0:
-        raise SystemExit(f"{Path(command[0]).name} ended with status {started.returncode}; what it said is in {log}")
-    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+        status, seconds, peak_kb = json.loads(answer.read() or f"[{started.returncode}, 0, 0]")
+    if status != 0:
+        raise SystemExit(f"{Path(command[0]).name} ended with status {status}; what it said is in {log}")
+    return Used(seconds, peak_kb / 1024)
 
 
 def two_installs(about: str | None, *, steps: int) -> argparse.ArgumentParser:

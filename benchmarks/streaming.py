@@ -82,7 +82,7 @@ def made_volume(edge: int, slices: int, path: Path, *, reference: Path | None = 
     noise = np.random.default_rng(0).normal(0, 12, (edge, edge)).astype(np.float32)
     second, first = np.mgrid[0:edge, 0:edge].astype(np.float32) / edge * 2 - 1
     voxels = np.empty((edge, edge, slices), np.int16, order="F")
-    brightest = np.zeros(voxels.shape, np.uint8, order="F")
+    brightest = np.zeros(voxels.shape if reference else (edge, edge, 0), np.uint8, order="F")
     for k in range(slices):
         height = k / slices
         body = (first / 0.8) ** 2 + (second / (0.6 + 0.1 * np.sin(6 * height))) ** 2 < 1
@@ -91,7 +91,8 @@ def made_volume(edge: int, slices: int, path: Path, *, reference: Path | None = 
             middle = 0.5 * np.cos(organ + 3 * height), 0.35 * np.sin(2 * organ + 2 * height)
             inside = (first - middle[0]) ** 2 + (second - middle[1]) ** 2 < (0.05 + 0.02 * organ) ** 2
             plane += (30 * organ - 60) * (inside & body)
-        brightest[:, :, k] = inside & body
+        if reference:
+            brightest[:, :, k] = inside & body
         voxels[:, :, k] = np.clip(plane + np.roll(noise, 7 * k % edge, axis=k % 2), -1024, 3000)
     for made, where in ((voxels, path), (brightest, reference)):
         if where is not None:
