@@ -8,15 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.scratch import release
+from medfcn.slices.boxes import Box, boxes_of
 from medfcn.slices.grid import GridMap
 
 _SLAB_VOXELS = 1 << 22
 """Voxels whose components are numbered at a time."""
-_FEW_PAIRS = 10_000
-"""Pairs of components that are joined without a library: its import takes 0.08 s of CPU time."""
+_FEW_RUNS = 1 << 12
+"""Runs of voxels whose components are numbered without a library, whose import takes 0.17 s of CPU time."""
+_VOXELS_IN_TIME = 128
+"""Voxels that the library takes as long for as a run takes here: masks of compact organs are done sooner here."""
 _KEPT_RUNS = 1 << 21
 """Runs of voxels that are kept, 24 bytes each; of slabs with more, components are numbered again to be removed."""
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,8 @@ class _Runs:
     @classmethod
     def of(cls, numbers: NDArray[np.int32], inside: NDArray[np.bool_]) -> "_Runs":
         """The runs of a box with the number of each voxel's component, from 1, where it is inside of one."""
-        begins, ends = inside.copy(), inside.copy()
-        begins[..., 1:] &= ~inside[..., :-1]  # voxels that follow each other are of one component
-        ends[..., :-1] &= ~inside[..., 1:]
-        starts = np.flatnonzero(begins)
-        return cls(starts, np.flatnonzero(ends) - starts + 1, numbers.reshape(-1)[starts].astype(np.intp) - 1)
+        starts, ends = _run_ends(inside)
+        return cls(starts, ends - starts, numbers.reshape(-1)[starts].astype(np.intp) - 1)
 
     def only(self, chosen: NDArray[np.bool_]) -> "_Runs":
         """Those of some components."""
@@ -139,12 +138,9 @@ class Connected:
 
     def _numbered(self, mask: int, box: Box) -> tuple[NDArray[np.int32], int]:
         """The number of each voxel's component in a box of a slab, from 1, and how many components there are."""
-        from scipy.ndimage import label
-
         part, present = self._indices[box], self._present[mask]
         inside = part == present[0] if len(present) == 1 else np.isin(np.arange(256), present)[part]
-        numbers, count = label(inside)
-        return numbers, count
+        return _components_of(inside)
 
     def _slabs(self) -> Iterator[tuple[int, Box]]:
         """Each slab of the masks: the mask's place, and the box around its voxels there."""
@@ -221,6 +217,37 @@ class Connected:
         )
 
 
+def _run_ends(inside: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Begin and end of each run of voxels along the last axis, as places in the array laid flat."""
+    begins, ends = inside.copy(), inside.copy()
+    begins[..., 1:] &= ~inside[..., :-1]  # voxels that follow each other are of one component
+    ends[..., :-1] &= ~inside[..., 1:]
+    return np.flatnonzero(begins), np.flatnonzero(ends) + 1
+
+
+def _components_of(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """The number of each voxel's component, from 1, and the number of components, from the runs that touch."""
+    starts, ends = _run_ends(inside)
+    if len(starts) > max(_FEW_RUNS, inside.size // _VOXELS_IN_TIME):
+        from scipy.ndimage import label
+
+        found: tuple[NDArray[np.int32], int] = label(inside)
+        return found
+    _, rows, length = inside.shape
+    row, pairs = starts // length, []
+    for step, has_neighbour in ((1, row % rows > 0), (rows, row >= rows)):
+        own = np.flatnonzero(has_neighbour)
+        # The runs of the row before that begin before this one ends, and end after it begins.
+        low = np.searchsorted(ends, starts[own] - step * length, side="right")
+        counts = np.searchsorted(starts, ends[own] - step * length, side="left") - low
+        others = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        pairs.append(np.stack([np.repeat(own, counts), others], axis=1) + 1)
+    roots = _joined(len(starts), pairs)
+    numbers = np.zeros(inside.shape, dtype=np.int32)
+    numbers[inside] = np.repeat(roots + 1, ends - starts)
+    return numbers, int(roots.max(initial=-1)) + 1
+
+
 def _touching(box: Box, plane: NDArray[np.intp], next_box: Box, next_plane: NDArray[np.intp]) -> NDArray[np.intp]:
     """`(N, 2)` numbers of components that share a face across the border of two slabs."""
     shared = [
@@ -247,8 +274,6 @@ def _touching(box: Box, plane: NDArray[np.intp], next_box: Box, next_plane: NDAr
 
 def _boxes(slab: NDArray[np.uint8]) -> dict[int, Box]:
     """The box around the voxels of each index of a slab, which is looked for where it has any."""
-    from scipy.ndimage import find_objects
-
     plane = slab.max(axis=0, initial=0)
     if not plane.any():
         return {}
@@ -257,13 +282,11 @@ def _boxes(slab: NDArray[np.uint8]) -> dict[int, Box]:
     inside = tuple(slice(first, last + 1) for first, last in ends)
     if plane.max() == 1:  # there is no other
         return {1: inside}
-    found = enumerate(find_objects(slab[inside], max_label=255), start=1)
     return {
         index: tuple(
             slice(outer.start + side.start, outer.start + side.stop) for outer, side in zip(inside, box, strict=True)
         )
-        for index, box in found
-        if box is not None
+        for index, box in boxes_of(slab[inside]).items()
     }
 
 
@@ -273,37 +296,20 @@ def _counted_on(plane: NDArray[np.int32], before: int) -> NDArray[np.intp]:
 
 
 def _joined(count: int, pairs: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """For each of some components, from 1, the place of the one that it is part of, in the order of their first."""
-    if not pairs:
-        return np.arange(count)
-    both = np.concatenate(pairs) - 1
-    if len(both) <= _FEW_PAIRS:
-        return _joined_in_turn(count, both.tolist())
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """For each of some components, from 1, the place of the one that it is part of, in the order of their first.
 
-    # scipy 1.11 reads indices of 64 bits of a coo_array as none, and finds no component without saying so.
-    one, other = both.astype(np.int32).T
-    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
-    roots: NDArray[np.intp] = connected_components(graph, directed=False)[1].astype(np.intp)
-    return roots
-
-
-def _joined_in_turn(count: int, pairs: Sequence[Sequence[int]]) -> NDArray[np.intp]:
-    """As `_joined`, from places; for a few pairs this takes less than to import the library."""
-    first: dict[int, int] = {}
-
-    def root(place: int) -> int:
-        while (before := first.get(place, place)) != place:
-            first[place] = first.get(before, before)  # halves the way of the next
-            place = before
-        return place
-
-    for pair in pairs:
-        low, high = sorted(map(root, pair))
-        first[high] = low
-    roots = np.arange(count)
-    joined = list(first)
-    roots[joined] = [root(place) for place in joined]
-    found: NDArray[np.intp] = np.unique(roots, return_inverse=True)[1].reshape(-1).astype(np.intp)
+    Each is joined to the least of those that it touches, all at once, and again with what came of it until none
+    touches another: a few times, because at least every second one is gone each time.
+    """
+    first = np.arange(count)
+    one, other = (np.concatenate(pairs) - 1).T if pairs else np.zeros((2, 0), dtype=np.intp)
+    while len(one):
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        np.minimum.at(first, high, low)
+        while (further := first[first]).tobytes() != first.tobytes():
+            first = further
+        one, other = first[low], first[high]
+        apart = one != other
+        one, other = one[apart], other[apart]
+    found: NDArray[np.intp] = np.unique(first, return_inverse=True)[1].reshape(-1).astype(np.intp)
     return found

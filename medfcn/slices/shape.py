@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from medfcn.scratch import parts
+from medfcn.slices.boxes import boxes_of
 from medfcn.slices.connected import Components, Connected
 
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -92,13 +93,9 @@ def shapes_of(
 
 def _areas(indices: NDArray[np.uint8], most: int) -> dict[int, tuple[NDArray[np.intp], ...]]:
     """The voxels of each index in each slice along R, A and S."""
-    from scipy.ndimage import find_objects
-
     areas = {index: tuple(np.zeros(size, dtype=np.intp) for size in indices.shape) for index in range(1, most + 1)}
     for place, part in parts(indices):
-        for index, box in enumerate(find_objects(part, max_label=most), start=1):
-            if box is None:
-                continue
+        for index, box in boxes_of(part, most).items():
             mask = part[box] == index
             for axis, others in enumerate(((1, 2), (0, 2), (0, 1))):
                 first = (place[axis].start or 0) + box[axis].start

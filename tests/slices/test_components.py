@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from medfcn.slices import connected
+from medfcn.slices import boxes, connected
 from medfcn.slices.components import (
     keep_one_part,
     keep_parts,
@@ -82,15 +84,49 @@ def test_parts_are_joined_across_slabs(seed: int, order: object, slab: int, kept
 
 @given(st.integers(0, 9999))
 @settings(max_examples=50, deadline=None)
-def test_many_pairs_are_joined_as_few_are(seed: int) -> None:
+def test_pairs_are_joined_as_a_graph_is(seed: int) -> None:
     random = np.random.default_rng(seed)
-    count = int(random.integers(1, 40))
+    count = int(random.integers(1, 60))
     pairs = [random.integers(1, count + 1, (int(random.integers(0, 30)), 2)) for _ in range(2)]
-    few = connected._joined(count, pairs)
+    one, other = (np.concatenate(pairs) - 1).astype(np.int32).T
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
+    expected = connected_components(graph, directed=False)[1]
+    assert np.array_equal(connected._joined(count, pairs), expected)
+    assert np.array_equal(connected._joined(count, []), np.arange(count))
+
+
+def test_a_long_chain_in_any_order_is_one() -> None:
+    for order in (np.arange(3000), np.arange(3000)[::-1], np.random.default_rng(0).permutation(3000)):
+        chain = np.stack([order[:-1], order[1:]], axis=1) + 1
+        assert not connected._joined(3000, [chain]).any()
+
+
+@given(st.integers(0, 9999), st.floats(0.0, 1.0))
+@settings(max_examples=50, deadline=None)
+def test_a_small_mask_is_numbered_as_scipy_does_it(seed: int, share: float) -> None:
+    random = np.random.default_rng(seed)
+    inside = random.random(random.integers(1, 9, 3)) < share
+    numbers, count = connected._components_of(inside)
+    expected, expected_count = ndimage.label(inside)
+    assert np.array_equal(numbers, expected)
+    assert count == expected_count
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connected, "_FEW_PAIRS", -1)
-        many = connected._joined(count, pairs)
-    assert np.array_equal(few, many)
+        patch.setattr(connected, "_FEW_RUNS", -1)
+        patch.setattr(connected, "_VOXELS_IN_TIME", 1 << 30)
+        assert np.array_equal(connected._components_of(inside)[0], expected)
+
+
+@given(st.integers(0, 9999), st.sampled_from([3, 255]))
+@settings(max_examples=30, deadline=None)
+def test_boxes_are_those_of_scipy(seed: int, most: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.choice([0, 0, 0, 0, 1, 3, 4, 200], random.integers(1, 6, 3)).astype(np.uint8)
+    found = boxes.boxes_of(labels, most)
+    expected = enumerate(ndimage.find_objects(labels, max_label=most), start=1)
+    assert found == {index: box for index, box in expected if box}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boxes, "_FEW_VALUES", -1)
+        assert boxes.boxes_of(labels, most) == found
 
 
 def test_parts_that_touch_at_an_edge_are_two() -> None:
