@@ -15,7 +15,6 @@ import re
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -201,9 +200,10 @@ def _remove_abandoned(path: Path) -> None:
     try:
         found = os.fstat(descriptor)
         is_free = lock(descriptor) if stat.S_ISREG(found.st_mode) else False
-        unused = time.time() - found.st_mtime
-        is_free = is_free and (MOVES_OPEN_FILES or unused > _CLOSED_SECONDS)
-        is_abandoned = is_free or (is_free is None and unused > _ABANDONED_SECONDS)
+        is_abandoned = is_free is True
+        if is_free is None or (is_free and not MOVES_OPEN_FILES):
+            unused = _now_beside(path) - found.st_mtime
+            is_abandoned = unused > (_ABANDONED_SECONDS if is_free is None else _CLOSED_SECONDS)
     except BaseException:
         os.close(descriptor)
         raise
@@ -211,6 +211,15 @@ def _remove_abandoned(path: Path) -> None:
         remove_locked(path, descriptor)
     else:
         os.close(descriptor)
+
+
+def _now_beside(path: Path) -> float:
+    """The time by the clock of a file's file system: a server's may be days or years behind that of this machine."""
+    with _open_part(path) as file:
+        try:
+            return os.fstat(file.fileno()).st_mtime
+        finally:
+            Path(file.name).unlink()
 
 
 def is_half_written(name: str) -> bool:

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from click.testing import CliRunner, Result
 
+from medfcn import files
 from medfcn.cli import main
 from medfcn.files import atomic_write, remove_half_written, write_json
 from tests.inference.models import blobs, saved, tiny_model, write_image
@@ -248,17 +250,27 @@ def test_what_killed_processes_left_goes_and_what_is_written_stays(tmp_path: Pat
     assert names == {*others, "case_2.nii.gz", *(f".{kind}.0123456789ab.part" for kind in ("folder", "link", "pipe"))}
 
 
+@pytest.mark.parametrize("behind", [0, 400, -400])
 def test_without_locks_only_what_nobody_wrote_to_for_a_day_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    behind: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A server without locks may have a clock that is days behind or ahead, by which it dates what is written."""
+    now, opened = time.time() - behind * 24 * 3600, files._open_part
+
+    def dated(path: Path) -> BinaryIO:
+        file = opened(path)
+        os.utime(file.fileno(), (now, now))
+        return file
+
     def refused(*_: object) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(files, "_open_part", dated)
     for name, age in (("new", 0), ("old", 2 * 24 * 3600)):
         path = tmp_path / f".{name}.0123456789ab.part"
         path.touch()
-        os.utime(path, (time.time() - age, time.time() - age))
+        os.utime(path, (now - age, now - age))
     remove_half_written(tmp_path)
     assert parts(tmp_path) == [".new.0123456789ab.part"]
     write_json(tmp_path / "a.json", {})
