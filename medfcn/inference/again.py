@@ -51,10 +51,11 @@ class Remake:
 def remake_masks(request: PredictRequest) -> PredictionRun:
     """Make the masks of `request.again` again, byte for byte.
 
-    A mask that comes out with other bytes is a failure of its case, and is not kept.
+    A mask that comes out with other bytes is a failure of its case, and is not kept. A missing volume is one too,
+    unless all are missing.
 
     Raises:
-        MissingFileError: No model has the weights of a record, or no volume its hash.
+        MissingFileError: No model has the weights of a record, or no volume has the hash of any.
         ModelError: A model has the weights and another card.
         SettingsError: A record is none, an option is given that a record decides, or the record is of an engine or a
             precision that is not here.
@@ -145,6 +146,9 @@ def _remakes_of(request: PredictRequest, progress: Progress) -> tuple[Remake, ..
     _say_other(records.values(), request, progress)
     hashes = {digest for record in records.values() for digest in record.input_sha256}
     files = find_by_hash(request.source, hashes, likely=[record.case for record in records.values()])
+    first = next(iter(records))
+    if all(_missing(record, files) for record in records.values()):
+        raise MissingFileError(f"{first}: {_missing(records[first], files)}", code="FILE_MISSING", field="source")
     models = _Models(request.runs, request)
     return tuple(_remake(request, group, files, models) for group in groups.values())
 
@@ -291,7 +295,7 @@ def _remake(
             again=None,
         ),
         Given(
-            tuple(_case_of(path, record, files) for path, record in group.items()),
+            tuple(_case_of(record, files) for record in group.values()),
             {record.case: record.mask_sha256 for record in group.values()},
         ),
     )
@@ -319,12 +323,16 @@ def _refuse_edited(path: str, record: MaskRecord, cards: Sequence[Card], *, tta:
             )
 
 
-def _case_of(path: str, record: MaskRecord, files: Mapping[str, Path]) -> Case:
-    missing = [digest for digest in record.input_sha256 if digest not in files]
-    if missing:
-        raise MissingFileError(
-            f"{path}: no volume has the hash {missing[0][:12]}… of its record; give the folder of that volume",
-            code="FILE_MISSING",
-            field="source",
-        )
-    return Case(record.case, tuple(files[digest] for digest in record.input_sha256), None, record.case)
+def _missing(record: MaskRecord, files: Mapping[str, Path]) -> str:
+    """What is missing of the volumes of a record, and what to do; empty if nothing is."""
+    for digest in record.input_sha256:
+        if digest not in files:
+            return f"no volume has the hash {digest[:12]}… of its record; give the folder of that volume"
+    return ""
+
+
+def _case_of(record: MaskRecord, files: Mapping[str, Path]) -> Case:
+    """The case of a record; if a volume is missing without any, and with what it lacks: one failure of a folder."""
+    lacks = _missing(record, files)
+    images = () if lacks else tuple(files[digest] for digest in record.input_sha256)
+    return Case(record.case, images, None, record.case, lacks=lacks)

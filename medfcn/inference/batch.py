@@ -280,6 +280,8 @@ class Batch:
 
     def is_done(self, case: Case) -> bool:
         """True if the case's mask is the one that would be made now."""
+        if case.lacks:
+            return False
         mask = self.mask_path(case)
         try:
             record = MaskRecord.beside(mask)

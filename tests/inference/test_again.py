@@ -103,6 +103,22 @@ def test_a_mask_that_comes_out_otherwise_is_a_failure(place: Path, masks: Path, 
     assert len(again.predicted) == 3
 
 
+def test_a_volume_that_is_missing_is_one_failure(place: Path, masks: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(place / "images", tmp_path / "images")
+    (images / "case_1.nii.gz").unlink()
+    choices: dict[str, bool]
+    for choices in ({}, {"resume": True}):
+        again = predict(place / "runs", images, tmp_path / "again", again=masks, device="cpu", **choices)
+        ((case, why),) = again.failures
+        assert case == "case_1"
+        assert why.startswith("no volume has the hash ")
+        made = {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*.nii.gz")}
+        assert made == {
+            f"case_{number}.nii.gz": (masks / f"case_{number}.nii.gz").read_bytes() for number in (0, 2, 3)
+        }
+        assert "case_1" in (tmp_path / "again" / "failures.csv").read_text()
+
+
 def edit(path: Path, **changed: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
