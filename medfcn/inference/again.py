@@ -324,7 +324,7 @@ def _refuse_edited(path: str, record: MaskRecord, cards: Sequence[Card], *, tta:
 
 
 def _missing(record: MaskRecord, files: Mapping[str, Path]) -> str:
-    """What is missing of the volumes of a record, and what to do; empty if nothing is."""
+    """A line on a volume of a record that is missing, and what to do; empty if none is."""
     for digest in record.input_sha256:
         if digest not in files:
             return f"no volume has the hash {digest[:12]}… of its record; give the folder of that volume"

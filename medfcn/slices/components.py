@@ -1,4 +1,4 @@
-"""What is kept of a mask's connected components: the largest of a label, or of all labels together."""
+"""The connected components of a mask that are kept: the largest of a label, or of all labels together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
