@@ -379,6 +379,35 @@ def test_scores_do_not_go_into_a_folder_that_is_scored(balls: Path, tmp_path: Pa
     assert files_in(balls / "labels") == before
 
 
+def test_the_run_and_the_volumes_swapped(balls: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "model.json").write_text("{}")
+    result = medfcn("predict", balls / "images", run, "-o", tmp_path / "masks")
+    assert result.exit_code == 1
+    assert f"`medfcn predict {run} {balls / 'images'} -o MASKS`" in only_line(result)
+    assert not (tmp_path / "masks").exists()
+    result = medfcn("predict", tmp_path / "runs", balls / "images", "-o", tmp_path / "masks")
+    assert "runs: no model.json in it; it holds a run: give one" in only_line(result)
+
+
+def test_a_path_with_a_space_that_was_not_in_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_case(tmp_path / "good set", "ball", *draw_ball(0))
+    monkeypatch.chdir(tmp_path)
+    hint = "'good set' is one path with a space in it: put it in quotes"
+    for arguments, status in (
+        (("train", "good", "set", "-o", "run"), 2),
+        (("check", "good", "set"), 2),
+        (("look", "good", "set"), 1),
+        (("predict", "run", "good", "set", "-o", "masks"), 1),
+    ):
+        result = medfcn(*arguments)
+        assert result.exit_code == status
+        assert only_line(result).endswith(hint), arguments
+    (tmp_path / "other").mkdir()
+    assert "in quotes" not in only_line(medfcn("check", "other")), "a path that is there is not a part of another"
+
+
 def test_a_run_that_is_none_is_refused(balls: Path, tmp_path: Path) -> None:
     result = medfcn("predict", tmp_path, balls, "-o", tmp_path / "masks")
     assert result.exit_code == 1

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.commands.describe import STATUSES, description
-from medfcn.datasets import bids, dicom_layout, find_dataset, layouts
+from medfcn.datasets import bids, dicom_layout, find_dataset, folder_names, layouts
 from medfcn.datasets.layouts import LAYOUTS
 from medfcn.settings import Settings
 
@@ -57,9 +57,9 @@ def test_every_file_code_and_status_has_a_meaning() -> None:
 
 def test_the_layouts_are_those_that_are_recognised(balls: Path) -> None:
     assert find_dataset(balls).layout in LAYOUTS
-    sources = "".join(map(inspect.getsource, (layouts, bids, dicom_layout)))
+    sources = "".join(map(inspect.getsource, (layouts, bids, dicom_layout, folder_names)))
     named = re.findall(r"Place\([^)\"]*\"([\w ]+)\"", sources)
-    named += re.findall(r"\"(?:labels|labelsTr)\", \"(\w+)\"", sources)
+    named += re.findall(r"return FolderPair\(.*, \"(\w+)\"\)", sources)
     assert set(named) == set(LAYOUTS)
 
 

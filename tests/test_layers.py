@@ -14,7 +14,6 @@ ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai",
 ROOMS += ("exporting", "training", "reporting", "tuning", "verbs", "commands")
 KNOWS_NOTHING_OF = {
     "runs": ("volumes",),
-    "datasets": ("runs",),
     "slices": ("datasets", "runs"),
     "networks": ("datasets", "runs"),
     "evaluation": ("slices", "networks", "monai", "inference"),

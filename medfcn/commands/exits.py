@@ -63,8 +63,8 @@ def requested_stop() -> Stop:
     return stop
 
 
-_JSON, _PROGRESS, _STOP = "medfcn.json", "medfcn.progress", "medfcn.stop"
-"""Names of the choices in the context of click."""
+_JSON, _PROGRESS, _STOP, _WORDS = "medfcn.json", "medfcn.progress", "medfcn.stop", "medfcn.words"
+"""Names of the choices in the context of click, and of the words that were typed."""
 _AT_ONCE = ("describe", "models", "networks")
 """Commands that have no progress to report."""
 
@@ -112,6 +112,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; an option is not the value of the option in front of it, whose value was left out."""
+        ctx.meta[_WORDS] = tuple(args)
         options = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
         for name, value in itertools.pairwise(itertools.takewhile("--".__ne__, args)):
             option = options.get(name)
@@ -159,16 +160,18 @@ class Commands(click.Group):
         debug = bool(ctx.params.get("debug"))
         try:
             return super().invoke(ctx)
-        except click.UsageError:
+        except click.UsageError as error:
             if process_rank():
                 sys.exit(MISUSE)  # the first process reports it
+            if hint := _hint_of_quotes():
+                raise click.UsageError(f"{error.format_message()}{hint}", error.ctx) from error
             raise
         except ProcessError as error:
             _fail(str(error), debug=debug, is_reported=error.is_told)
         except TrainingStoppedError as error:
             _fail(str(error), debug=debug, status=BY_SIGNAL + error.signal_number)
         except MedfcnError as error:
-            _fail(str(error), debug=debug, code=error.code)
+            _fail(f"{error}{_hint_of_quotes()}", debug=debug, code=error.code)
         except OSError as error:
             if is_memory_error(error):
                 _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
@@ -186,6 +189,18 @@ class Commands(click.Group):
             if not is_memory_error(error):
                 raise
             _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
+
+
+def _hint_of_quotes() -> str:
+    """The end of a message, where the shell took one path with spaces apart; empty where it did not."""
+    words: tuple[str, ...] = _chosen(_WORDS) or ()
+    for first, last in itertools.combinations(range(len(words)), 2):
+        parts = words[first : last + 1]
+        if not any(part.startswith("-") for part in parts) and not os.path.lexists(words[first]):
+            path = " ".join(parts)
+            if os.path.lexists(path):
+                return f"; {printable(path)!r} is one path with a space in it: put it in quotes"
+    return ""
 
 
 def _going_on(commands: click.Group, ctx: click.Context) -> str:

@@ -27,6 +27,7 @@ from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_t
 from medfcn.datasets.unstated_ignore import unstated_ignore_problems
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError, MemoryShortError
 from medfcn.labels import LabelMap
+from medfcn.labels.image_like import MANY_VALUES
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.masks import ROUNDED, read_mask
 from medfcn.labels.structures import value_names, with_values
@@ -42,7 +43,6 @@ from medfcn.volumes.privacy import personal_text_fields
 from medfcn.volumes.reading import read_channels, read_volume
 from medfcn.volumes.volume import Volume, require_same_grid
 
-_MANY_VALUES = 60
 """A mask without named labels that has more values is asked about."""
 Visit = Callable[[Case, tuple[Volume, ...], Volume | None], None]
 """Called with a case, its images (one a channel) and its mask, while they are in memory; see `check_cases`."""
@@ -303,7 +303,7 @@ class _CaseReader:
         if not (counts if self.labels is None or self.labels.structures else set(counts) & self.labels.named_values):
             remedy = "fine if there is nothing to be seen"
             self.problems.warn("LABEL_EMPTY", file, "voxels", "no foreground voxel", remedy)
-        elif self.labels is None and len(counts) > _MANY_VALUES:
+        elif self.labels is None and len(counts) > MANY_VALUES:
             remedy = "is it an image? if these are labels, name them with --labels"
             self.problems.warn("LABEL_VALUES_MANY", file, "voxels", f"{len(counts)} different values", remedy)
         self.label = LabelFacts(

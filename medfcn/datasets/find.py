@@ -12,8 +12,10 @@ from medfcn.datasets.cases import Case, Dataset, MaskFile
 from medfcn.datasets.dataset_json import read_description
 from medfcn.datasets.dicom_layout import dicom_dataset
 from medfcn.datasets.dicom_tree import has_dicom
+from medfcn.datasets.folder_names import folder_pair
 from medfcn.datasets.layouts import dataset_at, exists_as_folder, require_bids
 from medfcn.datasets.listing import list_volumes
+from medfcn.datasets.misplaced import misplaced
 from medfcn.datasets.patients import (
     chosen_grouping,
     grouped_by,
@@ -25,6 +27,7 @@ from medfcn.datasets.prescribed_splits import check_splits
 from medfcn.datasets.segment_names import differing_segments
 from medfcn.errors import DatasetError, refuse_pipe
 from medfcn.labels.dicom import dicom_label, is_dicom_label
+from medfcn.runs.folder import RunFolder
 from medfcn.text import listed, shown
 from medfcn.volumes.names import extension_of, stem_of
 from medfcn.volumes.refused import RefusedFile
@@ -129,13 +132,30 @@ def find_masks(
     if not given.is_dir():
         refuse_pipe(given, DatasetError)  # its name is no case's
         return {given.stem: dicom_label(given, given.stem)} if is_dicom_label(given) else {stem_of(given): given}
-    folder = given / "labels" if (given / "labels").is_dir() else given
+    folder = _folder_of_masks(given)
     masks, refused = masks_in(folder)
     if not masks and has_dicom(given):
         return _labels_of(dicom_dataset(given))
     if not masks and not refused:
-        raise DatasetError(f"{folder}: no masks (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
+        found = misplaced(folder, "masks") or "no masks (.nii.gz, .nii, ...) in it; give their folder"
+        raise DatasetError(f"{folder}: {found}", code="FOLDER_EMPTY")
     return {**masks, **refused}
+
+
+def _folder_of_masks(given: Path) -> Path:
+    """The folder in which the masks are: that of the labels of a data set, else the folder itself.
+
+    Raises:
+        DatasetError: It is a run folder.
+    """
+    if (given / "labels").is_dir():
+        return given / "labels"
+    if list_volumes(given).names:
+        return given
+    if RunFolder(given).is_any:
+        raise DatasetError(f"{given}: {misplaced(given, 'masks')}", code="FOLDER_EMPTY")
+    pair = folder_pair(given)
+    return given / pair.labels if pair is not None and pair.labels else given
 
 
 def _holds_masks(folder: Path) -> bool:

@@ -10,8 +10,10 @@ from medfcn.datasets.bids import bids_dataset
 from medfcn.datasets.bids_files import is_bids
 from medfcn.datasets.cases import Case, Dataset
 from medfcn.datasets.dicom_tree import dicom_tree, has_dicom
+from medfcn.datasets.folder_names import folder_pair
 from medfcn.datasets.layouts import dataset_at, exists_as_folder, require_bids
 from medfcn.datasets.listing import Listing, list_volumes
+from medfcn.datasets.misplaced import misplaced
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.text import counted, shown
 from medfcn.volumes.formats.dicom.series import is_dicom, series_name
@@ -20,7 +22,7 @@ from medfcn.volumes.reading import volume_count
 
 _REFUSED = ("ID_DUPLICATE", "ID_LOOKS_ALIKE", "ID_INVALID", "FILE_NOT_REGULAR", "FILE_NOT_FETCHED")
 """Codes of images that were refused when their folder was listed."""
-_LABELS_OF = {"images": "labels", "imagesTr": "labelsTr"}
+_FOLDERS = ("images", "imagesTr")
 
 
 def find_inputs(
@@ -66,7 +68,7 @@ def find_inputs(
         return dicom_tree(given, wanted=series).cases()
     if is_bids(given):
         return _of_dataset(bids_dataset(given, bids, labelled=False))
-    folder = next((given / name for name in _LABELS_OF if (given / name).is_dir()), given)
+    folder = next((given / name for name in _FOLDERS if (given / name).is_dir()), given)
     dataset = _dataset_in(given)
     if dataset is not None and dataset.layout == "dicom":
         return dicom_tree(given, wanted=series).cases()
@@ -76,7 +78,8 @@ def find_inputs(
     if not listing.names and has_dicom(given):
         return dicom_tree(given, wanted=series).cases()
     if not listing.names:
-        raise DatasetError(f"{folder}: no volumes (.nii.gz, .nii, ...) in it; give their folder", code="FOLDER_EMPTY")
+        found = misplaced(folder, "volumes") or "no volumes (.nii.gz, .nii, ...) in it; give their folder"
+        raise DatasetError(f"{folder}: {found}", code="FOLDER_EMPTY")
     return _of_volumes(listing, _labelled(folder), channels, optional)
 
 
@@ -131,9 +134,10 @@ def _of_file(given: Path, channels: int | None, optional: Collection[int]) -> Ca
 
 def _labelled(folder: Path) -> frozenset[str]:
     """The names of the labels beside a folder of images."""
-    labels = folder.parent / _LABELS_OF.get(folder.name, "")
     try:
-        return list_volumes(labels).names if folder.name in _LABELS_OF and labels.is_dir() else frozenset()
+        pair = folder_pair(folder.parent)
+        is_beside = pair is not None and pair.images == folder.name and pair.labels
+        return list_volumes(folder.parent / pair.labels).names if pair is not None and is_beside else frozenset()
     except MedfcnError:
         return frozenset()
 

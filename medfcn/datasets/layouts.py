@@ -21,14 +21,17 @@ from medfcn.datasets.cases import Dataset, Splits
 from medfcn.datasets.dataset_json import Description, Entry, read_description
 from medfcn.datasets.dicom_layout import dicom_dataset
 from medfcn.datasets.dicom_tree import has_dicom
+from medfcn.datasets.folder_names import folder_pair
 from medfcn.datasets.listing import files_in, list_volumes, volume_named
+from medfcn.datasets.misplaced import misplaced, side_by_side
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
 from medfcn.errors import DatasetError, MissingFileError, SettingsError, refuse_pipe
 from medfcn.labels.drawn import parse_labelled
+from medfcn.runs.folder import RunFolder
 from medfcn.text import listed, shown
-from medfcn.volumes.names import case_id_of, extension_of, stem_of
+from medfcn.volumes.names import case_id_of, extension_of, stem_of, twin_key
 from medfcn.volumes.refused import RefusedFile
 
 _EXPECTED = (
@@ -57,15 +60,16 @@ def dataset_at(path: Path, *, allow_outside: bool, bids: str | None = None) -> D
         if path.suffix.lower() in _TABLES:
             return _from_table(path, allow_outside=allow_outside)
         refuse_pipe(path, DatasetError)
-        raise DatasetError(f"{path}: not a data set; {_EXPECTED}", code="DATASET_LAYOUT")
+        found = misplaced(path, "data set") or f"not a data set; {_EXPECTED}"
+        raise DatasetError(f"{path}: {found}", code="DATASET_LAYOUT")
     about, has_json = Description(), (path / "dataset.json").exists()
     if has_json:
         about = read_description(path / "dataset.json")
     if about.training:
         return _from_list(path, about, allow_outside=allow_outside)
-    for images, labels, layout in (("images", "labels", "folders"), ("imagesTr", "labelsTr", "nnunet")):
-        if (path / images).is_dir():
-            return _from_folders(Place(path, layout, images, labels), about)
+    pair = folder_pair(path)
+    if pair is not None:
+        return _from_folders(Place(path, pair.layout, pair.images, pair.labels), about)
     if is_bids(path):
         return bids_dataset(path, bids)
     folders = case_folders(path)
@@ -73,14 +77,20 @@ def dataset_at(path: Path, *, allow_outside: bool, bids: str | None = None) -> D
         return _from_case_folders(path, folders, about)
     if has_dicom(path):
         return dicom_dataset(path)
+    raise DatasetError(f"{path}: {_instead(path, has_json=has_json)}", code="DATASET_LAYOUT")
+
+
+def _instead(path: Path, *, has_json: bool) -> str:
+    """What a folder is that is no data set, and what to do."""
     reason = "no data set in this folder"
     if has_json:
         reason = "dataset.json has no training list and there is no imagesTr/"
-    tables = sorted(file.name for file in files_in(path) if file.suffix.lower() in _TABLES)
-    hint = f"; if {tables[0]} lists the cases, give that file" if tables else ""
     inner = [shown(root) for root in bids_below(path)]
+    found = "" if has_json or inner else misplaced(path, "data set")
+    tables = sorted(file.name for file in files_in(path) if file.suffix.lower() in _TABLES)
+    hint = f"; if {tables[0]} lists the cases, give that file" if tables and not RunFolder(path).is_any else ""
     hint += f"; {listed(inner)} {'is' if len(inner) == 1 else 'are'} of BIDS: give the root" if inner else ""
-    raise DatasetError(f"{path}: {reason}; {_EXPECTED}{hint}", code="DATASET_LAYOUT")
+    return f"{found or f'{reason}; {_EXPECTED}'}{hint}"
 
 
 def require_bids(path: Path, bids: str | None) -> None:
@@ -146,14 +156,21 @@ def channels_in(
 def _from_folders(place: Place, about: Description) -> Dataset:
     """`images/` with `labels/`, or nnU-Net's `imagesTr/` with `labelsTr/`."""
     root = place.root
-    if not (root / place.labels).is_dir():
-        raise MissingFileError(f"{root}: has {place.images}/ but no {place.labels}/; add the labels")
+    if not place.labels or not (root / place.labels).is_dir():
+        beside = side_by_side(root / place.images)
+        usual = "labelsTr/" if place.layout == "nnunet" else "labels/"
+        raise MissingFileError(
+            f"{root / place.images}: {beside}"
+            if beside
+            else f"{root}: has {place.images}/ but no {usual}; add the labels"
+        )
     references, broken = masks_in(root / place.labels)
     channels, refused = channels_in(root / place.images, labelled=frozenset((*references, *broken)))
     names = sorted({*channels, *references, *refused, *broken})
     if not names:
         found = f"{place.images}/ contains no volumes (.nii.gz, .nii, ...)"
         raise DatasetError(f"{root}: {found}; add them", code="FOLDER_EMPTY")
+    _require_common_names(place, sorted(channels), sorted(references))
     drafts = [
         Draft(
             name,
@@ -167,6 +184,25 @@ def _from_folders(place: Place, about: Description) -> Dataset:
         for name in names
     ]
     return _described(place, drafts, about)
+
+
+def _require_common_names(place: Place, images: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse images and labels of which no two have one name, where they are about as many.
+
+    Raises:
+        DatasetError: They are named in two ways.
+    """
+    few, many = sorted((len(images), len(labels)))
+    if not few or few * 2 < many or {*map(twin_key, images)} & {*map(twin_key, labels)}:
+        return
+    example = (
+        f"a line id,image,label, then case_1,{place.images}/{images[0]}.nii.gz,{place.labels}/{labels[0]}.nii.gz"
+    )
+    raise DatasetError(
+        f"{place.root}: images are named like {images[0]!r} and labels like {labels[0]!r}, and no name is the same; "
+        f"give both the case's id as file name, or list them in a CSV: {example} and so on",
+        code="CASES_INCOMPLETE",
+    )
 
 
 def _from_case_folders(root: Path, folders: Mapping[str, CaseFolder], about: Description) -> Dataset:

@@ -14,6 +14,7 @@ from medfcn.evaluation.classes import Confusion, class_report, confusion_of_case
 from medfcn.evaluation.cohort import Grouping, find_cohort, patients_of
 from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import NOTABLE_SHARE
+from medfcn.evaluation.images_given import refuse_images
 from medfcn.evaluation.matching import (
     Masks,
     Meaning,
@@ -27,6 +28,7 @@ from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
 from medfcn.labels.drawn import notes_on_drawn, partly_drawn
+from medfcn.labels.image_like import is_image
 from medfcn.labels.label_map import LabelMap, LabelsLike
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
@@ -91,8 +93,9 @@ def evaluate(
 
     Raises:
         MissingFileError: A folder does not exist.
-        DatasetError: No prediction has the id of a reference, a case in `cases` has no reference, or no mask contains
-            any label, or none that was drawn; a case has no patient, or a column is in no table.
+        DatasetError: No prediction has the id of a reference, all predictions or all references are images, a case
+            in `cases` has no reference, or no mask contains any label, or none that was drawn; a case has no
+            patient, or a column is in no table.
         LabelError: `labelled` (or that of the references) names a label that is not scored, or labels overlap.
         SettingsError: The labels, the tolerance or the grouping are invalid.
 
@@ -155,8 +158,8 @@ def evaluate(
 class _ScoredCase:
     """The rows of a case, and the values in its masks; `ignored` are values of the reference that do not count.
 
-    `reordered` is true if the prediction is stored along other axes than the reference; `unusable` says why it counts
-    as a miss, and is empty for most.
+    `reordered` is true if the prediction is stored along other axes than the reference; `unusable` is the error for
+    which it counts as a miss, and None for most; `images` are the sides that seem to be no masks.
     """
 
     rows: tuple[LabelScores, ...]
@@ -164,7 +167,8 @@ class _ScoredCase:
     prediction: frozenset[int]
     ignored: frozenset[int]
     reordered: bool = False
-    unusable: str = ""
+    unusable: MedfcnError | None = None
+    images: frozenset[str] = frozenset()
     confusion: Confusion = field(default_factory=dict)
     calibration: CaseBins = field(default_factory=CaseBins)
 
@@ -190,13 +194,20 @@ def _score_all(
     cases = list(pairs.references)
     with progress.task("evaluate", len(cases)) as task:
         outcomes = in_threads(score, cases, threads=threads, advance=task.advance)
+    both = dict(zip(cases, outcomes, strict=True))
+    refuse_images("references", {case: _no_mask("references", outcome) for case, outcome in both.items()})
+    refuse_images("predictions", {case: _no_mask("predictions", both[case]) for case in pairs.predictions})
     scored = [outcome for outcome in outcomes if isinstance(outcome, _ScoredCase)]
-    failures = [
-        (case, outcome.unusable if isinstance(outcome, _ScoredCase) else str(outcome))
-        for case, outcome in zip(cases, outcomes, strict=True)
-        if isinstance(outcome, MedfcnError) or outcome.unusable
-    ]
+    errors = (outcome.unusable if isinstance(outcome, _ScoredCase) else outcome for outcome in outcomes)
+    failures = [(case, str(error)) for case, error in zip(cases, errors, strict=True) if error is not None]
     return scored, tuple(failures)
+
+
+def _no_mask(side: str, outcome: _ScoredCase | MedfcnError) -> MedfcnError | bool | None:
+    """The error with which a mask was read, or True if it is an image; of a reference without an error, nothing."""
+    if isinstance(outcome, MedfcnError):
+        return outcome if side == "references" else None
+    return side in outcome.images or (outcome.unusable if side == "predictions" else None)
 
 
 def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitions) -> _ScoredCase:
@@ -217,7 +228,7 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
         raise
     except MedfcnError as error:
         # A prediction that cannot be used costs as much as one that is not there.
-        return replace(_score_pair(case, None, reference, meaning, definitions), unusable=str(error))
+        return replace(_score_pair(case, None, reference, meaning, definitions), unusable=error)
 
 
 def _score_pair(
@@ -235,12 +246,15 @@ def _score_pair(
     if definitions.classes:
         confusion = confusion_of_case(prediction, reference, labels, case=case, prediction_codec=codec)
     ignored = meaning.ignored
+    sides = (("references", reference, in_reference), ("predictions", prediction, in_prediction))
+    images = frozenset(side for side, mask, values in sides if mask is not None and is_image(mask.array, len(values)))
     return _ScoredCase(
         rows,
         frozenset(in_reference - ignored),
         frozenset(in_prediction),
         frozenset(in_reference & ignored),
         confusion=confusion,
+        images=images,
     )
 
 

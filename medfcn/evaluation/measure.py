@@ -14,6 +14,7 @@ from medfcn.datasets.layouts import bids_for, require_bids
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError
 from medfcn.evaluation.changes import Change, changes_of, read_pairs, require_known
+from medfcn.evaluation.images_given import refuse_images
 from medfcn.evaluation.matching import Masks, Meaning, Pairs, find_meaning, lone_masks, stated_patients
 from medfcn.files import csv_bytes, make_folder, write_bytes, write_csv
 from medfcn.labels import LabelMap, read_mask
@@ -226,6 +227,9 @@ class _Measuring:
         with progress.task("measure", len(cases)) as task:
             outcomes = in_threads(self._tried, cases, threads=threads, advance=task.advance)
         both = list(zip(cases, outcomes, strict=True))
+        refuse_images(
+            "masks", {case: outcome if isinstance(outcome, MedfcnError) else None for case, outcome in both}
+        )
         records = {case: outcome for case, outcome in both if isinstance(outcome, MaskRecord)}
         names = tuple(dict.fromkeys(name for record in records.values() for name in record.volumes_ml or ()))
         if self.meaning.labels is None:

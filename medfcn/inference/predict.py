@@ -36,7 +36,7 @@ from medfcn.progress import Progress, Silent
 from medfcn.runs.arithmetic import Wanted
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import at_work, tasks_at_work
-from medfcn.runs.models import Runs, models_of
+from medfcn.runs.models import Runs, models_of, refuse_swapped
 from medfcn.runs.outputs import refuse_existing
 from medfcn.runs.shards import Parts, Shard
 from medfcn.volumes import ReadOptions, Volume
@@ -197,6 +197,8 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         given: The cases, instead of those of `request.source`.
         has_tables: Write the tables of the folder; without, other commands may add cases to it.
     """
+    if given is None:
+        refuse_swapped(request.runs, request.source)
     target, shard = Path(request.output), request.chosen_shard
     if shard is not None:
         Parts(target / request.names.tables).refuse_others(shard)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import LabelError, naming
 from medfcn.labels.dicom import dicom_grid, dicom_structure
+from medfcn.labels.image_like import NOT_WHOLE, is_image
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.structures import StructureFiles, choose_structures, parts_of, require_storable
 from medfcn.labels.values import ANY, ValueSet
@@ -136,7 +137,8 @@ def _read_structure(file: Path, options: ReadOptions, grid: Volume | None) -> Vo
     if len(found) > 1:
         raise LabelError(
             f"{file.name}: has the values {numbers_text(sorted(found))}; a file of one structure has 0 and one other "
-            "value: split it, or put masks of several labels together in one folder",
+            "value: split it, or, where it is the mask of several labels, list the cases in a CSV with the columns "
+            "id,image,label",
             field="label",
         )
     if grid is not None:
@@ -225,6 +227,11 @@ def _check_255(whole: NDArray[Any], named: ValueSet, name: str) -> None:
     values = list(label_counts(whole))
     if named and any(value in named for value in values):
         return
+    if is_image(whole, len(values)):
+        raise LabelError(
+            f"{name}: {len(values)} different values up to {values[-1]}; give a mask (is this an image?)",
+            field=NOT_WHOLE,
+        )
     raise LabelError(
         f"{name}: label values {numbers_text(values)}; if 255 is the foreground, say so with --labels "
         "organ=255, if nobody labelled those voxels, with ignore=255"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import LabelError
+from medfcn.labels.image_like import NOT_WHOLE
 from medfcn.scratch import release
 from medfcn.text import listed
 from medfcn.volumes.formats.stored import is_of_one_value, of_one_value
@@ -48,7 +49,8 @@ def whole_numbers(array: NDArray[Any], *, name: str, rounding: float = ROUNDING)
             if not here <= rounding:  # NaN too
                 raise LabelError(
                     f"{name}: values that are no labels: {numbers_text(_not_whole(array, rounding))}; "
-                    "give a mask of whole numbers (is this an image or a probability?)"
+                    "give a mask of whole numbers (is this an image or a probability?)",
+                    field=NOT_WHOLE,
                 )
             off = max(off, here)
     elif array.dtype.kind not in "biu":

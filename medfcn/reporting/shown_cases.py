@@ -11,6 +11,7 @@ import numpy as np
 
 from medfcn.datasets import Dataset, find_dataset, find_inputs
 from medfcn.datasets.cases import Case
+from medfcn.datasets.folder_names import holds_labels
 from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
 from medfcn.labels import LabelCodec, LabelMap, read_mask
@@ -37,12 +38,12 @@ Channels = Mapping[str, Sequence[VolumeLike]]
 def images_beside(references: Masks | Images, options: ReadOptions = DEFAULT_OPTIONS) -> Channels:
     """The images of a data set; none if the references are no data set.
 
-    The folder `labels` of a data set stands for the data set.
+    The folder of the labels of a data set stands for the data set.
     """
     if isinstance(references, Mapping | Dataset):
         return {}
     folder = Path(references)
-    for place in (folder, folder.parent) if folder.name == "labels" else (folder,):
+    for place in (folder, folder.parent) if holds_labels(folder) else (folder,):
         try:
             return {case.id: list(case.images) for case in find_dataset(place, bids=options.bids).cases}
         except MedfcnError:

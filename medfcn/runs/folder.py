@@ -115,6 +115,11 @@ class RunFolder:
         """True if a training ended here."""
         return self.card.is_file()
 
+    @property
+    def is_any(self) -> bool:
+        """True if a training ended here, or began, or is of folds that have ended."""
+        return self.is_finished or self.identity.is_file() or any(fold.is_finished for fold in self.folds().values())
+
     def fold(self, number: int) -> "RunFolder":
         """The run folder of a fold, counted from 1."""
         return RunFolder(self.path / f"{_FOLD}{number}")

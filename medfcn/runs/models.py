@@ -10,6 +10,7 @@ from medfcn.runs.folder import RunFolder
 from medfcn.runs.one_file import ENDING, GET_AGAIN, read_archive
 from medfcn.runs.shelf import on_shelf
 from medfcn.stretch import Stretch
+from medfcn.text import listed, shown
 
 COPY_AGAIN = "copy the run folder again"
 MODEL_CARD = "card.md"
@@ -60,10 +61,7 @@ class ModelFiles:
         found = self._found(name)
         if found is None:
             refuse_pipe(self.run, ModelError)
-            raise MissingFileError(
-                f"{self.run}: no {name} in it; give a folder that `medfcn train` finished, a {ENDING} file, or a "
-                "name that `medfcn models` lists"
-            )
+            raise MissingFileError(f"{self.run}: no {name} in it; {_remedy_without(self.run)}")
         return found
 
     def _found(self, name: str) -> Stretch | None:
@@ -74,6 +72,38 @@ class ModelFiles:
             return None
         _refuse_outside(path, self.run)
         return Stretch.of(path, error=ModelError, remedy=COPY_AGAIN)
+
+
+def _remedy_without(path: Path) -> str:
+    """What to do about a path that is no finished run."""
+    if RunFolder(path).identity.is_file():
+        return "its training has not ended; go on with it: `medfcn train --resume RUN`"
+    inner = []
+    with suppress(OSError):
+        inner = sorted(shown(card.parent) for card in path.glob(f"*/{RunFolder.card}"))
+    if inner:
+        return f"it holds {'a run' if len(inner) == 1 else 'runs'}: give {listed(inner)}"
+    return f"give a folder that `medfcn train` finished, a {ENDING} file, or a name that `medfcn models` lists"
+
+
+def refuse_swapped(runs: "Runs", source: Path | str) -> None:
+    """Refuse a run that is given as the volumes, with volumes in the place of the run.
+
+    Raises:
+        MissingFileError: No run has a model, and the source has one.
+    """
+    given = [runs] if isinstance(runs, str | Path) else [run for run in runs if isinstance(run, str | Path)]
+    if len(given) != 1 or is_run(given[0]) or not is_run(source) or not Path(given[0]).exists():
+        return
+    raise MissingFileError(
+        f"{given[0]}: no run of `medfcn train`, while {source} is one; the run is named first, then the volumes: "
+        f"`medfcn predict {source} {given[0]} -o MASKS`"
+    )
+
+
+def is_run(path: Path | str) -> bool:
+    """True if a path is a run folder, finished or not, that of a training in folds, or a `.medfcn` file."""
+    return _is_one_file(Path(path)) or RunFolder(Path(path)).is_any
 
 
 Runs = Sequence[Path | str | ModelFiles] | Path | str

@@ -245,7 +245,8 @@ class TrainRequest(WorkRequest, PlanRequest):
             )
         if self.moved_to is not None and not self.resume and self.more is None:
             raise SettingsError(
-                "moved_to: only a run that is resumed or carried on has a data set that can have moved; leave it out",
+                "moved_to: one data set is trained on; a second path is the new place of that of a run "
+                "which is resumed or carried on; leave it out",
                 field="moved_to",
             )
         if self.more is not None:
