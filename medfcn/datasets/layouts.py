@@ -81,7 +81,7 @@ def dataset_at(path: Path, *, allow_outside: bool, bids: str | None = None) -> D
 
 
 def _instead(path: Path, *, has_json: bool) -> str:
-    """What a folder is that is no data set, and what to do."""
+    """Words about a folder that is no data set: what it is, and what to do."""
     reason = "no data set in this folder"
     if has_json:
         reason = "dataset.json has no training list and there is no imagesTr/"

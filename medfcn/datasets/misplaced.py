@@ -13,7 +13,7 @@ from medfcn.text import counted, listed, shown
 from medfcn.volumes.names import extension_of, is_hidden
 
 Wanted = Literal["data set", "volumes", "masks"]
-"""What a command takes."""
+"""The thing that a command takes."""
 
 _MASK = re.compile(r"[_\-. ](seg|segm|segmentation|mask|label|labels|gt|roi|manual|annotation)$", re.I)
 """Ends the name of a mask that lies beside its image."""

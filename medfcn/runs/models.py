@@ -75,7 +75,7 @@ class ModelFiles:
 
 
 def _remedy_without(path: Path) -> str:
-    """What to do about a path that is no finished run."""
+    """The way out of a path that is no finished run."""
     if RunFolder(path).identity.is_file():
         return "its training has not ended; go on with it: `medfcn train --resume RUN`"
     inner = []
