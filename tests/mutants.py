@@ -242,8 +242,8 @@ MUTANTS = [
         ),
         (
             "channels and neighbours mixed",
-            "stack[numbers - numbers.min()].reshape(",
-            "stack[numbers - numbers.min()].swapaxes(1, 2).reshape(",
+            "stack = stack[numbers - numbers.min()]",
+            "stack = stack[numbers - numbers.min()].swapaxes(1, 2)",
         ),
         ("tile weights transposed", "edges[0][:, None] * edges[1][None, :]", "edges[1][:, None] * edges[0][None, :]"),
         ("tile weights off centre", "np.arange(size) - (size - 1) / 2", "np.arange(size) - size / 2"),
