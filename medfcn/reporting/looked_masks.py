@@ -8,7 +8,7 @@ from typing import cast
 from medfcn.datasets import Dataset, find_masks
 from medfcn.datasets.cases import Case, MaskFile, NamedLabels
 from medfcn.datasets.problems import Problem
-from medfcn.errors import DatasetError
+from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels.colours import label_table
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.reporting.shown_cases import Images, images_at
@@ -52,13 +52,20 @@ def masks_as_dataset(masks: str | os.PathLike[str], images: Images | None = None
     )
     count = max((len(case.images) for case in cases), default=0)
     names = tuple(f"channel {number}" for number in range(count))
-    return Dataset(root, LAYOUT, cases, names, problems=problems, named=_named(found))
+    named, broken = _named(found)
+    return Dataset(root, LAYOUT, cases, names, problems=(*problems, *broken), named=named)
 
 
-def _named(masks: Mapping[str, object]) -> NamedLabels:
-    """The names in the first record beside a mask that has any."""
-    records = (MaskRecord.beside(mask) for mask in masks.values() if isinstance(mask, Path))
-    labels = next((record.labels for record in records if record is not None and record.labels), None)
-    if labels is None:
-        return NamedLabels()
-    return NamedLabels(names={entry.value: entry.name for entry in label_table(labels)})
+def _named(masks: Mapping[str, object]) -> tuple[NamedLabels, list[Problem]]:
+    """The names in the first record beside a mask that has any, and a warning for each record that is broken."""
+    named, broken = NamedLabels(), []
+    for case, mask in masks.items():
+        try:
+            record = MaskRecord.beside(mask) if isinstance(mask, Path) else None
+        except SettingsError as error:
+            found, _, remedy = str(error).partition("; ")
+            broken.append(Problem(error.code, "warning", case, "", error.field, found, remedy))
+            continue
+        if record is not None and record.labels and not named.names:
+            named = NamedLabels(names={entry.value: entry.name for entry in label_table(record.labels)})
+    return named, broken

@@ -207,3 +207,13 @@ def test_other_cases_of_a_patient_are_no_witnesses(odd: Path, tmp_path: Path) ->
     assert "looks turned" not in page
     page = medfcn.look(folder, tmp_path / "b.html", group_by=r"case_\d+").read_text(encoding="utf-8")
     assert sum(flag.startswith("looks turned by 180°") for _, flag in rows_of(page)) == 7
+
+
+def test_one_broken_record_stops_no_other_mask(odd: Path, tmp_path: Path) -> None:
+    for path in sorted((odd / "labels").iterdir())[:4]:
+        shutil.copy(path, tmp_path)
+        MaskRecord(labels=LabelMap.parse("liver=1")).write(tmp_path / path.name)
+    (tmp_path / "case_00.json").write_text('{"labels": {"entries": 5}, "mask_sha256": ""}')
+    rows = dict(rows_of(medfcn.look(tmp_path, tmp_path / "look.html").read_text(encoding="utf-8")))
+    assert len(rows) == 4
+    assert rows["case_00"].startswith("case_00.json: labels: entries: expected array, found int")
