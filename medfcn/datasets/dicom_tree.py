@@ -111,6 +111,9 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
             images += [one for one in found if not one.is_label]
             labels += [one.files[0] for one in found if one.is_label]
             refused += [RefusedFile(path, error) for path, error in broken]
+            if broken and not found:  # a case that cannot be read is not passed over
+                files_of = tuple(path for path, _ in broken)
+                images.append(Series(Path(inner), "", files_of, "", frozenset(), is_label=False))
     named = _named(root, images, {file.path.parent: file.error for file in refused})
     if wanted is not None:
         named = [one for one in named if one.series.is_named(wanted)]

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'medfcn[dicom]'")
+import pydicom
+
 from medfcn.datasets import find_dataset, find_inputs
 from medfcn.datasets.check import check
+from medfcn.volumes import as_volume
 from tests.volumes.dicom_labels import segmentation
 from tests.volumes.dicom_series import Made, classic, save_all
 
@@ -53,3 +56,30 @@ def test_halves_of_a_series_in_two_folders_are_refused(tmp_path: Path) -> None:
     lacking = {case.id: case.lacks for case in find_inputs(tmp_path)}
     assert set(lacking) == {"ct", "more"}
     assert all("the series goes on in" in lacks for lacks in lacking.values())
+
+
+def test_a_folder_of_which_no_file_can_be_read_is_a_case_that_failed(tmp_path: Path) -> None:
+    series(tmp_path / "good", "p1")
+    series(tmp_path / "bad", "p2")
+    for path in (tmp_path / "bad" / "ct").iterdir():
+        slice_ = pydicom.dcmread(path)
+        del slice_.SeriesInstanceUID
+        slice_.save_as(path)
+    lacking = {case.id: case.lacks for case in find_inputs(tmp_path)}
+    assert lacking["good_ct"] == ""
+    assert "is DICOM without SOPClassUID, SOPInstanceUID or SeriesInstanceUID" in lacking["bad_ct"]
+    assert {problem.case for problem in check(tmp_path).errors} == {"bad_ct"}
+
+
+def test_the_directory_of_a_disc_beside_slices_is_passed_over(tmp_path: Path) -> None:
+    series(tmp_path, "p1")
+    disc = pydicom.Dataset()
+    disc.file_meta = pydicom.dataset.FileMetaDataset()
+    disc.file_meta.MediaStorageSOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    disc.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+    disc.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    disc.FileSetID = "DISC"
+    disc.save_as(tmp_path / "ct" / "DICOMDIR", enforce_file_format=True)
+    (case,) = find_inputs(tmp_path / "ct")
+    assert case.lacks == ""
+    assert as_volume(case.images[0]).shape[2] > 1

@@ -20,6 +20,8 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of segmentations: of binary or fractional frames, and of label maps."""
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 """The SOP class of an RTSTRUCT."""
+DIRECTORY = "1.2.840.10008.1.3.10"
+"""The SOP class of a DICOMDIR."""
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 
 MARKS = (
@@ -166,6 +168,8 @@ def read_identity(path: Path) -> Identity:
         sop_class, instance, series = (
             str(content.get(name, "") or "") for name in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
         )
+        if str(getattr(content, "file_meta", {}).get("MediaStorageSOPClassUID", "")) == DIRECTORY:
+            sop_class = instance = series = DIRECTORY  # a DICOMDIR has none of its own
         if not (sop_class and instance and series):
             raise VolumeError("is DICOM without SOPClassUID, SOPInstanceUID or SeriesInstanceUID; export it again",
                               code="HEADER_DAMAGED")  # fmt: skip

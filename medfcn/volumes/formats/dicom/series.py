@@ -14,6 +14,7 @@ from medfcn.errors import GeometryError, MedfcnError, MissingFileError, VolumeEr
 from medfcn.files import sha256_of
 from medfcn.text import counted, listed, shown
 from medfcn.volumes.formats.dicom.header import (
+    DIRECTORY,
     SEGMENTATIONS,
     STRUCTURE_SET,
     Header,
@@ -32,7 +33,7 @@ from medfcn.volumes.options import ReadOptions
 _NO_IMAGES = (
     *SEGMENTATIONS, STRUCTURE_SET,
     "1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.481.5", "1.2.840.10008.5.1.4.1.1.481.8",
-    "1.2.840.10008.1.3.10",
+    DIRECTORY,
     "1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.66.1", "1.2.840.10008.5.1.4.1.1.66.2",
     "1.2.840.10008.5.1.4.1.1.66.3", "1.2.840.10008.5.1.4.1.1.66.5",
 )  # fmt: skip
