@@ -38,6 +38,8 @@ EDGE_MOST, PIXELS_MOST = 2**13, 2**24
 """Pixels along an edge of a window, and in all of it."""
 CONTEXT_MOST = 2**10
 """Slices seen at once."""
+TURNS_MOST = 8
+"""Angles of further looks."""
 _NUMBER_MOST = 1e9
 """A number of settings, which other libraries cannot all compute with beyond."""
 
@@ -113,6 +115,7 @@ _SPACING = Rule(lambda spacing: 1e-5 <= min(spacing) <= max(spacing) <= 1000, "t
 _PIXELS = f"two numbers of pixels from 8 to {EDGE_MOST}, of at most {PIXELS_MOST} in all"
 _WINDOW = Rule(lambda window: is_window(window), _PIXELS)
 _CROP = Rule(lambda crop: isinstance(crop, str) or is_window(crop), f"auto, never, or {_PIXELS}")
+_TURNS = Rule(lambda turns: isinstance(turns, str) or _are_turns(turns), f"auto, never, or 1 to {TURNS_MOST} angles")
 _WIDTHS = Rule(lambda widths: 1 <= len(widths) <= 8 and _are_widths(widths), "1 to 8 numbers from 1 to 4096")
 _DECODER_WIDTHS = Rule(lambda widths: len(widths) <= 8 and _are_widths(widths), "at most 8 numbers from 1 to 4096")
 _WIDTH = Rule(lambda width: 1 / 1024 <= width <= 16, "a factor from 1/1024 to 16")
@@ -132,6 +135,10 @@ def _is_plain(value: Any, depth: int = 4) -> bool:
 
 def _listed(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return (value,) if isinstance(value, int) else value
+
+
+def _are_turns(turns: tuple[float, ...]) -> bool:
+    return 1 <= len(turns) <= TURNS_MOST and all(-180 <= angle <= 180 for angle in turns)
 
 
 def _are_widths(widths: tuple[int, ...]) -> bool:
@@ -157,6 +164,9 @@ class SliceSettings(_Checked, table="slices"):
     """Pixels of a training slice where they are fewer than those of the window, which prediction sees at once. `auto`
     shows training half of each edge, or the organ with something around it, where it takes a small part of large
     slices: a step then costs a quarter."""
+    turns: Annotated[Literal["auto", "never"] | tuple[float, ...], _TURNS] = "auto"
+    """Degrees by which prediction turns the part around what it found in a slice; it looks again for each, and
+    averages. `auto` takes 20 to either side where training sees a part of the slices: a look costs a quarter then."""
     normalisation: Literal["auto", "zscore", "ct", "none"] = "auto"
     """`zscore` scales each volume by its own mean and standard deviation; `ct` clips and scales all volumes by the
     intensities of the dataset's foreground; `none` leaves intensities as they are."""

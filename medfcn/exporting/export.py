@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 Format = Literal["medfcn", "onnx", "pt2", "bundle"]
+_ONCE = " when it looks once (slices.turns); predict looks again at what it found, so its masks differ a little"
 _ENDINGS = {"medfcn": ENDING, "onnx": ".onnx", "pt2": ".pt2", "bundle": ""}
 
 
@@ -85,6 +86,8 @@ def export(request: ExportRequest) -> Path:
     source = Source.of(
         request.run, name=name, about=request.about, scores_in=request.scores, transforms=request.transforms
     )
+    looks_again = request.format != "medfcn" and source.looks_again
+    source = source.looking_once if looks_again else source
     if request.format == "onnx":
         from medfcn.exporting.onnx import write_onnx
 
@@ -99,5 +102,5 @@ def export(request: ExportRequest) -> Path:
         write_bundle(output, source, overwrite=request.overwrite)
     else:
         write_one_file(output, source)
-    progress.say(f"{output.name} predicts a phantom in three sizes as the run does")
+    progress.say(f"{output.name} predicts a phantom in three sizes as the run does{_ONCE if looks_again else ''}")
     return output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +66,17 @@ class Source:
         loaded = Ensemble([Model.load(each, device="cpu", transforms=transforms) for each in files])
         text = None if about is None else read_text(Path(about))
         return cls(Path(run), files, loaded, name, text, None if scores_in is None else Path(scores_in), transforms)
+
+    @property
+    def looking_once(self) -> Source:
+        """The run without further looks at what its networks found, which scripts do not know."""
+        once = [model.looking_once for model in self.loaded.models]
+        return dataclasses.replace(self, loaded=Ensemble(once))
+
+    @property
+    def looks_again(self) -> bool:
+        """True if a network looks at what it found again."""
+        return any(model.card.plan.turns for model in self.loaded.models)
 
     @cached_property
     def scores(self) -> Mapping[str, Any]:

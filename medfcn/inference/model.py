@@ -46,6 +46,7 @@ from medfcn.networks.sliding import (
     logits_in_slabs,
     stacked,
 )
+from medfcn.networks.turned import TurnedNetwork
 from medfcn.runs.arithmetic import Arithmetic
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import ModelFiles, the_model
@@ -256,6 +257,13 @@ class Model(Predictor):
         self.card = dataclasses.replace(self.card, weights_sha256=sha256_of(folder.weights))
         write_json(folder.card, self.card.to_json())
 
+    @property
+    def looking_once(self) -> Model:
+        """The same network without further looks at what it found: for the curve of a training, and for scripts."""
+        if not self.card.plan.turns:
+            return self
+        return self.with_card(dataclasses.replace(self.card, plan=dataclasses.replace(self.card.plan, turns=())))
+
     def with_views(self, views: Sequence[View] | None) -> Model:
         """The same network with some of its views only; None keeps all.
 
@@ -349,7 +357,10 @@ class Model(Predictor):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         count, _, *size = slices.shape
         sliding = self._sliding(count, (size[0], size[1]))
-        networks = [MirroredNetwork(self.runner, axes) for axes in mirrors]
+        looking = self.runner
+        if plan.turns:
+            looking = TurnedNetwork(self.runner, angles=plan.turns, part=plan.trained, head=self.head)
+        networks = [MirroredNetwork(looking, axes) for axes in mirrors]
         axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
         thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
         for slab, logits in logits_in_slabs(slices, networks, sliding):

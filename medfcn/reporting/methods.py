@@ -126,6 +126,9 @@ def _slices(card: Card) -> Iterator[str]:
         f"It sees {views} on a grid of {spacing} (right-left, front-back, feet-head), "
         f"in windows of {height} × {width} pixels{crops}, {seen}."
     )
+    if plan.turns:
+        angles = listed(f"{angle:g}°" for angle in plan.turns)
+        yield f"The part around what was found was seen again, turned by {angles}, and the probabilities were averaged."
     network = card.settings.network
     if not network.monai and plan.widths:
         yield (

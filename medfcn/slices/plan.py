@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from medfcn.settings import BATCH_MOST, CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, View
+from medfcn.settings import BATCH_MOST, CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, TURNS_MOST, View
 from medfcn.slices.slicing import in_plane_axes
 
 _Number = Annotated[float, Meta(gt=-1e38, lt=1e38)]
@@ -21,6 +21,7 @@ _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
 Restoring = Literal["learned", "bilinear", "joined"]
 Movement = Literal["usual", "strong"]
+_Turns = Annotated[tuple[Annotated[float, Meta(ge=-180, le=180)], ...], Meta(max_length=TURNS_MOST)]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
 
@@ -74,6 +75,7 @@ class Plan:
         crop: `(H, W)` pixels of a training slice, where an organ takes a small part of large slices; None for the
             window. The network has no fixed size, so it is shown more in prediction.
         movement: How much training slices are changed, as far as the settings leave it open.
+        turns: Degrees by which prediction turns the part around what it finds in a slice, each for one more look.
     """
 
     views: tuple[View, ...]
@@ -89,6 +91,7 @@ class Plan:
     restoring: Restoring = "learned"
     crop: tuple[_Count, _Count] | None = None
     movement: Movement = "usual"
+    turns: _Turns = ()
 
     @property
     def trained(self) -> tuple[int, int]:
@@ -110,7 +113,7 @@ class Plan:
         for intensity in plain["intensities"]:
             if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
                 del intensity["background"]
-        for name, usual in (("restoring", "learned"), ("crop", None), ("movement", "usual")):
+        for name, usual in (("restoring", "learned"), ("crop", None), ("movement", "usual"), ("turns", ())):
             if plain.get(name, usual) == usual:  # as cards without the key, of which msgspec fills in no field
                 plain.pop(name, None)
         return plain

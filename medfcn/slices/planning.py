@@ -37,6 +37,8 @@ _CROPPED_FROM = 192
 _AROUND_ORGAN, _CROP_SHARE = 1.25, 0.5
 """That part is as large as the organ with an eighth on either side, and at least half of each edge; and it is taken
 if it has at most this share of the pixels. Measured on hearts; see `benchmarks/README.md`."""
+_TURNS = (20.0, -20.0)
+"""Degrees of the further looks, within what training showed. Measured on hearts; see `benchmarks/README.md`."""
 _JOINED_FROM = 2
 """Labels for each channel of the last map, from which the logits are made at full size at once: with fewer a step is
 hardly faster. Measured with 20 and 104 labels; see `benchmarks/README.md`."""
@@ -109,6 +111,7 @@ def make_plan(
         restoring=choice.restoring(stem, joinable),
         crop=cropped,
         movement=choice.movement(cropped is not None),
+        turns=choice.turns(cropped is not None),
     )
 
 
@@ -298,6 +301,16 @@ class _Choice:
         if not is_cropped:
             return "usual"
         return self.because("movement", "strong", "organs in large slices lie, and look, less alike")
+
+    def turns(self, is_cropped: bool) -> tuple[float, ...]:
+        """The angles of further looks in prediction; only where there are some are they explained."""
+        wanted = self.settings.slices.turns
+        if isinstance(wanted, tuple):
+            return self.because("turns", wanted, _SET)
+        if wanted == "never" or not is_cropped:
+            return ()
+        why = "prediction looks again at the part around what it found, turned; such a part is a small one"
+        return self.because("turns", _TURNS, why)
 
     def batch_size(self, window: tuple[int, int], stem: int, *, is_cropped: bool = False) -> int:
         wanted = self.settings.training.batch_size

@@ -107,7 +107,7 @@ class Curve:
 
     def look(self, model: Model) -> Look:
         """Score a network on the slices."""
-        axis, found = VIEW_AXIS[self.view], []
+        axis, found, model = VIEW_AXIS[self.view], [], model.looking_once
         for block in self.blocks:
             likely = model.view_probabilities(block.image, self.view, tta=False)
             stop = likely.shape[1 + axis] - block.margin[1]

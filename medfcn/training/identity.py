@@ -75,7 +75,7 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide the result of a training."""
     tables = to_tables(settings)
     del tables["training"]["checkpoint_seconds"]
-    for table, name in (("slices", "crop"), ("augment", "movement")):
+    for table, name in (("slices", "crop"), ("slices", "turns"), ("augment", "movement")):
         if tables[table][name] == "auto":  # as in earlier medfcn; the plan says what was chosen
             del tables[table][name]
     if not settings.training.micro_batch:  # as in earlier medfcn, which had no such setting
@@ -86,9 +86,12 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
 def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
     """`plan` with the rule for the background by which a stopped training prepared its slices.
 
-    So is its step to full size, which earlier medfcn did not join with the head.
+    So are its step to full size, which earlier medfcn did not join with the head, and the one look at a slice.
     """
     before = recorded.get("plan", {})
+    if before and plan.turns and "turns" not in before:
+        reasons = {name: why for name, why in plan.reasons.items() if name != "turns"}
+        plan = dataclasses.replace(plan, turns=(), reasons=reasons)
     intensities = before.get("intensities", [])
     if before and plan.restoring == "joined" and "restoring" not in before:
         reasons = {name: why for name, why in plan.reasons.items() if name != "restoring"}

@@ -40,6 +40,7 @@ def test_an_untrained_model_draws_a_good_part_of_every_volume() -> None:
     [
         {},
         {"context": 3},
+        {"crop": (8, 12), "turns": (20.0, -20.0)},
         {"views": ("sagittal",), "spacing_mm": (None, 1.5, 2.0)},
         {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "view_weights": (0.5, 0.2, 0.3)},
     ],
@@ -299,6 +300,34 @@ def test_mirror_images_are_averaged_over_the_axes_of_training() -> None:
             mirrored = model.predict_case(flipped, tta=True, keep_probabilities=True)
             assert mirrored.probabilities is not None
             np.testing.assert_allclose(mirrored.probabilities[:, ::-1], averaged.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5", "whole=1+2,core=2"])
+def test_a_part_is_looked_at_again_as_the_plan_says(labels: str) -> None:
+    looking = tiny_model(labels=labels, window=(20, 20), crop=(8, 12), turns=(20.0, -20.0), spacing_mm=(1, 1, None))
+    image = _image()
+    shown: list[tuple[int, ...]] = []
+    handle = looking.network.register_forward_hook(lambda _m, given, _out: shown.append(tuple(given[0].shape[2:])))
+    again = looking.predict_case(image, keep_probabilities=True)
+    handle.remove()
+    assert shown[1:3] == [(8, 12)] * 2
+    assert len(shown) % 3 == 0
+    once = looking.looking_once.predict_case(image, keep_probabilities=True)
+    assert again.probabilities is not None
+    assert once.probabilities is not None
+    plain = tiny_model(labels=labels, window=(20, 20), spacing_mm=(1, 1, None)).predict_case(
+        image, keep_probabilities=True
+    )
+    assert plain.probabilities is not None
+    assert np.array_equal(once.probabilities, plain.probabilities)  # as a card from before
+    assert not np.array_equal(again.probabilities, plain.probabilities)
+    assert again.probabilities.min() >= 0
+    assert again.probabilities.max() <= 1
+    uncertain = looking.predict_case(image, keep_probabilities=True, uncertainty=True)
+    assert uncertain.probabilities is not None
+    np.testing.assert_allclose(uncertain.probabilities, again.probabilities, atol=1e-6)
+    assert plain.mask.array.any()
+    assert again.mask.array.any()
 
 
 def test_a_network_that_gives_nan_is_an_error_not_an_empty_mask() -> None:

@@ -238,6 +238,7 @@ SET: list[tuple[str, str, Any, Callable[[Plan], Any]]] = [
     ("network", "widths", (3, 5), lambda plan: plan.widths),
     ("slices", "crop", (24, 32), lambda plan: plan.crop),
     ("augment", "movement", "strong", lambda plan: plan.movement),
+    ("slices", "turns", (-30.0, 45.0), lambda plan: plan.turns),
     ("training", "batch_size", 3, lambda plan: plan.batch_size),
 ]
 
@@ -265,6 +266,7 @@ BROKEN: dict[str, Any] = {
     "reasons": [],
     "crop": [512, 8],
     "movement": "wild",
+    "turns": [200.0],
 }
 
 
@@ -458,8 +460,9 @@ def test_an_organ_in_large_slices_is_trained_in_parts_of_them() -> None:
     assert plan.stem_stride == whole.stem_stride == 2  # so a prediction costs as much
     assert plan.batch_size == 20
     assert (plan.movement, whole.movement) == ("strong", "usual")
-    assert {"crop", "movement"} <= set(plan.reasons) - set(whole.reasons)
-    assert not {"crop", "movement"} & set(whole.to_json())  # as in cards of before
+    assert (plan.turns, whole.turns) == ((20.0, -20.0), ())
+    assert {"crop", "movement", "turns"} <= set(plan.reasons) - set(whole.reasons)
+    assert not {"crop", "movement", "turns"} & set(whole.to_json())  # as in cards of before
     for made in (plan, whole):
         again = Plan.from_json(json.loads(json.dumps(made.to_json())))
         assert (again, again.to_json()) == (made, made.to_json())
@@ -471,6 +474,16 @@ def test_an_organ_in_large_slices_is_trained_in_parts_of_them() -> None:
     assert make_plan(lesions, Settings()).crop is None
     for table, name, value in (("slices", "window", (256, 256)), ("network", "preset", "fcn8s")):
         assert make_plan([heart], override(Settings(), table, **{name: value})).crop is None
+
+
+def test_no_further_look_where_none_is_wanted() -> None:
+    heart = _case(shape=(216, 256, 10), spacing=(1.5, 1.5, 10.0), extent=(120.0, 110.0, 80.0))
+    plan = make_plan([heart], override(Settings(), "slices", turns="never"))
+    assert (plan.turns, plan.crop) == ((), (112, 128))
+    assert "turns" not in plan.reasons
+    for turns in ((), (181.0,), (10.0,) * 9):
+        with pytest.raises(SettingsError, match=r"slices\.turns: .* auto, never, or 1 to 8 angles"):
+            override(Settings(), "slices", turns=turns)
 
 
 def test_a_crop_that_is_set_goes_before_the_plan() -> None:

@@ -46,3 +46,11 @@ def test_a_training_that_was_stopped_before_keeps_the_way_to_full_size_that_it_h
     assert (kept.restoring, kept.reasons) == ("learned", {"views": "as set"})
     assert as_recorded(joined, {"plan": joined.to_json()}).restoring == "joined"
     assert as_recorded(joined, {}) == joined
+
+
+def test_a_training_that_was_stopped_before_looks_once() -> None:
+    looking = tiny_plan(crop=(8, 8), turns=(20.0, -20.0), reasons={"views": "as set", "turns": "a small part"})
+    kept = as_recorded(looking, {"plan": tiny_plan(crop=(8, 8)).to_json()})
+    assert (kept.turns, kept.crop, kept.reasons) == ((), (8, 8), {"views": "as set"})
+    assert as_recorded(looking, {"plan": looking.to_json()}).turns == (20.0, -20.0)
+    assert as_recorded(looking, {}) == looking
