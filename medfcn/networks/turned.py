@@ -14,8 +14,6 @@ from torch.nn import functional
 from medfcn.networks.design import Head
 from medfcn.networks.sliding import Network
 
-_FOUND = 0.5
-"""Probability of all labels together from which a pixel was found."""
 _BORDER = 4
 """Pixels along the edges of a part whose answers do not count: the network saw too little around them."""
 _LEAST = 1e-12
@@ -64,10 +62,10 @@ class TurnedNetwork:
         return logits
 
     def _found(self, logits: torch.Tensor) -> torch.Tensor:
-        """`(H, W)`: in how many slices something was found."""
-        likely = self._probabilities(logits)
-        labels = likely.amax(dim=1) if self.head == "sigmoid" else 1 - likely[:, 0]
-        return (labels > _FOUND).sum(dim=0)
+        """`(H, W)`: in how many slices a label is more probable than the background."""
+        background = 0.0 if self.head == "sigmoid" else logits[:, 0]
+        labels = logits if self.head == "sigmoid" else logits[:, 1:]
+        return (labels.amax(dim=1) > background).sum(dim=0)
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(logits) if self.head == "sigmoid" else torch.softmax(logits, dim=1)

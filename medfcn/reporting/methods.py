@@ -128,7 +128,7 @@ def _slices(card: Card) -> Iterator[str]:
     )
     if plan.turns:
         angles = listed(f"{angle:g}°" for angle in plan.turns)
-        yield f"The part around what was found was seen again, turned by {angles}, and the probabilities were averaged."
+        yield f"It saw the part around what it found again, turned by {angles}; the probabilities were averaged."
     network = card.settings.network
     if not network.monai and plan.widths:
         yield (
