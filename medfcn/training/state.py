@@ -131,7 +131,7 @@ class State:
             "best_step": _is_whole(self.best_step, least=0, most=last),
             "best_dice": _is_number(self.best_dice, least=-1.0, most=1.0),
             "losses": all(_is_number(loss) for loss in self.losses),
-            "step_seconds": all(_is_number(seconds, least=0.0) for seconds in self.step_seconds),
+            "step_seconds": self._are_timed(),
             "rows": all(
                 isinstance(row, tuple) and all(value is None or _is_number(value) for value in row)
                 for row in self.rows
@@ -147,6 +147,12 @@ class State:
         for name, is_sound in sound.items():
             if not is_sound:
                 raise ValueError(f"{name} has a value that no training has")
+
+    def _are_timed(self) -> bool:
+        """True if each step was timed as long as their number is not fixed, and none more than was made."""
+        count = len(self.step_seconds)
+        is_count = count == self.step if self.total is None else count <= self.step
+        return is_count and all(_is_number(seconds, least=0.0, most=_SECONDS_MOST) for seconds in self.step_seconds)
 
     def _are_changes(self) -> bool:
         pairs = _pairs_of(self.changes)

@@ -114,6 +114,8 @@ FORGED: list[dict[str, Any]] = [
     {"losses": ["1"]},
     {"step_seconds": [-1.0]},
     {"step_seconds": [math.inf]},
+    {"step_seconds": [0.1] * 40},
+    {"total": None, "step_seconds": []},
     {"rows": [1]},
     {"rows": [("=1+1",)]},
     {"rows": [(math.inf,)]},
