@@ -103,6 +103,7 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
         DatasetError: There is no series of images, or none that is wanted.
     """
     images: list[Series] = []
+    unread: list[Series] = []
     labels: list[Path] = []
     refused: list[RefusedFile] = []
     for inner, _, files in _walk(root):
@@ -111,9 +112,11 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
             images += [one for one in found if not one.is_label]
             labels += [one.files[0] for one in found if one.is_label]
             refused += [RefusedFile(path, error) for path, error in broken]
-            if broken and not found:  # a case that cannot be read is not passed over
+            if broken and not found:
                 files_of = tuple(path for path, _ in broken)
-                images.append(Series(Path(inner), "", files_of, "", frozenset(), is_label=False))
+                unread.append(Series(Path(inner), "", files_of, "", frozenset(), is_label=False))
+    if images:  # beside others, a folder that cannot be read is a case that failed
+        images += unread
     named = _named(root, images, {file.path.parent: file.error for file in refused})
     if wanted is not None:
         named = [one for one in named if one.series.is_named(wanted)]

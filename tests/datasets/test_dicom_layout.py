@@ -14,6 +14,7 @@ from medfcn.datasets.check import check
 from medfcn.volumes import as_volume
 from tests.volumes.dicom_labels import segmentation
 from tests.volumes.dicom_series import Made, classic, save_all
+from tests.volumes.hostile import GOOD
 
 
 def series(folder: Path, patient: str, label: str = "") -> None:
@@ -69,6 +70,13 @@ def test_a_folder_of_which_no_file_can_be_read_is_a_case_that_failed(tmp_path: P
     assert lacking["good_ct"] == ""
     assert "is DICOM without SOPClassUID, SOPInstanceUID or SeriesInstanceUID" in lacking["bad_ct"]
     assert {problem.case for problem in check(tmp_path).errors} == {"bad_ct"}
+
+
+def test_one_file_that_looks_like_dicom_makes_no_tree_of_a_folder_of_volumes(tmp_path: Path) -> None:
+    for name in ("a.nii", "b.nii"):
+        (tmp_path / name).write_bytes(GOOD)
+    (tmp_path / "c.nii").write_bytes(bytes(128) + b"DICM" + bytes(400))
+    assert [case.id for case in find_inputs(tmp_path)] == ["a", "b", "c"]
 
 
 def test_the_directory_of_a_disc_beside_slices_is_passed_over(tmp_path: Path) -> None:
