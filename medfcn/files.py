@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,31 @@ class _Part(io.RawIOBase):
             raise
 
 
+class _Names(threading.local):
+    """Folders in which this thread has put files whose names do not survive a power cut yet; None if all do."""
+
+    folders: set[Path] | None = None
+
+
+_Together = _Names()
+
+
+@contextmanager
+def named_together() -> Iterator[None]:
+    """Write several files whose names survive a power cut together, at the end: each folder is asked for it once.
+
+    A power cut before may leave any of them without its name, never a broken one. So this is for files of which one
+    tells what the others must be.
+    """
+    _Together.folders = set()
+    try:
+        yield
+        for folder in sorted(_Together.folders):
+            sync_folder(folder)
+    finally:
+        _Together.folders = None
+
+
 @contextmanager
 def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open `path` for writing so that it appears complete or not at all.
@@ -138,7 +164,10 @@ def atomic_write(path: Path | str, *, durable: bool = True) -> Iterator[BinaryIO
             Path(part.name).unlink(missing_ok=True)  # before the free bytes are counted
             raise write_error(problem, path, part.length) from error
         if durable:
-            sync_folder(path.parent)
+            if _Together.folders is None:
+                sync_folder(path.parent)
+            else:
+                _Together.folders.add(path.parent)
     except BaseException:
         if file is not None:
             with suppress(OSError):

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medfcn import files
+from medfcn.errors import WriteError
 from medfcn.files import atomic_write, csv_field, write_csv, write_json
 
 
@@ -115,3 +117,20 @@ def test_an_interrupt_at_any_moment_of_a_write_leaves_nothing(
         with pytest.raises(KeyboardInterrupt):
             files.write_bytes(tmp_path / "a.txt", b"whole")
     assert [path.name for path in tmp_path.iterdir()] == (["a.txt"] if moment == "moved" else [])
+
+
+def test_names_of_several_files_are_made_to_last_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(files, "sync_folder", asked.append)
+    (tmp_path / "inner").mkdir()
+    with files.named_together():
+        for name in ("a.txt", "b.txt", "inner/c.txt"):
+            files.write_bytes(tmp_path / name, b"whole")
+        assert asked == []
+    assert asked == [tmp_path, tmp_path / "inner"]
+    with suppress(WriteError), files.named_together():
+        files.write_bytes(tmp_path / "d.txt", b"whole")
+        files.write_bytes(tmp_path / "nowhere" / "e.txt", b"whole")
+    assert len(asked) == 2
+    files.write_bytes(tmp_path / "e.txt", b"whole")
+    assert asked == [tmp_path, tmp_path / "inner", tmp_path]

@@ -13,7 +13,7 @@ import msgspec
 
 from medfcn.datasets import Case
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError, ModelError, WriteError
-from medfcn.files import make_inner_folder, remove_half_written, sha256_of
+from medfcn.files import make_inner_folder, named_together, remove_half_written, sha256_of
 from medfcn.inference.batch import Batch, Kind, Outcome, stamp_of
 from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
@@ -154,7 +154,8 @@ def _predict_case(case: Case, volumes: Sequence[Volume], batch: Batch) -> tuple[
     )
     new = [path for path in (batch.mask_path(case), *batch.further_paths(case)) if not path.exists()]
     try:
-        _write_case(case, volumes, prediction, batch)
+        with named_together():  # a later command compares each file with the hash in the record
+            _write_case(case, volumes, prediction, batch)
     except BaseException:
         for path in new:  # without their record they would be there for nothing
             path.unlink(missing_ok=True)

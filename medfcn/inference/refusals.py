@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medfcn.datasets import Case
 from medfcn.errors import OutputExistsError, SettingsError
-from medfcn.files import refuse_existing_file, refuse_link
+from medfcn.files import refuse_link
 from medfcn.inference.batch import MASK_ENDINGS, Batch
 from medfcn.inference.naming import BidsNames
 from medfcn.labels.sidecar import MaskRecord, record_path
@@ -73,7 +73,11 @@ def refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:
     """Refuse to begin a shard again that has begun before."""
     taken = [path for case in cases if shard.has(case.id) for path in batch.outputs(case) if path.exists()]
     for path in (*taken[:1], Parts(batch.tables_folder).path(shard)):
-        refuse_existing_file(path, overwrite=False)
+        if path.exists():
+            raise OutputExistsError(
+                f"{path}: already exists, of a command before; go on with it (--resume), replace it (--overwrite), "
+                "or choose another output"
+            )
 
 
 def refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medfcn.labels.codec import LabelCodec
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.masks import read_mask
-from medfcn.scratch import release
+from medfcn.scratch import parts, release
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.reading import as_volume
 from medfcn.volumes.volume import Volume, VolumeLike, require_same_grid
@@ -102,10 +102,12 @@ class LabelMeter:
 
     def _of_slice(self, found: NDArray[np.uint8], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Number, mean and sum of squared differences of the voxels of each index in a slice."""
-        count: NDArray[np.float64] = np.bincount(found, minlength=self._length).astype(np.float64)
-        total = np.bincount(found, weights=values, minlength=self._length)
+        places = found.astype(np.intp)  # once, not by each call
+        count: NDArray[np.float64] = np.bincount(places, minlength=self._length).astype(np.float64)
+        total = np.bincount(places, weights=values, minlength=self._length)
         mean: NDArray[np.float64] = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-        squares = np.bincount(found, weights=(values - mean[found]) ** 2, minlength=self._length)
+        apart = values - (mean[1] if self._length == 2 else mean[places])
+        squares = np.bincount(places, weights=apart**2, minlength=self._length)
         return count, mean, squares.astype(np.float64, copy=False)
 
     def measures(self) -> Mapping[str, Measure]:
@@ -171,5 +173,20 @@ def measure_labels(
         channels: `(I, J, K)` of each channel of the image.
     """
     meter = LabelMeter(labels, channels=len(channels))
-    meter.add(indices, channels)
+    box = _box_of(indices)
+    if box is not None:
+        meter.add(indices[box], [channel[box] for channel in channels])
     return meter.measures()
+
+
+def _box_of(indices: NDArray[np.uint8]) -> tuple[slice, ...] | None:
+    """The box around the voxels of all labels, outside of which nothing is to be measured; None without any."""
+    seen = [np.zeros(length, dtype=bool) for length in indices.shape]
+    for place, part in parts(indices):
+        for axis, along in enumerate(seen):
+            others = tuple(other for other in range(3) if other != axis)
+            along[place[axis]] |= part.max(axis=others, initial=0) > 0
+    places = [np.flatnonzero(along) for along in seen]
+    if not len(places[0]):
+        return None
+    return tuple(slice(int(along[0]), int(along[-1]) + 1) for along in places)
