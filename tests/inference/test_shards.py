@@ -166,7 +166,7 @@ def test_another_number_of_shards_is_refused(folders: Batch, tmp_path: Path) -> 
     predict(run, images, out, device="cpu", shard="2/3")
     with pytest.raises(OutputExistsError, match=r"already exists, of a command before; go on .*resume=True"):
         predict(run, images, out, device="cpu", shard="2/3")
-    with pytest.raises(OutputExistsError, match=r"already exists, of a command before; go on .*resume=True"):
+    with pytest.raises(OutputExistsError, match="already exists"):
         predict(run, images, out, device="cpu")
     # Of two that begin at once, one is refused: the first file stays.
     with pytest.raises(OutputExistsError):
