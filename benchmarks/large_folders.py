@@ -155,9 +155,10 @@ def memory(arguments: argparse.Namespace) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD,
     )  # fmt: skip
     peaks: dict[int, float] = {}
-    began = time.monotonic()
+    began, share, counted = time.monotonic(), 0, 0.0
     while command.poll() is None:
-        share = 100 * len(list(out.glob("*.json"))) // arguments.volumes if out.is_dir() else 0
+        if time.monotonic() > counted + 0.1 and out.is_dir():  # counting takes longer than looking
+            share, counted = 100 * len(list(out.glob("*.json"))) // arguments.volumes, time.monotonic()
         try:
             resident = int(Path(f"/proc/{command.pid}/statm").read_text().split()[1]) * 4096 / 2**20
         except (OSError, IndexError):

@@ -35,7 +35,13 @@ ALL_VIEWS = ("axial", "coronal", "sagittal")
 OPTIONS = {"probabilities": ["--probabilities"], "uncertainty": ["--uncertainty"]}
 
 
-def made_model(labels: int, folder: Path, views: tuple[str, ...] = ("axial",), edge: int = EDGE) -> Path:
+def made_model(
+    labels: int,
+    folder: Path,
+    views: tuple[str, ...] = ("axial",),
+    edge: int = EDGE,
+    widths: tuple[int, ...] = (16, 32, 64, 128, 160, 160),
+) -> Path:
     """A run folder of a network whose masks contain a good part of every label; of each one component is kept."""
     names = LabelMap.parse(",".join(f"label_{index}={index}" for index in range(1, labels + 1)))
     plan = Plan(
@@ -43,7 +49,7 @@ def made_model(labels: int, folder: Path, views: tuple[str, ...] = ("axial",), e
         spacing_mm=(0.8, 0.8, None if len(views) == 1 else 2.0),
         window=(edge, edge),
         context=1,
-        widths=(16, 32, 64, 128, 160, 160),
+        widths=widths,
         intensities=(Intensity("zscore", background="robust"),),
         batch_size=8,
         mirror_axes=(),
