@@ -2,7 +2,8 @@
 
 import csv
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from medfcn.evaluation.classes import ClassReport
 from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.edges import NOTABLE_SHARE
+from medfcn.evaluation.label_summary import SHARES
 from medfcn.evaluation.scores import STATUSES, LabelScores
 from medfcn.evaluation.summary import Summary, summarise
 from medfcn.files import (
@@ -39,6 +41,7 @@ COLUMNS = tuple(
 
 _FAILURE_COLUMNS = ("case", "reason")
 _TEXT = ("case", "label", "status")
+_ROUNDING = 1e-9
 _MOST = 2**63
 """No count, volume or share is larger; a distance or a difference in percent can be infinite."""
 _WHOLE = tuple(column.name for column in fields(LabelScores) if column.type is int)
@@ -157,7 +160,9 @@ class ScoreTable:
                         code="TABLE_COLUMNS",
                         field=missing[0],
                     )
+                _require_once(reader.fieldnames or (), f"{path.name}: the column")
                 rows = tuple(_parsed(row, f"{path.name} line {reader.line_num}") for row in reader)
+                _require_once([f"{row.case} {row.label}" for row in rows], f"{path.name}: the case and label")
         except FileNotFoundError:
             raise MissingFileError(f"{path}: does not exist; {_EXPECTED}") from None
         except (UnicodeDecodeError, csv.Error) as error:
@@ -178,6 +183,9 @@ class ScoreTable:
 
 def _parsed(row: dict[str, Any], where: str) -> LabelScores:
     """One row from its text."""
+    if None in row or None in row.values():
+        found = "more" if None in row else "fewer"
+        raise DatasetError(f"{where}: has {found} fields than the heading; {_EXPECTED}", code="TABLE_BROKEN")
     values: dict[str, Any] = {}
     for column in COLUMNS + _PARTLY:
         text = row.get(column) or ""
@@ -188,13 +196,21 @@ def _parsed(row: dict[str, Any], where: str) -> LabelScores:
             value = int(text or 0) if column in _WHOLE else float(text or math.nan)
         except ValueError as error:
             raise _refused(where, column, text, "a number") from error
-        most = math.inf if column.endswith(("_mm", "_percent")) else _MOST
+        most = math.inf if column.endswith(("_mm", "_percent")) else 1 + _ROUNDING if column in SHARES else _MOST
         if value > most or value < (-most if "difference" in column else 0):
             raise _refused(where, column, text, "a number that a score can have")
         values[column] = value
     if values["status"] not in STATUSES:
         raise _refused(where, "status", values["status"], f"one of {', '.join(STATUSES)}")
+    if values["status"] == "ok" and math.isnan(values["dice"]):
+        raise _refused(where, "dice", "", "a number where the status is ok")
     return LabelScores(**values)
+
+
+def _require_once(names: Sequence[str], what: str) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise DatasetError(f"{what} {twice!r} is given twice; {_EXPECTED}", code="TABLE_BROKEN")
 
 
 def _refused(where: str, column: str, text: str, expected: str) -> DatasetError:

@@ -236,6 +236,12 @@ def test_a_file_that_is_no_table_of_scores_is_refused_in_one_line(tmp_path):
         ("a,b\n1,2\n", "column"),
         ("case,label,status,dice\nx,y,ok,high\n", "dice"),
         ("case,label,status\nx,y,fine\n", "status"),
+        ("case,label,status,dice\nx,y,ok,1.5\n", "dice is '1.5'; expected a number that a score can have"),
+        ("case,label,status,dice\nx,y,ok,\n", "a number where the status is ok"),
+        ("case,label,status,dice\nx,y,ok\n", "line 2: has fewer fields than the heading"),
+        ("case,label,status,dice\nx,y,ok,0.5,0.6\n", "line 2: has more fields than the heading"),
+        ("case,label,status,dice\nx,y,ok,0.5\nx,y,ok,0.9\n", "the case and label 'x y' is given twice"),
+        ("case,label,status,dice,dice\nx,y,ok,0.5,0.9\n", "the column 'dice' is given twice"),
     ):
         path.write_text(text)
         with pytest.raises(DatasetError, match=said) as error:
