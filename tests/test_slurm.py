@@ -101,6 +101,36 @@ def test_the_dask_job_has_a_worker_in_every_task_but_one(commands: Path, tmp_pat
     assert all(file in line for line in (worker, scheduler))
 
 
+@pytest.mark.parametrize(
+    ("script", "variables", "status", "said"),
+    [
+        ("dask.sh", {"SLURM_NTASKS": "1"}, 2, "--ntasks is 1; give 2 or more"),
+        ("dask.sh", {"SLURM_NTASKS": "3"}, 1, "the scheduler has ended before it began"),
+        ("dask.sh", {}, 1, "start it with sbatch --ntasks"),
+        ("array.sh", {"SLURM_ARRAY_TASK_ID": "1"}, 1, "start it with sbatch --array"),
+    ],
+    ids=["no worker", "no dask on the nodes", "dask outside a job", "array outside a job"],
+)
+def test_a_job_that_cannot_work_ends_at_once(
+    script: str, variables: dict[str, str], status: int, said: str, commands: Path
+) -> None:
+    (commands / "srun").write_text("#!/bin/bash\nexit 127\n")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(RECIPES / script), "run", "images", "out"],
+        env=own | {"PATH": path, "SLURM_SUBMIT_DIR": str(commands.parent)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == status
+    assert said in done.stderr
+    assert not (commands.parent / "called").exists()
+    assert not list(commands.parent.glob(".medfcn-dask*"))
+
+
 @pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed")
 @pytest.mark.slow
 def test_a_job_of_jobqueue_is_one_worker_of_one_thread(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@
 #SBATCH --requeue
 #SBATCH --signal=B:TERM@120
 set -euo pipefail
-run=$1 input=$2 output=$3
-shards=${SHARDS:-$SLURM_ARRAY_TASK_COUNT}
+run=${1:?RUN INPUT OUTPUT} input=${2:?INPUT} output=${3:?OUTPUT}
+shards=${SHARDS:-${SLURM_ARRAY_TASK_COUNT:?start it with sbatch --array}}
 
 # exec: the signal before the end of the time reaches medfcn, which ends in an orderly way.
 exec medfcn predict "$run" "$input" -o "$output" --shard "$SLURM_ARRAY_TASK_ID/$shards" \

@@ -11,8 +11,9 @@
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:TERM@120
 set -euo pipefail
-run=$1 input=$2 output=$3
-workers=$((SLURM_NTASKS - 1))
+run=${1:?RUN INPUT OUTPUT} input=${2:?INPUT} output=${3:?OUTPUT}
+workers=$((${SLURM_NTASKS:?start it with sbatch --ntasks} - 1))
+[ "$workers" -ge 1 ] || { echo "dask.sh: --ntasks is 1; give 2 or more, for a scheduler and its workers" >&2; exit 2; }
 folder=$(mktemp -d -p "${SLURM_SUBMIT_DIR:-.}" .medfcn-dask.XXXXXX) # where all nodes see it
 file=$folder/scheduler.json
 
@@ -25,7 +26,14 @@ trap end EXIT
 trap 'exit 143' TERM
 
 srun --ntasks=1 --nodes=1 --exact dask scheduler --port 0 --dashboard-address 127.0.0.1:0 --scheduler-file "$file" &
-until [ -s "$file" ]; do sleep 1; done
+scheduler=$!
+until [ -s "$file" ]; do # else the allocation would wait for its whole time
+    if ! kill -0 "$scheduler" 2>/dev/null && [ ! -s "$file" ]; then
+        echo "dask.sh: the scheduler has ended before it began; is dask on the PATH of the nodes?" >&2
+        exit 1
+    fi
+    sleep 1
+done
 # Each worker has a nanny, which starts it again if it is killed.
 srun --ntasks="$workers" --exact dask worker --scheduler-file "$file" --nthreads 1 --no-dashboard \
     --local-directory "${TMPDIR:-/tmp}" &

@@ -6,6 +6,6 @@
 #SBATCH --mem=2G
 #SBATCH --time=00:30:00
 set -euo pipefail
-run=$1 input=$2 output=$3
+run=${1:?RUN INPUT OUTPUT} input=${2:?INPUT} output=${3:?OUTPUT}
 
 exec medfcn predict "$run" "$input" -o "$output" --finish

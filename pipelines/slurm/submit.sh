@@ -5,7 +5,7 @@
 #
 # RUN, INPUT and OUTPUT must have the same paths on all nodes, and `medfcn` must be on the PATH there.
 set -euo pipefail
-shards=$1 run=$2 input=$3 output=$4
+shards=${1:?N RUN INPUT OUTPUT} run=${2:?RUN} input=${3:?INPUT} output=${4:?OUTPUT}
 shift 4
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
