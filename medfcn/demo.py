@@ -9,7 +9,7 @@ from medfcn.errors import MissingFileError
 from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import make_folder, remove_half_written
 from medfcn.labels import read_mask
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.reporting.compose import report
 from medfcn.reporting.pictures import PictureCase, overlay_sheet
 from medfcn.runs.folder import RunFolder
@@ -81,7 +81,7 @@ def demo(
         SettingsError: Both are true.
         MissingFileError: There is nothing to resume.
     """
-    say, folder, data = progress or Silent(), Path(output), sample_data()
+    say, folder, data = reporting(progress), Path(output), sample_data()
     if not resume:
         refuse_existing(folder, overwrite=overwrite)
     run, masks, scores = (folder / name for name in ("run", "masks", "scores"))

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, Protocol, TextIO, get_args
 
 from medfcn.errors import for_reader
-from medfcn.text import duration, printable
+from medfcn.text import duration, for_command, printable
 
 Kind = Literal["auto", "bars", "lines", "json", "none"]
 """How a command reports: `auto` takes bars on a terminal, else lines."""
@@ -37,7 +37,10 @@ class Task:
 
 
 class Progress(Protocol):
-    """Where messages and progress go. Results go elsewhere: to stdout, or to a caller."""
+    """Where messages and progress go. Results go elsewhere: to stdout, or to a caller.
+
+    A reporter may have a method `warn` too; see the function `warn`.
+    """
 
     def say(self, message: str) -> None:
         """Report a line of text."""
@@ -46,17 +49,66 @@ class Progress(Protocol):
         """A context manager around `total` steps of work."""
 
 
+def warn(progress: Progress, message: str) -> None:
+    """Report a line without which the outcome would be misread; `--progress none` shows it too.
+
+    Args:
+        progress: Its method `warn` gets the line, or `say` if it has none.
+        message: The line.
+    """
+    getattr(progress, "warn", progress.say)(message)
+
+
+def reporting(progress: Progress | None) -> Progress:
+    """The reporter of a call: by default one that only logs; a caller's own is told of arguments, not of options.
+
+    Example:
+        >>> class Printer(Silent):
+        ...     def say(self, message: str) -> None:
+        ...         print(message)
+        >>> reporting(Printer()).say("give --labels")
+        give labels=
+    """
+    if progress is None:
+        return Silent()
+    return progress if type(progress) in (Silent, Quiet, Lines, JsonLines, Bars, _OfCaller) else _OfCaller(progress)
+
+
+class _OfCaller:
+    """A caller's own reporter."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def say(self, message: str) -> None:
+        self.progress.say(for_reader(message))
+
+    def warn(self, message: str) -> None:
+        warn(self.progress, for_reader(message))
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Task]:
+        return self.progress.task(name, total)
+
+
 class Silent:
     """Reports to `logging` alone, which prints nothing unless it is told to; the default of library calls."""
 
     def say(self, message: str) -> None:
         """Log one line."""
-        _MESSAGES.info("%s", printable(for_reader(message)))
+        _logged(message)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
         """Log the steps."""
         yield Task(name, total)
+
+
+class Quiet(Silent):
+    """Shows warnings alone, on standard error."""
+
+    def warn(self, message: str) -> None:
+        """Write one line."""
+        Lines().say(message)
 
 
 class Lines:
@@ -73,8 +125,7 @@ class Lines:
 
     def say(self, message: str) -> None:
         """Write one line."""
-        _MESSAGES.info("%s", printable(message))
-        self.write(message)
+        self.write(_logged(message))
 
     def write(self, message: str) -> None:
         """Write one line that is no message, but the state of a task."""
@@ -128,8 +179,7 @@ class JsonLines:
 
     def say(self, message: str) -> None:
         """Write a message."""
-        _MESSAGES.info("%s", printable(message))
-        self.write("message", text=message)
+        self.write("message", text=_logged(message))
 
     def write(self, event: str, **facts: object) -> None:
         """Write an event, whole, in one line."""
@@ -178,8 +228,7 @@ class Bars:
 
     def say(self, message: str) -> None:
         """Write one line above the bars."""
-        _MESSAGES.info("%s", printable(message))
-        self.console.print(printable(message), markup=False, soft_wrap=True)
+        self.console.print(printable(_logged(message)), markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
@@ -208,6 +257,13 @@ class _BarTask(Task):
         self.bars.update(self.number, advance=1, note=printable(note))
 
 
+def _logged(message: str) -> str:
+    """A message in the form of whoever reads it, as `logging` has it now too."""
+    text = for_command(for_reader(message))
+    _MESSAGES.info("%s", printable(text))
+    return text
+
+
 def process_count() -> int:
     """Number of processes that `torchrun` started for one command; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
@@ -220,8 +276,10 @@ def process_rank() -> int:
 
 def for_terminal(kind: Kind = "auto") -> Progress:
     """The reporter of a command; one that prints nothing in all processes but the first."""
-    if process_rank() or kind == "none":
+    if process_rank():
         return Silent()
+    if kind == "none":
+        return Quiet()
     if kind == "json":
         return JsonLines()
     return Bars() if kind == "bars" or (kind == "auto" and sys.stderr.isatty()) else Lines()

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 import medfcn
 from medfcn.cli import main
-from medfcn.progress import JsonLines
+from medfcn.errors import as_command
+from medfcn.progress import JsonLines, Silent, for_terminal, reporting, warn
 
 ROOT = Path(__file__).parents[1]
 AT_ONCE = {"describe", "models", "networks"}
@@ -218,3 +219,29 @@ def test_shells_complete_commands(tmp_path: Path, shell: str) -> None:
         [shell, *arguments, "-c", SHELLS[shell]], capture_output=True, text=True, env=home, timeout=600
     )
     assert "predict" in done.stdout, done.stderr
+
+
+def test_no_progress_hides_no_warning(balls: Path, tmp_path: Path) -> None:
+    command = ["train", str(balls), "-o", str(tmp_path / "run"), "--labels", "organ=1,other=7", "--steps", "1"]
+    result = CliRunner().invoke(main, [*command, "--no-report", "--progress", "none"])
+    assert result.exit_code == 0
+    assert "no case has other=7" in result.stderr
+    assert "step 1 of 1" not in result.stderr
+
+
+def test_a_reporter_of_ones_own_is_told_of_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[str] = []
+
+    class Own(Silent):
+        def say(self, message: str) -> None:
+            lines.append(message)
+
+    own = reporting(Own())
+    own.say("two cases look alike; give --group-by stem")
+    warn(own, "already exists (--overwrite, overwrite=True)")
+    assert lines == ["two cases look alike; give group_by='stem'", "already exists (overwrite=True)"]
+    assert reporting(own) is own
+    with as_command("train"):
+        warn(for_terminal("none"), "already exists (--overwrite, overwrite=True)")
+        for_terminal("none").say("a step")
+    assert capsys.readouterr().err == "already exists (--overwrite)\n"

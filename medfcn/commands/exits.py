@@ -97,7 +97,7 @@ def _common_options(name: str) -> list[click.Option]:
         show_default=True,
         expose_value=False,
         callback=_choose(_PROGRESS),
-        help="On stderr. json: an object a line. auto: bars on a terminal, else lines.",
+        help="On stderr. json: an object a line. none: warnings only. auto: bars on a terminal, else lines.",
     )
     return [shown] if name in _AT_ONCE else [shown, progress]
 

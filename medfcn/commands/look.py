@@ -61,7 +61,7 @@ def look(dataset: str, images: str | None, output: str, **choices: Any) -> None:
         from medfcn.reporting.look import LookRequest, look_with_findings
 
     looked = look_with_findings(LookRequest(dataset, output, images, progress=reporter(), **choices))
-    for line in looked.findings:
+    for line in looked.lines:
         show(line)
     show(f"look: {looked.page}")
     if looked.pictures is not None:

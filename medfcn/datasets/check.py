@@ -34,7 +34,7 @@ from medfcn.labels.structures import value_names, with_values
 from medfcn.labels.values import ANY, Values, ValueSet
 from medfcn.labels.whole_numbers import label_counts
 from medfcn.memory import in_threads, one_memory_error
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.text import listed
 from medfcn.volumes.geometry import SAME_GRID_VOXELS
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
@@ -145,7 +145,7 @@ def check_cases(
 
     cases = dataset.all_cases
     readers: list[_CaseReader] = []
-    with (progress or Silent()).task("check", len(cases)) as task:
+    with reporting(progress).task("check", len(cases)) as task:
         outcomes = in_threads(look, cases, threads=threads, advance=lambda case: task.advance())
     for case, outcome in zip(cases, outcomes, strict=True):
         reader = reader_of(case) if isinstance(outcome, MemoryShortError) else outcome

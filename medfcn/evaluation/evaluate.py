@@ -32,7 +32,7 @@ from medfcn.labels.image_like import is_image
 from medfcn.labels.label_map import LabelMap, LabelsLike
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
@@ -129,7 +129,7 @@ def evaluate(
     )
     meaning = find_meaning(pairs, references, labels)
     drawn = {} if meaning.labels is None else partly_drawn(named, meaning.labels, pairs.references)
-    scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), progress or Silent())
+    scored, failures = _score_all(pairs, meaning, definitions, threads or _processors(), reporting(progress))
     unstated = (of_cases.unstated,) if of_cases.unstated else ()
     notes = (
         *begun,

@@ -24,7 +24,7 @@ from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.volume_table import VolumeRow, volume_rows, volume_table, write_volumes
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.runs.folder import CHANGES_FILE, FAILURES_FILE, VOLUMES_FILE
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.text import aligned, counted, listed, page, shown
@@ -144,7 +144,7 @@ def measure(request: MeasureRequest) -> Measurements:
     require_known(pairs, found.predictions)
     images = {} if request.images is None else _images_of(request.images, found, of_images)
     measured = _Measuring(found, find_meaning(found, request.masks, request.labels), images).all(
-        request.threads, request.progress or Silent()
+        request.threads, reporting(request.progress)
     )
     measured = replace(
         measured,
@@ -173,7 +173,7 @@ def _chosen(found: Pairs, request: MeasureRequest, bids: str | None) -> Pairs:
     if request.cases is None:
         return found
     patients = stated_patients(request.masks, bids)
-    say = (request.progress or Silent()).say
+    say = reporting(request.progress).say
     ids = chosen_ids(request.cases, found.predictions, lack="mask", patients=patients, say=say)
     chosen = {case: mask for case, mask in found.predictions.items() if case in ids}
     records = {case: labels for case, labels in found.records.items() if case in ids}

@@ -12,7 +12,7 @@ from medfcn.exporting.one_file import write_one_file
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file
 from medfcn.libraries import require_installed
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.runs.one_file import ENDING
 from medfcn.text import listed
 
@@ -67,7 +67,7 @@ def export(request: ExportRequest) -> Path:
         ModelError: The run cannot be loaded or exported, or the export predicts something else than the run.
         WriteError: The disk is full, or the folder may not be written to.
     """
-    output, progress = Path(request.output), request.progress or Silent()
+    output, progress = Path(request.output), reporting(request.progress)
     if request.format not in get_args(Format):
         raise SettingsError(f"format {request.format!r}: not one of {listed(get_args(Format))}", field="format")
     require_installed(request.format)

@@ -19,7 +19,7 @@ from medfcn.labels.dicom import dicom_label
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.structures import structure_labels
 from medfcn.memory import one_memory_error
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.folder import PROBABILITIES_FOLDER
 from medfcn.text import listed, shown
 from medfcn.volumes import ReadOptions, Volume, read_volume
@@ -174,5 +174,5 @@ def export_masks(export: MaskExport, cases: Iterable[Masked], progress: Progress
             raise
         except MedfcnError as error:
             failures.append((one.case, str(error)))
-            progress.say(f"{one.case}: failed: {error}")
+            warn(progress, f"{one.case}: failed: {error}")
     return failures

@@ -24,7 +24,7 @@ from medfcn.inference.predict import Given, PredictRequest, Sidecars, predict_ma
 from medfcn.inference.rules import rules_of
 from medfcn.inference.tables import write_tables
 from medfcn.labels.sidecar import MaskRecord
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting, warn
 from medfcn.runs.arithmetic import Arithmetic, Wanted
 from medfcn.runs.models import ModelFiles, Runs, models_below
 from medfcn.slices.views import parse_views
@@ -61,7 +61,7 @@ def remake_masks(request: PredictRequest) -> PredictionRun:
             precision that is not here.
     """
     results: list[PredictionRun] = []
-    for remake in _remakes_of(request, request.progress or Silent()):
+    for remake in _remakes_of(request, reporting(request.progress)):
         results.append(predict_masks(remake.request, replace(remake.given, is_more=bool(results))))
     return results[0] if len(results) == 1 else _together(results)
 
@@ -202,7 +202,9 @@ def _say_other(known: Collection[MaskRecord], request: PredictRequest, progress:
     }
     for what, (then, now) in here.items():
         if other := sorted(value for value in then if value not in (None, now)):
-            progress.say(f"{what} is {now} here and was {listed(other)}: a mask that comes out otherwise is refused")
+            warn(
+                progress, f"{what} is {now} here and was {listed(other)}: a mask that comes out otherwise is refused"
+            )
     threads = sorted({record.threads for record in known if record.threads not in (None, 1)}, key=str)
     if threads:
         progress.say(f"{listed(threads)} threads, as recorded")

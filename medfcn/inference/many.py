@@ -31,7 +31,7 @@ from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
 from medfcn.labels.tables import write_label_tables
 from medfcn.memory import limit_memory, memory_limit
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.claims import Claims
 from medfcn.runs.folder import (
     ITK_SNAP_FILE,
@@ -100,7 +100,7 @@ def predict_cases(
                 return
             ended[outcome.case] = outcome
             if outcome.kind == "failed":
-                progress.say(f"{outcome.case}: failed: {outcome.problem}")
+                warn(progress, f"{outcome.case}: failed: {outcome.problem}")
             elif outcome.kind == "predicted":
                 timings.add(outcome.case, outcome.seconds, outcome.host)
             task.advance(outcome.case)
@@ -184,7 +184,7 @@ def _finish_shard(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outco
     try:
         merge_parts(cases, batch)
     except DatasetError as error:
-        progress.say(str(error))
+        warn(progress, str(error))
     else:
         progress.say(f"all {shard.count} shards have ended: the tables of {batch.folder} are complete")
 

@@ -32,7 +32,7 @@ from medfcn.inference.naming import BidsNames, MaskNames, root_of
 from medfcn.inference.refusals import refuse_begun, refuse_inputs, refuse_mistyped, refuse_other_work, refuse_taken
 from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import record_path
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting, warn
 from medfcn.runs.arithmetic import Wanted
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import at_work, tasks_at_work
@@ -229,7 +229,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
             series=series,
             bids=request.options.bids,
         )
-    chosen = _chosen(names.named(found), request.cases, request.progress or Silent())
+    chosen = _chosen(names.named(found), request.cases, reporting(request.progress))
     if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
         raise ModelError(
             f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
@@ -268,13 +268,13 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         refuse_existing_file(record_path(target), overwrite=request.overwrite)
     refuse_inputs(chosen, batch)
     refuse_taken(chosen, batch, report=request.report)
-    progress = request.progress or Silent()
+    progress = reporting(request.progress)
     if may_join:
         progress.say(f"joins the command that is at work in {target}, and shares its cases")
     for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
-        progress.say(line)
+        warn(progress, line)
     for line in batch.trained_on.doubts:
-        progress.say(line)
+        warn(progress, line)
     _say_old_rules(batch, progress)
     if isinstance(names, BidsNames):
         make_folder(target)
@@ -291,7 +291,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     with at_work(batch.claimed_folder, batch.task(chosen)):
         result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
     if request.resume and has_tables and not result.skipped:
-        progress.say("resume kept no mask: none was there that these models made of these inputs in this way")
+        warn(progress, "resume kept no mask: none was there that these models made of these inputs in this way")
     return result
 
 
@@ -307,9 +307,10 @@ def _say_old_rules(batch: Batch, progress: Progress) -> None:
     """Say once that a run was trained with rules that training no longer uses, or does not know its volumes."""
     cards, rules = batch.models.cards, []
     if not any(card.fingerprint for card in cards):
-        progress.say(
+        warn(
+            progress,
             "nothing is known of the volumes that the model was trained on, so foreign volumes (of another modality, "
-            "spacing or field of view) are not flagged; a new training records them"
+            "spacing or field of view) are not flagged; a new training records them",
         )
     if any(
         item.kind == "zscore" and item.background == "minimum" for card in cards for item in card.plan.intensities

@@ -18,7 +18,7 @@ from medfcn.errors import WriteError
 from medfcn.inference.batch import Outcome, Recipe
 from medfcn.inference.desk import Desk
 from medfcn.inference.worker import Broken, Order, Ready, Wanted
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.passing import shareable
 
 _CODE = """
@@ -105,7 +105,7 @@ class Workers:
                 return
             self.were_lost = True
             if not was_ready:
-                self._progress.say("a worker could not begin; the other processes go on without it")
+                warn(self._progress, "a worker could not begin; the other processes go on without it")
             if not was_ready or not len(self._desk):
                 return
 
@@ -133,7 +133,7 @@ class Workers:
         elif was_ready:
             self._desk.fail(RuntimeError(f"a worker ended: {broken.problem}"))
         else:
-            self._progress.say(f"a worker could not begin: {broken.problem}")
+            warn(self._progress, f"a worker could not begin: {broken.problem}")
 
 
 def _start(descriptor: int) -> subprocess.Popen[bytes]:

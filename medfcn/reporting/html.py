@@ -27,7 +27,7 @@ from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import remove_half_written, write_bytes
 from medfcn.labels.colours import Colours, names_coloured
 from medfcn.memory import one_memory_error, require_memory
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.reporting.comparing import calibration_section, comparison_section, strata_sections
 from medfcn.reporting.packing import packed_case
 from medfcn.reporting.sections import (
@@ -202,7 +202,7 @@ def _pictures(
     side = int(min(200.0, max(64.0, math.sqrt(_STRIP_BYTES / max(len(order), 1) / 4))))
     colours = [(colour["reference"], colour["prediction"]) for colour in drawn]
     pictures, used = [], 0
-    with (progress or Silent()).task("report", len(order)) as task:
+    with reporting(progress).task("report", len(order)) as task:
         for index, case in enumerate(order):
             has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
             strip, packed, has_uncertainty = "", "", False

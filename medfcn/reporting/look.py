@@ -27,7 +27,7 @@ from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.values import ValueSet
 from medfcn.labels.whole_numbers import label_counts
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting
 from medfcn.reporting.charts import Mark, strip_chart
 from medfcn.reporting.histograms import count_chart, intensity_chart, quantiles_of
 from medfcn.reporting.html import About, drawn_labels, write_prediction_report
@@ -36,7 +36,7 @@ from medfcn.reporting.sections import PredictedCase
 from medfcn.reporting.shown_cases import DatasetCases, Images
 from medfcn.reporting.slides import FULLEST, SlideStyle, slide_path, write_slides
 from medfcn.slices.appearance import AXES, Appearance, appearance_of
-from medfcn.slices.likeness import Shape, cube_of, far_from_others, label_cubes_of, turned
+from medfcn.slices.likeness import FEWEST, Shape, cube_of, far_from_others, label_cubes_of, turned
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume
 from medfcn.volumes.options import DEFAULT_OPTIONS
@@ -119,6 +119,7 @@ class Looked:
         pictures: The folder of pictures; None if there are none.
         undrawn: The cases that have no picture, with the reason.
         refused: What cannot be used, and why, by case; empty names the data set.
+        cases: Number of cases in it.
     """
 
     page: Path
@@ -126,6 +127,17 @@ class Looked:
     pictures: Path | None = None
     undrawn: tuple[tuple[str, str], ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
+    cases: int = 0
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The findings; where there are none, a line that says so."""
+        if self.findings:
+            return self.findings
+        if self.cases < FEWEST:
+            are = "case is" if self.cases == 1 else "cases are"
+            return (f"{self.cases} {are} too few to say which look unlike the others: that takes {FEWEST}",)
+        return (f"0 cases of {self.cases} look unlike the others",)
 
 
 @dataclass(frozen=True)
@@ -221,10 +233,10 @@ def look_with_findings(request: LookRequest) -> Looked:
         output, order, label_map.names, shown.read, rows.__getitem__, about=about, progress=progress
     )
     if png is None:
-        return Looked(page, findings, refused=refused)
+        return Looked(page, findings, refused=refused, cases=len(order))
     colours = drawn_labels(about, label_map.names)
-    undrawn = write_slides(Path(png), order, shown.read, colours, style, progress or Silent())
-    return Looked(page, findings, Path(png), tuple(undrawn), refused)
+    undrawn = write_slides(Path(png), order, shown.read, colours, style, reporting(progress))
+    return Looked(page, findings, Path(png), tuple(undrawn), refused, len(order))
 
 
 def _found_by(request: LookRequest) -> Dataset:
@@ -233,7 +245,7 @@ def _found_by(request: LookRequest) -> Dataset:
     if request.cases is None:
         return found
     patients = {case.id: case.group for case in found.all_cases}
-    say = (request.progress or Silent()).say
+    say = reporting(request.progress).say
     return found.keep(chosen_ids(request.cases, patients, lack="file", patients=patients, say=say))
 
 

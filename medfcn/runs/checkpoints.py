@@ -15,7 +15,7 @@ from medfcn.decoding import read_json
 from medfcn.errors import TrainingError
 from medfcn.files import atomic_write, sha256_of, write_json
 from medfcn.memory import raise_shortage
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 
 _Content = TypeVar("_Content")
 _FORMAT = 1
@@ -102,7 +102,7 @@ class Checkpoints:
             except (ValueError, OSError, RuntimeError) as error:
                 raise_shortage(error)
                 problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-            progress.say(f"{name} cannot be used: {problem}; trying the checkpoint before it")
+            warn(progress, f"{name} cannot be used: {problem}; trying the checkpoint before it")
         if marks:
             raise TrainingError(
                 f"{self.folder.parent}: none of its {len(marks)} checkpoints can be used, {name}: {problem}; start "

@@ -6,11 +6,11 @@ trusted.
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from medfcn.errors import MedfcnError, SettingsError
+from medfcn.errors import MedfcnError, SettingsError, as_command, command_name
 from medfcn.libraries import require_installed
 from medfcn.text import counted
 
@@ -76,7 +76,7 @@ class Cluster:
         # A task gives it, and no scattered data: those are lost with their worker.
         ready = self._client.submit(_as_it_is, shared, key=f"medfcn-shared-{token}")
         names = {
-            self._client.submit(work, ready, *values, key=f"medfcn-{token}-{number}"): name
+            self._client.submit(_under, command_name(), work, ready, *values, key=f"medfcn-{token}-{number}"): name
             for number, (name, values) in enumerate(items.items())
         }
         try:
@@ -145,3 +145,9 @@ def own_number(places: Mapping[str, int]) -> int:
         return 0
     nanny = getattr(worker, "nanny", None)
     return places.get(str(getattr(nanny, "address", nanny) or worker.address), 0)
+
+
+def _under(command: str, work: Callable[..., Any], *values: Any) -> Any:
+    """Work in a worker, whose messages are those of the command or the call that sent it."""
+    with as_command(command) if command else nullcontext():
+        return work(*values)

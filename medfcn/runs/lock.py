@@ -15,7 +15,7 @@ from pathlib import Path
 
 from medfcn.errors import OutputExistsError, TrainingError
 from medfcn.files import refuse_link, write_error
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.folder import RunFolder
 from medfcn.systems import NO_LINK, OPEN_FLAGS, lock, remove_locked
 
@@ -85,7 +85,7 @@ def _open(path: Path) -> int:
 def _lock(descriptor: int, folder: Path, progress: Progress) -> None:
     is_ours = lock(descriptor)
     if is_ours is None:
-        progress.say("this file system has no locks: start no second training in this run folder")
+        warn(progress, "this file system has no locks: start no second training in this run folder")
     elif not is_ours:
         who = os.read(descriptor, 200).decode(errors="replace") or "another training"
         raise TrainingError(

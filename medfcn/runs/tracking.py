@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from medfcn.errors import MedfcnError, SettingsError
 from medfcn.libraries import require_installed
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.folder import PICTURE
 from medfcn.text import did_you_mean, one_line
 
@@ -177,9 +177,10 @@ class Tracking:
             work(self._trackers[kind])
         except Exception as error:
             del self._trackers[kind]
-            self._progress.say(
+            warn(
+                self._progress,
                 f"{kind} gets nothing more, because it failed ({one_line(str(error), limit=200)}); the training goes "
-                "on, and log.csv has everything"
+                "on, and log.csv has everything",
             )
 
 

@@ -12,7 +12,7 @@ from medfcn.inference.card import BFLOAT16_TEST, Card
 from medfcn.inference.foreign import fingerprint_of
 from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
 from medfcn.text import listed
 from medfcn.training.bfloat16 import bfloat16_test
@@ -67,7 +67,7 @@ def write_run(
         notes.append(
             f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
         )
-        progress.say(notes[-1])
+        warn(progress, notes[-1])
     notes += split.notes
     uses = {"training": split.training, "validation": split.validation}
     partly = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_labelled(ids))}

@@ -11,7 +11,7 @@ from medfcn.memory import MORE_MEMORY, free_bytes, give_back, has_limit, is_memo
 from medfcn.networks.memory import RESERVE_BYTES, require_maps
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.training.distributed import ALONE, World
 
 _ASKED_SECONDS = 2.0
@@ -151,9 +151,10 @@ class Gradients:
             torch.cuda.empty_cache()
         elif device.type == "mps":
             torch.mps.empty_cache()
-        self.progress.say(
+        warn(
+            self.progress,
             f"out of memory: going on with {self.micro_batch} slices at a time, whose gradients are added up; "
-            "batch statistics are now those of so many slices"
+            "batch statistics are now those of so many slices",
         )
 
     def _forget(self) -> None:

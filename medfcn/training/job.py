@@ -19,7 +19,7 @@ from medfcn.inference.card import read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import load
 from medfcn.inference.model import Model, Predictor
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, Silent, warn
 from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.lock import locked
@@ -224,7 +224,10 @@ class Training:
         if self.run_folder.replaced.is_dir():
             say(f"the run that was here is kept in {self.run_folder.replaced} until the new one is complete")
         if self.job.resume and not self.recorded:
-            say(f"{folder}: was stopped before anything was recorded; it starts over, {self.length.text}")
+            warn(
+                self.job.progress,
+                f"{folder}: was stopped before anything was recorded; it starts over, {self.length.text}",
+            )
         write_cases(self.run_folder.cases, self.job.found, self.split)
         if self.job.keep is not None:
             self.job.keep(folder)
@@ -380,9 +383,11 @@ def _report_data(prepared: Prepared, settings: Settings, progress: Progress) -> 
         f"{listed(prepared.survey.labels.names)}; {listed(made.views)} slices, windows "
         f"{made.trained[0]}×{made.trained[1]}"
     )
-    for line in (split.origin, *split.notes, *idle_settings(settings, made, prepared.survey, split)):
+    if split.origin:
+        progress.say(split.origin)
+    for line in (*split.notes, *idle_settings(settings, made, prepared.survey, split)):
         if line:
-            progress.say(line)
+            warn(progress, line)
     of_what = prepared.survey.of_labelled(split.training)
     progress.say(f"the network grid allows a Dice of {ceiling_text(prepared.ceilings)}{of_what}")
 

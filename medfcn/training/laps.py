@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import torch
 
 from medfcn.errors import TrainingStoppedError
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.systems import allow_open_files
 from medfcn.text import counted
 from medfcn.training.agreement import Agreement
@@ -108,7 +108,7 @@ class Laps:
         self.agreement.note(validation_seconds=costs.validation_seconds, end_seconds=costs.end_seconds)
         schedule = self.agreement.agree(Schedule.of(total, since=made if warmup < made else 0))
         if needed > budget and not self._is_told:
-            self.progress.say(too_short(budget, needed, total, folds=count))
+            warn(self.progress, too_short(budget, needed, total, folds=count))
         fit = "" if needed > budget else " fit the budget"
         pace = 1000 * pace_of(together[StepClock.WARM :]) / count
         self.progress.say(
@@ -132,7 +132,7 @@ class Laps:
         needed = time.monotonic() - self.started + (count - 1) * made * pace
         if needed > budget:
             self._is_told = True
-            self.progress.say(too_short(budget, needed, made, folds=count, with_end=False))
+            warn(self.progress, too_short(budget, needed, made, folds=count, with_end=False))
         return made
 
     def _watch(self, costs: Costs, step_seconds: Sequence[float]) -> Watch:
@@ -180,7 +180,7 @@ class Laps:
         after = self.agreement.agree(schedule.shortened(step, total))
         count = len(self.trainings)
         pace = watch.pace(schedule.total - step) / count
-        self.progress.say(f"{shortened_text(schedule.total, after, pace, folds=count)}; {self._repeated(after)}")
+        warn(self.progress, f"{shortened_text(schedule.total, after, pace, folds=count)}; {self._repeated(after)}")
         return after
 
     def _next(self, step: int, schedule: Schedule, watch: Watch) -> int:

@@ -11,6 +11,7 @@ import torch
 from medfcn.errors import MedfcnError, SettingsError, TrainingError
 from medfcn.inference.on_cluster import device_of
 from medfcn.inference.worker import Broken
+from medfcn.progress import warn
 from medfcn.runs.cluster import LostError, connected, own_number
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import require_free
@@ -53,7 +54,7 @@ def train_on_cluster(request: TrainRequest) -> Run:
         for name, result in cluster.each(train_one, content, items):
             if isinstance(result, LostError | Broken):
                 problems[name] = str(result) if isinstance(result, LostError) else result.problem
-                say.say(f"fold {name}: {problems[name]}")
+                warn(say, f"fold {name}: {problems[name]}")
             task.advance(f"fold {name}")
     if problems:
         name = min(problems)

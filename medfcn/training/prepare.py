@@ -22,7 +22,7 @@ from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride, joinable_channels, require_joinable
 from medfcn.networks.monai_nets import require_window
 from medfcn.networks.targets import refuse_unions
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.settings import AugmentSettings, Settings, View
 from medfcn.slices.augment import STRONG
 from medfcn.slices.case_slices import CaseSlices, PlainSlicer, to_network
@@ -223,7 +223,7 @@ def _monai_of(found: Survey, split: Split, plan: Plan, folder: Path, progress: P
         return recorded
     keys = _keys(found, split, plan, recorded)
     if recorded and all(_open_sound(folder, case_id, keys[case_id], progress) for case_id in split.training):
-        progress.say(f"the slices were prepared with MONAI {recorded}; {installed} is installed and continues")
+        warn(progress, f"the slices were prepared with MONAI {recorded}; {installed} is installed and continues")
         return recorded
     return installed
 
@@ -265,7 +265,7 @@ def _open_sound(folder: Path, case_id: str, keys: Mapping[View, str], progress: 
     try:
         return _open(folder, case_id, keys)
     except DatasetError as error:
-        progress.say(f"{str(error).rpartition('; ')[0]}; they are prepared anew")
+        warn(progress, f"{str(error).rpartition('; ')[0]}; they are prepared anew")
         return None
 
 

@@ -18,7 +18,7 @@ from medfcn.errors import SettingsError
 from medfcn.inference.devices import require_threads
 from medfcn.labels import LabelMap
 from medfcn.labels.label_map import LabelsLike
-from medfcn.progress import Progress, Silent
+from medfcn.progress import Progress, reporting, warn
 from medfcn.runs.stop import Stop
 from medfcn.runs.tracking import kinds_of
 from medfcn.settings import Settings
@@ -78,7 +78,7 @@ class DesignRequest:
     @property
     def say(self) -> Progress:
         """Where messages go; nowhere unless requested."""
-        return self.progress or Silent()
+        return reporting(self.progress)
 
     def chosen_settings(self) -> Settings:
         """The settings of the file or object, overridden by the single options.
@@ -113,7 +113,7 @@ class DesignRequest:
         others = [case.id for case in kept.left_out if case.id not in names and case.group not in names]
         if others:
             count = counted(len(others), "other case")
-            self.say.say(f"left out with them, because a patient is never split: {count}: {listed(others)}")
+            warn(self.say, f"left out with them, because a patient is never split: {count}: {listed(others)}")
         return kept
 
 
@@ -267,7 +267,7 @@ class TrainRequest(WorkRequest, PlanRequest):
         found, parts = DesignRequest.cases(self), parts_of(run)
         lost = {case for part in parts for case in part} - {case.id for case in found.all_cases}
         if lost:
-            self.say.say(f"{counted(len(lost), 'case')} of {run.name} not in the data set any more: {listed(lost)}")
+            warn(self.say, f"{counted(len(lost), 'case')} of {run.name} not in the data set any more: {listed(lost)}")
         return replace(found, splits=Splits(f"{run.name}, which is carried on", (parts,)))
 
     def length(self, settings: Settings) -> Length | None:

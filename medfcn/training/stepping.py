@@ -16,7 +16,7 @@ from medfcn.networks.memory import fitting_part, trained_slice_bytes
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.settings import Settings
 from medfcn.text import listed
 from medfcn.training.averaging import AveragedWeights
@@ -71,7 +71,7 @@ class Stepper:
         self.use_bfloat16 = wanted == "bfloat16" or (wanted == "auto" and has_fast_bfloat16(device))
         if self.use_bfloat16 and not has_bfloat16(device):
             self.use_bfloat16 = False
-            progress.say(f"the device {device.type} has no bfloat16 here: the network computes in float32")
+            warn(progress, f"the device {device.type} has no bfloat16 here: the network computes in float32")
         design = planned_design(settings.network, plan, labels)
         slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.trained) if device.type == "cpu" else 0
         part = fitting_part(plan.batch_size, slice_bytes) if world.size == 1 else plan.batch_size

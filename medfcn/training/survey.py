@@ -19,7 +19,7 @@ from medfcn.labels.drawn import Drawn, drawn_labels, unions_of, without_others
 from medfcn.labels.partly import share_text
 from medfcn.labels.structures import with_values
 from medfcn.memory import require_memory
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume, require_same_grid
@@ -320,9 +320,9 @@ def _judge(
         if not problem.case:
             raise DatasetError(f"{problem.found}; {problem.remedy}", code=problem.code, field=problem.field)
     for problem in report.warnings[:_SHOWN]:
-        progress.say(problem.line)
+        warn(progress, problem.line)
     if len(report.warnings) > _SHOWN:
-        progress.say(f"and {counted(len(report.warnings) - _SHOWN, 'more warning')}: see `medfcn check`")
+        warn(progress, f"and {counted(len(report.warnings) - _SHOWN, 'more warning')}: see `medfcn check`")
     count = len(report.cases)
     lines = {case_id: f"{case_id}: no label; add it, or leave the case out" for case_id in unlabelled}
     codes = dict.fromkeys(unlabelled, "LABEL_MISSING")
@@ -332,7 +332,7 @@ def _judge(
         codes.setdefault(problem.case, problem.code)
     if lines and skip_bad and len(lines) < count:
         for line in lines.values():
-            progress.say(f"left out: {line}")
+            warn(progress, f"left out: {line}")
     elif lines:
         advice = "fix them, or leave them out (--skip-bad, skip_bad=True)" if len(lines) < count else "fix them"
         raise DatasetError(

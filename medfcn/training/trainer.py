@@ -15,7 +15,7 @@ from medfcn.inference.card import Card
 from medfcn.inference.model import Model
 from medfcn.memory import is_memory_error, shortage
 from medfcn.networks.network import SliceNetwork
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.runs.checkpoints import Checkpoints
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
@@ -218,7 +218,7 @@ class Trainer:
         """Report the number of steps that was just fixed, or that the budget is too short."""
         total, pace = found.total, pace_of(self.step_seconds[StepClock.WARM :])
         if needed_seconds > budget_seconds:
-            self.progress.say(too_short(budget_seconds, needed_seconds, total))
+            warn(self.progress, too_short(budget_seconds, needed_seconds, total))
         elif self.schedule == found:
             seconds = 0.0 if self.costs is None else self.costs.validation_seconds
             self.progress.say(
@@ -314,7 +314,7 @@ class Trainer:
         if self._agreement is not None and world.is_first:
             self._agreement.agree(self.schedule)
         pace = watch.pace(schedule.total - self.step)
-        self.progress.say(f"{shortened_text(schedule.total, self.schedule, pace)}; {self._repeated()}")
+        warn(self.progress, f"{shortened_text(schedule.total, self.schedule, pace)}; {self._repeated()}")
         self._save()
         return True
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError
 from medfcn.files import make_folder
-from medfcn.progress import Progress
+from medfcn.progress import Progress, warn
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
 from medfcn.training.crossvalidation import fold_splits
@@ -169,7 +169,7 @@ class Search:
             f"{listed(names)}"
         )
         if self.folds is None and validation < _CASES_FEW:
-            progress.say(f"{validation} cases tell settings apart poorly: --folds N scores each trial on every case")
+            warn(progress, f"{validation} cases tell settings apart poorly: --folds N scores a trial on every case")
 
     def _run_one(self, study: Study, trial: NextTrial) -> str:
         """Run one trial and record its result, which is returned in words."""

@@ -12,7 +12,7 @@ from medfcn.inference.again import remake_masks
 from medfcn.inference.batch import MASK_ENDINGS, PredictionRun
 from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.libraries import require_installed
-from medfcn.progress import Silent
+from medfcn.progress import reporting
 from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
 
 
@@ -87,7 +87,7 @@ def _exporter_of(request: PredictRequest) -> Callable[[PredictionRun], Predictio
             )
             for case in (*result.predicted, *result.skipped, *result.others)
         ]
-        failures = (*result.failures, *export_masks(export, cases, request.progress or Silent()))
+        failures = (*result.failures, *export_masks(export, cases, reporting(request.progress)))
         if len(failures) > len(result.failures) and not is_one_file:
             write_csv(target / FAILURES_FILE, ("case", "error"), failures)
         failed = {case for case, _ in failures}  # with a mask, and without its object

@@ -17,7 +17,8 @@ import pytest
 import medfcn
 from medfcn.errors import MedfcnError, MissingFileError, OutputExistsError, SettingsError, TrainingError
 from medfcn.inference.batch import Recipe
-from medfcn.runs.cluster import Cluster, connected
+from medfcn.runs.cluster import Cluster, _under, connected
+from medfcn.text import for_command
 from medfcn.verbs import predict
 from tests.inference.batches import Batch, a_batch, content
 from tests.inference.test_jobs import children_of, is_alive
@@ -196,3 +197,9 @@ def test_a_search_on_a_cluster_scores_its_trials_as_one_machine_does(
     assert replace(first, seconds=0.0) == replace(second, seconds=0.0)
     assert (tmp_path / "there" / "best.toml").is_file()
     assert not (tmp_path / "there" / "search").exists()
+
+
+def test_a_worker_speaks_as_the_command_or_call_that_sent_it() -> None:
+    error = MedfcnError("masks: replace it (--overwrite, overwrite=True)")
+    assert for_command(_under("predict", str, error)) == "masks: replace it (--overwrite)"
+    assert _under("", str, error) == "masks: replace it (overwrite=True)"

@@ -53,6 +53,23 @@ def test_unusual_cases_stand_first_with_the_reason(odd: Path, tmp_path: Path) ->
     assert "Prediction" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.parametrize(
+    ("cases", "line"),
+    [
+        (1, "1 case is too few to say which look unlike the others: that takes 8"),
+        (8, "0 cases of 8 look unlike the others"),
+    ],
+)
+def test_nothing_unusual_is_said_too(cases: int, line: str, tmp_path: Path) -> None:
+    voxels = np.zeros((8, 9, 10), dtype=np.uint8)
+    voxels[2:6, 3:6, 2:7] = 1
+    for number in range(cases):
+        write_case(tmp_path / "data", f"case_{number}", voxels * 100.0, voxels)
+    result = CliRunner().invoke(main, ["look", str(tmp_path / "data"), "-o", str(tmp_path / "look.html")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == line
+
+
 def test_the_command_writes_one_page_and_replaces_none(odd: Path, tmp_path: Path) -> None:
     output = tmp_path / "look.html"
     result = CliRunner().invoke(main, ["look", str(odd), "-o", str(output), "--labels", "organ=1"])
