@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from medfcn.tuning.tune import tune as tune
     from medfcn.verbs.predicting import predict as predict
     from medfcn.verbs.training import train as train
+    from medfcn.volumes import ReadOptions as ReadOptions
     from medfcn.volumes import Volume as Volume
     from medfcn.volumes import read_volume as read_volume
 
 _HOMES = {
     "MedfcnError": "medfcn.errors",
     "Model": "medfcn.inference.model",
+    "ReadOptions": "medfcn.volumes",
     "Volume": "medfcn.volumes",
     "check": "medfcn.datasets.check",
     "compare": "medfcn.evaluation",
@@ -60,6 +62,7 @@ _HOMES = {
 __all__ = [
     "MedfcnError",
     "Model",
+    "ReadOptions",
     "Volume",
     "check",
     "compare",

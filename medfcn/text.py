@@ -158,6 +158,8 @@ def for_library(text: str) -> str:
     Example:
         >>> for_library("masks: already exists; replace it (--overwrite, overwrite=True)")
         'masks: already exists; replace it (overwrite=True)'
+        >>> for_library("repeat with --steps 900,650@300 --threads 1")
+        "repeat with steps='900,650@300' threads=1"
         >>> for_library("scan: tilted; pass --xform sform to keep the tilt")
         "scan: tilted; pass options=ReadOptions(xform='sform') to keep the tilt"
     """
@@ -190,7 +192,8 @@ CALLED: Mapping[str, str] = {
 
 _TYPED = re.compile(
     r"`?medfcn [a-z][a-z-]* [^;()`]*`?"  # a whole command
-    r"|(?<![\w/-])(?P<option>--[a-z][a-z-]*)(?P<value> (?:sform|qform|stem|none|all|torch|cpu|\d+(?:/(?:\d+|N))?"
+    r"|(?<![\w/-])(?P<option>--[a-z][a-z-]*)(?P<value> (?:sform|qform|stem|none|all|torch|cpu|\d+(?:,\d+@\d+)+"
+    r"|\d+(?:/(?:\d+|N))?"
     r"|fill:(?:\d+|VALUE)|N|FILE|PATH|K/\d+|X,Y,Z|[a-zA-Z]+=[\w.+,=-]*\w(?![\w=…]))(?![\w-]))?(?![\w-])"
 )
 """An option in a message, with its value where one stands there."""

@@ -48,24 +48,24 @@ def for_training(plan: Plan, labels: LabelMap) -> Compose:
 
 @click.command()
 @click.argument("dataset")
-@click.option("--labels", required=True, help="What to segment, such as hippocampus=1+2.")
-@click.option("--leave-out", metavar="FILE", required=True, help="Ids of the cases to test on, one per line.")
-@click.option("-o", "--output", default="runs/monai", show_default=True, help="Folder for weights, masks and scores.")
+@click.option("--labels", metavar="NAME=V", type=LabelMap.parse, required=True, help="Such as hippocampus=1+2.")
+@click.option("--leave-out", "ids", metavar="FILE", type=read_ids, required=True, help="Cases or patients to test.")
+@click.option("--group-by", "by", metavar="stem|none|REGEX", help="Patients from the ids, as in `medfcn train`.")
+@click.option("-o", "--output", type=Path, default="runs/monai", show_default=True, help="The folder to make.")
 @click.option("--steps", default=700, show_default=True, help="Optimiser steps; each sees the slices of one volume.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
-def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, threads: int, seed: int) -> None:
+def main(dataset: str, labels: Any, ids: Any, by: Any, output: Path, steps: int, threads: int, seed: int) -> None:
     """Train on DATASET, segment the cases that were left out, and score their masks."""
-    folder, test, label_map = Path(output), read_ids(leave_out), LabelMap.parse(labels)
-    refuse_existing(folder, overwrite=False)
+    refuse_existing(output, overwrite=False)
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    plan = make_plan(dataset, labels=label_map, leave_out=test, seed=seed).plan
-    design = planned_design(NetworkSettings(), plan, label_map)
+    plan = make_plan(dataset, labels=labels, leave_out=ids, group_by=by, seed=seed).plan
+    design = planned_design(NetworkSettings(), plan, labels)
     network, is_softmax = build_network(design), design.head == "softmax"
-    cases: dict[str, Any] = {case.id: case for case in find_dataset(dataset).cases}
-    files = [{"image": list(case.images), "label": case.label} for case in cases.values() if case.id not in test]
-    seen = CacheDataset(files, for_training(plan, label_map).set_random_state(seed), progress=False)
+    kept = find_dataset(dataset, group_by=by).without(ids)  # a patient with all their cases
+    files = [{"image": list(case.images), "label": case.label} for case in kept.cases]
+    seen = CacheDataset(files, for_training(plan, labels).set_random_state(seed), progress=False)
     loss_of = DiceCELoss(sigmoid=not is_softmax, softmax=is_softmax, to_onehot_y=is_softmax, batch=True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
@@ -78,20 +78,20 @@ def main(dataset: str, labels: str, leave_out: str, output: str, steps: int, thr
         schedule.step()
         if step % 50 == 0:
             click.echo(f"step {step}: loss {loss.item():.3f}")
-    (folder / "masks").mkdir(parents=True)
-    network.eval()
+    (output / "masks").mkdir(parents=True)
     inferer = SlidingVolumeInferer(plan.views[0], window=plan.window, context=plan.context)
     to_network = network_transforms(plan)
     back = Invertd("pred", to_network, orig_keys="image", nearest_interp=False)  # probabilities, to the file's grid
-    for name in test:
-        sample = to_network(LOAD({"image": list(cases[name].images)}))
-        logits = inferer(sample["image"][None], network)[0]
+    for case in kept.left_out:
+        sample = to_network(LOAD({"image": list(case.images)}))
+        logits = inferer(sample["image"][None], network.eval())[0]
         sample["pred"] = logits.softmax(0)[1:] if is_softmax else logits.sigmoid()
-        mask = label_map.decode(decide(back(sample)["pred"].numpy(), 0.5, design.head))
-        medfcn.read_volume(cases[name].images[0]).with_array(mask).save(folder / "masks" / f"{name}.nii.gz")
-    table = medfcn.evaluate(folder / "masks", {name: cases[name].label for name in test}, labels=label_map)
-    write_scores(table, folder / "scores")
-    torch.save(network.state_dict(), folder / "network.pt")
+        mask = labels.decode(decide(back(sample)["pred"].numpy(), 0.5, design.head))
+        medfcn.read_volume(case.images[0]).with_array(mask).save(output / "masks" / f"{case.id}.nii.gz")
+    references, patients = ({case.id: getattr(case, part) for case in kept.left_out} for part in ("label", "group"))
+    table = medfcn.evaluate(output / "masks", references, labels=labels, groups=patients)
+    write_scores(table, output / "scores")
+    torch.save(network.state_dict(), output / "network.pt")
     click.echo(table.to_text())
 
 

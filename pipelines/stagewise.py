@@ -25,6 +25,9 @@ STAGES = ("fcn32s", "fcn16s", "fcn8s")
 @click.argument("dataset")
 @click.option("-o", "--output", default="runs/stages", show_default=True, help="The folder of the three runs.")
 @click.option("--labels", help="What to segment, such as hippocampus=1+2.")
+@click.option("--leave-out", metavar="FILE", help="Ids of the cases or patients to keep out, one a line.")
+@click.option("--groups", metavar="FILE", help="CSV of id, group: cases of one patient are never split.")
+@click.option("--group-by", metavar="stem|none|REGEX", help="Patients from the ids, instead of --groups.")
 @click.option("--width", type=float, help="Factor on VGG-16's channels. [default: 1]")
 @click.option("--encoder-weights", metavar="FILE", help="VGG-16 in torchvision's layout, to start the first stage.")
 @click.option("--budget", help="Wall time of each stage. [default: 10m]")
@@ -37,6 +40,9 @@ def main(
     dataset: str,
     output: str,
     labels: str | None,
+    leave_out: str | None,
+    groups: str | None,
+    group_by: str | None,
     width: float | None,
     encoder_weights: str | None,
     budget: str | None,
@@ -59,6 +65,9 @@ def main(
                 dataset,
                 folder / stage,
                 labels=labels,
+                leave_out=leave_out,
+                groups=groups,
+                group_by=group_by,
                 settings=settings,
                 preset=stage,
                 init=former,

@@ -18,12 +18,16 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_each_stage_starts_from_the_former_and_says_its_dice(balls: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("7\n")  # a patient
     (tmp_path / "run.toml").write_text("[training]\nbatch_size = 8\nwarmup_steps = 5\n")
     done = run(
         *(balls, "-o", tmp_path / "out", "--labels", "ball=1", "--width", WIDTH, "--steps", 5),
         *("--config", tmp_path / "run.toml", "--device", "cpu", "--threads", 1),
+        *("--group-by", "_(.)$", "--leave-out", tmp_path / "test.txt"),
     )
     assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "fcn8s" / "cases.csv").open() as file:
+        assert {row["case"] for row in csv.DictReader(file) if row["use"] == "left out"} == {"ball_7"}
     stages = ("fcn32s", "fcn16s", "fcn8s")
     lines = done.stdout.strip().splitlines()
     assert [line.split(":")[0] for line in lines] == list(stages)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -10,7 +11,7 @@ import msgspec
 
 from medfcn.calls import called_with
 from medfcn.datasets import find_inputs
-from medfcn.datasets.layouts import bids_for, require_bids
+from medfcn.datasets.layouts import bids_for, dataset_at, require_bids
 from medfcn.datasets.tables import Ids, chosen_ids
 from medfcn.errors import DatasetError, MedfcnError, MemoryShortError
 from medfcn.evaluation.changes import Change, changes_of, read_pairs, require_known
@@ -143,9 +144,9 @@ def measure(request: MeasureRequest) -> Measurements:
     pairs = read_pairs(request.pairs) if isinstance(request.pairs, str | os.PathLike) else tuple(request.pairs or ())
     require_known(pairs, found.predictions)
     images = {} if request.images is None else _images_of(request.images, found, of_images)
-    measured = _Measuring(found, find_meaning(found, request.masks, request.labels), images).all(
-        request.threads, reporting(request.progress)
-    )
+    measured = _Measuring(
+        found, find_meaning(found, request.masks, request.labels), images, _channels_of(request, images)
+    ).all(request.threads, reporting(request.progress))
     measured = replace(
         measured,
         changes=changes_of(pairs, {case: record.volumes_ml or {} for case, record in measured.records.items()}),
@@ -178,6 +179,15 @@ def _chosen(found: Pairs, request: MeasureRequest, bids: str | None) -> Pairs:
     chosen = {case: mask for case, mask in found.predictions.items() if case in ids}
     records = {case: labels for case, labels in found.records.items() if case in ids}
     return replace(found, predictions=chosen, records=records)
+
+
+def _channels_of(request: MeasureRequest, images: Channels) -> tuple[str, ...]:
+    """The names of the channels of images that are a data set; none of others."""
+    if not isinstance(request.images, str | os.PathLike) or all(len(files) < 2 for files in images.values()):
+        return ()
+    with suppress(MedfcnError):
+        return dataset_at(Path(request.images), allow_outside=False, bids=request.options.bids).channel_names
+    return ()
 
 
 def _images_of(
@@ -220,6 +230,7 @@ class _Measuring:
     masks: Pairs
     meaning: Meaning
     images: Channels
+    channel_names: tuple[str, ...] = ()
 
     def all(self, threads: int, progress: Progress) -> Measurements:
         """Measure every case, in the order of the ids; an error that a user can fix becomes a failure."""
@@ -242,19 +253,21 @@ class _Measuring:
         notes += [f"{case}: {_CHANGED}" for case, record in records.items() if _CHANGED in record.notes]
         most = max((len(each) for of in records.values() for each in (of.intensity or {}).values()), default=0)
         if most > 1:
-            columns = listed(f"mean_{each} and spread_{each}" for each in range(2, most + 1))
+            columns = listed(f"mean_{each} and spread_{each}{self._named(each)}" for each in range(2, most + 1))
             notes.append(
-                f"mean and spread are of channel 1 of {most}{self._file_of_channel(0)}, in the units of its file; "
+                f"mean and spread are of channel 1 of {most}{self._named(1)}, in the units of its file; "
                 f"volumes.csv has the others: {columns}"
             )
         failures = tuple((case, str(outcome)) for case, outcome in both if isinstance(outcome, MedfcnError))
         return Measurements(records, (), failures, tuple(notes))
 
-    def _file_of_channel(self, place: int) -> str:
-        """The name of a channel's file in the first case that has an image, in brackets; empty where it has none."""
+    def _named(self, channel: int) -> str:
+        """The name of a channel, from 1, or of its file in the first case that has one, in brackets; or nothing."""
+        if len(self.channel_names) >= channel and not self.channel_names[channel - 1].isdecimal():
+            return f" ({self.channel_names[channel - 1]})"
         for files in self.images.values():
-            if len(files) > place and isinstance(files[place], str | os.PathLike):
-                return f" ({shown(Path(cast(str, files[place])).name)})"
+            if len(files) >= channel and isinstance(files[channel - 1], str | os.PathLike):
+                return f" ({shown(Path(cast(str, files[channel - 1])).name)})"
         return ""
 
     def _value_of(self, name: str) -> tuple[int, str]:

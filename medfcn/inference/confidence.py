@@ -206,11 +206,10 @@ class LabelConfidence:
         values = soft_dice if self.curve is None else self.curve(soft_dice)
         expected = float(np.nan_to_num(values, nan=0.0).mean())
         expected = expected if math.isnan(agreement) else min(expected, agreement)
-        if self.curve is not None and expected < self.limit:
-            reasons.insert(0, f"its expected Dice is {expected:.3f}, among the lowest (below {self.limit:.3f})")
-        elif expected < self.floor:
+        limit = self.floor if self.curve is None else max(self.limit, self.floor)
+        if expected < limit:
             by = "" if self.curve else "by its probabilities alone, "
-            reasons.insert(0, f"{by}its expected Dice is {expected:.3f}, below {self.floor:g}")
+            reasons.insert(0, f"{by}its expected Dice is {expected:.3f}, below {limit:.3g}")
         is_judged = self.curve is not None or bool(reasons)
         return Assessment(
             math.nan if self.curve is None else expected, bool(reasons) if is_judged else None, tuple(reasons)

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -65,6 +66,19 @@ def test_a_mask_that_was_edited_keeps_nothing_of_its_record(predicted: Path, tmp
     found = medfcn.measure(tmp_path)
     assert found.notes[1:] == ("case_0: the mask is not the one that its .json describes: it was edited since",)
     assert {(row.model_sha256, row.version, row.voxels) for row in found.rows} == {("", None, 0)}
+
+
+def test_channels_of_a_data_set_have_its_names(tmp_path: Path) -> None:
+    mask = np.ones((6, 5, 4), dtype=np.uint8)
+    for place, number in (("images", "_0000"), ("images", "_0001"), ("labels", "")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(mask, GRID), tmp_path / place / f"a{number}.nii.gz")
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "CT", "1": "PET"}}')
+    found = medfcn.measure(tmp_path / "labels", tmp_path)
+    assert found.notes == (
+        "mean and spread are of channel 1 of 2 (CT), in the units of its file; volumes.csv has the others: "
+        "mean_2 and spread_2 (PET)",
+    )
 
 
 def test_masks_of_another_tool_have_a_row_for_each_value_of_any_mask() -> None:

@@ -49,10 +49,14 @@ def test_several_labels_get_a_channel_each(balls: Path, tmp_path: Path) -> None:
             if kind == "labels":
                 array[: array.shape[0] // 2] *= 3  # the ball's halves are two labels
             nibabel.save(nibabel.Nifti1Image(array, image.affine), data / kind / name)
-    (tmp_path / "test.txt").write_text("ball_2\n")
+    (tmp_path / "test.txt").write_text("2\n")  # a patient
     out = tmp_path / "out"
-    done = run(data, "--labels", "a=1,b=3", "--leave-out", tmp_path / "test.txt", "-o", out, "--steps", 4)
+    done = run(
+        *(data, "--labels", "a=1,b=3", "--leave-out", tmp_path / "test.txt", "--group-by", "_(.)$"),
+        *("-o", out, "--steps", 4),
+    )
     assert done.returncode == 0, done.stderr
+    assert [path.name for path in (out / "masks").iterdir()] == ["ball_2.nii.gz"]
     mask = nibabel.load(out / "masks" / "ball_2.nii.gz")
     assert set(np.unique(np.asarray(mask.dataobj))) <= {0, 1, 3}
 

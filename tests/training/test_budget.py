@@ -130,7 +130,7 @@ def test_half_the_pace_shortens_in_time_and_is_repeated_bit_for_bit(
     assert len(changes) < 8
     assert facts(run.folder)["schedule"] == run.schedule
     told = say.with_words("slower than measured")
-    assert told[-1].endswith(f"repeat with --steps {run.schedule} --threads 1")
+    assert told[-1].endswith(f"repeat with steps={run.schedule!r} threads=1")
     with (run.folder / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert int(rows[-1]["step"]) == run.steps
@@ -200,7 +200,7 @@ def test_folds_are_shortened_alike_when_the_machine_slows_down(balls: Path, tmp_
     (text,) = set(schedules(run.folder, 3))
     assert "@" in text
     assert say.with_words("shortened from")[-1].endswith(
-        f"steps in each of 3 folds; repeat with --steps {text} --threads 1"
+        f"steps in each of 3 folds; repeat with steps={text!r} threads=1"
     )
     again = train(balls, tmp_path / "again", steps=text, folds=3)
     for number in (1, 2, 3):
@@ -254,7 +254,7 @@ def test_a_fold_takes_the_number_that_the_first_one_found(balls: Path, tmp_path:
     first = train(balls, tmp_path / "run", budget="20s", fold="1/3", progress=say)
     told = say.with_words("all folds take")
     assert told == [
-        f"all folds take {first.steps} steps; those that do not share {tmp_path / 'run'} need --steps {first.steps}"
+        f"all folds take {first.steps} steps; those that do not share {tmp_path / 'run'} need steps={first.steps}"
     ]
     second = train(balls, tmp_path / "run", budget="20s", fold="2/3", progress=say)
     assert second.steps == first.steps

@@ -248,7 +248,7 @@ def _shape_of(record: NDArray[np.void], options: ReadOptions) -> tuple[Shape, in
     if volumes > 1 and wanted is None:
         found = f"says 4D ({' x '.join(map(str, sizes))}): {volumes} volumes"
         remedy = (
-            f"choose one with --volume 0 to {volumes - 1}, or name {volumes} channels in a dataset.json (modality)"
+            f"choose one of 0 to {volumes - 1} with --volume, or name {volumes} channels in a dataset.json (modality)"
         )
         raise bad_field("SHAPE_4D", "dim", found, remedy)
     if wanted is not None and wanted >= volumes:

@@ -58,10 +58,10 @@ class Parts:
         differ = f", which differ in {self.field} ({values})" if self.field else ""
         slices = f"{count} volumes of {len(self.parts[0].frames)} slices in one series{differ}"
         if index is None:
-            message = f"{slices}; choose one with --volume, 0 to {count - 1}"
+            message = f"{slices}; choose one of 0 to {count - 1} with --volume"
         elif index >= count:
-            last = f"0 to {count - 1}" if count > 1 else "0"
-            message = f"volume {index} was chosen of {slices if count > 1 else 'one volume'}; give --volume {last}"
+            remedy = f"choose one of 0 to {count - 1} with --volume" if count > 1 else "give --volume 0"
+            message = f"volume {index} was chosen of {slices if count > 1 else 'one volume'}; {remedy}"
         else:
             return self.parts[index]
         raise VolumeError(message, code="SHAPE_4D", field=self.field or "volume_index")
