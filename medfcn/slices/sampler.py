@@ -129,8 +129,9 @@ class SliceSampler:
         ]
         if wants_foreground and any(free):
             # A pixel of the foreground comes to lie in the middle half of the window, as far as the slice allows.
-            inside = np.argwhere((case.labels[number] > 0) & (case.labels[number] != IGNORED))
-            pixel = inside[random.integers(len(inside))]
+            labels = case.labels[number]
+            inside = np.flatnonzero((labels > 0) & (labels != IGNORED))
+            pixel = np.unravel_index(inside[random.integers(len(inside))], size)
             offset = random.uniform(0.25, 0.75, 2)
             corner = [
                 float(np.clip(pixel[axis] - offset[axis] * self.window[axis], 0, room)) if room else corner[axis]

@@ -165,7 +165,7 @@ class Gradients:
     def _sum_of_parts(self, images: torch.Tensor, targets: torch.Tensor, *, seed: int) -> torch.Tensor:
         self._forget()
         # Dropout draws from here, so that a step does not depend on those before it.
-        torch.manual_seed(seed ^ (self.world.rank << 24))
+        _seed(seed ^ (self.world.rank << 24), images.device)
         if len(images) <= self.micro_batch:
             loss = self._loss(images, targets)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -191,3 +191,15 @@ class Gradients:
     def _copy(source: list[torch.Tensor], target: list[torch.Tensor]) -> None:
         if source:
             torch._foreach_copy_(target, source)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the generators from which a network on a device draws.
+
+    For each kind of device that is not in use, `torch.manual_seed` writes down from where it was called, line by line
+    (torch 2.13).
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)

@@ -159,3 +159,24 @@ def test_the_bilinear_kernel_shares_each_pixel_out_whole(stride: int) -> None:
     assert float(kernel.sum()) == pytest.approx(stride**2)
     assert torch.equal(kernel, kernel.T)
     assert torch.equal(kernel, kernel.flip(0, 1))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("channels", [(1, 1), (4, 4), (3, 7)])
+def test_few_channels_are_raised_in_training_as_in_prediction(factor: int, channels: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    upsample = Upsample(*channels, method="transposed", factor=factor)
+    given, size = torch.randn(2, channels[0], 5, 6), (5 * factor, 6 * factor - 1)
+    found = []
+    for is_training in (True, False):
+        upsample.train(is_training).zero_grad()
+        coarse = given.clone().requires_grad_()
+        fine = upsample(coarse, size)
+        assert ("ByPhases" in str(fine.grad_fn.next_functions)) == is_training
+        (fine * torch.arange(fine.numel()).view(fine.shape).cos()).sum().backward()
+        weight = next(upsample.parameters())
+        assert coarse.grad is not None
+        assert weight.grad is not None
+        found.append((fine.detach(), coarse.grad, weight.grad.clone()))
+    for here, there in zip(*found, strict=True):
+        assert torch.allclose(here, there, atol=1e-5, rtol=1e-5)
