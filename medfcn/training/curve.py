@@ -1,9 +1,10 @@
 """The curve of a training: Dice on a few validation slices, often and cheaply. Nothing is chosen by it.
 
-A look sends no more pixels through the network than one step of the training does, and only forward. There are at
-most three looks for every hundred steps, fewer where one slice alone has more pixels than a step. So all looks
-together take less than 3 % of the time of the steps, on any machine, and no clock decides when they are: a repetition
-looks after the same steps. The network is only read, so weights and masks are those of a training without a curve.
+A look sends about as many pixels through the network as one step of a training on whole windows does, and only
+forward. There are at most three looks for every hundred steps, fewer where a look has more pixels than a step: where
+one slice alone has more, and where training sees parts of slices. So all looks together take less than 3 % of the
+time of the steps, on any machine, and no clock decides when they are: a repetition looks after the same steps. The
+network is only read, so weights and masks are those of a training without a curve.
 
 The Dice of a look is that of slices on the network grid, all slices together. It shows the course of a training; the
 Dice of a validation is of whole volumes on their own grid.
@@ -87,13 +88,14 @@ class Curve:
         self.context, self._plan, cases = plan.context, plan, prepared.validation
         first, second = in_plane_axes(self.view)
         sizes = [(case.image.shape[1 + first], case.image.shape[1 + second]) for case in cases]
-        step_pixels = plan.batch_size * math.prod(plan.window)
+        most_pixels = plan.batch_size * math.prod(plan.window)
         largest = max((_pixels(size, plan.window, tile_overlap) for size in sizes), default=1)
-        room = max(1, step_pixels // largest)
+        room = max(1, most_pixels // largest)
         count = max(1, min(len(cases), _CASES_MOST, room // (_SLICES_LEAST + plan.context - 1)))
         self.cases = tuple(cases[place * len(cases) // count] for place in range(count)) if cases else ()
         self.thickness = max(1, room // count - (plan.context - 1))
-        self.cost = count * (self.thickness + plan.context - 1) * largest / step_pixels
+        trained_pixels = plan.batch_size * math.prod(plan.trained)  # fewer where training sees parts of slices
+        self.cost = count * (self.thickness + plan.context - 1) * largest / trained_pixels
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

@@ -3,6 +3,8 @@
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from matplotlib.image import imread
 
 import medfcn
 from medfcn.files import sha256_of
-from medfcn.training.curve import Block, _pixels
+from medfcn.training.curve import Block, Curve, _pixels
 from medfcn.training.looks import Looks
 from medfcn.training.pictures import picture
 from medfcn.training.schedule import Schedule, curve_steps, picture_steps, validation_steps
@@ -163,3 +165,17 @@ def test_validation_cases_are_read_for_a_curve_only_if_a_look_is_due(
 ) -> None:
     monkeypatch.setattr("medfcn.training.curve._block", lambda *_: pytest.fail("read"))
     assert medfcn.train(balls, tmp_path / "run", steps=8, device="cpu", threads=1, report=False).steps == 8
+
+
+def test_a_look_costs_more_steps_where_training_sees_parts_of_slices() -> None:
+    def curve(trained: tuple[int, int]) -> Curve:
+        case = SimpleNamespace(image=np.zeros((1, 64, 64, 9)))
+        plan = SimpleNamespace(views=("axial",), context=1, batch_size=8, window=(64, 64), trained=trained)
+        prepared: Any = SimpleNamespace(plan=plan, survey=SimpleNamespace(labels=None), validation=[case] * 4)
+        return Curve(prepared, tile_overlap=0.5)
+
+    whole, parts = curve((64, 64)), curve((32, 32))
+    assert whole.cost <= 1
+    assert (len(parts.cases), parts.thickness) == (len(whole.cases), whole.thickness)
+    assert parts.cost == 4 * whole.cost
+    assert len(curve_steps(700, cost=parts.cost)) < len(curve_steps(700, cost=whole.cost)) / 3
