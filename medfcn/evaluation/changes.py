@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from medfcn.datasets.patients import require_distinct
 from medfcn.datasets.tables import Table, read_table
 from medfcn.errors import DatasetError
 from medfcn.text import listed
@@ -47,8 +48,8 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
 
     Raises:
         MissingFileError: There is no such file.
-        DatasetError: It lacks the columns, or a time is neither a number nor a date, times are of both kinds, or two
-            cases of a group have the same time.
+        DatasetError: It lacks the columns, or a time is neither a number nor a date, times are of both kinds, two
+            cases of a group have the same time, a case has no group or two lines, or two groups look like one.
     """
     table = read_table(Path(path))
     if {_EARLIER, _LATER} <= set(table.columns):
@@ -65,9 +66,14 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
 
 def _in_time(table: Table) -> tuple[tuple[str, str], ...]:
     groups: dict[str, list[tuple[float, str]]] = {}
+    patients: dict[str, str] = {}
     first_time: tuple[bool, str] | None = None
     for line, row in table.rows:
         name, group, text = (row[column].strip() for column in _TIMED)
+        if not name or not group or name in patients:
+            found = f"line {line}: {name or 'a case without id'} has no group, or is given twice"
+            raise DatasetError(f"{table.name}: {found}; give it one line", code="GROUP_INVALID", field="group")
+        patients[name] = group
         time, is_date = _time_of(text, f"{table.name}: line {line}")
         first_time = first_time or (is_date, text)
         was_date, other = first_time
@@ -80,6 +86,7 @@ def _in_time(table: Table) -> tuple[tuple[str, str], ...]:
                 field="time",
             )
         groups.setdefault(group, []).append((time, name))
+    require_distinct(patients, source=table.name)
     pairs: list[tuple[str, str]] = []
     for group, cases in groups.items():
         for (earlier, first), (later, second) in pairwise(sorted(cases)):

@@ -159,6 +159,9 @@ def test_times_of_a_patient_are_paired_in_their_order(times: tuple[str, ...], tm
         ("id,group,time\na,p,12.5\nb,p,2024-05-31\n", "line 3: time '2024-05-31' is a date, and '12.5' is a number"),
         ("id,group,time\na,p,2024-05-31\nb,q,20240601\n", "is a number, and '2024-05-31' is a date"),
         ("id,group,time\na,p,1\nb,p,1\n", "a and b of p have the same time"),
+        ("id,group,time\na,p,1\nb,p,2\na,p,3\n", "line 4: a has no group, or is given twice; give it one line"),
+        ("id,group,time\na,,1\nb,,2\n", "line 2: a has no group"),
+        ("id,group,time\na,P1,1\nb,p1,2\n", "'P1' \\(a\\) and 'p1' \\(b\\) look like one patient"),
     ],
 )
 def test_pairs_that_cannot_be_are_refused(content: str, said: str, tmp_path: Path) -> None:
