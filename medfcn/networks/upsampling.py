@@ -1,17 +1,13 @@
 """Upsampling: a coarse map → a finer grid."""
 
-import math
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from medfcn.networks.phases import raised_in_training
 from medfcn.settings import Upsampling
-
-_REGISTER = 8
-"""Numbers in a register of a processor with AVX2."""
 
 
 def bilinear_kernel(stride: int) -> torch.Tensor:
@@ -107,75 +103,19 @@ class Upsample(nn.Module):
         """`(N, channels_in, h, w)` to `(N, channels_out, *size)`, where `size` is at most `factor` times `(h, w)`."""
         if self.method == "nearest_conv":
             coarse = functional.interpolate(coarse, scale_factor=2, mode="nearest")
-        if isinstance(self.learned, nn.ConvTranspose2d) and self._is_narrow(coarse):
-            coarse = _ByPhases.apply(coarse, self.learned.weight, self.factor)  # type: ignore[no-untyped-call]
+        if isinstance(self.learned, nn.ConvTranspose2d) and self._is_trained_on_cpu(coarse):
+            coarse = raised_in_training(self.learned, coarse, self.factor)
         elif self.learned is not None:
             coarse = self.learned(coarse)
         if self.method == "bilinear":
             coarse = functional.interpolate(coarse, scale_factor=self.factor, mode="bilinear", align_corners=False)
         return coarse[..., : size[0], : size[1]]
 
-    def _is_narrow(self, coarse: torch.Tensor) -> bool:
-        """True in a training on a CPU in float32 with so few channels that they fill no register.
-
-        Elsewhere the layer itself is as fast or faster, and a prediction keeps its last digits.
-        """
-        layer = self.learned
+    def _is_trained_on_cpu(self, coarse: torch.Tensor) -> bool:
+        """True in a training on a CPU in float32: there is a faster way. A prediction keeps its last digits."""
         return (
-            isinstance(layer, nn.ConvTranspose2d)
+            self.training
             and self.method == "transposed"
-            and layer.bias is None
-            and max(layer.in_channels, layer.out_channels) < _REGISTER
-            and self.training
-            and (coarse.device.type, coarse.dtype, layer.weight.dtype) == ("cpu", torch.float32, torch.float32)
+            and (coarse.device.type, coarse.dtype) == ("cpu", torch.float32)
             and not torch.is_autocast_enabled("cpu")
         )
-
-
-class _ByPhases(torch.autograd.Function):
-    """A transposed convolution of stride f, computed as one of 3×3 pixels with f² maps for each channel.
-
-    The maps are the fine pixels of a coarse one. More than half of each kernel is zero, and yet with 4 channels it
-    takes two fifths of the time of oneDNN's transposed convolution (torch 2.13, AVX2). The way back is the layer's.
-
-    Source:
-        Shi, Caballero, Huszár et al., CVPR 2016.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, coarse: torch.Tensor, weight: torch.Tensor, factor: int) -> torch.Tensor:
-        ctx.save_for_backward(coarse, weight)
-        ctx.factor = factor
-        channels_in, channels = weight.shape[:2]
-        kernels = weight.new_zeros(factor * factor * channels * 9 * channels_in)
-        kernels.index_copy_(0, _places_in_kernels(channels_in, channels, factor), weight.reshape(-1))
-        kernels = kernels.view(-1, 3, 3, channels_in).permute(0, 3, 1, 2)
-        maps = functional.conv2d(coarse, kernels, padding=1).permute(0, 2, 3, 1)
-        batch, height, width = maps.shape[:3]
-        fine = maps.reshape(batch, height, width, factor, factor, channels).transpose(2, 3)
-        return fine.reshape(batch, height * factor, width * factor, channels).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        coarse, weight = ctx.saved_tensors
-        stride, padding = [ctx.factor] * 2, [ctx.factor // 2] * 2
-        wanted = [*ctx.needs_input_grad[:2], False]
-        to_coarse, to_weight, _ = torch.ops.aten.convolution_backward(
-            outer, coarse, weight, None, stride, padding, [1, 1], True, [0, 0], 1, wanted
-        )
-        return to_coarse, to_weight, None
-
-
-@lru_cache(maxsize=16)
-def _places_in_kernels(channels_in: int, channels: int, factor: int) -> torch.Tensor:
-    """The place of each weight, `(channels_in, channels, 2f, 2f)`, in the kernels of `_ByPhases`.
-
-    Those are `(f, f, channels, 3, 3, channels_in)`: a fine row and column in a coarse pixel, and a neighbour of it.
-    """
-    tap = torch.arange(2 * factor) - factor // 2
-    phase, neighbour = tap % factor, 1 - torch.div(tap, factor, rounding_mode="floor")
-    shape = (factor, factor, channels, 3, 3, channels_in)
-    places = torch.arange(math.prod(shape)).view(shape)
-    first, then = torch.arange(channels_in)[:, None, None, None], torch.arange(channels)[:, None, None]
-    return places[phase[:, None], phase, then, neighbour[:, None], neighbour, first].reshape(-1)
