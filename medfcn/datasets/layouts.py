@@ -2,7 +2,8 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,15 @@ from medfcn.datasets.dataset_json import Description, Entry, read_description
 from medfcn.datasets.dicom_layout import dicom_dataset
 from medfcn.datasets.dicom_tree import has_dicom
 from medfcn.datasets.folder_names import folder_pair
-from medfcn.datasets.listing import files_in, list_volumes, volume_named
+from medfcn.datasets.listing import files_in, is_folder, list_volumes, volume_named
 from medfcn.datasets.misplaced import misplaced, side_by_side
 from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
-from medfcn.errors import DatasetError, MissingFileError, SettingsError, refuse_pipe
+from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError, refuse_pipe
 from medfcn.labels.drawn import parse_labelled
 from medfcn.runs.folder import RunFolder
-from medfcn.text import listed, shown
+from medfcn.text import counted, listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of, twin_key
 from medfcn.volumes.refused import RefusedFile
 
@@ -183,7 +184,25 @@ def _from_folders(place: Place, about: Description) -> Dataset:
         )
         for name in names
     ]
-    return _described(place, drafts, about)
+    dataset = _described(place, drafts, about)
+    return replace(dataset, problems=(*dataset.problems, *_unread_folders(place, names)))
+
+
+def _unread_folders(place: Place, names: Collection[str]) -> Iterator[Problem]:
+    """A warning for each folder beside images and labels that has volumes of the same names."""
+    read = (place.images, place.labels, "imagesTs", "labelsTs")
+    for folder in files_in(place.root):
+        found: Collection[str] = ()
+        if folder.name not in read and is_folder(folder):
+            with suppress(MedfcnError):
+                found = list_volumes(folder).names & set(names)
+        if found:
+            yield Problem(
+                "FILE_UNUSED", "warning", "", folder.name, "label",
+                f"{shown(folder)}/ has volumes of the same names as {counted(len(found), 'case')}, and is not read: "
+                f"the masks are those in {place.labels}/",
+                "to train or score with it, list the cases in a CSV with the columns id,image,label",
+            )  # fmt: skip
 
 
 def _require_common_names(place: Place, images: Sequence[str], labels: Sequence[str]) -> None:

@@ -109,8 +109,10 @@ def _patients(rows: Sequence[Mapping[str, str]]) -> str:
     """The number of patients, where some have several volumes; they are never on both sides of the split."""
     used = [row for row in rows if row.get("use") in ("training", "validation")]
     groups = {row.get("group", "") for row in used}
-    if not used or "" in groups or len(groups) == len(used):
+    if not used or "" in groups:
         return ""
+    if len(groups) == len(used):
+        return ", each taken as a patient of its own"
     return f", split by patient ({counted(len(groups), 'patient')} in all)"
 
 

@@ -46,6 +46,13 @@ def test_the_documented_names_come_before_the_others(tmp_path: Path) -> None:
     assert holds_labels(tmp_path / "labels")
 
 
+def test_a_folder_of_other_masks_is_named(tmp_path: Path) -> None:
+    lay(tmp_path, "images/a.nii.gz", "labels/a.nii.gz", "scribbles/a.nii.gz", "notes/b.nii.gz", "imagesTs/a.nii.gz")
+    (problem,) = find_dataset(tmp_path).problems
+    assert (problem.code, problem.severity, problem.file) == ("FILE_UNUSED", "warning", "scribbles")
+    assert problem.found.startswith("scribbles/ has volumes of the same names as 1 case, and is not read: the masks")
+
+
 def test_of_two_folders_that_may_be_meant_none_is_chosen(tmp_path: Path) -> None:
     lay(tmp_path, "images/a.nii.gz", "masks/a.nii.gz", "Segmentations/a.nii.gz")
     text = _said(find_dataset, tmp_path)

@@ -154,7 +154,7 @@ def test_the_summary_is_saved_as_csv_and_latex_and_the_cases_as_csv(browser, rep
 
 
 @pytest.mark.parametrize("kind", ["report", "looked"])
-@pytest.mark.parametrize(("width", "media"), [(700, ""), (900, ""), (1600, ""), (688, "print")])
+@pytest.mark.parametrize(("width", "media"), [(700, ""), (900, ""), (1160, ""), (1600, ""), (688, "print")])
 def test_nothing_is_cut_off_and_no_titles_overlap(browser, request, kind, width, media):  # noqa: F811
     """On a screen, and on A4 paper, which has 182 mm between its margins."""
     browser.set_window_size(width, 900)
