@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.evaluation.calibration import Calibration
@@ -229,11 +231,18 @@ class _SummaryFile:
 
 
 def _summary_beside(scores: Path) -> _SummaryFile:
-    """The summary beside a table of scores; empty if there is none, or if another tool wrote it."""
-    try:
-        return read_json(scores.with_name(SUMMARY_FILE), _SummaryFile, error=DatasetError, remedy="write it again")
-    except (OSError, DatasetError):
+    """The summary beside a table of scores; empty if there is none, or if another tool wrote it.
+
+    Raises:
+        DatasetError: It is medfcn's and broken: with other definitions, scores would be compared that differ.
+    """
+    path, remedy = scores.with_name(SUMMARY_FILE), "evaluate again, or remove it"
+    if not path.is_file():
         return _SummaryFile()
+    keys = read_json(path, dict[str, msgspec.Raw], error=DatasetError, remedy=remedy)
+    if "definitions" not in keys:
+        return _SummaryFile()
+    return read_json(path, _SummaryFile, error=DatasetError, remedy=remedy)
 
 
 def read_scores(folder: Path | str) -> ScoreTable:

@@ -249,6 +249,19 @@ def test_a_file_that_is_no_table_of_scores_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [("{", "not JSON"), ("[]", "expected object"), ('{"definitions": {"tolerance_mm": "5"}}', "tolerance_mm")],
+)
+def test_scores_of_which_the_definitions_cannot_be_read_are_refused(summary, said, tmp_path):
+    write_scores(ScoreTable((ok_row("a", 0.9, 1.0),)), tmp_path)
+    (tmp_path / "summary.json").write_text(summary)
+    with pytest.raises(DatasetError, match=rf"summary\.json: .*{said}.*; evaluate again, or remove it"):
+        ScoreTable.from_csv(tmp_path / "scores.csv")
+    (tmp_path / "summary.json").write_text('{"labels": "of another tool"}')
+    assert ScoreTable.from_csv(tmp_path / "scores.csv").definitions == Definitions()
+
+
 def test_text_names_the_worst_case_the_missed_and_the_definition():
     rows = [ok_row("good", 0.9, 1.0), ok_row("poor", 0.4, 9.0), missed_row("lost", "prediction_missing")]
     text = ScoreTable(tuple(rows), Definitions(tolerance_mm=2.0), notes=("a note",)).to_text()
