@@ -22,13 +22,16 @@ _TOP_PAD_BYTES = 64 << 20
 """Memory is asked for in pieces of this size; what is not written to takes none."""
 _LARGE_BYTES = 500 << 20
 """Work that leaves more freed memory than this behind gives it back."""
+_ROUNDS = 16
+"""So many pieces of work share what they freed before it is given back all the same."""
 _STATM = Path("/proc/self/statm")
 
 
 class _Kept:
-    """True for a process that keeps freed memory."""
+    """True for a process that keeps freed memory, and the pieces of work since it gave some back."""
 
     is_on = False
+    rounds = 0
 
 
 def use_allocator(allocator: Allocator = "keep") -> bool:
@@ -59,17 +62,22 @@ def use_allocator(allocator: Allocator = "keep") -> bool:
 
 @contextmanager
 def large_memory_returned() -> Iterator[None]:
-    """Give freed memory back to the system after work that took more than 500 MB, where freed memory is kept.
+    """Give freed memory back to the system after work that took more than 500 MB, and after each sixteenth piece.
 
-    Without this, the memory of a process that works on many volumes would stay at what its largest one took.
+    Without this, the memory of a process that works on many volumes would stay at what its largest one took, and
+    rise: what is still in use lies between freed blocks, which then are too small for the next arrays. Nothing is
+    done where freed memory is not kept.
     """
     before = _resident_bytes() if _Kept.is_on else 0
     try:
         yield
     finally:
-        library = gnu_c_library() if _Kept.is_on and _resident_bytes() - before > _LARGE_BYTES else None
+        _Kept.rounds += 1
+        is_time = _Kept.is_on and (_Kept.rounds >= _ROUNDS or _resident_bytes() - before > _LARGE_BYTES)
+        library = gnu_c_library() if is_time else None
         if library is not None:
             library.malloc_trim(0)
+            _Kept.rounds = 0
 
 
 def _resident_bytes() -> int:
