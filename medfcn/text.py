@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 LONGEST_LINE = 600
 """Characters of a message; a longer one loses its middle, so that the file and the remedy stay."""
@@ -20,6 +21,20 @@ COLUMNS = 80
 
 _OPEN_FILES = ("/dev/fd", "/proc/self/fd")
 """Where a shell puts the pipe of `<(…)`, under its number."""
+
+
+class Shown:
+    """A result that shows itself as its text where it is printed, and in a notebook."""
+
+    def to_text(self) -> str:
+        """The result in words and tables."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
 
 
 def printable(text: str) -> str:

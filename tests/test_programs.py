@@ -245,3 +245,10 @@ def test_a_reporter_of_ones_own_is_told_of_arguments(capsys: pytest.CaptureFixtu
         warn(for_terminal("none"), "already exists (--overwrite, overwrite=True)")
         for_terminal("none").say("a step")
     assert capsys.readouterr().err == "already exists (--overwrite)\n"
+
+
+def test_results_are_printed_as_their_text(balls: Path, tmp_path: Path) -> None:
+    table = medfcn.evaluate(balls / "labels", balls, labels="organ=1")
+    for result in (table, medfcn.check(balls), medfcn.measure(balls / "labels", None, tmp_path / "sizes")):
+        assert str(result) == result.to_text()
+        assert type(result).__name__ not in str(result)

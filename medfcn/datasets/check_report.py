@@ -10,7 +10,7 @@ from typing import Any
 from medfcn.datasets.problems import Problem
 from medfcn.labels.partly import is_partly_labelled
 from medfcn.labels.values import Values
-from medfcn.text import NO_BREAK, aligned, counted, listed, page
+from medfcn.text import NO_BREAK, Shown, aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing
 
 _MOST_SHOWN = 20
@@ -70,7 +70,7 @@ class CaseFacts:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Shown):
     """Every case of a data set, and every problem.
 
     Args:

@@ -30,7 +30,7 @@ from medfcn.files import plain_json
 from medfcn.labels.label_map import LabelsLike
 from medfcn.progress import Progress
 from medfcn.runs.folder import SCORES_FILE
-from medfcn.text import aligned, counted, listed, page
+from medfcn.text import Shown, aligned, counted, listed, page
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
 METRICS = ("dice", "nsd", "hd95_mm", "assd_mm")
@@ -98,7 +98,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """All differences between two tables.
 
     Attributes:

@@ -28,7 +28,7 @@ from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, reporting
 from medfcn.runs.folder import CHANGES_FILE, FAILURES_FILE, VOLUMES_FILE
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
-from medfcn.text import aligned, counted, listed, page, shown
+from medfcn.text import Shown, aligned, counted, listed, page, shown
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import read_channels, volume_count
@@ -75,7 +75,7 @@ class MeasureRequest:
 
 
 @dataclass(frozen=True)
-class Measurements:
+class Measurements(Shown):
     """The sizes of all labels of some masks.
 
     Attributes:

@@ -31,6 +31,7 @@ from medfcn.files import (
     write_together,
 )
 from medfcn.runs.folder import FAILURES_FILE, SCORES_FILE, SUMMARY_FILE
+from medfcn.text import Shown
 
 _PARTLY = ("labelled_voxels", "voxels")
 """Columns of a table with a case of which less than half is labelled; others lack them."""
@@ -51,7 +52,7 @@ _EXPECTED = "expected a scores.csv of medfcn evaluate"
 
 
 @dataclass(frozen=True)
-class ScoreTable:
+class ScoreTable(Shown):
     """Scores of many cases.
 
     Attributes:

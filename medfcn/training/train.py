@@ -21,7 +21,7 @@ from medfcn.runs.replaced import set_folds_aside
 from medfcn.runs.stop import Stop
 from medfcn.runs.tracking import kinds_of, require_libraries
 from medfcn.slices.plan import Plan
-from medfcn.text import aligned, listed
+from medfcn.text import Shown, aligned, listed
 from medfcn.training.crossvalidation import finished_folds, require_place, train_folds
 from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
@@ -131,7 +131,7 @@ def _follow(machine: Machine, stop: Stop) -> Run:
 
 
 @dataclass(frozen=True)
-class Planned:
+class Planned(Shown):
     """The plan of a training, without the training.
 
     Attributes:
