@@ -54,8 +54,12 @@ class _Narrow(torch.autograd.Function):
         kernels = kernels.view(-1, 3, 3, channels_in).permute(0, 3, 1, 2)
         maps = functional.conv2d(coarse, kernels, padding=1).permute(0, 2, 3, 1)
         batch, height, width = maps.shape[:3]
-        fine = maps.reshape(batch, height, width, factor, factor, channels).transpose(2, 3)
-        return fine.reshape(batch, height * factor, width * factor, channels).permute(0, 3, 1, 2)
+        shape = (batch, channels, height * factor, width * factor)
+        # Not a view, which layers after it could not change in place.
+        fine = torch.empty(shape, dtype=maps.dtype, memory_format=torch.channels_last)
+        pixels = fine.permute(0, 2, 3, 1).view(batch, height, factor, width, factor, channels)
+        pixels.copy_(maps.reshape(batch, height, width, factor, factor, channels).transpose(2, 3))
+        return fine
 
     @staticmethod
     @torch.autograd.function.once_differentiable

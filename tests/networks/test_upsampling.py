@@ -180,3 +180,10 @@ def test_a_training_raises_maps_as_a_prediction_does(factor: int, channels: tupl
         found.append((fine.detach(), coarse.grad, *parameters))
     for here, there in zip(*found, strict=True):
         assert torch.allclose(here, there, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_raised_map_of_a_training_may_be_changed_in_place(bias: bool) -> None:
+    upsample = Upsample(1, 1, method="transposed", bias=bias)
+    functional.relu(upsample(noise(1, 1, 3, 4).requires_grad_(), (6, 8)), inplace=True).sum().backward()
+    assert all(parameter.grad is not None for parameter in upsample.parameters())
