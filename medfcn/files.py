@@ -244,11 +244,12 @@ def _remove_abandoned(path: Path) -> None:
 
 def _now_beside(path: Path) -> float:
     """The time by the clock of a file's file system: a server's may be days or years behind that of this machine."""
-    with _open_part(path) as file:
-        try:
+    file = _open_part(path)
+    try:
+        with file:
             return os.fstat(file.fileno()).st_mtime
-        finally:
-            Path(file.name).unlink()
+    finally:
+        Path(file.name).unlink()  # once it is closed: Windows removes no open file
 
 
 def is_half_written(name: str) -> bool:
