@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -23,12 +24,12 @@ _OPEN_FILES = ("/dev/fd", "/proc/self/fd")
 """Where a shell puts the pipe of `<(…)`, under its number."""
 
 
-class Shown:
+class Shown(ABC):
     """A result that shows itself as its text where it is printed, and in a notebook."""
 
+    @abstractmethod
     def to_text(self) -> str:
         """The result in words and tables."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return self.to_text()
