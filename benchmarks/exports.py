@@ -18,6 +18,7 @@ import torch
 
 import medfcn
 from medfcn.datasets.tables import read_ids
+from medfcn.exporting.one_view import script_of
 from medfcn.exporting.phantom import dice_of
 from medfcn.inference.probabilities import foreground
 from medfcn.networks.graph import stride_of
@@ -78,7 +79,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         exported = medfcn.export(chosen.model, Path(folder) / "model.onnx", format="onnx")
         script = types.ModuleType("script")
-        exec(compile(exported.with_suffix(".py").read_text(), "script", "exec"), vars(script))
+        exec(compile(script_of(exported).read_text(), "script", "exec"), vars(script))
         session = onnxruntime.InferenceSession(exported)
         all_engines = {
             name: of_multiples(engine, stride_of(model.network))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,11 @@ from medfcn.commands.options import (
     reading_options,
     text,
 )
+from medfcn.cores import usable_cores
 from medfcn.errors import SettingsError
 from medfcn.libraries import loading, require_installed
+from medfcn.runs.workers import workers_begun
+from medfcn.systems import PASSES_SOCKETS
 
 if TYPE_CHECKING:
     from medfcn.inference.batch import PredictionRun
@@ -124,11 +127,20 @@ def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box
         choices["again"] = None
     for purpose in (choices["format"], f"engine {choices['engine']}", *(["cluster"] if choices["cluster"] else [])):
         require_installed(purpose)
-    with loading(for_good=True):
-        from medfcn.verbs import predict as run_prediction
-
     options = _looking_at(options, around, box)
-    say_outcome(run_prediction(list(runs), options=options, progress=reporter(), **choices))
+    with workers_begun(_sure_workers(choices)):
+        with loading(for_good=True):
+            from medfcn.verbs import predict as run_prediction
+
+        say_outcome(run_prediction(list(runs), options=options, progress=reporter(), **choices))
+
+
+def _sure_workers(choices: Mapping[str, Any]) -> int:
+    """Workers that are wanted in any case; they load the libraries while this process does, each on its own core."""
+    elsewhere = choices["again"] or choices["cluster"] or choices["finish"]
+    if elsewhere or not choices["jobs"] or not PASSES_SOCKETS or not Path(choices["source"]).is_dir():
+        return 0
+    return min(choices["jobs"], usable_cores()) - 1
 
 
 def say_outcome(result: PredictionRun) -> None:

@@ -51,7 +51,7 @@ def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overw
     """Write a network and a script that predicts with it, once they predict a phantom as the run does.
 
     Args:
-        path: The network's file; the script is beside it, with the ending `.py`.
+        path: The network's file; the script is beside it, see `script_of`.
         source: The run.
         form: The form of both.
         overwrite: Replace an existing script.
@@ -62,7 +62,7 @@ def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overw
         OutputExistsError: There is a script already.
         WriteError: The disk is full, or the folder may not be written to.
     """
-    script = path.with_suffix(".py")
+    script = script_of(path)
     refuse_existing_file(script, overwrite=overwrite)
     content, text = form.content(exportable(source, form.reader)), template(form.script)
     predicted = _predicted_by(form, content, text)
@@ -71,6 +71,16 @@ def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overw
             paths = [volume.save(Path(folder) / f"{volume.name}.nii.gz", overwrite=True) for volume in volumes]
             require_alike(source, list(map(str, paths)), predicted(paths), "the script's")
     write_together({path: content, script: text.encode()})
+
+
+def script_of(path: Path) -> Path:
+    """The script beside a network's file: each format has its own, so that one name can be exported as several.
+
+    Example:
+        >>> script_of(Path("heart.onnx")).name, script_of(Path("heart.pt2")).name
+        ('heart_onnx.py', 'heart_pt2.py')
+    """
+    return path.with_name(f"{path.stem}_{path.suffix[1:]}.py")
 
 
 def _predicted_by(form: ScriptedFormat, content: bytes, text: str) -> Callable[[Sequence[Path]], NDArray[Any]]:

@@ -4,11 +4,9 @@ Each has the models once, and takes the next case when it is free. The cases of 
 others, and another worker takes its place.
 """
 
-import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,16 +18,9 @@ from medfcn.inference.desk import Desk
 from medfcn.inference.worker import Broken, Order, Ready, Wanted
 from medfcn.progress import Progress, warn
 from medfcn.runs.passing import shareable
+from medfcn.runs.workers import Worker, end_waiting, paired, take_waiting
+from medfcn.runs.workers import start_worker as _start
 
-_CODE = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
-sys.path[:] = json.loads(sys.argv[2])
-from medfcn.libraries import loading
-with loading(for_good=True):
-    from medfcn.inference.worker import serve
-serve(int(sys.argv[1]))
-"""
 _END_SECONDS = 10.0
 """Time that a worker has to end in an orderly way."""
 
@@ -46,7 +37,7 @@ class Workers:
     def __init__(self, recipe: Recipe, desk: Desk, progress: Progress) -> None:
         self._recipe, self._desk, self._progress = recipe, desk, progress
         self._threads: list[threading.Thread] = []
-        self._running: dict[int, tuple[socket.socket, subprocess.Popen[bytes]]] = {}
+        self._running: dict[int, Worker] = {}
         self._lock = threading.Lock()
         self._is_ending = False
         self.were_lost = False
@@ -56,15 +47,20 @@ class Workers:
         return len(self._threads)
 
     def start(self, devices: Sequence[str | None]) -> None:
-        """Start a worker for each device; None is the device of the batch.
+        """Start a worker for each device; None is the device of the batch. Those that have begun are taken first.
 
         Raises:
             SettingsError: The batch cannot be passed to another process.
         """
         for content in [shareable(Order(self._recipe, device), "the transforms") for device in devices]:
-            thread = threading.Thread(target=self._keep, args=(len(self) + 1, content), daemon=True)
+            number = len(self) + 1
+            if (begun := take_waiting()) is not None:
+                with self._lock:
+                    self._running[number] = begun
+            thread = threading.Thread(target=self._keep, args=(number, content), daemon=True)
             self._threads.append(thread)
             thread.start()
+        end_waiting()
 
     def __enter__(self) -> "Workers":
         return self
@@ -74,30 +70,30 @@ class Workers:
         with self._lock:
             self._is_ending = True
             running = list(self._running.values())
-        for own, _process in running:
+        for worker in running:
             with suppress(OSError):
-                own.shutdown(socket.SHUT_RDWR)
-        for _own, process in running:
+                worker.own.shutdown(socket.SHUT_RDWR)
+        for worker in running:
             try:
-                process.wait(_END_SECONDS)
+                worker.process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
-                process.kill()
+                worker.process.kill()
         for thread in self._threads:
             thread.join()
 
     def _keep(self, number: int, content: bytes) -> None:
         """Keep one worker at work as long as there are cases."""
         while True:
-            own, its = socket.socketpair()
-            with own:
-                with its, self._lock:
+            with self._lock:
+                worker = self._running.get(number)  # one that was begun in advance
+                if worker is None:
                     if self._is_ending:
                         return
-                    process = _start(its.fileno())
-                    self._running[number] = own, process
-                with Connection(os.dup(own.fileno())) as connection:
+                    worker = self._running[number] = paired(_start)
+            with worker.own:
+                with Connection(os.dup(worker.own.fileno())) as connection:
                     was_ready = self._answer(number, connection, content)
-                status = process.wait()
+                status = worker.process.wait()
                 with self._lock:
                     del self._running[number]
                 self._desk.lose(number)
@@ -134,11 +130,3 @@ class Workers:
             self._desk.fail(RuntimeError(f"a worker ended: {broken.problem}"))
         else:
             warn(self._progress, f"a worker could not begin: {broken.problem}")
-
-
-def _start(descriptor: int) -> subprocess.Popen[bytes]:
-    """A Python process that imports what this one would, and nothing from the current folder besides."""
-    command = [sys.executable, "-P", "-c", _CODE, str(descriptor), json.dumps(sys.path)]
-    return subprocess.Popen(
-        command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, close_fds=True
-    )

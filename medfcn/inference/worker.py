@@ -87,7 +87,10 @@ def serve(descriptor: int) -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's, which tells its workers
     signal.signal(signal.SIGTERM, _interrupt)
-    link = _Link(Connection(descriptor))
+    try:
+        link = _Link(Connection(descriptor))
+    except (EOFError, OSError, KeyboardInterrupt):  # it was begun in advance, and the command needs it no more
+        os._exit(0)
     status = 1
     with as_command(link.command) if link.command else nullcontext():
         try:

@@ -11,6 +11,7 @@ import pytest
 
 import medfcn
 from medfcn.errors import ModelError, OutputExistsError
+from medfcn.exporting.one_view import script_of
 from medfcn.exporting.phantom import dice_of
 from medfcn.slices.plan import Intensity
 from tests.exporting.grids import GRID
@@ -50,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def predict_by_script(exported: Path, image: Path, mask: Path, *, python: str = sys.executable) -> None:
-    command = [python, str(exported.with_suffix(".py")), str(exported), str(image), str(mask)]
+    command = [python, str(script_of(exported)), str(exported), str(image), str(mask)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={})
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -71,7 +72,7 @@ def test_masks_of_the_script_are_those_of_the_run(
 
 
 def test_the_script_is_short_and_the_file_says_how_it_is_used(exported: Path) -> None:
-    text = exported.with_suffix(".py").read_text()
+    text = script_of(exported).read_text()
     assert len(text.splitlines()) <= 150
     assert "torch" not in text
     session = onnxruntime.InferenceSession(exported)
@@ -98,20 +99,20 @@ def test_a_run_that_needs_more_is_refused_by_name(changed: dict[str, object], na
 
 
 def test_the_script_says_how_it_is_used(exported: Path) -> None:
-    command = [sys.executable, str(exported.with_suffix(".py"))]
+    command = [sys.executable, str(script_of(exported))]
     asked, alone = (
         subprocess.run([*command, *words], capture_output=True, text=True, check=False) for words in (["--help"], [])
     )
     assert (asked.returncode, asked.stderr, alone.returncode) == (0, "", 1)
-    assert "NAME.py MODEL.onnx IMAGE.nii.gz" in asked.stdout
+    assert "NAME_onnx.py NAME.onnx IMAGE.nii.gz" in asked.stdout
     assert asked.stdout == alone.stderr
 
 
 def test_a_script_of_someone_is_not_replaced(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"model\.py"):
+    (tmp_path / "model_onnx.py").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"model_onnx\.py"):
         medfcn.export(run, tmp_path / "model.onnx", format="onnx")
-    assert (tmp_path / "model.py").read_text() == "mine"
+    assert (tmp_path / "model_onnx.py").read_text() == "mine"
 
 
 @pytest.mark.slow

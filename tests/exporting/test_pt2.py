@@ -11,6 +11,7 @@ import pytest
 import medfcn
 from medfcn.cli import main
 from medfcn.errors import ModelError, OutputExistsError
+from medfcn.exporting.one_view import script_of
 from medfcn.exporting.phantom import dice_of
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
@@ -28,7 +29,7 @@ def test_masks_of_the_script_are_those_of_the_run(tmp_path: Path) -> None:
         "ignore",
         "-c",
         code,
-        str(exported.with_suffix(".py")),
+        str(script_of(exported)),
         str(exported),
         str(image),
         str(mask),
@@ -39,7 +40,8 @@ def test_masks_of_the_script_are_those_of_the_run(tmp_path: Path) -> None:
     assert set(np.unique(ours.array)) == {0, 1, 7}
     assert dice_of(ours.array, np.asarray(theirs.dataobj)) >= 0.9999
     assert np.array_equal(theirs.header.get_sform(), nibabel.load(image).header.get_sform())
-    with pytest.raises(OutputExistsError):
+    exported.rename(tmp_path / "elsewhere.pt2")
+    with pytest.raises(OutputExistsError, match=r"model_pt2\.py"):
         medfcn.export(run, tmp_path / "model.pt2", format="pt2")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from medfcn.cli import main
+from medfcn.commands.predict import _sure_workers
 from medfcn.datasets import Case
 from medfcn.errors import SettingsError, WriteError
 from medfcn.inference import case_work, jobs, processes
@@ -24,7 +26,10 @@ from medfcn.inference.jobs import Jobs
 from medfcn.inference.worker import Order, serve
 from medfcn.memory import memory_limit
 from medfcn.progress import Lines
+from medfcn.runs import workers
 from medfcn.runs.passing import shareable
+from medfcn.runs.workers import workers_begun
+from medfcn.systems import PASSES_SOCKETS
 from medfcn.verbs import predict
 from tests.inference.batches import Batch as Folders
 from tests.inference.batches import a_batch, content
@@ -75,6 +80,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> type[Forked]:
     """Workers are forked: starting Python anew would take most of the time of these tests."""
     Forked.started = []
     monkeypatch.setattr(processes, "_start", Forked)
+    monkeypatch.setattr(workers, "start_worker", Forked)
     return Forked
 
 
@@ -97,10 +103,18 @@ def slowly(monkeypatch: pytest.MonkeyPatch, folder: Path, workers: int) -> None:
     monkeypatch.setattr(Ensemble, "predict_case", slow)
 
 
-def test_masks_are_those_of_one_process(folders: Folders, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """With a worker that is started anew, as in use."""
+def test_masks_are_those_of_one_process(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With two workers that were begun in advance, as in use, of which one is wanted."""
     run, images, clean = folders
-    result = predict(run, images, tmp_path / "out", device="cpu", jobs=2, progress=Lines())
+    later: list[int] = []
+    monkeypatch.setattr(processes, "_start", lambda descriptor: later.append(descriptor))
+    with workers_begun(2):
+        begun = [worker.process.pid for worker in workers._waiting]
+        result = predict(run, images, tmp_path / "out", device="cpu", jobs=2, progress=Lines())
+        assert (len(begun), later, workers._waiting) == (2, [], [])
+        assert not any(map(is_alive, begun))
     assert (result.predicted, result.others, result.skipped) == (GOOD, (), ())
     assert [case for case, _ in result.failures] == [BAD]
     assert content(tmp_path / "out") == clean
@@ -248,6 +262,38 @@ def test_an_interrupt_ends_the_workers_and_leaves_no_litter(
     assert {name for name in content(out) if "claim" not in name} <= clean.keys()
     predict(run, images, out, device="cpu", resume=True, jobs=2)
     assert content(out) == clean
+
+
+def test_workers_that_nobody_takes_end(forked: type[Forked]) -> None:
+    with workers_begun(1):
+        assert is_alive(forked.started[0].pid)
+    assert not is_alive(forked.started[0].pid)
+    own, its = socket.socketpair()
+    with its:
+        worker = Forked(its.fileno(), own.close)
+    own.close()  # as if the command were gone
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, 2),
+        ({"jobs": 2}, 1),
+        ({"jobs": None}, 0),
+        ({"cluster": "tcp://a:1"}, 0),
+        ({"finish": True}, 0),
+        ({"again": ("a.json",)}, 0),
+        ({"source": "a.nii.gz"}, 0),
+    ],
+    ids=["cores", "jobs", "automatic", "cluster", "tables", "records", "one file"],
+)
+def test_workers_are_begun_in_advance_where_they_are_wanted(
+    changed: dict[str, object], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medfcn.commands.predict.usable_cores", lambda: 3)
+    choices = {"jobs": 8, "cluster": None, "finish": False, "again": (), "source": str(tmp_path)}
+    assert _sure_workers(choices | changed) == (expected if PASSES_SOCKETS else 0)
 
 
 def children_of(process: int) -> list[int]:
