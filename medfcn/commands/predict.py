@@ -140,7 +140,7 @@ def _sure_workers(choices: Mapping[str, Any]) -> int:
     elsewhere = choices["again"] or choices["cluster"] or choices["finish"]
     if elsewhere or not choices["jobs"] or not PASSES_SOCKETS or not Path(choices["source"]).is_dir():
         return 0
-    return min(choices["jobs"], usable_cores()) - 1
+    return min(int(choices["jobs"]), usable_cores()) - 1
 
 
 def say_outcome(result: PredictionRun) -> None:
