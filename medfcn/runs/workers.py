@@ -25,7 +25,7 @@ serve(int(sys.argv[1]))
 
 
 class Process(Protocol):
-    """What is needed of a `subprocess.Popen`."""
+    """The needed part of a `subprocess.Popen`."""
 
     pid: int
 
