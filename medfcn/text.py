@@ -10,6 +10,7 @@ import os
 import re
 import textwrap
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -107,6 +108,23 @@ def counted(count: int, name: str, plural: str = "") -> str:
         ('1 case', '2 cases', '0 entries')
     """
     return f"{count} {name if count == 1 else plural or name + 's'}"
+
+
+def failure(case: str, problem: str) -> str:
+    """The line about a case that failed, with its name once.
+
+    Example:
+        >>> failure("p1", "p1: the box is empty; give a larger one")
+        'p1: failed: the box is empty; give a larger one'
+        >>> failure("p1", "p1.nii.gz: is empty; copy it again")
+        'failed: p1.nii.gz: is empty; copy it again'
+        >>> failure("p1", "p1_0001.nii.gz: is empty; copy it again")
+        'p1: failed: p1_0001.nii.gz: is empty; copy it again'
+    """
+    name = one_line(case)
+    if problem.startswith(f"{name}."):
+        return f"failed: {problem}"
+    return f"{name}: failed: {problem.removeprefix(f'{name}: ')}"
 
 
 _LONGEST_NAME = 200
@@ -266,7 +284,8 @@ def aligned(
     """A table: one line for each row, columns under each other, in at most so many characters as a terminal has.
 
     Where it would be wider, columns of prose are broken into lines (not at a `NO_BREAK`), then texts lose their
-    middle, then the columns of numbers that do not fit stand below the others, after the same first columns.
+    middle (or another part, where two of them would look alike), then the columns of numbers that do not fit stand
+    below the others, after the same first columns.
 
     Args:
         rows: The fields of each row; the first row is the heading.
@@ -280,18 +299,24 @@ def aligned(
         ['case     ml', 'a\\\\x1b  12.5', 'bc      3.0']
         >>> aligned([("a case with a name", "12.5", "3.0")], right=[1, 2], columns=20)
         ['a ca…name  12.5  3.0']
+        >>> aligned([("p1_scan_1_left", "1"), ("p1_scan_2_left", "2")], right=[1], columns=13)
+        ['p1_scan_1…  1', 'p1_scan_2…  2']
     """
-    fields = [
-        [_safe_prose(field) if place in prose else one_line(field, limit=widest) for place, field in enumerate(row)]
-        for row in rows
+    by_column = [
+        [_safe_prose(field) for field in column] if place in prose else _shortened(column, widest)
+        for place, column in enumerate(zip(*rows, strict=True))
     ]
-    widths = [max(map(len, column)) for column in zip(*fields, strict=True)]
+    widths = [max(map(len, column)) for column in by_column]
+    fields = list(zip(*by_column, strict=True))
     words = {
         place: max((len(word) for row in fields for word in row[place].split(" ")), default=0) for place in prose
     }
     _shrink(widths, {place: max(_NARROWEST, longest) for place, longest in words.items()}, columns)
     texts = [place for place in range(len(widths)) if place not in right and place not in prose]
     _shrink(widths, dict.fromkeys(texts, _NARROWEST), columns)
+    for place in texts:
+        by_column[place] = _shortened(by_column[place], widths[place])
+    fields = list(zip(*by_column, strict=True))
     heads = next((place for place in range(len(widths)) if place in right), len(widths))
     lines: list[str] = []
     for block in _blocks(widths, heads, columns):
@@ -310,6 +335,33 @@ _NARROWEST = 8
 
 def _safe_prose(text: str) -> str:
     return NO_BREAK.join(map(printable, text.split(NO_BREAK)))
+
+
+def _shortened(texts: Sequence[str], limit: int) -> list[str]:
+    """Texts of at most so many characters that lose their middle; those that would look alike lose another part.
+
+    Example:
+        >>> _shortened(["patient_1_ed", "patient_1_es", "short"], 8)
+        ['pati…_ed', 'pati…_es', 'short']
+        >>> _shortened(["ward_7_scan_a", "ward_8_scan_a"], 8)
+        ['ward_7_…', 'ward_8_…']
+    """
+    alike: dict[str, list[str]] = defaultdict(list)
+    for text in dict.fromkeys(texts):
+        alike[one_line(text, limit=limit)].append(text)
+    short = {texts[0]: shown_as for shown_as, texts in alike.items()}
+    for group in (each for each in alike.values() if len(each) > 1):
+        short |= dict(zip(group, _told_apart([one_line(text) for text in group], limit), strict=True))
+    return [short[text] for text in texts]
+
+
+def _told_apart(lines: Sequence[str], limit: int) -> list[str]:
+    """Lines that differ where they lose their middle, cut so that most of them do not look alike."""
+    heads = reversed(range(limit))
+    cuts = [[f"{line[:head]}…{line[len(line) - limit + 1 + head :]}" for line in lines] for head in heads]
+    first = next((place for place, signs in enumerate(zip(*lines, strict=False)) if len(set(signs)) > 1), 0)
+    cuts.append([f"…{line[first : first + limit - 2]}…" for line in lines])
+    return max(cuts, key=lambda cut: len(set(cut)))
 
 
 def _shrink(widths: list[int], least: Mapping[int, int], columns: int) -> None:
@@ -338,10 +390,7 @@ def _row_lines(
     row: Sequence[str], block: Sequence[int], widths: Sequence[int], right: Collection[int], prose: Collection[int]
 ) -> list[str]:
     """The lines of a row: one, or as many as its longest prose has."""
-    cells = [
-        _wrapped(row[place], widths[place]) if place in prose else [one_line(row[place], limit=widths[place])]
-        for place in block
-    ]
+    cells = [_wrapped(row[place], widths[place]) if place in prose else [row[place]] for place in block]
     lines = []
     for parts in itertools.zip_longest(*cells, fillvalue=""):
         padded = (

@@ -32,12 +32,12 @@ def measure(masks: str, images: str | None, output: str, **choices: Any) -> None
     """
     with loading(for_good=True):
         from medfcn.evaluation.measure import measure as run_measurement
-        from medfcn.text import counted
+        from medfcn.text import counted, failure
 
     found = run_measurement(masks, images, output, progress=reporter(), **choices)
     show_report(found.to_text())
     for case, reason in found.failures:
-        show(f"{case}: failed: {reason}", err=True)
+        show(failure(case, reason), err=True)
     show(f"volumes: {output}")
     answer(
         {

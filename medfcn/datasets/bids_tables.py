@@ -8,7 +8,7 @@ from medfcn.datasets.bids_files import BidsFile
 from medfcn.datasets.cases import NamedLabels
 from medfcn.datasets.listing import files_in
 from medfcn.datasets.problems import Problem, problem_of
-from medfcn.datasets.tables import read_table
+from medfcn.datasets.tables import Table, read_table
 from medfcn.errors import DatasetError, MedfcnError
 from medfcn.text import shown
 
@@ -99,7 +99,8 @@ def participants(root: Path, subjects: Mapping[str, str]) -> tuple[dict[str, Map
         subjects: The subject of each case.
 
     Returns:
-        The columns, and a warning if the table is broken; nothing without a table.
+        The columns, and a warning if the table is broken, or for each column in which a subject has two values:
+        that one is left out. Nothing without a table.
     """
     path = root / _PARTICIPANTS
     if not path.is_file():
@@ -108,9 +109,24 @@ def participants(root: Path, subjects: Mapping[str, str]) -> tuple[dict[str, Map
         table = read_table(path, _ID)
     except MedfcnError as error:
         return {}, (replace(problem_of(error, case="", file=path.name, role=_ID), severity="warning"),)
-    rows = {row[_ID].strip(): row for _, row in table.rows}
-    columns = [column for column in table.columns if column != _ID]
-    return {
-        column: {case: rows[subject][column] for case, subject in subjects.items() if subject in rows}
-        for column in columns
-    }, ()
+    columns: dict[str, Mapping[str, str]] = {}
+    problems: list[Problem] = []
+    for column in (column for column in table.columns if column != _ID):
+        values, contradiction = _values_of(table, column)
+        if contradiction is None:
+            columns[column] = {case: values[subject] for case, subject in subjects.items() if subject in values}
+        else:
+            problems.append(contradiction)
+    return columns, tuple(problems)
+
+
+def _values_of(table: Table, column: str) -> tuple[dict[str, str], Problem | None]:
+    """The value of each subject in a column, and the first contradiction of two rows of one subject."""
+    values: dict[str, str] = {}
+    for line, row in table.rows:
+        subject, value = row[_ID].strip(), row[column].strip()
+        if (first := values.setdefault(subject, value)) != value:
+            found = f"line {line}: {subject} has two values of {column}, {first!r} and {value!r}"
+            remedy = "give it one; the column is not used"
+            return {}, Problem("TABLE_BROKEN", "warning", "", table.name, column, found, remedy)
+    return values, None

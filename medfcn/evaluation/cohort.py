@@ -115,12 +115,16 @@ def find_cohort(
     known = {} if path is None else _columns_in(Path(path), by, cases, cohort)
     known |= {} if dataset is None else dataset.columns
     known |= {} if table is None else _columns_in(Path(table), by, cases, cohort)
+    unusable = {} if dataset is None else {one.field: one for one in dataset.problems}
+    absent = [name for name in by if name not in known]
+    if absent and absent[0] in unusable:
+        problem = unusable[absent[0]]
+        raise DatasetError(f"{problem.file}: {problem.found}; give it one", code=problem.code, field=problem.field)
     if not known:
         raise SettingsError(
             f"by {by[0]}: the references are no table; give one with a column id and this one (--cohort FILE)",
             field="by",
         )
-    absent = [name for name in by if name not in known]
     if absent:
         raise DatasetError(
             f"by {absent[0]}: there is no such column{did_you_mean(absent[0], known)}",

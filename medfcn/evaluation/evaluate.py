@@ -136,6 +136,7 @@ def evaluate(
         *pairs.notes(),
         *unstated,
         *_notes_on_order(scored),
+        *_notes_on_copies(pairs, scored),
         *meaning.notes,
         *_notes_on_values(scored, meaning),
     )
@@ -342,6 +343,22 @@ def _notes_on_order(scored: list[_ScoredCase]) -> tuple[str, ...]:
     if not moved:
         return ()
     return (f"{counted(len(moved), 'prediction')} re-ordered to the axes of the reference: {listed(moved)}",)
+
+
+def _notes_on_copies(pairs: Pairs, scored: list[_ScoredCase]) -> tuple[str, ...]:
+    """Say that predictions are the references, which nothing is learned from."""
+    files = {case: (mask, pairs.references[case]) for case, mask in pairs.predictions.items()}
+    files = {case: both for case, both in files.items() if all(isinstance(mask, str | os.PathLike) for mask in both)}
+    own = [case for case, both in files.items() if len({os.path.realpath(str(mask)) for mask in both}) == 1]
+    nothing = "their scores say nothing; give the masks of a model as predictions"
+    if own:
+        are = "is a file of the references itself" if len(own) == 1 else "are files of the references themselves"
+        count = counted(len(pairs.predictions), "prediction")
+        return (f"{len(own)} of {count} {are}: {nothing}",)
+    dices = [row.dice for case in scored for row in case.rows if row.status != "both_empty"]
+    if len(files) > 1 and len(files) == len(scored) and dices and set(dices) == {1.0}:
+        return (f"every prediction equals its reference in every voxel; if they are copies, {nothing}",)
+    return ()
 
 
 def notes_at_edges(rows: Sequence[LabelScores], definitions: Definitions) -> Iterator[str]:

@@ -21,6 +21,7 @@ from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord
 from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
+from medfcn.runs.validated import labels_of_validation
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
@@ -40,7 +41,8 @@ class Pairs:
         missing: Ids without a prediction.
         unmatched: Ids of predictions without a reference.
         options: How the files are read.
-        records: The labels in the `<case>.json` of predictions, by case.
+        records: The labels in the `<case>.json` of predictions, or in the card of the run that validated with them,
+            by case.
         trained_on: Ids of the predictions that are of training cases of their model, by their `<case>.json`.
     """
 
@@ -187,8 +189,9 @@ def _recorded(
         except MedfcnError as error:
             matched[case] = RefusedFile(Path(cast(str, mask)), error)
         else:
-            if record is not None and record.labels is not None:
-                records[case] = record.labels
+            labels = labels_of_validation(mask) if record is None else record.labels
+            if labels is not None:
+                records[case] = labels
             if record is not None and TRAINING_CASE in record.notes:
                 trained_on.append(case)
     return matched, records, tuple(trained_on)

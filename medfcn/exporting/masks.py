@@ -21,7 +21,7 @@ from medfcn.labels.structures import structure_labels
 from medfcn.memory import one_memory_error
 from medfcn.progress import Progress, warn
 from medfcn.runs.folder import PROBABILITIES_FOLDER
-from medfcn.text import listed, shown
+from medfcn.text import failure, listed, shown
 from medfcn.volumes import ReadOptions, Volume, read_volume
 from medfcn.volumes.formats.dicom.header import read_identity
 from medfcn.volumes.formats.dicom.series import is_dicom
@@ -174,5 +174,5 @@ def export_masks(export: MaskExport, cases: Iterable[Masked], progress: Progress
             raise
         except MedfcnError as error:
             failures.append((one.case, str(error)))
-            warn(progress, f"{one.case}: failed: {error}")
+            warn(progress, failure(one.case, str(error)))
     return failures

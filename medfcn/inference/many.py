@@ -42,7 +42,7 @@ from medfcn.runs.folder import (
     UNCERTAINTY_FOLDER,
 )
 from medfcn.runs.shards import Parts
-from medfcn.text import counted
+from medfcn.text import counted, failure
 
 _WAIT_SECONDS = 0.2
 """Between two looks at the cases of other processes."""
@@ -100,7 +100,7 @@ def predict_cases(
                 return
             ended[outcome.case] = outcome
             if outcome.kind == "failed":
-                warn(progress, f"{outcome.case}: failed: {outcome.problem}")
+                warn(progress, failure(outcome.case, outcome.problem))
             elif outcome.kind == "predicted":
                 timings.add(outcome.case, outcome.seconds, outcome.host)
             task.advance(outcome.case)

@@ -14,13 +14,17 @@ from medfcn.files import is_half_written, refuse_existing_file, refuse_link
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.runs.folder import (
     CLAIMS_FOLDER,
+    CONFIDENCE_FILE,
     ENGINE_FILE,
     FAILURES_FILE,
+    ITK_SNAP_FILE,
     LOGS_FOLDER,
     PARTS_FOLDER,
     SCORES_FILE,
+    SLICER_FILE,
     STUDY_FILE,
     SUMMARY_FILE,
+    TIMING_FILE,
     TRIALS_FILE,
     VOLUMES_FILE,
     RunFolder,
@@ -35,6 +39,8 @@ _RECOGNISED_BY = (
     (RunFolder.lock,),
 )
 """Files that are together in a run, scores, sizes of masks, a stopped training, a search, and after a kill."""
+_WITHOUT_MASKS = {FAILURES_FILE, VOLUMES_FILE, CONFIDENCE_FILE, TIMING_FILE, ITK_SNAP_FILE, SLICER_FILE}
+"""All that a prediction leaves behind of which every case failed."""
 _INSIDE = ("run", "masks", "fold_*", RunFolder.replaced)
 """Folders within an output that are outputs themselves."""
 
@@ -75,7 +81,8 @@ def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = Fals
         path: The output.
         overwrite: It may be overwritten.
         is_shared: Other shards may be at work in it already.
-        can_resume: The command can continue in a folder of its outputs, which the message then offers.
+        can_resume: The command predicts: it can continue in a folder of its outputs, which the message then offers.
+            It works at once where every case of a command before it failed, and only tables are left.
 
     Raises:
         OutputExistsError: `path` is a file or a folder with something in it, and `overwrite` is false; or a folder
@@ -83,6 +90,8 @@ def refuse_existing(path: Path | str, *, overwrite: bool, is_shared: bool = Fals
     """
     path = Path(path)
     names = _names_in(path)
+    if can_resume and _is_without_masks(path, names):
+        return
     has_parts = PARTS_FOLDER in names or (path / LOGS_FOLDER / PARTS_FOLDER).is_dir()
     if is_shared and path.is_dir() and (has_parts or not names):
         return
@@ -105,6 +114,17 @@ def _names_in(folder: Path) -> set[str]:
     """The names in a folder, without the temporary files of killed processes and what running ones state."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return {name for name in names if name not in (CLAIMS_FOLDER, ENGINE_FILE) and not is_half_written(name)}
+
+
+def _is_without_masks(folder: Path, names: set[str]) -> bool:
+    """True if these are the files of a prediction of which every case failed: its table of sizes has no row."""
+    if not {FAILURES_FILE, VOLUMES_FILE} <= names <= _WITHOUT_MASKS:
+        return False
+    try:
+        with (folder / VOLUMES_FILE).open(encoding="utf-8") as table:
+            return table.readline().startswith("case,label,") and not table.readline()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def refuse_blocked(folder: Path, *, files: Iterable[str] = (), folders: Iterable[str] = ()) -> None:

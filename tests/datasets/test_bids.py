@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medfcn.datasets import bids, find_dataset, find_inputs, find_masks
@@ -34,6 +35,19 @@ def test_a_root_is_read_by_rule(root: Path) -> None:
     assert dataset.named.names == {1: "ball"}
     assert dataset.columns["sex"]["sub-02_ses-1"] == "M"
     assert not dataset.problems
+
+
+def test_a_subject_with_two_values_of_a_column_loses_the_column_and_nothing_else(root: Path) -> None:
+    table = root / "participants.tsv"
+    table.write_text(table.read_text() + "sub-02\tM\tb\n")
+    dataset = find_dataset(root)
+    (problem,) = dataset.problems
+    line = "warning TABLE_BROKEN participants.tsv: line 5: sub-02 has two values of site, 'a' and 'b'; give it one"
+    assert problem.line.startswith(line)
+    assert set(dataset.columns) == {"sex"}  # which both rows say alike
+    masks = {case.id: (np.ones((4, 4, 4), dtype=np.uint8), np.eye(4)) for case in dataset.cases}
+    with pytest.raises(DatasetError, match=r"participants\.tsv: line 5: sub-02 has two values of site"):
+        evaluate(masks, root, by="site")
 
 
 def test_inputs_and_masks_have_the_same_ids(root: Path) -> None:

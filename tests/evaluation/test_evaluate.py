@@ -223,6 +223,42 @@ def test_the_record_of_a_prediction_gives_the_meaning_of_its_values(tmp_path):
     assert (row.label, row.dice) == ("hippocampus", 1.0)
 
 
+def test_masks_of_a_validation_have_the_labels_of_their_run(tmp_path):
+    merged = LabelMap.parse("hippocampus=1+2")
+    save(tmp_path / "references", "a", organ(values=(1, 2)))
+    save(tmp_path / "run" / "validation", "a", organ(values=(1, 1)))
+    (tmp_path / "run" / "model.json").write_text(json.dumps({"labels": merged.to_json()}))
+    (row,) = evaluate(tmp_path / "run" / "validation", tmp_path / "references").rows
+    assert (row.label, row.dice) == ("hippocampus", 1.0)
+    (tmp_path / "run" / "model.json").write_text("{}")  # a folder that happens to have this name
+    assert [row.label for row in evaluate(tmp_path / "run" / "validation", tmp_path / "references").rows] == [
+        "1",
+        "2",
+    ]
+
+
+def test_references_that_are_scored_as_predictions_are_pointed_out(tmp_path):
+    references, copies, others = (tmp_path / name for name in ("references", "copies", "others"))
+    for case in "ab":
+        save(references, case, organ())
+        save(copies, case, organ())
+        save(others, case, organ(shift=int(case == "b")))
+    (tmp_path / "link").symlink_to(references)
+    for same in (references, tmp_path / "link"):
+        assert any(
+            "2 of 2 predictions are files of the references" in note for note in evaluate(same, references).notes
+        )
+    assert any(
+        "every prediction equals its reference in every voxel" in note for note in evaluate(copies, references).notes
+    )
+    assert not any("references" in note and "say nothing" in note for note in evaluate(others, references).notes)
+    (others / "a.nii.gz").unlink()
+    (others / "a.nii.gz").symlink_to(references / "a.nii.gz")
+    assert any(
+        "1 of 2 predictions is a file of the references" in note for note in evaluate(others, references).notes
+    )
+
+
 def test_swapped_folders_are_asked_about(tmp_path):
     predictions, references = tmp_path / "predictions", tmp_path / "references"
     save(references, "a", organ(values=(1, 1)))

@@ -19,6 +19,22 @@ def test_an_output_in_the_way_is_refused_unless_asked_for(tmp_path: Path) -> Non
         refuse_existing(tmp_path / "full", overwrite=False)
 
 
+def test_the_tables_of_a_prediction_that_failed_are_in_nobodys_way(tmp_path: Path) -> None:
+    sizes = tmp_path / "volumes.csv"
+    sizes.write_text("case,label,volume_ml\n")
+    for name in ("failures.csv", "labels.txt", "labels.ctbl"):
+        (tmp_path / name).touch()
+    refuse_existing(tmp_path, overwrite=False, can_resume=True)
+    with pytest.raises(OutputExistsError):  # of another command than predict
+        refuse_existing(tmp_path, overwrite=False)
+    for name, content in (("volumes.csv", "case,label,volume_ml\na,organ,1.0\n"), ("notes.txt", "mine\n")):
+        before = sizes.read_text()
+        (tmp_path / name).write_text(content)
+        with pytest.raises(OutputExistsError):
+            refuse_existing(tmp_path, overwrite=False, can_resume=True)
+        sizes.write_text(before)
+
+
 SIDECAR = '{"mask_sha256": "0"}'
 
 
