@@ -21,7 +21,7 @@ Source:
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 
@@ -234,8 +234,7 @@ def label_confidences(
         review_share: The share of cases like these that is to be reviewed for what is expected of them.
         review_floor: Masks with a lower expected Dice are to be reviewed too.
     """
-    of_labels = list(zip(*(of_model.labels for of_model in unseen), strict=True))
-    scores = [scores_of(of_label) for of_label in of_labels]
+    of_labels, scores = _of_labels(unseen)
     known = [place for place, pairs in enumerate(scores) if len(pairs) >= _FEWEST_CASES]
     curves = dict(zip(known, fit_curves([scores[place] for place in known]), strict=True))
     expected = [curve(scores[place][:, 0]) for place, curve in curves.items()]
@@ -244,6 +243,34 @@ def label_confidences(
         LabelConfidence.of(of_label, curves.get(place), limit=limits.get(place, math.nan), floor=review_floor)
         for place, of_label in enumerate(of_labels)
     )
+
+
+@lru_cache(maxsize=16)
+def mean_limit(unseen: tuple[Unseen, ...], review_share: float) -> float:
+    """The mean expected Dice of all labels below which a case is to be reviewed, though no label is below its own.
+
+    Labels share `review_share`, so a single one must be far off. Where all are somewhat low, their mean is as
+    rare: it has the whole share. Cases like the unseen ones rarely have the one without the other.
+
+    Args:
+        unseen: As in `label_confidences`.
+        review_share: As there.
+
+    Returns:
+        nan for a single label, for too few unseen cases, and where one of them lacks a label: there is no mean then.
+    """
+    _, scores = _of_labels(unseen)
+    is_even = all(len({len(of_label.scores) for of_label in of_model.labels}) == 1 for of_model in unseen)
+    if len(scores) < 2 or not is_even or len(scores[0]) < _FEWEST_CASES:
+        return math.nan
+    expected = [curve(pairs[:, 0]) for curve, pairs in zip(fit_curves(scores), scores, strict=True)]
+    return lower_limits([np.mean(expected, axis=0)], review_share)[0]
+
+
+def _of_labels(unseen: Sequence[Unseen]) -> tuple[list[tuple[UnseenLabel, ...]], list[NDArray[np.float64]]]:
+    """The results of each label in some models, and the scores of its unseen cases."""
+    of_labels = list(zip(*(of_model.labels for of_model in unseen), strict=True))
+    return of_labels, [scores_of(of_label) for of_label in of_labels]
 
 
 def assess_mask(
@@ -277,4 +304,16 @@ def assess_mask(
         return {name: Assessment(0.0, review=True) for name in volumes_ml}
     rules = label_confidences(tuple(unseen), review_share, review_floor)
     rows = zip(rules, doubt.soft_dice.T, doubt.agreement.tolist(), volumes_ml.items(), strict=True)
-    return {name: rule.assess(soft, alike, volume, odd.get(name, ())) for rule, soft, alike, (name, volume) in rows}
+    found = {name: rule.assess(soft, alike, volume, odd.get(name, ())) for rule, soft, alike, (name, volume) in rows}
+    return _with_mean(found, rules, mean_limit(tuple(unseen), review_share))
+
+
+def _with_mean(found: dict[str, Assessment], rules: Sequence[LabelConfidence], limit: float) -> dict[str, Assessment]:
+    """The assessments; where no label is below its own limit and their mean is, the nearest to its own says so."""
+    above = {name: one.expected_dice - rule.limit for (name, one), rule in zip(found.items(), rules, strict=True)}
+    mean = float(np.mean([one.expected_dice for one in found.values()]))
+    if not mean < limit or min(above.values()) < 0:
+        return found
+    name = min(above, key=above.__getitem__)
+    line = f"the mean expected Dice of all labels is {mean:.3f}, below {limit:.3g}"
+    return found | {name: replace(found[name], review=True, reasons=(line, *found[name].reasons))}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from medfcn.inference.confidence import (
     LabelConfidence,
     assess_mask,
     label_confidences,
+    mean_limit,
 )
 from medfcn.inference.decide import Foreground
 from medfcn.inference.ensemble import Ensemble
@@ -269,6 +271,59 @@ def test_with_two_cases_an_empty_mask_expects_0_and_the_label_beside_it_nothing(
     found = assess_mask(doubt, {"lv": 2.0, "rv": 0.0}, [two], review_share=0.1, review_floor=0.5)
     assert math.isnan(found["lv"].expected_dice)
     assert (found["lv"].review, found["rv"]) == (None, Assessment(0.0, review=True))
+
+
+def _alike(count: int, labels: int = 3) -> Unseen:
+    """Cases whose labels are mostly low together: their mean scatters nearly as each of them does."""
+    random = np.random.default_rng(0)
+    case, own = random.normal(0, 0.4, count), random.normal(0, 0.1, (labels, count))
+    soft = 1 / (1 + np.exp(-2.2 - case - own))
+    return Unseen(tuple(unseen_label(tuple((x, x) for x in row.tolist())) for row in soft), (), ())
+
+
+def _judged(unseen: Unseen, *soft: float, share: float = 0.1) -> dict[str, Assessment]:
+    names = [f"part {number}" for number in range(len(soft))]
+    doubt = Doubt(np.array([soft]), np.full(len(soft), math.nan))
+    return assess_mask(doubt, dict.fromkeys(names, 1.0), [unseen], review_share=share)
+
+
+def test_labels_that_are_all_somewhat_low_are_reviewed_though_none_is_below_its_own_limit() -> None:
+    unseen = _alike(12)
+    limits = [rule.limit for rule in label_confidences((unseen,), 0.1)]
+    most = mean_limit((unseen,), 0.1)
+    assert most > max(limits) + 0.01
+    between = (most + max(limits)) / 2
+    found = _judged(unseen, between, between, between + 0.001)
+    told = [name for name, one in found.items() if one.review]
+    assert len(told) == 1
+    (line,) = found[told[0]].reasons
+    mean = np.mean([one.expected_dice for one in found.values()])
+    assert line == f"the mean expected Dice of all labels is {mean:.3f}, below {most:.3g}"
+    assert not any(one.review for one in _judged(unseen, between, between, 0.99).values())  # the others are good
+    assert not any(one.review for one in _judged(unseen, between, between, between, share=0.0).values())
+    one_low = _judged(unseen, between, between, 0.5)
+    assert [len(one.reasons) for one in one_low.values()] == [0, 0, 1]  # its own limit says it already
+    assert one_low["part 2"].reasons[0].startswith("its expected Dice is ")
+
+
+def test_a_mean_has_no_limit_where_a_label_lacks_cases_or_is_the_only_one() -> None:
+    whole, few = _alike(12), _alike(4)
+    first, *others = whole.labels
+    lacking = Unseen((msgspec.structs.replace(first, scores=first.scores[1:]), *others), (), ())
+    for unseen in (few, lacking, _alike(12, labels=1)):
+        assert math.isnan(mean_limit((unseen,), 0.1))
+    assert math.isnan(mean_limit((whole, lacking), 0.1))
+    assert mean_limit((whole, few), 0.1) > 0.5  # few cases of one network are pooled with the others'
+
+
+def test_a_mean_is_nothing_without_one_of_the_labels() -> None:
+    unseen = _alike(12)
+    often = Unseen((msgspec.structs.replace(unseen.labels[0], absent_share=0.5), *unseen.labels[1:]), (), ())
+    doubt = Doubt(np.array([[math.nan, 0.8, 0.8]]), np.full(3, math.nan))
+    for known, is_told in ((often, False), (unseen, True)):
+        found = assess_mask(doubt, {"a": 0.0, "b": 1.0, "c": 1.0}, [known], review_share=0.1)
+        assert found["a"].review is is_told
+        assert not any("mean" in reason for one in found.values() for reason in one.reasons)
 
 
 def test_folds_pool_what_each_had_not_seen() -> None:
