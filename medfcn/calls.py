@@ -23,7 +23,8 @@ def called_with(
 
     Args:
         kind: The dataclass of the request. The section `Attributes:` of its docstring explains its own fields; those
-            of inherited fields are in its base classes.
+            of inherited fields are in its base classes. A field `given` gets the names of the options of a call that
+            are not None, unless the call states it.
 
     Example:
         >>> from dataclasses import dataclass
@@ -53,9 +54,13 @@ def called_with(
     def decorate(work: Callable[[_Request], _Result]) -> Callable[_Options, _Result]:
         @functools.wraps(work)
         def call(*arguments: _Options.args, **options: _Options.kwargs) -> _Result:
+            if states_given and "given" not in options:
+                named: Any = {"given": tuple(name for name, value in options.items() if value is not None)}
+                options.update(named)
             return work(kind(*arguments, **options))
 
         signature = inspect.signature(kind)
+        states_given = "given" in signature.parameters
         parameters = [
             parameter.replace(annotation=_Plain(parameter.annotation)) for parameter in signature.parameters.values()
         ]

@@ -221,7 +221,7 @@ class TrainRequest(WorkRequest, PlanRequest):
         track_images: Pass the pictures of validation slices on to them too.
         moved_to: The data set of the run that `dataset` names, where it is not at its place any more.
         given: Names of options that are meant although they have their defaults, such as `["seed"]`: beside a run
-            folder that keeps its options, a default is else taken as not given.
+            folder that keeps its options, a default is else taken as not given. A call of `train` fills it in.
     """
 
     output: Path | str = field(default="", kw_only=False)

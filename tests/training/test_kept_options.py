@@ -66,7 +66,7 @@ def test_options_beside_the_run_folder_must_be_as_they_were(stopped: Path) -> No
     with pytest.raises(TrainingError, match="the length is 13 steps, was 12 steps"):
         medfcn.train(stopped, resume=True, steps=13)
     with pytest.raises(TrainingError, match="seed is 0, was 3; ball_"):
-        medfcn.train(stopped, resume=True, seed=0, given=["seed"])
+        medfcn.train(stopped, resume=True, seed=0)  # the default, but named
     result = CliRunner().invoke(main, ["train", "--resume", str(stopped), "--seed", "0"])
     assert "cannot be resumed as something else: seed is 0, was 3" in result.stderr
     assert hashes(stopped) == before
