@@ -5,14 +5,7 @@ Metrics are pure functions on arrays with the spacing in millimetres; they need 
 """
 
 from medfcn.evaluation.classes import ClassReport, ClassScores
-from medfcn.evaluation.compare import (
-    Comparison,
-    MovedCase,
-    PairedDifference,
-    compare,
-    compare_tables,
-    masks_or_scores,
-)
+from medfcn.evaluation.compare import compare, compare_tables, masks_or_scores
 from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import (
@@ -33,6 +26,7 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
+from medfcn.evaluation.paired import Comparison, MovedCase, PairedDifference
 from medfcn.evaluation.paper_table import write_paper_table
 from medfcn.evaluation.score_table import ScoreTable, read_scores, write_scores
 from medfcn.evaluation.scores import LabelScores, score_case

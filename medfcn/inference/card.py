@@ -96,14 +96,22 @@ class Card:
 
     @property
     def chosen_on_validation(self) -> tuple[str, ...]:
-        """The choices of the validation cases: the weights, if there were several validations, and the threshold.
+        """The choices of the validation cases, in words.
 
-        Nothing is chosen on the cases of a fold. Cards that do not say how many validations there were had several.
+        The weights, if there were several validations; how the views count; the threshold; and the components that
+        are kept, which are only cut where no Dice of these cases falls. Nothing is chosen on the cases of a fold.
+        Cards that do not say how many validations there were had several.
         """
         if self.training.get("fold"):
             return ()
-        weights = () if self.training.get("validations") in (0, 1) else ("weights",)
-        return weights if self.threshold is None else (*weights, "threshold")
+        is_cut = bool(self.one_part or self.together) and self.settings.prediction.largest_part == "auto"
+        chosen = {
+            "weights": self.training.get("validations") not in (0, 1),
+            "weights of the views": bool(self.view_weights),
+            "threshold": self.threshold is not None,
+            "components to keep": is_cut,
+        }
+        return tuple(name for name, is_chosen in chosen.items() if is_chosen)
 
     @property
     def steps_in_all(self) -> int | None:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medfcn.evaluation.calibration import PLACES, Calibration
-from medfcn.evaluation.compare import Comparison, PairedDifference, moved_words, signed
 from medfcn.evaluation.label_summary import SHARES
+from medfcn.evaluation.paired import Comparison, PairedDifference, moved_words, signed
 from medfcn.evaluation.strata import HOW_GAP, Strata
 from medfcn.reporting.sections import TITLES
 

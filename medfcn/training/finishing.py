@@ -54,11 +54,11 @@ def write_run(
     notes = list(table.notes)
     validations = 0 if split.fold else len(outcome.schedule.validation_steps())
     if table.rows and not split.fold and outcome.is_chosen:
-        threshold = settled.card.threshold
-        chosen = [f"the weights (step {outcome.best_step})"] if validations > 1 else []
-        chosen += [] if threshold is None else [f"the threshold {threshold:g}"]
+        details = {"weights": f" (step {outcome.best_step})", "threshold": f" {settled.card.threshold or 0:g}"}
+        card = dataclasses.replace(settled.card, training={"validations": validations})
+        chosen = [f"the {name}{details.get(name, '')}" for name in card.chosen_on_validation]
         if chosen:
-            were = "were" if validations > 1 else "was"
+            were = "was" if card.chosen_on_validation == ("threshold",) else "were"
             notes.append(
                 f"{' and '.join(chosen)} {were} chosen on these cases, so new ones may score lower; "
                 "--folds scores each case by a network for which nothing was chosen on it"

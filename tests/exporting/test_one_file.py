@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import medfcn
 from medfcn.cli import main
+from medfcn.config import override
 from medfcn.errors import MissingFileError, ModelError, OutputExistsError, SettingsError
 from medfcn.exporting import one_file
 from medfcn.exporting.model_card import model_card
@@ -119,11 +120,22 @@ def test_the_model_card_names_what_was_chosen_on_its_cases(
     run: Path, validations: int, threshold: float | None, said: str
 ) -> None:
     card = dataclasses.replace(
-        read_card(models_of(run)[0].card), training={"validations": validations}, threshold=threshold
+        read_card(models_of(run)[0].card),
+        training={"validations": validations},
+        threshold=threshold,
+        one_part=(),
+        together=False,
+        view_weights=(),
     )
     text = model_card("a", [card], card.validation, None, chosen=card.chosen_on_validation)
     assert said in text
     assert ("chosen on these cases" in text) is bool(said)
+    cut = dataclasses.replace(card, one_part=(1,))
+    assert cut.chosen_on_validation == (*card.chosen_on_validation, "components to keep")
+    always = dataclasses.replace(cut, settings=override(card.settings, "prediction", largest_part="always"))
+    assert always.chosen_on_validation == card.chosen_on_validation  # the settings chose
+    in_fold = dataclasses.replace(cut, training={"validations": validations, "fold": "1 of 5"})
+    assert in_fold.chosen_on_validation == ()
 
 
 def test_the_model_card_counts_one_case_and_several(run: Path) -> None:
