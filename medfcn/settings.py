@@ -366,8 +366,8 @@ class PredictionSettings(_Checked, table="prediction"):
     allowed. `auto` takes 0.5, or a value from 0.3 to 0.7 that is clearly better on cases not trained on."""
     review_share: Annotated[float, _SHARE] = 0.1
     """The share of cases like those of the validation that is flagged for review for the expected Dice of one of
-    their labels: with 0.1 one in ten. The mean over the labels has a limit of the same share, which asks for hardly
-    more where labels are low together. Of cases unlike them, more are."""
+    their labels: with 0.1 one in ten. The mean over the labels has a limit of the same share; both together
+    ask for up to 16 in a hundred. Of cases unlike them, more are."""
     review_floor: Annotated[float, _SHARE] = 0.5
     """A mask whose expected Dice is below this is always flagged for review."""
     largest_part: Literal["auto", "always", "never"] = "auto"

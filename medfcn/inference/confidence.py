@@ -250,7 +250,8 @@ def mean_limit(unseen: tuple[Unseen, ...], review_share: float) -> float:
     """The mean expected Dice of all labels below which a case is to be reviewed, though no label is below its own.
 
     Labels share `review_share`, so a single one must be far off. Where all are somewhat low, their mean is as
-    rare: it has the whole share. Cases like the unseen ones rarely have the one without the other.
+    rare: it has the whole share. Of cases like the unseen ones, 10 to 16 in a hundred have one or the other where the
+    share is a tenth: the more, the less labels are low together.
 
     Args:
         unseen: As in `label_confidences`.

@@ -306,6 +306,16 @@ def test_labels_that_are_all_somewhat_low_are_reviewed_though_none_is_below_its_
     assert one_low["part 2"].reasons[0].startswith("its expected Dice is ")
 
 
+def test_labels_and_their_mean_together_ask_for_little_more_than_the_share() -> None:
+    random = np.random.default_rng(0)
+    told = []
+    for _ in range(40):
+        soft = Curve(2.2, 1.0)(0.5 + random.normal(0, 0.05, (3, 32)))
+        known = Unseen(tuple(unseen_label(tuple((x, x) for x in row[:12].tolist())) for row in soft), (), ())
+        told += [any(one.review for one in _judged(known, *case).values()) for case in soft[:, 12:].T.tolist()]
+    assert 0.10 < np.mean(told) < 0.19
+
+
 def test_a_mean_has_no_limit_where_a_label_lacks_cases_or_is_the_only_one() -> None:
     whole, few = _alike(12), _alike(4)
     first, *others = whole.labels
