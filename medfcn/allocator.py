@@ -16,7 +16,7 @@ from medfcn.systems import address_limit, gnu_c_library
 Allocator = Literal["keep", "system"]
 """`keep` keeps freed memory; `system` leaves the C library as it is."""
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 """The numbers of `mallopt`'s parameters (malloc.h of glibc)."""
 _TOP_PAD_BYTES = 64 << 20
 """Memory is asked for in pieces of this size; what is not written to takes none."""
@@ -55,6 +55,7 @@ def use_allocator(allocator: Allocator = "keep") -> bool:
         library.mallopt(_MMAP_MAX, 0),
         library.mallopt(_TRIM_THRESHOLD, -1),  # never
         library.mallopt(_TOP_PAD, _TOP_PAD_BYTES),
+        library.mallopt(_ARENA_MAX, 1),  # what one thread freed is there for the others
     ]
     _Kept.is_on = all(told)
     return _Kept.is_on

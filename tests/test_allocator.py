@@ -13,7 +13,7 @@ from medfcn.settings import MachineSettings
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator of Linux")
 
 FAULTS = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from medfcn.allocator import large_memory_returned, use_allocator
 
@@ -27,8 +27,10 @@ def faults(megabytes, rounds):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 is_kept = use_allocator(sys.argv[1])
-faults(64, 1)
-often, before = faults(64, 8), resident()
+other = threading.Thread(target=faults, args=(48, 1))  # what it frees is there for this one
+other.start()
+other.join()
+often, before = faults(40, 8), resident()
 with large_memory_returned():
     np.ones(600 << 20, dtype=np.uint8)
     within = resident()
@@ -52,7 +54,7 @@ def test_kept_memory_is_not_faulted_in_again_and_is_given_back_after_large_work(
     is_kept, often, within, after, between, last = measured("keep")
     if not is_kept:
         pytest.skip("this C library cannot be told to keep memory")
-    assert often < 2_000  # eight arrays of 64 MB have 131,072 pages
+    assert often < 200  # eight arrays of 40 MB have 81,920 small pages; another thread had such memory before
     assert within > 400
     assert after < 100
     assert between > 100  # fifteen smaller pieces of work share what they freed

@@ -7,21 +7,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import medfcn
 from medfcn.errors import MedfcnError, MissingFileError, OutputExistsError, SettingsError, TrainingError
 from medfcn.inference.batch import Recipe
 from medfcn.runs.cluster import Cluster, _under, connected
+from medfcn.runs.folder import RunFolder
 from medfcn.text import for_command
 from medfcn.verbs import predict
 from tests.inference.batches import Batch, a_batch, content
 from tests.inference.test_jobs import children_of, is_alive
+from tests.scripts import module_at
 
 COUNT = 40
 BAD = ("case_05", "case_31")
@@ -71,24 +75,36 @@ def scheduler_file(tmp_path: Path) -> Iterator[Path]:
         wait_for(lambda: not any(map(is_alive, family)))
 
 
+@contextmanager
+def one_killed(scheduler_file: Path, is_time: Callable[[], bool]) -> Iterator[list[int]]:
+    """Have a worker that is at work killed meanwhile, once it is time; gives its number, which is there afterwards."""
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        with connected(str(scheduler_file)) as cluster:
+            wait_for(lambda: len(cluster.places()) == 2)
+            workers = cluster._client.run(os.getpid)
+            wait_for(lambda: is_time() and any(cluster._client.processing().values()))
+            at_work = [worker for worker, keys in cluster._client.processing().items() if keys]
+        killed.append(workers[min(at_work or workers)])
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        thread.join()
+
+
 @needs_dask
 def test_a_cluster_makes_the_folder_of_one_process_though_a_worker_is_killed(
     folders: Batch, tmp_path: Path, scheduler_file: Path
 ) -> None:
     run, images, clean = folders
-    out, killed = tmp_path / "out", []
-
-    def kill_one() -> None:
-        with connected(str(scheduler_file)) as cluster:
-            wait_for(lambda: len(cluster.places()) == 2 and len(list(out.glob("*.json"))) > 3)
-            workers = cluster._client.run(os.getpid)
-        killed.append(min(workers.values()))
-        os.kill(killed[0], signal.SIGKILL)
-
-    thread = threading.Thread(target=kill_one)
-    thread.start()
-    result = predict(run, images, out, device="cpu", cluster=str(scheduler_file))
-    thread.join()
+    out = tmp_path / "out"
+    with one_killed(scheduler_file, lambda: len(list(out.glob("*.json"))) > 3) as killed:
+        result = predict(run, images, out, device="cpu", cluster=str(scheduler_file))
     assert len(result.predicted) == COUNT - len(BAD)
     assert [case for case, _ in result.failures] == list(BAD)
     assert content(out) == clean
@@ -124,9 +140,60 @@ def test_folds_on_a_cluster_are_those_of_one_machine(balls: Path, tmp_path: Path
         _without_cases(tmp_path, str(scheduler_file), asked)
 
 
+@needs_dask
+@pytest.mark.slow
+def test_folds_are_those_of_one_machine_though_a_worker_is_killed(
+    balls: Path, tmp_path: Path, scheduler_file: Path
+) -> None:
+    asked: dict[str, Any] = {"labels": "ball=1", "folds": 2, "steps": 60, "device": "cpu", "threads": 1}
+    here, there = tmp_path / "here", tmp_path / "there"
+    expected = medfcn.train(balls, here, **asked)
+    both = [RunFolder(there).fold(number) for number in (1, 2)]
+    with one_killed(scheduler_file, lambda: any(fold.lock.is_file() for fold in both)) as killed:
+        found = medfcn.train(balls, there, cluster=str(scheduler_file), **asked)
+    assert found.validation.to_text() == expected.validation.to_text()
+    for fold in both:
+        assert fold.weights.read_bytes() == RunFolder(here).fold(int(fold.path.name[-1])).weights.read_bytes()
+    wait_for(lambda: not is_alive(killed[0]))
+    assert not list(there.rglob("*.part"))
+
+
+@needs_dask
+@pytest.mark.slow
+def test_a_search_scores_every_trial_though_a_worker_is_killed(
+    balls: Path, tmp_path: Path, scheduler_file: Path
+) -> None:
+    asked: dict[str, Any] = {"labels": "ball=1", "trials": 3, "steps": 60, "device": "cpu", "threads": 1}
+    asked["only"] = ["learning_rate"]
+    there = tmp_path / "there"
+    with one_killed(scheduler_file, lambda: bool(list(there.rglob(RunFolder(there).lock.name)))) as killed:
+        found = medfcn.tune(balls, there, cluster=str(scheduler_file), **asked)
+    assert [trial.state for trial in found.trials] == ["done"] * 3
+    assert (there / "best.toml").is_file()
+    assert not (there / "search").exists()
+    wait_for(lambda: not is_alive(killed[0]))
+
+
 def _without_cases(folder: Path, cluster: str, asked: dict[str, Any]) -> None:
     (folder / "nothing" / "images").mkdir(parents=True)
     medfcn.train(folder / "nothing", folder / "none", cluster=cluster, **asked)
+
+
+@needs_dask
+def test_a_workstation_says_what_it_would_do(
+    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, images, _ = folders
+    script = module_at(Path(__file__).resolve().parents[2] / "pipelines" / "workstation.py")
+    words = [str(run), str(images), "-o", str(tmp_path / "out"), "--workers", "3", "--dry-run"]
+    done = CliRunner().invoke(script.main, [*words, "--device", "cpu"])
+    said = done.output.splitlines()
+    assert (done.exit_code, said[1]) == (0, f"{COUNT} cases, from case_00 to case_39; masks go to {tmp_path / 'out'}")
+    assert said[2] == "3 workers: worker 1 on the CPU; worker 2 on the CPU; worker 3 on the CPU"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    on_gpus = CliRunner().invoke(script.main, words).output.splitlines()[2]
+    assert on_gpus == "3 workers: worker 1 on GPU 0; worker 2 on GPU 1; worker 3 on GPU 0"
+    assert not (tmp_path / "out").exists()
 
 
 @needs_dask
