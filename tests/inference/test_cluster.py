@@ -77,14 +77,15 @@ def scheduler_file(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_killed(scheduler_file: Path, is_time: Callable[[], bool]) -> Iterator[list[int]]:
-    """Have a worker that is at work killed meanwhile, once it is time; gives its number, which is there afterwards."""
+    """Have a worker that is at work killed meanwhile, once it is time; its number is there afterwards."""
     killed: list[int] = []
 
     def kill_one() -> None:
         with connected(str(scheduler_file)) as cluster:
             wait_for(lambda: len(cluster.places()) == 2)
             workers = cluster._client.run(os.getpid)
-            wait_for(lambda: is_time() and any(cluster._client.processing().values()))
+            wait_for(is_time)
+            wait_for(lambda: any(cluster._client.processing().values()))
             at_work = [worker for worker, keys in cluster._client.processing().items() if keys]
         killed.append(workers[min(at_work or workers)])
         os.kill(killed[0], signal.SIGKILL)
@@ -180,9 +181,7 @@ def _without_cases(folder: Path, cluster: str, asked: dict[str, Any]) -> None:
 
 
 @needs_dask
-def test_a_workstation_says_what_it_would_do(
-    folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_workstation_says_what_it_would_do(folders: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, images, _ = folders
     script = module_at(Path(__file__).resolve().parents[2] / "pipelines" / "workstation.py")
     words = [str(run), str(images), "-o", str(tmp_path / "out"), "--workers", "3", "--dry-run"]
