@@ -359,7 +359,10 @@ class Model(Predictor):
         sliding = self._sliding(count, (size[0], size[1]))
         looking = self.runner
         if plan.turns:
-            looking = TurnedNetwork(self.runner, angles=plan.turns, part=plan.trained, head=self.head)
+            together = self._slab((size[0], size[1]))
+            looking = TurnedNetwork(
+                self.runner, angles=plan.turns, part=plan.trained, head=self.head, together=together
+            )
         networks = [MirroredNetwork(looking, axes) for axes in mirrors]
         axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
         thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
@@ -378,9 +381,7 @@ class Model(Predictor):
         batch_size, held = self._batch
         slab, slice_bytes = batch_size, 0
         if self.device.type == "cpu":
-            classes = len(self.card.labels.entries) + (self.head == "softmax")
-            values = 4 * classes * math.prod(map(max, size, plan.window))
-            slab = min(batch_size, max(2, min(_SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // values)))
+            slab = self._slab(size)
             slice_bytes = -(-held // batch_size)
             require_maps(min(count, 2 * slab - 1, batch_size), slice_bytes)
         return Sliding(
@@ -394,6 +395,13 @@ class Model(Predictor):
             slab=slab,
             slice_bytes=slice_bytes,
         )
+
+    def _slab(self, size: tuple[int, int]) -> int:
+        """Slices of a size that go through the network at once on a CPU; the same on every machine and device."""
+        batch_size, held = self._batch
+        classes = len(self.card.labels.entries) + (self.head == "softmax")
+        values = 4 * classes * math.prod(map(max, size, self.card.plan.window))
+        return min(batch_size, max(2, min(_SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // values)))
 
 
 def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | None:

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from medfcn.networks.design import Head
-from medfcn.networks.sliding import Network
+from medfcn.networks.sliding import Network, slab_ends
 
 _BORDER = 4
 """Pixels along the edges of a part whose answers do not count: the network saw too little around them."""
@@ -27,38 +27,61 @@ class TurnedNetwork:
         angles: Degrees by which the part is turned around its middle, each for one more look.
         part: `(h, w)` pixels of it, as in training; at most those of a slice are taken.
         head: The meaning of the logits.
+        together: Neighbouring slices that share a place of the part, about; see `slab_ends`. It does not depend on
+            the device, while the slices that come at once do. None takes all that come at once.
     """
 
-    def __init__(self, network: Network, *, angles: Sequence[float], part: tuple[int, int], head: Head) -> None:
+    def __init__(
+        self,
+        network: Network,
+        *,
+        angles: Sequence[float],
+        part: tuple[int, int],
+        head: Head,
+        together: int | None = None,
+    ) -> None:
         self.network = network
         self.angles = tuple(angles)
         self.part = part
         self.head = head
+        self.together = together
 
     def __call__(self, slices: torch.Tensor) -> torch.Tensor:
         """Logits of slices: inside of the part those of the mean probabilities, elsewhere those of the first look.
 
-        The part is the same in all of these slices, which are neighbours, so that one of them in which nothing was
+        The part is the same in all slices of a group, which are neighbours, so that one of them in which nothing was
         found is looked at again too. Where nothing was found in any, one look is all.
         """
         logits = self.network(slices).float()
-        found = self._found(logits)
-        if not found.any():
+        groups = [slice(*ends) for ends in slab_ends(len(slices), len(slices), self.together or len(slices))]
+        found = [self._found(logits[group]) for group in groups]
+        seen = [
+            (group, _corner(counts, self.part)) for group, counts in zip(groups, found, strict=True) if counts.any()
+        ]
+        if not seen:
             return logits
-        height, width = (min(edge, size) for edge, size in zip(self.part, found.shape, strict=True))
-        row, column = _corner(found, (height, width))
-        box = (..., slice(row, row + height), slice(column, column + width))
-        own, corner = (torch.tensor(pair, device=found.device) for pair in ((height / 2, width / 2), (row, column)))
-        total = self._probabilities(logits[box])
-        weight = torch.ones((1, 1, height, width), device=found.device)
+        height, width = (min(edge, size) for edge, size in zip(self.part, logits.shape[-2:], strict=True))
+        device = logits.device
+        boxes = [
+            (group, ..., slice(row, row + height), slice(column, column + width)) for group, (row, column) in seen
+        ]
+        own = torch.tensor((height / 2, width / 2), device=device)
+        corners = [torch.tensor(corner, device=device) for _, corner in seen]
+        totals = [self._probabilities(logits[box]) for box in boxes]
+        weight = torch.ones((1, 1, height, width), device=device)
         for angle in self.angles:
-            there, back = (own + _turned((height, width), sign * angle).to(found.device) for sign in (1, -1))
-            seen = _sampled(slices, corner + there).contiguous(memory_format=torch.channels_last)
+            there, back = (own + _turned((height, width), sign * angle).to(device) for sign in (1, -1))
+            parts = [
+                _sampled(slices[group], corner + there) for (group, _), corner in zip(seen, corners, strict=True)
+            ]
+            answers = self.network(torch.cat(parts).contiguous(memory_format=torch.channels_last)).float()
             inside = _inside(back)
-            total += _sampled(self._probabilities(self.network(seen).float()), back) * inside
+            for total, answer in zip(totals, torch.split(answers, [len(part) for part in parts]), strict=True):
+                total += _sampled(self._probabilities(answer), back) * inside
             weight += inside
         logits = logits.clone()
-        logits[box] = self._logits(total / weight)
+        for box, total in zip(boxes, totals, strict=True):
+            logits[box] = self._logits(total / weight)
         return logits
 
     def _found(self, logits: torch.Tensor) -> torch.Tensor:
@@ -78,7 +101,8 @@ class TurnedNetwork:
 
 
 def _corner(found: torch.Tensor, part: tuple[int, int]) -> tuple[int, int]:
-    """First row and column of the part around the mean place of what was found, `(H, W)` counts."""
+    """First row and column of the part around the mean place of what was found, `(H, W)` counts; at most a slice."""
+    part = min(part[0], found.shape[0]), min(part[1], found.shape[1])
     places = (torch.arange(size, device=found.device) + 0.5 for size in found.shape)
     means = [float((found.sum(dim=1 - axis) * place).sum() / found.sum()) for axis, place in enumerate(places)]
     row, column = (

@@ -1,5 +1,6 @@
 """A model and a volume give a mask on the volume's own grid, however the volume is given and stored."""
 
+import dataclasses
 import pydoc
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, MissingFileError, ModelError, OutputExistsError
+from medfcn.inference import model as model_module
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model, Predictor
 from medfcn.labels import read_mask
@@ -300,6 +302,24 @@ def test_mirror_images_are_averaged_over_the_axes_of_training() -> None:
             mirrored = model.predict_case(flipped, tta=True, keep_probabilities=True)
             assert mirrored.probabilities is not None
             np.testing.assert_allclose(mirrored.probabilities[:, ::-1], averaged.probabilities, atol=1e-5)
+
+
+def test_further_looks_are_at_the_same_places_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU gets a whole batch of slices, a CPU some of them; where they look again must not follow from that."""
+    monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)  # two slices at once on a CPU
+    looking = tiny_model(window=(20, 20), crop=(8, 12), turns=(20.0, -20.0), spacing_mm=(1, 1, None))
+    looking.runner = lambda slices: 3 * (slices[:, :1] - 1)  # finds what is bright
+    array = np.zeros((24, 22, 9), dtype=np.int16)
+    for place in range(9):  # a bright block that moves from slice to slice
+        array[2 * place : 2 * place + 8, place + 1 : place + 9, place] = 1000
+    image = Volume(array, np.diag([-1.0, -1.0, 2.0, 1.0]))
+    in_slabs = looking.predict_case(image, keep_probabilities=True).probabilities
+    original = Model._sliding
+    monkeypatch.setattr(Model, "_sliding", lambda *given: dataclasses.replace(original(*given), slab=None))
+    at_once = looking.predict_case(image, keep_probabilities=True).probabilities
+    assert in_slabs is not None
+    assert at_once is not None
+    np.testing.assert_allclose(at_once, in_slabs, atol=1e-4)
 
 
 @pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5", "whole=1+2,core=2"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medfcn.networks.design import Head
+from medfcn.networks.sliding import slab_ends
 from medfcn.networks.turned import TurnedNetwork
 
 Answer = Callable[[torch.Tensor], torch.Tensor]
@@ -59,6 +60,20 @@ def test_it_looks_again_at_what_the_slices_show_together() -> None:
     for seen in network.shown[1:]:  # the middle of both discs is that of what is looked at
         found = (seen[:, 0] > 0).nonzero()[:, 1:].float().mean(dim=0)
         assert (found - torch.tensor([11.5, 15.5])).abs().max() < 1
+
+
+def test_slices_that_come_at_once_are_looked_at_as_if_they_came_in_groups() -> None:
+    """A GPU gets a whole batch, a CPU some slices of it: the parts are in the same places."""
+    slices = torch.stack([_disc((12 + 3 * place, 20 + 4 * place), 7) for place in range(7)])[:, None]
+    slices = torch.cat([slices[:3], torch.full((2, 1, 48, 64), -9.0), slices[3:]])
+    network = _Seen(lambda slices: slices)
+    at_once = TurnedNetwork(network, angles=(20.0, -20.0), part=(24, 24), head="sigmoid", together=2)(slices)
+    assert [len(seen) for seen in network.shown] == [9, 7, 7]  # one call for each look; nothing was found in two
+    alone = TurnedNetwork(lambda slices: slices, angles=(20.0, -20.0), part=(24, 24), head="sigmoid", together=2)
+    for start, stop in slab_ends(9, 9, 2):
+        assert torch.equal(at_once[start:stop], alone(slices[start:stop]))
+    whole = TurnedNetwork(lambda slices: slices, angles=(20.0, -20.0), part=(24, 24), head="sigmoid")(slices)
+    assert not torch.equal(whole, at_once)
 
 
 def test_nothing_is_looked_at_again_where_nothing_was_found() -> None:
