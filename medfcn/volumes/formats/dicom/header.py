@@ -15,11 +15,14 @@ from typing import Any, ClassVar
 from medfcn.errors import GeometryError, VolumeError, naming
 from medfcn.text import shown
 from medfcn.volumes.formats.dicom.library import guarded, pydicom
+from medfcn.volumes.formats.dicom.rescale import mapping_of, rescale_of
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP classes of segmentations: of binary or fractional frames, and of label maps."""
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 """The SOP class of an RTSTRUCT."""
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+"""The SOP class of a map of computed numbers, which has floats or a mapping to units in place of a rescale."""
 DIRECTORY = "1.2.840.10008.1.3.10"
 """The SOP class of a DICOMDIR."""
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
@@ -247,6 +250,10 @@ def _require_image(content: Any) -> None:
         raise VolumeError(found, code="VOXELS_SCALING", field="ModalityLUTSequence")
 
 
+def _is_map(content: Any) -> bool:
+    return str(content.get("SOPClassUID", "") or "") == PARAMETRIC_MAP
+
+
 def _whole(content: Any, name: str) -> int:
     number = int(content.get(name) or 0)
     if number < 1:
@@ -255,8 +262,10 @@ def _whole(content: Any, name: str) -> int:
 
 
 def _voxel_type(content: Any) -> str:
-    """The type of stored numbers: 8, 16 or 32 bits, signed or not."""
+    """The type of stored numbers: 8, 16 or 32 bits, signed or not; floats of 32 or 64 bits in a parametric map."""
     allocated, signed = int(content.BitsAllocated), int(content.get("PixelRepresentation", 0) or 0)
+    if _is_map(content) and allocated in (32, 64):
+        return f"f{allocated // 8}"
     if allocated not in (8, 16, 32):
         raise VolumeError(
             f"BitsAllocated is {allocated}; expected 8, 16 or 32", code="VOXELS_TYPE", field="BitsAllocated"
@@ -303,7 +312,8 @@ def _frames_of(content: Any, path: Path) -> tuple[Frame, ...]:
                 f"has {count} frames and no position for each; give classic slices, or an enhanced multi-frame file"
             )
             raise GeometryError(found, code="GRID_UNKNOWN", field="PerFrameFunctionalGroupsSequence")
-        return (_frame(path, -1, content, {name: _text(content.get(name)) for name in MARKS}),)
+        marks = {name: _text(content.get(name)) for name in MARKS}
+        return (_frame(path, -1, content, marks, rescale_of(content)),)
     if len(per_frame) != count:
         found = f"NumberOfFrames is {count}, and {len(per_frame)} frames are described; export the series again"
         raise VolumeError(found, code="HEADER_DAMAGED", field="NumberOfFrames")
@@ -313,7 +323,8 @@ def _frames_of(content: Any, path: Path) -> tuple[Frame, ...]:
     for index, own in enumerate(per_frame):
         groups = _Groups(own, shared)
         with naming(f"frame {index + 1}"):
-            frames.append(_frame(path, index, groups, plain | groups.marks()))
+            rescale = mapping_of(groups.mappings()) if _is_map(content) else rescale_of(groups)
+            frames.append(_frame(path, index, groups, plain | groups.marks(), rescale))
     return tuple(frames)
 
 
@@ -333,11 +344,15 @@ class _Groups:
     def __init__(self, own: Any, shared: Any) -> None:
         self._own, self._shared = own, shared
 
+    def _sequence(self, name: str) -> Any:
+        return self._own.get(name) or self._shared.get(name) or ()
+
     def _item(self, name: str) -> Any:
-        for groups in (self._own, self._shared):
-            if sequence := groups.get(name):
-                return sequence[0]
-        return {}
+        return next(iter(self._sequence(name)), {})
+
+    def mappings(self) -> Any:
+        """The mappings of stored numbers to units."""
+        return self._sequence("RealWorldValueMappingSequence")
 
     def get(self, name: str, default: Any = None) -> Any:
         return self._item(self._PLACES[name]).get(name, default)
@@ -368,7 +383,9 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _frame(path: Path, index: int, content: Any, marks: Mapping[str, str]) -> Frame:
+def _frame(
+    path: Path, index: int, content: Any, marks: Mapping[str, str], rescale: tuple[float, float] | None
+) -> Frame:
     numbers = {
         name: _numbers(content, name, count)
         for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
@@ -384,7 +401,7 @@ def _frame(path: Path, index: int, content: Any, marks: Mapping[str, str]) -> Fr
     given = {name: text for name, text in marks.items() if text}
     return Frame(
         path, index, (x, y, z), numbers["ImageOrientationPatient"], (row_mm, column_mm), decimals, thickness,
-        _rescale_of(content), given,
+        rescale, given,
     )  # fmt: skip
 
 
@@ -414,14 +431,3 @@ def _decimals(value: Any) -> int:
     text = str(getattr(value, "original_string", value)).lower()
     mantissa, _, exponent = text.partition("e")
     return len(mantissa.partition(".")[2]) - (int(exponent) if exponent else 0)
-
-
-def _rescale_of(content: Any) -> tuple[float, float] | None:
-    slope, inter = content.get("RescaleSlope"), content.get("RescaleIntercept")
-    if slope in (None, "") and inter in (None, ""):
-        return None
-    numbers = 1.0 if slope in (None, "") else float(slope), 0.0 if inter in (None, "") else float(inter)
-    if not all(map(math.isfinite, numbers)) or numbers[0] == 0:
-        found = f"RescaleSlope {numbers[0]:g} and RescaleIntercept {numbers[1]:g} lose the numbers; export again"
-        raise VolumeError(found, code="VOXELS_SCALING", field="RescaleSlope")
-    return numbers

@@ -59,6 +59,9 @@ def read_pixels(
                 if plane.shape != (rows, columns):
                     found = f"pixels are {plane.shape}, and the header says {(rows, columns)}; export it again"
                     raise VolumeError(found, code="SHAPE", field="Rows")
+                if plane.dtype.kind == "f" and dtype.kind != "f":
+                    found = "pixels are floats, which only a parametric map has; export it again"
+                    raise VolumeError(found, code="VOXELS_TYPE", field="SOPClassUID")
                 k = places[path, index]
                 rescale = frames[k].rescale
                 if not as_stored and rescale is not None:
