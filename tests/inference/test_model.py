@@ -307,11 +307,11 @@ def test_mirror_images_are_averaged_over_the_axes_of_training() -> None:
 def test_further_looks_are_at_the_same_places_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU gets a whole batch of slices, a CPU some of them; where they look again must not follow from that."""
     monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)  # two slices at once on a CPU
-    looking = tiny_model(window=(20, 20), crop=(8, 12), turns=(20.0, -20.0), spacing_mm=(1, 1, None))
+    looking = tiny_model(window=(20, 20), crop=(16, 16), turns=(20.0, -20.0), spacing_mm=(1, 1, None))
     looking.runner = lambda slices: 3 * (slices[:, :1] - 1)  # finds what is bright
-    array = np.zeros((24, 22, 9), dtype=np.int16)
+    array = blobs((24, 22, 9)) // 10
     for place in range(9):  # a bright block that moves from slice to slice
-        array[2 * place : 2 * place + 8, place + 1 : place + 9, place] = 1000
+        array[2 * place : 2 * place + 8, place + 1 : place + 9, place] += 2000
     image = Volume(array, np.diag([-1.0, -1.0, 2.0, 1.0]))
     in_slabs = looking.predict_case(image, keep_probabilities=True).probabilities
     original = Model._sliding
