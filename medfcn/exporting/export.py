@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 Format = Literal["medfcn", "onnx", "pt2", "bundle"]
-_ONCE = " when it looks once (slices.turns); predict looks again at what it found, so its masks differ a little"
+_ONCE = " when it looks once (slices.turns); predict looks again at what it found, so its masks differ"
 _ENDINGS = {"medfcn": ENDING, "onnx": ".onnx", "pt2": ".pt2", "bundle": ""}
 
 

@@ -9,7 +9,7 @@ from medfcn.errors import ModelError
 from medfcn.inference.model import Model, Predictor
 from medfcn.inference.self_test import settle
 from medfcn.runs.arithmetic import Arithmetic, Wanted
-from medfcn.runs.models import Runs, models_of
+from medfcn.runs.models import ModelFiles, Runs, models_of
 from medfcn.slices.views import parse_views
 
 if TYPE_CHECKING:
@@ -64,8 +64,28 @@ def load_models(
     transforms: Transforms | None = None,
 ) -> Ensemble:
     """The models of one or several runs as torch has them; the rest is as in `load`."""
-    models = [Model.load(files, device=device, transforms=transforms) for files in models_of(runs)]
+    found = models_of(runs)
+    models = [Model.load(files, device=device, transforms=transforms) for files in found]
+    _refuse_copies(found, models)
     return Ensemble(models).with_views(views)
+
+
+def _refuse_copies(found: Sequence[ModelFiles], models: Sequence[Model]) -> None:
+    """Refuse a network that would count twice in the mean.
+
+    Raises:
+        ModelError: Two have the same weights.
+    """
+    places: dict[str, ModelFiles] = {}
+    for files, model in zip(found, models, strict=True):
+        first = places.setdefault(model.card.weights_sha256, files)
+        if first is not files:
+            fold = f" ({first.fold.rstrip('/')})" if first.fold else ""
+            raise ModelError(
+                f"{files.run}: has the weights of {first.run}{fold}, so that this network would count twice in the "
+                "mean; give each once, and move copies out of the run folder",
+                field="runs",
+            )
 
 
 def load(

@@ -17,7 +17,7 @@ from medfcn.labels.entries import refusal
 from medfcn.labels.label_map import IGNORE_NAME, LabelMap, LabelsLike
 from medfcn.labels.values import Named, Value, span_of
 from medfcn.labels.whole_numbers import LARGEST_LABEL
-from medfcn.text import did_you_mean, listed
+from medfcn.text import did_you_mean, listed, nearest
 from medfcn.volumes.names import extension_of
 
 
@@ -122,7 +122,13 @@ def choose_structures(given: LabelsLike | None, names: Collection[str]) -> Label
         for name in part:
             if name not in names:
                 known = did_you_mean(name, sorted(names))
-                raise refusal(f"{label}: the masks are one file for each structure, and none is {name!r}{known}")
+                remedy = (
+                    f"; say which it is, such as --labels {label}={nearest(name, names) or min(names)}"
+                    if names
+                    else ""
+                )
+                found = f"{label}: the masks are one file for each structure, and none is {name!r}{known}"
+                raise refusal(f"{found}{remedy}")
         if len(set(part)) < len(part):
             raise refusal(f"{label} has a structure twice ({listed(part)}); name it once")
     if isinstance(given, LabelMap) and all(entry.structures for entry in given.entries):

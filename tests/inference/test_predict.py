@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -405,6 +406,10 @@ def test_folds_and_lists_of_runs_are_ensembles(images: Path, tmp_path: Path) -> 
     assert len(as_folder.predicted) == len(as_list.predicted) == 6
     assert _content(tmp_path / "a") == _content(tmp_path / "b")
     assert len(load(tmp_path / "run", device="cpu").models) == 2
+    shutil.copytree(folds[0], tmp_path / "run" / "fold_1 (copy)")
+    for twice in (tmp_path / "run", [folds[1], folds[1]]):
+        with pytest.raises(ModelError, match=r"has the weights of .*fold_\d.* would count twice in the mean"):
+            load(twice, device="cpu")
     alone = load(folds[0], device="cpu").predict(images / "case_0.nii.gz")
     assert not np.array_equal(alone.array, read_mask(tmp_path / "a" / "case_0.nii.gz").array)
 
