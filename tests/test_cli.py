@@ -536,3 +536,13 @@ def test_foreign_volumes_are_counted_in_words(
     flags = tuple((case, f"{FOREIGN}: spacing") for case in ("a", "b")[:foreign])
     say_outcome(PredictionRun(tmp_path, predicted=("a", "b"), skipped=(), failures=(), flags=flags))
     assert said in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("some_views", [True, False, None])
+def test_why_no_dice_is_expected_is_said(
+    some_views: bool | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_outcome(PredictionRun(tmp_path, predicted=("a",), skipped=(), failures=(), flags=()), some_views=some_views)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no expected Dice: ")]
+    assert ("not all of its views were used" in line) is (some_views is not False)  # records may say either
+    assert ("fewer than 5 validation cases" in line) is (some_views is not True)

@@ -132,7 +132,9 @@ def predict(runs: tuple[str, ...], options: ReadOptions, around: str | None, box
         with loading(for_good=True):
             from medfcn.verbs import predict as run_prediction
 
-        say_outcome(run_prediction(list(runs), options=options, progress=reporter(), **choices))
+        result = run_prediction(list(runs), options=options, progress=reporter(), **choices)
+        some_views = None if choices["again"] else choices["views"] not in (None, "", "auto", "all")
+        say_outcome(result, some_views=some_views)
 
 
 def _sure_workers(choices: Mapping[str, Any]) -> int:
@@ -143,8 +145,13 @@ def _sure_workers(choices: Mapping[str, Any]) -> int:
     return min(int(choices["jobs"]), usable_cores()) - 1
 
 
-def say_outcome(result: PredictionRun) -> None:
-    """Say what came of a prediction; ends the process with a status of its own if cases failed."""
+def say_outcome(result: PredictionRun, *, some_views: bool | None = False) -> None:
+    """Say what came of a prediction; ends the process with a status of its own if cases failed.
+
+    Args:
+        result: What came of it.
+        some_views: Only some of the views were asked for; None if records decided it.
+    """
     from medfcn.inference.foreign import FOREIGN
     from medfcn.text import counted, listed
 
@@ -164,10 +171,10 @@ def say_outcome(result: PredictionRun) -> None:
     if result.review is not None:
         show(f"{len(result.review)} of {counted(done, 'case')} to review")
     elif done:
-        show(
-            "no expected Dice: the model has fewer than 5 validation cases of each label, or not all of its views "
-            "were used; `medfcn train --folds` validates with every case"
-        )
+        few, some = "the model has fewer than 5 validation cases of each label", "not all of its views were used"
+        why = {True: some, False: few, None: f"{few}, or {some}"}[some_views]
+        remedy = "" if some_views else "; `medfcn train --folds` validates with every case"
+        show(f"no expected Dice: {why}{remedy}")
     if trained := result.training_cases:
         are, their = ("is a training case", "its") if len(trained) == 1 else ("are training cases", "their")
         of_all = f"{len(trained)} of {counted(done, 'volume')} {are} of this model"
