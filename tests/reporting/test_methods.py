@@ -177,8 +177,11 @@ def test_a_channel_with_a_number_for_a_name_is_called_by_its_kind(ball_run: Path
 def test_choices_are_named_only_if_there_was_a_choice(ball_run: Path, tmp_path: Path) -> None:
     training = json.loads((ball_run / "model.json").read_text())["training"]
     assert training["validations"] == 1
-    assert "These volumes chose" not in methods_paragraph(changed(ball_run, tmp_path / "one", threshold=None))
-    several = changed(ball_run, tmp_path / "several", threshold=None, training=training | {"validations": 2})
+    nothing = {"threshold": None, "one_part": [], "together": False}
+    assert "These volumes chose" not in methods_paragraph(changed(ball_run, tmp_path / "one", **nothing))
+    cut = changed(ball_run, tmp_path / "cut", **nothing | {"one_part": [1]})
+    assert "These volumes chose the components to keep, so new ones" in methods_paragraph(cut)
+    several = changed(ball_run, tmp_path / "several", **nothing, training=training | {"validations": 2})
     assert "These volumes chose the weights, so new ones" in methods_paragraph(several)
     fold = changed(ball_run, tmp_path / "fold", training=training | {"validations": 0, "fold": "1 of 2"})
     assert "These volumes chose" not in methods_paragraph(fold)
