@@ -437,16 +437,20 @@ def test_a_case_of_other_channels_says_what_fits(run: Path, tmp_path: Path) -> N
         Model.load(run, device="cpu").predict(list(pair))
 
 
-def test_a_folder_in_which_all_failed_can_be_resumed(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_in_which_all_failed_is_free_for_the_corrected_command(
+    resume: bool, run: Path, tmp_path: Path
+) -> None:
     image = tmp_path / "in" / "p.nii.gz"
     write_image(image, blobs())
     whole = image.read_bytes()
     image.write_bytes(whole[:200])
     assert predict(run, image.parent, tmp_path / "masks", device="cpu").failures
     image.write_bytes(whole)
+    assert predict(run, image.parent, tmp_path / "masks", device="cpu", resume=resume).predicted == ("p",)
+    assert not (tmp_path / "masks" / "failures.csv").exists()
     with pytest.raises(OutputExistsError, match=r"already exists; make what is missing in it \(resume"):
-        predict(run, image.parent, tmp_path / "masks", device="cpu")
-    assert predict(run, image.parent, tmp_path / "masks", device="cpu", resume=True).predicted == ("p",)
+        predict(run, image.parent, tmp_path / "masks", device="cpu")  # there is a mask in it now
 
 
 def test_several_channels_are_several_files(tmp_path: Path) -> None:
