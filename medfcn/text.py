@@ -307,10 +307,7 @@ def aligned(
         for place, column in enumerate(zip(*rows, strict=True))
     ]
     widths = [max(map(len, column)) for column in by_column]
-    fields = list(zip(*by_column, strict=True))
-    words = {
-        place: max((len(word) for row in fields for word in row[place].split(" ")), default=0) for place in prose
-    }
+    words = {place: max(len(word) for field in by_column[place] for word in field.split(" ")) for place in prose}
     _shrink(widths, {place: max(_NARROWEST, longest) for place, longest in words.items()}, columns)
     texts = [place for place in range(len(widths)) if place not in right and place not in prose]
     _shrink(widths, dict.fromkeys(texts, _NARROWEST), columns)

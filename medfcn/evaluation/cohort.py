@@ -115,7 +115,8 @@ def find_cohort(
     known = {} if path is None else _columns_in(Path(path), by, cases, cohort)
     known |= {} if dataset is None else dataset.columns
     known |= {} if table is None else _columns_in(Path(table), by, cases, cohort)
-    unusable = {} if dataset is None else {one.field: one for one in dataset.problems}
+    broken = () if dataset is None else (one for one in dataset.problems if one.code == "TABLE_BROKEN")
+    unusable = {one.field: one for one in broken}
     absent = [name for name in by if name not in known]
     if absent and absent[0] in unusable:
         problem = unusable[absent[0]]

@@ -1,6 +1,7 @@
 """A BIDS root is a data set: which images and labels it takes, and what it says where it cannot know."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from medfcn.datasets.bids_files import bids_tree
 from medfcn.datasets.check import check
 from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation import evaluate
+from medfcn.evaluation.cohort import find_cohort
 from tests.datasets.bids_trees import bids_tree_of, describe, put, scan
 from tests.datasets.layouts import line_of
 
@@ -37,7 +39,9 @@ def test_a_root_is_read_by_rule(root: Path) -> None:
     assert not dataset.problems
 
 
-def test_a_subject_with_two_values_of_a_column_loses_the_column_and_nothing_else(root: Path) -> None:
+def test_a_subject_with_two_values_of_a_column_loses_the_column_and_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = root / "participants.tsv"
     table.write_text(table.read_text() + "sub-02\tM\tb\n")
     dataset = find_dataset(root)
@@ -48,6 +52,12 @@ def test_a_subject_with_two_values_of_a_column_loses_the_column_and_nothing_else
     masks = {case.id: (np.ones((4, 4, 4), dtype=np.uint8), np.eye(4)) for case in dataset.cases}
     with pytest.raises(DatasetError, match=r"participants\.tsv: line 5: sub-02 has two values of site"):
         evaluate(masks, root, by="site")
+    other = replace(problem, code="LABELS_UNKNOWN", field="scanner")  # of something that is called like the column
+    monkeypatch.setattr(
+        "medfcn.evaluation.cohort.dataset_of_masks", lambda *_, **__: replace(dataset, problems=(other,))
+    )
+    with pytest.raises(DatasetError, match="by scanner: there is no such column"):
+        find_cohort(root, list(masks), by=["scanner"])
 
 
 def test_inputs_and_masks_have_the_same_ids(root: Path) -> None:
