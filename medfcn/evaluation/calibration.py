@@ -185,7 +185,12 @@ def _summed(pairs: Iterable[OfLabel]) -> OfLabel:
 
 
 def bins_of_case(
-    mask: Path, prediction: Volume, reference: Volume, labels: LabelMap, options: ReadOptions
+    mask: Path,
+    record: MaskRecord,
+    prediction: Volume,
+    reference: Volume,
+    labels: LabelMap,
+    options: ReadOptions,
 ) -> CaseBins:
     """The voxels of each label of a case by their probability.
 
@@ -195,6 +200,7 @@ def bins_of_case(
 
     Args:
         mask: The file of the mask.
+        record: What is known of this very file.
         prediction: The mask, on the grid of the reference.
         reference: The mask of the reader.
         labels: The labels that are scored; those that overlap are left out.
@@ -204,8 +210,7 @@ def bins_of_case(
         Nothing where there are no files, or not those of this mask.
     """
     try:
-        record = MaskRecord.beside(mask)
-        if record is None or record.labels is None or labels.overlapping or record.labels.overlapping:
+        if record.labels is None or labels.overlapping or record.labels.overlapping:
             return CaseBins()
         paths, is_by_entropy = probabilities_beside(mask, record), False
         if not paths and record.threshold in (None, _EVEN):

@@ -5,7 +5,7 @@ The two sides are A and B, and every difference is A − B.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from medfcn.evaluation.cohort import Grouping, find_cohort
 from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import PartlyLabelled
-from medfcn.evaluation.matching import Masks
+from medfcn.evaluation.matching import NO_PREDICTION, Masks
 from medfcn.evaluation.paired import SIDES, Comparison, paired_difference
-from medfcn.evaluation.score_table import ScoreTable
+from medfcn.evaluation.score_table import ScoreTable, read_scores
 from medfcn.evaluation.scores import LabelScores
 from medfcn.evaluation.significance import holm
 from medfcn.labels.label_map import LabelsLike
@@ -143,7 +143,7 @@ def masks_or_scores(source: Masks) -> Masks | ScoreTable:
         try:
             find_masks(source)
         except DatasetError:
-            return ScoreTable.from_csv(scores)
+            return read_scores(source)
     return source
 
 
@@ -187,8 +187,12 @@ def compare_tables(
     ours, theirs = ({(row.label, row.case): row for row in table.rows} for table in (first, second))
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
+        both = (f"{name}: {listed(table.labels)}" for name, table in zip(sides, (first, second), strict=True))
+        remedy = "compare evaluations of the same references"
+        if not set(first.labels) & set(second.labels):
+            remedy = "give --labels, by which the masks of both are read"
         raise DatasetError(
-            "the two tables share no case and label; compare evaluations of the same references",
+            f"the two tables share no case and label ({listed(both, separator='; ')}); {remedy}",
             code="CASES_UNMATCHED",
         )
     cohort = second.cohort if second.cohort.is_clustered and not first.cohort.is_clustered else first.cohort
@@ -214,12 +218,20 @@ def _notes(
     both = first.cohort, second.cohort
     notes = [cohort.unstated for cohort in both if cohort.unstated and not any(of.is_clustered for of in both)][:1]
     names = _lettered(sides)
+    notes += [f"{' and '.join(names)}: {note}" for note in _of_its_own(first) if note in second.notes]
     for name, table in zip(names, (first, second), strict=True):
         notes += [f"{name}: {text}" for text in table.failure_notes]
+        other = second if table is first else first
+        notes += [f"{name}: {note}" for note in _of_its_own(table) if note not in other.notes]
         absent = {row.case for row in table.rows if row.status == "prediction_missing"} - dict(table.failures).keys()
         if absent:
             notes.append(f"{name}: without a usable mask, which counts as a miss: {listed(sorted(absent), limit=20)}")
-        alone = sorted({row.case for row in table.rows if (row.label, row.case) not in shared})
+        labels = {label for label, _ in shared}
+        if only := [label for label in table.labels if label not in labels]:
+            notes.append(f"{'labels' if len(only) > 1 else 'a label'} only in {name}, and left out: {listed(only)}")
+        alone = sorted(
+            {row.case for row in table.rows if row.label in labels and (row.label, row.case) not in shared}
+        )
         if alone:
             notes.append(f"only in {name}, and left out: {listed(alone, limit=20)}")
     if first.definitions != second.definitions:
@@ -231,6 +243,12 @@ def _notes(
     if partly := PartlyLabelled.among(rows):
         notes.append(partly.text(len({case for _, case in shared})))
     return tuple(notes)
+
+
+def _of_its_own(table: ScoreTable) -> Iterator[str]:
+    """The notes of a table without which its scores would be misread, but for those that are said otherwise."""
+    said = (table.cohort.unstated, *table.failure_notes)
+    return (note for note in table.notes if note not in said and not note.startswith(NO_PREDICTION))
 
 
 def _note_on_lost_misses(pairs: list[tuple[LabelScores, LabelScores]], sides: tuple[str, str]) -> tuple[str, ...]:

@@ -24,12 +24,14 @@ from medfcn.evaluation.matching import (
     labelled_in,
     pair_cases,
 )
+from medfcn.evaluation.mixed_up import notes_on_records
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
 from medfcn.labels.drawn import notes_on_drawn, partly_drawn
 from medfcn.labels.image_like import is_image
 from medfcn.labels.label_map import LabelMap, LabelsLike
+from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, reporting
@@ -114,7 +116,9 @@ def evaluate(
     named = labelled_in(references, bids=options.bids) if labelled is None else labelled
     patients = None if cases is None else patients_of(references, groups, group_by, bids=options.bids)
     begun: list[str] = []
-    chosen = chosen_references(references, cases, options, patients=patients, say=begun.append)
+    chosen = chosen_references(
+        references, cases, options, predictions=predictions, patients=patients, say=begun.append
+    )
     pairs = pair_cases(predictions, chosen, options)
     if cases is not None:  # other predictions were not meant
         pairs = replace(pairs, unmatched=())
@@ -137,6 +141,7 @@ def evaluate(
         *unstated,
         *_notes_on_order(scored),
         *_notes_on_copies(pairs, scored),
+        *notes_on_records(_records_of(scored), pairs),
         *meaning.notes,
         *_notes_on_values(scored, meaning),
     )
@@ -160,7 +165,8 @@ class _ScoredCase:
     """The rows of a case, and the values in its masks; `ignored` are values of the reference that do not count.
 
     `reordered` is true if the prediction is stored along other axes than the reference; `unusable` is the error for
-    which it counts as a miss, and None for most; `images` are the sides that seem to be no masks.
+    which it counts as a miss, and None for most; `images` are the sides that seem to be no masks; `record` is the
+    `<case>.json` beside the prediction, as far as it is of this very file.
     """
 
     rows: tuple[LabelScores, ...]
@@ -170,6 +176,7 @@ class _ScoredCase:
     reordered: bool = False
     unusable: MedfcnError | None = None
     images: frozenset[str] = frozenset()
+    record: MaskRecord | None = None
     confusion: Confusion = field(default_factory=dict)
     calibration: CaseBins = field(default_factory=CaseBins)
 
@@ -221,10 +228,10 @@ def _score_one(case: str, pairs: Pairs, meaning: Meaning, definitions: Definitio
         prediction = stored.reordered_to(reference)
         _require_one_grid(prediction, _place(given, case), reference, _place(pairs.references[case], case))
         scored = _score_pair(case, prediction, reference, meaning, definitions)
-        bins = CaseBins()
-        if meaning.labels is not None and isinstance(given, str | os.PathLike):
-            bins = bins_of_case(Path(given), prediction, reference, meaning.labels, pairs.options)
-        return replace(scored, reordered=prediction is not stored, calibration=bins)
+        bins, record = CaseBins(), MaskRecord.of_file(given)
+        if meaning.labels is not None and record is not None:
+            bins = bins_of_case(Path(str(given)), record, prediction, reference, meaning.labels, pairs.options)
+        return replace(scored, reordered=prediction is not stored, calibration=bins, record=record)
     except MemoryShortError:
         raise
     except MedfcnError as error:
@@ -343,6 +350,11 @@ def _notes_on_order(scored: list[_ScoredCase]) -> tuple[str, ...]:
     if not moved:
         return ()
     return (f"{counted(len(moved), 'prediction')} re-ordered to the axes of the reference: {listed(moved)}",)
+
+
+def _records_of(scored: list[_ScoredCase]) -> dict[str, MaskRecord]:
+    """The record of each prediction that has one, by case."""
+    return {case.rows[0].case: case.record for case in scored if case.record is not None}
 
 
 def _notes_on_copies(pairs: Pairs, scored: list[_ScoredCase]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord
 from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
-from medfcn.runs.validated import labels_of_validation
+from medfcn.runs.validated import cases_of_validation, choices_on, labels_of_validation
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS
@@ -29,6 +29,8 @@ from medfcn.volumes.refused import RefusedFile
 
 Masks = str | os.PathLike[str] | Mapping[str, VolumeLike] | Dataset
 """A folder of masks, a data set, one file, or masks by case id."""
+NO_PREDICTION = "no prediction for "
+"""Begins the note on references without a prediction."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Pairs:
         notes = []
         if self.missing:
             notes.append(
-                f"no prediction for {len(self.missing)} of {len(self.references)} references; each counts as a miss "
+                f"{NO_PREDICTION}{len(self.missing)} of {len(self.references)} references; each counts as a miss "
                 f"of every label: {listed(self.missing, limit=20)}; to score some references only, give --cases FILE"
             )
         if self.unmatched:
@@ -80,15 +82,19 @@ def chosen_references(
     cases: Ids | None,
     options: ReadOptions = DEFAULT_OPTIONS,
     *,
+    predictions: Masks | None = None,
     patients: Mapping[str, str] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Masks:
     """The references of some cases, by case id; with `None` all of them, as they are.
 
+    The validation folder of a run has masks of its validation cases alone, so with `None` no others are due there.
+
     Args:
         references: All of them.
         cases: Ids of cases, or of patients with all their cases.
         options: How files are read.
+        predictions: The masks that are scored.
         patients: The patient of each case; by default as the references state them, if they are a data set.
         say: As in `chosen_ids`.
 
@@ -97,12 +103,31 @@ def chosen_references(
         DatasetError: A case has no reference.
     """
     if cases is None:
-        return references
+        return _due_in(predictions, references, options, say)
     found = _references_of(references, options.bids)
     if patients is None:
         patients = stated_patients(references, options.bids)
     chosen = chosen_ids(cases, found, lack="reference", patients=patients, say=say)
     return {case: mask for case, mask in found.items() if case in chosen}
+
+
+def _due_in(
+    predictions: Masks | None, references: Masks, options: ReadOptions, say: Callable[[str], None] | None
+) -> Masks:
+    """The references of which a mask is due: all, or of a run its validation cases and what else has a mask."""
+    validated = cases_of_validation(predictions)
+    if not isinstance(predictions, str | os.PathLike) or validated is None:
+        return references
+    for note in choices_on(predictions) if say is not None else ():
+        say(note)
+    found = _references_of(references, options.bids)
+    due = found.keys() & (validated | _predictions_of(predictions).keys())
+    if not due or due == found.keys():
+        return references
+    if say is not None:
+        others = f"{len(found) - len(due)} of {counted(len(found), 'reference')}"
+        say(f"{predictions} is of {counted(len(due), 'validation case')} of a run; {others} are of others, left out")
+    return {case: mask for case, mask in found.items() if case in due}
 
 
 def stated_patients(masks: Masks, bids: str | None = None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from medfcn.files import csv_bytes, make_folder, write_bytes, write_csv
 from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.measures import Intensity, measure_labels
-from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.sidecar import CHANGED, MaskRecord
 from medfcn.labels.volume_table import VolumeRow, volume_rows, volume_table, write_volumes
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error
@@ -37,7 +37,6 @@ Channels = Mapping[str, Sequence[VolumeLike]]
 """The channels of each image, by case id."""
 Timepoints = str | os.PathLike[str] | Sequence[tuple[str, str]]
 """A table as in `medfcn.evaluation.changes.read_pairs`, or pairs of case ids, the earlier first."""
-_CHANGED = "the mask is not the one that its .json describes: it was edited since"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,7 @@ class Measurements(Shown):
         write_bytes(path, csv_bytes(*volume_table(self.records)))
 
     def to_text(self) -> str:
-        """A table of all rows, then one of the changes, then the notes."""
+        """A table of all rows, then one of the changes, then the notes, and which masks are missing above."""
         sizes: list[tuple[str, ...]] = [("case", "label", "ml", "voxels", "mean", "spread")]
         sizes += [
             (row.case, row.label, _number(row.volume_ml), str(row.voxels), _number(row.mean), _number(row.spread))
@@ -111,7 +110,12 @@ class Measurements(Shown):
             changed: list[tuple[str, ...]] = [("before", "after", "label", "ml", "ml after", "change ml", "change %")]
             changed += [(one.before, one.after, one.label, *map(_number, one[3:])) for one in self.changes]
             lines += ["", *aligned(changed, right=range(3, 7))]
-        return page([*lines, *(f"note: {note}" for note in self.notes)])
+        notes = list(self.notes)
+        if self.failures:
+            of_all = counted(len(self.failures) + len(self.records), "mask")
+            failed = listed((case for case, _ in self.failures), limit=20)
+            notes.append(f"{len(self.failures)} of {of_all} could not be measured: {failed}")
+        return page([*lines, *(f"note: {note}" for note in notes)])
 
 
 def _number(value: float | None) -> str:
@@ -250,7 +254,7 @@ class _Measuring:
         notes = [*self.meaning.notes]
         if without:
             notes.append(f"no image of {counted(len(without), 'mask')}, without intensities: {listed(without)}")
-        notes += [f"{case}: {_CHANGED}" for case, record in records.items() if _CHANGED in record.notes]
+        notes += [f"{case}: {CHANGED}" for case, record in records.items() if CHANGED in record.notes]
         most = max((len(each) for of in records.values() for each in (of.intensity or {}).values()), default=0)
         if most > 1:
             columns = listed(f"mean_{each} and spread_{each}{self._named(each)}" for each in range(2, most + 1))
@@ -325,9 +329,9 @@ class _Measuring:
 def _record_of(given: VolumeLike, mask: Volume, labels: LabelMap) -> MaskRecord:
     """The record beside a mask, if it is of this very mask; else one that knows the mask alone."""
     beside = MaskRecord.beside(given)
-    if beside is None or beside.mask_sha256 != mask.sha256:
-        notes = (_CHANGED,) if beside is not None and beside.mask_sha256 else ()
-        return MaskRecord(mask_sha256=mask.sha256, labels=labels, notes=notes)
+    if beside is None or not beside.mask_sha256:
+        return MaskRecord(mask_sha256=mask.sha256, labels=labels)
+    beside = beside.of_mask(mask.sha256)
     if beside.labels is None or beside.labels.entries != labels.entries:
         return msgspec.structs.replace(beside, expected_dice=None, review=None, labels=labels)
     return beside

@@ -15,7 +15,7 @@ from medfcn.inference.batch import Outcome, PredictionRun
 from medfcn.inference.naming import BidsNames, own_name
 from medfcn.inference.predict import PredictRequest, predict_masks
 from medfcn.inference.tables import write_tables
-from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.sidecar import CHANGED, MaskRecord
 from medfcn.runs.folder import LOGS_FOLDER
 from medfcn.text import counted, listed, shown
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
@@ -99,7 +99,10 @@ def group_level(cases: BidsCases, output: Path) -> tuple[int, tuple[str, ...]]:
     """
     names, found = BidsNames(output), cases.find()
     named = {case.id: case for case in found}
-    records = {name: MaskRecord.beside(output / names.mask(case)) for name, case in named.items()}
+    masks = {name: output / names.mask(case) for name, case in named.items()}
+    records = {name: MaskRecord.of_file(mask) if mask.is_file() else None for name, mask in masks.items()}
+    changed = [name for name, record in records.items() if record is not None and CHANGED in record.notes]
+    records.update(dict.fromkeys(changed))  # the sizes and the confidence that were recorded are of another mask
     without = tuple(sorted(name for name, record in records.items() if record is None))
     if len(without) == len(named):
         raise MissingFileError(
@@ -108,6 +111,7 @@ def group_level(cases: BidsCases, output: Path) -> tuple[int, tuple[str, ...]]:
             field="output",
         )
     reasons = {name: named[name].lacks or "no mask: the participant level has not made it" for name in without}
+    reasons |= dict.fromkeys(changed, f"{CHANGED}; the participant level makes it again")
     outcomes = [Outcome(name, "failed" if name in reasons else "kept", reasons.get(name, "")) for name in named]
     having = {name: record for name, record in records.items() if record is not None}
     (output / LOGS_FOLDER).mkdir(exist_ok=True)

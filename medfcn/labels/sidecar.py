@@ -12,7 +12,7 @@ import msgspec
 
 from medfcn.decoding import read_json
 from medfcn.errors import LabelError, SettingsError
-from medfcn.files import write_json
+from medfcn.files import sha256_of, write_json
 from medfcn.labels.label_map import LabelMap
 from medfcn.labels.measures import Intensity, Measure
 from medfcn.volumes.names import stem_of
@@ -41,6 +41,8 @@ _LATER = (
 
 TRAINING_CASE = "a training case of the model"
 """The note on a mask of a volume that one of its networks was trained on."""
+CHANGED = "the mask is not the one that its .json describes: it was edited since"
+"""The note on a mask whose file has another hash than its record says."""
 
 
 class LabelRecord(NamedTuple):
@@ -150,6 +152,33 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
             except SettingsError as error:
                 raise SettingsError(f"{path.name}: {error}; fix it, or remove the file", field="labels") from error
         return cls(**{name: value for name, value in values.items() if value is not None})
+
+    @classmethod
+    def of_file(cls, mask: object) -> "MaskRecord | None":
+        """The record beside a mask as far as it is of this very file; see `of_mask`.
+
+        Raises:
+            SettingsError: The record's labels are not valid.
+        """
+        record = cls.beside(mask)
+        if record is None or not isinstance(mask, str | os.PathLike) or not Path(mask).is_file():
+            return record
+        return record.of_mask(sha256_of(Path(mask))) if record.mask_sha256 else record
+
+    def of_mask(self, sha256: str) -> "MaskRecord":
+        """The same record; of a mask with another hash than it says, no more than the labels.
+
+        Such a mask was edited, or is that of another case: its volumes, confidence and uncertainty are unknown.
+
+        Example:
+            >>> record = MaskRecord(mask_sha256="12", expected_dice={"organ": 0.9})
+            >>> record.of_mask("12") == record, record.of_mask("34").notes == (CHANGED,)
+            (True, True)
+        """
+        if not self.mask_sha256 or self.mask_sha256 == sha256:
+            return self
+        notes = (CHANGED, *(note for note in self.notes if note == TRAINING_CASE))
+        return MaskRecord(case=self.case, mask_sha256=sha256, labels=self.labels, notes=notes)
 
     @staticmethod
     def is_in(path: Path) -> bool:

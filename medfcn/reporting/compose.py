@@ -81,7 +81,7 @@ def report(
     patients: dict[str, str] | None = None
     if table is not None and cases is not None:  # the ids of patients stand for cases that the table knows
         cases, patients = (*table.cases, *(case for case, _ in table.failures)), {}
-    references = chosen_references(references, cases, options, patients=patients)
+    references = chosen_references(references, cases, options, predictions=predictions, patients=patients)
     pairs = pair_cases(predictions, references, options)
     meaning = find_meaning(pairs, references, labels)
     if table is None:
@@ -201,7 +201,7 @@ def predict_report(
     pictures = images_at(images)
     if len(paths) == len(pictures) == 1 and masks.is_file():
         pictures = dict(zip(paths, pictures.values(), strict=True))
-    records = {case: MaskRecord.beside(path) for case, path in paths.items()}
+    records = {case: MaskRecord.of_file(path) for case, path in paths.items()}
     cases = PredictedCases(paths, records, pictures, options)
     about = About(
         title="Predictions",
@@ -231,7 +231,7 @@ def _chosen_colours(records: Iterable[MaskRecord | None]) -> dict[str, str]:
 
 def _expected_of_scored(pairs: Pairs, meaning: Meaning) -> dict[str, dict[str, float]]:
     """The expected Dice of masks whose recorded labels are those that are scored."""
-    records = {case: MaskRecord.beside(mask) for case, mask in pairs.predictions.items()}
+    records = {case: MaskRecord.of_file(mask) for case, mask in pairs.predictions.items()}
     return {
         case: _expected_dice(record)
         for case, record in records.items()

@@ -16,7 +16,7 @@ from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
 from medfcn.labels import LabelCodec, LabelMap, read_mask
 from medfcn.labels.partly import count_labelled
-from medfcn.labels.sidecar import MaskRecord
+from medfcn.labels.sidecar import CHANGED, MaskRecord
 from medfcn.labels.whole_numbers import values_in
 from medfcn.reporting.sections import PredictedCase
 from medfcn.reporting.upright import CaseVolumes
@@ -134,7 +134,7 @@ class ScoredCases:
                 f"The reference ignores {100 * share:.3g} % of the voxels: predictions there are not counted."
             )
         given = self.pairs.predictions.get(case)
-        uncertainty = None if given is None else _read_uncertainty(given, MaskRecord.beside(given), reading)
+        uncertainty = None if given is None else _read_uncertainty(given, MaskRecord.of_file(given), reading)
         image = reading.image(self.images.get(case, ()))
         return CaseVolumes(
             image, reference, prediction, tuple(reading.notes), hashes=reading.hashes, uncertainty=uncertainty
@@ -218,7 +218,8 @@ class PredictedCases:
             if case not in self._measured:  # it was not shown, so its mask is read here
                 self._mask_of(case, _Reading(self.options))
             volumes = self._measured.get(case, {})
-        return PredictedCase(case, dict(volumes), record.flags)
+        changed = tuple(note for note in record.notes if note == CHANGED)
+        return PredictedCase(case, dict(volumes), (*changed, *record.flags))
 
     def read(self, case: str) -> CaseVolumes:
         """The volumes of a case; the mask contains indices of `labels`, or of the overlaps where labels overlap."""

@@ -10,6 +10,8 @@ from medfcn.text import counted
 
 TRAINING = "training"
 """The use of a training case, in `cases.csv`."""
+VALIDATION = "validation"
+"""The use of a validation case."""
 LABEL_HASH = "sha256_label"
 """The column with the hash of its label."""
 IMAGE_HASHES = "sha256_"

@@ -14,6 +14,7 @@ from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress, warn
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
+from medfcn.runs.validated import CHOSEN_ON_THEM
 from medfcn.text import listed
 from medfcn.training.bfloat16 import bfloat16_test
 from medfcn.training.judging import settle
@@ -60,7 +61,7 @@ def write_run(
         if chosen:
             were = "was" if card.chosen_on_validation == ("threshold",) else "were"
             notes.append(
-                f"{' and '.join(chosen)} {were} chosen on these cases, so new ones may score lower; "
+                f"{' and '.join(chosen)} {were} {CHOSEN_ON_THEM}, so new ones may score lower; "
                 "--folds scores each case by a network for which nothing was chosen on it"
             )
     elif not split.fold and not outcome.is_chosen:

@@ -13,7 +13,7 @@ from medfcn.errors import MissingFileError, TrainingError
 from medfcn.evaluation import ScoreTable
 from medfcn.files import csv_text, make_inner_folder, write_bytes, write_csv
 from medfcn.labels.drawn import SEPARATOR
-from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING
+from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION
 from medfcn.runs.folder import PICTURE, RunFolder
 from medfcn.runs.tracking import Tracking
 from medfcn.settings import Settings
@@ -25,8 +25,6 @@ from medfcn.training.state import State
 from medfcn.training.survey import Survey
 
 _REMEDY = "copy the run again, or take another -o"
-VALIDATION = "validation"
-"""The use of a validation case, in `cases.csv`."""
 LEFT_OUT = "left out"
 """The use of a case that is not used, in `cases.csv`."""
 ON_REQUEST = "on request"

@@ -115,6 +115,27 @@ def test_cases_and_definitions_that_are_not_shared_are_said():
         compare_tables(table([0.5]), ScoreTable(()))
 
 
+def test_labels_that_are_not_shared_are_said_and_their_cases_are_not_taken_for_lost():
+    one, two = table([0.5] * 2), table([0.25] * 2)
+    more = replace(one, rows=one.rows + tuple(replace(row, label="core") for row in one.rows))
+    notes = compare_tables(more, two).notes
+    assert "a label only in A (first), and left out: core" in notes
+    assert not any("case_0" in note for note in notes)
+    other = replace(two, rows=tuple(replace(row, label="3") for row in two.rows))
+    with pytest.raises(DatasetError, match=r"second: 3\); give labels="):
+        compare_tables(one, other)
+
+
+def test_what_qualifies_the_scores_of_a_side_is_said_of_the_comparison(tmp_path):
+    trained = "3 of 3 predictions are of training cases of the model; their scores say nothing of new ones: a, b, c"
+    both = "the references also hold 9, which no label names: background here"
+    ours, theirs = (replace(table(dices), notes=(both,)) for dices in ([0.5] * 3, [0.75] * 3))
+    theirs = replace(theirs, notes=(both, trained))
+    assert compare_tables(ours, theirs).notes == (f"A (first) and B (second): {both}", f"B (second): {trained}")
+    write_scores(theirs, tmp_path / "scores")  # of a folder of scores too
+    assert f"B (scores): {trained}" in compare(ours, tmp_path / "scores", tmp_path).notes
+
+
 def test_text_names_the_cases_that_moved():
     text = compare_tables(table([0.9, 0.5]), table([0.4, 0.5])).to_text()
     assert "Dice, the largest A − B: case_00 +0.500 (0.900 − 0.400)" in text
@@ -193,7 +214,8 @@ def test_a_mask_that_cannot_be_read_is_a_miss_of_its_side_which_the_command_says
     scores = evaluate(folder / "broken", folder / "references", labels="organ=1")
     write_scores(scores, folder / "scores")
     notes = compare(folder / "whole", folder / "scores", folder / "references", labels="organ=1").notes
-    assert notes == ("B (scores): without a usable mask, which counts as a miss: s5, s6",)
+    without = "B (scores): without a usable mask, which counts as a miss: s5, s6"
+    assert [note for note in notes if note.startswith("B (scores): without")] == [without]
 
 
 def test_a_reference_that_cannot_be_read_is_said_of_both_sides(broken_beside_whole):

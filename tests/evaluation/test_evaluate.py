@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.errors import DatasetError, LabelError, MedfcnError, MissingFileError, SettingsError
-from medfcn.evaluation import Definitions, ScoreTable, evaluate, hausdorff_mm, nsd, score_case, write_scores
+from medfcn.evaluation import Definitions, ScoreTable, compare, evaluate, hausdorff_mm, nsd, score_case, write_scores
 from medfcn.labels import IGNORED, LabelEntry, LabelMap
 from medfcn.progress import Lines
 from medfcn.volumes import Volume
@@ -235,6 +235,29 @@ def test_masks_of_a_validation_have_the_labels_of_their_run(tmp_path):
         "1",
         "2",
     ]
+
+
+def test_the_validation_folder_of_a_run_is_scored_by_its_validation_cases_alone(tmp_path):
+    run, labels = tmp_path / "run", LabelMap.parse("front=1,back=2")
+    for case in "abcd":
+        save(tmp_path / "references", case, organ())
+    save(run / "validation", "b", organ(1))  # of the two validation cases, c has lost its mask
+    (run / "model.json").write_text(json.dumps({"labels": labels.to_json()}))
+    (run / "cases.csv").write_text("case,group,use\na,a,training\nb,b,validation\nc,c,validation\nd,d,left out\n")
+    chosen = "the threshold 0.4 was chosen on these cases, so new ones may score lower"
+    (run / "validation" / "summary.json").write_text(json.dumps({"notes": [chosen, "another note"]}))
+    table = evaluate(run / "validation", tmp_path / "references")
+    assert {row.case: row.status for row in table.rows} == {"b": "ok", "c": "prediction_missing"}
+    text = table.to_text()
+    assert "is of 2 validation cases of a run; 2 of 4 references are of others, left out" in text
+    assert chosen in text
+    assert "another note" not in text
+    other = evaluate(run / "validation", tmp_path / "references", cases=["b", "a"])  # the choice of the user counts
+    assert {row.case: row.status for row in other.rows} == {"a": "prediction_missing", "b": "ok"}
+    whole = {case: tmp_path / "references" / f"{case}.nii.gz" for case in "abcd"}
+    change = compare(whole, run / "validation", tmp_path / "references", labels=labels, metrics=["dice"])
+    assert {difference.cases for difference in change.differences} == {2}  # its training cases are no misses
+    assert "only in A (first), and left out: a, d" in change.notes
 
 
 def test_references_that_are_scored_as_predictions_are_pointed_out(tmp_path):

@@ -225,6 +225,12 @@ def test_an_app_works_on_participants_and_then_on_the_group(
     assert not (output / "logs" / "failures.csv").exists()
     find_masks(output)["sub-01_ses-1"].with_name("sub-01_ses-1_desc-medfcn_dseg.json").unlink()
     assert "1 of 16 cases has no mask; see failures.csv" in app(tree, output, "group").output
+    lost, other, edited = (find_masks(output)[f"sub-0{number}_ses-1"] for number in (2, 3, 4))
+    lost.unlink(), edited.write_bytes(other.read_bytes())
+    assert "3 of 16 cases have no mask; see failures.csv" in app(tree, output, "group").output
+    failures, volumes = ((output / "logs" / f"{name}.csv").read_text() for name in ("failures", "volumes"))
+    assert "sub-04_ses-1,the mask is not the one that its .json describes" in failures
+    assert "sub-04_ses-1" not in volumes
 
 
 @pytest.mark.parametrize(
