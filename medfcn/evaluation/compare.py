@@ -143,7 +143,7 @@ def masks_or_scores(source: Masks) -> Masks | ScoreTable:
         try:
             find_masks(source)
         except DatasetError:
-            return read_scores(source)
+            return read_scores(Path(source))
     return source
 
 

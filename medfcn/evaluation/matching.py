@@ -118,15 +118,15 @@ def _due_in(
     validated = cases_of_validation(predictions)
     if not isinstance(predictions, str | os.PathLike) or validated is None:
         return references
-    for note in choices_on(predictions) if say is not None else ():
+    say = say or (lambda line: None)
+    for note in choices_on(predictions):
         say(note)
     found = _references_of(references, options.bids)
     due = found.keys() & (validated | _predictions_of(predictions).keys())
     if not due or due == found.keys():
         return references
-    if say is not None:
-        others = f"{len(found) - len(due)} of {counted(len(found), 'reference')}"
-        say(f"{predictions} is of {counted(len(due), 'validation case')} of a run; {others} are of others, left out")
+    others = f"{len(found) - len(due)} of {counted(len(found), 'reference')}"
+    say(f"{predictions} is of {counted(len(due), 'validation case')} of a run; {others} are of others, left out")
     return {case: mask for case, mask in found.items() if case in due}
 
 

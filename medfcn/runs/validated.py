@@ -56,7 +56,7 @@ def cases_of_validation(masks: object) -> frozenset[str] | None:
     return frozenset(row["case"] for row in rows if row.get("case")) or None
 
 
-def choices_on(masks: Path | str) -> tuple[str, ...]:
+def choices_on(masks: str | os.PathLike[str]) -> tuple[str, ...]:
     """The notes of a run on what its training chose on these validation cases.
 
     Args:
