@@ -7,7 +7,8 @@ time of the steps, on any machine, and no clock decides when they are: a repetit
 network is only read, so weights and masks are those of a training without a curve.
 
 The Dice of a look is that of slices on the network grid, all slices together. It shows the course of a training; the
-Dice of a validation is of whole volumes on their own grid.
+Dice of a validation is of whole volumes on their own grid. The cases take turns at the labels: a mean that lacked one
+would be that of the labels that are learned first.
 """
 
 import math
@@ -40,7 +41,7 @@ _SLICES_LEAST = 3
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring slices of a validation case, around the one that has most of the labels.
+    """Neighbouring slices of a validation case: those with most of the labels whose turn it is.
 
     Attributes:
         image: `(C, r, a, s)` input of the network; at both ends the neighbours that the network sees beside.
@@ -100,7 +101,29 @@ class Curve:
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The slices of each case; read when the first look is due, for a short training has none."""
-        return tuple(_block(case, self._plan, self.labels, self.view, self.thickness) for case in self.cases)
+        blocks, waiting = list[Block](), self._all_labels
+        for case in self.cases:
+            blocks.append(_block(case, self._plan, self.labels, self.view, self.thickness, waiting))
+            waiting = waiting & ~self._held_by([blocks[-1]])
+            waiting = waiting if waiting.any() else self._all_labels
+        return tuple(blocks)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The names of the labels that none of the slices has."""
+        return tuple(
+            name for name, is_held in zip(self.labels.names, self._held_by(self.blocks), strict=True) if not is_held
+        )
+
+    @property
+    def _all_labels(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.labels.entries), dtype=np.bool_)
+
+    def _held_by(self, blocks: Sequence[Block]) -> NDArray[np.bool_]:
+        """True for each label that is in the references of some blocks."""
+        found = [np.unique(block.reference) for block in blocks]
+        indices = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.uint8)
+        return self.labels.membership[indices[indices != IGNORED]].any(axis=0)
 
     @property
     def slices(self) -> int:
@@ -133,6 +156,25 @@ class Curve:
         return Look(mean_of(dices) if is_scored else None, dices, tuple(found))
 
 
+def _fullest(
+    slices: NDArray[np.uint8], labels: LabelMap, thickness: int, waiting: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """The first and the last (excluded) of so many slices that have most of the labels.
+
+    First counts how many labels whose turn it is are there with half of their largest area or more, then how many
+    voxels are labelled.
+    """
+    member = labels.membership
+    known = [np.bincount(each[each != IGNORED].ravel(), minlength=len(member)) for each in slices]
+    areas = np.stack(known) @ member.astype(np.int64)  # (slices, labels)
+    is_large = (areas > 0) & (2 * areas >= areas.max(axis=0))
+    starts = range(max(1, len(slices) - thickness + 1))
+    spans = [slice(start, start + thickness) for start in starts]
+    scores = [(int((is_large[span].any(axis=0) & waiting).sum()), int(areas[span].sum())) for span in spans]
+    start = max(starts, key=scores.__getitem__)
+    return start, min(len(slices), start + thickness)
+
+
 def _pixels(size: tuple[int, int], window: tuple[int, int], overlap: float) -> int:
     """The pixels that go through the network for a slice of a size: its own, or those of its window or its tiles."""
     if all(edge <= WHOLE * of_window for edge, of_window in zip(size, window, strict=True)):
@@ -145,15 +187,14 @@ def _pixels(size: tuple[int, int], window: tuple[int, int], overlap: float) -> i
     return math.prod(tiles) * math.prod(window)
 
 
-def _block(case: ScoredCase, plan: Plan, labels: LabelMap, view: View, thickness: int) -> Block:
-    """The slices of a case around its fullest one."""
+def _block(
+    case: ScoredCase, plan: Plan, labels: LabelMap, view: View, thickness: int, waiting: NDArray[np.bool_]
+) -> Block:
+    """The slices of a case that have most of the labels whose turn it is."""
     axis = VIEW_AXIS[view]
     reference = to_network(case.reference(labels), grid_of(case.blank, plan), labels.members)
+    start, stop = _fullest(np.moveaxis(reference, axis, 0), labels, thickness, waiting)
     count = reference.shape[axis]
-    labelled = (reference > 0) & (reference != IGNORED)
-    fullest = int(np.argmax(labelled.sum(axis=tuple(other for other in range(3) if other != axis))))
-    start = max(0, min(fullest - thickness // 2, count - thickness))
-    stop = min(count, start + thickness)
     beside = plan.context // 2
     before, after = min(beside, start), min(beside, count - stop)
     return Block(

@@ -60,10 +60,11 @@ class Looks:
         if self.curve is None or not looks or self._is_reported:
             return
         self._is_reported = True
+        absent = f"; none of these slices has {listed(self.curve.absent)}" if self.curve.absent else ""
         self.progress.say(
             f"curve: Dice of {counted(self.curve.slices, 'slice')} of "
             f"{counted(len(self.curve.cases), 'validation case')}, {counted(len(looks), 'time')}; nothing is chosen "
-            "by it"
+            f"by it{absent}"
         )
 
     def look(self, model: Model, step: int, *, is_drawn: bool = False) -> dict[str, float | None]:

@@ -13,7 +13,8 @@ from matplotlib.image import imread
 
 import medfcn
 from medfcn.files import sha256_of
-from medfcn.training.curve import Block, Curve, _pixels
+from medfcn.labels import IGNORED, LabelMap
+from medfcn.training.curve import Block, Curve, _fullest, _pixels
 from medfcn.training.looks import Looks
 from medfcn.training.pictures import picture
 from medfcn.training.schedule import Schedule, curve_steps, picture_steps, validation_steps
@@ -179,3 +180,42 @@ def test_a_look_costs_more_steps_where_training_sees_parts_of_slices() -> None:
     assert (len(parts.cases), parts.thickness) == (len(whole.cases), whole.thickness)
     assert parts.cost == 4 * whole.cost
     assert len(curve_steps(700, cost=parts.cost)) < len(curve_steps(700, cost=whole.cost)) / 3
+
+
+def test_slices_of_a_look_have_most_of_the_labels_whose_turn_it_is() -> None:
+    # `long` is in slices 0 to 7, largest in 3 and 4; `short` in 9 and 10 and much smaller.
+    reference = np.zeros((12, 10, 10), dtype=np.uint8)
+    for place, edge in enumerate((2, 4, 6, 8, 8, 6, 4, 2)):
+        reference[place, :edge, :edge] = 1
+    reference[9:11, :3, :3] = 2
+    labels, both, second = LabelMap.parse("long=1,short=2"), np.array([True, True]), np.array([False, True])
+    assert _fullest(reference, labels, 2, both) == (3, 5)
+    assert _fullest(reference, labels, 2, second) == (9, 11)
+    assert _fullest(reference, labels, 5, second) == (5, 10)  # with most of the other one
+    assert _fullest(reference, labels, 20, both) == (0, 12)
+    assert _fullest(reference, LabelMap.parse("whole=1+2,core=2"), 2, second) == (9, 11)
+    reference[reference == 2] = IGNORED
+    assert _fullest(reference, labels, 2, second) == (3, 5)
+
+
+def test_a_curve_has_slices_of_each_label_or_says_of_which_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[list[bool]] = []
+
+    def block(case: Any, plan: Any, labels: Any, view: Any, thickness: Any, waiting: Any) -> Block:
+        turns.append(waiting.tolist())
+        return Block(case.image, np.full((2, 2, 2), case.held, dtype=np.uint8), (0, 0))
+
+    monkeypatch.setattr("medfcn.training.curve._block", block)
+    plan = SimpleNamespace(views=("axial",), context=1, batch_size=8, window=(64, 64), trained=(64, 64))
+    survey = SimpleNamespace(labels=LabelMap.parse("a=1,b=2"))
+
+    def curve(*held: int) -> Curve:
+        cases = [SimpleNamespace(image=np.zeros((1, 64, 64, 9)), held=value) for value in held]
+        prepared: Any = SimpleNamespace(plan=plan, survey=survey, validation=cases)
+        return Curve(prepared, tile_overlap=0.5)
+
+    two = curve(1, 2)
+    assert (two.absent, turns) == ((), [[True, True], [False, True]])
+    lines, schedule = Told(), {4, 8}
+    Looks(curve(1, 1), SimpleNamespace(), lines).report(schedule)  # type: ignore[arg-type]
+    assert lines.lines[-1].endswith("2 times; nothing is chosen by it; none of these slices has b")
