@@ -123,7 +123,8 @@ class Curve:
         """True for each label that is in the references of some blocks."""
         found = [np.unique(block.reference) for block in blocks]
         indices = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.uint8)
-        return self.labels.membership[indices[indices != IGNORED]].any(axis=0)
+        held: NDArray[np.bool_] = self.labels.membership[indices[indices != IGNORED]].any(axis=0)
+        return held
 
     @property
     def slices(self) -> int:
