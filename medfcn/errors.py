@@ -107,12 +107,12 @@ The codes, which `medfcn check --json` reports too:
     ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
     GROUP_INVALID        A case has no group, or two.
     GROUPS_ALONE         A grouping was given, and each case is a group of its own.
-    PATIENTS_UNSTATED    Several cases seem to be of one patient by their ids, and nothing says whether they are.
+    PATIENTS_UNSTATED    Several cases seem to be of one patient, by ids or a column, and nothing says whether they are.
     GROUPS_FEW           There are too few groups (patients) to split.
     FOLDS_DIFFER         The folds in a folder are of different trainings.
     FOLD_INVALID         A case has no fold while others have one, a group is in two folds, or a fold lacks a label.
     SPLITS_INVALID       A prescribed split contradicts the cases, their patients or itself.
-    SPLITS_UNREAD        There is a file of splits that is not read.
+    SPLITS_UNREAD        There is a file or a column of splits that is not read.
     SETTING_INVALID      A setting or option has a value that is not allowed.
     OPTIONS_TOGETHER     Options of which only one may be given are given together.
     SETTING_UNKNOWN      There is no such setting or table.

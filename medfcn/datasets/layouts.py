@@ -19,6 +19,7 @@ from medfcn.datasets.bids import bids_dataset
 from medfcn.datasets.bids_files import bids_below, is_bids
 from medfcn.datasets.case_folders import CaseFolder, case_folders, mask_at, masks_in, structures_of
 from medfcn.datasets.cases import Dataset, Splits
+from medfcn.datasets.column_names import unread_split
 from medfcn.datasets.dataset_json import Description, Entry, read_description
 from medfcn.datasets.dicom_layout import dicom_dataset
 from medfcn.datasets.dicom_tree import has_dicom
@@ -341,9 +342,13 @@ def _with_channels(images: Sequence[Path]) -> Sequence[Path]:
     return channels or images
 
 
+_COLUMNS = ("id", "image", "image_", "group", "fold", "labelled")
+"""The columns that a table of cases may have beside `label`."""
+
+
 def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
     """A table with columns `image` (or `image_<channel>`), `label`, perhaps `id`, `group`, `fold` and `labelled`."""
-    table, root = read_table(path, "label"), path.parent
+    table, root = read_table(path, "label", known=_COLUMNS), path.parent
     columns = _image_columns(table)
     drafts: list[Draft] = []
     for line, row in table.rows:
@@ -373,7 +378,8 @@ def _from_table(path: Path, *, allow_outside: bool) -> Dataset:
         column: {draft.id: row[column] for draft, (_, row) in zip(drafts, table.rows, strict=True)}
         for column in table.columns
     }
-    return replace(assemble(place, drafts, names, named), columns=texts)
+    found, unread = assemble(place, drafts, names, named), unread_split(texts, table.name)
+    return replace(found, columns=texts, problems=(*found.problems, *([unread] if unread else [])))
 
 
 def _image_columns(table: Table) -> tuple[str, ...]:

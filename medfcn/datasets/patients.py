@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medfcn.datasets.cases import Dataset
+from medfcn.datasets.column_names import patients_in
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import read_table
 from medfcn.errors import DatasetError, SettingsError
@@ -100,10 +101,15 @@ def _without_common_end(names: Sequence[str]) -> list[str]:
 
 
 def unstated_patients(dataset: Dataset) -> Mapping[str, tuple[str, ...]]:
-    """The shared stems of a data set that does not state its patients; empty for one that does."""
+    """The cases that seem to be of one patient, by what they share, of a data set that does not state its patients.
+
+    They share the value of a column that is not read, such as `patient`; else the stem of their ids.
+    """
     if dataset.has_groups:
         return {}
-    return shared_stems(case.id for case in (*dataset.all_cases, *dataset.left_out))
+    return patients_in(dataset.columns)[1] or shared_stems(
+        case.id for case in (*dataset.all_cases, *dataset.left_out)
+    )
 
 
 def patients_problem(dataset: Dataset) -> Problem | None:
@@ -111,6 +117,9 @@ def patients_problem(dataset: Dataset) -> Problem | None:
     stems = unstated_patients(dataset)
     if not stems:
         return None
+    if column := patients_in(dataset.columns)[0]:
+        remedy = "call the column group, or give --group-by none if each case is a patient"
+        return Problem(_CODE, "warning", "", "", column, column_text(column, stems), remedy)
     remedy = (
         "give --group-by stem (or --groups FILE) to keep each patient together, or --group-by none if each case is a "
         "patient"
@@ -128,6 +137,19 @@ def stems_text(stems: Mapping[str, Sequence[str]]) -> str:
     few = listed((f"{listed(ids, limit=3)} ({stem})" for stem, ids in stems.items()), limit=2, separator="; ")
     count = sum(map(len, stems.values()))
     return f"{count} cases seem to be of {counted(len(stems), 'patient')} by their ids: {few}"
+
+
+def column_text(column: str, patients: Mapping[str, Sequence[str]]) -> str:
+    """Patients in a column that is not read, in words.
+
+    Example:
+        >>> column_text("patient", {"P3": ("a", "b")})
+        '2 cases are of 1 patient by the column patient, which is not read: a, b (P3)'
+    """
+    few = listed((f"{listed(ids, limit=3)} ({name})" for name, ids in patients.items()), limit=2, separator="; ")
+    count = sum(map(len, patients.values()))
+    of_all = f"{count} cases are of {counted(len(patients), 'patient')}"
+    return f"{of_all} by the column {column}, which is not read: {few}"
 
 
 def require_stated_patients(dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from medfcn.datasets.column_names import as_read
 from medfcn.errors import DatasetError, MissingFileError, not_a_file
 from medfcn.text import counted, listed, nearest, one_line, shown
 
@@ -58,12 +59,13 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{name}: {found}; check its permissions", code="FILE_UNREADABLE") from error
 
 
-def read_table(path: Path, *needed: str) -> Table:
+def read_table(path: Path, *needed: str, known: Collection[str] = ()) -> Table:
     """The rows of a CSV (comma or semicolon) or TSV file with a header line.
 
     Args:
         path: The file.
         needed: Columns that it must have.
+        known: Further columns that are read; a name in other letters (`Group`) stands for each of them.
 
     Raises:
         DatasetError: A row has another number of fields than the header, a column is missing or given twice, or the
@@ -76,7 +78,7 @@ def read_table(path: Path, *needed: str) -> Table:
     rows: list[tuple[int, dict[str, str]]] = []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = tuple(column.strip() for column in next(reader, []))
+        columns = as_read([column.strip() for column in next(reader, [])], (*needed, *known))
         _check_columns(name, columns, needed)
         for fields in reader:
             if not any(field.strip() for field in fields):

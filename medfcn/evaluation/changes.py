@@ -51,7 +51,7 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[tuple[str, str], ...]:
         DatasetError: It lacks the columns, or a time is neither a number nor a date, times are of both kinds, two
             cases of a group have the same time, a case has no group or two lines, or two groups look like one.
     """
-    table = read_table(Path(path))
+    table = read_table(Path(path), known=(_EARLIER, _LATER, *_TIMED))
     if {_EARLIER, _LATER} <= set(table.columns):
         return tuple((row[_EARLIER].strip(), row[_LATER].strip()) for _, row in table.rows)
     if not set(_TIMED) <= set(table.columns):

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.datasets.cases import Dataset
+from medfcn.datasets.column_names import patients_in
 from medfcn.datasets.find import dataset_of_masks
 from medfcn.datasets.patients import (
     chosen_grouping,
+    column_text,
     groups_from_ids,
     groups_from_table,
     shared_stems,
@@ -181,7 +183,8 @@ def _stated_patients(
         return stated, None, "" if rule == "none" else _note_on_idle(stated, cases)
     if dataset is not None and dataset.has_groups:
         return {case.id: case.group for case in dataset.all_cases}, None, ""
-    return {}, None, _note_on_stems(ids(), frozenset(cases))
+    column, patients = ("", {}) if dataset is None else patients_in(dataset.columns)
+    return {}, None, _note_on_stems(ids(), frozenset(cases), column, patients)
 
 
 def _note_on_idle(groups: Mapping[str, str], cases: Sequence[str]) -> str:
@@ -191,15 +194,21 @@ def _note_on_idle(groups: Mapping[str, str], cases: Sequence[str]) -> str:
     return f"the groups change nothing: each of the {len(cases)} cases is a patient of its own"
 
 
-def _note_on_stems(ids: Sequence[str], cases: Collection[str]) -> str:
+def _note_on_stems(
+    ids: Sequence[str], cases: Collection[str], column: str, patients: Mapping[str, Sequence[str]]
+) -> str:
     """Says that cases seem to be of one patient, although each is counted as a patient."""
-    stems = {stem: [name for name in names if name in cases] for stem, names in shared_stems(ids).items()}
+    shared = patients or shared_stems(ids)
+    stems = {stem: [name for name in names if name in cases] for stem, names in shared.items()}
     stems = {stem: names for stem, names in stems.items() if len(names) > 1}
     if not stems:
         return ""
+    found, remedy = stems_text(stems), "give --group-by stem (or --groups FILE)"
+    if column:
+        found, remedy = column_text(column, stems), "call the column group"
     return (
-        f"{stems_text(stems)}; each is counted as a patient here, which makes intervals too narrow and p values too "
-        "small: give --group-by stem (or --groups FILE), or --group-by none if each case is a patient"
+        f"{found}; each is counted as a patient here, which makes intervals too narrow and p values too small: "
+        f"{remedy}, or give --group-by none if each case is a patient"
     )
 
 

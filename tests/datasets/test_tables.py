@@ -99,7 +99,7 @@ def test_one_name_in_two_folders_asks_for_an_id(tmp_path: Path) -> None:
         "id,image,label,fold\na,images/a.nii,labels/a.nii,1\nc,images/c.nii,labels/c.nii,\n",
         "id,image,label,group,fold\na,images/a.nii,labels/a.nii,P,1\nc,images/c.nii,labels/c.nii,P,2\n",
         "image,label\n" + "x" * 200_000 + ",labels/a.nii\n",
-        "Image,Label\nimages/a.nii,labels/a.nii\n",
+        "Images,Labels\nimages/a.nii,labels/a.nii\n",
     ],
     ids=lambda text: repr(text)[:50],
 )
