@@ -107,7 +107,7 @@ The codes, which `medfcn check --json` reports too:
     ID_LOOKS_ALIKE       Two ids differ only in their Unicode characters.
     GROUP_INVALID        A case has no group, or two.
     GROUPS_ALONE         A grouping was given, and each case is a group of its own.
-    PATIENTS_UNSTATED    Several cases seem to be of one patient, by ids or a column, and nothing says whether they are.
+    PATIENTS_UNSTATED    Cases seem to be of one patient, by ids or a column, and nothing says whether they are.
     GROUPS_FEW           There are too few groups (patients) to split.
     FOLDS_DIFFER         The folds in a folder are of different trainings.
     FOLD_INVALID         A case has no fold while others have one, a group is in two folds, or a fold lacks a label.
