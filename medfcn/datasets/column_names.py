@@ -14,25 +14,26 @@ _PATIENT = re.compile(
     r"(?:(?:patient|subject|participant|person|volunteer|case|study)?groups?|patients?|subj(?:ect)?s?|participants?"
     r"|persons?|volunteers?)(?:id|ids|nr|no|number|name|code)?|pid|mrn|pat|patid"
 )
+_SPELT_OTHERWISE = {"labeled": "labelled"}
 _SPLIT = re.compile(r"(?:data)?(?:splits?|sets?|subsets?|parts?|partitions?|folds?|use|usage)(?:id|nr|no)?")
 _PARTS = re.compile(r"tr|train|training|ts|te|test|testing|hold-?out|held-?out|val|valid|validation|dev")
 
 
 def as_read(columns: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-    """The names of columns, those that are read in small letters: spreadsheets begin them with capitals.
+    """The names of columns, those that are read in small letters and in one spelling.
 
     Args:
         columns: As they are written.
         known: The names that are read; one that ends in `_` is the beginning of names.
 
     Example:
-        >>> as_read(["ID", "Image_CT", "Sex"], ["id", "image_"])
-        ('id', 'image_CT', 'Sex')
+        >>> as_read(["ID", "Image_CT", "Labeled", "Sex"], ["id", "image_", "labelled"])
+        ('id', 'image_CT', 'labelled', 'Sex')
     """
     starts = [name for name in known if name.endswith("_")]
     names = []
     for column in columns:
-        small = column.casefold()
+        small = _SPELT_OTHERWISE.get(column.casefold(), column.casefold())
         start = next((name for name in starts if small.startswith(name)), "")
         names.append(small if small in known else start + column[len(start) :])
     return tuple(names)

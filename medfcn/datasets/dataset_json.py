@@ -31,12 +31,21 @@ class Entry(msgspec.Struct, frozen=True):
         label: The reference mask.
         fold: The fold whose validation case it is, as MONAI writes it.
         labelled: Names of the labels that were drawn, where only some were.
+        labeled: The same in American spelling.
+        group: The patient.
     """
 
     image: str | list[str] | None = None
     label: str | None = None
     fold: int | str | None = None
     labelled: list[str] | None = None
+    labeled: list[str] | None = None
+    group: int | str | None = None
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The names of the labels that were drawn; empty where all were."""
+        return tuple(self.labelled or self.labeled or ())
 
     @property
     def images(self) -> list[str]:

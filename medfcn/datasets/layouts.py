@@ -309,8 +309,9 @@ def _entry_draft(root: Path, entry: Entry, field: str, *, allow_outside: bool) -
     fold = None if entry.fold is None else str(entry.fold)
     mask = None if label is None else mask_at(label, name)
     images = {channel: volume_named(file) for channel, file in channels.items()}
-    labelled = tuple(entry.labelled or ())
-    return Draft(checked_id(name, where="dataset.json"), images, mask, fold=fold, where=where, labelled=labelled)
+    group = "" if entry.group is None else str(entry.group).strip()
+    name = checked_id(name, where="dataset.json")
+    return Draft(name, images, mask, group, fold, where, labelled=entry.drawn)
 
 
 def _require_groups_and_folds(drafts: Sequence[Draft], source: str) -> None:

@@ -27,6 +27,8 @@ from medfcn.runs.folder import SCORES_FILE
 from medfcn.text import counted, listed
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 
+_SAME_ML = 1e-6
+"""Share by which two volumes of one reference may differ, for tables have ten digits."""
 METRICS = ("dice", "nsd", "hd95_mm", "assd_mm")
 """The columns of `scores.csv` that are compared by default."""
 
@@ -239,10 +241,26 @@ def _notes(
             f"the tables differ in their definitions: {names[0]} {first.definitions.short()}; "
             f"{names[1]} {second.definitions.short()}"
         )
+    notes += _note_on_references(first, second, shared)
     rows = (row for table in (first, second) for row in table.rows if (row.label, row.case) in shared)
     if partly := PartlyLabelled.among(rows):
         notes.append(partly.text(len({case for _, case in shared})))
     return tuple(notes)
+
+
+def _note_on_references(first: ScoreTable, second: ScoreTable, shared: set[tuple[str, str]]) -> Iterator[str]:
+    """Names the cases whose references are of other sizes: the two sides were scored by other masks, or readers."""
+    ours, theirs = (
+        {(row.label, row.case): row.reference_ml for row in table.rows if (row.label, row.case) in shared}
+        for table in (first, second)
+    )
+    sizes = [(case, size, theirs[label, case]) for (label, case), size in ours.items()]
+    other = sorted({case for case, size, same in sizes if abs(size - same) > _SAME_ML * max(size, same)})
+    if other:
+        yield (
+            f"the references of {counted(len(other), 'case')} have other volumes on one side than on the other, so "
+            f"the two were not scored by the same masks: {listed(other, limit=20)}; score both by one folder"
+        )
 
 
 def _of_its_own(table: ScoreTable) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Tables of cases from spreadsheets: names of columns in capitals, and columns that are not read but matter."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -90,3 +92,25 @@ def test_a_split_in_a_column_that_is_not_read_is_said(volumes, column, values, i
     if is_said:
         assert said[0].found.startswith(f"the column {column} is not read (")
         assert said[0].severity == "warning"
+
+
+def test_labels_that_were_drawn_and_patients_are_read_in_either_spelling_and_from_a_list(volumes):
+    dataset = find_dataset(table(volumes, "id,image,label,labeled", *["organ"] * 7, ""))
+    assert [case.labelled for case in dataset.cases] == [("organ",)] * 7 + [()]
+    entries = [
+        {"image": f"im{case}.nii.gz", "label": f"mask{case}.nii.gz", "group": case // 2, "labeled": ["organ"]}
+        for case in range(8)
+    ]
+    path = volumes / "list" / "dataset.json"
+    path.parent.mkdir()
+    for name in volumes.glob("*.nii.gz"):
+        (path.parent / name.name).symlink_to(name)
+    path.write_text(json.dumps({"training": entries}))
+    dataset = find_dataset(path, allow_outside=True)
+    assert [case.group for case in dataset.cases] == list("00112233")
+    assert dataset.has_groups
+    assert {case.labelled for case in dataset.cases} == {("organ",)}
+    del entries[3]["group"]
+    path.write_text(json.dumps({"training": entries}))
+    with pytest.raises(DatasetError, match="no group for im3; give every case one"):
+        find_dataset(path, allow_outside=True)

@@ -136,6 +136,20 @@ def test_what_qualifies_the_scores_of_a_side_is_said_of_the_comparison(tmp_path)
     assert f"B (scores): {trained}" in compare(ours, tmp_path / "scores", tmp_path).notes
 
 
+def test_sides_that_were_scored_by_other_references_are_said():
+    one, other = table([0.5] * 3), table([0.75] * 3)
+    assert not compare_tables(one, other).notes
+    factors = {"case_01": 1.25}
+    larger = tuple(
+        replace(row, reference_ml=row.reference_ml * factors.get(row.case, 1 + 1e-9)) for row in other.rows
+    )
+    (note,) = compare_tables(one, replace(other, rows=larger)).notes
+    assert note.startswith("the references of 1 case have other volumes on one side than on the other")
+    assert "not scored by the same masks: case_01;" in note
+    absent = tuple(replace(row, reference_ml=math.nan) for row in other.rows)  # little of the case is labelled
+    assert not compare_tables(one, replace(other, rows=absent)).notes
+
+
 def test_text_names_the_cases_that_moved():
     text = compare_tables(table([0.9, 0.5]), table([0.4, 0.5])).to_text()
     assert "Dice, the largest A − B: case_00 +0.500 (0.900 − 0.400)" in text
