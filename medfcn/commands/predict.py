@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +144,11 @@ def _sure_workers(choices: Mapping[str, Any]) -> int:
     elsewhere = choices["again"] or choices["cluster"] or choices["finish"]
     if elsewhere or not choices["jobs"] or not PASSES_SOCKETS or not Path(choices["source"]).is_dir():
         return 0
-    return min(int(choices["jobs"]), usable_cores()) - 1
+    jobs, output = min(int(choices["jobs"]), usable_cores()), Path(choices["output"])
+    done = sum(1 for _ in output.glob("*.json")) if choices["resume"] else 0
+    files = (name for _, _, names in os.walk(choices["source"]) for name in names if not name.startswith("."))
+    volumes = sum(1 for _ in islice(files, jobs + done)) - done  # at most
+    return max(1, min(jobs, volumes)) - 1
 
 
 def say_outcome(result: PredictionRun, *, some_views: bool | None = False) -> None:

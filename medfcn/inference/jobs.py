@@ -4,7 +4,7 @@ A process takes seconds to start. So a batch begins in one, and others join it o
 there is work for them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
@@ -31,10 +31,23 @@ class Jobs:
         requested: Number of processes; None lets the batch find it.
         threads: Threads of each process.
         device: The device of this process.
+        done: Ids of the cases whose masks are there already, most likely: no process begins for them.
+        waiting: The number of cases that no process holds; None takes all that have no outcome.
     """
 
-    def __init__(self, cases: Sequence[Case], requested: int | None, *, threads: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        requested: int | None,
+        *,
+        threads: int,
+        device: torch.device,
+        done: Collection[str] = (),
+        waiting: Callable[[], int] | None = None,
+    ) -> None:
         self._cases = {case.id: _bytes_of(case) for case in cases}
+        self._done = set(done)
+        self._waiting = waiting
         self._requested = requested if PASSES_SOCKETS else None
         self._threads, self._device = threads, device
         self._is_decided = len(cases) < 2 or not PASSES_SOCKETS
@@ -48,16 +61,22 @@ class Jobs:
 
     def wanted(self) -> int:
         """Number of processes to have now, this one included."""
-        if not self._is_decided and self._requested is not None:
-            self._is_decided = True
-            return self._said(min(self._requested, len(self._cases)), "as requested")
-        return 1
+        if self._is_decided or self._requested is None:
+            return 1
+        return self._as_requested(len(self._cases.keys() - self._done))
+
+    def _as_requested(self, left: int) -> int:
+        count = min(self._requested or 1, left)
+        self._is_decided = count > 1
+        return self._said(max(1, count), "as requested")
 
     def after(self, outcome: Outcome) -> int:
         """Number of processes to have after this process has ended a case."""
         done = self._cases.pop(outcome.case, 0)
-        if self._is_decided or self._requested is not None or outcome.kind != "predicted":
+        if self._is_decided or outcome.kind != "predicted":
             return 1
+        if self._requested is not None:  # the masks that are there were not what was asked for
+            return self._as_requested(1 + self._unheld()) if outcome.case in self._done else 1
         self._largest_done = max(self._largest_done, done)
         self._seconds.append(outcome.seconds)
         if len(self._seconds) < 2 and outcome.seconds < _LONG_SECONDS:
@@ -67,9 +86,13 @@ class Jobs:
             return 1
         self._is_decided = True
         cores, memory = self._most_by_cores(), self._most_by_memory()
-        count = min(cores, memory, 1 + int(seconds / _EACH_SECONDS), len(self._cases))
+        count = min(cores, memory, 1 + int(seconds / _EACH_SECONDS), 1 + self._unheld())
         rooms = f"{counted(cores, 'GPU' if self._device.type == 'cuda' else 'core')}, memory for {memory}"
         return self._said(max(1, count), f"{rooms}; --jobs N sets the number")
+
+    def _unheld(self) -> int:
+        """Cases for which another process could begin."""
+        return max(0, len(self._cases) - 1) if self._waiting is None else self._waiting()
 
     def _said(self, count: int, why: str) -> int:
         if count > 1:

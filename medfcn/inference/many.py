@@ -29,6 +29,7 @@ from medfcn.inference.on_cluster import predict_on_cluster
 from medfcn.inference.processes import Workers
 from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
+from medfcn.labels.sidecar import record_path
 from medfcn.labels.tables import write_label_tables
 from medfcn.memory import limit_memory, memory_limit
 from medfcn.progress import Progress, warn
@@ -42,6 +43,7 @@ from medfcn.runs.folder import (
     UNCERTAINTY_FOLDER,
 )
 from medfcn.runs.shards import Parts
+from medfcn.runs.workers import end_waiting
 from medfcn.text import counted, failure
 
 _WAIT_SECONDS = 0.2
@@ -131,7 +133,8 @@ def _work_together(
     """Work on the cases in this process, and in workers where there are to be some."""
     batch, own = work.batch, 0
     device = batch.models.models[0].device
-    how_many = Jobs(cases, jobs, threads=batch.threads, device=device)
+    done = [case.id for case in cases if batch.resume and record_path(batch.mask_path(case)).exists()]
+    how_many = Jobs(cases, jobs, threads=batch.threads, device=device, done=done, waiting=lambda: len(desk))
     desk.join(own)
     with Workers(Recipe.of(batch, source), desk, progress) as workers:
 
@@ -150,6 +153,7 @@ def _work_together(
                 progress.say(how_many.line)
 
         grow(how_many.wanted())
+        end_waiting()  # where there are fewer volumes than processes were asked for
         for outcome in work.outcomes(lambda is_needed: desk.take(own, is_needed=is_needed, wait=is_needed)):
             desk.give(own, outcome)
             grow(how_many.after(outcome))

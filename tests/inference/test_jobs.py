@@ -285,14 +285,28 @@ def test_workers_that_nobody_takes_end(forked: type[Forked]) -> None:
         ({"finish": True}, 0),
         ({"again": ("a.json",)}, 0),
         ({"source": "a.nii.gz"}, 0),
+        ({"source": "images/one"}, 0),
+        ({"source": "images/two"}, 1),
+        ({"resume": True}, 1),
     ],
-    ids=["cores", "jobs", "automatic", "cluster", "tables", "records", "one file"],
+    ids=[
+        *("cores", "jobs", "automatic", "cluster", "tables", "records", "one file"),
+        *("one volume", "two volumes", "two volumes left"),
+    ],
 )
 def test_workers_are_begun_in_advance_where_they_are_wanted(
     changed: dict[str, object], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medfcn.commands.predict.usable_cores", lambda: 3)
-    choices = {"jobs": 8, "cluster": None, "finish": False, "again": (), "source": str(tmp_path)}
+    monkeypatch.chdir(tmp_path)
+    for name in ("one/a", "one/.hidden", "two/a", "two/b"):
+        file = Path("images", f"{name}.nii.gz")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    Path("masks").mkdir()
+    Path("masks", "a.json").touch()
+    choices = {"jobs": 8, "cluster": None, "finish": False, "again": (), "resume": False}
+    choices |= {"source": "images", "output": "masks"}
     assert _sure_workers(choices | changed) == (expected if PASSES_SOCKETS else 0)
 
 
@@ -410,6 +424,45 @@ def test_one_volume_is_predicted_in_this_process(
     monkeypatch.setattr(processes, "_start", lambda _: pytest.fail("a worker was started"))
     predict(run, images / "case_00.nii.gz", tmp_path / "mask.nii.gz", device="cpu", jobs=8)
     predict(run, images, tmp_path / "masks", device="cpu")
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+def test_no_more_processes_begin_than_there_are_volumes_without_masks(done: int, tmp_path: Path) -> None:
+    cases = [case(f"case_{number}", tmp_path) for number in range(3)]
+    there = [each.id for each in cases[:done]]
+    how_many = Jobs(cases, 8, threads=1, device=torch.device("cpu"), done=there, waiting=lambda: 2)
+    expected = max(1, 3 - done) if PASSES_SOCKETS else 1
+    assert how_many.wanted() == expected
+    assert how_many.after(Outcome("case_0", "kept")) == 1
+    assert bool(how_many.line) == (expected > 1 or not PASSES_SOCKETS)
+
+
+def test_others_join_where_masks_that_are_there_are_made_anew(tmp_path: Path) -> None:
+    cases = [case(f"case_{number}", tmp_path) for number in range(4)]
+    there = [each.id for each in cases]
+    how_many = Jobs(cases, 2, threads=1, device=torch.device("cpu"), done=there, waiting=lambda: 1)
+    assert how_many.wanted() == 1
+    assert how_many.after(Outcome("case_0", "predicted")) == (2 if PASSES_SOCKETS else 1)
+    assert how_many.after(Outcome("case_1", "predicted")) == 1  # said once
+
+
+def test_cases_that_this_process_holds_are_no_work_for_others(tmp_path: Path) -> None:
+    cases = [case(f"case_{number}", tmp_path) for number in range(3)]
+    how_many = Jobs(cases, None, threads=1, device=torch.device("cpu"), waiting=lambda: 0)
+    assert how_many.after(Outcome("case_0", "predicted", seconds=1000)) == 1
+    assert not how_many.line
+
+
+def test_a_process_begun_for_nothing_ends_at_once(
+    folders: Folders, forked: type[Forked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, images, _ = folders
+    monkeypatch.setattr(workers, "start_worker", forked)
+    with workers_begun(1):
+        predict(run, images / "case_00.nii.gz", tmp_path / "mask.nii.gz", device="cpu", jobs=2)
+        (begun,) = forked.started
+        assert begun.status is not None
+    assert (tmp_path / "mask.nii.gz").is_file()
 
 
 def test_transforms_that_no_other_process_can_get_are_refused(folders: Folders, tmp_path: Path) -> None:
