@@ -21,6 +21,7 @@ from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord
 from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
+from medfcn.runs.cases import NOTHING_OF_NEW
 from medfcn.runs.validated import cases_of_validation, choices_on, labels_of_validation
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
@@ -73,7 +74,7 @@ class Pairs:
             is_one = len(self.trained_on) == 1
             are, their = ("is of a training case", "its") if is_one else ("are of training cases", "their")
             of_all = f"{len(self.trained_on)} of {counted(len(self.predictions), 'prediction')} {are} of the model"
-            notes.append(f"{of_all}; {their} scores say nothing of new ones: {listed(self.trained_on, limit=20)}")
+            notes.append(f"{of_all}; {their} {NOTHING_OF_NEW}: {listed(self.trained_on, limit=20)}")
         return tuple(notes)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medfcn.config import budget_seconds
 from medfcn.errors import DatasetError, OutputExistsError, TrainingError
-from medfcn.evaluation import ScoreTable, write_scores
+from medfcn.evaluation import ScoreTable, read_scores, write_scores
 from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.evaluate import notes_at_edges
 from medfcn.files import csv_field, make_inner_folder
@@ -21,6 +21,7 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.rules import best_threshold, held_out_gain
 from medfcn.labels.drawn import notes_on_drawn, parse_labelled
 from medfcn.progress import Progress
+from medfcn.runs.cases import NOTHING_OF_NEW
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.outputs import clear_scores, remove_half_written, require_free
 from medfcn.runs.replaced import drop, put_back, set_aside, set_folds_aside
@@ -217,7 +218,7 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
     each = [together.fold(number) for number in range(1, folds.count + 1)]
     if not all(fold.is_finished for fold in each):
         return None
-    cards, tables = [read_card(fold.card) for fold in each], [ScoreTable.from_csv(fold.scores) for fold in each]
+    cards, tables = [read_card(fold.card) for fold in each], [read_scores(fold.validation) for fold in each]
     owners: dict[str, str] = {}
     notes = [f"out of fold: each case was scored by the one of {folds.count} networks that was not trained on it"]
     notes += _threshold_note(cards)
@@ -236,6 +237,7 @@ def gather(run: Path, folds: Folds) -> ScoreTable | None:
                 )
         unstated = str(card.training.get(UNSTATED_IGNORE, ""))
         notes += [f"{fold.path.name}: {line}" for line in never_predicted(table, unstated)]
+        notes += [f"{fold.path.name}: {line}" for line in table.notes if NOTHING_OF_NEW in line]
     rows = tuple(sorted((row for table in tables for row in table.rows), key=lambda row: row.case))
     definitions = tables[0].definitions
     notes += notes_at_edges(rows, definitions)

@@ -20,6 +20,7 @@ from medfcn.training.bfloat16 import bfloat16_test
 from medfcn.training.judging import settle
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
+from medfcn.training.start import Start
 from medfcn.training.validation import Outputs
 
 UNSTATED_IGNORE = "unstated_ignore"
@@ -27,7 +28,12 @@ UNSTATED_IGNORE = "unstated_ignore"
 
 
 def write_run(
-    run: RunFolder, prepared: Prepared, outcome: Outcome, record: Mapping[str, Any], progress: Progress
+    run: RunFolder,
+    prepared: Prepared,
+    outcome: Outcome,
+    record: Mapping[str, Any],
+    start: Start,
+    progress: Progress,
 ) -> ScoreTable:
     """Write the scores of the validation cases, then the model with the card that contains them.
 
@@ -36,6 +42,7 @@ def write_run(
         prepared: The cases, the plan and the slices.
         outcome: Result of the training.
         record: Further entries of the card's `training`.
+        start: Where the initial weights are from.
         progress: Where labels that no mask contains are reported.
     """
     make_inner_folder(run.validation)
@@ -69,6 +76,9 @@ def write_run(
             f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
         )
         warn(progress, notes[-1])
+    for note in start.seen({case: prepared.survey.hashes[case][:-1] for case in split.validation}):
+        notes.append(note)
+        warn(progress, note)
     notes += split.notes
     uses = {"training": split.training, "validation": split.validation}
     partly = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_labelled(ids))}

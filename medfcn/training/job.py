@@ -228,7 +228,7 @@ class Training:
                 self.job.progress,
                 f"{folder}: was stopped before anything was recorded; it starts over, {self.length.text}",
             )
-        write_cases(self.run_folder.cases, self.job.found, self.split)
+        write_cases(self.run_folder.cases, self.job.found, self.split, self.job.start.trained_on)
         if self.job.keep is not None:
             self.job.keep(folder)
         if not self.recorded:  # a kill while slices are prepared must not let the next start be of another length
@@ -361,7 +361,7 @@ class Training:
         if self.split.fold:
             record["fold"] = self.split.fold
         with using_threads(job.threads):
-            table = write_run(run, prepared, outcome, record, job.progress)
+            table = write_run(run, prepared, outcome, record, job.start, job.progress)
         if self._tracking is not None:
             self._tracking.finish(outcome.steps, final_dices(table))
         seconds, used = log.time_used()

@@ -13,7 +13,7 @@ from medfcn.errors import MissingFileError, TrainingError
 from medfcn.evaluation import ScoreTable
 from medfcn.files import csv_text, make_inner_folder, write_bytes, write_csv
 from medfcn.labels.drawn import SEPARATOR
-from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION
+from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION, TrainingImages
 from medfcn.runs.folder import PICTURE, RunFolder
 from medfcn.runs.tracking import Tracking
 from medfcn.settings import Settings
@@ -153,8 +153,15 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
-def write_cases(path: Path, survey: Survey, split: Split) -> None:
-    """`cases.csv`: the use of each case, and the hashes of its files."""
+def write_cases(path: Path, survey: Survey, split: Split, before: TrainingImages) -> None:
+    """`cases.csv`: the use of each case, and the hashes of its files.
+
+    Args:
+        path: The file.
+        survey: The cases.
+        split: Their use.
+        before: What the run was trained on whose weights are the initial ones: a row for each image, without an id.
+    """
     uses = dict.fromkeys(split.training, TRAINING) | dict.fromkeys(split.validation, VALIDATION)
     problems = dict(survey.problems)
     channels = survey.dataset.channel_names
@@ -170,6 +177,11 @@ def write_cases(path: Path, survey: Survey, split: Split) -> None:
     if any(labelled):
         columns = (*columns, LABELLED)
         rows = [(*row, names) for row, names in zip(rows, labelled, strict=True)]
+    seen = before.images - {frozenset(survey.hashes[case][: len(channels)]) for case in split.training}
+    for image in sorted(map(sorted, seen)):
+        if len(image) <= len(channels):  # equal channels have one hash
+            hashes = (*image, *image[-1:] * (len(channels) - len(image)))
+            rows.append(("", "", BEFORE, *hashes, *("",) * (len(columns) - 3 - len(channels))))
     write_csv(path, columns, rows)
 
 
@@ -187,14 +199,15 @@ def uses_of(run: Path) -> dict[str, tuple[str, str]]:
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
-    """The rows of `cases.csv` of a run.
+    """The rows of `cases.csv` of a run, but for images of the runs before it, which have no case.
 
     Raises:
         TrainingError: It is damaged.
         OSError: It cannot be read.
     """
     path = RunFolder(run).cases
-    return decode_csv(path.read_bytes(), ["case"], source=str(path), error=TrainingError, remedy=_REMEDY)
+    rows = decode_csv(path.read_bytes(), ["case"], source=str(path), error=TrainingError, remedy=_REMEDY)
+    return [row for row in rows if row.get("use") != BEFORE]
 
 
 def parts_of(run: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """The initial weights of a network: random, or those of a pretrained encoder, or of a whole run."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,11 @@ from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import encoder_weights, start_encoder
 from medfcn.progress import Progress
+from medfcn.runs.cases import NOTHING_OF_NEW, TrainingImages
+from medfcn.runs.models import models_of
 from medfcn.settings import NetworkSettings, Settings
 from medfcn.slices.plan import Plan
-from medfcn.text import listed, shown
+from medfcn.text import counted, listed, shown
 from medfcn.training.identity import read_identity
 
 if TYPE_CHECKING:
@@ -44,13 +46,31 @@ class Start:
         name: The run or the file, for messages.
         run: The model whose weights are the initial ones.
         encoder: A state dict in torchvision's layout, for the encoder alone.
+        trained_on: The images that it was trained on.
         record: For `model.json`: the SHA-256 of the weights, never a path; and the steps behind those of a run.
     """
 
     name: str = ""
     run: Model | None = None
     encoder: Mapping[str, torch.Tensor] | None = None
+    trained_on: TrainingImages = dataclasses.field(default_factory=TrainingImages)
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def seen(self, hashes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+        """A note on cases that the run was trained on whose weights are the initial ones; nothing without any.
+
+        Args:
+            hashes: Of the images of each case.
+        """
+        seen = [case for case, images in hashes.items() if self.trained_on.contain(images)]
+        if not seen:
+            return ()
+        one = len(seen) == 1
+        are, their = ("is of the training cases", "its") if one else ("are of the training cases", "their")
+        return (
+            f"{len(seen)} of {counted(len(hashes), 'validation case')} {are} of {self.name}, from whose weights this "
+            f"run starts; {their} {NOTHING_OF_NEW}: {listed(seen, limit=20)}",
+        )
 
     @property
     def plan(self) -> Plan | None:
@@ -152,7 +172,8 @@ def find_start(init: Path | str | None, encoder: Path | str | None, *, output: P
         run = Model.load_network(init, device="cpu")
         steps = run.card.steps_in_all
         behind = {} if steps is None else {"init_steps": steps}
-        return Start(shown(init), run=run, record={"init": run.card.weights_sha256, **behind})
+        seen = TrainingImages(models_of(init))
+        return Start(shown(init), run=run, trained_on=seen, record={"init": run.card.weights_sha256, **behind})
     if encoder is not None:
         state = read_state_dict(encoder)
         return Start(shown(encoder), encoder=state, record={"encoder_weights": sha256_of(encoder)})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,17 @@ import torch
 import medfcn
 from medfcn.config import override
 from medfcn.errors import MedfcnError, MemoryShortError, MissingFileError, ModelError, SettingsError
-from medfcn.files import sha256_of
+from medfcn.evaluation import read_scores
+from medfcn.files import sha256_of, write_csv
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
 from medfcn.networks.fcn import FCN
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
+from medfcn.runs.cases import TrainingImages
+from medfcn.runs.models import models_of
 from medfcn.settings import NetworkSettings, Settings
+from medfcn.training.record import parts_of
 from medfcn.training.start import Start, find_start
 from medfcn.training.train import plan
 from tests.conftest import draw_ball, write_case
@@ -106,6 +111,37 @@ def test_fine_tuning_changes_the_copy_and_not_the_run(old: Path, balls: Path, tm
     train(balls, tmp_path / "new", init=old, steps=3)
     assert sha256_of(old / "model.safetensors") == before
     assert sha256_of(tmp_path / "new" / "model.safetensors") != before
+
+
+def test_cases_that_the_initial_weights_have_seen_are_named_wherever_they_are_scored(
+    old: Path, balls: Path, tmp_path: Path
+) -> None:
+    source, images = tmp_path / "source", sorted((balls / "images").iterdir())
+    shutil.copytree(old, source)
+    rows = [(f"was_{path.name}", "training", sha256_of(path)) for path in images]
+    write_csv(source / "cases.csv", ("case", "use", "sha256_image"), rows)
+    told = Told()
+    choices: dict[str, Any] = {"steps": 1, "device": "cpu", "threads": 1, "labels": "ball=1", "report": False}
+    run = medfcn.train(balls, tmp_path / "folds", init=source, folds=2, progress=told, **choices).folder
+    each = [read_scores(run / f"fold_{number}" / "validation") for number in (1, 2)]
+    for table in each:
+        (note,) = (note for note in table.notes if "from whose weights" in note)
+        count = len(table.cases)
+        assert note.startswith(f"{count} of {count} validation cases are of the training cases of source, from whose")
+        assert "their scores say nothing of new ones: " in note
+        assert any(note in line for line in told.lines)
+    together = [note for note in read_scores(run / "validation").notes if "from whose weights" in note]
+    assert [note.split(": ")[0] for note in together] == ["fold_1", "fold_2"]
+    # What starts from these weights in turn, and a file of them, have seen the same images.
+    medfcn.export(run / "fold_1", tmp_path / "fold_1.medfcn")
+    for seen in (run / "fold_1", tmp_path / "fold_1.medfcn"):
+        known = TrainingImages(models_of(seen), [len(images) - len(each[0].cases)])
+        assert all(known.contain([sha256_of(path)]) for path in images)
+        assert not known.doubts
+    assert parts_of(run / "fold_1")[1] == tuple(sorted(each[0].cases))  # rows without a case are no cases
+    (run / "fold_1" / "cases.csv").unlink()
+    assert TrainingImages(models_of(run / "fold_1"), [1]).doubts == ()
+    assert not Start().seen({"a": ["1"]})
 
 
 def test_the_steps_behind_the_weights_are_counted_over_all_runs(tmp_path: Path) -> None:
