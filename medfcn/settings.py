@@ -241,10 +241,11 @@ class NetworkSettings(_Checked, table="network"):
 class AugmentSettings(_Checked, table="augment"):
     """Random changes to each training slice, drawn anew every time it is used."""
 
-    movement: Literal["auto", "usual", "strong"] = "auto"
-    """`usual`: the values below. `strong`: every slice is moved; rotation (45°), scale (0.35), deformation (0.04),
-    gamma (0.5), contrast (0.4) and brightness (0.35) are larger, as far as they are left at their defaults. `auto`
-    takes `strong` where training sees crops of large slices."""
+    movement: Literal["auto", "small", "usual", "strong"] = "auto"
+    """`usual`: the values below. `small`: rotation (10°), scale (0.1), shear (0.05), shift (0.05) and deformation
+    (0.01) are half of them. `strong`: every slice is moved; rotation (45°), scale (0.35), deformation (0.04), gamma
+    (0.5), contrast (0.4) and brightness (0.35) are larger. Both change only what is left at its default. `auto` takes
+    `strong` where training sees crops of large slices, and `small` for lesions (see `mirror`)."""
     still_share: Annotated[float, _SHARE_OR_ALL] = 0.67
     """Share of the slices that are only shifted by whole pixels and mirrored, and not rotated, scaled, sheared or
     deformed. Moving a slice by parts of a pixel blurs it, and volumes to be segmented are not blurred."""

@@ -6,7 +6,7 @@ that it was drawn for. The random numbers follow from the seed and the step. The
 whole batch, so that every device and every number of processes sees the same slices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +16,23 @@ from torch.nn import functional
 
 from medfcn.settings import AugmentSettings, View
 from medfcn.slices.movement import Movements, moved, smooth_field
+from medfcn.slices.plan import Movement
 from medfcn.slices.slicing import in_plane_axes
 
-STRONG = {
-    "still_share": 0.0,
-    "rotation_degrees": 45.0,
-    "scale": 0.35,
-    "elastic": 0.04,
-    "gamma": 0.5,
-    "contrast": 0.4,
-    "brightness": 0.35,
+CHANGES: Mapping[Movement, Mapping[str, float]] = {
+    "small": {"rotation_degrees": 10.0, "scale": 0.1, "shear": 0.05, "shift": 0.05, "elastic": 0.01},
+    "usual": {},
+    "strong": {
+        "still_share": 0.0,
+        "rotation_degrees": 45.0,
+        "scale": 0.35,
+        "elastic": 0.04,
+        "gamma": 0.5,
+        "contrast": 0.4,
+        "brightness": 0.35,
+    },
 }
-"""The changes of `augment.movement = "strong"`."""
+"""The values of each `augment.movement` that are not the usual ones."""
 _CHANNEL = 0x5EED
 """Keeps the random numbers of augmentation apart from those of the sampler, which has the same seed and step."""
 

@@ -20,7 +20,7 @@ _Count = Annotated[int, Meta(ge=1, le=BATCH_MOST)]
 _Length = Annotated[float, Meta(gt=1e-6, lt=1e38)]
 _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_length=8)]
 Restoring = Literal["learned", "bilinear", "joined"]
-Movement = Literal["usual", "strong"]
+Movement = Literal["small", "usual", "strong"]
 _Turns = Annotated[tuple[Annotated[float, Meta(ge=-180, le=180)], ...], Meta(max_length=TURNS_MOST)]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""

@@ -86,16 +86,16 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
 def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
     """`plan` with the rule for the background by which a stopped training prepared its slices.
 
-    So are its step to full size, which earlier medfcn did not join with the head, and the one look at a slice.
+    So are its step to full size, which earlier medfcn did not join with the head, the one look at a slice, and how
+    much lesions are moved.
     """
     before = recorded.get("plan", {})
-    if before and plan.turns and "turns" not in before:
-        reasons = {name: why for name, why in plan.reasons.items() if name != "turns"}
-        plan = dataclasses.replace(plan, turns=(), reasons=reasons)
+    usual: dict[str, Any] = {"turns": (), "restoring": "learned", "movement": "usual"}
+    for name, value in usual.items() if before else ():
+        if name not in before and getattr(plan, name) != value:
+            reasons = {part: why for part, why in plan.reasons.items() if part != name}
+            plan = dataclasses.replace(plan, reasons=reasons, **{name: value})
     intensities = before.get("intensities", [])
-    if before and plan.restoring == "joined" and "restoring" not in before:
-        reasons = {name: why for name, why in plan.reasons.items() if name != "restoring"}
-        plan = dataclasses.replace(plan, restoring="learned", reasons=reasons)
     if not intensities or any("background" in intensity for intensity in intensities):
         return plan
     old = tuple(msgspec.structs.replace(intensity, background="minimum") for intensity in plan.intensities)

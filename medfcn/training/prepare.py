@@ -24,7 +24,7 @@ from medfcn.networks.monai_nets import require_window
 from medfcn.networks.targets import refuse_unions
 from medfcn.progress import Progress, warn
 from medfcn.settings import AugmentSettings, Settings, View
-from medfcn.slices.augment import STRONG
+from medfcn.slices.augment import CHANGES
 from medfcn.slices.case_slices import CaseSlices, PlainSlicer, to_network
 from medfcn.slices.grid import GridMap, to_native_grid
 from medfcn.slices.overlaps import overlaps_to_native
@@ -145,11 +145,9 @@ def as_planned(settings: Settings, plan: Plan) -> Settings:
 
 def as_moved(settings: Settings, plan: Plan) -> Settings:
     """`settings` with the plan's choice of how much slices are changed, where they leave it open."""
-    if plan.movement != "strong":
-        return settings
-    usual = AugmentSettings()
-    open_ = {name: value for name, value in STRONG.items() if getattr(settings.augment, name) == getattr(usual, name)}
-    return override(settings, "augment", **open_)
+    chosen, usual, augment = CHANGES[plan.movement], AugmentSettings(), settings.augment
+    open_ = {name: value for name, value in chosen.items() if getattr(augment, name) == getattr(usual, name)}
+    return override(settings, "augment", **open_) if open_ else settings
 
 
 def prepare(

@@ -17,7 +17,7 @@ from medfcn.errors import DatasetError, SettingsError
 from medfcn.labels import IGNORED
 from medfcn.settings import AugmentSettings, Settings, View
 from medfcn.slices.appearance import Appearance
-from medfcn.slices.augment import STRONG
+from medfcn.slices.augment import CHANGES
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
 from medfcn.slices.plan import Plan
 from medfcn.slices.planning import make_plan
@@ -495,13 +495,35 @@ def test_a_crop_that_is_set_goes_before_the_plan() -> None:
         make_plan([_case()], override(Settings(), "slices", crop=(24, 96)))
 
 
-def test_stronger_movement_leaves_what_is_set() -> None:
+def test_other_movement_leaves_what_is_set() -> None:
     heart = _case(shape=(216, 256, 10), spacing=(1.5, 1.5, 10.0))
     chosen = override(Settings(), "augment", rotation_degrees=5.0)
     augment = as_moved(chosen, make_plan([heart], chosen)).augment
     assert (augment.rotation_degrees, augment.scale, augment.still_share) == (5.0, 0.35, 0.0)
     assert as_moved(chosen, make_plan([heart], WHOLE)) == chosen
-    assert STRONG.keys() <= {part.name for part in dataclasses.fields(AugmentSettings)}
+    small = override(chosen, "augment", movement="small")
+    augment = as_moved(small, make_plan([heart], small)).augment
+    assert (augment.rotation_degrees, augment.scale, augment.shear, augment.still_share) == (5.0, 0.1, 0.05, 0.67)
+    for values in CHANGES.values():
+        assert values.keys() <= {part.name for part in dataclasses.fields(AugmentSettings)}
+
+
+def test_lesions_are_moved_half_as_far() -> None:
+    lesions = [_case(voxels=(count,)) for count in (400, 8_000, 40_000)]
+    plan, organ = make_plan(lesions, Settings()), make_plan([_case()] * 3, Settings())
+    assert (plan.movement, organ.movement) == ("small", "usual")
+    assert plan.reasons["movement"].startswith("lesions differ much")
+    assert "movement" not in organ.to_json()  # as in cards of before
+    kept = override(Settings(), "augment", mirror="never")
+    assert make_plan(lesions, kept).movement == "small"  # what lesions are does not depend on it
+    usual = override(Settings(), "augment", movement="usual")
+    assert (make_plan(lesions, usual).movement, as_moved(usual, make_plan(lesions, usual))) == ("usual", usual)
+
+
+def test_small_movement_is_half_of_the_usual_one() -> None:
+    usual = AugmentSettings()
+    for name in ("rotation_degrees", "scale", "shear", "shift", "elastic"):
+        assert CHANGES["small"][name] == getattr(usual, name) / 2
 
 
 def test_large_slices_are_halved_at_once_and_small_ones_are_not() -> None:

@@ -54,3 +54,10 @@ def test_a_training_that_was_stopped_before_looks_once() -> None:
     assert (kept.turns, kept.crop, kept.reasons) == ((), (8, 8), {"views": "as set"})
     assert as_recorded(looking, {"plan": looking.to_json()}).turns == (20.0, -20.0)
     assert as_recorded(looking, {}) == looking
+
+
+def test_a_training_that_was_stopped_before_is_moved_as_it_was() -> None:
+    now = tiny_plan(movement="small", reasons={"views": "as set", "movement": "whole slices"})
+    kept = as_recorded(now, {"plan": tiny_plan().to_json()})
+    assert (kept.movement, kept.reasons) == ("usual", {"views": "as set"})
+    assert as_recorded(now, {"plan": now.to_json()}) == as_recorded(now, {}) == now
