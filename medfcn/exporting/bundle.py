@@ -23,8 +23,7 @@ from medfcn.exporting.bundle_files import (
     schema,
 )
 from medfcn.exporting.one_view import ANYWHERE, exportable, require_alike, template
-from medfcn.exporting.phantom import phantoms
-from medfcn.exporting.plain_network import plain_network
+from medfcn.exporting.plain_network import plain_looks, plain_network
 from medfcn.exporting.source import Source
 from medfcn.files import json_bytes, make_folder, write_bytes, write_error
 from medfcn.libraries import require_installed
@@ -77,7 +76,7 @@ def bundle_contents(source: Source) -> dict[str, bytes]:
         ModelError: The run needs more than a bundle can do.
     """
     model = exportable(source, "a MONAI Bundle")
-    plain = plain_network(model.network)
+    plain, looks = plain_network(model.network), plain_looks(model.card.plan, model.head)
     weights = io.BytesIO()
     torch.save({name: value.cpu().contiguous() for name, value in plain.weights.items()}, weights)
     return {
@@ -88,6 +87,7 @@ def bundle_contents(source: Source) -> dict[str, bytes]:
         "models/model.pt": weights.getvalue(),
         f"{_SCRIPTS}/__init__.py": b"",
         f"{_SCRIPTS}/network.py": plain.source.encode(),
+        **{f"{_SCRIPTS}/{name}.py": text.encode() for name, text in looks.items()},
         f"{_SCRIPTS}/steps.py": template("bundle_steps.txt").encode(),
     }
 
@@ -125,14 +125,14 @@ def _require_alike(source: Source, folder: Path) -> None:
     with TemporaryDirectory() as place:
         data, masks, cases = Path(place) / "data", Path(place) / "masks", {}
         data.mkdir()
-        for number, volumes in enumerate(phantoms(source.loaded.card)):
-            names = [f"phantom{number}_{channel:04}" for channel in range(len(volumes))]
-            case = names[0] if len(names) == 1 else names[0][:-5]
-            cases[case] = [volume.save(data / f"{name}.nii.gz") for volume, name in zip(volumes, names, strict=True)]
+        for number, phantom in enumerate(source.phantoms):
+            names = [f"phantom{number}_{channel:04}" for channel in range(len(phantom.volumes))]
+            cases[names[0] if len(names) == 1 else names[0][:-5]] = phantom
+            for volume, name in zip(phantom.volumes, names, strict=True):
+                volume.save(data / f"{name}.nii.gz")
         run_bundle(folder, data, masks, steps=ANYWHERE)
-        for case, paths in cases.items():
-            theirs = read_volume(masks / f"{case}.nii.gz")
-            require_alike(source, [str(path) for path in paths], theirs.array, "MONAI's")
+        for case, phantom in cases.items():
+            require_alike(phantom, read_volume(masks / f"{case}.nii.gz").array, "MONAI's")
 
 
 def run_bundle(folder: Path, data: Path, masks: Path, *, steps: Mapping[str, Any] | None = None) -> None:

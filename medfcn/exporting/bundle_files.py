@@ -31,6 +31,7 @@ _LIBRARIES = ("nibabel", "pytorch-ignite", "fire")
 def inference_config(model: Model) -> dict[str, Any]:
     """`inference.json`: what `python -m monai.bundle run` does."""
     known = about(model)
+    network = "scripts.looking.LookingNetwork" if model.card.plan.turns else "scripts.network.Network"
     steps = {name: value for name, value in known.items() if name not in _TEXTS}
     reading = [
         {"_target_": f"{_STEPS}.LoadCased", "keys": "image", "about": "@steps"},
@@ -47,7 +48,7 @@ def inference_config(model: Model) -> dict[str, Any]:
         "output_dir": "$@bundle_root + '/eval'",
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
         "steps": steps,
-        "network_def": {"_target_": "scripts.network.Network"},
+        "network_def": {"_target_": network},
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": "Compose", "transforms": reading},
         "dataset": {

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
+
 from medfcn.calls import called_with
 from medfcn.errors import SettingsError
 from medfcn.exporting.one_file import write_one_file
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
 
 Format = Literal["medfcn", "onnx", "pt2", "bundle"]
-_ONCE = " when it looks once (slices.turns); predict looks again at what it found, so its masks differ"
 _ENDINGS = {"medfcn": ENDING, "onnx": ".onnx", "pt2": ".pt2", "bundle": ""}
 
 
@@ -55,7 +56,8 @@ class ExportRequest:
 def export(request: ExportRequest) -> Path:
     """Write a trained model in a form that travels.
 
-    The export is tried on a phantom in three sizes before its file gets its name.
+    The export is tried on a phantom in three sizes before its file gets its name; labels that the run finds in none
+    of them are named.
 
     Returns:
         The file, or the folder of a bundle.
@@ -86,8 +88,6 @@ def export(request: ExportRequest) -> Path:
     source = Source.of(
         request.run, name=name, about=request.about, scores_in=request.scores, transforms=request.transforms
     )
-    looks_again = request.format != "medfcn" and source.looks_again
-    source = source.looking_once if looks_again else source
     if request.format == "onnx":
         from medfcn.exporting.onnx import write_onnx
 
@@ -102,5 +102,8 @@ def export(request: ExportRequest) -> Path:
         write_bundle(output, source, overwrite=request.overwrite)
     else:
         write_one_file(output, source)
-    progress.say(f"{output.name} predicts a phantom in three sizes as the run does{_ONCE if looks_again else ''}")
+    found = {value for phantom in source.phantoms for value in np.unique(phantom.mask.array).tolist()}
+    unseen = [entry.name for entry in source.loaded.card.labels.entries if entry.written not in found]
+    lacks = f"; the run finds no {listed(unseen)} in it" if unseen else ""
+    progress.say(f"{output.name} predicts a phantom in three sizes as the run does{lacks}")
     return output

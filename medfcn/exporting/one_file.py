@@ -6,7 +6,7 @@ from pathlib import Path
 from medfcn.decoding import decode_csv
 from medfcn.errors import ModelError
 from medfcn.exporting.model_card import numbers_of
-from medfcn.exporting.phantom import ANY_SIZE, phantoms
+from medfcn.exporting.phantom import ANY_SIZE
 from medfcn.exporting.source import Source
 from medfcn.files import atomic_write, csv_bytes, json_bytes
 from medfcn.inference.card import read_card
@@ -73,11 +73,11 @@ def _require_equal(source: Source, path: Path) -> None:
     """
     networks = [Model.load(files, device="cpu", transforms=source.transforms) for files in models_in_archive(path)]
     theirs = Ensemble(networks)
-    for volumes in phantoms(theirs.card):
-        if _bytes_of(source.loaded, volumes) != _bytes_of(theirs, volumes):
+    for phantom in source.phantoms:
+        if _bytes_of(source.loaded, phantom.volumes) != _bytes_of(theirs, phantom.volumes):
             raise ModelError(
                 "the exported file predicts something else than the run on a phantom of "
-                f"{'×'.join(map(str, volumes[0].shape))} voxels; nothing was written"
+                f"{'×'.join(map(str, phantom.mask.shape))} voxels; nothing was written"
             )
 
 

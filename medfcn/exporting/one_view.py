@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import ModelError
-from medfcn.exporting.phantom import ANY_SIZE, dice_of, phantoms
+from medfcn.exporting.phantom import Phantom
 from medfcn.exporting.source import Source
 from medfcn.files import refuse_existing_file, write_together
 from medfcn.inference.model import Model
 from medfcn.inference.region import most_mm3
-from medfcn.networks.graph import quiet_export, stride_of
+from medfcn.networks.graph import INPUT, SIZE, quiet_export, stride_of
 from medfcn.networks.sliding import WHOLE
 from medfcn.slices.plan import Intensity
 from medfcn.slices.slicing import VIEW_AXIS
@@ -25,8 +25,8 @@ from medfcn.text import listed
 
 LEAST_DICE = 0.9999
 ANYWHERE = {"most_mm3": None}
-"""The facts that are changed for a phantom, which is looked at as a whole; see `ANY_SIZE`."""
-_FORMAT = 2
+"""The facts that are changed for a phantom, which is looked at as a whole; see `phantom.ANY_SIZE`."""
+_FORMAT = 3
 _STEPS, _STEPS_HERE = "steps.txt", "# steps\n"
 
 
@@ -67,9 +67,10 @@ def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overw
     content, text = form.content(exportable(source, form.reader)), template(form.script)
     predicted = _predicted_by(form, content, text)
     with TemporaryDirectory() as folder, quiet_export():
-        for volumes in phantoms(source.loaded.card):
-            paths = [volume.save(Path(folder) / f"{volume.name}.nii.gz", overwrite=True) for volume in volumes]
-            require_alike(source, list(map(str, paths)), predicted(paths), "the script's")
+        for phantom in source.phantoms:
+            names = [Path(folder) / f"{volume.name}.nii.gz" for volume in phantom.volumes]
+            paths = [each.save(name, overwrite=True) for each, name in zip(phantom.volumes, names, strict=True)]
+            require_alike(phantom, predicted(paths), "the script's")
     write_together({path: content, script: text.encode()})
 
 
@@ -124,7 +125,7 @@ def exportable(source: Source, reader: str) -> Model:
 def about(model: Model) -> dict[str, Any]:
     """The steps before and after the network, as plain values for scripts that run without medfcn."""
     card, plan = model.card, model.card.plan
-    rules, every = model.rules, list(range(1, 1 + len(card.labels.entries)))
+    rules, slabs, every = model.rules, model.slabs, list(range(1, 1 + len(card.labels.entries)))
     return {
         "format": _FORMAT,
         "intended_use": card.intended_use,
@@ -144,6 +145,10 @@ def about(model: Model) -> dict[str, Any]:
         "whole": WHOLE if model.network.takes_any_size else 1.0,
         "stride": stride_of(model.network),
         "tile_overlap": card.settings.prediction.tile_overlap,
+        "inputs": [INPUT, SIZE] if plan.turns else [INPUT],
+        "batch": slabs.batch_size if plan.turns else 1,
+        "group": slabs.most,
+        "group_pixels": slabs.pixels,
         "most_mm3": most_mm3(card),
         "intensities": [_scaling(item) for item in plan.intensities],
         "weights_sha256": card.weights_sha256,
@@ -171,22 +176,20 @@ def template(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8").replace(_STEPS_HERE, steps)
 
 
-def require_alike(source: Source, paths: list[str], mask: NDArray[Any], whose: str) -> None:
+def require_alike(phantom: Phantom, mask: NDArray[Any], whose: str) -> None:
     """Refuse an export that makes another mask of a phantom than the run.
 
     Args:
-        source: The run.
-        paths: The phantom's channels.
+        phantom: The phantom.
         mask: That of the export.
         whose: Whose mask it is, for the message.
 
     Raises:
         ModelError: It does; the Dice and the size are named.
     """
-    ours = source.loaded.predict_case(paths, options=ANY_SIZE).mask
-    dice = dice_of(ours.array, mask)
+    dice, size = phantom.dice_to(mask), "×".join(map(str, phantom.mask.shape))
     if not dice >= LEAST_DICE:
         raise ModelError(
-            f"{whose} mask of a phantom of {'×'.join(map(str, ours.shape))} voxels has a Dice of {dice:.5f} to the "
-            f"run's, expected {LEAST_DICE}; nothing was written"
+            f"{whose} mask of a phantom of {size} voxels has a Dice of {dice:.5f} to the run's, expected "
+            f"{LEAST_DICE}; nothing was written"
         )

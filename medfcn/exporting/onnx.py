@@ -11,7 +11,7 @@ from medfcn.errors import ModelError, needing
 from medfcn.exporting.one_view import ScriptedFormat, about, write_with_script
 from medfcn.exporting.source import Source
 from medfcn.inference.model import Model
-from medfcn.networks.graph import INPUT, OUTPUT, PaddedNetwork, example_of, exporting, free_edges
+from medfcn.networks.graph import OUTPUT, Exportable, exporting
 
 OPSET = 26
 """The newest that ONNX Runtime 1.32 and OpenVINO 2026.4 read."""
@@ -28,7 +28,9 @@ def onnx_bytes(model: Model) -> bytes:
     """The network of a model as an ONNX file, with all that is needed to use it in its metadata.
 
     The input `slices` is `(N, C, H, W)` float32, the output `logits` `(N, K, H, W)`. N is free, and H and W are free
-    multiples of the network's coarsest stride, if it takes any size.
+    multiples of the network's coarsest stride, if it takes any size. A network that looks again at what it found
+    takes the N slices for neighbours that share a place of the part, and as `size` `(2,)` int64 rows and columns of
+    the slices without what fills them up to the stride.
 
     Raises:
         MissingFileError: onnx or onnxscript is not installed.
@@ -36,16 +38,16 @@ def onnx_bytes(model: Model) -> bytes:
     """
     onnx = _required("onnx")
     _required("onnxscript")
-    network, plan = model.network, model.card.plan
+    exported = Exportable.of(model.network, model.card.plan, model.head)
     with exporting("the network as ONNX", field="format"):
         program = torch.onnx.export(
-            PaddedNetwork(network).cpu().eval(),
-            (example_of(network, plan.channels_in, plan.window),),
+            exported.network,
+            tuple(exported.inputs.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[INPUT],
+            input_names=list(exported.inputs),
             output_names=[OUTPUT],
-            dynamic_shapes=free_edges(network),
+            dynamic_shapes=exported.free,
             verbose=False,
         )
     if program is None:

@@ -1,13 +1,20 @@
-"""A phantom on which an exported model must predict as the run does: smooth noise, in three sizes."""
+"""Phantoms in which an exported model must find what the run finds: noise, in three sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medfcn.exporting.dream import dreamt_size, dreamt_slices
 from medfcn.inference.card import Card
+from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.model import Model
 from medfcn.inference.self_test import dice_of as dice_of
-from medfcn.slices.slicing import in_plane_axes
+from medfcn.slices.plan import Intensity
+from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
 from medfcn.volumes import ReadOptions, Volume
 
 _SCALES = (1.0, 0.7, 1.4)
@@ -18,27 +25,130 @@ ANY_SIZE = ReadOptions(box_mm=((-1e6, 1e6), (-1e6, 1e6), (-1e6, 1e6)))
 """A phantom is looked at as a whole, even where windows are far larger than the training volumes in them."""
 _OWN_MM = 3.0
 """Distance of slices where the network grid keeps a volume's own."""
+_DREAMT = 2
+"""Slices that are made for a model; they are repeated."""
+_UNDECIDED = 1e-4
+"""Voxels whose two highest probabilities differ by less may be decided otherwise by the last digits of a library."""
 
 
-def phantoms(card: Card) -> Iterator[list[Volume]]:
-    """The channels of the phantom in each of the three sizes, odd ones among them."""
-    plan = card.plan
-    spacing = [_OWN_MM if edge is None else float(edge) for edge in plan.spacing_mm]
-    for number, scale in enumerate(_SCALES):
-        shape = [_SLICES + number] * 3
-        for view in plan.views:
-            for axis, edge in zip(in_plane_axes(view), plan.window, strict=True):
-                shape[axis] = max(2, round(edge * scale) | (number & 1))
-        noise = np.random.default_rng(_SEED + number)
-        affine = np.diag([*spacing, 1.0])
-        yield [
-            Volume(_smooth(noise.normal(size=shape)), affine, name=f"phantom_{place}")
-            for place in range(len(card.channels))
-        ]
+@dataclass(frozen=True)
+class Phantom:
+    """A phantom, and what a run finds in it.
+
+    Attributes:
+        volumes: Its channels.
+        mask: The run's.
+        decided: The voxels of which the run is sure beyond the last digits.
+    """
+
+    volumes: list[Volume]
+    mask: Volume
+    decided: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, volumes: list[Volume], loaded: Ensemble) -> "Phantom":
+        """The phantom that some volumes are."""
+        found = loaded.predict_case(volumes, keep_probabilities=True, options=ANY_SIZE)
+        likely = found.probabilities
+        decided = np.ones(found.mask.shape, dtype=bool) if likely is None else _decided(likely, loaded)
+        return cls(volumes, found.mask, decided)
+
+    @property
+    def labels(self) -> int:
+        """Labels that the run finds."""
+        return int(np.count_nonzero(np.unique(self.mask.array)))
+
+    def dice_to(self, mask: NDArray[Any]) -> float:
+        """The smallest Dice of the run's mask and another over their labels, where the run is sure."""
+        if mask.shape != self.mask.shape:
+            return 0.0
+        return dice_of(self.mask.array, np.where(self.decided, mask, self.mask.array))
 
 
-def _smooth(noise: NDArray[np.float64]) -> NDArray[np.float32]:
+def phantoms(loaded: Ensemble) -> list[Phantom]:
+    """A phantom in each of the three sizes, odd ones among them, in which a run finds every label if it can be.
+
+    That is noise if it will do; else there are slices in its middle in which the first network finds its labels.
+    """
+    card, made, found = loaded.card, _Made(loaded.models[0]), []
+    for number in range(len(_SCALES)):
+        noise = _noise(card, number)
+        phantom = Phantom.of(_volumes(card, [100 + 1000 * channel for channel in noise]), loaded)
+        if phantom.labels < len(card.labels.entries) and loaded.models[0].transforms is None:
+            phantom = max(phantom, Phantom.of(made.volumes(noise), loaded), key=lambda each: each.labels)
+        found.append(phantom)
+    return found
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Volumes in whose middle a model finds its labels, made when the first is asked for."""
+
+    model: Model
+
+    @cached_property
+    def _slices(self) -> NDArray[np.float32]:
+        """`(n, C, h, w)`."""
+        shape = (_DREAMT, len(self.model.card.channels), *dreamt_size(self.model))
+        noise = np.random.default_rng(_SEED).normal(size=shape)
+        return dreamt_slices(self.model, np.stack([[_smooth(each) for each in one] for one in noise]))
+
+    def volumes(self, noise: Sequence[NDArray[np.float64]]) -> list[Volume]:
+        """Channels of noise, with the slices in their middle."""
+        card, stored = self.model.card, []
+        for channel, intensity in enumerate(card.plan.intensities):
+            values = np.moveaxis(noise[channel] / noise[channel].std(), VIEW_AXIS[card.plan.views[0]], 0)
+            made = self._slices[np.arange(len(values)) % _DREAMT, channel]
+            theirs, ours = (_middle(a, b) for a, b in ((values.shape, made.shape), (made.shape, values.shape)))
+            values[:, *theirs] = made[:, *ours]
+            stored.append(_stored(np.moveaxis(values, 0, VIEW_AXIS[card.plan.views[0]]), intensity))
+        return _volumes(card, stored)
+
+
+def _middle(shape: Sequence[int], other: Sequence[int]) -> Iterator[slice]:
+    """The rows and columns in the middle of slices that others have too."""
+    for edge, size in zip(shape[1:], other[1:], strict=True):
+        start = max(0, edge - size) // 2
+        yield slice(start, start + min(edge, size))
+
+
+def _stored(values: NDArray[np.float64], intensity: Intensity) -> NDArray[np.float64]:
+    """Intensities that are scaled to some values of mean 0 and standard deviation 1, about."""
+    if intensity.kind == "none":
+        return values
+    return intensity.mean + intensity.std * values if intensity.kind == "ct" else 100 + 1000 * values
+
+
+def _noise(card: Card, number: int) -> list[NDArray[np.float64]]:
+    """Smooth noise, for each channel, in one of the sizes."""
+    shape, plan = [_SLICES + number] * 3, card.plan
+    for view in plan.views:
+        for axis, edge in zip(in_plane_axes(view), plan.window, strict=True):
+            shape[axis] = max(2, round(edge * _SCALES[number]) | (number & 1))
+    random = np.random.default_rng(_SEED + number)
+    return [_smooth(random.normal(size=shape)) for _ in card.channels]
+
+
+def _smooth(noise: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.ndimage import gaussian_filter
 
-    smooth: NDArray[np.float32] = (100 + 1000 * gaussian_filter(noise, 1.5)).astype(np.float32)
+    smooth: NDArray[np.float64] = gaussian_filter(noise, 1.5)
     return smooth
+
+
+def _volumes(card: Card, channels: Sequence[NDArray[np.float64]]) -> list[Volume]:
+    """Volumes on the network's grid."""
+    affine = np.diag([*(_OWN_MM if edge is None else float(edge) for edge in card.plan.spacing_mm), 1.0])
+    return [
+        Volume(channel.astype(np.float32), affine, name=f"phantom_{place}") for place, channel in enumerate(channels)
+    ]
+
+
+def _decided(probabilities: NDArray[np.float32], loaded: Ensemble) -> NDArray[np.bool_]:
+    """`(I, J, K)` voxels whose two highest probabilities, or the highest and the threshold, differ clearly."""
+    background = 1 - probabilities.sum(axis=0)
+    if len(probabilities) == 1 or loaded.models[0].head == "sigmoid":
+        background = np.full_like(background, loaded.rules.threshold)
+    second, first = np.partition(np.stack([background, *probabilities]), -2, axis=0)[-2:]
+    decided: NDArray[np.bool_] = first - second >= _UNDECIDED
+    return decided

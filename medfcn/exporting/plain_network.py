@@ -1,5 +1,6 @@
 """A network as source code of plain torch, or of MONAI, that runs without medfcn."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -8,9 +9,12 @@ from torch import fx, nn
 
 from medfcn.errors import ModelError
 from medfcn.memory import raise_shortage
+from medfcn.networks import looks
+from medfcn.networks.design import Head
 from medfcn.networks.graph import PaddedNetwork, stride_of
 from medfcn.networks.monai_nets import MonaiNetwork, network_arguments
 from medfcn.networks.network import SliceNetwork
+from medfcn.slices.plan import Plan
 from medfcn.text import one_line
 
 _HEAD = '"""The network{of}. Made by `medfcn export --format bundle`."""\n'
@@ -42,6 +46,21 @@ class Network(nn.Module):
         padded = nn.functional.pad(slices, (0, columns - width, 0, rows - height))
         return self.logits(padded)[..., :height, :width]
 
+'''
+_LOOKING = '''"""The network with further looks at what it found. Made by `medfcn export --format bundle`."""
+import torch
+
+from scripts.looks import looked_again
+from scripts.network import Network
+
+
+class LookingNetwork(Network):
+    """Slices that are given at once are neighbours: the part that is looked at again has one place in all of them."""
+
+    def forward(self, slices):
+        once, size = super().forward, torch.tensor(slices.shape[-2:], device=slices.device)
+        how = {{"angles": {angles}, "part": {part}, "head": "{head}"}}
+        return looked_again(once, slices, once(slices), size, **how)
 '''
 
 
@@ -76,6 +95,19 @@ def plain_network(network: SliceNetwork) -> PlainNetwork:
         )
         return PlainNetwork(source, network.network.state_dict())
     return _traced(network)
+
+
+def plain_looks(plan: Plan, head: Head) -> dict[str, str]:
+    """The modules `looks` and `looking` of the further looks of a plan; none if it has none.
+
+    Args:
+        plan: That of the network.
+        head: The meaning of its logits.
+    """
+    if not plan.turns:
+        return {}
+    looking = _LOOKING.format(angles=plan.turns, part=plan.trained, head=head)
+    return {"looks": inspect.getsource(looks), "looking": looking}
 
 
 def _traced(network: SliceNetwork) -> PlainNetwork:

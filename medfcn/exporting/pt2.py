@@ -10,7 +10,7 @@ import torch
 from medfcn.exporting.one_view import ScriptedFormat, about, write_with_script
 from medfcn.exporting.source import Source
 from medfcn.inference.model import Model
-from medfcn.networks.graph import PaddedNetwork, example_of, exporting, free_edges
+from medfcn.networks.graph import Exportable, exporting
 
 _ABOUT = "medfcn.json"
 
@@ -24,19 +24,14 @@ def write_pt2(path: Path, source: Source, *, overwrite: bool) -> None:
 def pt2_bytes(model: Model) -> bytes:
     """The network of a model as a file of `torch.export`, with all that is needed to use it as `medfcn.json` in it.
 
-    The input is `(N, C, H, W)` float32, the output `(N, K, H, W)`. N is free, and H and W are free multiples of the
-    network's coarsest stride, if it takes any size.
+    Inputs and output are those of `onnx_bytes`.
 
     Raises:
         ModelError: torch cannot export the network.
     """
-    network, plan = model.network, model.card.plan
-    example = example_of(network, plan.channels_in, plan.window)
-    written = io.BytesIO()
+    exported, written = Exportable.of(model.network, model.card.plan, model.head), io.BytesIO()
     with exporting("the network", field="format"):
-        program = torch.export.export(
-            PaddedNetwork(network).cpu().eval(), (example,), dynamic_shapes=free_edges(network)
-        )
+        program = torch.export.export(exported.network, tuple(exported.inputs.values()), dynamic_shapes=exported.free)
         torch.export.save(program, written, extra_files={_ABOUT: json.dumps(about(model), sort_keys=True)})
     return written.getvalue()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from medfcn.datasets.tables import read_text
 from medfcn.decoding import read_json
 from medfcn.errors import ModelError
 from medfcn.exporting.model_card import model_card
+from medfcn.exporting.phantom import Phantom, phantoms
 from medfcn.inference.card_facts import require_summary
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
@@ -67,16 +67,10 @@ class Source:
         text = None if about is None else read_text(Path(about))
         return cls(Path(run), files, loaded, name, text, None if scores_in is None else Path(scores_in), transforms)
 
-    @property
-    def looking_once(self) -> Source:
-        """The run without further looks at what its networks found, which scripts do not know."""
-        once = [model.looking_once for model in self.loaded.models]
-        return dataclasses.replace(self, loaded=Ensemble(once))
-
-    @property
-    def looks_again(self) -> bool:
-        """True if a network looks at what it found again."""
-        return any(model.card.plan.turns for model in self.loaded.models)
+    @cached_property
+    def phantoms(self) -> list[Phantom]:
+        """Phantoms, and what the run finds in them."""
+        return phantoms(self.loaded)
 
     @cached_property
     def scores(self) -> Mapping[str, Any]:

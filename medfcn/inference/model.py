@@ -41,6 +41,7 @@ from medfcn.networks.sliding import (
     ArraySlices,
     MirroredNetwork,
     Network,
+    Slabs,
     Slices,
     Sliding,
     logits_in_slabs,
@@ -259,7 +260,7 @@ class Model(Predictor):
 
     @property
     def looking_once(self) -> Model:
-        """The same network without further looks at what it found: for the curve of a training, and for scripts."""
+        """The same network without further looks at what it found: for the curve of a training."""
         if not self.card.plan.turns:
             return self
         return self.with_card(dataclasses.replace(self.card, plan=dataclasses.replace(self.card.plan, turns=())))
@@ -396,12 +397,17 @@ class Model(Predictor):
             slice_bytes=slice_bytes,
         )
 
-    def _slab(self, size: tuple[int, int]) -> int:
-        """Slices of a size that go through the network at once on a CPU; the same on every machine and device."""
+    @property
+    def slabs(self) -> Slabs:
+        """The slices that go through the network at once on a CPU, and share a place of further looks everywhere."""
         batch_size, held = self._batch
         classes = len(self.card.labels.entries) + (self.head == "softmax")
-        values = 4 * classes * math.prod(map(max, size, self.card.plan.window))
-        return min(batch_size, max(2, min(_SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // values)))
+        return Slabs(batch_size, _SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // (4 * classes))
+
+    def _slab(self, size: tuple[int, int]) -> int:
+        """Slices of a size that go through the network at once on a CPU; see `slabs`."""
+        height, width = map(max, size, self.card.plan.window)
+        return self.slabs.of((height, width))
 
 
 def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | None:

@@ -5,18 +5,22 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from medfcn.errors import ModelError
 from medfcn.memory import raise_shortage
+from medfcn.networks.design import Head
 from medfcn.networks.fcn import FCN
+from medfcn.networks.looks import looked_again
 from medfcn.networks.network import SliceNetwork
+from medfcn.slices.plan import Plan
 
-INPUT, OUTPUT = "slices", "logits"
-"""The names of the graph's input and output."""
+INPUT, SIZE, OUTPUT = "slices", "size", "logits"
+"""The names of the graph's inputs and output; only a network that looks again has a size."""
 _OPSET = 20
 """The newest that torch's quick exporter writes."""
 
@@ -39,6 +43,57 @@ class PaddedNetwork(nn.Module):
             return logits
         maps = self.network.maps_of_padded(slices)
         return self.network.logits(maps, (slices.shape[-2], slices.shape[-1]))
+
+
+class LookingNetwork(nn.Module):
+    """A network that looks again at what it found, for exporters; see `looked_again`.
+
+    Args:
+        network: The network.
+        angles: Degrees by which the part around what it found is turned, each for one more look.
+        part: `(h, w)` pixels of that part; slices are at least as large.
+        head: The meaning of the logits.
+    """
+
+    def __init__(
+        self, network: SliceNetwork, *, angles: tuple[float, ...], part: tuple[int, int], head: Head
+    ) -> None:
+        super().__init__()
+        self.padded = PaddedNetwork(network)
+        self.angles, self.part, self.head = angles, part, head
+
+    def forward(self, slices: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+        """`(N, K, H, W)` float32 logits of `(N, C, H, W)` slices that share a place of the part.
+
+        H and W are multiples of the coarsest stride; `(2,)` rows and columns of the slices themselves are `size`.
+        """
+        logits, network = self.padded(slices), self.padded.network
+        return looked_again(network, slices, logits, size, angles=self.angles, part=self.part, head=self.head)
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A network that looks at slices as its plan says, in the form that exporters take.
+
+    Attributes:
+        network: On the CPU, in evaluation mode.
+        inputs: Arguments to export it with, by their names.
+        free: The edges of each that `torch.export` leaves free.
+    """
+
+    network: nn.Module
+    inputs: dict[str, torch.Tensor]
+    free: dict[str, Any]
+
+    @classmethod
+    def of(cls, network: SliceNetwork, plan: Plan, head: Head) -> Self:
+        """The network with the further looks of its plan, if it has some."""
+        slices, free = example_of(network, plan.channels_in, plan.window), free_edges(network)
+        if not plan.turns:
+            return cls(PaddedNetwork(network).cpu().eval(), {INPUT: slices}, free)
+        looking = LookingNetwork(network, angles=plan.turns, part=plan.trained, head=head)
+        size = torch.tensor(slices.shape[-2:])
+        return cls(looking.cpu().eval(), {INPUT: slices, SIZE: size}, free | {SIZE: None})
 
 
 def stride_of(network: SliceNetwork) -> int:

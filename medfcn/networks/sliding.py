@@ -1,5 +1,6 @@
 """A volume on the network grid → logits on the same grid, slice by slice."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -55,6 +56,25 @@ class Sliding:
     takes_any_size: bool = True
     slab: int | None = None
     slice_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Slabs:
+    """The slices that go through a network at once; the same on every machine and device.
+
+    Attributes:
+        batch_size: Slices of a batch.
+        most: Slices of a slab, as far as the network's maps of them take memory.
+        pixels: Pixels of all slices of a slab, as far as their logits do.
+    """
+
+    batch_size: int
+    most: int
+    pixels: int
+
+    def of(self, size: tuple[int, int]) -> int:
+        """Slices of a slab, of `(H, W)` pixels each; see `slab_ends`."""
+        return min(self.batch_size, max(2, min(self.most, self.pixels // math.prod(size))))
 
 
 class Slices(Protocol):

@@ -20,7 +20,7 @@ from medfcn.networks.design import MonaiDesign
 from medfcn.networks.monai_nets import MonaiNetwork
 from medfcn.slices.plan import Intensity
 from tests.exporting.grids import GRID
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.models import blobs, looking_model, saved, tiny_model, write_image
 from tests.networks import designs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +180,28 @@ def test_a_bundle_that_predicts_otherwise_gets_no_name(
     with pytest.raises(ModelError, match=r"MONAI's mask of a phantom of .* has a Dice of"):
         medfcn.export(run, tmp_path / "bundle", format="bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_looks_as_often_as_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medfcn.exporting import bundle as module
+
+    model = looking_model()
+    run, whole = saved(model, tmp_path / "run"), module.bundle_contents
+    bundle = medfcn.export(run, tmp_path / "bundle", format="bundle")
+    image = write_image(tmp_path / "images" / "a.nii.gz", blobs((20, 17, 6), seed=1))
+    module.run_bundle(bundle, tmp_path / "images", tmp_path / "masks")
+    ours, once = (each.predict(image).array for each in (model, model.looking_once))
+    assert dice_of(ours, np.asarray(nibabel.load(tmp_path / "masks" / "a.nii.gz").dataobj)) >= 0.9999
+    assert dice_of(ours, once) < 0.99
+
+    def looking_once(source: object) -> dict[str, bytes]:
+        contents = whole(source)  # type: ignore[arg-type]
+        changed = contents["scripts/looking.py"].replace(b"return looked_again(", b"return once(slices)  # ")
+        return contents | {"scripts/looking.py": changed}
+
+    monkeypatch.setattr(module, "bundle_contents", looking_once)
+    with pytest.raises(ModelError, match=r"MONAI's mask of a phantom of .* has a Dice of 0\.9[0-8]"):
+        medfcn.export(run, tmp_path / "other", format="bundle")
 
 
 def test_only_a_bundle_is_replaced(run: Path, bundle: Path, tmp_path: Path) -> None:

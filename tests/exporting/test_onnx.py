@@ -1,21 +1,25 @@
 """A network as ONNX: the script beside it makes the masks of the run without torch, on the same grid."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import medfcn
 from medfcn.errors import ModelError, OutputExistsError
 from medfcn.exporting.one_view import script_of
 from medfcn.exporting.phantom import dice_of
+from medfcn.inference import model as model_module
 from medfcn.slices.plan import Intensity
 from tests.exporting.grids import GRID
-from tests.inference.models import blobs, saved, tiny_model, write_image
+from tests.inference.models import blobs, looking_model, saved, tiny_model, write_image
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -113,6 +117,33 @@ def test_a_script_of_someone_is_not_replaced(run: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match=r"model_onnx\.py"):
         medfcn.export(run, tmp_path / "model.onnx", format="onnx")
     assert (tmp_path / "model_onnx.py").read_text() == "mine"
+
+
+def test_a_network_that_looks_again_is_run_alike_by_every_engine(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its groups of slices are those of `predict`, which are small here, and each tile is looked at by itself."""
+    openvino = pytest.importorskip("openvino")
+    monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)
+    model = looking_model()
+    exported = medfcn.export(saved(model, tmp_path / "run"), tmp_path / "model.onnx", format="onnx")
+    script = runpy.run_path(str(script_of(exported)))
+    session = onnxruntime.InferenceSession(exported)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["medfcn"])
+    compiled = openvino.Core().compile_model(exported, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def by_openvino(*given: NDArray[Any]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = compiled(list(given))[0].copy()
+        return logits
+
+    for image in images:
+        ours, once = (each.predict(image).array for each in (model, model.looking_once))
+        assert dice_of(ours, once) < 0.99
+        for mask in (
+            script["predicted"](session, [str(image)]),
+            script["mask_image"](by_openvino, about, [str(image)]),
+        ):
+            assert dice_of(ours, np.asarray(mask.dataobj)) >= 0.9999
 
 
 @pytest.mark.slow

@@ -15,12 +15,13 @@ import medfcn
 from medfcn.errors import MedfcnError
 from medfcn.exporting.one_view import about, template
 from medfcn.exporting.phantom import dice_of
+from medfcn.inference import model as model_module
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
-from medfcn.networks.graph import PaddedNetwork
+from medfcn.networks.graph import Exportable
 from medfcn.slices.plan import Intensity
 from tests.exporting.grids import GRID
-from tests.inference.models import blobs, tiny_model
+from tests.inference.models import blobs, looking_model, tiny_model
 
 ROBUST = Intensity("zscore", background="robust")
 PLACE = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -164,12 +165,13 @@ class Scripted:
         self.model, self.about = Ensemble([model]), about(model)
         self.steps = types.ModuleType("steps")
         exec(compile(template("run_pt2.txt"), "steps", "exec"), vars(self.steps))
-        self.network = PaddedNetwork(model.network).eval()
+        self.network = Exportable.of(model.network, model.card.plan, model.head).network
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of a batch."""
+    def run(self, *given: NDArray[Any]) -> NDArray[np.float32]:
+        """The logits of a batch, and of the size of its slices if the network looks again at what it found."""
         with torch.inference_mode():
-            return self.network(torch.from_numpy(batch)).numpy()
+            named = zip(self.about["inputs"], given, strict=False)
+            return self.network(*(torch.from_numpy(each) for _, each in named)).numpy()
 
     def mask(self, paths: list[Path], **changed: Any) -> Any:
         """The script's mask."""
@@ -247,6 +249,20 @@ def test_channels_are_brought_to_the_grid_of_the_first(two_channels: Scripted, t
         two_channels.model.predict_case([str(first), str(apart)])
     with pytest.raises(SystemExit, match="is not on the grid of"):
         two_channels.mask([first, apart])
+
+
+@pytest.mark.parametrize("name", ["one slice", "smaller than the window", "in tiles", "many lost", "oblique"])
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_a_network_that_looks_again_does_so_in_groups_of_slices(
+    head: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)
+    path, scripted = written(PREDICTED[name](), tmp_path), Scripted(looking_model(head=head))
+    scripted.require_alike([path], tmp_path)
+    if name == "many lost":
+        ours = np.asarray(scripted.mask([path]).dataobj)
+        for other in ({"group_pixels": 10**9}, {"batch": 1}):
+            assert dice_of(ours, np.asarray(scripted.mask([path], **other).dataobj)) < 0.999
 
 
 def test_a_channel_of_one_value_makes_an_empty_mask(two_channels: Scripted, tmp_path: Path) -> None:

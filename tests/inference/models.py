@@ -82,6 +82,12 @@ def tiny_model(
     return Model(network, card, device=torch.device("cpu"))
 
 
+def looking_model(**plan: Any) -> Model:
+    """A model whose further looks, at more than the borders that do not count, change its masks."""
+    looks: dict[str, Any] = {"window": (20, 20), "crop": (16, 14), "turns": (20.0, -20.0), "context": 3}
+    return tiny_model(labels="left=1,right=7", **(looks | plan))
+
+
 def unseen_label(
     scores: tuple[tuple[float, float], ...] = (),
     absent_share: float = 0.0,

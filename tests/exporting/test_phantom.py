@@ -1,0 +1,82 @@
+"""Phantoms: a run finds its labels in them, and only voxels of which it is sure are compared."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medfcn.cli import main
+from medfcn.exporting.phantom import ANY_SIZE, phantoms
+from medfcn.inference.ensemble import Ensemble
+from medfcn.inference.model import Model
+from medfcn.slices.plan import Intensity
+from medfcn.slices.preprocess import network_image
+from tests.inference.models import looking_model, saved, tiny_model
+
+
+def cautious(model: Model, logit: float) -> Model:
+    """A model that finds less in noise."""
+    with torch.no_grad():
+        model.network.head.bias[0] += logit if model.head == "softmax" else -logit
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "logit"),
+    [
+        (looking_model(), 4.0),
+        (tiny_model(intensities=(Intensity("ct", lower=-200, upper=300, mean=20, std=90),)), 4.0),
+        (tiny_model(labels="left=1,right=7", views=("coronal", "sagittal"), spacing_mm=(1.5, 1.5, 1.5)), 3.0),
+    ],
+    ids=["turned", "ct", "two views"],
+)
+def test_where_noise_shows_no_label_slices_are_made_that_do(model: Model, logit: float) -> None:
+    written = {entry.written for entry in model.card.labels.entries}
+    noise = phantoms(Ensemble([model]))  # which shows all
+    loaded = Ensemble([cautious(model, logit)])
+    made = phantoms(loaded)
+    assert all(phantom.labels for phantom in made)
+    assert {value for phantom in made for value in np.unique(phantom.mask.array).tolist()} == {0} | written
+    assert not np.array_equal(made[0].volumes[0].array, noise[0].volumes[0].array)
+    for phantom, plain in zip(made, noise, strict=True):
+        if np.array_equal(phantom.volumes[0].array, plain.volumes[0].array):
+            continue
+        seen = network_image(phantom.volumes, model.card.plan)
+        assert -0.5 < seen.mean() < 0.5
+        assert 0.5 < seen.std() < 1.5
+        assert np.array_equal(loaded.predict_case(phantom.volumes, options=ANY_SIZE).mask.array, phantom.mask.array)
+    again = phantoms(loaded)
+    for first, second in zip(made, again, strict=True):
+        assert np.array_equal(first.volumes[0].array, second.volumes[0].array)
+
+
+def test_noise_that_shows_all_labels_stays_noise() -> None:
+    one = phantoms(Ensemble([tiny_model()]))
+    other = phantoms(Ensemble([tiny_model(seed=3)]))
+    for first, second in zip(one, other, strict=True):
+        assert first.mask.array.any()
+        assert np.array_equal(first.volumes[0].array, second.volumes[0].array)
+
+
+@pytest.mark.parametrize("model", [tiny_model(), looking_model()], ids=["one label", "two labels"])
+def test_a_voxel_of_which_the_run_is_not_sure_is_not_compared(model: Model) -> None:
+    phantom = phantoms(Ensemble([model]))[0]
+    assert phantom.decided.mean() > 0.99
+    assert phantom.dice_to(phantom.mask.array) == 1
+    assert phantom.dice_to(phantom.mask.array[1:]) == 0
+    other = phantom.mask.array.copy()
+    sure = tuple(np.argwhere(phantom.decided & (other == 1))[0])
+    other[sure] = 0
+    assert 0.99 < phantom.dice_to(other) < 1
+    phantom.decided[sure] = False
+    assert phantom.dice_to(other) == 1
+
+
+def test_export_names_labels_that_no_phantom_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved(cautious(tiny_model(labels="left=1,right=7"), 1e4), tmp_path / "run")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(run), "-o", str(tmp_path / "model.medfcn")])
+    assert ended.value.code == 0
+    said = capsys.readouterr().err
+    assert "predicts a phantom in three sizes as the run does; the run finds no left, right in it" in said
