@@ -22,6 +22,7 @@ from medfcn.inference.foreign import Fingerprint
 from medfcn.inference.held_out import Unseen
 from medfcn.labels import LabelMap
 from medfcn.networks.design import head_of
+from medfcn.runs.cases import NOTHING_OF_NEW
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.shape import MaskShape
@@ -127,7 +128,10 @@ class Card:
         if "init" in self.training:
             steps = self.training.get("init_steps")
             trained = f", trained for {counted(steps, 'step')}" if isinstance(steps, int) else ""
-            return f"the weights of another run ({_hash_text(self.training['init'])}){trained}"
+            seen = self.training.get("validation_seen_before", 0)
+            also = f"trained also on {seen} of the validation volumes, whose {NOTHING_OF_NEW}" if seen else ""
+            more = f"{' and ' if trained else ', '}{also}" if also else ""
+            return f"the weights of another run ({_hash_text(self.training['init'])}){trained}{more}"
         if "encoder_weights" in self.training:
             return f"the weights of an encoder ({_hash_text(self.training['encoder_weights'])})"
         return ""

@@ -21,6 +21,7 @@ _Number = float | str | None
 class _Training(Struct, frozen=True):
     cases: Count = 0
     validation_cases: Count = 0
+    validation_seen_before: Count = 0
     steps: Count | None = None
     best_step: Count | None = None
     validations: Count | None = None

@@ -76,9 +76,9 @@ def write_run(
             f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
         )
         warn(progress, notes[-1])
-    for note in start.seen({case: prepared.survey.hashes[case][:-1] for case in split.validation}):
-        notes.append(note)
-        warn(progress, note)
+    if seen := start.seen({case: prepared.survey.hashes[case][:-1] for case in split.validation}):
+        notes.append(start.seen_text(seen, len(split.validation)))
+        warn(progress, notes[-1])
     notes += split.notes
     uses = {"training": split.training, "validation": split.validation}
     partly = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_labelled(ids))}
@@ -114,6 +114,8 @@ def write_run(
         training[BFLOAT16_TEST] = tested
     if prepared.survey.unstated_ignore:
         training[UNSTATED_IGNORE] = prepared.survey.unstated_ignore
+    if seen:
+        training["validation_seen_before"] = len(seen)
     if partly:
         training["partly_labelled"] = partly
     if drawn:

@@ -56,20 +56,26 @@ class Start:
     trained_on: TrainingImages = dataclasses.field(default_factory=TrainingImages)
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def seen(self, hashes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-        """A note on cases that the run was trained on whose weights are the initial ones; nothing without any.
+    def seen(self, hashes: Mapping[str, Sequence[str]]) -> list[str]:
+        """The cases that the run was trained on whose weights are the initial ones.
 
         Args:
             hashes: Of the images of each case.
         """
-        seen = [case for case, images in hashes.items() if self.trained_on.contain(images)]
-        if not seen:
-            return ()
+        return [case for case, images in hashes.items() if self.trained_on.contain(images)]
+
+    def seen_text(self, seen: Sequence[str], of_all: int) -> str:
+        """What the scores of such validation cases are worth.
+
+        Args:
+            seen: The cases.
+            of_all: The number of validation cases.
+        """
         one = len(seen) == 1
         are, their = ("is of the training cases", "its") if one else ("are of the training cases", "their")
         return (
-            f"{len(seen)} of {counted(len(hashes), 'validation case')} {are} of {self.name}, from whose weights this "
-            f"run starts; {their} {NOTHING_OF_NEW}: {listed(seen, limit=20)}",
+            f"{len(seen)} of {counted(of_all, 'validation case')} {are} of {self.name}, from whose weights this run "
+            f"starts; {their} {NOTHING_OF_NEW}: {listed(seen, limit=20)}"
         )
 
     @property

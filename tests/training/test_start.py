@@ -17,12 +17,13 @@ from medfcn.config import override
 from medfcn.errors import MedfcnError, MemoryShortError, MissingFileError, ModelError, SettingsError
 from medfcn.evaluation import read_scores
 from medfcn.files import sha256_of, write_csv
+from medfcn.inference.card import read_card
 from medfcn.inference.model import Model
 from medfcn.labels import LabelMap
 from medfcn.networks.fcn import FCN
 from medfcn.networks.presets import with_preset
 from medfcn.progress import Silent
-from medfcn.runs.cases import TrainingImages
+from medfcn.runs.cases import NOTHING_OF_NEW, TrainingImages
 from medfcn.runs.models import models_of
 from medfcn.settings import NetworkSettings, Settings
 from medfcn.training.record import parts_of
@@ -142,6 +143,11 @@ def test_cases_that_the_initial_weights_have_seen_are_named_wherever_they_are_sc
     (run / "fold_1" / "cases.csv").unlink()
     assert TrainingImages(models_of(run / "fold_1"), [1]).doubts == ()
     assert not Start().seen({"a": ["1"]})
+    for fold, table in zip((1, 2), each, strict=True):  # told by `describe` and by exports
+        text = read_card(run / f"fold_{fold}" / "model.json").start_text
+        assert text.endswith(
+            f", trained also on {len(table.cases)} of the validation volumes, whose {NOTHING_OF_NEW}"
+        )
 
 
 def test_the_steps_behind_the_weights_are_counted_over_all_runs(tmp_path: Path) -> None:
