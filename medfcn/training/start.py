@@ -65,7 +65,7 @@ class Start:
         return [case for case, images in hashes.items() if self.trained_on.contain(images)]
 
     def seen_text(self, seen: Sequence[str], of_all: int) -> str:
-        """What the scores of such validation cases are worth.
+        """The worth of the scores of such validation cases, in words.
 
         Args:
             seen: The cases.
