@@ -1,6 +1,8 @@
 """Phantoms: a run finds its labels in them, and only voxels of which it is sure are compared."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,23 +24,25 @@ def cautious(model: Model, logit: float) -> Model:
     return model
 
 
+CT: dict[str, Any] = {"intensities": (Intensity("ct", lower=-200, upper=300, mean=20, std=90),)}
+VIEWS: dict[str, Any] = {"labels": "left=1,right=7", "views": ("coronal", "sagittal"), "spacing_mm": (1.5, 1.5, 1.5)}
+
+
 @pytest.mark.parametrize(
-    ("model", "logit"),
-    [
-        (looking_model(), 4.0),
-        (tiny_model(intensities=(Intensity("ct", lower=-200, upper=300, mean=20, std=90),)), 4.0),
-        (tiny_model(labels="left=1,right=7", views=("coronal", "sagittal"), spacing_mm=(1.5, 1.5, 1.5)), 3.0),
-    ],
+    ("make", "logit"),
+    [(looking_model, 4.0), (lambda: tiny_model(**CT), 3.0), (lambda: tiny_model(**VIEWS), 2.5)],
     ids=["turned", "ct", "two views"],
 )
-def test_where_noise_shows_no_label_slices_are_made_that_do(model: Model, logit: float) -> None:
+def test_where_noise_shows_no_label_slices_are_made_that_do(make: Callable[[], Model], logit: float) -> None:
+    noise, model = phantoms(Ensemble([make()])), make()  # the noise shows all to the one
     written = {entry.written for entry in model.card.labels.entries}
-    noise = phantoms(Ensemble([model]))  # which shows all
     loaded = Ensemble([cautious(model, logit)])
     made = phantoms(loaded)
     assert all(phantom.labels for phantom in made)
     assert {value for phantom in made for value in np.unique(phantom.mask.array).tolist()} == {0} | written
-    assert not np.array_equal(made[0].volumes[0].array, noise[0].volumes[0].array)
+    assert not all(
+        np.array_equal(one.volumes[0].array, other.volumes[0].array) for one, other in zip(made, noise, strict=True)
+    )
     for phantom, plain in zip(made, noise, strict=True):
         if np.array_equal(phantom.volumes[0].array, plain.volumes[0].array):
             continue
@@ -59,9 +63,9 @@ def test_noise_that_shows_all_labels_stays_noise() -> None:
         assert np.array_equal(first.volumes[0].array, second.volumes[0].array)
 
 
-@pytest.mark.parametrize("model", [tiny_model(), looking_model()], ids=["one label", "two labels"])
-def test_a_voxel_of_which_the_run_is_not_sure_is_not_compared(model: Model) -> None:
-    phantom = phantoms(Ensemble([model]))[0]
+@pytest.mark.parametrize("make", [tiny_model, looking_model], ids=["one label", "two labels"])
+def test_a_voxel_of_which_the_run_is_not_sure_is_not_compared(make: Callable[[], Model]) -> None:
+    phantom = phantoms(Ensemble([make()]))[0]
     assert phantom.decided.mean() > 0.99
     assert phantom.dice_to(phantom.mask.array) == 1
     assert phantom.dice_to(phantom.mask.array[1:]) == 0
