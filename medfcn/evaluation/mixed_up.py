@@ -1,6 +1,6 @@
 """Predictions that are not what the `<case>.json` beside them says: masks that were mixed up, or edited."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from medfcn.evaluation.matching import Pairs
 from medfcn.labels.sidecar import CHANGED, MaskRecord
@@ -34,4 +34,21 @@ def notes_on_records(records: Mapping[str, MaskRecord], pairs: Pairs) -> tuple[s
             f"beside {len(strange)} of {of_all} lies the .json of another case that is scored here: "
             f"{listed(strange, limit=_MOST)}; were they mixed up?"
         )
-    return tuple(notes)
+    return (*notes, *_notes_on_models(records))
+
+
+def _notes_on_models(records: Mapping[str, MaskRecord]) -> Iterator[str]:
+    """Say that masks of several models are scored as if one had made them, as of folders that were filled twice."""
+    made: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for case, record in records.items():
+        if record.model_sha256:
+            made.setdefault((record.model_sha256, record.card_sha256), []).append(case)
+    if len(made) > 1:
+        each = sorted(made.items(), key=lambda item: -len(item[1]))
+        by = (f"{len(cases)} by {_short(*model)} ({listed(cases, limit=3)})" for model, cases in each)
+        yield f"the predictions were made by {len(made)} models, and are scored together: {listed(by, limit=5)}"
+
+
+def _short(weights: Sequence[str], cards: Sequence[str]) -> str:
+    """A model by the beginning of a hash of its networks, and of its cards."""
+    return " + ".join(f"{one[:8]}/{card[:4]}" for one, card in zip(weights, cards, strict=False)) or "another"

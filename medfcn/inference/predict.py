@@ -31,7 +31,7 @@ from medfcn.inference.merge import merge_parts
 from medfcn.inference.naming import BidsNames, MaskNames, root_of
 from medfcn.inference.refusals import refuse_begun, refuse_inputs, refuse_mistyped, refuse_other_work, refuse_taken
 from medfcn.labels.colours import colours_of
-from medfcn.labels.sidecar import record_path
+from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, reporting, warn
 from medfcn.runs.arithmetic import Wanted
 from medfcn.runs.cases import TrainingImages
@@ -39,7 +39,9 @@ from medfcn.runs.claims import at_work, tasks_at_work
 from medfcn.runs.models import Runs, models_of, refuse_swapped
 from medfcn.runs.outputs import refuse_existing
 from medfcn.runs.shards import Parts, Shard
+from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume
+from medfcn.volumes.names import stem_of
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import Transforms
@@ -292,7 +294,30 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
     if request.resume and has_tables and not result.skipped:
         warn(progress, "resume kept no mask: none was there that these models made of these inputs in this way")
+    if has_tables and given is None and shard is None and request.cases is None:
+        _say_left(chosen, batch, progress)
     return result
+
+
+def _say_left(cases: Sequence[Case], batch: Batch, progress: Progress) -> None:
+    """Name the masks in the output that are of cases which are not in the input: an earlier command made them."""
+    if batch.is_one_file:
+        return
+    own = {batch.mask_path(case) for case in cases}
+    left = [mask for name in batch.before if (mask := _mask_beside(batch.target / name)) and mask not in own]
+    if left:
+        ids = listed(sorted(stem_of(mask) for mask in left), limit=20)
+        warn(
+            progress,
+            f"{batch.target} holds {counted(len(left), 'mask')} more, of cases that are not in the input: {ids}; an "
+            "earlier command made them, and they stay as they are, in no table",
+        )
+
+
+def _mask_beside(record: Path) -> Path | None:
+    """The mask of a record in a plain folder of masks; None where there is none."""
+    mask = record.with_suffix(".nii.gz")
+    return mask if mask.is_file() and MaskRecord.is_in(record) else None
 
 
 def _first_readable(cases: Sequence[Case], use: ChannelUse, options: ReadOptions) -> Sequence[Volume]:

@@ -6,13 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medfcn.evaluation import evaluate
 from medfcn.files import sha256_of
 from medfcn.inference.timing import Timing, Timings, read_timings
 from medfcn.labels import read_mask
+from medfcn.progress import Silent
 from medfcn.runs.folder import TIMING_FILE, VOLUMES_FILE
 from medfcn.verbs import predict
 from medfcn.volumes import read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -91,3 +103,27 @@ def test_times_of_an_earlier_medfcn_stay(tmp_path: Path) -> None:
         timings.add("b", 1.0)
     first, second = read_timings(tmp_path / TIMING_FILE)
     assert (first, second.case) == (Timing("a", 1.5, "here"), "b")
+
+
+def test_masks_of_cases_that_are_not_in_the_input_are_named_and_in_no_table(
+    run: Path, images: Path, tmp_path: Path
+) -> None:
+    masks, other = tmp_path / "masks", saved(tiny_model(labels="one=1,two=2", seed=1), tmp_path / "other")
+    predict(run, images, masks, device="cpu")
+    old = (masks / "case_2.nii.gz").read_bytes()
+    fewer, told = tmp_path / "fewer", Told()
+    fewer.mkdir()
+    for number in (0, 1):
+        (fewer / f"case_{number}.nii.gz").symlink_to(images / f"case_{number}.nii.gz")
+    predict(other, fewer, masks, overwrite=True, device="cpu", progress=told)
+    line = f"{masks} holds 1 mask more, of cases that are not in the input: case_2; an earlier command made them"
+    assert [said.partition(", and they stay")[0] for said in told.lines if "holds" in said] == [line]
+    assert (masks / "case_2.nii.gz").read_bytes() == old
+    assert {row["case"] for row in rows_of(masks / VOLUMES_FILE)} == {"case_0", "case_1"}
+    (note,) = (note for note in evaluate(masks, masks).notes if "models" in note)
+    assert note.startswith("the predictions were made by 2 models, and are scored together: 2 by ")
+    assert "(case_0, case_1), 1 by " in note
+    assert note.endswith("(case_2)")
+    predict(other, images, masks, overwrite=True, device="cpu", progress=(again := Told()))
+    assert not any("holds" in said for said in again.lines)
+    assert not any("models" in note for note in evaluate(masks, masks).notes)
