@@ -40,6 +40,8 @@ CONTEXT_MOST = 2**10
 """Slices seen at once."""
 TURNS_MOST = 8
 """Angles of further looks."""
+APART_MOST = 32
+"""Slices from one that prediction sees to the next."""
 _NUMBER_MOST = 1e9
 """A number of settings, which other libraries cannot all compute with beyond."""
 
@@ -116,6 +118,10 @@ _PIXELS = f"two numbers of pixels from 8 to {EDGE_MOST}, of at most {PIXELS_MOST
 _WINDOW = Rule(lambda window: is_window(window), _PIXELS)
 _CROP = Rule(lambda crop: isinstance(crop, str) or is_window(crop), f"auto, never, or {_PIXELS}")
 _TURNS = Rule(lambda turns: isinstance(turns, str) or _are_turns(turns), f"auto, never, or 1 to {TURNS_MOST} angles")
+_APART = Rule(
+    lambda apart: apart == "auto" if isinstance(apart, str) else 1 <= apart <= APART_MOST,
+    f"auto, or a number from 1 to {APART_MOST}",
+)
 _WIDTHS = Rule(lambda widths: 1 <= len(widths) <= 8 and _are_widths(widths), "1 to 8 numbers from 1 to 4096")
 _DECODER_WIDTHS = Rule(lambda widths: len(widths) <= 8 and _are_widths(widths), "at most 8 numbers from 1 to 4096")
 _WIDTH = Rule(lambda width: 1 / 1024 <= width <= 16, "a factor from 1/1024 to 16")
@@ -167,6 +173,10 @@ class SliceSettings(_Checked, table="slices"):
     turns: Annotated[Literal["auto", "never"] | tuple[float, ...], _TURNS] = "auto"
     """Degrees by which prediction turns the part around what it found in a slice; it looks again for each, and
     averages. `auto` takes 20 to either side where training sees a part of the slices: a look costs a quarter then."""
+    apart: Annotated[Literal["auto"] | int, _APART] = "auto"
+    """How many slices of the network grid prediction with several views goes on from one that it sees to the next;
+    between them probabilities are interpolated. 1 sees every slice. `auto` leaves out what was not recorded: thick
+    slices are cut into thinner ones, of which it sees as many as there were."""
     normalisation: Literal["auto", "zscore", "ct", "none"] = "auto"
     """`zscore` scales each volume by its own mean and standard deviation; `ct` clips and scales all volumes by the
     intensities of the dataset's foreground; `none` leaves intensities as they are."""

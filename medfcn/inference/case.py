@@ -309,10 +309,12 @@ def _view_of_slabs(models: Sequence[Member], volume: Volume) -> View | None:
     (view,), first = views[0], models[0].card
     for model in models:
         grid, card = grid_of(volume, model.card.plan), model.card
-        same = (card.plan.window, card.plan.spacing_mm, card.settings.prediction.batch_size, card.settings.network)
+        plan = card.plan
+        same = (plan.window, plan.spacing_mm, plan.apart, card.settings.prediction.batch_size, card.settings.network)
         if not grid.keeps(VIEW_AXIS[view]) or same != (
             first.plan.window,
             first.plan.spacing_mm,
+            first.plan.apart,
             first.settings.prediction.batch_size,
             first.settings.network,
         ):

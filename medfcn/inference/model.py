@@ -27,7 +27,7 @@ from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predic
 from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
 from medfcn.inference.engines import runner_of
-from medfcn.inference.probabilities import foreground, view_shares
+from medfcn.inference.probabilities import between_slices, foreground, view_shares
 from medfcn.inference.region import region_of
 from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
@@ -54,7 +54,7 @@ from medfcn.runs.models import ModelFiles, the_model
 from medfcn.scratch import put, scratch_array
 from medfcn.settings import View
 from medfcn.slices.preprocess import CaseImage
-from medfcn.slices.slicing import VIEW_AXIS
+from medfcn.slices.slicing import VIEW_AXIS, spread
 from medfcn.slices.voxels import Ranges
 from medfcn.text import counted, listed, one_line
 from medfcn.volumes import ReadOptions, Volume, VolumeLike
@@ -260,10 +260,11 @@ class Model(Predictor):
 
     @property
     def looking_once(self) -> Model:
-        """The same network without further looks at what it found: for the curve of a training."""
-        if not self.card.plan.turns:
+        """The same network that sees every slice, and each once: for the curve of a training."""
+        if not (self.card.plan.turns or self.card.plan.apart):
             return self
-        return self.with_card(dataclasses.replace(self.card, plan=dataclasses.replace(self.card.plan, turns=())))
+        plan = dataclasses.replace(self.card.plan, turns=(), apart=())
+        return self.with_card(dataclasses.replace(self.card, plan=plan))
 
     def with_views(self, views: Sequence[View] | None) -> Model:
         """The same network with some of its views only; None keeps all.
@@ -285,7 +286,8 @@ class Model(Predictor):
         kept = tuple(view for view in known if view in views)
         chosen = tuple(weight for view, weight in zip(known, weights, strict=False) if view in kept)
         share = tuple(weight / sum(chosen) for weight in chosen) if sum(chosen) > 0 else ()
-        plan = dataclasses.replace(self.card.plan, views=kept)
+        apart = tuple(self.card.plan.apart_along(view) for view in kept) if self.card.plan.apart else ()
+        plan = dataclasses.replace(self.card.plan, views=kept, apart=apart)
         return self.with_card(dataclasses.replace(self.card, plan=plan, view_weights=share, unseen=None))
 
     @property
@@ -357,7 +359,7 @@ class Model(Predictor):
             for axis in plan.mirrored(view):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         count, _, *size = slices.shape
-        sliding = self._sliding(count, (size[0], size[1]))
+        sliding = self._sliding(count, (size[0], size[1]), plan.apart_along(view))
         looking = self.runner
         if plan.turns:
             together = self._slab((size[0], size[1]))
@@ -367,16 +369,26 @@ class Model(Predictor):
         networks = [MirroredNetwork(looking, axes) for axes in mirrors]
         axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
         thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
+        parts = self._seen(slices, networks, sliding, thickness)
+        if sliding.apart > 1 and count:
+            parts = between_slices(parts, spread(count, sliding.apart), thickness)
+        for start, shares in parts:
+            place = [slice(None)] * 4
+            place[1 + axis] = slice(start, start + len(shares))
+            yield tuple(place), stacked(shares, view)
+
+    def _seen(
+        self, slices: Slices, networks: Sequence[Network], sliding: Sliding, thickness: int
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The mean probabilities of some networks for the slices that they see, at most so many at a time."""
         for slab, logits in logits_in_slabs(slices, networks, sliding):
             for start in range(0, slab.stop - slab.start, thickness):
                 seen = (foreground(each[start : start + thickness], self.head) for each in logits)
                 total: NDArray[np.float32] = reduce(np.add, seen)
-                place = [slice(None)] * 4
-                place[1 + axis] = slice(slab.start + start, slab.start + start + len(total))
-                shares = total / np.float32(len(mirrors)) if len(mirrors) > 1 else total
-                yield tuple(place), stacked(shares, view)
+                shares = total / np.float32(len(networks)) if len(networks) > 1 else total
+                yield slab.start + start, shares
 
-    def _sliding(self, count: int, size: tuple[int, int]) -> Sliding:
+    def _sliding(self, count: int, size: tuple[int, int], apart: int) -> Sliding:
         """The way through some slices of a size, in slabs that take little memory."""
         plan, prediction = self.card.plan, self.card.settings.prediction
         batch_size, held = self._batch
@@ -395,6 +407,7 @@ class Model(Predictor):
             precision=self.arithmetic.precision,
             slab=slab,
             slice_bytes=slice_bytes,
+            apart=apart,
         )
 
     @property

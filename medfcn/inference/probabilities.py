@@ -1,7 +1,7 @@
-"""Logits → probabilities of the labels, and their mean over views."""
+"""Logits → probabilities of the labels; those between slices that are seen; their mean over views."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 
 import numpy as np
@@ -40,6 +40,36 @@ def foreground(logits: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
             "the network gives NaN for this volume; look at its intensities, or train again", code="VOXELS_NOT_FINITE"
         )
     return shares
+
+
+def between_slices(
+    parts: Iterable[tuple[int, NDArray[np.float32]]], shown: NDArray[np.intp], thickness: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The probabilities of all slices, where only some were seen: between these they are interpolated linearly.
+
+    Args:
+        parts: Some slices that were seen at a time, in order: the place of the first in `shown`, and the
+            `(n, L, H, W)` probabilities.
+        shown: `(N,)` numbers of the slices that were seen, from the first slice to the last.
+        thickness: The most slices to give at a time.
+
+    Yields:
+        The number of a slice, and the `(n, L, H, W)` probabilities of those from it on.
+    """
+    last: NDArray[np.float32] | None = None
+    for first, shares in parts:
+        known = shares if last is None else np.concatenate([last, shares])
+        at = shown[first + len(shares) - len(known) : first + len(shares)]
+        begin = at[0] if last is None else at[0] + 1
+        for start in range(begin, at[-1] + 1, thickness):
+            wanted = np.arange(start, min(start + thickness, at[-1] + 1))
+            below = np.searchsorted(at, wanted, side="right") - 1
+            above = np.minimum(below + 1, len(at) - 1)
+            weights = (wanted - at[below]) / np.maximum(at[above] - at[below], 1)
+            found = known[below]
+            found += (known[above] - found) * weights.astype(np.float32)[:, None, None, None]
+            yield start, found
+        last = shares[-1:].copy()
 
 
 def view_shares(card: Card) -> dict[View, np.float32]:

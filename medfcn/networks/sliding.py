@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medfcn.networks.memory import require_maps
 from medfcn.settings import Precision, View
-from medfcn.slices.slicing import VIEW_AXIS, margin_before, neighbours, stack_slices
+from medfcn.slices.slicing import VIEW_AXIS, margin_before, neighbours, spread, stack_slices
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -45,6 +45,7 @@ class Sliding:
         slice_bytes: Bytes that the network's maps of a slice take; 0 if that is not known. They are asked for before
             each batch: in a limited address space torch 2.13.0 with oneDNN ends the process where a transposed
             convolution finds none for its code, and in a control group the system does.
+        apart: Slices from one that the network sees to the next, at most; 1 shows it all. See `spread`.
     """
 
     window: tuple[int, int]
@@ -56,6 +57,7 @@ class Sliding:
     takes_any_size: bool = True
     slab: int | None = None
     slice_bytes: int = 0
+    apart: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def sliding_logits(
         volume: `(C, R, A, S)` on the network grid.
         network: Maps `(N, C·context, H, W)` slices to `(N, K, H, W)` logits.
         view: The plane of the slices.
-        sliding: Window, batch size, device and so on.
+        sliding: Window, batch size, device and so on; no slice may be left out.
 
     Returns:
         `(K, R, A, S)` logits.
@@ -154,7 +156,8 @@ def logits_in_slabs(
         sliding: Window, batch size, device and so on.
 
     Yields:
-        A range of slices, and their `(n, K, H, W)` logits by each network; nothing for a volume without voxels.
+        A range of the slices that are seen, and their `(n, K, H, W)` logits by each network; nothing for a volume
+        without voxels.
     """
     count, channels, *size = slices.shape
     if 0 in slices.shape:
@@ -164,10 +167,11 @@ def logits_in_slabs(
     inside = tuple(slice(first, first + length) for first, length in zip(before, size, strict=True))
     tiles = _Tiles.of((edges[0], edges[1]), sliding)
     recent = _Recent(slices, (edges[0], edges[1]), inside)
-    for start, stop in slab_ends(count, sliding.batch_size, sliding.slab or sliding.batch_size):
-        numbers = neighbours(np.arange(start, stop), count, sliding.context)
+    shown = spread(count, sliding.apart)
+    for start, stop in slab_ends(len(shown), sliding.batch_size, sliding.slab or sliding.batch_size):
+        numbers = neighbours(shown[start:stop], count, sliding.context)
         stack = recent.part(int(numbers.min()), int(numbers.max()) + 1)
-        if sliding.context > 1:
+        if sliding.context > 1 or sliding.apart > 1:
             stack = stack[numbers - numbers.min()]
         seen = stack.reshape(stop - start, sliding.context * channels, *edges)
         yield slice(start, stop), [tiles.logits(seen, network, sliding)[:, :, *inside] for network in networks]

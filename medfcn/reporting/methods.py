@@ -131,6 +131,9 @@ def _slices(card: Card) -> Iterator[str]:
     if plan.turns:
         angles = listed(f"{angle:g}°" for angle in plan.turns)
         yield f"It saw the part around what it found again, turned by {angles}; the probabilities were averaged."
+    if max(plan.apart, default=1) > 1:
+        steps = listed(f"{apart} ({view})" for view, apart in zip(plan.views, plan.apart, strict=True))
+        yield f"It saw one slice in {steps}; between them its probabilities were interpolated linearly."
     network = card.settings.network
     if not network.monai and plan.widths:
         yield (

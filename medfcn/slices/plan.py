@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from medfcn.settings import BATCH_MOST, CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, TURNS_MOST, View
+from medfcn.settings import APART_MOST, BATCH_MOST, CONTEXT_MOST, EDGE_MOST, PIXELS_MOST, TURNS_MOST, View
 from medfcn.slices.slicing import in_plane_axes
 
 _Number = Annotated[float, Meta(gt=-1e38, lt=1e38)]
@@ -22,8 +22,13 @@ _Widths = Annotated[tuple[Annotated[int, Meta(ge=1, le=4096)], ...], Meta(max_le
 Restoring = Literal["learned", "bilinear", "joined"]
 Movement = Literal["small", "usual", "strong"]
 _Turns = Annotated[tuple[Annotated[float, Meta(ge=-180, le=180)], ...], Meta(max_length=TURNS_MOST)]
+_Apart = Annotated[tuple[Annotated[int, Meta(ge=1, le=APART_MOST)], ...], Meta(max_length=3)]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
+
+
+_USUAL = {"restoring": "learned", "crop": None, "movement": "usual", "turns": (), "apart": ()}
+"""What cards without the key have."""
 
 
 class Intensity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,6 +81,8 @@ class Plan:
             window. The network has no fixed size, so it is shown more in prediction.
         movement: How much training slices are changed, as far as the settings leave it open.
         turns: Degrees by which prediction turns the part around what it finds in a slice, each for one more look.
+        apart: For each view, the slices of the network grid from one that prediction sees to the next, at most;
+            between them probabilities are interpolated. `()` sees all.
     """
 
     views: tuple[View, ...]
@@ -92,6 +99,7 @@ class Plan:
     crop: tuple[_Count, _Count] | None = None
     movement: Movement = "usual"
     turns: _Turns = ()
+    apart: _Apart = ()
 
     @property
     def trained(self) -> tuple[int, int]:
@@ -107,13 +115,17 @@ class Plan:
         """The in-plane axes (0 is H, 1 is W) of a view's slices that training mirrors."""
         return tuple(place for place, axis in enumerate(in_plane_axes(view)) if axis in self.mirror_axes)
 
+    def apart_along(self, view: View) -> int:
+        """The slices from one of a view that prediction sees to the next, at most; 1 if it sees all."""
+        return dict(zip(self.views, self.apart, strict=False)).get(view, 1)
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values; `from_json` is the inverse."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         for intensity in plain["intensities"]:
             if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
                 del intensity["background"]
-        for name, usual in (("restoring", "learned"), ("crop", None), ("movement", "usual"), ("turns", ())):
+        for name, usual in _USUAL.items():
             if plain.get(name, usual) == usual:  # as cards without the key, of which msgspec fills in no field
                 plain.pop(name, None)
         return plain
@@ -136,6 +148,7 @@ class Plan:
             "context": plan.context % 2 == 1,
             "window": max(plan.window) <= EDGE_MOST and math.prod(plan.window) <= PIXELS_MOST,
             "crop": plan.crop is None or all(map(int.__le__, plan.crop, plan.window)),
+            "apart": len(plan.apart) in (0, len(plan.views)),
             "mirror_axes": plan.mirror_axes == tuple(axis for axis in range(3) if axis in plan.mirror_axes),
         }
         sound |= dict.fromkeys(value.keys() - sound.keys() - vars(plan).keys(), False)

@@ -13,7 +13,7 @@ from medfcn.slices.fingerprint import CaseFingerprint
 from medfcn.slices.mirrors import choose_mirrors
 from medfcn.slices.plan import Intensity, Movement, Plan, Restoring, SpacingRAS
 from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
-from medfcn.slices.views import choose_views
+from medfcn.slices.views import choose_apart, choose_views
 
 _CT_MINIMUM = -500.0
 """Air is about -1000 HU; no other common modality has its minimum below this."""
@@ -112,6 +112,7 @@ def make_plan(
         crop=cropped,
         movement=choice.movement(cropped is not None),
         turns=choice.turns(cropped is not None),
+        apart=choice.apart(views, spacing),
     )
 
 
@@ -319,6 +320,15 @@ class _Choice:
             return ()
         why = "prediction looks again at the part around what it found, turned; such a part is a small one"
         return self.because("turns", _TURNS, why)
+
+    def apart(self, views: Sequence[View], spacing: SpacingRAS) -> tuple[int, ...]:
+        """The slices from one that prediction sees to the next; only where some are left out is that explained.
+
+        Raises:
+            SettingsError: It is set for a single view.
+        """
+        apart, why = choose_apart(self.cases, views, spacing[0], self.settings.slices.apart)
+        return self.because("apart", apart, why) if apart else ()
 
     def batch_size(self, window: tuple[int, int], stem: int, *, is_cropped: bool = False) -> int:
         wanted = self.settings.training.batch_size

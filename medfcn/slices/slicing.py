@@ -79,6 +79,24 @@ def neighbours(index: NDArray[np.intp], count: int, context: int) -> NDArray[np.
     return np.asarray(np.clip(index[:, None] + offsets, 0, count - 1), dtype=np.intp)
 
 
+def spread(count: int, apart: int) -> NDArray[np.intp]:
+    """The numbers of some slices, spread evenly from the first to the last.
+
+    Args:
+        count: Slices in the volume, at least one.
+        apart: The most slices from one of them to the next.
+
+    Returns:
+        `(N,)` slice numbers, in order; all of them for 1.
+
+    Example:
+        >>> spread(9, 1).tolist(), spread(9, 3).tolist(), spread(1, 3).tolist()
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8], [0, 3, 5, 8], [0])
+    """
+    gaps = -(-(count - 1) // apart)
+    return np.array([round(place * (count - 1) / max(gaps, 1)) for place in range(gaps + 1)], dtype=np.intp)
+
+
 def margin_before(size: int, window: int) -> int:
     """Pixels of a window before a smaller slice in its middle, along one edge.
 

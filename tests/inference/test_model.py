@@ -45,6 +45,7 @@ def test_an_untrained_model_draws_a_good_part_of_every_volume() -> None:
         {"crop": (8, 12), "turns": (20.0, -20.0)},
         {"views": ("sagittal",), "spacing_mm": (None, 1.5, 2.0)},
         {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "view_weights": (0.5, 0.2, 0.3)},
+        {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "apart": (3, 1, 2)},
     ],
     ids=str,
 )

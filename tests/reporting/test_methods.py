@@ -5,15 +5,17 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.inference.card import read_card
-from medfcn.reporting.methods import _channels, _scores, methods_paragraph, scaling
+from medfcn.reporting.methods import _channels, _scores, _slices, methods_paragraph, scaling
 from medfcn.runs.models import models_of
 from medfcn.slices.plan import Intensity
+from tests.inference.models import tiny_model
 
 
 def changed(run: Path, folder: Path, **values: object) -> Path:
@@ -212,3 +214,11 @@ def test_nothing_is_said_of_patients_where_the_record_has_none(ball_run: Path, t
         table.writeheader()
         table.writerows(kept)
     assert "patient" not in methods_paragraph(run)
+
+
+def test_slices_that_were_left_out_are_told() -> None:
+    views: dict[str, Any] = {"views": ("axial", "coronal", "sagittal"), "spacing_mm": (1.5, 1.5, 1.5)}
+    said = " ".join(_slices(tiny_model(apart=(3, 3, 1), **views).card))
+    steps = "3 (axial), 3 (coronal), 1 (sagittal)"
+    assert f"It saw one slice in {steps}; between them its probabilities were interpolated linearly." in said
+    assert "one slice in" not in " ".join(_slices(tiny_model(**views).card))

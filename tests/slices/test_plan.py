@@ -94,6 +94,46 @@ def test_all_views_are_named_where_several_labels_would_gain_by_them() -> None:
             assert ("--views all" in reason) == is_named
     thick = make_plan([_case(spacing=(1.0, 1.0, 3.0), voxels=(500, 500))], Settings())
     assert "--views all" not in thick.reasons["views"]
+    lesions = [_case(spacing=(1.0, 1.0, 3.0), voxels=(count,)) for count in (50, 5000)]
+    assert "--views all may find more of lesions" in make_plan(lesions, Settings()).reasons["views"]
+
+
+ALL_VIEWS = override(Settings(), "slices", views="all")
+TUMOUR: dict[str, Any] = {"shape": (120, 120, 54), "spacing": (1.0, 1.0, 3.3), "extent": (70.0, 60.0, 105.0)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "apart"),
+    [
+        ({}, (3, 3, 3)),
+        ({"extent": (70.0, 40.0, 105.0)}, (3, 2, 3)),  # 16 slices across the organ
+        ({"extent": (15.0, 15.0, 9.0)}, (3, 1, 1)),  # nothing is lost along the thick axis
+        ({"spacing": (1.0, 3.3, 1.0)}, (3, 3, 3)),
+        ({"spacing": (1.0, 1.0, 1.8)}, ()),
+        ({"spacing": (1.0, 3.0, 3.0)}, ()),
+        ({"spacing": (1.0, 1.0, 100.0), "extent": (900.0, 900.0, 900.0)}, (32, 32, 32)),
+    ],
+    ids=str,
+)
+def test_slices_that_were_not_recorded_are_interpolated(changed: dict[str, Any], apart: tuple[int, ...]) -> None:
+    plan = make_plan([_case(**TUMOUR | changed)], ALL_VIEWS)
+    assert plan.apart == apart
+    assert ("apart" in plan.reasons) == ("apart" in plan.to_json()) == bool(apart)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    assert make_plan([_case(**TUMOUR | changed)], override(ALL_VIEWS, "slices", apart=1)).apart == ()
+
+
+def test_slices_left_out_can_be_set_for_several_views_alone() -> None:
+    two = override(Settings(), "slices", views=("axial", "sagittal"), apart=5)
+    plan = make_plan([_case(**TUMOUR)], two)
+    assert (plan.apart, plan.reasons["apart"]) == ((5, 5), "as set")
+    assert [plan.apart_along(view) for view in VIEWS] == [5, 1, 5]
+    assert make_plan([_case(**TUMOUR)], Settings()).apart == ()
+    with pytest.raises(SettingsError, match=r"slices\.apart: 5: there is one view"):
+        make_plan([_case(**TUMOUR)], override(Settings(), "slices", apart=5))
+    for apart in (0, 33):
+        with pytest.raises(SettingsError, match=r"slices\.apart: .* auto, or a number from 1 to 32"):
+            override(Settings(), "slices", apart=apart)
 
 
 @given(st.tuples(EDGES, EDGES, EDGES), st.tuples(SPACINGS, SPACINGS, SPACINGS))
@@ -267,6 +307,7 @@ BROKEN: dict[str, Any] = {
     "crop": [512, 8],
     "movement": "wild",
     "turns": [200.0],
+    "apart": [2, 2],
 }
 
 

@@ -1,6 +1,7 @@
 """Data sets of many more labels than the last map has channels: plan, training, and earlier trainings."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +47,15 @@ def test_a_training_that_was_stopped_before_keeps_the_way_to_full_size_that_it_h
     assert (kept.restoring, kept.reasons) == ("learned", {"views": "as set"})
     assert as_recorded(joined, {"plan": joined.to_json()}).restoring == "joined"
     assert as_recorded(joined, {}) == joined
+
+
+def test_a_training_that_was_stopped_before_sees_every_slice() -> None:
+    views: dict[str, Any] = {"views": ("axial", "coronal"), "spacing_mm": (1.0, 1.0, 1.0)}
+    apart = tiny_plan(apart=(3, 3), reasons={"views": "as set", "apart": "thick"}, **views)
+    kept = as_recorded(apart, {"plan": tiny_plan(**views).to_json()})
+    assert (kept.apart, kept.reasons) == ((), {"views": "as set"})
+    assert as_recorded(apart, {"plan": apart.to_json()}).apart == (3, 3)
+    assert as_recorded(apart, {}) == apart
 
 
 def test_a_training_that_was_stopped_before_looks_once() -> None:
