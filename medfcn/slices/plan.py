@@ -28,7 +28,7 @@ SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 
 
 _USUAL = {"restoring": "learned", "crop": None, "movement": "usual", "turns": (), "apart": ()}
-"""What cards without the key have."""
+"""The values that cards without the key have."""
 
 
 class Intensity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
