@@ -406,6 +406,7 @@ class Model(Predictor):
             device=self.device,
             precision=self.arithmetic.precision,
             slab=slab,
+            is_even=not plan.turns,  # what is looked at again follows from the slices that come together
             slice_bytes=slice_bytes,
             apart=apart,
         )

@@ -42,6 +42,8 @@ class Sliding:
         slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
             The last digits of a logit can depend on it (torch 2.13.0 with oneDNN chooses its way by the size of a
             batch), so it follows from the model and the slices alone, never from the memory that is free.
+        is_even: The batches of a volume have about as many slices each; else they are full but for the last one.
+            oneDNN makes a program of each layer for each number of slices, and even batches have fewer of them.
         slice_bytes: Bytes that the network's maps of a slice take; 0 if that is not known. They are asked for before
             each batch: in a limited address space torch 2.13.0 with oneDNN ends the process where a transposed
             convolution finds none for its code, and in a control group the system does.
@@ -56,6 +58,7 @@ class Sliding:
     precision: Precision = "float32"
     takes_any_size: bool = True
     slab: int | None = None
+    is_even: bool = True
     slice_bytes: int = 0
     apart: int = 1
 
@@ -167,8 +170,10 @@ def logits_in_slabs(
     inside = tuple(slice(first, first + length) for first, length in zip(before, size, strict=True))
     tiles = _Tiles.of((edges[0], edges[1]), sliding)
     recent = _Recent(slices, (edges[0], edges[1]), inside)
-    shown = spread(count, sliding.apart)
-    for start, stop in slab_ends(len(shown), sliding.batch_size, sliding.slab or sliding.batch_size):
+    shown, batch_size = spread(count, sliding.apart), sliding.batch_size
+    if sliding.is_even:
+        batch_size = -(-len(shown) // -(-len(shown) // batch_size))
+    for start, stop in slab_ends(len(shown), batch_size, sliding.slab or batch_size):
         numbers = neighbours(shown[start:stop], count, sliding.context)
         stack = recent.part(int(numbers.min()), int(numbers.max()) + 1)
         if sliding.context > 1 or sliding.apart > 1:

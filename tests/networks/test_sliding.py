@@ -165,7 +165,7 @@ def test_the_network_sees_float32_batches_of_at_most_the_batch_size() -> None:
         return slices[:, :1]
 
     SlidingVolumeInferer("axial", window=(10, 10), context=3, batch_size=4)(torch.zeros(1, 2, 12, 10, 9), network)
-    assert seen == [(4, 6, 12, 10), (4, 6, 12, 10), (1, 6, 12, 10)]
+    assert seen == [(3, 6, 12, 10)] * 3
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.floats(0, 0.95))
@@ -190,6 +190,31 @@ def test_tile_weights_are_symmetric_and_never_zero(height: int, width: int) -> N
     assert weights.min() > 0
     assert np.array_equal(weights, weights[::-1, ::-1])
     assert weights.argmax() == np.ravel_multi_index(((height - 1) // 2, (width - 1) // 2), weights.shape)
+
+
+@pytest.mark.parametrize(
+    ("count", "slab", "is_even", "expected"),
+    [
+        (51, None, True, [26, 25]),
+        (51, None, False, [32, 19]),
+        (33, None, True, [17, 16]),
+        (32, None, True, [32]),
+        (66, 8, True, [11] * 6),
+        (51, 24, True, [26, 25]),
+    ],
+    ids=["two", "full", "one more", "one", "slabs", "large slabs"],
+)
+def test_batches_are_even(count: int, slab: int | None, is_even: bool, expected: list[int]) -> None:
+    seen: list[int] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(len(slices))
+        return slices
+
+    volume = np.random.default_rng(0).normal(size=(1, 5, 6, count)).astype(np.float32)
+    sliding = Sliding((8, 8), batch_size=32, slab=slab, is_even=is_even)
+    np.testing.assert_array_equal(sliding_logits(volume, network, "axial", sliding), volume)
+    assert seen == expected
 
 
 @pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
