@@ -176,7 +176,8 @@ class SliceSettings(_Checked, table="slices"):
     apart: Annotated[Literal["auto"] | int, _APART] = "auto"
     """How many slices of the network grid prediction with several views goes on from one that it sees to the next;
     between them probabilities are interpolated. 1 sees every slice. `auto` leaves out what was not recorded: thick
-    slices are cut into thinner ones, of which it sees as many as there were."""
+    slices are cut into thinner ones, of which it sees as many as there were, of lesions
+    fewer than half as many."""
     normalisation: Literal["auto", "zscore", "ct", "none"] = "auto"
     """`zscore` scales each volume by its own mean and standard deviation; `ct` clips and scales all volumes by the
     intensities of the dataset's foreground; `none` leaves intensities as they are."""

@@ -237,8 +237,8 @@ MUTANTS = [
         ),
         (
             "neighbours of the slice before",
-            "neighbours(np.arange(start, stop), count, sliding.context)",
-            "neighbours(np.maximum(np.arange(start, stop) - 1, 0), count, sliding.context)",
+            "neighbours(shown[start:stop], count, sliding.context)",
+            "neighbours(np.maximum(shown[start:stop] - 1, 0), count, sliding.context)",
         ),
         (
             "channels and neighbours mixed",

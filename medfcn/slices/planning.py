@@ -151,7 +151,9 @@ class _Choice:
     def views(self) -> tuple[View, ...]:
         if self.settings.slices.views == "auto" and self.like is not None:
             return self.because("views", self.like.views, _LIKE)
-        views, why = choose_views(self.cases, self.settings.slices.views)
+        slices, network = self.settings.slices, self.settings.network
+        is_free = slices.spacing_mm is None and slices.window is None and network.preset == "auto"
+        views, why = choose_views(self.cases, slices.views, is_free=is_free and network.monai is None)
         return self.because("views", views, why)
 
     def spacing(self, views: Sequence[View]) -> SpacingRAS:

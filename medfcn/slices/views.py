@@ -22,6 +22,16 @@ _CLEARLY_LONGER = 1.2
 _SEEN_OF_ORGAN = 16
 """Slices that see an organ at least, where some are left out: on the hippocampus, 18 mm wide, a slice every 2 mm
 costs 0.001 Dice, every 3 mm 0.005, every 4 mm 0.012; see `benchmarks/README.md`."""
+_SEEN_OF_LESION = 6
+"""The same for lesions in thick slices: on tumours, 55 to 105 mm long, a slice every 7 mm costs 0.003 Dice."""
+_SEEN_OF_THICK = 2.4
+"""With lesions prediction sees one slice in so many of those that were recorded, along each of three views: together
+they take one and a half times as long as one view."""
+_THICKNESS_MOST = 4.0
+"""Slices of lesions up to this many times as thick as pixels are wide are cut along three views (measured at 3.3)."""
+_LESIONS_GAINED = "tumours in slices of 3.3 mm had 0.05 more Dice than with one view"
+_GRID_MOST = 256**3
+"""And volumes of at most so many voxels with edges of a pixel: several views keep the probabilities of all."""
 
 
 def parse_views(text: str | Sequence[str]) -> Views:
@@ -47,12 +57,15 @@ def parse_views(text: str | Sequence[str]) -> Views:
     return chosen
 
 
-def choose_views(cases: Sequence[CaseFingerprint], wanted: Views) -> tuple[tuple[View, ...], str]:
+def choose_views(
+    cases: Sequence[CaseFingerprint], wanted: Views, *, is_free: bool = True
+) -> tuple[tuple[View, ...], str]:
     """The views of a plan, and why.
 
     Args:
         cases: The training cases' figures.
         wanted: The setting `slices.views`.
+        is_free: The other settings leave room for several views.
 
     Returns:
         The views in the order of `VIEWS`, and the reason.
@@ -68,10 +81,12 @@ def choose_views(cases: Sequence[CaseFingerprint], wanted: Views) -> tuple[tuple
             votes[next(view for view, axis in VIEW_AXIS.items() if axis == thick)] += 1
     best = max(votes, key=lambda view: votes[view])
     if 2 * votes[best] > len(cases):
-        # Tumours in slices of 3.3 mm, 14 cases, 85 CPU seconds: 0.605 Dice instead of 0.551 with each of three seeds.
-        is_lesion = bool(choose_mirrors(cases, "auto")[0])
-        hint = "; --views all may find more of lesions, for three times the prediction" if is_lesion else ""
-        return (best,), f"{votes[best]} of {len(cases)} cases are thickest across it{hint}"
+        why = f"{votes[best]} of {len(cases)} cases are thickest across it"
+        if not _has_lesions(cases):
+            return (best,), why
+        if is_free and _suits_all_views(cases):
+            return VIEWS, f"all, for large lesions: {_LESIONS_GAINED} (else {best}: {why})"
+        return (best,), f"{why}; --views all may find more of lesions, for three times the prediction"
     # With two labels of the hippocampus, three views win in most folds with 690 CPU seconds, and lose with 60; see
     # `benchmarks/README.md`.
     several = len(cases[0].label_voxels) > 1
@@ -86,6 +101,21 @@ def choose_views(cases: Sequence[CaseFingerprint], wanted: Views) -> tuple[tuple
     best = next(view for view, axis in VIEW_AXIS.items() if axis == longest)
     length = f"{extents[longest]:.0f} mm, {extents[VIEW_AXIS['axial']]:.0f} mm from head to foot"
     return (best,), f"volumes are nearly isotropic, and the foreground is longest across it ({length}){hint}"
+
+
+def _has_lesions(cases: Sequence[CaseFingerprint]) -> bool:
+    return bool(choose_mirrors(cases, "auto")[0])
+
+
+def _suits_all_views(cases: Sequence[CaseFingerprint]) -> bool:
+    """True for large lesions in slices that are not too thick, and in volumes that are not too large."""
+    spacing = np.median([case.spacing_mm for case in cases], axis=0)
+    edge = float(np.sort(spacing)[1])
+    organ = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0) / edge
+    voxels = np.median([np.prod(np.multiply(case.shape, case.spacing_mm)) for case in cases]) / edge**3
+    thickness = float(max(spacing)) / edge
+    is_large = min(organ) >= _SEEN_OF_LESION * round(_SEEN_OF_THICK * thickness)
+    return bool(is_large and thickness <= _THICKNESS_MOST and voxels <= _GRID_MOST)
 
 
 def choose_apart(
@@ -118,14 +148,16 @@ def choose_apart(
         return (wanted,) * len(views), "as set"
     thick = np.median([case.spacing_mm for case in cases], axis=0) / edge_mm
     organ = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0) / edge_mm
-    most = max(map(_whole, thick))
-    apart = tuple(
-        max(1, _whole(thick[axis]), min(most, int(organ[axis] / _SEEN_OF_ORGAN)))
-        for axis in (VIEW_AXIS[view] for view in views)
-    )
+    most, seen = max(map(_whole, thick)), _SEEN_OF_ORGAN
+    how = "as many as there were"
+    if most > 1 and _has_lesions(cases):
+        most, seen = round(_SEEN_OF_THICK * max(thick)), _SEEN_OF_LESION
+        how = "fewer than half as many, of each view, where lesions are large enough"
+    axes = [VIEW_AXIS[view] for view in views]
+    apart = tuple(max(1, _whole(thick[axis]), min(most, int(organ[axis] / seen))) for axis in axes)
     if max(apart) == 1:
         return (), ""
-    why = f"slices of {max(thick) * edge_mm:.3g} mm are cut into thinner ones; prediction sees as many as there were"
+    why = f"slices of {max(thick) * edge_mm:.3g} mm are cut into thinner ones; prediction sees {how}"
     return tuple(min(each, APART_MOST) for each in apart), why
 
 

@@ -170,10 +170,15 @@ class Training:
         began, used = time.monotonic(), cpu_seconds()
         self.run_folder, self.split = RunFolder(folder), split
         self.recorded = recorded = read_identity(folder) if job.resume else {}
-        if made.crop is not None and "crop" not in recorded.get("plan", {"crop": None}):
+        before = recorded.get("plan", {})
+        if before and made.crop is not None and "crop" not in before:
             # Stopped by a medfcn that trained whole slices.
             whole = override(job.settings, "slices", crop="never")
             made = plan_split(job.found, split, whole, like=job.start.plan)
+        if len(made.views) > 1 and job.settings.slices.views == "auto" and len(before.get("views", ())) == 1:
+            # Stopped by a medfcn that gave lesions one view.
+            single = override(job.settings, "slices", views=tuple(before["views"]))
+            made = plan_split(job.found, split, single, like=job.start.plan)
         self.plan = made = as_recorded(made, recorded)
         default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
         self.length = length = job.length or recorded_length(recorded) or default

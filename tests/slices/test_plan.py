@@ -123,6 +123,49 @@ def test_slices_that_were_not_recorded_are_interpolated(changed: dict[str, Any],
     assert make_plan([_case(**TUMOUR | changed)], override(ALL_VIEWS, "slices", apart=1)).apart == ()
 
 
+LARGE_LESIONS = [_case(**TUMOUR, voxels=(count,)) for count in (4_000, 20_000, 90_000)]
+
+
+def test_large_lesions_in_thick_slices_are_seen_along_three_views_in_fewer_than_half_of_the_slices() -> None:
+    plan = make_plan(LARGE_LESIONS, Settings())
+    assert (plan.views, plan.spacing_mm, plan.apart) == (VIEWS, (1.0, 1.0, 1.0), (8, 8, 8))
+    assert plan.reasons["views"].startswith("all, for large lesions")
+    assert "prediction sees fewer than half as many" in plan.reasons["apart"]
+    pixels = sum(np.prod(TUMOUR["shape"]) * 3.3 / apart for apart in plan.apart)
+    assert pixels <= 1.5 * np.prod(TUMOUR["shape"])  # so a prediction costs about as much as with one view
+    assert make_plan([_case(**TUMOUR)] * 3, Settings()).views == ("axial",)  # organs
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"extent": (70.0, 40.0, 105.0)},  # less than six slices would see it
+        {"spacing": (1.0, 1.0, 4.2)},
+        {"shape": (512, 512, 54)},
+        {"spacing": (1.0, 1.0, 1.2)},
+    ],
+    ids=str,
+)
+def test_other_lesions_are_seen_along_one_view(changed: dict[str, Any]) -> None:
+    plan = make_plan([_case(**TUMOUR | changed, voxels=(count,)) for count in (4_000, 20_000, 90_000)], Settings())
+    assert (len(plan.views), plan.apart) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("table", "changed"),
+    [
+        ("slices", {"spacing_mm": (1.0, 2.0)}),
+        ("slices", {"window": (64, 64)}),
+        ("slices", {"views": ("axial",)}),
+        ("network", {"preset": "fcn8s"}),
+        ("network", {"monai": "BasicUNet", "monai_arguments": {"features": [8, 8, 16, 16, 16, 8]}}),
+    ],
+    ids=str,
+)
+def test_other_settings_of_slices_keep_lesions_at_one_view(table: str, changed: dict[str, Any]) -> None:
+    assert make_plan(LARGE_LESIONS, override(Settings(), table, **changed)).views == ("axial",)
+
+
 def test_slices_left_out_can_be_set_for_several_views_alone() -> None:
     two = override(Settings(), "slices", views=("axial", "sagittal"), apart=5)
     plan = make_plan([_case(**TUMOUR)], two)

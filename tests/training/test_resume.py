@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -624,3 +625,27 @@ def test_a_signal_before_the_first_step_leaves_what_can_be_resumed(
     say = Told()
     assert_same_run(train(balls, tmp_path / "run", resume=True, progress=say).folder, whole)
     assert any(line.endswith("before anything was recorded; it starts over, 24 steps long") for line in say.lines)
+
+
+def test_a_training_of_lesions_that_was_stopped_at_one_view_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As medfcn planned lesions before: one view in thick slices."""
+    rows, columns, slices = np.ogrid[-22:22, -22:22, -12:12]
+    distance = np.sqrt(rows**2 + columns**2 + (1.5 * slices) ** 2)
+    for number, radius in enumerate((5, 13, 14, 16, 16, 17)):
+        mask = (distance < radius).astype(np.uint8)
+        write_case(tmp_path / "data", f"case_{number}", (100 + 80 * mask + number).astype(np.int16), mask)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("medfcn.slices.views._suits_all_views", lambda cases: False)
+        whole = train(tmp_path / "data", tmp_path / "whole", steps=4)
+        with pytest.raises(TrainingStoppedError):
+            train(tmp_path / "data", tmp_path / "run", steps=4, stop=StopAfter(2))
+    train(tmp_path / "data", tmp_path / "run", steps=4, resume=True)
+    card, of_whole = (card_without_times(folder) for folder in (tmp_path / "run", whole.folder))
+    assert card["plan"].pop("reasons")["views"] == "as set"
+    of_whole["plan"].pop("reasons")
+    assert card == of_whole
+    assert (card["plan"]["views"], card["plan"]["movement"]) == (["axial"], "small")
+    train(tmp_path / "data", tmp_path / "now", steps=1)
+    assert len(card_without_times(tmp_path / "now")["plan"]["views"]) == 3
