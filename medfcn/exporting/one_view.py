@@ -146,7 +146,7 @@ def about(model: Model) -> dict[str, Any]:
         "stride": stride_of(model.network),
         "tile_overlap": card.settings.prediction.tile_overlap,
         "inputs": [INPUT, SIZE] if plan.turns else [INPUT],
-        "batch": slabs.batch_size if plan.turns else 1,
+        "batch": slabs.batch_size,
         "group": slabs.most,
         "group_pixels": slabs.pixels,
         "most_mm3": most_mm3(card),
