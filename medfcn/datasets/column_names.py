@@ -16,7 +16,7 @@ _PATIENT = re.compile(
 )
 _SPELT_OTHERWISE = {"labeled": "labelled"}
 _SPLIT = re.compile(r"(?:data)?(?:splits?|sets?|subsets?|parts?|partitions?|folds?|use|usage)(?:id|nr|no)?")
-_PARTS = re.compile(r"tr|train|training|ts|te|test|testing|hold-?out|held-?out|val|valid|validation|dev")
+_PARTS = re.compile(r"t[res]|train|training|test|testing|hold-?out|held-?out|val|valid|validation|dev")
 
 
 def as_read(columns: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
