@@ -115,8 +115,9 @@ def exportable(source: Source, reader: str) -> Model:
     }
     found = [name for name, is_needed in needs.items() if is_needed]
     if found:
+        instead = ", or train with --views axial" if len(card.plan.views) > 1 else ""
         raise ModelError(
-            f"the run uses {listed(found)}, which {reader} does not know; export it without --format",
+            f"the run uses {listed(found)}, which {reader} does not know; export it without --format{instead}",
             field="format",
         )
     return model
