@@ -62,10 +62,11 @@ class Claims:
         return case in self._left
 
     def release(self, case: str) -> None:
-        """Give a case back, done or not."""
+        """Give a case back, done or not. A claim that cannot be removed is nobody's: its lock has ended."""
         descriptor = self._held.pop(case, None)
         if descriptor is not None and self._folder is not None:
-            remove_locked(self._path(self._folder, case), descriptor)
+            with suppress(OSError):
+                remove_locked(self._path(self._folder, case), descriptor)
 
     def close(self) -> None:
         """Give all cases back, and remove the claims of processes that were killed."""
@@ -123,7 +124,8 @@ def at_work(output: Path | None, task: str) -> Iterator[None]:
         if not MOVES_OPEN_FILES:  # nor removes
             os.close(descriptor)
         for each in (begun, path):
-            each.unlink(missing_ok=True)
+            with suppress(OSError):  # without its lock it states nothing
+                each.unlink(missing_ok=True)
         if MOVES_OPEN_FILES:
             os.close(descriptor)
         tasks_at_work(output)  # removes those of processes that were killed meanwhile

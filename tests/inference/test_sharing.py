@@ -1,5 +1,6 @@
 """Several processes on one folder share its cases: each is predicted once, also where one of them is killed."""
 
+import errno
 import json
 import os
 import signal
@@ -199,3 +200,25 @@ def test_a_killed_command_is_at_work_no_more(tmp_path: Path) -> None:
     with at_work(tmp_path, "another"):
         assert tasks_at_work(tmp_path) == {"another"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_cannot_be_removed_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder in which nothing may be deleted: that is no reason to lose a prediction."""
+
+    def refused(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(self))
+
+    ours, theirs = Claims(tmp_path), Claims(tmp_path)
+    with monkeypatch.context() as kept:
+        kept.setattr(Path, "unlink", refused)
+        with at_work(tmp_path, "masks"):
+            assert tasks_at_work(tmp_path) == {"masks"}
+            assert ours.take("case")
+            assert not theirs.take("case")
+            ours.release("case")
+            assert theirs.take("case")
+            assert not ours.take("case")
+            theirs.close()
+        assert not tasks_at_work(tmp_path)
+    ours.close()
+    assert not list((tmp_path / CLAIMS_FOLDER).glob(".*.claim"))
