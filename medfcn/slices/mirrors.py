@@ -43,6 +43,11 @@ def choose_mirrors(
     return (0, 1, 2), f"both in-plane axes: {why}"
 
 
+def has_lesions(cases: Sequence[CaseFingerprint]) -> bool:
+    """True if the labels of the training cases are taken for lesions."""
+    return bool(choose_mirrors(cases, "auto")[0])
+
+
 def _volume_spread(cases: Sequence[CaseFingerprint]) -> float:
     """The factor by which volumes typically differ from their geometric mean, for the label that differs least."""
     spreads = []

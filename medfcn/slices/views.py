@@ -8,7 +8,7 @@ import numpy as np
 from medfcn.errors import SettingsError
 from medfcn.settings import APART_MOST, View, Views
 from medfcn.slices.fingerprint import CaseFingerprint
-from medfcn.slices.mirrors import choose_mirrors
+from medfcn.slices.mirrors import has_lesions
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.text import listed
 
@@ -82,11 +82,11 @@ def choose_views(
     best = max(votes, key=lambda view: votes[view])
     if 2 * votes[best] > len(cases):
         why = f"{votes[best]} of {len(cases)} cases are thickest across it"
-        if not _has_lesions(cases):
+        if not has_lesions(cases):
             return (best,), why
         if is_free and _suits_all_views(cases):
             return VIEWS, f"all, for large lesions: {_LESIONS_GAINED} (else {best}: {why})"
-        return (best,), f"{why}; --views all may find more of lesions, for three times the prediction"
+        return (best,), f"{why}; --views all may find more of lesions, for a longer prediction"
     # With two labels of the hippocampus, three views win in most folds with 690 CPU seconds, and lose with 60; see
     # `benchmarks/README.md`.
     several = len(cases[0].label_voxels) > 1
@@ -101,10 +101,6 @@ def choose_views(
     best = next(view for view, axis in VIEW_AXIS.items() if axis == longest)
     length = f"{extents[longest]:.0f} mm, {extents[VIEW_AXIS['axial']]:.0f} mm from head to foot"
     return (best,), f"volumes are nearly isotropic, and the foreground is longest across it ({length}){hint}"
-
-
-def _has_lesions(cases: Sequence[CaseFingerprint]) -> bool:
-    return bool(choose_mirrors(cases, "auto")[0])
 
 
 def _suits_all_views(cases: Sequence[CaseFingerprint]) -> bool:
@@ -150,7 +146,7 @@ def choose_apart(
     organ = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0) / edge_mm
     most, seen = max(map(_whole, thick)), _SEEN_OF_ORGAN
     how = "as many as there were"
-    if most > 1 and _has_lesions(cases):
+    if most > 1 and has_lesions(cases):
         most, seen = round(_SEEN_OF_THICK * max(thick)), _SEEN_OF_LESION
         how = "fewer than half as many, of each view, where lesions are large enough"
     axes = [VIEW_AXIS[view] for view in views]
