@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import stat
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,15 +44,49 @@ def gzip_reader(file: IO[bytes]) -> io.BufferedIOBase:
 
 
 def gzip_writer(file: IO[bytes], *, level: int) -> IO[bytes]:
-    """Compress into `file` so that equal input gives equal bytes: no time and no file name in the header.
+    """Compress into `file` so that equal writes give equal bytes: no time and no file name in the header.
+
+    The same content in other pieces is another stream of the same content: igzip ends its matches where a piece ends.
 
     Args:
         file: Receives the compressed bytes; it is not closed.
         level: 0 to 3, igzip's scale; the standard library gets a level of about the same size.
     """
-    library = _fast(gzip)
-    own_level = (1, 2, 4, 6)[level] if library is gzip else level
-    return cast(IO[bytes], library.GzipFile("", "wb", own_level, fileobj=file, mtime=0))
+    library = _fast(zlib)
+    own_level = (1, 2, 4, 6)[level] if library is zlib else level
+    return cast(IO[bytes], _GzipWriter(file, library.compressobj(own_level, zlib.DEFLATED, -zlib.MAX_WBITS), level))
+
+
+class _GzipWriter(io.RawIOBase):
+    """A gzip stream that hands each write to the compressor as it is.
+
+    `GzipFile` joins small writes from Python 3.12 on, so that igzip's bytes would be those of one Python.
+    """
+
+    def __init__(self, file: IO[bytes], compressor: Any, level: int) -> None:
+        self._file, self._compressor = file, compressor
+        self._length = self._checksum = 0
+        no_time, fastest, any_system = bytes(4), 4 if level == 0 else 0, 255
+        file.write(GZIP_MAGIC + bytes([8, 0]) + no_time + bytes([fastest, any_system]))
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        self._file.write(self._compressor.compress(view))
+        self._length += len(view)
+        self._checksum = crc32(view, self._checksum)
+        return len(view)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._file.write(self._compressor.flush())
+            self._file.write(struct.pack("<LL", self._checksum, self._length % (1 << 32)))
+        finally:
+            super().close()
 
 
 def crc32(content: bytes | memoryview, start: int = 0) -> int:
