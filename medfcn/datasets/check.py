@@ -4,7 +4,6 @@ Nothing is written. A problem has a stable code for scripts (`problems.py`), and
 what is wrong and what to do.
 """
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medfcn.datasets.case_folders import rare_structures_problem
 from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
@@ -41,6 +39,7 @@ from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions
 from medfcn.volumes.privacy import personal_text_fields
 from medfcn.volumes.reading import read_channels, read_volume
+from medfcn.volumes.same_voxels import voxels_sha256
 from medfcn.volumes.volume import Volume, require_same_grid
 
 """A mask without named labels that has more values is asked about."""
@@ -270,7 +269,7 @@ class _CaseReader:
             lowest=lowest,
             highest=highest,
             sha256=image.sha256,
-            voxels_sha256=voxels_sha256(image.array),
+            voxels_sha256=voxels_sha256(image),
             notes=image.notes,
         )
         self.images.append(facts)
@@ -337,14 +336,6 @@ class _CaseReader:
             remedy = "accepted; re-export it on the image's grid if that matters"
             self.problems.warn(f"{role.upper()}_GRID_NEAR", file, "affine", found, remedy)
         return other, voxels
-
-
-def voxels_sha256(array: NDArray[Any]) -> str:
-    """A hash of voxels alone: equal for equal numbers of one type on one shape, whatever the header says."""
-    digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
-    for k in range(array.shape[2]):  # no copy of a volume that was read, which is in Fortran order
-        digest.update(np.ascontiguousarray(array[:, :, k].T).data)
-    return digest.hexdigest()
 
 
 def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:

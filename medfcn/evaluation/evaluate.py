@@ -24,7 +24,7 @@ from medfcn.evaluation.matching import (
     labelled_in,
     pair_cases,
 )
-from medfcn.evaluation.mixed_up import notes_on_records
+from medfcn.evaluation.mixed_up import notes_on_records, notes_on_twins
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
@@ -39,6 +39,7 @@ from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
 from medfcn.volumes.options import DEFAULT_OPTIONS
+from medfcn.volumes.same_voxels import voxels_sha256
 
 
 def evaluate(
@@ -142,6 +143,7 @@ def evaluate(
         *_notes_on_order(scored),
         *_notes_on_copies(pairs, scored),
         *notes_on_records(_records_of(scored), pairs),
+        *notes_on_twins(_records_of(scored), {case.rows[0].case: case.reference_sha256 for case in scored}),
         *meaning.notes,
         *_notes_on_values(scored, meaning),
     )
@@ -166,7 +168,8 @@ class _ScoredCase:
 
     `reordered` is true if the prediction is stored along other axes than the reference; `unusable` is the error for
     which it counts as a miss, and None for most; `images` are the sides that seem to be no masks; `record` is the
-    `<case>.json` beside the prediction, as far as it is of this very file.
+    `<case>.json` beside the prediction, as far as it is of this very file; `reference_sha256` is of the voxels of the
+    reference, and empty if it has no label.
     """
 
     rows: tuple[LabelScores, ...]
@@ -177,6 +180,7 @@ class _ScoredCase:
     unusable: MedfcnError | None = None
     images: frozenset[str] = frozenset()
     record: MaskRecord | None = None
+    reference_sha256: str = ""
     confusion: Confusion = field(default_factory=dict)
     calibration: CaseBins = field(default_factory=CaseBins)
 
@@ -263,6 +267,7 @@ def _score_pair(
         frozenset(in_reference & ignored),
         confusion=confusion,
         images=images,
+        reference_sha256=voxels_sha256(reference) if in_reference - ignored - {0} else "",
     )
 
 

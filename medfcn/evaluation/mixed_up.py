@@ -1,4 +1,4 @@
-"""Predictions that are not what the `<case>.json` beside them says: masks that were mixed up, or edited."""
+"""Predictions that are not what the `<case>.json` beside them says, and volumes that are scored more than once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -35,6 +35,29 @@ def notes_on_records(records: Mapping[str, MaskRecord], pairs: Pairs) -> tuple[s
             f"{listed(strange, limit=_MOST)}; were they mixed up?"
         )
     return (*notes, *_notes_on_models(records))
+
+
+def notes_on_twins(records: Mapping[str, MaskRecord], references: Mapping[str, str]) -> tuple[str, ...]:
+    """Name the cases that are one volume under several names: each counts as a case of its own.
+
+    Args:
+        records: As for `notes_on_records`.
+        references: By case, the hash of the voxels of its reference; cases whose reference is empty are left out.
+    """
+    images = {case: ",".join(sorted(record.input_sha256)) for case, record in records.items()}
+    same: dict[tuple[str, ...], list[str]] = {}
+    for what, hashes in (("image", images), ("reference", references)):
+        cases: dict[str, list[str]] = {}
+        for case, found in hashes.items():
+            if found:
+                cases.setdefault(found, []).append(case)
+        for twins in cases.values():
+            if len(twins) > 1:
+                same.setdefault(tuple(twins), []).append(what)
+    if not same:
+        return ()
+    each = [f"{' = '.join(twins)} (the same {' and '.join(what)})" for twins, what in same.items()]
+    return (f"one volume under several names counts several times; keep one of each: {listed(each, limit=_MOST)}",)
 
 
 def _notes_on_models(records: Mapping[str, MaskRecord]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from medfcn.files import atomic_write, csv_bytes, json_bytes
 from medfcn.inference.card import read_card
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
-from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING
+from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VOXEL_HASHES
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import MODEL_CARD, models_in_archive
 from medfcn.runs.one_file import archive_bytes
@@ -60,7 +60,8 @@ def _hashes_of(cases: Stretch) -> bytes:
     """The hashes of the training images, by which a mask of one of them is known; nothing else of `cases.csv`."""
     remedy = "copy the run again"
     rows = decode_csv(cases.read(), ["use"], source=cases.name, error=ModelError, remedy=remedy)
-    names = [name for name in (rows[0] if rows else ()) if name.startswith(IMAGE_HASHES) and name != LABEL_HASH]
+    kinds = (IMAGE_HASHES, VOXEL_HASHES)
+    names = [name for name in (rows[0] if rows else ()) if name.startswith(kinds) and name != LABEL_HASH]
     hashes = sorted((row["use"], *(row[name] for name in names)) for row in rows if row["use"] in (TRAINING, BEFORE))
     return csv_bytes(["use", *names], hashes)
 

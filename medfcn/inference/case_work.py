@@ -22,6 +22,7 @@ from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord, record_path
 from medfcn.memory import has_limit, is_room_for_threads, one_memory_error
 from medfcn.runs.claims import ClaimedError, Claims
 from medfcn.volumes import Volume
+from medfcn.volumes.same_voxels import voxels_sha256
 
 _READ_AHEAD = 2
 """Cases that wait in memory for the network."""
@@ -186,7 +187,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         write_segments(file, prediction.mask, batch.models.card.labels, batch.colours)
     input_sha256 = [volume.sha256 for volume in volumes][: len(batch.used_files(case))]
     notes = [*batch.models.notes, *(note for volume in volumes for note in volume.notes)]
-    if batch.trained_on.contain(input_sha256):
+    if batch.trained_on.contain(input_sha256, lambda: [voxels_sha256(volume) for volume in volumes]):
         notes.append(TRAINING_CASE)
     record = msgspec.structs.replace(
         batch.record(case, input_sha256),

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from medfcn.runs.models import ModelFiles
 from medfcn.stretch import Stretch
@@ -20,12 +20,14 @@ LABEL_HASH = "sha256_label"
 """The column with the hash of its label."""
 IMAGE_HASHES = "sha256_"
 """The beginning of the column of each channel's hash; the channel's name follows."""
+VOXEL_HASHES = "voxels_"
+"""The same of the hash of its voxels, by which an image is known that was saved anew."""
 _LARGEST = 2**28
 """Bytes; a line for each of a million cases is shorter."""
 
 
 class TrainingImages:
-    """The images of the training cases of one or several runs, by their hashes.
+    """The images of the training cases of one or several runs, by the hashes of their files and of their voxels.
 
     Those of a run from whose weights one of them starts are among them, and those of the run before that one.
 
@@ -36,38 +38,50 @@ class TrainingImages:
         counts: The number of training cases of each, as its card says.
 
     Attributes:
-        images: The hashes of the channels of each.
+        images: The hashes of the files of the channels of each.
+        voxels: Those of their voxels, as far as the runs have them.
         doubts: A line for each model whose `cases.csv` names fewer: scores of the others could flatter.
     """
 
     def __init__(self, models: Sequence[ModelFiles] = (), counts: Sequence[int] = ()) -> None:
         found = [_images_of(model.cases) for model in models]
-        self.images = {images for of_model in found for of_use in of_model.values() for images in of_use}
+        self.images, self.voxels = (
+            {images for of_model in found for of_use in of_model[kind].values() for images in of_use}
+            for kind in (IMAGE_HASHES, VOXEL_HASHES)
+        )
         self.doubts = tuple(
-            f"{model.run.name}: {model.cases.name} names the images of {len(images[TRAINING])} of "
+            f"{model.run.name}: {model.cases.name} names the images of {len(images[IMAGE_HASHES][TRAINING])} of "
             f"{counted(count, 'training case')}; whether the model was trained on others of these volumes is not "
             "known: copy the run again"
             for model, images, count in zip(models, found, counts, strict=bool(counts))
-            if model.cases is not None and len(images[TRAINING]) < count
+            if model.cases is not None and len(images[IMAGE_HASHES][TRAINING]) < count
         )
 
-    def contain(self, sha256: Sequence[str]) -> bool:
-        """True if the channels with these hashes are those of a training case, in any order."""
-        return frozenset(sha256) in self.images
+    def contain(self, sha256: Sequence[str], voxels_sha256: Callable[[], Sequence[str]] = tuple) -> bool:
+        """True if the channels with these hashes are those of a training case, in any order.
+
+        Args:
+            sha256: Hashes of the files.
+            voxels_sha256: Gives those of the voxels; called where the files are unknown and those of voxels are not.
+        """
+        return frozenset(sha256) in self.images or (bool(self.voxels) and frozenset(voxels_sha256()) in self.voxels)
 
 
-def _images_of(table: Stretch | None) -> dict[str, list[frozenset[str]]]:
-    """The images of each use that a table of cases names: those of its training, and those of the runs before."""
-    found: dict[str, list[frozenset[str]]] = {TRAINING: [], BEFORE: []}
+def _images_of(table: Stretch | None) -> dict[str, dict[str, list[frozenset[str]]]]:
+    """The images that a table of cases names, by kind of hash and use: of its training, and of the runs before."""
+    found: dict[str, dict[str, list[frozenset[str]]]] = {
+        kind: {TRAINING: [], BEFORE: []} for kind in (IMAGE_HASHES, VOXEL_HASHES)
+    }
     if table is None or table.length > _LARGEST:
         return found
     try:
         lines = io.StringIO(table.read().decode("utf-8", errors="replace"), newline="")
-        rows = [row for row in csv.DictReader(lines) if row.get("use") in found]
+        rows = [row for row in csv.DictReader(lines) if row.get("use") in (TRAINING, BEFORE)]
     except (OSError, csv.Error):
         return found
-    names = [name for name in rows[0] if str(name).startswith(IMAGE_HASHES) and name != LABEL_HASH] if rows else []
-    for row in rows:
-        if names and all(row[name] for name in names):
-            found[row["use"]].append(frozenset(row[name] for name in names))
+    for kind, of_kind in found.items():
+        names = [name for name in rows[0] if str(name).startswith(kind) and name != LABEL_HASH] if rows else []
+        for row in rows:
+            if names and all(row[name] for name in names):
+                of_kind[row["use"]].append(frozenset(row[name] for name in names))
     return found

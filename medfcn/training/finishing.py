@@ -76,7 +76,8 @@ def write_run(
             f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
         )
         warn(progress, notes[-1])
-    if seen := start.seen({case: prepared.survey.hashes[case][:-1] for case in split.validation}):
+    files = {case: prepared.survey.hashes[case][:-1] for case in split.validation}
+    if seen := start.seen(files, prepared.survey.voxels):
         notes.append(start.seen_text(seen, len(split.validation)))
         warn(progress, notes[-1])
     notes += split.notes

@@ -13,7 +13,7 @@ from medfcn.errors import MissingFileError, TrainingError
 from medfcn.evaluation import ScoreTable
 from medfcn.files import csv_text, make_inner_folder, write_bytes, write_csv
 from medfcn.labels.drawn import SEPARATOR
-from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION, TrainingImages
+from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION, VOXEL_HASHES, TrainingImages
 from medfcn.runs.folder import PICTURE, RunFolder
 from medfcn.runs.tracking import Tracking
 from medfcn.settings import Settings
@@ -154,7 +154,7 @@ def cpu_seconds() -> float:
 
 
 def write_cases(path: Path, survey: Survey, split: Split, before: TrainingImages) -> None:
-    """`cases.csv`: the use of each case, and the hashes of its files.
+    """`cases.csv`: the use of each case, and the hashes of its files and of its images' voxels.
 
     Args:
         path: The file.
@@ -165,24 +165,30 @@ def write_cases(path: Path, survey: Survey, split: Split, before: TrainingImages
     uses = dict.fromkeys(split.training, TRAINING) | dict.fromkeys(split.validation, VALIDATION)
     problems = dict(survey.problems)
     channels = survey.dataset.channel_names
-    columns = ("case", "group", "use", *(f"{IMAGE_HASHES}{name}" for name in channels), LABEL_HASH, "problem")
+    of_files, of_voxels = ([f"{kind}{name}" for name in channels] for kind in (IMAGE_HASHES, VOXEL_HASHES))
+    columns = ["case", "group", "use", *of_files, LABEL_HASH, "problem", *of_voxels]
     every = (*survey.dataset.all_cases, *survey.dataset.left_out)
     labelled = [SEPARATOR.join(case.labelled) for case in every]
     rows = []
     for case in survey.dataset.all_cases:
-        hashes = survey.hashes.get(case.id, ("",) * (len(channels) + 1))
-        rows.append((case.id, case.group, uses.get(case.id, LEFT_OUT), *hashes, problems.get(case.id, "")))
-    unread = ("",) * (len(channels) + 1)
-    rows += [(case.id, case.group, LEFT_OUT, *unread, ON_REQUEST) for case in survey.dataset.left_out]
+        row = {"case": case.id, "group": case.group, "use": uses.get(case.id, LEFT_OUT)}
+        if case.id in survey.hashes:
+            hashes = (*survey.hashes[case.id], *survey.voxels[case.id])
+            row |= dict(zip((*of_files, LABEL_HASH, *of_voxels), hashes, strict=True))
+        rows.append(row | {"problem": problems.get(case.id, "")})
+    for case in survey.dataset.left_out:
+        rows.append({"case": case.id, "group": case.group, "use": LEFT_OUT, "problem": ON_REQUEST})
     if any(labelled):
-        columns = (*columns, LABELLED)
-        rows = [(*row, names) for row, names in zip(rows, labelled, strict=True)]
-    seen = before.images - {frozenset(survey.hashes[case][: len(channels)]) for case in split.training}
-    for image in sorted(map(sorted, seen)):
-        if len(image) <= len(channels):  # equal channels have one hash
-            hashes = (*image, *image[-1:] * (len(channels) - len(image)))
-            rows.append(("", "", BEFORE, *hashes, *("",) * (len(columns) - 3 - len(channels))))
-    write_csv(path, columns, rows)
+        columns.append(LABELLED)
+        rows = [row | {LABELLED: names} for row, names in zip(rows, labelled, strict=True)]
+    ours = {frozenset(survey.hashes[case][: len(channels)]) for case in split.training}
+    our_voxels = {frozenset(survey.voxels[case]) for case in split.training}
+    for names, seen in ((of_files, before.images - ours), (of_voxels, before.voxels - our_voxels)):
+        for image in sorted(map(sorted, seen)):
+            if len(image) <= len(channels):  # equal channels have one hash
+                hashes = (*image, *image[-1:] * (len(channels) - len(image)))
+                rows.append({"use": BEFORE} | dict(zip(names, hashes, strict=True)))
+    write_csv(path, columns, [[row.get(column, "") for column in columns] for row in rows])
 
 
 def uses_of(run: Path) -> dict[str, tuple[str, str]]:

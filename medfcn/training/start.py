@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,15 @@ class Start:
     trained_on: TrainingImages = dataclasses.field(default_factory=TrainingImages)
     record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def seen(self, hashes: Mapping[str, Sequence[str]]) -> list[str]:
+    def seen(self, hashes: Mapping[str, Sequence[str]], voxels: Mapping[str, Sequence[str]]) -> list[str]:
         """The cases that the run was trained on whose weights are the initial ones.
 
         Args:
-            hashes: Of the images of each case.
+            hashes: Of the image files of each case.
+            voxels: Of the voxels of these.
         """
-        return [case for case, images in hashes.items() if self.trained_on.contain(images)]
+        contain = self.trained_on.contain
+        return [case for case, images in hashes.items() if contain(images, partial(voxels.__getitem__, case))]
 
     def seen_text(self, seen: Sequence[str], of_all: int) -> str:
         """The worth of the scores of such validation cases, in words.

@@ -98,6 +98,7 @@ class Survey:
         cases: The cases that can be used.
         fingerprints: By case id.
         hashes: By case id, as in `ReadCase`.
+        voxels: By case id, the hash of the voxels of each channel.
         problems: Case id and one line for each case that cannot be used.
         memory: The cases whose volumes are still in memory, by id.
         transforms: The user's own transforms between reading and slicing.
@@ -112,6 +113,7 @@ class Survey:
     cases: tuple[Case, ...]
     fingerprints: Mapping[str, CaseFingerprint]
     hashes: Mapping[str, tuple[str, ...]]
+    voxels: Mapping[str, tuple[str, ...]]
     problems: tuple[tuple[str, str], ...]
     memory: Mapping[str, ReadCase] = field(default_factory=dict, repr=False)
     transforms: "CaseTransforms | None" = None
@@ -269,11 +271,13 @@ def survey(
         chosen = with_values(chosen, _values_in_masks(report, dataset))
         if chosen.overlapping:
             progress.say(chosen.overlap_text)
+    voxels = {case.id: tuple(image.voxels_sha256 for image in case.images) for case in report.cases}
     if report.dropped:
         # The first channel decides the order of a case's axes, so without it the others are read again.
         kept = {} if 0 in report.dropped else memory
         memory = {case_id: read.without_channels(report.dropped) for case_id, read in kept.items()}
         hashes = {case_id: _without(of_case, report.dropped) for case_id, of_case in hashes.items()}
+        voxels = {case_id: _without(of_case, report.dropped) for case_id, of_case in voxels.items()}
         fingerprints = {}
     names = dataset.channel_names
     dropped = tuple(DroppedChannel(place, names[place]) for place in report.dropped)
@@ -283,7 +287,7 @@ def survey(
     good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
     unstated = "; ".join(one.remedy for one in report.warnings if one.code == "IGNORE_UNSTATED")
     found = Survey(
-        dataset, chosen, options, good, fingerprints, hashes, problems, memory, transforms, dropped, unstated
+        dataset, chosen, options, good, fingerprints, hashes, voxels, problems, memory, transforms, dropped, unstated
     )
     if found.drawn:
         progress.say(
@@ -299,7 +303,7 @@ def survey(
 
 
 def _without(hashes: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
-    """The hashes of the files of a case without those of some channels."""
+    """The hashes of a case without those of some channels."""
     return tuple(sha256 for place, sha256 in enumerate(hashes) if place not in places)
 
 

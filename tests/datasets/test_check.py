@@ -218,9 +218,17 @@ def test_the_same_voxels_twice_are_an_error_between_groups(root: Path) -> None:
     report = check(root)
     assert [(problem.code, problem.case) for problem in report.errors] == [("IMAGE_DUPLICATE", "case_2")]
     assert "images/case_0.nii" in report.errors[0].found
+    first = read_volume(root / "images" / "case_0.nii")
+    reverse = np.diag([1.0, 1, -1, 1])
+    reverse[2, 3] = first.shape[2] - 1
+    anew = Volume(first.array[..., ::-1].astype(np.float64), first.affine @ reverse)
+    anew.save(root / "images" / "case_2.nii", overwrite=True)  # another type, upside down
+    report = check(root)
+    assert ("IMAGE_DUPLICATE", "case_2") in [(problem.code, problem.case) for problem in report.errors]
     (root / "groups.csv").write_text("id,group\ncase_0,P\ncase_1,Q\ncase_2,P\n")
     report = check(root, groups=root / "groups.csv")
-    assert [problem.severity for problem in report.problems] == ["warning"]
+    assert [problem.severity for problem in report.problems if problem.code == "IMAGE_DUPLICATE"] == ["warning"]
+    assert not report.errors
 
 
 def test_what_holds_for_many_files_is_said_once(root: Path) -> None:

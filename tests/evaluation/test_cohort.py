@@ -22,6 +22,11 @@ from tests.reporting.pages import Page, active_parts
 SEED, RESAMPLES = 20_190_710, 2000
 
 
+def other_notes(table):
+    """The notes but for that on equal references: the phantoms of all cases are one."""
+    return tuple(note for note in table.notes if not note.startswith("one volume under several names"))
+
+
 def row(case, dice, label="organ"):
     return LabelScores(case, label, "ok", *[dice] * 5, 1.0, 1.0, *[1.0] * 4, dice)
 
@@ -136,7 +141,7 @@ def folders(tmp_path_factory):
 
 def test_ids_that_share_a_stem_are_said_unless_the_patients_are_stated(folders):
     table = evaluate(folders / "new", folders / "references", labels="organ=1")
-    (note,) = table.notes
+    (note,) = other_notes(table)
     assert note.startswith("24 cases seem to be of 12 patients by their ids: P0_left, P0_right (P0)")
     assert "--group-by stem" in note
     assert "intervals too narrow" in note
@@ -154,12 +159,12 @@ def test_ids_that_share_a_stem_are_said_unless_the_patients_are_stated(folders):
         {"groups": stated},
     ):
         grouped = evaluate(folders / "new", folders / "references", labels="organ=1", **how)
-        assert grouped.notes == ()
+        assert other_notes(grouped) == ()
         assert grouped.cohort.patients == stated
         assert grouped.summary()["organ"].patients == 12
         assert grouped.rows == table.rows
     alone = evaluate(folders / "new", folders / "references", labels="organ=1", group_by="none")
-    assert (alone.notes, alone.summary()["organ"].patients) == ((), None)
+    assert (other_notes(alone), alone.summary()["organ"].patients) == ((), None)
 
 
 def test_groups_that_cannot_be_are_refused(folders):
@@ -184,7 +189,7 @@ def test_a_table_of_references_states_patients_and_strata(folders, tmp_path):
             rows.writerow((case, path.name, f"label_{path.name}", case.split("_")[0], scanner))
             Volume(organ(0), np.eye(4)).save(tmp_path / f"label_{path.name}")
     table = evaluate(folders / "new", tmp_path / "cases.csv", labels="organ=1", by="scanner")
-    assert table.notes == ()
+    assert other_notes(table) == ()
     assert table.summary()["organ"].patients == 12
     assert list(table.summary().strata[0].summaries) == ["GE", "Siemens", NOT_STATED]
     with pytest.raises(DatasetError, match="by scaner: there is no such column; did you mean 'scanner'"):

@@ -167,7 +167,8 @@ def test_masks_are_compared_with_masks_with_a_folder_of_scores_or_with_a_table(t
     options = {"labels": "organ=1", "definitions": definitions}
     change = compare(ours, theirs, references, **options)
     assert change.differences[0].mean == pytest.approx(0.2)
-    assert change.notes == ()
+    same = "one volume under several names counts several times; keep one of each: a = b (the same reference)"
+    assert change.notes == (f"A (first) and B (second): {same}",)
     for scored in (table, tmp_path / "scores"):  # its definitions are the defaults
         again = compare(ours, scored, references, labels="organ=1", sides=("first", "second"))
         assert again.to_text() == change.to_text()
@@ -200,7 +201,9 @@ def broken_beside_whole(tmp_path):
     for folder in ("whole", "broken", "references"):
         (tmp_path / folder).mkdir()
         for number in range(6 if folder == "broken" else 7):
-            Volume(mask, np.eye(4)).save(tmp_path / folder / f"s{number}.nii.gz")
+            own = mask.copy()
+            own[4, 1:4, 2] = number % 2, number // 2 % 2, number // 4  # no two cases are alike
+            Volume(own, np.eye(4)).save(tmp_path / folder / f"s{number}.nii.gz")
     broken = tmp_path / "broken" / "s5.nii.gz"
     broken.write_bytes(broken.read_bytes()[:40])
     return tmp_path

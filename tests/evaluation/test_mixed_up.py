@@ -85,3 +85,22 @@ def test_masks_that_were_not_measured_are_named_where_the_sizes_are_printed(tmp_
     assert "1 of 2 masks could not be measured: b" in text
     assert json.loads((tmp_path / "a.json").read_text())["voxels"] == {"organ": 48}
     assert "0.048" in text
+
+
+def test_a_volume_under_two_names_is_said_to_count_twice(tmp_path):
+    masks, references = tmp_path / "masks", tmp_path / "references"
+    masks.mkdir(), references.mkdir()
+    for shift, case in enumerate("abcd"):
+        for folder in (masks, references):
+            predicted(folder, case, shift % 3)  # the references of a and d are one mask
+    for record in references.glob("*.json"):
+        record.unlink()
+    said = "one volume under several names counts several times; keep one of each: a = d (the same reference)"
+    assert said in evaluate(masks, references).notes
+    for case, hashes in (("a", ["1", "2"]), ("b", ["2", "1"]), ("d", ["3", "1"])):  # the image of a is that of b
+        record = json.loads((masks / f"{case}.json").read_text())
+        (masks / f"{case}.json").write_text(json.dumps(record | {"input_sha256": hashes}))
+    (note,) = (note for note in evaluate(masks, references).notes if note.startswith("one volume"))
+    assert note.endswith("each: a = b (the same image), a = d (the same reference)")
+    (references / "d.nii.gz").unlink()
+    assert any(note.endswith("each: a = b (the same image)") for note in evaluate(masks, references).notes)

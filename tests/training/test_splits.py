@@ -176,7 +176,7 @@ def surveyed(cases: list[Case], voxels: dict[str, tuple[int, ...]], **about: Any
     figures = {name: SimpleNamespace(label_voxels=row) for name, row in voxels.items()}
     dataset = Dataset(Path(), "nnunet", tuple(cases), ("MRI",), **about)
     labels = LabelMap.from_names({place + 1: f"label_{place}" for place in range(len(next(iter(voxels.values()))))})
-    return Survey(dataset, labels, ReadOptions(), tuple(cases), cast("Any", figures), {}, ())
+    return Survey(dataset, labels, ReadOptions(), tuple(cases), cast("Any", figures), {}, {}, ())
 
 
 def test_a_prescribed_split_is_used_as_it_is() -> None:

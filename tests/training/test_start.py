@@ -29,6 +29,7 @@ from medfcn.settings import NetworkSettings, Settings
 from medfcn.training.record import parts_of
 from medfcn.training.start import Start, find_start
 from medfcn.training.train import plan
+from medfcn.volumes import Volume
 from tests.conftest import draw_ball, write_case
 from tests.inference.models import saved, tiny_model, tiny_plan
 from tests.networks.torchvision_layout import ResNet, Vgg16, filled
@@ -142,12 +143,43 @@ def test_cases_that_the_initial_weights_have_seen_are_named_wherever_they_are_sc
     assert parts_of(run / "fold_1")[1] == tuple(sorted(each[0].cases))  # rows without a case are no cases
     (run / "fold_1" / "cases.csv").unlink()
     assert TrainingImages(models_of(run / "fold_1"), [1]).doubts == ()
-    assert not Start().seen({"a": ["1"]})
+    assert not Start().seen({"a": ["1"]}, {"a": ["2"]})
     for fold, table in zip((1, 2), each, strict=True):  # told by `describe` and by exports
         text = read_card(run / f"fold_{fold}" / "model.json").start_text
         assert text.endswith(
             f", trained also on {len(table.cases)} of the validation volumes, whose {NOTHING_OF_NEW}"
         )
+
+
+def test_images_that_were_saved_anew_are_still_those_of_the_training(balls: Path, tmp_path: Path) -> None:
+    """Other bytes, another type, another order of the axes, another name: by their voxels they are known."""
+    train(balls, tmp_path / "run", report=False)
+    training, validation = parts_of(tmp_path / "run")
+    anew = tmp_path / "anew"
+    for number, case in enumerate((*training, *validation)):
+        volume, mask = (medfcn.read_volume(balls / kind / f"{case}.nii.gz") for kind in ("images", "labels"))
+        turned = np.diag([-1.0, 1, 1, 1])
+        turned[0, 3] = volume.shape[0] - 1
+        for kind, stored in (("images", volume), ("labels", mask)):
+            array = stored.array[::-1].astype(np.float64) if kind == "images" else stored.array[::-1]
+            (anew / kind).mkdir(parents=True, exist_ok=True)
+            Volume(array, stored.affine @ turned).save(anew / kind / f"new_{number}.nii")
+    medfcn.export(tmp_path / "run", tmp_path / "run.medfcn")
+    expected = tuple(f"new_{number}" for number in range(len(training)))
+    for model in ("run", "run.medfcn"):
+        masks = tmp_path / f"masks_{model}"
+        assert medfcn.predict(tmp_path / model, anew / "images", masks, device="cpu").training_cases == expected
+        kept = medfcn.predict(tmp_path / model, anew / "images", masks, device="cpu", resume=True)
+        assert (kept.predicted, kept.training_cases) == ((), expected)
+        said = f"{len(training)} of {len(training) + len(validation)} predictions are of training cases of the model; "
+        assert any(note.startswith(said) for note in medfcn.evaluate(masks, anew / "labels").notes)
+    # A run that starts from these weights says which of its validation cases they have seen, and hands that on.
+    train(anew, tmp_path / "next", init=tmp_path / "run", report=False)
+    seen = [case for case in parts_of(tmp_path / "next")[1] if case in expected]
+    notes = read_scores(tmp_path / "next" / "validation").notes
+    assert seen and any("from whose weights" in note and ", ".join(seen) in note for note in notes)
+    both = medfcn.predict(tmp_path / "next", balls / "images", tmp_path / "both", device="cpu").training_cases
+    assert set(training) <= set(both)
 
 
 def test_the_steps_behind_the_weights_are_counted_over_all_runs(tmp_path: Path) -> None:
