@@ -1,10 +1,11 @@
 """A folder or a tree of DICOM files → its series, each a case, with the segmentation or structure set of each.
 
 A series is named by its folder. Where a folder has several, a short hash of the series follows; where several folders
-have one name, the folders above come first. Nothing of a header is in a name.
+have one name, or one that says nothing (`SE0001`), the folders above come first. Nothing of a header is in a name.
 """
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,22 +135,59 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
 def _named(root: Path, images: Sequence[Series], broken: Mapping[Path, MedfcnError]) -> list[FoundSeries]:
     """Series with their ids, and what is wrong with those that go on in another folder."""
     folders = Counter(series.folder for series in images)
-    bases = Counter(_base(folder) for folder in folders)
+    names = _names_of(root, list(folders))
+    shared = Counter(names.values())
     elsewhere = _continued(images)
     found = []
     for series in images:
-        name = _base(series.folder)
-        if bases[name] > 1:
-            name = "_".join(series.folder.relative_to(root).parts) or name
+        name = names[series.folder]
         several = folders[series.folder] > 1
         problem: MedfcnError | None = elsewhere.get((series.folder, series.uid)) or broken.get(series.folder)
         try:
-            name = checked_id(f"{name}_{series.short_hash}" if several else name, where=shown(root))
+            name = checked_id(
+                f"{name}_{series.short_hash}" if several or shared[name] > 1 else name, where=shown(root)
+            )
         except DatasetError as error:
             name, problem = series.short_hash, error
         path = series.files[0] if several else series.folder
         found.append(FoundSeries(name, path, series, problem))
     return found
+
+
+def _names_of(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
+    """The name of each folder: its own; where that says nothing, such as `SE0001`, with those above that do.
+
+    Where several folders have one name, theirs begin below `root`. Nothing above `root` is in a name.
+    """
+    bases = Counter(map(_base, folders))
+    names = {}
+    for folder in folders:
+        above = folder.relative_to(root).parts[:-1]
+        parts = [_base(folder)]
+        if bases[parts[0]] > 1:
+            above, parts = (), [*above, *parts]
+        while above and all(map(_says_nothing, parts)):
+            parts.insert(0, above[-1])
+            above = above[:-1]
+        if folder != root and all(map(_says_nothing, [*above, *parts])) and not _says_nothing(_base(root)):
+            parts.insert(0, _base(root))
+        names[folder] = "_".join(parts)
+    return names
+
+
+_OF_ARCHIVES = re.compile(
+    r"(?:dicom|dcm|study|st|series|se[r]?|s|image|images|img|im|scan|scans)?[-_. ]*[\d.]*", re.IGNORECASE
+)
+
+
+def _says_nothing(name: str) -> bool:
+    """True for the name of a folder that scanners and archives give to every patient's.
+
+    Example:
+        >>> [_says_nothing(name) for name in ("SE0001", "image", "1.2.840.3", "00000012", "p1_ct", "ct")]
+        [True, True, True, True, False, False]
+    """
+    return _OF_ARCHIVES.fullmatch(name) is not None
 
 
 def _base(folder: Path) -> str:

@@ -171,13 +171,16 @@ def test_images_that_were_saved_anew_are_still_those_of_the_training(balls: Path
         assert medfcn.predict(tmp_path / model, anew / "images", masks, device="cpu").training_cases == expected
         kept = medfcn.predict(tmp_path / model, anew / "images", masks, device="cpu", resume=True)
         assert (kept.predicted, kept.training_cases) == ((), expected)
-        said = f"{len(training)} of {len(training) + len(validation)} predictions are of training cases of the model; "
+        said = (
+            f"{len(training)} of {len(training) + len(validation)} predictions are of training cases of the model; "
+        )
         assert any(note.startswith(said) for note in medfcn.evaluate(masks, anew / "labels").notes)
     # A run that starts from these weights says which of its validation cases they have seen, and hands that on.
     train(anew, tmp_path / "next", init=tmp_path / "run", report=False)
     seen = [case for case in parts_of(tmp_path / "next")[1] if case in expected]
     notes = read_scores(tmp_path / "next" / "validation").notes
-    assert seen and any("from whose weights" in note and ", ".join(seen) in note for note in notes)
+    assert seen
+    assert any("from whose weights" in note and ", ".join(seen) in note for note in notes)
     both = medfcn.predict(tmp_path / "next", balls / "images", tmp_path / "both", device="cpu").training_cases
     assert set(training) <= set(both)
 

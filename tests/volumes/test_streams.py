@@ -69,7 +69,7 @@ def test_masks_have_the_same_bytes_where_gzip_joins_small_writes(
     places = np.indices((30, 30, 30))
     labels = [TableLabel(1, "organ", "#E69F00")]
     for radius in range(3, 16):
-        ball = (((places.T - 15) ** 2).sum(-1).T < radius**2).astype(np.uint8)
+        ball = (radius**2 > ((places.T - 15) ** 2).sum(-1).T).astype(np.uint8)
         for folder in (tmp_path / "as they are", tmp_path / "joined"):
             folder.mkdir(exist_ok=True)
             with monkeypatch.context() as patches:
@@ -79,7 +79,9 @@ def test_masks_have_the_same_bytes_where_gzip_joins_small_writes(
                 write_seg_nrrd(folder / f"{radius}.seg.nrrd", [ball], np.eye(4), labels)
     made = sorted((tmp_path / "joined").iterdir())
     assert len(made) == 26
-    assert [path.name for path in made if path.read_bytes() != (tmp_path / "as they are" / path.name).read_bytes()] == []
+    assert [
+        path.name for path in made if path.read_bytes() != (tmp_path / "as they are" / path.name).read_bytes()
+    ] == []
 
 
 def test_a_stream_that_is_closed_twice_has_one_end() -> None:
