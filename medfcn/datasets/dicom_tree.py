@@ -135,7 +135,7 @@ def dicom_tree(root: Path, *, wanted: str | None = None) -> DicomTree:
 def _named(root: Path, images: Sequence[Series], broken: Mapping[Path, MedfcnError]) -> list[FoundSeries]:
     """Series with their ids, and what is wrong with those that go on in another folder."""
     folders = Counter(series.folder for series in images)
-    names = _names_of(root, list(folders))
+    names = _names_of(root, images)
     shared = Counter(names.values())
     elsewhere = _continued(images)
     found = []
@@ -154,38 +154,45 @@ def _named(root: Path, images: Sequence[Series], broken: Mapping[Path, MedfcnErr
     return found
 
 
-def _names_of(root: Path, folders: Sequence[Path]) -> dict[Path, str]:
+def _names_of(root: Path, images: Sequence[Series]) -> dict[Path, str]:
     """The name of each folder: its own; where that says nothing, such as `SE0001`, with those above that do.
 
-    Where several folders have one name, theirs begin below `root`. Nothing above `root` is in a name.
+    Where several folders have one name, theirs begin below `root`. The name of `root` is in them if all is of one
+    patient; nothing above it is.
     """
+    folders = list(dict.fromkeys(series.folder for series in images))
     bases = Counter(map(_base, folders))
+    is_of_one = len({series.patient for series in images}) == 1 and not _is_of_archives(_base(root))
     names = {}
     for folder in folders:
-        above = folder.relative_to(root).parts[:-1]
+        above = list(folder.relative_to(root).parts[:-1])
         parts = [_base(folder)]
+        says_nothing = _is_of_archives(parts[0]) or (parts[0].isdecimal() and len(parts[0]) >= _LONG_NUMBER)
         if bases[parts[0]] > 1:
-            above, parts = (), [*above, *parts]
-        while above and all(map(_says_nothing, parts)):
-            parts.insert(0, above[-1])
-            above = above[:-1]
-        if folder != root and all(map(_says_nothing, [*above, *parts])) and not _says_nothing(_base(root)):
+            above, parts = [], [*above, *parts]
+            says_nothing = says_nothing and all(map(_is_of_archives, parts[:-1]))
+        while above and says_nothing:
+            parts.insert(0, above.pop())
+            says_nothing = _is_of_archives(parts[0])
+        if folder != root and says_nothing and is_of_one:
             parts.insert(0, _base(root))
         names[folder] = "_".join(parts)
     return names
 
 
 _OF_ARCHIVES = re.compile(
-    r"(?:dicom|dcm|study|st|series|se[r]?|s|image|images|img|im|scan|scans)?[-_. ]*[\d.]*", re.IGNORECASE
+    r"(?:dicom|dcm|study|st|series|se[r]?|image|images|img|im|scan|scans)[-_. ]*\d*|\d+(?:\.\d+)+", re.IGNORECASE
 )
+_LONG_NUMBER = 6
+"""Digits of a folder of which nobody knows the patient."""
 
 
-def _says_nothing(name: str) -> bool:
+def _is_of_archives(name: str) -> bool:
     """True for the name of a folder that scanners and archives give to every patient's.
 
     Example:
-        >>> [_says_nothing(name) for name in ("SE0001", "image", "1.2.840.3", "00000012", "p1_ct", "ct")]
-        [True, True, True, True, False, False]
+        >>> [_is_of_archives(name) for name in ("SE0001", "image", "1.2.840.3", "P3", "ct", "001")]
+        [True, True, True, False, False, False]
     """
     return _OF_ARCHIVES.fullmatch(name) is not None
 

@@ -54,21 +54,23 @@ def test_a_series_whose_folder_says_nothing_is_named_by_the_folders_above(
 ) -> None:
     """The masks of a tree, and of one patient of it, have the same names."""
     tree = tmp_path / "tree"
-    for patient, folder in (("PAT05", "SE0001"), ("PAT06", "SE0002"), ("PAT07", "liver")):
+    for patient, folder in (("PAT05", "SE0001"), ("PAT06", "SE0002"), ("PAT07", "liver"), ("PAT09", "1234567")):
         save_all(classic(Made(fields={"PatientID": patient})), tree / patient / "ST0001" / folder)
-    save_all(classic(Made(fields={"PatientID": "8"})), tree / "PAT08")
+    save_all(classic(Made(fields={"PatientID": "8"})), tree / "008")
 
     def ids(place: Path) -> list[str]:
         return [case.id for case in find_inputs(place)]
 
-    assert ids(tree) == ["PAT05_ST0001_SE0001", "PAT06_ST0001_SE0002", "PAT08", "liver"]
+    assert ids(tree) == ["008", "PAT05_ST0001_SE0001", "PAT06_ST0001_SE0002", "PAT09_ST0001_1234567", "liver"]
     assert ids(tree / "PAT05") == ["PAT05_ST0001_SE0001"]
+    assert ids(tree / "PAT09") == ["PAT09_ST0001_1234567"]
     assert ids(tree / "PAT07") == ["liver"]
+    assert ids(tree / "008") == ["008"]
     assert ids(tree / "PAT05" / "ST0001" / "SE0001") == ["SE0001"]  # nothing above what was given is in a name
     assert ids(tree / "PAT05" / "ST0001") == ["SE0001"]
     for folder in (tree / "a_b" / "1", tree / "a" / "b" / "1"):  # whose names would be one
         save_all(classic(Made(fields={"PatientID": folder.parent.name})), folder)
-    assert len(set(ids(tree))) == 6
+    assert len(set(ids(tree))) == 7
 
 
 def test_halves_of_a_series_in_two_folders_are_refused(tmp_path: Path) -> None:
