@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from medfcn.inference.model import Model as Model
     from medfcn.reporting.compose import report as report
     from medfcn.reporting.look import look as look
-    from medfcn.runs.shelf import models as models
+    from medfcn.runs.named_models import models as models
     from medfcn.training.train import plan as plan
     from medfcn.tuning.tune import tune as tune
     from medfcn.verbs.predicting import predict as predict
@@ -50,7 +50,7 @@ _HOMES = {
     "load": "medfcn.inference.ensemble",
     "look": "medfcn.reporting.look",
     "measure": "medfcn.evaluation.measure",
-    "models": "medfcn.runs.shelf",
+    "models": "medfcn.runs.named_models",
     "plan": "medfcn.training.train",
     "predict": "medfcn.verbs.predicting",
     "read_volume": "medfcn.volumes",

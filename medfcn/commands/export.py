@@ -43,7 +43,7 @@ def export(**choices: Any) -> None:
 def models(name: str | None) -> None:
     """List the models that have a name, in medfcn and in ~/.medfcn/models; or show the card of one."""
     from medfcn.runs.models import card_text
-    from medfcn.runs.shelf import models as find_models
+    from medfcn.runs.named_models import models as find_models
     from medfcn.text import aligned
 
     if name is not None:

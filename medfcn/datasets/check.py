@@ -18,8 +18,8 @@ from medfcn.datasets.case_folders import rare_structures_problem
 from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
 from medfcn.datasets.channels import constant_channels, dropped_problem
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
-from medfcn.datasets.drawn import look_at_drawn
 from medfcn.datasets.find import find_dataset
+from medfcn.datasets.partial_labels import look_at_drawn
 from medfcn.datasets.patients import patients_problem, unstated_patients
 from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
 from medfcn.datasets.unstated_ignore import unstated_ignore_problems

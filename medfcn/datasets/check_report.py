@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from medfcn.datasets.problems import Problem
-from medfcn.labels.partly import is_partly_labelled
+from medfcn.labels.sparse_labels import is_partly_labelled
 from medfcn.labels.values import Values
 from medfcn.text import NO_BREAK, Shown, aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing

@@ -30,7 +30,7 @@ from medfcn.datasets.prescribed_splits import read_splits, splits_elsewhere
 from medfcn.datasets.problems import Problem
 from medfcn.datasets.tables import Table, checked_id, inside_root, read_table
 from medfcn.errors import DatasetError, MedfcnError, MissingFileError, SettingsError, refuse_pipe
-from medfcn.labels.drawn import parse_labelled
+from medfcn.labels.partial_labels import parse_labelled
 from medfcn.runs.folder import RunFolder
 from medfcn.text import counted, listed, shown
 from medfcn.volumes.names import case_id_of, extension_of, stem_of, twin_key

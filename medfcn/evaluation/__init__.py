@@ -26,7 +26,7 @@ from medfcn.evaluation.overlap import (
     recall,
     specificity,
 )
-from medfcn.evaluation.paired import Comparison, MovedCase, PairedDifference
+from medfcn.evaluation.paired_differences import Comparison, MovedCase, PairedDifference
 from medfcn.evaluation.paper_table import write_paper_table
 from medfcn.evaluation.score_table import ScoreTable, read_scores, write_scores
 from medfcn.evaluation.scores import LabelScores, score_case

@@ -7,7 +7,7 @@ Two definitions:
 - `elements`: the corners between voxels whose 2 x 2 x 2 (2D: 2 x 2) neighbourhood is partly of the label. The size of
   an element is that of the piece of marching-cubes surface (2D: contour) within the neighbourhood.
 
-A face towards an ignored voxel is no boundary (`medfcn.evaluation.hidden` says what that means for surface elements).
+A face towards an ignored voxel is no boundary (for surface elements see `medfcn.evaluation.ignored_boundary`).
 Where the ends of the image are no boundary, all voxels outside count as ignored: the image goes on as it ends.
 
 Source:
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, SettingsError
-from medfcn.evaluation.hidden import is_element, sizes_with_ignored
+from medfcn.evaluation.ignored_boundary import is_element, sizes_with_ignored
 from medfcn.labels import IGNORED
 from medfcn.labels.codec import Bytes
 from medfcn.labels.whole_numbers import CHUNK_VOXELS

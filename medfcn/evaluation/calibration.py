@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.errors import MedfcnError, MemoryShortError, VolumeError
-from medfcn.evaluation.beside import probabilities_beside, uncertainty_beside
+from medfcn.evaluation.probability_files import probabilities_beside, uncertainty_beside
 from medfcn.files import plain_json
 from medfcn.labels.codec import IGNORED
 from medfcn.labels.label_map import LabelMap

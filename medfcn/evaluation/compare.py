@@ -17,7 +17,7 @@ from medfcn.evaluation.definitions import Definitions
 from medfcn.evaluation.evaluate import evaluate
 from medfcn.evaluation.label_summary import PartlyLabelled
 from medfcn.evaluation.matching import NO_PREDICTION, Masks
-from medfcn.evaluation.paired import SIDES, Comparison, paired_difference
+from medfcn.evaluation.paired_differences import SIDES, Comparison, paired_difference
 from medfcn.evaluation.score_table import ScoreTable, read_scores
 from medfcn.evaluation.scores import LabelScores
 from medfcn.evaluation.significance import holm

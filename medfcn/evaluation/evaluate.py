@@ -28,9 +28,9 @@ from medfcn.evaluation.mixed_up import notes_on_records, notes_on_twins
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores, absent_row, score_case
 from medfcn.labels import read_mask
-from medfcn.labels.drawn import notes_on_drawn, partly_drawn
 from medfcn.labels.image_like import is_image
 from medfcn.labels.label_map import LabelMap, LabelsLike
+from medfcn.labels.partial_labels import notes_on_drawn, partly_drawn
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import values_in
 from medfcn.memory import in_threads, one_memory_error

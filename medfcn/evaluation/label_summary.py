@@ -19,7 +19,7 @@ from medfcn.evaluation.lesions import LesionCounts
 from medfcn.evaluation.overlap import VoxelCounts, precision_in_averages
 from medfcn.evaluation.scores import LabelScores
 from medfcn.files import plain_json
-from medfcn.labels.partly import share_text
+from medfcn.labels.sparse_labels import share_text
 from medfcn.text import counted
 
 SHARES = ("dice", "iou", "precision", "recall", "specificity", "nsd")

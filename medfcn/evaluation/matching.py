@@ -22,7 +22,7 @@ from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
 from medfcn.runs.cases import NOTHING_OF_NEW
-from medfcn.runs.validated import cases_of_validation, choices_on, labels_of_validation
+from medfcn.runs.validation_masks import cases_of_validation, choices_on, labels_of_validation
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
 from medfcn.volumes.options import DEFAULT_OPTIONS

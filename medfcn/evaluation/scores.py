@@ -23,7 +23,7 @@ from medfcn.evaluation.surface import (
 )
 from medfcn.labels import IGNORED, LabelCodec, LabelMap
 from medfcn.labels.codec import Bytes
-from medfcn.labels.partly import count_labelled, is_partly_labelled
+from medfcn.labels.sparse_labels import count_labelled, is_partly_labelled
 from medfcn.volumes import Volume, require_same_grid
 from medfcn.volumes.formats.stored import of_one_value
 

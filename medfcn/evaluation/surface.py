@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from medfcn.errors import SettingsError
 from medfcn.evaluation.boundary import Boundary, BoundaryPoints, element_sizes, label_boundaries, require_boundary
-from medfcn.evaluation.hidden import open_voxels, share_not_open
+from medfcn.evaluation.ignored_boundary import open_voxels, share_not_open
 from medfcn.evaluation.mask_pairs import (
     MaskPair,
     grid_of,

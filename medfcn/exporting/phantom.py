@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medfcn.exporting.dream import dreamt_size, dreamt_slices
+from medfcn.exporting.activation_maximisation import dreamt_size, dreamt_slices
 from medfcn.inference.card import Card
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from medfcn.errors import ModelError
 from medfcn.memory import raise_shortage
-from medfcn.networks import looks
+from medfcn.networks import further_looks
 from medfcn.networks.design import Head
 from medfcn.networks.graph import PaddedNetwork, stride_of
 from medfcn.networks.monai_nets import MonaiNetwork, network_arguments
@@ -107,7 +107,7 @@ def plain_looks(plan: Plan, head: Head) -> dict[str, str]:
     if not plan.turns:
         return {}
     looking = _LOOKING.format(angles=plan.turns, part=plan.trained, head=head)
-    return {"looks": inspect.getsource(looks), "looking": looking}
+    return {"looks": inspect.getsource(further_looks), "looking": looking}
 
 
 def _traced(network: SliceNetwork) -> PlainNetwork:

@@ -21,7 +21,7 @@ from medfcn.errors import MedfcnError, ModelError
 from medfcn.files import sha256_of
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.ensemble import Ensemble, load_models
-from medfcn.inference.idle import mirrors_of
+from medfcn.inference.ineffective_options import mirrors_of
 from medfcn.inference.naming import MaskNames, stems_of
 from medfcn.labels.colours import label_table
 from medfcn.labels.sidecar import MaskRecord, record_path

@@ -19,8 +19,8 @@ from medfcn.inference.confidence import Assessment, Doubt, DoubtMeter, assess_ma
 from medfcn.inference.decide import Foreground, decide
 from medfcn.inference.foreign import foreign_flags
 from medfcn.inference.native import SlabCollector
+from medfcn.inference.postprocessing import rules_of
 from medfcn.inference.probabilities import view_shares
-from medfcn.inference.rules import rules_of
 from medfcn.inference.shapes import odd_labels
 from medfcn.inference.uncertainty import UncertaintyMaps, network_maps, uncertainty_maps
 from medfcn.labels.measures import Intensity, Measure, measure_labels

@@ -20,8 +20,8 @@ from medfcn.inference.batch import (
     PredictionRun,
     Recipe,
 )
+from medfcn.inference.case_queue import CaseQueue
 from medfcn.inference.case_work import CaseWork
-from medfcn.inference.desk import Desk
 from medfcn.inference.devices import using_threads
 from medfcn.inference.jobs import Jobs, devices_of
 from medfcn.inference.merge import merge_parts
@@ -111,7 +111,7 @@ def predict_cases(
             predict_on_cluster(cases, batch, source, cluster, report, progress)
             remove_litter(cases, batch)
         else:
-            _work_together(cases, work, Desk(cases, report), progress, source=source, jobs=jobs)
+            _work_together(cases, work, CaseQueue(cases, report), progress, source=source, jobs=jobs)
         _work_alone([case for case in cases if case.id in set(later)], work, report)
     if not batch.is_one_file:
         tables = batch.tables_folder
@@ -128,15 +128,21 @@ def _timings_of(batch: Batch) -> Timings:
 
 
 def _work_together(
-    cases: Sequence[Case], work: CaseWork, desk: Desk, progress: Progress, *, source: ModelSource, jobs: int | None
+    cases: Sequence[Case],
+    work: CaseWork,
+    queue: CaseQueue,
+    progress: Progress,
+    *,
+    source: ModelSource,
+    jobs: int | None,
 ) -> None:
     """Work on the cases in this process, and in workers where there are to be some."""
     batch, own = work.batch, 0
     device = batch.models.models[0].device
     done = [case.id for case in cases if batch.resume and record_path(batch.mask_path(case)).exists()]
-    how_many = Jobs(cases, jobs, threads=batch.threads, device=device, done=done, waiting=lambda: len(desk))
-    desk.join(own)
-    with Workers(Recipe.of(batch, source), desk, progress) as workers:
+    how_many = Jobs(cases, jobs, threads=batch.threads, device=device, done=done, waiting=lambda: len(queue))
+    queue.join(own)
+    with Workers(Recipe.of(batch, source), queue, progress) as workers:
 
         def grow(count: int) -> None:
             if count <= 1:
@@ -154,8 +160,8 @@ def _work_together(
 
         grow(how_many.wanted())
         end_waiting()  # where there are fewer volumes than processes were asked for
-        for outcome in work.outcomes(lambda is_needed: desk.take(own, is_needed=is_needed, wait=is_needed)):
-            desk.give(own, outcome)
+        for outcome in work.outcomes(lambda is_needed: queue.take(own, is_needed=is_needed, wait=is_needed)):
+            queue.give(own, outcome)
             grow(how_many.after(outcome))
     if workers.were_lost:
         remove_litter(cases, batch)

@@ -27,9 +27,9 @@ from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predic
 from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
 from medfcn.inference.engines import runner_of
+from medfcn.inference.postprocessing import Rules, rules_of
 from medfcn.inference.probabilities import between_slices, foreground, view_shares
 from medfcn.inference.region import region_of
-from medfcn.inference.rules import Rules, rules_of
 from medfcn.inference.weights import read_network, write_weights
 from medfcn.labels.colours import label_table
 from medfcn.memory import loading_monai, require_memory

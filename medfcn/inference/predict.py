@@ -22,10 +22,10 @@ from medfcn.inference.batch import (
     stamp_of,
 )
 from medfcn.inference.case import READ_STRICTLY, as_channels
-from medfcn.inference.chosen import Choice
 from medfcn.inference.devices import require_threads
+from medfcn.inference.engine_choice import EngineChoice
 from medfcn.inference.ensemble import load_models
-from medfcn.inference.idle import idle_tta, idle_views, requested_views
+from medfcn.inference.ineffective_options import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
 from medfcn.inference.naming import BidsNames, MaskNames, root_of
@@ -212,7 +212,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     records = target.glob("**/*.json" if request.format == "bids" else "*.json")
     before = {path.name: stamp_of(path) for path in records}
     refuse_mistyped(target)
-    choice = Choice.of(
+    choice = EngineChoice.of(
         request.wanted,
         target,
         is_one_file=target.name.endswith(MASK_ENDINGS),

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 from medfcn.errors import WriteError
 from medfcn.inference.batch import Outcome, Recipe
-from medfcn.inference.desk import Desk
+from medfcn.inference.case_queue import CaseQueue
 from medfcn.inference.worker import Broken, Order, Ready, Wanted
 from medfcn.progress import Progress, warn
 from medfcn.runs.passing import shareable
@@ -30,12 +30,12 @@ class Workers:
 
     Args:
         recipe: The batch.
-        desk: Where they get their cases.
+        queue: Where they get their cases.
         progress: Where the loss of one is reported.
     """
 
-    def __init__(self, recipe: Recipe, desk: Desk, progress: Progress) -> None:
-        self._recipe, self._desk, self._progress = recipe, desk, progress
+    def __init__(self, recipe: Recipe, queue: CaseQueue, progress: Progress) -> None:
+        self._recipe, self._queue, self._progress = recipe, queue, progress
         self._threads: list[threading.Thread] = []
         self._running: dict[int, Worker] = {}
         self._lock = threading.Lock()
@@ -96,13 +96,13 @@ class Workers:
                 status = worker.process.wait()
                 with self._lock:
                     del self._running[number]
-                self._desk.lose(number)
+                self._queue.lose(number)
             if status == 0 or self._is_ending:
                 return
             self.were_lost = True
             if not was_ready:
                 warn(self._progress, "a worker could not begin; the other processes go on without it")
-            if not was_ready or not len(self._desk):
+            if not was_ready or not len(self._queue):
                 return
 
     def _answer(self, number: int, connection: Connection, content: bytes) -> bool:
@@ -114,19 +114,19 @@ class Workers:
                 message = connection.recv()
                 if isinstance(message, Ready):
                     was_ready = True
-                    self._desk.join(number)
+                    self._queue.join(number)
                 elif isinstance(message, Wanted):
-                    connection.send(self._desk.take(number, is_needed=message.is_needed))
+                    connection.send(self._queue.take(number, is_needed=message.is_needed))
                 elif isinstance(message, Outcome):
-                    self._desk.give(number, message)
+                    self._queue.give(number, message)
                 elif isinstance(message, Broken):
                     self._hear(message, was_ready=was_ready)
         return was_ready
 
     def _hear(self, broken: Broken, *, was_ready: bool) -> None:
         if broken.is_write:
-            self._desk.fail(WriteError(broken.problem, code=broken.code))
+            self._queue.fail(WriteError(broken.problem, code=broken.code))
         elif was_ready:
-            self._desk.fail(RuntimeError(f"a worker ended: {broken.problem}"))
+            self._queue.fail(RuntimeError(f"a worker ended: {broken.problem}"))
         else:
             warn(self._progress, f"a worker could not begin: {broken.problem}")

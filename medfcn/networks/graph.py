@@ -15,7 +15,7 @@ from medfcn.errors import ModelError
 from medfcn.memory import raise_shortage
 from medfcn.networks.design import Head
 from medfcn.networks.fcn import FCN
-from medfcn.networks.looks import looked_again
+from medfcn.networks.further_looks import looked_again
 from medfcn.networks.network import SliceNetwork
 from medfcn.slices.plan import Plan
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from medfcn.networks.design import Head
-from medfcn.networks.looks import (
+from medfcn.networks.further_looks import (
     corner_of,
     found_in,
     inside_of,

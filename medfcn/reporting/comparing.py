@@ -9,7 +9,7 @@ from typing import Any
 
 from medfcn.evaluation.calibration import PLACES, Calibration
 from medfcn.evaluation.label_summary import SHARES
-from medfcn.evaluation.paired import Comparison, PairedDifference, moved_words, signed
+from medfcn.evaluation.paired_differences import Comparison, PairedDifference, moved_words, signed
 from medfcn.evaluation.strata import HOW_GAP, Strata
 from medfcn.reporting.sections import TITLES
 

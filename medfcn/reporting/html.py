@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from medfcn.errors import MemoryShortError
-from medfcn.evaluation.paired import Comparison
+from medfcn.evaluation.paired_differences import Comparison
 from medfcn.evaluation.paper_table import paper_text
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import remove_half_written, write_bytes

@@ -15,8 +15,8 @@ from medfcn.datasets.folder_names import holds_labels
 from medfcn.errors import MedfcnError
 from medfcn.evaluation.matching import Masks, Meaning, Pairs
 from medfcn.labels import LabelCodec, LabelMap, read_mask
-from medfcn.labels.partly import count_labelled
 from medfcn.labels.sidecar import CHANGED, MaskRecord
+from medfcn.labels.sparse_labels import count_labelled
 from medfcn.labels.whole_numbers import values_in
 from medfcn.reporting.sections import PredictedCase
 from medfcn.reporting.upright import CaseVolumes

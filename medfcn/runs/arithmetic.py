@@ -16,7 +16,7 @@ from medfcn.errors import MedfcnError, OutputExistsError, SettingsError
 from medfcn.files import json_bytes, write_bytes
 from medfcn.labels.sidecar import ENGINE, PRECISION, MaskRecord
 from medfcn.runs.folder import ENGINE_FILE
-from medfcn.runs.stated import state_once
+from medfcn.runs.write_once import write_once
 from medfcn.settings import EngineName, Precision
 from medfcn.stretch import Stretch
 from medfcn.text import did_you_mean, listed
@@ -191,5 +191,5 @@ class StatedArithmetic:
         if anew:
             write_bytes(self._path, content)
         else:
-            state_once(self._path, content)
+            write_once(self._path, content)
         return self.read() or chosen

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from medfcn.errors import MissingFileError, ModelError, refuse_pipe
 from medfcn.runs.folder import RunFolder
+from medfcn.runs.named_models import on_shelf
 from medfcn.runs.one_file import ENDING, GET_AGAIN, read_archive
-from medfcn.runs.shelf import on_shelf
 from medfcn.stretch import Stretch
 from medfcn.text import listed, shown
 

@@ -25,7 +25,7 @@ from medfcn.files import (
     write_error,
 )
 from medfcn.runs.folder import PARTS_FOLDER, SHARDS_FILE
-from medfcn.runs.stated import state_once
+from medfcn.runs.write_once import write_once
 from medfcn.text import counted, listed
 
 MOST_SHARDS = 10_000
@@ -145,7 +145,7 @@ class Parts:
         """
         make_inner_folder(self._folder)
         remove_half_written(self._folder, SHARDS_FILE, self.path(shard).name, self.timing_path(shard).name)
-        state_once(self._count_file, json_bytes({"shards": shard.count}))
+        write_once(self._count_file, json_bytes({"shards": shard.count}))
         self.refuse_others(shard)
 
     def path(self, shard: Shard) -> Path:

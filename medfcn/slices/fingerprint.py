@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
-from medfcn.labels.partly import count_labelled, is_partly_labelled
+from medfcn.labels.sparse_labels import count_labelled, is_partly_labelled
 from medfcn.labels.whole_numbers import value_counts
 from medfcn.slices.appearance import Appearance, appearance_of
 from medfcn.slices.components import largest_share, together_shares

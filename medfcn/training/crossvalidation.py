@@ -18,8 +18,8 @@ from medfcn.evaluation.cohort import Cohort
 from medfcn.evaluation.evaluate import notes_at_edges
 from medfcn.files import csv_field, make_inner_folder
 from medfcn.inference.card import Card, read_card
-from medfcn.inference.rules import best_threshold, held_out_gain
-from medfcn.labels.drawn import notes_on_drawn, parse_labelled
+from medfcn.inference.postprocessing import best_threshold, held_out_gain
+from medfcn.labels.partial_labels import notes_on_drawn, parse_labelled
 from medfcn.progress import Progress
 from medfcn.runs.cases import NOTHING_OF_NEW
 from medfcn.runs.folder import RunFolder
@@ -27,13 +27,13 @@ from medfcn.runs.outputs import clear_scores, remove_half_written, require_free
 from medfcn.runs.replaced import drop, put_back, set_aside, set_folds_aside
 from medfcn.slices.plan import Plan
 from medfcn.text import duration, listed
-from medfcn.training.agreement import Agreement
 from medfcn.training.finished import Asked, as_made, facts, facts_of, length_of, recorded_of, schedule_of, settings_of
 from medfcn.training.finishing import UNSTATED_IGNORE, never_predicted
+from medfcn.training.fold_steps import Agreement
 from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
+from medfcn.training.interleaved_folds import InterleavedFolds
 from medfcn.training.job import DEFAULT_BUDGET, Job, Run, Training, finished_run, train_into
-from medfcn.training.laps import Laps
 from medfcn.training.prepare import as_planned, plan_split
 from medfcn.training.record import LABELLED
 from medfcn.training.schedule import Length
@@ -166,7 +166,9 @@ def _train_each(
         trainings = [Training(places[number], shared, splits[number - 1], plans[number]) for number in missing]
         length = Length(budget_seconds=folds.count * agreement.budget_seconds)
         used = sum(each.seconds for each in runs.values()) if agreement.look() is None else 0.0
-        laps = Laps(trainings, agreement, length, started=job.machine.started - used, progress=job.progress)
+        laps = InterleavedFolds(
+            trainings, agreement, length, started=job.machine.started - used, progress=job.progress
+        )
         runs |= zip(missing, laps.run(), strict=True)
         missing = []
     for number in missing:

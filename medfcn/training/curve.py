@@ -23,7 +23,7 @@ from medfcn.evaluation.overlap import count_labels
 from medfcn.inference.decide import decide
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.labels.drawn import Drawn
+from medfcn.labels.partial_labels import Drawn
 from medfcn.networks.sliding import WHOLE
 from medfcn.settings import View
 from medfcn.slices.case_slices import to_network

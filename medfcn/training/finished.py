@@ -9,7 +9,7 @@ from medfcn.datasets import Dataset
 from medfcn.files import csv_field
 from medfcn.inference.card import Card, read_card
 from medfcn.labels import LabelMap
-from medfcn.labels.drawn import SEPARATOR
+from medfcn.labels.partial_labels import SEPARATOR
 from medfcn.labels.structures import with_values
 from medfcn.labels.values import span_of, values_text
 from medfcn.memory import loading_monai

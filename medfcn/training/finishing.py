@@ -14,7 +14,7 @@ from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress, warn
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
-from medfcn.runs.validated import CHOSEN_ON_THEM
+from medfcn.runs.validation_masks import CHOSEN_ON_THEM
 from medfcn.text import listed
 from medfcn.training.bfloat16 import bfloat16_test
 from medfcn.training.judging import settle

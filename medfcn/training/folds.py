@@ -11,7 +11,7 @@ from medfcn.datasets.cases import Case, Splits
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.runs.folder import RunFolder
 from medfcn.text import counted, listed
-from medfcn.training.covering import cover
+from medfcn.training.label_coverage import cover
 from medfcn.training.survey import Survey
 
 _VALIDATION_MOST = 24

@@ -30,13 +30,12 @@ from medfcn.runs.tracking import Kind, Tracking
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.text import counted, duration, listed
-from medfcn.training.agreement import Agreement
 from medfcn.training.budget import Costs, Lap
 from medfcn.training.curve import Curve
 from medfcn.training.distributed import Machine
 from medfcn.training.finishing import write_run
+from medfcn.training.fold_steps import Agreement
 from medfcn.training.folds import Split
-from medfcn.training.follow import Order
 from medfcn.training.identity import (
     as_recorded,
     identity_of,
@@ -48,7 +47,8 @@ from medfcn.training.identity import (
     with_recorded_monai,
     write_identity,
 )
-from medfcn.training.idle import idle_settings
+from medfcn.training.ineffective_settings import idle_settings
+from medfcn.training.other_ranks import Order
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, as_planned, ceiling_text, plan_split, prepare
 from medfcn.training.record import Log, cpu_seconds, final_dices, tracked_facts, write_cases

@@ -2,7 +2,7 @@
 
 Everything follows from the network's probabilities for the validation cases (`Outputs`). If these cases are a fold,
 nothing is chosen on them here: the numbers that are kept choose for the mean of all folds, and say what Dice to
-expect of its masks (`medfcn.inference.rules`, `medfcn.inference.confidence`).
+expect of its masks (`medfcn.inference.postprocessing`, `medfcn.inference.confidence`).
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from medfcn.inference.card import Card
 from medfcn.inference.confidence import DoubtMeter
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
-from medfcn.inference.rules import THRESHOLDS, best_threshold, is_no_loss_together
+from medfcn.inference.postprocessing import THRESHOLDS, best_threshold, is_no_loss_together
 from medfcn.inference.shapes import case_shapes, limits_of
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.slices.components import OnePart, keep_one_part, keep_together
 from medfcn.slices.grid import from_stored_order
 from medfcn.slices.preprocess import grid_of
 from medfcn.slices.shape import MaskShape
-from medfcn.training.one_part import (
+from medfcn.training.one_component import (
     JUDGED_CASES,
     always_cut,
     are_together,

@@ -16,7 +16,6 @@ from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
 from medfcn.labels import LabelMap
 from medfcn.memory import loading_monai
-from medfcn.networks.carry import Carry, choose_carried, require_same_parts
 from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.memory import require_weights
@@ -24,6 +23,7 @@ from medfcn.networks.monai_nets import require_monai_trainable
 from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
 from medfcn.networks.pretrained import encoder_weights, start_encoder
+from medfcn.networks.transfer import Transfer, choose_carried, require_same_parts
 from medfcn.progress import Progress
 from medfcn.runs.cases import NOTHING_OF_NEW, TrainingImages
 from medfcn.runs.models import models_of
@@ -145,7 +145,7 @@ class Start:
             progress.say(f"the encoder starts from {self.name}, the other layers at random")
         return network
 
-    def _carry(self, run: Model, network: SliceNetwork, labels: LabelMap) -> Carry:
+    def _carry(self, run: Model, network: SliceNetwork, labels: LabelMap) -> Transfer:
         same_labels = labels.names == run.card.labels.names
         return choose_carried(network, run.network, same_labels=same_labels, source=self.name)
 
@@ -242,7 +242,7 @@ def _network_after(run: NetworkSettings, given: NetworkSettings, *, preset: str 
     return dataclasses.replace(given, **(kept | chosen))
 
 
-def _carried_text(name: str, carry: Carry, before: LabelMap, labels: LabelMap) -> str:
+def _carried_text(name: str, carry: Transfer, before: LabelMap, labels: LabelMap) -> str:
     """The initial weights in one line."""
     count = sum(len(names) for names in (carry.taken, carry.zeroed, carry.relabelled, carry.fresh))
     parts = [f"starts from {name}: {len(carry.taken)} of {count} tensors"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.labels import IGNORED
-from medfcn.training.one_part import ONE_COMPONENT_CASES
+from medfcn.training.one_component import ONE_COMPONENT_CASES
 
 _STROKES_SHARE = 0.95
 """Strokes lie in one component of a mask if it has this share of those that the mask finds."""

@@ -15,8 +15,8 @@ from medfcn.datasets.check import check_cases
 from medfcn.datasets.check_report import CheckReport
 from medfcn.errors import DatasetError
 from medfcn.labels import LabelMap, read_mask
-from medfcn.labels.drawn import Drawn, drawn_labels, unions_of, without_others
-from medfcn.labels.partly import share_text
+from medfcn.labels.partial_labels import Drawn, drawn_labels, unions_of, without_others
+from medfcn.labels.sparse_labels import share_text
 from medfcn.labels.structures import with_values
 from medfcn.memory import require_memory
 from medfcn.progress import Progress, warn
@@ -133,7 +133,7 @@ class Survey:
 
     @property
     def unions(self) -> tuple[Drawn, ...]:
-        """The different sets of drawn labels; see `medfcn.labels.drawn.union_table`."""
+        """The different sets of drawn labels; see `medfcn.labels.partial_labels.union_table`."""
         return unions_of(self.drawn.values())
 
     def partly_drawn(self, case_ids: Iterable[str]) -> str:

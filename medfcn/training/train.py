@@ -26,10 +26,10 @@ from medfcn.training.crossvalidation import finished_folds, require_place, train
 from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
 from medfcn.training.folds import Split
-from medfcn.training.follow import Order, train_along
-from medfcn.training.idle import idle_settings
+from medfcn.training.ineffective_settings import idle_settings
 from medfcn.training.job import Job, Run, finished_run, stopping, train_into
 from medfcn.training.options import keep_options
+from medfcn.training.other_ranks import Order, train_along
 from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training
 from medfcn.training.record import cpu_seconds
 from medfcn.training.request import PlanRequest, TrainRequest

@@ -19,12 +19,12 @@ from medfcn.progress import Progress, warn
 from medfcn.runs.checkpoints import Checkpoints
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
-from medfcn.training.agreement import Agreement
 from medfcn.training.budget import Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
 from medfcn.training.curve import Curve
+from medfcn.training.curve_looks import CurveLooks, Due, scored_text
 from medfcn.training.distributed import Machine, versions
+from medfcn.training.fold_steps import Agreement
 from medfcn.training.judging import JUDGED_MOST
-from medfcn.training.looks import Due, Looks, scored_text
 from medfcn.training.outcome import Best, Outcome
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import CURVE_DICE, VALIDATION_DICE, Log
@@ -83,7 +83,7 @@ class Trainer:
         self._watch: Watch | None = None
         self._agreement: Agreement | None = None
         self._name = "train"
-        self.looks = Looks(curve, log, progress)
+        self.looks = CurveLooks(curve, log, progress)
 
     def run(
         self,

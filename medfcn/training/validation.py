@@ -25,7 +25,7 @@ from medfcn.inference.model import Model
 from medfcn.inference.native import Decided, SlabCollector
 from medfcn.inference.probabilities import mean_of_views
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.labels.drawn import Drawn, drawn_labels, without_others
+from medfcn.labels.partial_labels import Drawn, drawn_labels, without_others
 from medfcn.settings import View
 from medfcn.slices.plan import Plan
 from medfcn.slices.preprocess import grid_of, network_image

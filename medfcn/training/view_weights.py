@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medfcn.inference.decide import decide
-from medfcn.inference.rules import clearly_best
+from medfcn.inference.postprocessing import clearly_best
 from medfcn.labels import IGNORED
 from medfcn.slices.grid import from_stored_order, native_slabs
 from medfcn.slices.preprocess import grid_of

@@ -29,7 +29,7 @@ from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.expected_dice import Curve, fit_curves, lower_limits
 from medfcn.inference.held_out import Unseen, UnseenLabel
 from medfcn.inference.model import Model
-from medfcn.inference.rules import Rules
+from medfcn.inference.postprocessing import Rules
 from medfcn.labels import LabelMap
 from medfcn.slices.components import OnePart
 from medfcn.verbs import predict

@@ -14,7 +14,7 @@ from medfcn.inference.card import Card
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.held_out import Unseen
 from medfcn.inference.model import Model
-from medfcn.inference.rules import THRESHOLDS, Rules, best_threshold, held_out_gain, rules_of
+from medfcn.inference.postprocessing import THRESHOLDS, Rules, best_threshold, held_out_gain, rules_of
 from tests.inference.models import blobs, saved, tiny_model, unseen_label, write_image
 
 LABEL = unseen_label(

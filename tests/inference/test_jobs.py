@@ -20,7 +20,7 @@ from medfcn.datasets import Case
 from medfcn.errors import SettingsError, WriteError
 from medfcn.inference import case_work, jobs, processes
 from medfcn.inference.batch import Batch, ModelSource, Outcome, Recipe
-from medfcn.inference.desk import Desk
+from medfcn.inference.case_queue import CaseQueue
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.jobs import Jobs
 from medfcn.inference.worker import Order, serve
@@ -130,13 +130,13 @@ def test_each_process_takes_its_share_and_each_case_once(
     run, images, clean = folders
     slowly(monkeypatch, tmp_path, 2)
     given: list[tuple[int, str]] = []
-    original = Desk.give
+    original = CaseQueue.give
 
-    def give(self: Desk, holder: int, outcome: Outcome) -> None:
+    def give(self: CaseQueue, holder: int, outcome: Outcome) -> None:
         given.append((holder, outcome.case))
         original(self, holder, outcome)
 
-    monkeypatch.setattr(Desk, "give", give)
+    monkeypatch.setattr(CaseQueue, "give", give)
     result = predict(run, images, tmp_path / "out", device="cpu", jobs=3)
     assert result.predicted == GOOD
     assert sorted(case for _, case in given) == sorted([*GOOD, BAD])
@@ -195,9 +195,9 @@ def test_a_case_that_kills_every_process_is_a_failure(
         return original(case, *arguments)
 
     monkeypatch.setattr(case_work, "_predict_case", killing)
-    take = Desk.take
+    take = CaseQueue.take
 
-    def only_workers_get_it(self: Desk, holder: int, **how: Any) -> Case | None:
+    def only_workers_get_it(self: CaseQueue, holder: int, **how: Any) -> Case | None:
         if holder:
             return take(self, holder, **how)
         while True:
@@ -209,7 +209,7 @@ def test_a_case_that_kills_every_process_is_a_failure(
                         return case
             time.sleep(0.005)
 
-    monkeypatch.setattr(Desk, "take", only_workers_get_it)
+    monkeypatch.setattr(CaseQueue, "take", only_workers_get_it)
     result = predict(run, images, tmp_path / "out", device="cpu", jobs=2)
     assert [case for case, _ in result.failures] == ["case_02", BAD]
     assert "killed 3 times" in dict(result.failures)["case_02"]
@@ -362,22 +362,22 @@ def case(name: str, folder: Path, size: int = 100) -> Case:
 def test_the_last_cases_are_kept_for_who_needs_one(tmp_path: Path) -> None:
     cases = [case(name, tmp_path) for name in "abcd"]
     ended: list[Outcome] = []
-    desk = Desk(cases, ended.append)
-    desk.join(0)
-    desk.join(1)
-    assert [desk.take(0, is_needed=True), desk.take(0, is_needed=False), desk.take(1, is_needed=True)] == cases[:3]
-    assert desk.take(1, is_needed=False) is None
-    assert desk.take(0, is_needed=False) is None
-    desk.lose(1)
-    assert desk.take(0, is_needed=True) == cases[2]  # first what was taken before
-    assert desk.take(0, is_needed=True) == cases[3]
+    queue = CaseQueue(cases, ended.append)
+    queue.join(0)
+    queue.join(1)
+    assert [queue.take(0, is_needed=True), queue.take(0, is_needed=False), queue.take(1, is_needed=True)] == cases[:3]
+    assert queue.take(1, is_needed=False) is None
+    assert queue.take(0, is_needed=False) is None
+    queue.lose(1)
+    assert queue.take(0, is_needed=True) == cases[2]  # first what was taken before
+    assert queue.take(0, is_needed=True) == cases[3]
     for each in cases:
-        desk.give(0, Outcome(each.id, "predicted"))
-    assert desk.take(0, is_needed=True, wait=True) is None
+        queue.give(0, Outcome(each.id, "predicted"))
+    assert queue.take(0, is_needed=True, wait=True) is None
     assert [outcome.case for outcome in ended] == ["a", "b", "c", "d"]
-    desk.fail(WriteError("full"))
+    queue.fail(WriteError("full"))
     with pytest.raises(WriteError, match="full"):
-        desk.take(0, is_needed=True)
+        queue.take(0, is_needed=True)
 
 
 @pytest.mark.parametrize(

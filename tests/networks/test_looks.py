@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from medfcn.networks.design import Head
-from medfcn.networks.looks import corner_of, looked_again
+from medfcn.networks.further_looks import corner_of, looked_again
 from medfcn.networks.turned import TurnedNetwork
 
 ANGLES = (20.0, -20.0, 75.0)

@@ -17,8 +17,8 @@ from medfcn.files import sha256_of
 from medfcn.progress import Lines
 from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
-from medfcn.training.agreement import Agreement
 from medfcn.training.budget import Costs, Watch
+from medfcn.training.fold_steps import Agreement
 from medfcn.training.job import Run
 from medfcn.training.schedule import Schedule
 from medfcn.training.trainer import Trainer
@@ -227,7 +227,7 @@ def test_folds_that_were_stopped_go_on_with_their_common_steps(balls: Path, tmp_
 def test_a_fold_that_is_slow_at_the_very_end_is_shortened_alone_and_the_scores_say_so(
     balls: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medfcn.training.laps._LEFT_IN_LAP", 1.0)  # one lap after the measured steps
+    monkeypatch.setattr("medfcn.training.interleaved_folds._LEFT_IN_LAP", 1.0)  # one lap after the measured steps
     clock.pace = lambda fold, step: 0.2
     total, began = train(balls, tmp_path / "before", budget="60s", folds=3).steps // 3, clock.now
     clock.pace = lambda fold, step: 2.0 if fold == "2" and step > total - 10 else 0.2

@@ -15,7 +15,7 @@ import medfcn
 from medfcn.files import sha256_of
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.training.curve import Block, Curve, _fullest, _pixels
-from medfcn.training.looks import Looks
+from medfcn.training.curve_looks import CurveLooks
 from medfcn.training.pictures import picture
 from medfcn.training.schedule import Schedule, curve_steps, picture_steps, validation_steps
 from tests.training.test_resume import StopAfter, Told, assert_same_run, train
@@ -44,7 +44,7 @@ def rows_of(run: Path) -> list[dict[str, str]]:
 def test_looks_change_neither_weights_nor_masks(
     watched: tuple[Path, list[str]], balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Looks, "steps", lambda self, schedule: set())
+    monkeypatch.setattr(CurveLooks, "steps", lambda self, schedule: set())
     without = train(balls, tmp_path / "run", steps=70, report=False).folder
     assert not (without / "pictures").exists()
     masks = sorted(path.relative_to(without) for path in without.glob("validation/*.nii.gz"))
@@ -118,9 +118,9 @@ def test_a_look_sends_no_more_pixels_through_the_network_than_a_step(
 ) -> None:
     """Counted in the network itself, not by the rule that decides the looks."""
     seen: list[int] = []
-    original = Looks.look
+    original = CurveLooks.look
 
-    def look(self: Looks, model: medfcn.Model, step: int, *, is_drawn: bool = False) -> dict[str, float | None]:
+    def look(self: CurveLooks, model: medfcn.Model, step: int, *, is_drawn: bool = False) -> dict[str, float | None]:
         handle = model.network.register_forward_pre_hook(
             lambda _, inputs: seen.append(inputs[0].shape[0] * math.prod(inputs[0].shape[2:]))
         )
@@ -129,7 +129,7 @@ def test_a_look_sends_no_more_pixels_through_the_network_than_a_step(
         finally:
             handle.remove()
 
-    monkeypatch.setattr(Looks, "look", look)
+    monkeypatch.setattr(CurveLooks, "look", look)
     run = medfcn.train(balls, tmp_path / "run", steps=40, device="cpu", threads=1, report=False)
     plan = run.load(device="cpu").models[0].card.plan
     assert 0 < sum(seen) <= plan.batch_size * math.prod(plan.window)
@@ -217,5 +217,5 @@ def test_a_curve_has_slices_of_each_label_or_says_of_which_it_has_none(monkeypat
     two = curve(1, 2)
     assert (two.absent, turns) == ((), [[True, True], [False, True]])
     lines, schedule = Told(), {4, 8}
-    Looks(curve(1, 1), SimpleNamespace(), lines).report(schedule)  # type: ignore[arg-type]
+    CurveLooks(curve(1, 1), SimpleNamespace(), lines).report(schedule)  # type: ignore[arg-type]
     assert lines.lines[-1].endswith("2 times; nothing is chosen by it; none of these slices has b")

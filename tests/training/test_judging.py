@@ -30,7 +30,7 @@ from medfcn.training.crossvalidation import gather
 from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds
 from medfcn.training.judging import ThresholdTally
-from medfcn.training.one_part import JUDGED_CASES, ONE_COMPONENT_CASES, are_together
+from medfcn.training.one_component import JUDGED_CASES, ONE_COMPONENT_CASES, are_together
 from medfcn.training.trainer import Outcome, Trainer
 from medfcn.training.validation import Outputs, ScoredCase
 from medfcn.volumes import Volume

@@ -15,8 +15,8 @@ from medfcn.errors import TrainingStoppedError
 from medfcn.progress import Progress, warn
 from medfcn.systems import allow_open_files
 from medfcn.text import counted
-from medfcn.training.agreement import Agreement
 from medfcn.training.budget import END_MARGIN, Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
+from medfcn.training.fold_steps import Agreement
 from medfcn.training.job import Run, Training
 from medfcn.training.schedule import Length, Schedule
 
@@ -33,7 +33,7 @@ _MEASURED_SHARE, _MEASURED_LEAST = 0.5, 3
 """Largest share of the time left in which the first steps are measured; fewest steps that are, in any case."""
 
 
-class Laps:
+class InterleavedFolds:
     """The trainings of some folds, one lap of each after the other.
 
     Args:

@@ -11,7 +11,7 @@ _OWN = (".medfcn", "models")
 
 
 @dataclass(frozen=True)
-class ShelvedModel:
+class NamedModel:
     """A model with a name.
 
     Attributes:
@@ -25,19 +25,19 @@ class ShelvedModel:
     is_ours: bool
 
 
-def models(own: Path | str | None = None) -> tuple[ShelvedModel, ...]:
+def models(own: Path | str | None = None) -> tuple[NamedModel, ...]:
     """All models with a name, which can be given wherever a run folder can.
 
     Args:
         own: The folder of models of one's own; None takes `~/.medfcn/models`. A name of the wheel's wins.
     """
     own = Path.home().joinpath(*_OWN) if own is None else Path(own)
-    found: dict[str, ShelvedModel] = {}
+    found: dict[str, NamedModel] = {}
     for folder, is_ours in ((own, False), (Path(str(files("medfcn") / _IN_WHEEL)), True)):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.suffix == ENDING or (not is_ours and path.is_dir()):
                 name = path.name.removesuffix(ENDING)
-                found[name] = ShelvedModel(name, path, is_ours)
+                found[name] = NamedModel(name, path, is_ours)
     return tuple(found[name] for name in sorted(found))
 
 

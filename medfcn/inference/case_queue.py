@@ -12,7 +12,7 @@ _KILLS_MOST = 3
 """A case has failed if processes that worked on it were killed this often: it needs too much memory, most likely."""
 
 
-class Desk:
+class CaseQueue:
     """The cases of a batch that are waiting, and those that each process holds. Threads may use it at once.
 
     Args:

@@ -3,16 +3,14 @@
 The first fold that has found a number for its budget writes it there. The others take it up, from other machines too.
 """
 
-import os
-import secrets
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from medfcn.decoding import read_json
 from medfcn.errors import TrainingError, naming
-from medfcn.files import write_json
+from medfcn.files import json_bytes, write_json
 from medfcn.runs.folder import RunFolder
+from medfcn.runs.write_once import write_once
 from medfcn.training.budget import Costs
 from medfcn.training.schedule import Schedule
 
@@ -103,7 +101,7 @@ class Agreement:
         found = self.look()
         if found is None:
             found = Agreed(_FORMAT, self.budget_seconds, steps=schedule.text)
-            if self._create(found):
+            if write_once(RunFolder(self.run).steps, json_bytes(asdict(found))):
                 return schedule
             found = self.look()
         known = None if found is None else found.schedule
@@ -116,19 +114,3 @@ class Agreement:
         """Record some of `Agreed`."""
         found = self.look() or Agreed(_FORMAT, self.budget_seconds)
         write_json(RunFolder(self.run).steps, asdict(replace(found, **changes)))  # type: ignore[arg-type]
-
-    def _create(self, agreed: Agreed) -> bool:
-        """Write the file unless another process was faster."""
-        path = RunFolder(self.run).steps
-        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-        try:
-            write_json(part, asdict(agreed))
-            os.link(part, path)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            write_json(path, asdict(agreed))
-        finally:
-            with suppress(OSError):
-                part.unlink()
-        return True

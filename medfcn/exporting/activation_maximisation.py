@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.inference.model import Model
-from medfcn.networks.looks import sampled, ways_of
+from medfcn.networks.further_looks import sampled, ways_of
 from medfcn.slices.slicing import neighbours
 
 _STEPS, _RATE = 30, 0.1

@@ -26,7 +26,7 @@ _SAME = (
 
 
 @dataclass(frozen=True)
-class Carry:
+class Transfer:
     """How a network starts from a trained one, tensor by tensor.
 
     Attributes:
@@ -90,7 +90,7 @@ def label_layers(design: AnyDesign) -> frozenset[str]:
     return frozenset(name for name, shape in here.items() if more[name] != shape)
 
 
-def choose_carried(network: SliceNetwork, trained: SliceNetwork, *, same_labels: bool, source: str) -> Carry:
+def choose_carried(network: SliceNetwork, trained: SliceNetwork, *, same_labels: bool, source: str) -> Transfer:
     """Decide how each tensor of a network starts, and refuse a network that does not fit.
 
     Args:
@@ -131,7 +131,7 @@ def choose_carried(network: SliceNetwork, trained: SliceNetwork, *, same_labels:
     for name, shape in given.items():
         if name not in shapes and not (is_finer and name.startswith("restore.")):
             raise _misfit(name, shape, None, source)
-    return Carry(**{kind: tuple(names) for kind, names in kinds.items()})
+    return Transfer(**{kind: tuple(names) for kind, names in kinds.items()})
 
 
 def _misfit(name: str, found: tuple[int, ...] | None, wanted: tuple[int, ...] | None, source: str) -> ModelError:

@@ -18,10 +18,10 @@ from medfcn.inference.card import Card, read_card
 from medfcn.inference.case import READ_STRICTLY
 from medfcn.inference.devices import MOST_THREADS, choose_device
 from medfcn.inference.engines import require_possible
-from medfcn.inference.idle import mirrors_of
+from medfcn.inference.ineffective_options import mirrors_of
 from medfcn.inference.model import Model
+from medfcn.inference.postprocessing import rules_of
 from medfcn.inference.predict import Given, PredictRequest, Sidecars, predict_masks
-from medfcn.inference.rules import rules_of
 from medfcn.inference.tables import write_tables
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress, reporting, warn

@@ -7,7 +7,7 @@ from medfcn.datasets.cases import Case
 from medfcn.datasets.problems import CaseProblems
 from medfcn.errors import LabelError
 from medfcn.labels import LabelMap
-from medfcn.labels.drawn import drawn_labels
+from medfcn.labels.partial_labels import drawn_labels
 from medfcn.labels.values import ValueSet
 from medfcn.text import listed
 

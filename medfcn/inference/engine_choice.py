@@ -16,7 +16,7 @@ from medfcn.volumes import Volume
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """The choice of the engine and the precision for an output.
 
     Attributes:
@@ -34,7 +34,7 @@ class Choice:
     lines: list[str]
 
     @classmethod
-    def of(cls, wanted: Wanted, output: Path, *, is_one_file: bool, is_begun: bool) -> Choice:
+    def of(cls, wanted: Wanted, output: Path, *, is_one_file: bool, is_begun: bool) -> EngineChoice:
         """Read what is stated in an output, before anything else is done.
 
         Raises:

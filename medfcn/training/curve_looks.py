@@ -24,7 +24,7 @@ class Due:
     picture: bool = False
 
 
-class Looks:
+class CurveLooks:
     """Looks at a few validation slices on the way, for the curve alone.
 
     Args:

@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional
 
 from medfcn.errors import ModelError
-from medfcn.networks.carry import Carry, choose_carried, label_layers, require_same_parts
 from medfcn.networks.design import Design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.presets import with_preset
+from medfcn.networks.transfer import Transfer, choose_carried, label_layers, require_same_parts
 from medfcn.settings import NetworkSettings
 
 SMALL = {"width": 1 / 32}
@@ -35,7 +35,7 @@ def lived_in(network: FCN, *, seed: int = 0, upsampling: bool = True) -> FCN:
     return network
 
 
-def carried(trained: FCN, network: FCN, *, same_labels: bool = True) -> Carry:
+def carried(trained: FCN, network: FCN, *, same_labels: bool = True) -> Transfer:
     carry = choose_carried(network, trained, same_labels=same_labels, source="runs/old")
     carry.start(network, trained)
     return carry
