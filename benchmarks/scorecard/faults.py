@@ -291,7 +291,7 @@ def one_hash(work: Work) -> str:
     """Row 13: the same masks with any number of processes, and the same weights again."""
     from inspect import signature
 
-    from medfcn.inference.predict import PredictRequest
+    from medfcn.inference.request import PredictRequest
 
     if "jobs" not in signature(PredictRequest).parameters:
         raise NotMeasuredError("this build has no --jobs")

@@ -315,7 +315,7 @@ def made_again(work: Work) -> str:
     """Row 20: masks made again from their records, with the models and volumes under other names and places."""
     from inspect import signature
 
-    from medfcn.inference.predict import PredictRequest
+    from medfcn.inference.request import PredictRequest
 
     if "again" not in signature(PredictRequest).parameters:
         raise NotMeasuredError("this build has no predict --again")

@@ -88,7 +88,7 @@ def bids_app(root: str, output: str, level: str, options: "ReadOptions", **choic
     """
     with loading(for_good=True):
         from medfcn.inference.bids_app import BidsCases, group_level, participant_level
-        from medfcn.inference.predict import PredictRequest
+        from medfcn.inference.request import PredictRequest
         from medfcn.text import counted
 
     cases = BidsCases(

@@ -13,7 +13,8 @@ from medfcn.datasets.bids_files import is_bids
 from medfcn.errors import DatasetError, MissingFileError
 from medfcn.inference.batch import Outcome, PredictionRun
 from medfcn.inference.naming import BidsNames, own_name
-from medfcn.inference.predict import PredictRequest, predict_masks
+from medfcn.inference.predict import predict_masks
+from medfcn.inference.request import PredictRequest
 from medfcn.inference.tables import write_tables
 from medfcn.labels.sidecar import CHANGED, MaskRecord
 from medfcn.runs.folder import LOGS_FOLDER

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from medfcn.calls import require_one
 from medfcn.datasets import Case, find_inputs
 from medfcn.datasets.channels import ChannelUse
 from medfcn.datasets.tables import Ids, chosen_ids
-from medfcn.errors import MedfcnError, ModelError, SettingsError
+from medfcn.errors import MedfcnError, ModelError
 from medfcn.files import make_folder, refuse_existing_file
 from medfcn.inference.batch import (
     MASK_ENDINGS,
@@ -21,159 +20,30 @@ from medfcn.inference.batch import (
     PredictionRun,
     stamp_of,
 )
-from medfcn.inference.case import READ_STRICTLY, as_channels
-from medfcn.inference.devices import require_threads
+from medfcn.inference.case import as_channels
 from medfcn.inference.engine_choice import EngineChoice
-from medfcn.inference.ensemble import load_models
+from medfcn.inference.ensemble import Ensemble, load_models
 from medfcn.inference.ineffective_options import idle_tta, idle_views, requested_views
 from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
-from medfcn.inference.naming import BidsNames, MaskNames, root_of
+from medfcn.inference.naming import BidsNames, root_of
 from medfcn.inference.refusals import refuse_begun, refuse_inputs, refuse_mistyped, refuse_other_work, refuse_taken
+from medfcn.inference.request import PredictRequest
 from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, reporting, warn
 from medfcn.runs.arithmetic import Wanted
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.claims import at_work, tasks_at_work
-from medfcn.runs.models import Runs, models_of, refuse_swapped
+from medfcn.runs.models import models_of, refuse_swapped
 from medfcn.runs.outputs import refuse_existing
 from medfcn.runs.shards import Parts, Shard
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, Volume
 from medfcn.volumes.names import stem_of
 
-if TYPE_CHECKING:
-    from medfcn.monai.case_transforms import Transforms
-
 _TRIED_CASES = 3
 """Cases of which one is read to try engines on, if the first ones are broken."""
-Sidecars = Sequence[Path | str] | Path | str
-"""`<case>.json` files beside masks, or folders of them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictRequest:
-    """The options of `predict`.
-
-    Attributes:
-        runs: Run folders, `.medfcn` files, or names that `medfcn models` lists; several are an ensemble.
-        source: A volume's file, a folder of them, or a data set; see `medfcn.datasets.find_inputs`.
-        output: The folder for `<case>.nii.gz` and `<case>.json`, and for `confidence.csv`, which lists the cases with
-            the lowest expected Dice first. For one volume it may be the mask's own file, ending in `.nii` or
-            `.nii.gz`.
-        probabilities: Also write `probabilities/<case>.nii.gz`, or `<case>_<value>.nii.gz` for several labels; where
-            these overlap, `<case>_<index>.nii.gz`.
-        tta: Average over mirror images; None follows the model's settings.
-        views: Some of the views that the models were trained on, such as `coronal`; None takes all.
-        cases: Ids of the cases to predict, or of patients with all theirs, or a file of them; None takes all.
-        options: What to accept when reading volumes that are otherwise refused.
-        overwrite: Replace existing masks.
-        resume: Keep the masks that these models made of the same input with the same settings; make the others.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        engine: The library that runs the networks: `torch` (the default), `onnx`, `openvino`, or `auto` for the
-            fastest that makes the same masks here. It is chosen once for an output folder, and kept by whoever works
-            in it later.
-        precision: `float32` (the default), `bfloat16`, or `auto` for bfloat16 where the training found it as good and
-            the processor has it. Chosen once, as the engine.
-        fold_norm: Fold batch normalisation into the convolutions before it, where torch runs in float32; None does,
-            except in an output that began without.
-        threads: CPU threads of torch. Another number can change a probability by 1e-6, so the default is one, and
-            the `.json` beside a mask records the number.
-        jobs: Number of processes, of `threads` threads each, that share the cases. A mask does not depend on it. None
-            begins with one; others join if there are cores, memory and work for them, which is reported in a line.
-        shard: `i/N`: predict only the i-th of N parts of the cases, for N commands on as many machines, which write
-            into one output and need no locks. The one that finds that all have ended writes the folder's tables.
-        finish: Only write the tables of a folder whose shards have all ended, where none of them did.
-        cluster: The address of a Dask scheduler, or the path of its scheduler file: its workers predict the cases.
-            They must see the same files under the same names.
-        label_table: Write a label table (values, names, colours) and the intent code of labels into the header of
-            masks, which viewers show.
-        colours: Colours by label, such as `{"organ": "#E69F00"}` or `"organ=#E69F00"`; by default those of a palette.
-        uncertainty: Also write, for each label, `uncertainty/<case>_entropy.nii.gz` (of the mean probability, bits)
-            and `<case>_disagreement.nii.gz` (of folds, views and mirror images), on the volume's own grid.
-        seg_nrrd: Also write `seg_nrrd/<case>.seg.nrrd`, a segmentation of 3D Slicer.
-        again: `<case>.json` files, or folders of them: their masks are made again, byte for byte. Everything but the
-            files comes from them, and RUN and INPUT are searched for the models and volumes by hash.
-        format: `bids` names masks and probabilities as BIDS derivatives, with `dataset_description.json` and
-            `dseg.tsv`, and puts the tables into `logs/`; the cases need names of BIDS. `dicom-seg` or `rtstruct` also
-            writes each mask as a DICOM object that refers to its series, `<case>.dcm`; every volume must be a DICOM
-            series. With `probabilities`, `dicom-seg` also writes `probabilities/<case>.dcm`.
-        codes: Coded concepts of labels for `dicom-seg`, such as `gtv=SCT:86049000:Malignant neoplasm, primary`.
-        transforms: The MONAI transforms that the runs were trained with, if their cards cannot hold them.
-        report: Also write `report.html`: the masks over the volumes.
-        progress: Where messages and progress are reported.
-    """
-
-    runs: Runs = field(kw_only=False)
-    source: Path | str = field(kw_only=False)
-    output: Path | str = field(kw_only=False)
-    probabilities: bool = False
-    tta: bool | None = None
-    views: str | Sequence[str] | None = None
-    cases: Ids | None = None
-    options: ReadOptions = READ_STRICTLY
-    overwrite: bool = False
-    resume: bool = False
-    device: str = "auto"
-    engine: str | None = None
-    precision: str | None = None
-    fold_norm: bool | None = None
-    threads: int = 1
-    jobs: int | None = None
-    shard: str | None = None
-    finish: bool = False
-    cluster: str | None = None
-    label_table: bool = True
-    colours: Mapping[str, str] | str | None = None
-    uncertainty: bool = False
-    seg_nrrd: bool = False
-    again: Sidecars | None = None
-    format: str = "nifti"
-    codes: str = ""
-    transforms: Transforms | None = None
-    report: bool = False
-    progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        if self.jobs is not None and self.jobs < 1:
-            raise SettingsError(f"jobs {self.jobs}: at least 1 is needed; give a larger number", field="jobs")
-        require_threads(self.threads)
-        require_one(shard=self.shard, finish=self.finish or None, cluster=self.cluster)
-        require_one(jobs=self.jobs, cluster=self.cluster)
-        require_one(shard=self.shard, report=self.report or None)
-        if (self.shard or self.finish) and Path(self.output).name.endswith(MASK_ENDINGS):
-            raise SettingsError(f"{self.output}: shards fill a folder; give one to -o", field="output")
-        self._require_names_of_bids()
-
-    def _require_names_of_bids(self) -> None:
-        """SettingsError for an output that BIDS has no name for."""
-        if self.format != "bids":
-            return
-        if Path(self.output).name.endswith(MASK_ENDINGS):
-            raise SettingsError(f"{self.output}: a BIDS derivative is a folder; give one to -o", field="output")
-        given = {"uncertainty": self.uncertainty, "seg_nrrd": self.seg_nrrd}
-        for name in (name for name, is_given in given.items() if is_given):
-            raise SettingsError(
-                f"format bids: BIDS has no name for {name}; leave it out, or predict it into another folder",
-                code="OPTIONS_TOGETHER",
-                field="format",
-            )
-
-    @property
-    def names(self) -> MaskNames:
-        """The names of files in the output."""
-        return BidsNames(Path(self.output)) if self.format == "bids" else MaskNames()
-
-    @property
-    def wanted(self) -> Wanted:
-        """The requested engine and precision."""
-        return Wanted(self.engine, self.precision, self.fold_norm)
-
-    @property
-    def chosen_shard(self) -> Shard | None:
-        """The part of the cases to predict; None for all."""
-        return None if self.shard is None else Shard.parse(self.shard)
 
 
 @dataclass(frozen=True)
@@ -201,86 +71,36 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     """
     if given is None:
         refuse_swapped(request.runs, request.source)
-    target, shard = Path(request.output), request.chosen_shard
-    if shard is not None:
-        Parts(target / request.names.tables).refuse_others(shard)
-    is_new = not (request.resume or request.finish or (given and given.is_more))
-    may_join = is_new and not request.overwrite and shard is None and bool(tasks_at_work(target))
-    if is_new and not may_join:
-        refuse_existing(target, overwrite=request.overwrite, is_shared=shard is not None, can_resume=True)
-    names = request.names
-    records = target.glob("**/*.json" if request.format == "bids" else "*.json")
-    before = {path.name: stamp_of(path) for path in records}
-    refuse_mistyped(target)
-    choice = EngineChoice.of(
-        request.wanted,
-        target,
-        is_one_file=target.name.endswith(MASK_ENDINGS),
-        is_begun=not is_new or may_join or shard is not None,
-    )
+    output = _Output.of(request, is_more=given is not None and given.is_more)
+    choice = output.engine_choice(request.wanted)
     device = choice.wanted.device(request.device)
     loaded = load_models(request.runs, device=device, transforms=request.transforms)
     models = loaded.with_views(request.views)
-    use, series = models.card.use, request.options.series
-    found = given.cases if given else ()
-    if given is None:
-        found = find_inputs(
-            request.source,
-            channels=use.count,
-            optional=use.dropped_places,
-            series=series,
-            bids=request.options.bids,
-        )
-    chosen = _chosen(names.named(found), request.cases, reporting(request.progress))
-    if target.name.endswith(MASK_ENDINGS) and len(chosen) != 1:
-        raise ModelError(
-            f"{target.name}: one mask file cannot hold {len(chosen)} cases; give a folder to -o", field="output"
-        )
+    found = given.cases if given else _inputs(request, models.card.use)
+    cases = _chosen(request.names.named(found), request.cases, reporting(request.progress))
+    output.require_room_for(cases)
     if not request.finish:
-        models = choice.made(models, lambda: _first_readable(chosen, use, request.options), threads=request.threads)
-    batch = Batch(
-        models=models,
-        target=target,
-        probabilities=request.probabilities,
-        tta=request.tta,
-        views=requested_views(request.views),
-        options=request.options,
-        threads=request.threads,
-        resume=request.resume,
-        before=before,
-        shard=shard,
+        volumes = partial(_first_readable, cases, models.card.use, request.options)
+        models = choice.made(models, volumes, threads=request.threads)
+    batch = replace(
+        _batch(request, output, models, has_tables=has_tables),
         expected=given.masks if given else {},
-        has_table=request.label_table,
-        colours=colours_of(request.colours, models.card.labels),
-        uncertainty=request.uncertainty,
-        seg_nrrd=request.seg_nrrd,
-        names=names,
-        has_tables=has_tables,
         trained_on=TrainingImages(models_of(request.runs), [card.training.get("cases", 0) for card in loaded.cards]),
     )
     if request.finish:
-        return result_of(chosen, batch, merge_parts(chosen, batch), tables=False)
-    if shard is not None and not (request.resume or request.overwrite):
-        refuse_begun(chosen, batch, shard)
-    if has_tables and not (given and given.is_more):  # else several commands add cases, each its own
-        refuse_other_work(chosen, batch, overwrite=request.overwrite, joins=may_join)
-    if may_join:
-        batch = replace(batch, resume=True)
-    if batch.is_one_file and not request.resume:
-        refuse_existing_file(record_path(target), overwrite=request.overwrite)
-    refuse_inputs(chosen, batch)
-    refuse_taken(chosen, batch, report=request.report)
+        return result_of(cases, batch, merge_parts(cases, batch), tables=False)
+    batch = _unless_refused(request, output, cases, batch)
     progress = reporting(request.progress)
-    if may_join:
-        progress.say(f"joins the command that is at work in {target}, and shares its cases")
+    if output.may_join:
+        progress.say(f"joins the command that is at work in {output.path}, and shares its cases")
     for line in (*idle_views(loaded.cards, request.views), *idle_tta(models.cards, tta=request.tta)):
         warn(progress, line)
     for line in batch.trained_on.doubts:
         warn(progress, line)
     _say_old_rules(batch, progress)
-    if isinstance(names, BidsNames):
-        make_folder(target)
-        names.describe(root_of(found))
+    if isinstance(request.names, BidsNames):
+        make_folder(output.path)
+        request.names.describe(root_of(found))
     batch = replace(batch, models=choice.state(models, progress, threads=request.threads))
     source = ModelSource(
         runs=request.runs,
@@ -290,13 +110,118 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
         arithmetic=batch.arithmetic,
         threads=request.threads,
     )
-    with at_work(batch.claimed_folder, batch.task(chosen)):
-        result = predict_cases(chosen, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
+    with at_work(batch.claimed_folder, batch.task(cases)):
+        result = predict_cases(cases, batch, progress, source=source, jobs=request.jobs, cluster=request.cluster)
     if request.resume and has_tables and not result.skipped:
         warn(progress, "resume kept no mask: none was there that these models made of these inputs in this way")
-    if has_tables and given is None and shard is None and request.cases is None:
-        _say_left(chosen, batch, progress)
+    if has_tables and given is None and request.shard is None and request.cases is None:
+        _say_left(cases, batch, progress)
     return result
+
+
+@dataclass(frozen=True)
+class _Output:
+    """The output of a prediction, as it is before anything is written.
+
+    Attributes:
+        path: The folder, or the file of the only mask.
+        shard: The part of the cases that goes into it; None for all.
+        is_new: No masks of an earlier command are continued.
+        is_more: It has masks of the same command.
+        may_join: A command is at work in it whose cases can be shared.
+        before: The stamps of the records that it has, by their names.
+    """
+
+    path: Path
+    shard: Shard | None
+    is_new: bool
+    is_more: bool
+    may_join: bool
+    before: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def of(cls, request: PredictRequest, *, is_more: bool) -> _Output:
+        """Look at the output of a request.
+
+        Raises:
+            OutputExistsError: Something in it would be replaced.
+            SettingsError: It is meant to be a mask's file, and would become a folder.
+        """
+        path, shard = Path(request.output), request.chosen_shard
+        if shard is not None:
+            Parts(path / request.names.tables).refuse_others(shard)
+        is_new = not (request.resume or request.finish or is_more)
+        may_join = is_new and not request.overwrite and shard is None and bool(tasks_at_work(path))
+        if is_new and not may_join:
+            refuse_existing(path, overwrite=request.overwrite, is_shared=shard is not None, can_resume=True)
+        records = path.glob("**/*.json" if request.format == "bids" else "*.json")
+        before = {record.name: stamp_of(record) for record in records}
+        refuse_mistyped(path)
+        return cls(path, shard, is_new, is_more, may_join, before)
+
+    @property
+    def is_one_file(self) -> bool:
+        """True if it is the file of the only mask."""
+        return self.path.name.endswith(MASK_ENDINGS)
+
+    def engine_choice(self, wanted: Wanted) -> EngineChoice:
+        """The choice of engine and precision for it."""
+        is_begun = not self.is_new or self.may_join or self.shard is not None
+        return EngineChoice.of(wanted, self.path, is_one_file=self.is_one_file, is_begun=is_begun)
+
+    def require_room_for(self, cases: Sequence[Case]) -> None:
+        """ModelError if it is the file of one mask, and there are more or fewer cases."""
+        if self.is_one_file and len(cases) != 1:
+            raise ModelError(
+                f"{self.path.name}: one mask file cannot hold {len(cases)} cases; give a folder to -o", field="output"
+            )
+
+
+def _inputs(request: PredictRequest, use: ChannelUse) -> tuple[Case, ...]:
+    return find_inputs(
+        request.source,
+        channels=use.count,
+        optional=use.dropped_places,
+        series=request.options.series,
+        bids=request.options.bids,
+    )
+
+
+def _batch(request: PredictRequest, output: _Output, models: Ensemble, *, has_tables: bool) -> Batch:
+    """Everything that is the same for all cases, as far as the request says it."""
+    return Batch(
+        models=models,
+        target=output.path,
+        probabilities=request.probabilities,
+        tta=request.tta,
+        views=requested_views(request.views),
+        options=request.options,
+        threads=request.threads,
+        resume=request.resume,
+        before=output.before,
+        shard=output.shard,
+        has_table=request.label_table,
+        colours=colours_of(request.colours, models.card.labels),
+        uncertainty=request.uncertainty,
+        seg_nrrd=request.seg_nrrd,
+        names=request.names,
+        has_tables=has_tables,
+    )
+
+
+def _unless_refused(request: PredictRequest, output: _Output, cases: Sequence[Case], batch: Batch) -> Batch:
+    """The batch as it is to begin, unless files of others would be replaced or mixed."""
+    if output.shard is not None and not (request.resume or request.overwrite):
+        refuse_begun(cases, batch, output.shard)
+    if batch.has_tables and not output.is_more:  # else several commands add cases, each its own
+        refuse_other_work(cases, batch, overwrite=request.overwrite, joins=output.may_join)
+    if output.may_join:
+        batch = replace(batch, resume=True)
+    if batch.is_one_file and not request.resume:
+        refuse_existing_file(record_path(output.path), overwrite=request.overwrite)
+    refuse_inputs(cases, batch)
+    refuse_taken(cases, batch, report=request.report)
+    return batch
 
 
 def _say_left(cases: Sequence[Case], batch: Batch, progress: Progress) -> None:

@@ -21,7 +21,8 @@ from medfcn.inference.engines import require_possible
 from medfcn.inference.ineffective_options import mirrors_of
 from medfcn.inference.model import Model
 from medfcn.inference.postprocessing import rules_of
-from medfcn.inference.predict import Given, PredictRequest, Sidecars, predict_masks
+from medfcn.inference.predict import Given, predict_masks
+from medfcn.inference.request import PredictRequest, Sidecars
 from medfcn.inference.tables import write_tables
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.progress import Progress, reporting, warn

@@ -9,8 +9,9 @@ from medfcn.datasets import find_inputs
 from medfcn.errors import SettingsError
 from medfcn.files import write_csv
 from medfcn.inference.batch import MASK_ENDINGS, PredictionRun
-from medfcn.inference.predict import PredictRequest, predict_masks
+from medfcn.inference.predict import predict_masks
 from medfcn.inference.reproduction import remake_masks
+from medfcn.inference.request import PredictRequest
 from medfcn.libraries import require_installed
 from medfcn.progress import reporting
 from medfcn.runs.folder import FAILURES_FILE, LOGS_FOLDER, RunFolder
