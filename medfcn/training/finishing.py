@@ -17,7 +17,7 @@ from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
 from medfcn.runs.validation_masks import CHOSEN_ON_THEM
 from medfcn.text import listed
 from medfcn.training.bfloat16 import bfloat16_test
-from medfcn.training.judging import settle
+from medfcn.training.final_choices import settle
 from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.start import Start

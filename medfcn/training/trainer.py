@@ -23,8 +23,8 @@ from medfcn.training.budget import Costs, Lap, StepClock, Watch, pace_of, shorte
 from medfcn.training.curve import Curve
 from medfcn.training.curve_looks import CurveLooks, Due, scored_text
 from medfcn.training.distributed import Machine, versions
+from medfcn.training.final_choices import JUDGED_MOST
 from medfcn.training.fold_steps import Agreement
-from medfcn.training.judging import JUDGED_MOST
 from medfcn.training.outcome import Best, Outcome
 from medfcn.training.prepare import Prepared
 from medfcn.training.record import CURVE_DICE, VALIDATION_DICE, Log

@@ -29,7 +29,7 @@ from medfcn.evaluation import read_scores, write_scores
 from medfcn.files import sha256_of
 from medfcn.settings import Settings
 from medfcn.text import counted
-from medfcn.training import judging
+from medfcn.training import final_choices
 from medfcn.training.crossvalidation import gather
 from medfcn.training.folds import Folds
 from medfcn.training.job import Run
@@ -142,14 +142,14 @@ def test_no_choice_in_a_fold_looks_at_its_validation_cases(
 ) -> None:
     looked_at: list[str] = []
 
-    original = judging._judge_training
+    original = final_choices.judge_training
 
     def look(*arguments: Any) -> list[Any]:
         judged: list[Any] = original(*arguments)
         looked_at.extend(one.case.id for one in judged)
         return judged
 
-    monkeypatch.setattr(judging, "_judge_training", look)
+    monkeypatch.setattr(final_choices, "judge_training", look)
     monkeypatch.setattr("medfcn.training.schedule._STEPS_BETWEEN_VALIDATIONS", 1)
     monkeypatch.setattr("medfcn.training.trainer.dices_of_cases", lambda *_, **__: pytest.fail("validated"))
     train(data, tmp_path / "run", fold="1/3")

@@ -25,11 +25,11 @@ from medfcn.labels import IGNORED, LabelMap
 from medfcn.progress import Silent
 from medfcn.settings import Settings
 from medfcn.slices.fingerprint import CaseFingerprint, fingerprint_case
-from medfcn.training import judging
+from medfcn.training import final_choices, judged_case
 from medfcn.training.crossvalidation import gather
 from medfcn.training.finishing import never_predicted
 from medfcn.training.folds import Folds
-from medfcn.training.judging import ThresholdTally
+from medfcn.training.judged_case import ThresholdTally
 from medfcn.training.one_component import JUDGED_CASES, ONE_COMPONENT_CASES, are_together
 from medfcn.training.trainer import Outcome, Trainer
 from medfcn.training.validation import Outputs, ScoredCase
@@ -44,7 +44,7 @@ def folded(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """Two folds, and the cases that were judged, in order."""
     judged: list[str] = []
 
-    original = judging._judge_case
+    original = judged_case.judge_case
 
     def look(model: Model, outputs: Outputs, case: ScoredCase, eligible: Any, thresholds: Any) -> Any:
         if thresholds:  # training cases, on which a fold chooses, are not asked for them
@@ -52,7 +52,7 @@ def folded(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         return original(model, outputs, case, eligible, thresholds)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judging, "_judge_case", look)
+        patch.setattr(judged_case, "judge_case", look)
         run = medfcn.train(balls, tmp_path_factory.mktemp("unseen") / "run", folds=2, steps=60, **COMMON)
     return run.folder, judged
 
@@ -250,7 +250,7 @@ def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_l
 ) -> None:
     """No rule is chosen because nothing could speak against it."""
     chosen: dict[str, tuple[int, ...]] = {}
-    original = judging.is_one_component
+    original = final_choices.is_one_component
 
     def train(name: str, share: float) -> None:
         def of(label: int, prepared: Any, ids: Any, least: float) -> bool:
@@ -262,7 +262,7 @@ def test_one_component_is_kept_only_if_a_judged_reference_is_one_and_holds_the_l
             return original(label, prepared, ids, least)
 
         with monkeypatch.context() as patch:
-            patch.setattr(judging, "is_one_component", of)
+            patch.setattr(final_choices, "is_one_component", of)
             run = medfcn.train(balls, tmp_path / name, steps=20, **COMMON)
         chosen[name] = read_card(run.folder / "model.json").one_part
 
@@ -280,7 +280,7 @@ def test_one_component_of_all_labels_is_kept_if_references_are_one_and_the_mean_
         image, mask = draw_ball(number)
         mask[:, :, 6:] *= 2
         write_case(tmp_path / "halves", f"ball_{number}", image, mask)
-    original, found = judging.decide_case, judging.may_be_cut_together
+    original, found = judged_case.decide_case, final_choices.may_be_cut_together
     chosen: dict[str, bool] = {}
 
     def train(name: str, *, apart: bool) -> None:
@@ -297,8 +297,8 @@ def test_one_component_of_all_labels_is_kept_if_references_are_one_and_the_mean_
             return found(card, prepared)
 
         with monkeypatch.context() as patch:
-            patch.setattr(judging, "decide_case", decide)
-            patch.setattr(judging, "may_be_cut_together", of)
+            patch.setattr(judged_case, "decide_case", decide)
+            patch.setattr(final_choices, "may_be_cut_together", of)
             run = medfcn.train(tmp_path / "halves", tmp_path / name, labels="lower=1,upper=2", steps=20, **COMMON)
         card = read_card(run.folder / "model.json")
         chosen[name] = card.together
@@ -348,7 +348,7 @@ def _judged(*cases: tuple[list[float], list[float]]) -> Any:
 
 def test_one_component_of_all_labels_lowers_the_dice_of_no_label() -> None:
     nan = float("nan")
-    is_better = judging._is_better_together
+    is_better = final_choices._is_better_together
     assert is_better(_judged(([0.8, 0.7], [0.9, 0.7]), ([0.8, nan], [0.8, nan])))
     assert is_better(_judged(([0.8, 0.7], [0.8, 0.7])))  # nothing was removed, and the references allow it
     assert is_better(_judged(([0.8, 0.0], [0.8, nan])))  # the reference lacks the label, an island of it went
@@ -362,7 +362,7 @@ def test_one_component_of_all_labels_lowers_the_dice_of_no_label() -> None:
 
 def test_strokes_of_each_label_lie_in_one_component_of_all() -> None:
     def found(*shares: list[float]) -> bool:
-        return judging._are_strokes_together([SimpleNamespace(held_together=of_case) for of_case in shares])  # type: ignore[misc]
+        return final_choices._are_strokes_together([SimpleNamespace(held_together=of_case) for of_case in shares])  # type: ignore[misc]
 
     assert found([1.0, 1.0], [1.0, float("nan")])
     assert not found([1.0, 0.0], [1.0, float("nan")])
