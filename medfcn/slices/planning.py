@@ -1,32 +1,30 @@
 """Make a plan from the figures of a data set: the network grid, the views, the window, the intensities."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from medfcn.errors import DatasetError, SettingsError
 from medfcn.settings import Settings, View
 from medfcn.slices.fingerprint import CaseFingerprint
+from medfcn.slices.intensities import choose_kind, intensity_of
 from medfcn.slices.mirrors import choose_mirrors, has_lesions
 from medfcn.slices.plan import Intensity, Movement, Plan, Restoring, SpacingRAS
-from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
+from medfcn.slices.sizes import (
+    MAP_LARGEST,
+    Stem,
+    of_stride,
+    organ_pixels,
+    slice_distance,
+    slice_pixels,
+    stem_for,
+    widths_for,
+)
+from medfcn.slices.slicing import in_plane_axes
 from medfcn.slices.views import choose_apart, choose_views
 
-_CT_MINIMUM = -500.0
-"""Air is about -1000 HU; no other common modality has its minimum below this."""
-_MAP_LARGEST = 192
-"""Pixels an edge of the network's first map for the largest training window; larger slices are cropped in training
-and tiled in prediction."""
-_COARSEST_PIXELS = 4
-"""The coarsest map keeps at least this many pixels an edge: a smaller map cannot say where something is."""
-_WIDTH_FIRST, _WIDTH_LARGEST, _LEVELS_MOST = 16, 256, 6
-_Stem = Literal[1, 2, 4]
-_STEM_PIXELS: Mapping[_Stem, int] = {4: 2 * _MAP_LARGEST + 1, 2: 96}
-"""The network's first convolution reduces slices with this many pixels along their shorter edge by so much. They are
-halved as long as a window then shows them whole."""
 _NEIGHBOURS_NEAR = 2.0
 """Neighbouring slices are added where slices are at most this many pixels apart: at 1 pixel (hippocampus) they added
 half a hundredth to the Dice, at 3.3 (tumours) nothing; see `benchmarks/README.md`."""
@@ -43,10 +41,6 @@ _JOINED_FROM = 2
 """Labels for each channel of the last map, from which the logits are made at full size at once: with fewer a step is
 hardly faster. Measured with 20 and 104 labels; see `benchmarks/README.md`."""
 _LIKE, _SET = "as in the run it starts from", "as set"
-_NAMED: Mapping[str, Literal["ct", "none", "zscore"]] = {"ct": "ct", "nonorm": "none", "zscore": "zscore"}
-"""Kinds of intensities by the names that nnU-Net gives to channels."""
-_NOT_HERE = ("rescale_0_1", "rescale_to_0_1", "rgb_to_0_1")
-
 _Value = TypeVar("_Value")
 
 
@@ -86,13 +80,13 @@ def make_plan(
     choice = _Choice(cases, settings, like, channels)
     views = choice.views()
     spacing = choice.spacing(views)
-    edges = [_slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
+    edges = [slice_pixels(cases, in_plane_axes(view), spacing) for view in views]
     shortest = min(map(min, edges) if settings.slices.window is None else settings.slices.window)
     stem = choice.stem(shortest)
     # One window for all views: a batch holds slices of each, so that its statistics are those of prediction.
-    first, second = (min(max(pair[place] for pair in edges), _MAP_LARGEST * stem) for place in range(2))
+    first, second = (min(max(pair[place] for pair in edges), MAP_LARGEST * stem) for place in range(2))
     crop = choice.crop((first, second), views, spacing)
-    shortest = min(shortest, _MAP_LARGEST * stem, *(crop or ()))
+    shortest = min(shortest, MAP_LARGEST * stem, *(crop or ()))
     widths = choice.widths(shortest, stem)
     stride = stride or stem * 2 ** (len(widths) - 1)
     window = choice.window((first, second), stride)
@@ -188,7 +182,7 @@ class _Choice:
             return self.because("context", wanted, _SET)
         if preset != "auto":
             return self.because("context", 1, f"the slice alone, as the preset {preset} has it")
-        ratio = max(_thickness(self.cases, view, spacing) for view in views)
+        ratio = max(slice_distance(self.cases, view, spacing) for view in views)
         count, who, how = 1, "the slice alone", "more than"
         if ratio <= _NEIGHBOURS_NEAR:
             count, who, how = 3, "a neighbour on either side", "at most"
@@ -196,7 +190,7 @@ class _Choice:
             "context", count, f"{who}: slices lie {ratio:.2g} pixels apart, {how} {_NEIGHBOURS_NEAR:g}"
         )
 
-    def stem(self, shortest: float) -> _Stem:
+    def stem(self, shortest: float) -> Stem:
         network = self.settings.network
         if network.monai is not None:
             return self.because("stem_stride", 1, f"of MONAI's {network.monai}")
@@ -245,10 +239,10 @@ class _Choice:
     def window(self, pixels: tuple[float, float], stride: int) -> tuple[int, int]:
         if self.settings.slices.window is not None:
             return self.because("window", self.settings.slices.window, _SET)
-        first, second = _of_stride(pixels, stride)
+        first, second = of_stride(pixels, stride)
         why = (
             f"{first}×{second} pixels: three quarters of the slices fit, as far as the network's first map stays "
-            f"within {_MAP_LARGEST} an edge; multiples of the stride {stride}"
+            f"within {MAP_LARGEST} an edge; multiples of the stride {stride}"
         )
         return self.because("window", (first, second), why)
 
@@ -264,7 +258,7 @@ class _Choice:
             return None
         if has_lesions(self.cases):  # where one lies in the body tells something of it
             return None
-        organs = [_organ_pixels(self.cases, in_plane_axes(view), spacing) for view in views]
+        organs = [organ_pixels(self.cases, in_plane_axes(view), spacing) for view in views]
         first, second = (
             min(edge, max(edge / 2, _AROUND_ORGAN * max(organ[place] for organ in organs)))
             for place, edge in enumerate(pixels)
@@ -289,7 +283,7 @@ class _Choice:
                 )
                 raise SettingsError.of("slices.crop", found)
             return self.because("crop", wanted, _SET)
-        first, second = _of_stride(crop, stride)
+        first, second = of_stride(crop, stride)
         why = (
             f"training sees {first}×{second} pixels around or beside the organ, which takes a small part of the "
             "slices; prediction sees the window"
@@ -344,91 +338,11 @@ class _Choice:
         return tuple(self._intensity(channel) for channel in range(len(self.cases[0].minimum)))
 
     def _intensity(self, channel: int) -> Intensity:
-        name = self.channels[channel] if channel < len(self.channels) else ""
-        kind, why = self.settings.slices.normalisation, _SET
-        if kind == "auto" and self.like is not None and channel < len(self.like.intensities):
-            kind, why = self.like.intensities[channel].kind, _LIKE
-        elif kind == "auto" and (named := _NAMED.get(name.casefold())):
-            kind, why = named, f"the channel is named {name}, as in nnU-Net"
-        elif kind == "auto":
-            lowest = float(np.median([case.minimum[channel] for case in self.cases]))
-            kind = "ct" if lowest <= _CT_MINIMUM else "zscore"
-            why = f"the median minimum is {lowest:.4g}, {'at most' if kind == 'ct' else 'above'} {_CT_MINIMUM:g}"
-            if name.casefold() in _NOT_HERE:
-                why += f"; nnU-Net's {name} is not available here"
+        kinds = () if self.like is None else self.like.intensities
+        if self.settings.slices.normalisation == "auto" and channel < len(kinds):
+            kind, why = kinds[channel].kind, _LIKE
+        else:
+            name = self.channels[channel] if channel < len(self.channels) else ""
+            kind, why = choose_kind(self.cases, channel, self.settings.slices.normalisation, name=name)
         self.reasons[f"normalisation of channel {channel}"] = f"{kind}: {why}"
-        if kind == "none":
-            return Intensity(kind)
-        if kind == "zscore":
-            return Intensity(kind, background="robust")
-        values = np.concatenate([case.foreground[channel] for case in self.cases])
-        lower, upper = (float(value) for value in np.percentile(values, [0.5, 99.5]))
-        clipped = np.clip(values, lower, upper)
-        std = float(clipped.std()) or 1.0
-        return Intensity("ct", lower=lower, upper=upper, mean=float(clipped.mean()), std=std)
-
-
-def _of_stride(pixels: tuple[float, float], stride: int) -> tuple[int, int]:
-    """Multiples of a stride, of which a quarter may lie beyond; at least two each."""
-    first, second = (max(2, math.ceil(edge / stride - 0.25)) * stride for edge in pixels)
-    return first, second
-
-
-def _organ_pixels(
-    cases: Sequence[CaseFingerprint], axes: tuple[int, int], spacing: SpacingRAS
-) -> tuple[float, float]:
-    """Pixels along each edge of the box around the foreground that three quarters of the cases have at most."""
-    held = [case for case in cases if sum(case.label_voxels)]
-    first, second = (
-        float(np.percentile([case.extent_mm[axis] / (spacing[axis] or case.spacing_mm[axis]) for case in held], 75))
-        for axis in axes
-    )
-    return first, second
-
-
-def _slice_pixels(
-    cases: Sequence[CaseFingerprint], axes: tuple[int, int], spacing: SpacingRAS
-) -> tuple[float, float]:
-    """Pixels along each edge that three quarters of the cases' slices have at most, on the network grid."""
-    first, second = (
-        float(np.percentile([case.shape[axis] * case.spacing_mm[axis] / (spacing[axis] or 1) for case in cases], 75))
-        for axis in axes
-    )
-    return first, second
-
-
-def _thickness(cases: Sequence[CaseFingerprint], view: View, spacing: SpacingRAS) -> float:
-    """The median distance between neighbouring slices of a view, in pixels of the network grid."""
-    axis = VIEW_AXIS[view]
-    across = spacing[axis] or float(np.median([case.spacing_mm[axis] for case in cases]))
-    return across / max(spacing[axis] or 0.0 for axis in in_plane_axes(view))
-
-
-def stem_for(shortest_edge: float) -> _Stem:
-    """The first stride of the preset `auto`, for slices whose shorter edge has that many pixels.
-
-    In equal CPU time, a network can see a whole slice of a body, reduced at once, or a cropped one at full size; see
-    `benchmarks/README.md`.
-
-    Example:
-        >>> stem_for(40), stem_for(145), stem_for(320), stem_for(512)
-        (1, 2, 2, 4)
-    """
-    return next((stem for stem, pixels in _STEM_PIXELS.items() if shortest_edge >= pixels), 1)
-
-
-def widths_for(shortest_edge: float, stem_stride: int = 1) -> tuple[int, ...]:
-    """Channels of each level of the preset `auto`, for slices whose shorter edge has that many pixels.
-
-    There are as many levels, each of half the resolution, as keep the coarsest map at 4 pixels an edge or more, at
-    most 6. Each has twice the channels where the first level is at stride 4.
-
-    Example:
-        >>> widths_for(35), widths_for(145, stem_stride=2), widths_for(512, stem_stride=4)
-        ((16, 32, 64, 128), (16, 32, 64, 128, 256), (32, 64, 128, 256, 256, 256))
-    """
-    narrowest = _WIDTH_FIRST * (2 if stem_stride == 4 else 1)
-    levels = 1
-    while levels < _LEVELS_MOST and shortest_edge / (stem_stride * 2**levels) >= _COARSEST_PIXELS:
-        levels += 1
-    return tuple(min(narrowest * 2**level, _WIDTH_LARGEST) for level in range(levels))
+        return intensity_of(self.cases, channel, kind)

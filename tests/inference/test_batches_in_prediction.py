@@ -13,7 +13,7 @@ from medfcn.networks.fcn import build_network
 from medfcn.networks.memory import fitting_batch, map_bytes, map_bytes_of
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.settings import NetworkSettings
-from medfcn.slices.planning import stem_for, widths_for
+from medfcn.slices.sizes import stem_for, widths_for
 
 GIB = 2**30
 

@@ -19,7 +19,7 @@ from medfcn.networks.design import Design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS
 from medfcn.settings import NetworkSettings, Upsampling
-from medfcn.slices.planning import widths_for
+from medfcn.slices.sizes import widths_for
 
 VGG16 = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]
 """Channels and 3×3 convolutions of each block (Simonyan, Zisserman, ICLR 2015, configuration D)."""

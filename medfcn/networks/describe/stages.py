@@ -21,7 +21,7 @@ from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.resnet import ResidualBlock
 from medfcn.networks.upsampling import Upsample
 from medfcn.settings import NetworkSettings
-from medfcn.slices.planning import stem_for, widths_for
+from medfcn.slices.sizes import stem_for, widths_for
 
 Part = Literal["encoder", "score", "fusion", "head", "restore"]
 """The part of the network that a stage belongs to; see `FCN`."""
