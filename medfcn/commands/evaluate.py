@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from medfcn.errors import OutputExistsError
 from medfcn.files import refuse_existing_file, write_json
 from medfcn.libraries import loading
 from medfcn.runs.folder import COMPARISON_FILE, FAILURES_FILE, SCORES_FILE, SUMMARY_FILE, RunFolder
+
+if TYPE_CHECKING:
+    from medfcn.evaluation import ScoreTable
 
 
 @command()
@@ -81,28 +84,17 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         from medfcn.evaluation import Definitions, compare, masks_or_scores, write_paper_table, write_scores
         from medfcn.evaluation import evaluate as run_evaluation
         from medfcn.evaluation.compare import side_names
-        from medfcn.evaluation.paper_table import require_paper_format
         from medfcn.reporting.compose import report
         from medfcn.reporting.shown_cases import images_at
-        from medfcn.runs.outputs import refuse_blocked, refuse_existing
 
-    overwrite, other, folder = choices["overwrite"], choices["compare"], Path(output)
-    for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):
-        if folder.resolve() == Path(place).resolve():
-            raise OutputExistsError(f"{output}: is {name} itself; choose a folder of its own for the scores")
-    refuse_existing(output, overwrite=overwrite)
-    names = (SCORES_FILE, SUMMARY_FILE, FAILURES_FILE, COMPARISON_FILE, RunFolder.report)
-    refuse_blocked(folder, files=names)
-    if paper := choices["table"]:
-        require_paper_format(paper)
-        refuse_existing_file(Path(paper), overwrite=overwrite)
+    overwrite, other, folder, paper = choices["overwrite"], choices["compare"], Path(output), choices["table"]
+    _require_free(output, predictions, references, paper=paper, overwrite=overwrite)
     pictures = images_at(choices["images"]) if choices["images"] else None
     others = masks_or_scores(other) if other else None
     defining = ("tolerance_mm", "boundary", "pooled_hd95", "lesions", "boundary_at_edges", "classes")
-    definitions = Definitions(**{name: choices[name] for name in defining})
     same: dict[str, Any] = {
         **{name: choices[name] for name in ("labels", "options", "cases")},
-        "definitions": definitions,
+        "definitions": Definitions(**{name: choices[name] for name in defining}),
         "progress": reporter(),
     }
     grouping = {name: choices[name] for name in ("groups", "group_by")}
@@ -115,11 +107,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     for name, is_made in ((COMPARISON_FILE, others is not None), (RunFolder.report, choices["with_report"])):
         if was_scored and not is_made:
             (folder / name).unlink(missing_ok=True)  # it belongs to the scores that were replaced
-    show_report(table.to_text(all_metrics=choices["all_metrics"]))
-    if table.classes is not None:
-        show_report(f"\n{table.classes.to_text()}")
-    if table.calibration is not None:
-        show_report(f"\n{table.calibration.to_text()}")
+    _show_scores(table, all_metrics=choices["all_metrics"])
     if paper:
         write_paper_table(table, paper)
         of_one = f" ({predictions} alone; the comparison is in {COMPARISON_FILE})" if comparison is not None else ""
@@ -133,16 +121,8 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         show("--images changes nothing with --no-report: they are shown in the report", err=True)
     if choices["with_report"]:
         page = folder / RunFolder.report
-        report(
-            predictions,
-            references,
-            page,
-            images=pictures,
-            table=table,
-            comparison=comparison,
-            overwrite=overwrite,
-            **same,
-        )
+        shown: dict[str, Any] = {"images": pictures, "table": table, "comparison": comparison}
+        report(predictions, references, page, overwrite=overwrite, **shown, **same)
         show(f"report: {page}")
     answer(
         {
@@ -155,3 +135,31 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
     )
     if table.failures or (comparison is not None and comparison.failures):
         sys.exit(SOME_FAILED if table.rows else FAILED)
+
+
+def _require_free(output: str, predictions: str, references: str, *, paper: str | None, overwrite: bool) -> None:
+    """Refuse an output in which something would be replaced, before anything is read.
+
+    Raises:
+        OutputExistsError: The folder is that of the predictions or references, or a file is there already.
+        SettingsError: The table of a paper has no format.
+    """
+    from medfcn.evaluation.paper_table import require_paper_format
+    from medfcn.runs.outputs import refuse_blocked, refuse_existing
+
+    for name, place in (("PREDICTIONS", predictions), ("REFERENCES", references)):
+        if Path(output).resolve() == Path(place).resolve():
+            raise OutputExistsError(f"{output}: is {name} itself; choose a folder of its own for the scores")
+    refuse_existing(output, overwrite=overwrite)
+    refuse_blocked(Path(output), files=(SCORES_FILE, SUMMARY_FILE, FAILURES_FILE, COMPARISON_FILE, RunFolder.report))
+    if paper:
+        require_paper_format(paper)
+        refuse_existing_file(Path(paper), overwrite=overwrite)
+
+
+def _show_scores(table: "ScoreTable", *, all_metrics: bool) -> None:
+    """Print the table, then classes and calibration where there are some."""
+    show_report(table.to_text(all_metrics=all_metrics))
+    for more in (table.classes, table.calibration):
+        if more is not None:
+            show_report(f"\n{more.to_text()}")
