@@ -55,6 +55,13 @@ def test_every_room_of_the_package_is_described() -> None:
             assert f"`medfcn/{path.name}/`" in MAP, path.name
 
 
+def test_every_module_that_the_map_names_is_there() -> None:
+    named = re.findall(r"`((?:medfcn/)?[a-z_/]+\.py)`", MAP)
+    assert len(named) > 15
+    missing = [name for name in named if not any((root / name).is_file() for root in (ROOT, ROOT / "medfcn"))]
+    assert missing == []
+
+
 def test_every_link_in_the_documents_leads_to_a_file() -> None:
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benchmarks" / "README.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
