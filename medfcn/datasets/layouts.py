@@ -54,7 +54,16 @@ LAYOUTS = {
 
 
 def dataset_at(path: Path, *, allow_outside: bool, bids: str | None = None) -> Dataset:
-    """Recognise the layout of a folder or file, and read it."""
+    """Recognise the layout of a folder or file, and read it.
+
+    Args:
+        path: A folder, a table or a `dataset.json`.
+        allow_outside: Paths in a table or list may lead out of its folder.
+        bids: The choice of files of a BIDS root, as `--bids` has it; None takes the only ones.
+
+    Raises:
+        DatasetError: It has no layout that is known, or cannot be read; the message says what is there.
+    """
     require_bids(path, bids)
     if not exists_as_folder(path):
         if path.name == "dataset.json":

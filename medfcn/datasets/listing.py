@@ -37,7 +37,11 @@ class Listing:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The contents of a folder without hidden files, in the order of the names."""
+    """The contents of a folder without hidden files, in the order of the names.
+
+    Raises:
+        DatasetError: The folder cannot be listed.
+    """
     try:
         return sorted(folder / name for name in os.listdir(folder) if not is_hidden(name))  # noqa: PTH208
     except OSError as error:

@@ -70,7 +70,11 @@ def refuse_other_work(cases: Sequence[Case], batch: Batch, *, overwrite: bool, j
 
 
 def refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:
-    """Refuse to begin a shard again that has begun before."""
+    """Refuse to begin a shard again that has begun before.
+
+    Raises:
+        OutputExistsError: An output of one of its cases, or its table, is there.
+    """
     taken = [path for case in cases if shard.has(case.id) for path in batch.outputs(case) if path.exists()]
     for path in (*taken[:1], Parts(batch.tables_folder).path(shard)):
         if path.exists():
@@ -81,7 +85,11 @@ def refuse_begun(cases: Sequence[Case], batch: Batch, shard: Shard) -> None:
 
 
 def refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
-    """Refuse to replace a volume by the mask that is made from it."""
+    """Refuse to replace a volume by the mask that is made from it.
+
+    Raises:
+        OutputExistsError: An output of a case is one of the volumes.
+    """
     inputs = {os.path.realpath(path) for case in cases for path in case.images}
     for case in cases:
         for path in (batch.mask_path(case), *batch.further_paths(case)):
@@ -92,7 +100,16 @@ def refuse_inputs(cases: Sequence[Case], batch: Batch) -> None:
 
 
 def refuse_taken(cases: Sequence[Case], batch: Batch, *, report: bool) -> None:
-    """Refuse links and strange things where files are to be, before the first of them is written."""
+    """Refuse links and strange things where files are to be, before the first of them is written.
+
+    Args:
+        cases: The cases to predict.
+        batch: Says which files each of them gets.
+        report: A report is among the outputs.
+
+    Raises:
+        OutputExistsError: A link, a folder, or the record of another tool is in the place of a file.
+    """
     tables = (FAILURES_FILE, CONFIDENCE_FILE, VOLUMES_FILE, TIMING_FILE, *([RunFolder.report] if report else []))
     tables = () if batch.is_one_file else (*tables, ITK_SNAP_FILE, SLICER_FILE)
     places = batch.outputs_by_folder(cases)

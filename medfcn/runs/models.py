@@ -186,7 +186,11 @@ def _models_in(path: Path) -> tuple[ModelFiles, ...]:
 
 
 def models_in_archive(path: Path) -> tuple[ModelFiles, ...]:
-    """The files of each network in a `.medfcn` file, whatever its ending; see `read_archive`."""
+    """The files of each network in a `.medfcn` file, whatever its ending; see `read_archive`.
+
+    Raises:
+        ModelError: It is no such archive, lacks a file, or has one that belongs to no network.
+    """
     inside = read_archive(path)
     folders = sorted({name.removesuffix(RunFolder.card) for name in inside if name.endswith(RunFolder.card)})
     allowed = {f"{folder}{name}" for folder in folders for name in RunFolder.of_model}

@@ -89,9 +89,14 @@ def keep_parts(
     together: bool = False,
     in_place: bool = False,
 ) -> OnePart:
-    """One component of all labels together, where `together`, and then one of each of some labels.
+    """One component of all labels together, and then one of each of some labels.
 
-    With `in_place` they are removed from `indices` themselves, which spares a copy.
+    Args:
+        indices: `(I, J, K)` indices of the labels; 0 is background.
+        labels: Indices of the labels of which one component is kept.
+        certainty: As in `keep_one_part`.
+        together: Also keep only one component of all labels together, first.
+        in_place: Remove them from `indices` itself, which spares a copy.
     """
     if not together:
         return keep_one_part(indices, labels, certainty, in_place=in_place)

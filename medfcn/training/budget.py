@@ -258,6 +258,13 @@ def steps_in_budget(
 ) -> int:
     """Steps that fit into the rest of a budget, at the pace of those measured; at least those made.
 
+    Args:
+        budget_seconds: Wall time of the whole command.
+        spent_seconds: Of it, used so far.
+        reserve_seconds: Of it, kept for validations and the end.
+        step_seconds: Wall time of each measured step.
+        done: Steps made so far.
+
     Example:
         >>> steps_in_budget(60, spent_seconds=10, reserve_seconds=5, step_seconds=[0.1] * 25, done=30)
         480

@@ -404,6 +404,9 @@ def stopping(folders: Sequence[Path], stop: Stop) -> Iterator[None]:
     Args:
         folders: The locked run folders to fill, in order.
         stop: The request that the signal made.
+
+    Raises:
+        TrainingStoppedError: A signal interrupted the training.
     """
     try:
         yield

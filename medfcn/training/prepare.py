@@ -162,6 +162,9 @@ def prepare(
         folder: Where slices are kept; those that are already there are used.
         progress: Where progress is reported.
         state: Where everything else is kept; `folder` unless given.
+
+    Raises:
+        DatasetError: A case changed since it was surveyed, or cannot be prepared.
     """
     state = state or folder
     stored: list[StoredCase] = []

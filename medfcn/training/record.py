@@ -13,7 +13,6 @@ from medfcn.errors import MissingFileError, TrainingError
 from medfcn.evaluation import ScoreTable
 from medfcn.files import csv_text, make_inner_folder, write_bytes, write_csv
 from medfcn.labels.partial_labels import SEPARATOR
-from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION, TrainingImages
 from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VALIDATION, VOXEL_HASHES, TrainingImages
 from medfcn.runs.folder import PICTURE, RunFolder
 from medfcn.runs.tracking import Tracking

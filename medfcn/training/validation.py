@@ -224,7 +224,17 @@ def dices_of_cases(outputs: Outputs, cases: Sequence[ScoredCase], *, before_each
 def dices_of(
     reference: NDArray[np.uint8], prediction: NDArray[np.uint8], labels: LabelMap, drawn: Drawn = ()
 ) -> list[float]:
-    """The Dice of each label of two masks of indices; nan where both are empty, and of a label that is not drawn."""
+    """The Dice of each label of two masks.
+
+    Args:
+        reference: `(I, J, K)` indices of labels or overlaps; ignored voxels are not counted.
+        prediction: The same of the network, on the same grid.
+        labels: The labels.
+        drawn: Indices of the labels that were drawn; empty for all.
+
+    Returns:
+        0 to 1 for each label; nan where both masks are empty, and of a label that was not drawn.
+    """
     counts = count_labels(reference, prediction, labels=len(labels.entries), members=labels.members)
     is_known = [not drawn or place in drawn for place in range(1, len(counts) + 1)]
     return [of_label.dice if known else math.nan for of_label, known in zip(counts, is_known, strict=True)]

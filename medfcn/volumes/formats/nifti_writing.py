@@ -132,7 +132,13 @@ def write_nifti(
     overwrite: bool = False,
     labels: Sequence[TableLabel] = (),
 ) -> Path:
-    """Write voxels as `.nii.gz` or `.nii`; see `Volume.save`, which is the way to it."""
+    """Write voxels as `.nii.gz` or `.nii`; see `Volume.save`, which is the way to it.
+
+    Raises:
+        VolumeError: The name ends in neither.
+        OutputExistsError: The file exists, and `overwrite` is false.
+        WriteError: The disk is full, or what was written reads otherwise.
+    """
     target = Path(path)
     extension = extension_of(target)
     if extension not in (".nii", ".nii.gz"):
