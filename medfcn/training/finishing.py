@@ -1,7 +1,7 @@
 """Writes a finished run folder: the validation masks, their scores, and the model with its card."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from medfcn.evaluation import ScoreTable, evaluate, write_scores
 from medfcn.files import make_inner_folder
 from medfcn.inference.card import BFLOAT16_TEST, Card
 from medfcn.inference.foreign import fingerprint_of
+from medfcn.labels import LabelMap
 from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress, warn
@@ -22,6 +23,7 @@ from medfcn.training.outcome import Outcome
 from medfcn.training.prepare import Prepared, ceiling_text
 from medfcn.training.start import Start
 from medfcn.training.validation import Outputs
+from medfcn.volumes import Volume
 
 UNSTATED_IGNORE = "unstated_ignore"
 """The key in the card's `training` of what to do about a value that fills most masks."""
@@ -46,43 +48,81 @@ def write_run(
         progress: Where labels that no mask contains are reported.
     """
     make_inner_folder(run.validation)
-    model, split = outcome.model, prepared.split
+    model, split, survey = outcome.model, prepared.split, prepared.survey
     outputs = outcome.outputs or Outputs(model, prepared.state / "outputs", prepared.validation)
     settled = settle(model, prepared, outputs)
     if later := chosen_later(model.card, settled.card):
         progress.say(f"{later}: the scores of the validation are with it, those of the steps were without")
-    shown = label_table(prepared.survey.labels)
+    _write_masks(run, settled.masks, survey.labels)
+    table = _scores_of(settled.masks, prepared)
+    doubts = []
+    if not split.fold and not outcome.is_chosen:
+        doubts.append(
+            f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
+        )
+    if seen := start.seen({case: survey.hashes[case][:-1] for case in split.validation}, survey.voxels):
+        doubts.append(start.seen_text(seen, len(split.validation)))
+    for line in doubts:
+        warn(progress, line)
+    chosen = _notes_on_choices(settled.card, outcome) if table.rows and not split.fold else ()
+    unpredicted = never_predicted(table, survey.unstated_ignore)
+    notes = (*table.notes, *chosen, *doubts, *split.notes, *_notes_on_labels(prepared), *unpredicted)
+    table = dataclasses.replace(table, notes=notes)
+    write_scores(table, run.validation, overwrite=True)
+    tested = bfloat16_test(model, settled.card, prepared.validation, outputs, prepared.state / "bfloat16")
+    model.card = dataclasses.replace(
+        settled.card,
+        training=_facts(prepared, outcome, record, tested=tested, seen=len(seen)),
+        validation=table.summary().to_json(),
+        fingerprint=fingerprint_of([survey.fingerprints[case_id].appearance for case_id in split.training]),
+    )
+    model.save(run.path)
+    return table
+
+
+def _write_masks(run: RunFolder, masks: Mapping[str, Volume], labels: LabelMap) -> None:
+    """Write the masks of the validation cases, by id, and the tables of their labels for viewers."""
+    shown = label_table(labels)
     write_label_tables(shown, itk_snap=run.validation / ITK_SNAP_FILE, slicer=run.validation / SLICER_FILE)
-    for case_id, mask in settled.masks.items():
+    for case_id, mask in masks.items():
         mask.save(run.validation / f"{case_id}.nii.gz", overwrite=True, labels=shown)
+
+
+def _scores_of(masks: Mapping[str, Volume], prepared: Prepared) -> ScoreTable:
     references = {case.id: case.on_file or case.mask for case in prepared.validation}
     groups = {case.id: case.group for case in prepared.survey.cases if case.id in references}
     labelled = {case.id: case.labelled for case in prepared.validation}
-    table = evaluate(settled.masks, references, labels=prepared.survey.labels, groups=groups, labelled=labelled)
-    notes = list(table.notes)
-    validations = 0 if split.fold else len(outcome.schedule.validation_steps())
-    if table.rows and not split.fold and outcome.is_chosen:
-        details = {"weights": f" (step {outcome.best_step})", "threshold": f" {settled.card.threshold or 0:g}"}
-        card = dataclasses.replace(settled.card, training={"validations": validations})
-        chosen = [f"the {name}{details.get(name, '')}" for name in card.chosen_on_validation]
-        if chosen:
-            were = "was" if card.chosen_on_validation == ("threshold",) else "were"
-            notes.append(
-                f"{' and '.join(chosen)} {were} {CHOSEN_ON_THEM}, so new ones may score lower; "
-                "--folds scores each case by a network for which nothing was chosen on it"
-            )
-    elif not split.fold and not outcome.is_chosen:
-        notes.append(
-            f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
-        )
-        warn(progress, notes[-1])
-    files = {case: prepared.survey.hashes[case][:-1] for case in split.validation}
-    if seen := start.seen(files, prepared.survey.voxels):
-        notes.append(start.seen_text(seen, len(split.validation)))
-        warn(progress, notes[-1])
-    notes += split.notes
-    uses = {"training": split.training, "validation": split.validation}
-    partly = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_labelled(ids))}
+    return evaluate(masks, references, labels=prepared.survey.labels, groups=groups, labelled=labelled)
+
+
+def _notes_on_choices(card: Card, outcome: Outcome) -> tuple[str, ...]:
+    """A line on what the validation cases chose, by which their own scores flatter."""
+    if not outcome.is_chosen:
+        return ()
+    details = {"weights": f" (step {outcome.best_step})", "threshold": f" {card.threshold or 0:g}"}
+    validations = len(outcome.schedule.validation_steps())
+    chosen = dataclasses.replace(card, training={"validations": validations}).chosen_on_validation
+    if not chosen:
+        return ()
+    were = "was" if chosen == ("threshold",) else "were"
+    names = " and ".join(f"the {name}{details.get(name, '')}" for name in chosen)
+    return (
+        f"{names} {were} {CHOSEN_ON_THEM}, so new ones may score lower; "
+        "--folds scores each case by a network for which nothing was chosen on it",
+    )
+
+
+def _by_use(prepared: Prepared, text_of: Callable[[Sequence[str]], str]) -> dict[str, str]:
+    """A text on the cases of each use, by the use, where there is something to say."""
+    uses = {"training": prepared.split.training, "validation": prepared.split.validation}
+    return {use: text for use, ids in uses.items() if (text := text_of(ids))}
+
+
+def _notes_on_labels(prepared: Prepared) -> tuple[str, ...]:
+    """Lines on cases of which less than half is labelled, or only some labels were drawn."""
+    notes = []
+    partly = _by_use(prepared, prepared.survey.partly_labelled)
+    drawn = _by_use(prepared, prepared.survey.partly_drawn)
     if "validation" in partly:
         notes.append(
             f"validation cases: {partly['validation']}; from such cases predict expects no Dice, and no threshold is "
@@ -93,45 +133,48 @@ def write_run(
             f"training cases: {partly['training']}; from such cases predict takes no volume, and a label that they "
             "lack may still be there"
         )
-    drawn = {use: text for use, ids in uses.items() if (text := prepared.survey.partly_drawn(ids))}
     if "training" in drawn:
         notes.append(f"training cases: {drawn['training']}; elsewhere in them is background or another label")
-    notes += never_predicted(table, prepared.survey.unstated_ignore)
-    table = dataclasses.replace(table, notes=tuple(notes))
-    write_scores(table, run.validation, overwrite=True)
+    return tuple(notes)
+
+
+def _facts(
+    prepared: Prepared, outcome: Outcome, record: Mapping[str, Any], *, tested: object, seen: int
+) -> dict[str, Any]:
+    """The entries of the card's `training`.
+
+    Args:
+        prepared: The cases, the plan and the slices.
+        outcome: Result of the training.
+        record: Further entries.
+        tested: Result of the test in bfloat16; None where there was none.
+        seen: Validation cases that the initial weights have seen.
+    """
+    split, survey = prepared.split, prepared.survey
     training = {
         "cases": len(split.training),
         "validation_cases": len(split.validation),
         "steps": outcome.steps,
         "best_step": outcome.best_step,
-        "validations": validations,
-        "device": str(model.device),
+        "validations": 0 if split.fold else len(outcome.schedule.validation_steps()),
+        "device": str(outcome.model.device),
         "threads": torch.get_num_threads(),
-        "ceiling_dice": ceiling_text(prepared.ceilings) + prepared.survey.of_labelled(split.training),
+        "ceiling_dice": ceiling_text(prepared.ceilings) + survey.of_labelled(split.training),
         **record,
     }
-    tested = bfloat16_test(model, settled.card, prepared.validation, outputs, prepared.state / "bfloat16")
     if tested is not None:
         training[BFLOAT16_TEST] = tested
-    if prepared.survey.unstated_ignore:
-        training[UNSTATED_IGNORE] = prepared.survey.unstated_ignore
+    if survey.unstated_ignore:
+        training[UNSTATED_IGNORE] = survey.unstated_ignore
     if seen:
-        training["validation_seen_before"] = len(seen)
-    if partly:
+        training["validation_seen_before"] = seen
+    if partly := _by_use(prepared, survey.partly_labelled):
         training["partly_labelled"] = partly
-    if drawn:
+    if drawn := _by_use(prepared, survey.partly_drawn):
         training["partly_drawn"] = drawn
     if not outcome.schedule.is_plain:
         training["schedule"] = outcome.schedule.text
-    training |= _parts(outcome, prepared.plan.batch_size)
-    model.card = dataclasses.replace(
-        settled.card,
-        training=training,
-        validation=table.summary().to_json(),
-        fingerprint=fingerprint_of([prepared.survey.fingerprints[case_id].appearance for case_id in split.training]),
-    )
-    model.save(run.path)
-    return table
+    return training | _parts(outcome, prepared.plan.batch_size)
 
 
 def _parts(outcome: Outcome, batch_size: int) -> dict[str, int | list[int]]:
