@@ -126,52 +126,25 @@ def check_cases(
             report = check_cases(find_dataset("dataset"), visit=visit)
     """
     dataset = dataset.of_volume(options.volume_index)
-    is_open = labels is None
+    rare = rare_structures_problem(dataset) if labels is None else None
     labels = dataset.labels if labels is None else labels.ignoring(dataset.ignored)
     ignored = labels.ignored if labels else dataset.ignored
-    incomplete = {case.id for case in dataset.incomplete}
-
-    def reader_of(case: Case) -> _CaseReader:
-        return _CaseReader(case, CaseProblems(case.id, dataset.root), labels, ignored, options)
-
-    def look(case: Case) -> _CaseReader:
-        reader = reader_of(case)
-        with one_memory_error(case.id):
-            images, mask = reader.read_all()
-            if visit is not None and case.id not in incomplete and not reader.has_error:
-                visit(case, images, mask)
-        return reader
-
-    cases = dataset.all_cases
-    readers: list[_CaseReader] = []
-    with reporting(progress).task("check", len(cases)) as task:
-        outcomes = in_threads(look, cases, threads=threads, advance=lambda case: task.advance())
-    for case, outcome in zip(cases, outcomes, strict=True):
-        reader = reader_of(case) if isinstance(outcome, MemoryShortError) else outcome
-        if isinstance(outcome, MemoryShortError):
-            reader.problems.refuse(outcome, next(iter(case.images), dataset.root), "image")
-        readers.append(reader)
+    readers = _read_cases(dataset, labels, ignored, options, reporting(progress), visit=visit, threads=threads)
     facts = tuple(reader.facts for reader in readers)
     dropped = constant_channels(facts, dataset.channel_names, {case.id for case in dataset.cases})
-    if labels is None and any(case.labelled for case in cases):
-        found = {value for case in facts if case.label for value in case.label.voxels}
-        unnamed = LabelMap.from_names({value: f"label_{value}" for value in sorted(found) or [1]})
+    if labels is None and any(case.labelled for case in dataset.all_cases):
+        unnamed = LabelMap.from_names({value: f"label_{value}" for value in sorted(_values_in(facts)) or [1]})
         for reader in readers:
             reader.look_at_drawn(unnamed, reader.label.voxels if reader.label else {})
     for reader in readers:
         reader.refuse_constant([channel.place for channel in dropped], len(dataset.channel_names))
     values: Mapping[int, str] = {}
     if labels is not None and labels.structures:
-        labels = with_values(labels, {value for case in facts if case.label for value in case.label.voxels})
+        labels = with_values(labels, _values_in(facts))
         values = value_names(labels)
-    unstated = patients_problem(dataset)
-    problems = [*dataset.problems, *([unstated] if unstated else [])]
-    if dropped:
-        problems.insert(0, dropped_problem(dropped, len(dataset.channel_names) - len(dropped)))
-    rare = rare_structures_problem(dataset) if is_open else None
-    problems += [rare] if rare else []
-    problems += _shared_voxels(labels, values)
-    problems += [problem for reader in readers for problem in reader.problems.found]
+    of_all = [dropped_problem(dropped, len(dataset.channel_names) - len(dropped))] if dropped else []
+    of_all += [*dataset.problems, *filter(None, (patients_problem(dataset), rare)), *_shared_voxels(labels, values)]
+    problems = of_all + [problem for reader in readers for problem in reader.problems.found]
     bad = {problem.case for problem in problems if problem.severity == "error"}
     # Of two equal images the one of a case that cannot be used anyway is blamed.
     duplicates = _duplicates(sorted(facts, key=lambda case: case.id in bad))
@@ -191,6 +164,47 @@ def check_cases(
         dropped=tuple(channel.place for channel in dropped),
         states_groups=dataset.has_groups,
     )
+
+
+def _read_cases(
+    dataset: Dataset,
+    labels: LabelMap | None,
+    ignored: Values,
+    options: ReadOptions,
+    progress: Progress,
+    *,
+    visit: Visit | None,
+    threads: int,
+) -> list["_CaseReader"]:
+    """Read every case, some at a time; one for which memory is short is a problem of that case."""
+    incomplete = {case.id for case in dataset.incomplete}
+
+    def reader_of(case: Case) -> _CaseReader:
+        return _CaseReader(case, CaseProblems(case.id, dataset.root), labels, ignored, options)
+
+    def look(case: Case) -> _CaseReader:
+        reader = reader_of(case)
+        with one_memory_error(case.id):
+            images, mask = reader.read_all()
+            if visit is not None and case.id not in incomplete and not reader.has_error:
+                visit(case, images, mask)
+        return reader
+
+    cases = dataset.all_cases
+    readers: list[_CaseReader] = []
+    with progress.task("check", len(cases)) as task:
+        outcomes = in_threads(look, cases, threads=threads, advance=lambda case: task.advance())
+    for case, outcome in zip(cases, outcomes, strict=True):
+        reader = reader_of(case) if isinstance(outcome, MemoryShortError) else outcome
+        if isinstance(outcome, MemoryShortError):
+            reader.problems.refuse(outcome, next(iter(case.images), dataset.root), "image")
+        readers.append(reader)
+    return readers
+
+
+def _values_in(facts: Iterable[CaseFacts]) -> set[int]:
+    """The values in the masks of some cases."""
+    return {value for case in facts if case.label for value in case.label.voxels}
 
 
 @dataclass
