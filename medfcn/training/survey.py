@@ -235,30 +235,13 @@ def survey(
     dataset = dataset.of_volume(options.volume_index)
     named = labels or dataset.labels
     chosen = None if named is None else named.ignoring(dataset.ignored)
-    is_known = chosen is not None and not chosen.structures  # which structures overlap is seen in the masks
     if chosen is not None and chosen.overlapping:
         progress.say(chosen.overlap_text)
-    fingerprints: dict[str, CaseFingerprint] = {}
-    hashes: dict[str, tuple[str, ...]] = {}
-    memory: dict[str, ReadCase] = {}
-    free = _KEPT_BYTES
-
-    def visit(case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
-        nonlocal free
-        if mask is not None:
-            read = ReadCase(case.id, images, mask, case.labelled)
-            # Later, a case that does not fit could not be left out.
-            require_memory(prepared_bytes(mask.array.size, len(images), chosen), "its slices")
-            hashes[case.id] = read.hashes
-            if read.bytes <= free:
-                memory[case.id] = read
-                free -= read.bytes
-            has_constant = any(image.is_constant for image in images)  # perhaps of a channel that is left out
-            if chosen is not None and is_known and not has_constant:
-                fingerprints[case.id] = _fingerprint(read, chosen, transforms)
-
+    kept = _FirstPass(chosen, transforms, free=_KEPT_BYTES)
     is_open = labels is None and chosen is not None and chosen.structures
-    report = check_cases(dataset, labels=None if is_open else chosen, options=options, progress=progress, visit=visit)
+    report = check_cases(
+        dataset, labels=None if is_open else chosen, options=options, progress=progress, visit=kept.visit
+    )
     if chosen is None:
         if not _values_in_masks(report, dataset):  # perhaps because masks were refused
             _judge(report, [], skip_bad=skip_bad, progress=progress, limit=1)
@@ -273,33 +256,85 @@ def survey(
             progress.say(chosen.overlap_text)
     voxels = {case.id: tuple(image.voxels_sha256 for image in case.images) for case in report.cases}
     if report.dropped:
-        # The first channel decides the order of a case's axes, so without it the others are read again.
-        kept = {} if 0 in report.dropped else memory
-        memory = {case_id: read.without_channels(report.dropped) for case_id, read in kept.items()}
-        hashes = {case_id: _without(of_case, report.dropped) for case_id, of_case in hashes.items()}
+        kept.drop(report.dropped)
         voxels = {case_id: _without(of_case, report.dropped) for case_id, of_case in voxels.items()}
-        fingerprints = {}
     names = dataset.channel_names
     dropped = tuple(DroppedChannel(place, names[place]) for place in report.dropped)
     dataset = dataset.without_channels(report.dropped)
     unlabelled = [case.id for case in dataset.cases if case.label is None]
     problems = _judge(report, unlabelled, skip_bad=skip_bad, progress=progress)
-    good = tuple(case for case in dataset.cases if case.id in hashes and case.id not in dict(problems))
+    good = tuple(case for case in dataset.cases if case.id in kept.hashes and case.id not in dict(problems))
     unstated = "; ".join(one.remedy for one in report.warnings if one.code == "IGNORE_UNSTATED")
     found = Survey(
-        dataset, chosen, options, good, fingerprints, hashes, voxels, problems, memory, transforms, dropped, unstated
+        dataset,
+        chosen,
+        options,
+        good,
+        kept.fingerprints,
+        kept.hashes,
+        voxels,
+        problems,
+        kept.memory,
+        transforms,
+        dropped,
+        unstated,
     )
     if found.drawn:
         progress.say(
             f"{found.partly_drawn([case.id for case in good])}; elsewhere there is background or another label"
         )
     for case in good:
-        if case.id not in fingerprints:
-            fingerprints[case.id] = _fingerprint(found.read(case.id), chosen, transforms)
+        if case.id not in kept.fingerprints:
+            kept.fingerprints[case.id] = _fingerprint(found.read(case.id), chosen, transforms)
     if transforms is not None and good:
         first = found.read(good[0].id)
         transforms.require_usable(first.images, first.mask)
     return found
+
+
+@dataclass
+class _FirstPass:
+    """The hashes and figures of the cases that were read, and their volumes while these fit.
+
+    Attributes:
+        labels: The labels to segment, where they are known before the pass.
+        transforms: The user's own transforms between reading and slicing.
+        free: Bytes of volumes that may still be kept.
+        fingerprints: By case id; none of cases whose labels, or channels, are not known yet.
+        hashes: Of the files of each case.
+        memory: The cases whose volumes are kept.
+    """
+
+    labels: LabelMap | None
+    transforms: "CaseTransforms | None"
+    free: int
+    fingerprints: dict[str, CaseFingerprint] = field(default_factory=dict)
+    hashes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    memory: dict[str, ReadCase] = field(default_factory=dict)
+
+    def visit(self, case: Case, images: tuple[Volume, ...], mask: Volume | None) -> None:
+        """Keep what is needed of a case that was just read."""
+        if mask is None:
+            return
+        read = ReadCase(case.id, images, mask, case.labelled)
+        # Later, a case that does not fit could not be left out.
+        require_memory(prepared_bytes(mask.array.size, len(images), self.labels), "its slices")
+        self.hashes[case.id] = read.hashes
+        if read.bytes <= self.free:
+            self.memory[case.id] = read
+            self.free -= read.bytes
+        has_constant = any(image.is_constant for image in images)  # perhaps of a channel that is left out
+        # Which structures overlap is seen in the masks, so their labels are known after the pass.
+        if self.labels is not None and not self.labels.structures and not has_constant:
+            self.fingerprints[case.id] = _fingerprint(read, self.labels, self.transforms)
+
+    def drop(self, places: Sequence[int]) -> None:
+        """Leave out some channels."""
+        # The first channel decides the order of a case's axes, so without it the others are read again.
+        kept = {} if 0 in places else self.memory
+        self.memory = {case_id: read.without_channels(places) for case_id, read in kept.items()}
+        self.hashes = {case_id: _without(of_case, places) for case_id, of_case in self.hashes.items()}
+        self.fingerprints = {}
 
 
 def _without(hashes: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
