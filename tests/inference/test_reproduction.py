@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from medfcn.cli import main
 from medfcn.errors import MissingFileError, ModelError, OutputExistsError, SettingsError
+from medfcn.inference import engines
 from medfcn.inference.model import Model
 from medfcn.runs.folder import TIMING_FILE
 from medfcn.verbs import predict
@@ -151,7 +152,9 @@ def test_what_cannot_be_made_again_is_refused(
     place: Path,
     masks: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(engines, "has_fast_bfloat16", lambda device: False)
     record = copied(masks, tmp_path) / "case_0.json"
     edit(record, **changed)
     with pytest.raises(error, match=said):
