@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import msgspec
 
+from medfcn.byte_range import ByteRange
 from medfcn.errors import MedfcnError
-from medfcn.stretch import Stretch
 
 _Value = TypeVar("_Value")
 LARGEST_JSON = 64 * 2**20
@@ -80,7 +80,7 @@ def _refusing(source: str, error: type[MedfcnError], remedy: str, code: str = ""
 
 
 def read_json(
-    path: Path | Stretch,
+    path: Path | ByteRange,
     kind: type[_Value],
     *,
     error: type[MedfcnError],
@@ -100,7 +100,7 @@ def read_json(
         MedfcnError: As `error`: the file is too large, is not JSON, or holds another type.
         OSError: It cannot be read.
     """
-    place = path if isinstance(path, Stretch) else Stretch.of(path, error=error, remedy=remedy)
+    place = path if isinstance(path, ByteRange) else ByteRange.of(path, error=error, remedy=remedy)
     if place.length > largest_bytes:
         raise error(f"{place.name}: {place.length} bytes, expected at most {largest_bytes}; {remedy}")
     return decode_json(place.read(), kind, source=place.name, error=error, remedy=remedy)

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
+from medfcn.byte_range import ByteRange
 from medfcn.decoding import decode_csv
 from medfcn.errors import ModelError
 from medfcn.exporting.model_card import numbers_of
@@ -16,7 +17,6 @@ from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VOXEL_
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import MODEL_CARD, models_in_archive
 from medfcn.runs.one_file import archive_bytes
-from medfcn.stretch import Stretch
 from medfcn.volumes import Volume
 
 
@@ -49,14 +49,14 @@ def write_one_file(path: Path, source: Source) -> None:
         _require_equal(source, Path(file.name))
 
 
-def _without_ids(place: Stretch) -> bytes:
+def _without_ids(place: ByteRange) -> bytes:
     """A card without the names of cases; it decides the same masks."""
     card = read_card(place).to_json()
     training = {name: value for name, value in card["training"].items() if name != "partly_labelled"}
     return json_bytes(card | {"training": training, "validation": numbers_of(card["validation"])})
 
 
-def _hashes_of(cases: Stretch) -> bytes:
+def _hashes_of(cases: ByteRange) -> bytes:
     """The hashes of the training images, by which a mask of one of them is known; nothing else of `cases.csv`."""
     remedy = "copy the run again"
     rows = decode_csv(cases.read(), ["use"], source=cases.name, error=ModelError, remedy=remedy)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from medfcn.byte_range import ByteRange
 from medfcn.config import settings_from, to_tables
 from medfcn.datasets.channels import ChannelUse, DroppedChannel
 from medfcn.decoding import read_json
@@ -26,7 +27,6 @@ from medfcn.runs.cases import NOTHING_OF_NEW
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
 from medfcn.slices.shape import MaskShape
-from medfcn.stretch import Stretch
 from medfcn.text import counted
 
 INTENDED_USE = "Research use only; not a medical device."
@@ -226,7 +226,7 @@ class _StoredCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     fingerprint: Fingerprint | None = None
 
 
-def read_card(path: Path | Stretch) -> Card:
+def read_card(path: Path | ByteRange) -> Card:
     """The card in a file, or at its place in another.
 
     Raises:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from medfcn.byte_range import ByteRange
 from medfcn.decoding import decode_json
 from medfcn.errors import ModelError, SettingsError
 from medfcn.files import write_bytes
@@ -22,7 +23,6 @@ from medfcn.networks.design import MonaiDesign, planned_design
 from medfcn.networks.fcn import build_network
 from medfcn.networks.network import SliceNetwork
 from medfcn.runs.folder import RunFolder
-from medfcn.stretch import Stretch
 from medfcn.text import one_line, shown
 
 _LONGEST_HEADER = 2**23
@@ -42,7 +42,7 @@ def write_weights(path: Path, network: SliceNetwork) -> None:
     write_bytes(path, save_tensors(tensors))
 
 
-def read_network(file: Stretch, card: Card, *, remedy: str) -> SliceNetwork:
+def read_network(file: ByteRange, card: Card, *, remedy: str) -> SliceNetwork:
     """The card's network with the file's weights; sizes and shapes are compared before memory is allocated.
 
     Args:
@@ -104,10 +104,10 @@ def read_network(file: Stretch, card: Card, *, remedy: str) -> SliceNetwork:
 
 def is_safetensors(path: Path) -> bool:
     """True if a file begins as a safetensors file does: with the length of a header, then its JSON."""
-    return _header_of(Stretch.of(path, error=ModelError, remedy="get the file again"))[:1] == b"{"
+    return _header_of(ByteRange.of(path, error=ModelError, remedy="get the file again"))[:1] == b"{"
 
 
-def _header_of(file: Stretch) -> bytes:
+def _header_of(file: ByteRange) -> bytes:
     """The header of a safetensors file; empty if it has none, or one that is longer than any network's."""
     start = file.read(0, 8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -138,7 +138,7 @@ class _Tensor(msgspec.Struct, frozen=True):
     shape: Annotated[tuple[_Length, ...], msgspec.Meta(max_length=8)] = ()
 
 
-def _declared_tensors(file: Stretch, remedy: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _declared_tensors(file: ByteRange, remedy: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The types and shapes that a safetensors file declares, from its header alone.
 
     Raises:

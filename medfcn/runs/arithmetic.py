@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from medfcn.byte_range import ByteRange
 from medfcn.decoding import convert, read_json
 from medfcn.errors import MedfcnError, OutputExistsError, SettingsError
 from medfcn.files import json_bytes, write_bytes
@@ -18,7 +19,6 @@ from medfcn.labels.sidecar import ENGINE, PRECISION, MaskRecord
 from medfcn.runs.folder import ENGINE_FILE
 from medfcn.runs.write_once import write_once
 from medfcn.settings import EngineName, Precision
-from medfcn.stretch import Stretch
 from medfcn.text import did_you_mean, listed
 
 AUTO = "auto"
@@ -164,7 +164,7 @@ class StatedArithmetic:
             record = MaskRecord.beside(self._output)
             return None if record is None else Arithmetic.of_record(record, source=str(self._output))
         if self._path.is_file():
-            found = Stretch.of(self._path, error=SettingsError, remedy=_REMEDY)
+            found = ByteRange.of(self._path, error=SettingsError, remedy=_REMEDY)
             whole = replace(found, name=str(self._path))  # many folders have a file of this name
             return read_json(whole, _Stated, error=SettingsError, remedy=_REMEDY).arithmetic
         for path in sorted(self._output.glob("*.json")) if self._output.is_dir() else ():

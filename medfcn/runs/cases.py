@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
+from medfcn.byte_range import ByteRange
 from medfcn.runs.models import ModelFiles
-from medfcn.stretch import Stretch
 from medfcn.text import counted
 
 TRAINING = "training"
@@ -67,7 +67,7 @@ class TrainingImages:
         return frozenset(sha256) in self.images or (bool(self.voxels) and frozenset(voxels_sha256()) in self.voxels)
 
 
-def _images_of(table: Stretch | None) -> dict[str, dict[str, list[frozenset[str]]]]:
+def _images_of(table: ByteRange | None) -> dict[str, dict[str, list[frozenset[str]]]]:
     """The images that a table of cases names, by kind of hash and use: of its training, and of the runs before."""
     found: dict[str, dict[str, list[frozenset[str]]]] = {
         kind: {TRAINING: [], BEFORE: []} for kind in (IMAGE_HASHES, VOXEL_HASHES)

@@ -5,11 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from medfcn.byte_range import ByteRange
 from medfcn.errors import MissingFileError, ModelError, refuse_pipe
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.named_models import on_shelf
 from medfcn.runs.one_file import ENDING, GET_AGAIN, read_archive
-from medfcn.stretch import Stretch
 from medfcn.text import listed, shown
 
 COPY_AGAIN = "copy the run folder again"
@@ -29,7 +29,7 @@ class ModelFiles:
 
     run: Path
     fold: str = ""
-    inside: Mapping[str, Stretch] | None = None
+    inside: Mapping[str, ByteRange] | None = None
 
     @property
     def remedy(self) -> str:
@@ -37,21 +37,21 @@ class ModelFiles:
         return COPY_AGAIN if self.inside is None else GET_AGAIN
 
     @property
-    def card(self) -> Stretch:
+    def card(self) -> ByteRange:
         """`model.json`; see `_needed`."""
         return self._needed(RunFolder.card)
 
     @property
-    def weights(self) -> Stretch:
+    def weights(self) -> ByteRange:
         """`model.safetensors`; see `_needed`."""
         return self._needed(RunFolder.weights)
 
     @property
-    def cases(self) -> Stretch | None:
+    def cases(self) -> ByteRange | None:
         """`cases.csv`, if it is there."""
         return self._found(RunFolder.cases)
 
-    def _needed(self, name: str) -> Stretch:
+    def _needed(self, name: str) -> ByteRange:
         """A file without which the model cannot be used.
 
         Raises:
@@ -64,14 +64,14 @@ class ModelFiles:
             raise MissingFileError(f"{self.run}: no {name} in it; {_remedy_without(self.run)}")
         return found
 
-    def _found(self, name: str) -> Stretch | None:
+    def _found(self, name: str) -> ByteRange | None:
         if self.inside is not None:
             return self.inside.get(self.fold + name)
         path = self.run / name
         if not path.is_file():
             return None
         _refuse_outside(path, self.run)
-        return Stretch.of(path, error=ModelError, remedy=COPY_AGAIN)
+        return ByteRange.of(path, error=ModelError, remedy=COPY_AGAIN)
 
 
 def _remedy_without(path: Path) -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
+from medfcn.byte_range import ByteRange
 from medfcn.decoding import read_json
 from medfcn.errors import MissingFileError, ModelError
 from medfcn.files import json_bytes
-from medfcn.stretch import Stretch
 from medfcn.text import one_line
 
 ENDING = ".medfcn"
@@ -100,7 +100,7 @@ def _end(count: int, length: int, start: int) -> bytes:
     return _END.pack(b"PK\5\6", 0, 0, count, count, length, start, 0)
 
 
-def read_archive(path: Path) -> dict[str, Stretch]:
+def read_archive(path: Path) -> dict[str, ByteRange]:
     """The files of an archive by name, without `contents.json`; their hashes are compared.
 
     Raises:
@@ -109,7 +109,7 @@ def read_archive(path: Path) -> dict[str, Stretch]:
     """
     if not path.exists():
         raise MissingFileError(f"{path}: no such file; check the path of the model")
-    whole = Stretch.of(path, error=ModelError, remedy=GET_AGAIN)
+    whole = ByteRange.of(path, error=ModelError, remedy=GET_AGAIN)
     places = _places(whole)
     first = places.pop(CONTENTS_FILE, None)
     if first is None or first.length > _LARGEST_CONTENTS:
@@ -138,11 +138,11 @@ class _Version(msgspec.Struct, frozen=True):
     format: int
 
 
-def _refused(whole: Stretch, why: str) -> ModelError:
+def _refused(whole: ByteRange, why: str) -> ModelError:
     return ModelError(f"{whole.name}: not a model as `medfcn export` writes it: {why}; {GET_AGAIN}")
 
 
-def _places(whole: Stretch) -> dict[str, Stretch]:
+def _places(whole: ByteRange) -> dict[str, ByteRange]:
     """The place of each file, by the list at the end; everything besides their content is compared."""
     end = whole.read(whole.length - _END.size) if whole.length >= _END.size else b""
     if end[:4] != b"PK\5\6":
@@ -152,7 +152,7 @@ def _places(whole: Stretch) -> dict[str, Stretch]:
     if whole.length > _LARGEST or not is_short or start + length + _END.size != whole.length:
         raise _refused(whole, "its list of files has no sound length")
     central = whole.read(start, length)
-    places: dict[str, Stretch] = {}
+    places: dict[str, ByteRange] = {}
     at = place = 0
     for _ in range(count):
         entry = _entry_in(whole, central, at)
@@ -161,14 +161,14 @@ def _places(whole: Stretch) -> dict[str, Stretch]:
         is_sound = stop <= start and entry.name not in places and central[at : at + len(line)] == line
         if not is_sound or whole.read(place, len(local)) != local:
             raise _refused(whole, f"{entry.name} is compressed, a link, twice in it, or not where it should be")
-        places[entry.name] = Stretch(whole.path, place + len(local), entry.length, f"{whole.name}: {entry.name}")
+        places[entry.name] = ByteRange(whole.path, place + len(local), entry.length, f"{whole.name}: {entry.name}")
         at, place = at + len(line), stop
     if (at, place) != (length, start) or end != _end(count, length, start):
         raise _refused(whole, "it contains bytes besides its files")
     return places
 
 
-def _entry_in(whole: Stretch, central: bytes, at: int) -> _Entry:
+def _entry_in(whole: ByteRange, central: bytes, at: int) -> _Entry:
     if at + _CENTRAL.size > len(central):
         raise _refused(whole, "its list of files ends too early")
     fields = _CENTRAL.unpack_from(central, at)

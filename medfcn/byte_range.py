@@ -15,7 +15,7 @@ _AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ByteRange:
     """A range of a file's bytes; it is read when it is asked for.
 
     Attributes:
@@ -31,7 +31,7 @@ class Stretch:
     name: str
 
     @classmethod
-    def of(cls, path: Path, *, error: type[MedfcnError], remedy: str) -> Stretch:
+    def of(cls, path: Path, *, error: type[MedfcnError], remedy: str) -> ByteRange:
         """All bytes of a file.
 
         Raises:
@@ -44,7 +44,7 @@ class Stretch:
         return cls(path, 0, status.st_size, path.name)
 
     def read(self, start: int = 0, length: int | None = None) -> bytes:
-        """Some of the bytes, fewer where the stretch ends."""
+        """Some of the bytes, fewer where the range ends."""
         most = max(0, self.length - start)
         with self.path.open("rb") as file:
             file.seek(self.start + start)
