@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,16 +170,7 @@ class Training:
         began, used = time.monotonic(), cpu_seconds()
         self.run_folder, self.split = RunFolder(folder), split
         self.recorded = recorded = read_identity(folder) if job.resume else {}
-        before = recorded.get("plan", {})
-        if before and made.crop is not None and "crop" not in before:
-            # Stopped by a medfcn that trained whole slices.
-            whole = override(job.settings, "slices", crop="never")
-            made = plan_split(job.found, split, whole, like=job.start.plan)
-        if len(made.views) > 1 and job.settings.slices.views == "auto" and len(before.get("views", ())) == 1:
-            # Stopped by a medfcn that gave lesions one view.
-            single = override(job.settings, "slices", views=tuple(before["views"]))
-            made = plan_split(job.found, split, single, like=job.start.plan)
-        self.plan = made = as_recorded(made, recorded)
+        self.plan = made = as_recorded(_as_stopped(made, recorded, job, split), recorded)
         default = Length(budget_seconds=budget_seconds(DEFAULT_BUDGET))
         self.length = length = job.length or recorded_length(recorded) or default
         self.job = job = dataclasses.replace(
@@ -378,6 +369,20 @@ class Training:
         shutil.rmtree(run.state)
         job.progress.say(f"trained {result.steps} steps in {duration(seconds)}, {used:.0f} CPU seconds: {run.path}")
         return result
+
+
+def _as_stopped(made: Plan, recorded: Mapping[str, Any], job: Job, split: Split) -> Plan:
+    """The plan of a training, as an earlier medfcn made it if one stopped the training.
+
+    Before parts of slices and three views of lesions were planned, a plan had no crop, and one view.
+    """
+    before = recorded.get("plan", {})
+    if before and made.crop is not None and "crop" not in before:
+        made = plan_split(job.found, split, override(job.settings, "slices", crop="never"), like=job.start.plan)
+    if len(made.views) > 1 and job.settings.slices.views == "auto" and len(before.get("views", ())) == 1:
+        single = override(job.settings, "slices", views=tuple(before["views"]))
+        made = plan_split(job.found, split, single, like=job.start.plan)
+    return made
 
 
 def _report_data(prepared: Prepared, settings: Settings, progress: Progress) -> None:
