@@ -1,6 +1,7 @@
 """Data sets of many more labels than the last map has channels: plan, training, and earlier trainings."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import medfcn
 from medfcn.config import override
 from medfcn.settings import Settings
+from medfcn.slices.plan import Plan
+from medfcn.training import job
+from medfcn.training.folds import Split
 from medfcn.training.identity import as_recorded
 from tests.conftest import draw_ball, write_case
 from tests.inference.models import tiny_plan
@@ -71,3 +75,20 @@ def test_a_training_that_was_stopped_before_is_moved_as_it_was() -> None:
     kept = as_recorded(now, {"plan": tiny_plan().to_json()})
     assert (kept.movement, kept.reasons) == ("usual", {"views": "as set"})
     assert as_recorded(now, {"plan": now.to_json()}) == as_recorded(now, {}) == now
+
+
+def test_a_training_that_was_stopped_before_sees_whole_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    crops: list[object] = []
+
+    def plan_split(found: object, split: object, settings: Settings, *, like: object) -> Plan:
+        crops.append(settings.slices.crop)
+        return tiny_plan()
+
+    monkeypatch.setattr(job, "plan_split", plan_split)
+    given: Any = SimpleNamespace(settings=Settings(), found=None, start=SimpleNamespace(plan=None))
+    cropped, split = tiny_plan(crop=(8, 8)), Split((), ())
+    assert job._as_stopped(cropped, {"plan": tiny_plan().to_json()}, given, split) == tiny_plan()
+    assert crops == ["never"]
+    assert job._as_stopped(cropped, {"plan": cropped.to_json()}, given, split) == cropped
+    assert job._as_stopped(cropped, {}, given, split) == cropped
+    assert len(crops) == 1
