@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -10,9 +10,13 @@ from typing import Any
 from medfcn.datasets.problems import Problem
 from medfcn.labels.sparse_labels import is_partly_labelled
 from medfcn.labels.values import Values
-from medfcn.text import NO_BREAK, Shown, aligned, counted, listed, page
+from medfcn.text import COLUMNS, NO_BREAK, Shown, aligned, counted, listed, page
 from medfcn.volumes.geometry import Shape, Spacing
 
+_HEADS = ("case", "shape", "spacing mm", "axes", "intensities", "labels: voxels (ml)")
+_SPACING, _AXES, _INTENSITIES = 2, 3, 4
+_LABELS_WIDTH = 24
+"""Characters that the labels of a case have at least, beside its other figures."""
 _MOST_SHOWN = 20
 """Cases of a table for people; of more, those with a problem come first."""
 
@@ -127,28 +131,50 @@ class CheckReport(Shown):
 
     def to_text(self) -> str:
         """For people: a table of the cases (of many, the first with a problem), a summary, and the problems."""
-        rows = [("case", "shape", "spacing mm", "axes", "intensities", "labels: voxels (ml)")]
-        shown = self._shown_cases()
-        rows += [_row(case, self.value_names) for case in shown]
+        rows = [_row(case, self.value_names) for case in self.cases]
+        alike = _alike(rows)
+        shown = [self.cases.index(case) for case in self._shown_cases()]
         hidden = len(self.cases) - len(shown)
         groups = f"in {counted(len({case.group for case in self.cases}), 'group')}"
         stated = f" {groups}" if self.states_groups else ", no groups stated"
         axes = Counter(image.orientation for case in self.cases for image in case.images[:1])
+        partly = sum(map(_is_partly_labelled, self.cases))
         names = listed(self.label_names, limit=30) or "as found"
         if self.ignored:
             names += f" (ignored: {listed(self.ignored)})"
         lines = [
-            *aligned(rows, prose=[5]),
+            *_table([rows[place] for place in shown], [place for place in range(len(_HEADS)) if place not in alike]),
             *([f"and {counted(hidden, 'more case')}; --json prints all"] if hidden else []),
             "",
             f"layout {self.layout}: {counted(len(self.cases), 'case')}{stated}; "
             f"channels: {listed(self.channel_names)}; labels: {names}" + (f"; {self.splits}" if self.splits else ""),
             "axes: " + ", ".join(f"{letters} {count}" for letters, count in axes.most_common()),
+            *([f"spacing of all: {alike[_SPACING]} mm"] if _SPACING in alike else []),
+            *([f"intensities of all: {alike[_INTENSITIES]}"] if _INTENSITIES in alike else []),
+            *([f"less than half is labelled in {partly} of {counted(len(self.cases), 'case')}"] if partly else []),
             "",
             *(problem.line for problem in self.problems),
             f"{counted(len(self.errors), 'error')}, {counted(len(self.warnings), 'warning')}",
         ]
         return page(lines) + "\n"
+
+
+def _alike(rows: Sequence[Sequence[str]]) -> dict[int, str]:
+    """The columns of a table of several cases that would say the same of each, and that text."""
+    if len(rows) < 2:
+        return {}
+    texts = {place: {row[place] for row in rows if row[place]} for place in (_SPACING, _AXES, _INTENSITIES)}
+    return {place: found.pop() for place, found in texts.items() if len(found) == 1}
+
+
+def _table(rows: Sequence[Sequence[str]], places: Sequence[int]) -> list[str]:
+    """Some columns of the table of cases; the labels in a table of their own where ids or figures would be cut."""
+    fields = [[row[place] for place in places] for row in (_HEADS, *rows)]
+    *widths, labels = (max(map(len, column)) for column in zip(*fields, strict=True))
+    if sum(widths) + 2 * len(widths) + min(labels, _LABELS_WIDTH) <= COLUMNS:
+        return aligned(fields, prose=[len(widths)])
+    first, last = [row[:-1] for row in fields], [(row[0], row[-1]) for row in fields]
+    return [*aligned(first), "", *aligned(last, prose=[1])]
 
 
 def _plain(value: float) -> str:
@@ -164,17 +190,23 @@ def _plain(value: float) -> str:
     return short if abs(value) >= 1e9 or "e" not in short else f"{Decimal(short):f}"
 
 
+def _is_partly_labelled(case: CaseFacts) -> bool:
+    """True if less than half of a case is labelled."""
+    voxels = math.prod(case.images[0].shape) if case.images else 0
+    ignored = 0 if case.label is None else case.label.ignored_voxels
+    return is_partly_labelled(voxels - ignored, voxels)
+
+
 def _row(case: CaseFacts, names: Mapping[int, str]) -> tuple[str, str, str, str, str, str]:
     values = "not read"
     if case.label is not None:
-        voxels, ignored = math.prod(case.images[0].shape) if case.images else 0, case.label.ignored_voxels
-        is_partly = is_partly_labelled(voxels - ignored, voxels)
+        is_partly, ignored = _is_partly_labelled(case), case.label.ignored_voxels
         counts = [
             f"{names.get(value, value)}: {count}" + ("" if is_partly else f" ({case.label.ml[value]:.3g})")
             for value, count in case.label.voxels.items()
         ]
         if ignored:
-            counts.append(f"ignored: {ignored}" + (", partly labelled" if is_partly else ""))
+            counts.append(f"ignored: {ignored}")
         values = ", ".join(count.replace(" ", NO_BREAK) for count in counts) or "empty"
     if not case.images:
         return case.id, "not read", "", "", "", values

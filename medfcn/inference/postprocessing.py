@@ -74,7 +74,7 @@ def rules_of(cards: Sequence[Card]) -> Rules:
     def is_kept(tried: Sequence[Sequence[tuple[float, float]]], *, by_all: bool) -> bool:
         if len(tried) < len(cards) or not all(tried):
             return by_all
-        return sum(largest - every for pairs in tried for every, largest in pairs) >= 0
+        return is_no_loss([pair for pairs in tried for pair in pairs])
 
     kept = tuple(
         index
@@ -113,11 +113,26 @@ def is_no_loss_together(
         >>> is_no_loss_together([(0.5, 0.7)], [[(0.2, 0.6)], [(0.8, 0.7998)]])
         True
     """
+    by_label = [of for of in by_label if of]
+    return bool(by_label) and is_no_loss(pairs) and all(_gain(of) >= -_LEAST_LOSS * len(of) for of in by_label)
 
-    def gain(of: Sequence[tuple[float, float]]) -> float:
-        return sum(one - every for every, one in of)
 
-    return any(by_label) and gain(pairs) >= 0 and all(gain(of) >= -_LEAST_LOSS * len(of) for of in by_label)
+def is_no_loss(pairs: Sequence[tuple[float, float]]) -> bool:
+    """True if one component does not lower the mean Dice; false where no mask finds anything, which tells nothing.
+
+    Args:
+        pairs: For each case the Dice with all components, and with one.
+
+    Example:
+        >>> is_no_loss([(0.8, 0.8), (0.0, 0.0)]), is_no_loss([(0.0, 0.0)]), is_no_loss([(0.8, 0.7)])
+        (True, False, False)
+    """
+    return any(max(pair) > 0 for pair in pairs) and _gain(pairs) >= 0
+
+
+def _gain(pairs: Sequence[tuple[float, float]]) -> float:
+    """The sum over cases of what one component adds to the Dice."""
+    return sum(one - every for every, one in pairs)
 
 
 def best_threshold(unseen: Sequence[Unseen]) -> float | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
-from medfcn.inference.postprocessing import best_threshold, is_no_loss_together
-from medfcn.training.held_out import held_out_numbers, label_pairs, open_thresholds, together_pairs
+from medfcn.inference.postprocessing import best_threshold, is_no_loss, is_no_loss_together
+from medfcn.training.held_out import held_out_numbers, label_pairs, open_thresholds, rounded_pairs, together_pairs
 from medfcn.training.judged_case import Cuts, JudgedCase, judge_cases, judge_training
 from medfcn.training.one_component import (
     JUDGED_CASES,
@@ -25,7 +25,7 @@ from medfcn.training.one_component import (
 )
 from medfcn.training.prepare import Prepared
 from medfcn.training.strokes import are_strokes_held
-from medfcn.training.validation import Outputs, mean_of
+from medfcn.training.validation import Outputs
 from medfcn.training.view_weights import choose_view_weights
 from medfcn.volumes import Volume
 
@@ -121,10 +121,11 @@ def _choose_components(card: Card, eligible: tuple[int, ...], judged: Sequence[J
     """Indices of the labels of which only the largest component is kept.
 
     `prediction.largest_part` decides if it is set. Otherwise a label is cut to its largest component if it is one
-    component in nearly all references (or its strokes are in one of its masks), and its mean Dice does not fall.
+    component in nearly all references (or its strokes are in one of its masks), some mask finds something of it, and
+    its mean Dice does not fall.
     """
     return always_cut(card) or tuple(
         label
         for label in eligible
-        if mean_of(case.largest[label - 1] for case in judged) >= mean_of(case.dices[label - 1] for case in judged)
+        if is_no_loss(rounded_pairs((case.dices[label - 1], case.largest[label - 1]) for case in judged))
     )

@@ -16,7 +16,7 @@ from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress, warn
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
 from medfcn.runs.validation_masks import CHOSEN_ON_THEM
-from medfcn.text import listed
+from medfcn.text import counted, listed
 from medfcn.training.bfloat16 import bfloat16_test
 from medfcn.training.final_choices import settle
 from medfcn.training.outcome import Outcome
@@ -58,7 +58,7 @@ def write_run(
     doubts = []
     if not split.fold and not outcome.is_chosen:
         doubts.append(
-            f"no validation scored any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
+            f"no validation found any label, so none chose weights: the last ones (step {outcome.steps}) are kept"
         )
     if seen := start.seen({case: survey.hashes[case][:-1] for case in split.validation}, survey.voxels):
         doubts.append(start.seen_text(seen, len(split.validation)))
@@ -217,7 +217,8 @@ def never_predicted(table: ScoreTable, unstated_ignore: str = "") -> tuple[str, 
         if misses and not any(row.true_positives + row.false_positives for row in rows):
             by_counts.setdefault((len(rows), misses), []).append(label)
     found = [
-        f"{listed(labels)}: predicted in none of the {cases} validation cases, of which {misses} contain "
+        f"{listed(labels)}: predicted in 0 of {counted(cases, 'validation case')}; "
+        f"{counted(misses, 'reference')} {'contains' if misses == 1 else 'contain'} "
         f"{'it' if len(labels) == 1 else 'them'}"
         for (cases, misses), labels in by_counts.items()
     ]

@@ -13,6 +13,7 @@ import pytest
 
 from medfcn.datasets import Case, CheckReport, check_cases, find_dataset
 from medfcn.datasets.check import check
+from medfcn.datasets.check_report import CaseFacts, ImageFacts, LabelFacts
 from medfcn.files import write_json
 from medfcn.progress import Silent
 from medfcn.volumes import ReadOptions, Volume, read_volume
@@ -334,6 +335,31 @@ def test_of_many_cases_the_table_has_few_and_those_with_a_problem_first(tmp_path
     assert lines[21] == "and 3 more cases; --json prints all"
     assert "error " in text
     assert "e+0" not in text
+
+
+def test_no_id_and_no_figure_is_cut_in_80_columns() -> None:
+    """What all cases share stands once; where there is no room, labels have a table of their own."""
+
+    def table(ids: list[str], highest: list[float], ignored: int, spacing: float = 1.5) -> list[str]:
+        cases = []
+        for name, top in zip(ids, highest, strict=True):
+            edges = (1.5, 1.5 if name == ids[0] else spacing, 10.0)
+            files = [ImageFacts("", (216, 256, 10), edges, "LPS", "", 0.0, top, "", "", ())]
+            label = LabelFacts("", {1: 811, 2: 1575, 3: 1265}, {1: 1.0, 2: 2.0, 3: 3.0}, 0.0, "", (), ignored)
+            cases.append(CaseFacts(name, name, None, tuple(files), label))
+        return CheckReport("folders", ("image",), (), tuple(cases), ()).to_text().splitlines()
+
+    ids = [f"patient{number:03}_frame01" for number in range(3)]
+    lines = table(ids, [1000.0] * 3, 545186)
+    assert [line.split()[:2] for line in lines[1:4]] == [[name, "216×256×10"] for name in ids]
+    assert lines[1].endswith("  1: 811, 2: 1575, 3: 1265, ignored: 545186")
+    assert {"spacing of all: 1.5×1.5×10 mm", "intensities of all: 0 to 1000", "axes: LPS 3"} <= set(lines)
+    assert "less than half is labelled in 3 of 3 cases" in lines
+    long = [f"{name}_after_contrast" for name in ids]
+    lines = table(long, [1000.0, 900.0, 12345.0], 0, spacing=1.4375)
+    assert lines[3].split() == [long[2], "216×256×10", "1.5×1.44×10", "0", "to", "12345"]
+    assert lines[8].split("  ") == [long[2], "1: 811 (1), 2: 1575 (2), 3: 1265 (3)"]
+    assert max(map(len, lines)) <= 80
 
 
 def scribbled(value: int) -> bytes:

@@ -128,6 +128,7 @@ def test_folds_keep_one_part_where_their_unseen_cases_do_not_lose_by_it() -> Non
     assert rules_of(cards(loss, loss, own=(1,))).one_part == ()
     assert rules_of(cards(gain, (), own=())).one_part == ()  # one fold's training references are of many parts
     assert rules_of(cards((), (), own=(1,))).one_part == (1,)
+    assert rules_of(cards(((0.0, 0.0),), ((0.0, 0.0),), own=(1,))).one_part == ()  # no fold found anything
 
 
 def test_folds_keep_one_component_of_all_labels_where_their_unseen_cases_do_not_lose_by_it() -> None:

@@ -45,7 +45,7 @@ def test_validations_that_score_nothing_choose_nothing(tmp_path: Path, monkeypat
     assert run.load(device="cpu").card.training["best_step"] == 6
     assert any("ball: in no validation case" in line for line in lines)
     assert any("no validation case contains a label: nothing is chosen on them" in line for line in lines)
-    assert any("no validation scored any label" in line for line in lines)
+    assert any("no validation found any label" in line for line in lines)
     assert not any("validation Dice" in line for line in lines)
     card = read_card(run.folder / "model.json")
     assert (card.threshold, card.one_part, card.view_weights) == (None, (), ())

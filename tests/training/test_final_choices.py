@@ -35,6 +35,7 @@ from medfcn.training.trainer import Outcome, Trainer
 from medfcn.training.validation import Outputs, ScoredCase
 from medfcn.volumes import Volume
 from tests.conftest import draw_ball, write_case
+from tests.inference.models import tiny_model
 
 COMMON: dict[str, Any] = {"device": "cpu", "threads": 1}
 
@@ -187,12 +188,12 @@ def test_a_label_that_no_mask_holds_is_told_with_what_to_do(
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.stderr
     count = 1 if folds is None else 4
-    line = (
-        f"ball: predicted in none of the {count} validation cases, of which {count} contain it; train longer, with "
-        "a larger --budget or more --steps"
-    )
+    cases, contain = f"{count} validation cases", f"{count} references contain"
+    if folds is None:
+        cases, contain = "1 validation case", "1 reference contains"
+    line = f"ball: predicted in 0 of {cases}; {contain} it; train longer, with a larger --budget or more --steps"
     said = " ".join(result.stdout.split())  # lines are folded
-    assert "predicted in none" not in result.stderr  # once, with the table
+    assert "predicted in 0 of" not in result.stderr  # once, with the table
     told = [line] if folds is None else [f"fold_{number}: {line}" for number in (1, 2)]
     assert all(said.count(each) == 1 for each in told), said
     report = (tmp_path / "run" / "report.html").read_text()
@@ -208,10 +209,10 @@ def test_a_label_is_missed_only_where_references_hold_it_and_no_mask_does() -> N
     rows += [row("c", "1", "both_empty"), row("c", "2", "both_empty")]
     rows += [row("d", "1", "both_empty"), row("d", "2", "prediction_empty")]
     (line,) = never_predicted(ScoreTable(tuple(rows)))
-    assert line.startswith("d: predicted in none of the 2 validation cases, of which 1 contain it; train longer")
+    assert line.startswith("d: predicted in 0 of 2 validation cases; 1 reference contains it; train longer")
     rows += [row("e", "1", "both_empty"), row("e", "2", "prediction_empty")]
     (line,) = never_predicted(ScoreTable(tuple(rows)), "add ignore=4")
-    assert line == "d, e: predicted in none of the 2 validation cases, of which 1 contain them; add ignore=4"
+    assert line == "d, e: predicted in 0 of 2 validation cases; 1 reference contains them; add ignore=4"
 
 
 def test_strokes_whose_unlabelled_value_is_not_named_are_no_case_for_more_steps(tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_strokes_whose_unlabelled_value_is_not_named_are_no_case_for_more_steps(
         mask[8:10, 8, :] = 0
         write_case(tmp_path / "strokes", f"case_{number}", image, mask)
     run = medfcn.train(tmp_path / "strokes", tmp_path / "run", steps=2, **COMMON)
-    (note,) = [note for note in run.validation.notes if "predicted in none" in note]
+    (note,) = [note for note in run.validation.notes if "predicted in 0 of" in note]
     assert note.endswith("add ignore=4 to the labels (labels='organ=1,ignore=4')")
     assert "label_1" in note
     assert "train longer" not in note
@@ -358,6 +359,19 @@ def test_one_component_of_all_labels_lowers_the_dice_of_no_label() -> None:
     assert not is_better(_judged(([0.5, 0.7], [0.5, 0.6996])))  # nothing was gained for it
     assert not is_better(_judged(([0.5, 0.7], [0.9, 0.0]), ([0.5, nan], [0.9, nan])))
     assert not is_better([])
+    assert not is_better(_judged(([0.0, 0.0], [0.0, 0.0])))  # nothing was found, which tells nothing
+
+
+def test_one_component_is_not_kept_of_a_label_of_which_nothing_was_found() -> None:
+    def chosen(*cases: tuple[list[float], list[float]]) -> tuple[int, ...]:
+        judged: Any = [SimpleNamespace(dices=apart, largest=largest) for apart, largest in cases]
+        return final_choices._choose_components(tiny_model(labels="ball=1,other=2").card, (1, 2), judged)
+
+    nan = float("nan")
+    assert chosen(([0.0, 0.8], [0.0, 0.8])) == (2,)
+    assert chosen(([0.0, 0.8], [0.0, 0.7])) == ()
+    assert chosen(([0.0, nan], [0.0, nan]), ([0.5, 0.0], [0.4, 0.0]), ([0.2, nan], [0.4, nan])) == (1,)
+    assert chosen() == ()
 
 
 def test_strokes_of_each_label_lie_in_one_component_of_all() -> None:
