@@ -13,12 +13,12 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medfcn.errors import MemoryShortError
 from medfcn.evaluation.paired_differences import Comparison
@@ -48,6 +48,9 @@ from medfcn.reporting.strips import error_strip
 from medfcn.reporting.upright import CaseVolumes, ReadCase, UprightCase, upright_case
 from medfcn.text import printable
 from medfcn.volumes.formats.stored import is_of_one_value
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 NOTICE = "Research use only; not a medical device."
 
@@ -186,10 +189,10 @@ class _Picture:
 
     case: str
     index: int
-    strip: str
-    volumes: str
-    notes: tuple[str, ...]
-    hashes: Mapping[str, str]
+    strip: str = ""
+    volumes: str = ""
+    notes: tuple[str, ...] = ()
+    hashes: Mapping[str, str] = field(default_factory=dict)
     has_uncertainty: bool = False
 
 
@@ -205,29 +208,40 @@ def _pictures(
     with reporting(progress).task("report", len(order)) as task:
         for index, case in enumerate(order):
             has_room = used + most_bytes <= max(_VOLUME_BYTES, most_bytes)
-            strip, packed, has_uncertainty = "", "", False
-            notes: tuple[str, ...] = ()
-            hashes: Mapping[str, str] = {}
-            if has_room or index < _MOST_STRIPS:
-                try:
-                    with one_memory_error(case):
-                        read = read_case(case)
-                        notes, hashes = read.notes, read.hashes
-                        upright = _upright(read)
-                        if upright is not None:
-                            notes = upright.notes
-                            if index < _MOST_STRIPS:
-                                most = 320 if index < _WORST_SHOWN else side
-                                strip = error_strip(upright, colours, most_pixels=most)
-                            if has_room:
-                                packed = safe_json(packed_case(upright, most_bytes=most_bytes))
-                                used += len(packed)
-                                has_uncertainty = upright.uncertainty is not None
-                except MemoryShortError as error:
-                    strip, packed, has_uncertainty, notes = "", "", False, (*notes, f"not shown: {error}")
-            pictures.append(_Picture(case, index, strip, packed, notes, hashes, has_uncertainty))
+            strip_pixels = None if index >= _MOST_STRIPS else 320 if index < _WORST_SHOWN else side
+            place = _Picture(case, index)
+            if has_room or strip_pixels is not None:
+                volumes_bytes = most_bytes if has_room else None
+                place = _drawn_picture(place, read_case, colours, strip_pixels=strip_pixels, most_bytes=volumes_bytes)
+            pictures.append(place)
+            used += len(place.volumes)
             task.advance(case)
     return pictures
+
+
+def _drawn_picture(
+    place: _Picture,
+    read_case: ReadCase,
+    colours: Sequence[tuple[str, str]],
+    *,
+    strip_pixels: int | None,
+    most_bytes: int | None,
+) -> _Picture:
+    """A case with its slices, and its volumes; one that is None is left out, and both where memory is short."""
+    try:
+        with one_memory_error(place.case):
+            read = read_case(place.case)
+            place = replace(place, notes=read.notes, hashes=read.hashes)
+            upright = _upright(read)
+            if upright is None:
+                return place
+            place = replace(place, notes=upright.notes)
+            strip = "" if strip_pixels is None else error_strip(upright, colours, most_pixels=strip_pixels)
+            packed = "" if most_bytes is None else safe_json(packed_case(upright, most_bytes=most_bytes))
+    except MemoryShortError as error:
+        return replace(place, notes=(*place.notes, f"not shown: {error}"))
+    has_uncertainty = bool(packed) and upright.uncertainty is not None
+    return replace(place, strip=strip, volumes=packed, has_uncertainty=has_uncertainty)
 
 
 def _upright(read: CaseVolumes) -> UprightCase | None:
@@ -273,19 +287,8 @@ def _write(
     context: Mapping[str, Any],
 ) -> Path:
     """Fill the page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("medfcn.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Characters that a terminal or a browser would act upon, such as marks for the direction, are spelled out.
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    environment.filters |= {**FILTERS, "svg": Markup}
     folder = files("medfcn.reporting") / "templates"
     style = (folder / "report.css").read_text(encoding="utf-8")
     scripts = [(folder / name).read_text(encoding="utf-8") for name in _SCRIPTS]
@@ -296,7 +299,7 @@ def _write(
         "saved": context["saved"],
         "cases": [{"id": printable(picture.case), "has": bool(picture.volumes)} for picture in pictures],
     }
-    page = environment.get_template("report.html.jinja").render(
+    page = _template().render(
         about=about,
         notice=NOTICE,
         today=datetime.now(UTC).date().isoformat(),
@@ -328,6 +331,23 @@ def _write(
     remove_half_written(path.parent, path.name)
     write_bytes(path, page.encode("utf-8"))
     return path
+
+
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("medfcn.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Characters that a terminal or a browser would act upon, such as marks for the direction, are spelled out.
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {**FILTERS, "svg": Markup}
+    return environment.get_template("report.html.jinja")
 
 
 def _policy(style: str, scripts: Iterable[str]) -> str:
