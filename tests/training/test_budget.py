@@ -209,15 +209,15 @@ def test_folds_are_shortened_alike_when_the_machine_slows_down(balls: Path, tmp_
 
 
 def test_folds_that_were_stopped_go_on_with_their_common_steps(balls: Path, tmp_path: Path, clock: Clock) -> None:
-    whole = train(balls, tmp_path / "whole", budget="40s", folds=2)
+    whole = train(balls, tmp_path / "whole", budget="24s", folds=2)
     steps, began = int(whole.schedule), clock.now
     for stop_at in (("2", 17), ("1", steps - 3), ("2", steps - 1)):
         clock.stop_at, clock.stop = stop_at, Stop()
-        budget = "40s" if stop_at[1] == 17 else None
+        budget = "24s" if stop_at[1] == 17 else None
         with pytest.raises(TrainingStoppedError, match=f"after step {stop_at[1]}"):
             train(balls, tmp_path / "run", budget=budget, folds=2, resume=budget is None, stop=clock.stop)
     run = train(balls, tmp_path / "run", folds=2, resume=True)
-    assert clock.now - began <= 40
+    assert clock.now - began <= 24
     assert schedules(run.folder, 2) == [str(steps)] * 2
     for number in (1, 2):
         name = f"fold_{number}/{WEIGHTS}"
