@@ -6,8 +6,8 @@
 # limits of unsigned ones. A brightest pixel of 128 to 255 makes int8, one of 32,768 to 65,535 int16, and what is above the
 # middle comes out 256 or 65,536 too low. volread takes the type of its first slice for all, so that a series that begins in
 # air wraps round in every slice. Nothing warns. pydicom and SimpleITK have the same files right.
-# Why it matters: scanners write slope 1 and intercept 0 into MR and PET as a matter of course, and the first slice is often
-# nearly black. The brightest tissue becomes darker than air, and a lesion has holes.
+# Why it matters: a slope of 1 and an intercept of 0 are a usual way to say that there is none, and the first slice is often nearly
+# black. The brightest tissue becomes darker than air, and a lesion has holes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

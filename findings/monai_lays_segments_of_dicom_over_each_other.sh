@@ -4,7 +4,7 @@
 # Guess: LoadImage(reader="PydicomReader") of a SEG, which the documentation names as a kind that it reads, has each segment
 # where the file says it is, or refuses the file.
 # What happens (MONAI 1.6.1): frames are sorted by segment and stacked, and no position of a frame but the first and the last is
-# looked at. Frames without a voxel are usually left out (highdicom's default, dcmqi's too). Two segments of three slices each,
+# looked at. Frames without a voxel are usually left out (highdicom's default). Two segments of three slices each,
 # 9 mm apart, come out in the same three slices, with a slice thickness of 5 mm in place of 3 mm. Nothing warns. Only where
 # the numbers of frames differ there is an error. With omit_empty_frames=False it is right, as highdicom is with both.
 # Why it matters: masks of an archive are read so beside their CT, and the affine that comes with them looks sound. Segments

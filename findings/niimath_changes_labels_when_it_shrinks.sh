@@ -7,7 +7,7 @@
 # labels are averaged to nine values. Linear interpolation (1) of a constant image is up to 25 % too low and 40 % too high.
 # Factors above 1 are right in both. Nothing warns.
 # Why it matters: 0.7 brings a scan from 1 mm to about 1.4 mm, as one does before training or to compare scans. Labels become
-# other labels, thresholds of HU no longer hold, and the pattern repeats over the volume like texture.
+# other labels, and thresholds of HU no longer hold.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
