@@ -41,12 +41,13 @@ def made_model(
     views: tuple[str, ...] = ("axial",),
     edge: int = EDGE,
     widths: tuple[int, ...] = (16, 32, 64, 128, 160, 160),
+    spacing: float = 0.8,
 ) -> Path:
     """A run folder of a network whose masks contain a good part of every label; of each one component is kept."""
     names = LabelMap.parse(",".join(f"label_{index}={index}" for index in range(1, labels + 1)))
     plan = Plan(
         views=views,
-        spacing_mm=(0.8, 0.8, None if len(views) == 1 else 2.0),
+        spacing_mm=(spacing, spacing, None if len(views) == 1 else 2.0),
         window=(edge, edge),
         context=1,
         widths=widths,

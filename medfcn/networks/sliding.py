@@ -18,6 +18,9 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 WHOLE = 1.25
 """A slice up to this many times the window goes through in one piece, because the network takes any size."""
+_TWOS_PIXELS = 1 << 14
+"""Slices of so many pixels go through in powers of two if they are larger than the window; see `in_twos`."""
+_LARGEST_TWO = 16
 _TURNED_EDGE = 128
 """Slices of such edges are worth a copy of their own."""
 _FEW_SLICES = 8
@@ -42,8 +45,8 @@ class Sliding:
         slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
             The last digits of a logit can depend on it (torch 2.13.0 with oneDNN chooses its way by the size of a
             batch), so it follows from the model and the slices alone, never from the memory that is free.
-        is_even: The batches of a volume have about as many slices each; else they are full but for the last one.
-            oneDNN makes a program of each layer for each number of slices, and even batches have fewer of them.
+        is_even: The batches of a volume have about as many slices each, or powers of two of them (see `in_twos`);
+            else they are full but for the last one. oneDNN makes a program of each layer for each number of slices.
         slice_bytes: Bytes that the network's maps of a slice take; 0 if that is not known. They are asked for before
             each batch: in a limited address space torch 2.13.0 with oneDNN ends the process where a transposed
             convolution finds none for its code, and in a control group the system does.
@@ -170,10 +173,8 @@ def logits_in_slabs(
     inside = tuple(slice(first, first + length) for first, length in zip(before, size, strict=True))
     tiles = _Tiles.of((edges[0], edges[1]), sliding)
     recent = _Recent(slices, (edges[0], edges[1]), inside)
-    shown, batch_size = spread(count, sliding.apart), sliding.batch_size
-    if sliding.is_even:
-        batch_size = -(-len(shown) // -(-len(shown) // batch_size))
-    for start, stop in slab_ends(len(shown), batch_size, sliding.slab or batch_size):
+    shown = spread(count, sliding.apart)
+    for start, stop in _ends(len(shown), sliding, tiles.tile):
         numbers = neighbours(shown[start:stop], count, sliding.context)
         stack = recent.part(int(numbers.min()), int(numbers.max()) + 1)
         if sliding.context > 1 or sliding.apart > 1:
@@ -205,6 +206,44 @@ def slab_ends(count: int, batch_size: int, slab: int) -> Iterator[tuple[int, int
         pieces = max(1, size // max(2, slab))
         ends = [start + -(-size * piece // pieces) for piece in range(pieces + 1)]
         yield from pairwise(ends)
+
+
+def in_twos(count: int, most: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of slabs of 2, 4, 8 … slices, and of 3 at the end of an odd number; none is a single slice.
+
+    Args:
+        count: Slices, at least 2.
+        most: Slices of a slab; a power of two.
+
+    Example:
+        >>> list(in_twos(27, 16))
+        [(0, 16), (16, 24), (24, 27)]
+    """
+    start, size = 0, most
+    while start < count:
+        left = count - start
+        while size > 2 and (size > left or size == left - 1):
+            size //= 2
+        stop = count if left == 3 else start + size
+        yield start, stop
+        start = stop
+
+
+def _ends(count: int, sliding: Sliding, tile: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each slab of some slices, which go through the network in tiles of a size.
+
+    oneDNN makes some 20 programs, 2 MB, for each size and number of slices, and keeps those of the last 50. They lie
+    between the arrays of a process, whose memory rises for as long as new ones are made. Slices of the window's size
+    share their programs. Slices that are larger have any size, so their numbers are few.
+    """
+    most = sliding.batch_size
+    if not sliding.is_even:
+        return slab_ends(count, most, sliding.slab or most)
+    slab = sliding.slab or 0
+    is_large = tile != sliding.window and math.prod(tile) >= _TWOS_PIXELS
+    if is_large and slab >= _LARGEST_TWO and count > 1 and torch.device(sliding.device).type == "cpu":
+        return in_twos(count, _LARGEST_TWO)
+    return slab_ends(count, -(-count // -(-count // most)), slab or most)
 
 
 class _Recent:

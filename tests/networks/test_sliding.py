@@ -17,6 +17,7 @@ from medfcn.networks.sliding import (
     Sliding,
     _Recent,
     gaussian_weights,
+    in_twos,
     sliding_logits,
     stacked,
     tile_starts,
@@ -215,6 +216,47 @@ def test_batches_are_even(count: int, slab: int | None, is_even: bool, expected:
     sliding = Sliding((8, 8), batch_size=32, slab=slab, is_even=is_even)
     np.testing.assert_array_equal(sliding_logits(volume, network, "axial", sliding), volume)
     assert seen == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "edge", "slab", "expected"),
+    [
+        (32, 140, 24, [16, 16]),
+        (27, 140, 24, [16, 8, 3]),
+        (33, 140, 24, [16, 8, 4, 2, 3]),
+        (1, 140, 24, [1]),
+        (27, 128, 24, [27]),
+        (27, 200, 24, [27] * 9),
+        (51, 140, 11, [13, 13, 13, 12]),
+        (51, 140, None, [26, 25]),
+    ],
+    ids=["32", "27", "33", "one", "window", "tiles", "few at once", "no slabs"],
+)
+def test_slices_larger_than_the_window_go_through_in_powers_of_two(
+    count: int, edge: int, slab: int | None, expected: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(len(slices))
+        return slices
+
+    volume = np.random.default_rng(0).normal(size=(1, edge, edge, count)).astype(np.float32)
+    sliding = Sliding((128, 128), batch_size=32, slab=slab)
+    np.testing.assert_allclose(sliding_logits(volume, network, "axial", sliding), volume, rtol=1e-4, atol=1e-5)
+    assert seen == expected
+
+
+@given(st.integers(2, 400), st.sampled_from([2, 4, 8, 16]))
+@settings(deadline=None)
+def test_slabs_in_twos_hold_each_slice_once_and_none_alone(count: int, most: int) -> None:
+    ends = list(in_twos(count, most))
+    assert [start for start, _ in ends] == [0, *(stop for _, stop in ends[:-1])]
+    assert ends[-1][1] == count
+    sizes = [stop - start for start, stop in ends]
+    assert {*sizes[:-1]} <= {2, 4, 8, 16}
+    assert sizes[-1] in {2, 3, 4, 8, 16}
+    assert max(sizes) <= max(3, most)
 
 
 @pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
