@@ -20,11 +20,11 @@ from medfcn.inference.batch import (
     PredictionRun,
     stamp_of,
 )
+from medfcn.inference.batch_run import predict_cases, result_of
 from medfcn.inference.case import as_channels
 from medfcn.inference.engine_choice import EngineChoice
 from medfcn.inference.ensemble import Ensemble, load_models
 from medfcn.inference.ineffective_options import idle_tta, idle_views, requested_views
-from medfcn.inference.many import predict_cases, result_of
 from medfcn.inference.merge import merge_parts
 from medfcn.inference.naming import BidsNames, root_of
 from medfcn.inference.refusals import refuse_begun, refuse_inputs, refuse_mistyped, refuse_other_work, refuse_taken

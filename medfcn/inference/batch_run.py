@@ -1,4 +1,4 @@
-"""All cases of a batch: in one process or several, each to a mask; then the tables of the folder.
+"""A whole batch: all its cases, in one process or several, each to a mask; then the tables of the folder.
 
 A case that cannot be predicted is recorded in `failures.csv` and the others continue. A full disk, a missing
 permission or a lost GPU stop the batch.
