@@ -1,6 +1,17 @@
 """`python -m medfcn` is `medfcn`."""
 
-from medfcn.cli import main
+import sys
+
+
+def run() -> None:
+    """Run the command line. Ctrl-C ends it in one line even while it is loaded."""
+    try:
+        from medfcn.cli import main
+    except KeyboardInterrupt:
+        sys.stderr.write("medfcn: stopped\n")
+        sys.exit(130)
+    main()
+
 
 if __name__ == "__main__":
-    main()
+    run()

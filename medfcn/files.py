@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -285,7 +286,9 @@ def write_error(error: OSError, path: Path | str, length: int = 0, *, reason: st
         free = "an unknown number of"
         with suppress(OSError):
             free = str(shutil.disk_usage(Path(path).parent).free)
-        why = f"{path}: {reason}: {needed}{free} bytes are free there; make room, or choose an output on another disk"
+        is_temporary = Path(tempfile.gettempdir()) in Path(path).parents
+        other = "an output (or TMPDIR, for temporary files)" if is_temporary else "an output"
+        why = f"{path}: {reason}: {needed}{free} bytes are free there; make room, or choose {other} on another disk"
         refused = WriteError(why, code="DISK_FULL")
     refused.errno, refused.filename = error.errno, os.fspath(path)
     return refused

@@ -18,7 +18,7 @@ from medfcn.errors import SettingsError
 from medfcn.evaluation.estimates import mean_of, order_statistic
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.evaluation.scores import LabelScores
-from medfcn.files import csv_bytes, write_bytes
+from medfcn.files import csv_bytes, make_folder, write_bytes
 from medfcn.text import counted, listed, printable
 
 _METRICS = {"dice": ("Dice", 3), "nsd": ("NSD", 3), "hd95_mm": ("HD95, mm", 2), "assd_mm": ("ASSD, mm", 2)}
@@ -137,7 +137,9 @@ def write_paper_table(table: ScoreTable, path: str | os.PathLike[str]) -> None:
         SettingsError: The file has another ending.
         WriteError: It cannot be written.
     """
-    write_bytes(Path(path), _writer_of(path)(table))
+    content = _writer_of(path)(table)
+    make_folder(Path(path).parent)
+    write_bytes(Path(path), content)
 
 
 def paper_text(table: ScoreTable, ending: str) -> str:

@@ -9,7 +9,7 @@ from medfcn.errors import ModelError
 from medfcn.exporting.model_card import numbers_of
 from medfcn.exporting.phantom import ANY_SIZE
 from medfcn.exporting.source import Source
-from medfcn.files import atomic_write, csv_bytes, json_bytes
+from medfcn.files import atomic_write, csv_bytes, json_bytes, make_folder
 from medfcn.inference.card import read_card
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
@@ -43,6 +43,7 @@ def write_one_file(path: Path, source: Source) -> None:
         files[folder + RunFolder.weights] = model.weights.read()
         if (cases := model.cases) is not None:
             files[folder + RunFolder.cases] = _hashes_of(cases)
+    make_folder(path.parent)
     with atomic_write(path) as file:
         file.write(archive_bytes({MODEL_CARD: source.text.encode(), **files}, medfcn=version("medfcn")))
         file.flush()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medfcn.errors import ModelError
 from medfcn.exporting.phantom import Phantom
 from medfcn.exporting.source import Source
-from medfcn.files import refuse_existing_file, write_together
+from medfcn.files import make_folder, refuse_existing_file, write_together
 from medfcn.inference.model import Model
 from medfcn.inference.region import most_mm3
 from medfcn.networks.graph import INPUT, SIZE, quiet_export, stride_of
@@ -71,6 +71,7 @@ def write_with_script(path: Path, source: Source, form: ScriptedFormat, *, overw
             names = [Path(folder) / f"{volume.name}.nii.gz" for volume in phantom.volumes]
             paths = [each.save(name, overwrite=True) for each, name in zip(phantom.volumes, names, strict=True)]
             require_alike(phantom, predicted(paths), "the script's")
+    make_folder(path.parent)
     write_together({path: content, script: text.encode()})
 
 

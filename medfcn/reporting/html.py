@@ -24,7 +24,7 @@ from medfcn.errors import MemoryShortError
 from medfcn.evaluation.paired_differences import Comparison
 from medfcn.evaluation.paper_table import paper_text
 from medfcn.evaluation.score_table import ScoreTable
-from medfcn.files import remove_half_written, write_bytes
+from medfcn.files import make_folder, remove_half_written, write_bytes
 from medfcn.labels.colours import Colours, names_coloured
 from medfcn.memory import one_memory_error, require_memory
 from medfcn.progress import Progress, reporting
@@ -328,6 +328,7 @@ def _write(
         **context,
     )
     path = Path(path)
+    make_folder(path.parent)
     remove_half_written(path.parent, path.name)
     write_bytes(path, page.encode("utf-8"))
     return path

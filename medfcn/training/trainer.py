@@ -271,6 +271,7 @@ class Trainer:
         """Make the steps that are not made yet, and do what is due after each."""
         while self.schedule is not None and (self.step < min(until, self.schedule.total) or not self.is_judged):
             self._follow(self.schedule, min(until, self.schedule.total))
+        self._leave_if_asked()  # during the last validation, after which nothing else looks
 
     def _follow(self, schedule: Schedule, until: int) -> None:
         """Make steps until one of them, or until the training is shortened."""

@@ -649,3 +649,26 @@ def test_a_training_of_lesions_that_was_stopped_at_one_view_keeps_it(
     assert (card["plan"]["views"], card["plan"]["movement"]) == (["axial"], "small")
     train(tmp_path / "data", tmp_path / "now", steps=1)
     assert len(card_without_times(tmp_path / "now")["plan"]["views"]) == 3
+
+
+class AskedAtTheEnd(Told):
+    """Asks to stop while the last validation is reported, after which no step is made."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def say(self, message: str) -> None:
+        super().say(message)
+        if message.startswith("step 4 of 4:"):
+            self.stop.ask()
+
+
+def test_a_stop_during_the_last_validation_is_not_lost(balls: Path, tmp_path: Path) -> None:
+    stop = Stop()
+    with pytest.raises(TrainingStoppedError, match="stopped after step 4 of 4, which is saved; go on with the same"):
+        train(balls, tmp_path / "run", steps=4, stop=stop, progress=AskedAtTheEnd(stop))
+    assert not (tmp_path / "run" / "model.json").exists()
+    train(balls, tmp_path / "run", steps=4, resume=True)
+    train(balls, tmp_path / "whole", steps=4)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 
 from medfcn.errors import SettingsError
-from medfcn.files import atomic_write, refuse_existing_file, remove_half_written
+from medfcn.files import atomic_write, make_folder, refuse_existing_file, remove_half_written
 from medfcn.networks.describe.listing import shape_text, short_number, size_text
 from medfcn.networks.describe.stages import NetworkSummary, Stage
 
@@ -84,6 +84,7 @@ def draw_network(summary: NetworkSummary, path: Path | str, *, overwrite: bool =
     refuse_existing_file(path, overwrite=overwrite)
     figure = network_figure(summary)
     # The salt keeps the names inside an SVG the same.
+    make_folder(path.parent)
     remove_half_written(path.parent, path.name)
     with atomic_write(path) as file, matplotlib.rc_context({"svg.hashsalt": "medfcn"}):
         figure.savefig(file, format=ending, metadata=_METADATA[ending])
