@@ -51,7 +51,6 @@ _MONAI_BYTES = 330 << 20
 _DIGITS_MOST = 12
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-MORE_MEMORY = "use a machine with more memory, or end other programs"
 
 
 def is_memory_error(error: BaseException) -> bool:
@@ -87,6 +86,18 @@ def limit_memory(most: int | None) -> None:
 def memory_limit() -> int | None:
     """The limit of `limit_memory`."""
     return _Chosen.most
+
+
+def more_memory() -> str:
+    """What to do where memory is short: another limit if one was chosen, else another machine.
+
+    Example:
+        >>> more_memory()
+        'use a machine with more memory, or end other programs'
+    """
+    if memory_limit() is not None:
+        return "allow more with --memory"
+    return "use a machine with more memory, or end other programs"
 
 
 def bytes_of(text: str) -> int:
@@ -136,7 +147,7 @@ def require_memory(needed: int, purpose: str) -> None:
         give_back()
         free = free_bytes()
     if free is not None and needed > free:
-        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {MORE_MEMORY}")
+        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {more_memory()}")
 
 
 def is_room(needed: int) -> bool:
@@ -228,7 +239,7 @@ class Start:
         for needed, free in ((self.address_mb, address), (self.resident_mb, _physical_free())):
             if free is not None and free < needed << 20:
                 found = f"the start needs {needed:,} MB, {megabytes(free)} are free"
-                raise MemoryShortError(f"out of memory: {found}; {MORE_MEMORY}")
+                raise MemoryShortError(f"out of memory: {found}; {more_memory()}")
         if address is not None:
             _save_address_space(address)
             with loading(for_good=True):
@@ -238,12 +249,12 @@ class Start:
 
 
 @contextmanager
-def one_memory_error(name: str, remedy: str = MORE_MEMORY) -> Iterator[None]:
+def one_memory_error(name: str, remedy: str = "") -> Iterator[None]:
     """Turn each way in which memory runs out into one error that names a case and the megabytes.
 
     Args:
         name: The case, which is put in front of the message.
-        remedy: What to do.
+        remedy: What to do; `more_memory` by default.
 
     Raises:
         MemoryShortError: Memory ran out inside.
@@ -263,7 +274,7 @@ def one_memory_error(name: str, remedy: str = MORE_MEMORY) -> Iterator[None]:
     except Exception as error:
         if not is_memory_error(error):
             raise
-        raise MemoryShortError(f"{name}: {shortage(error)}; {remedy}") from error
+        raise MemoryShortError(f"{name}: {shortage(error)}; {remedy or more_memory()}") from error
 
 
 def raise_shortage(error: BaseException) -> None:
@@ -275,7 +286,7 @@ def raise_shortage(error: BaseException) -> None:
     if isinstance(error, MemoryShortError):
         raise error
     if is_memory_error(error):
-        raise MemoryShortError(f"{shortage(error)}; {MORE_MEMORY}") from error
+        raise MemoryShortError(f"{shortage(error)}; {more_memory()}") from error
 
 
 def shortage(error: BaseException) -> str:

@@ -300,3 +300,15 @@ def test_small_cases_are_done_in_little_more_memory_than_torch_takes(command: st
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_where_a_limit_was_chosen_the_remedy_is_that_limit() -> None:
+    need = free_bytes() or 1 << 40
+    with pytest.raises(MemoryShortError, match="use a machine with more memory, or end other programs"):
+        require_memory(2 * need, "the voxels")
+    limit_memory(64 << 20)
+    try:
+        with pytest.raises(MemoryShortError, match="are free; allow more with --memory"):
+            require_memory(2 * need, "the voxels")
+    finally:
+        limit_memory(None)

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError, as_command
 from medfcn.files import NO_ROOM, plain_json, write_error
-from medfcn.memory import MORE_MEMORY, is_memory_error, shortage
+from medfcn.memory import is_memory_error, more_memory, shortage
 from medfcn.progress import KINDS, JsonLines, Progress, for_terminal, process_count, process_rank
 from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.text import COLUMNS, for_command, page, printable
@@ -174,7 +174,7 @@ class Commands(click.Group):
             _fail(f"{error}{_hint_of_quotes()}", debug=debug, code=error.code)
         except OSError as error:
             if is_memory_error(error):
-                _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
+                _fail(f"{shortage(error)}; {more_memory()}", debug=debug)
             _fail_to_write(error, debug=debug)
         except KeyboardInterrupt:
             number = stop.signal_number
@@ -188,7 +188,7 @@ class Commands(click.Group):
         except Exception as error:
             if not is_memory_error(error):
                 raise
-            _fail(f"{shortage(error)}; {MORE_MEMORY}", debug=debug)
+            _fail(f"{shortage(error)}; {more_memory()}", debug=debug)
 
 
 def _hint_of_quotes() -> str:

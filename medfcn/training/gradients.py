@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import MemoryShortError
-from medfcn.memory import MORE_MEMORY, free_bytes, give_back, has_limit, is_memory_error, megabytes, shortage
+from medfcn.memory import free_bytes, give_back, has_limit, is_memory_error, megabytes, more_memory, shortage
 from medfcn.networks.memory import RESERVE_BYTES, require_maps
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
@@ -138,7 +138,7 @@ class Gradients:
                 least = megabytes(RESERVE_BYTES + self.slice_bytes)
                 raise MemoryShortError(
                     f"out of memory: a step with one slice needs {least}, {megabytes(free)} are free; set a smaller "
-                    f"slices.window or network.width, or {MORE_MEMORY}"
+                    f"slices.window or network.width, or {more_memory()}"
                 )
             self._halve(device)
 
