@@ -89,7 +89,7 @@ def memory_limit() -> int | None:
 
 
 def more_memory() -> str:
-    """What to do where memory is short: another limit if one was chosen, else another machine.
+    """The remedy where memory is short: another limit if one was chosen, else another machine.
 
     Example:
         >>> more_memory()
