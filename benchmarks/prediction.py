@@ -1,6 +1,7 @@
 """CPU seconds of whole `medfcn predict` commands, start-up included, for two installs of medfcn in turn.
 
     python benchmarks/prediction.py DATA OUTPUT --base SITE [--new SITE] [--only SET ...] [--rounds 5]
+        [--precision bfloat16]
 
 DATA is the folder that contains `hippocampus/`; SITE a folder that contains the package `medfcn`, made by `pip
 install --target SITE --no-deps .`, or a checkout. Without `--new` it is this checkout. The sets:
@@ -130,13 +131,15 @@ def compare(name: str, arguments: argparse.Namespace) -> str:
     run, source = prepared(name, arguments)
     seconds: dict[str, list[float]] = {"base": [], "new": []}
     torch_alone: list[float] = []
-    log, alone = arguments.output / "log.txt", {"base": [], "new": ["--jobs", "1"]}  # the base has no other way
+    log = arguments.output / "log.txt"
+    choices = {"base": [], "new": ["--jobs", "1", "--precision", arguments.precision]}  # the base has no other way
+    masks = {site: arguments.output / f"{name}_{site}_{arguments.precision}" for site in seconds}
     for _ in range(arguments.rounds):
         for site, done in seconds.items():
-            words = ["predict", str(run), str(source), "-o", str(arguments.output / f"{name}_{site}")]
+            words = ["predict", str(run), str(source), "-o", str(masks[site])]
             done.append(
                 run_measured(
-                    [sys.executable, "-m", "medfcn", *words, "--threads", "1", "--overwrite", *alone[site]],
+                    [sys.executable, "-m", "medfcn", *words, "--threads", "1", "--overwrite", *choices[site]],
                     log,
                     PYTHONPATH=str(getattr(arguments, site).resolve()),
                     PYTHONSAFEPATH="1",
@@ -147,17 +150,7 @@ def compare(name: str, arguments: argparse.Namespace) -> str:
     shares = []
     for _ in range(min(3, arguments.rounds)):
         result = arguments.output / "network.json"
-        words = [
-            "predict",
-            str(run),
-            str(source),
-            "-o",
-            str(arguments.output / f"{name}_new"),
-            "--threads",
-            "1",
-            "--jobs",
-            "1",
-        ]
+        words = ["predict", str(run), str(source), "-o", str(masks["new"]), "--threads", "1", *choices["new"]]
         run_measured(
             [sys.executable, "-c", DRIVER, str(result), *words, "--overwrite"],
             log,
@@ -170,7 +163,7 @@ def compare(name: str, arguments: argparse.Namespace) -> str:
     base, new = (median(done) for done in seconds.values())
     ratios = [after / before for before, after in zip(*seconds.values(), strict=True)]
     torch_text = f"{new / median(torch_alone):.2f}" if torch_alone else "–"
-    different = differing(arguments.output / f"{name}_base", arguments.output / f"{name}_new")
+    different = differing(masks["base"], masks["new"])
     beside_base = f"{new / base:.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
     cells = (name, f"{base:.2f}", f"{new:.2f}", beside_base, torch_text, f"{median(shares):.2f}", different)
     return f"| {' | '.join(cells)} |"
@@ -184,6 +177,7 @@ def main() -> None:
     parser.add_argument("--new", type=Path, default=Path(__file__).resolve().parent.parent)
     parser.add_argument("--only", nargs="+", choices=SETS)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     arguments = parser.parse_args()
     print(f"{processor()}; medians of {arguments.rounds} rounds, base and new in turn, one thread\n")
     print("| set | base, CPU s | new | new / base (range) | × `import torch` | × network | voxels that differ |")
