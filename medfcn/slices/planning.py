@@ -186,9 +186,8 @@ class _Choice:
         count, who, how = 1, "the slice alone", "more than"
         if ratio <= _NEIGHBOURS_NEAR:
             count, who, how = 3, "a neighbour on either side", "at most"
-        return self.because(
-            "context", count, f"{who}: slices lie {ratio:.2g} pixels apart, {how} {_NEIGHBOURS_NEAR:g}"
-        )
+        apart = f"{ratio:.2g} pixel" + ("s" if f"{ratio:.2g}" != "1" else "")
+        return self.because("context", count, f"{who}: slices lie {apart} apart, {how} {_NEIGHBOURS_NEAR:g}")
 
     def stem(self, shortest: float) -> Stem:
         network = self.settings.network

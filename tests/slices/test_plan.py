@@ -489,12 +489,15 @@ def test_several_views_of_a_run_and_their_spacing_are_kept() -> None:
     assert make_plan([case], override(Settings(), "slices", views="all"), like=_like()).spacing_mm == (1.1,) * 3
 
 
-@pytest.mark.parametrize(("thick", "context"), [(1.0, 3), (2.0, 3), (2.1, 1), (10.0, 1)])
+@pytest.mark.parametrize(
+    ("thick", "apart", "context"),
+    [(1.0, "1 pixel", 3), (2.0, "2 pixels", 3), (2.1, "2.1 pixels", 1), (10.0, "10 pixels", 1)],
+)
 @pytest.mark.parametrize("in_plane", [0.5, 1.0])
-def test_neighbours_come_along_where_they_lie_close(thick: float, context: int, in_plane: float) -> None:
+def test_neighbours_come_along_where_they_lie_close(thick: float, apart: str, context: int, in_plane: float) -> None:
     plan = make_plan([_case(spacing=(in_plane, in_plane, in_plane * thick))], Settings())
     assert plan.context == context
-    assert f"slices lie {thick:.2g} pixels apart" in plan.reasons["context"]
+    assert f"slices lie {apart} apart" in plan.reasons["context"]
 
 
 def test_a_design_of_the_literature_sees_the_slice_alone() -> None:
