@@ -227,4 +227,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"none/a\.json: cannot be written: No such file or directory") as caught:
         write_json(tmp_path / "none" / "a.json", {})
     assert caught.value.code == "WRITE_FAILED"
-    assert CliRunner().invoke(main, ["networks", "--picture", str(tmp_path / "none" / "a.png")]).exit_code == 1
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main, ["networks", "--picture", str(tmp_path / "file" / "a.png")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(r"medfcn: .*file: cannot be written: (Not a directory|File exists); .*\n", result.stderr)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from medfcn import files
 from medfcn.cli import main
 from medfcn.errors import DatasetError, OutputExistsError, SettingsError
-from medfcn.inference import many
+from medfcn.inference import batch_run
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.timing import read_timings
 from medfcn.runs.claims import Claims
@@ -143,7 +143,7 @@ def test_a_command_that_is_killed_before_it_merges_leaves_that_to_finish(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(many, "merge_parts", die)
+        patched.setattr(batch_run, "merge_parts", die)
         predict(run, images, out, device="cpu", shard="1/2")
         with pytest.raises(KeyboardInterrupt):
             predict(run, images, out, device="cpu", shard="2/2")

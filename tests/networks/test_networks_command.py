@@ -119,7 +119,6 @@ def test_misuse_of_the_command_line_ends_with_2(arguments: list[object], said: s
         (["--width", 100], 2, "setting network.width: 100.0 is not a factor from 1/1024 to 16; change it"),
         (["--width", "nan"], 2, "setting network.width: nan is not"),
         (["--config", "nowhere.toml"], 1, "nowhere.toml: settings file not found"),
-        (["--preset", "plain", "--size", 8, "--picture", "no/such/folder/plain.png"], 1, "No such file or directory"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(

@@ -190,7 +190,7 @@ def test_folds_trained_one_by_one_are_those_of_one_command(data: Path, folded: P
 
 def test_folds_that_were_stopped_go_on_where_they_were(data: Path, folded: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingStoppedError, match="stopped after step 3 of 6, which is saved"):
-        train(data, tmp_path / "run", folds=3, stop=StopAfter(8))  # in the second fold
+        train(data, tmp_path / "run", folds=3, stop=StopAfter(9))  # in the second fold
     assert [(tmp_path / "run" / f"fold_{number}" / "model.json").is_file() for number in (1, 2)] == [True, False]
     with pytest.raises(MedfcnError, match=r"fold_2: no model\.json"):
         medfcn.load(tmp_path / "run", device="cpu")

@@ -117,7 +117,8 @@ def test_strokes_do_not_tell_organs_from_lesions(tmp_path: Path) -> None:
         drawn[0] = 0
         write_case(tmp_path / "data", f"ball_{number}", image, drawn)
     checked = " ".join(medfcn.check(tmp_path / "data", labels=LABELS).to_text().split())
-    assert "1: 4, ignored: 6596, partly labelled ball_1" in checked  # no millilitres
+    assert "1: 4, ignored: 6596 ball_1" in checked  # no millilitres
+    assert "less than half is labelled in 4 of 4 cases" in checked
     reasons = " ".join(medfcn.plan(tmp_path / "data", labels=LABELS).to_text().split())
     assert "less than half of every case is labelled" in reasons
     words = medfcn.plan(tmp_path / "data", labels=LABELS).of_labelled
