@@ -112,10 +112,7 @@ class Upsample(nn.Module):
         return coarse[..., : size[0], : size[1]]
 
     def _is_trained_on_cpu(self, coarse: torch.Tensor) -> bool:
-        """True in a training on a CPU in float32: there is a faster way. A prediction keeps its last digits."""
-        return (
-            self.training
-            and self.method == "transposed"
-            and (coarse.device.type, coarse.dtype) == ("cpu", torch.float32)
-            and not torch.is_autocast_enabled("cpu")
-        )
+        """True in a training on a CPU: there is a faster way. A prediction keeps its last digits."""
+        if not self.training or self.method != "transposed":  # before anything is asked of a map that is traced
+            return False
+        return coarse.device.type == "cpu" and coarse.dtype in (torch.float32, torch.bfloat16)

@@ -182,6 +182,27 @@ def test_a_training_raises_maps_as_a_prediction_does(factor: int, channels: tupl
         assert torch.allclose(here, there, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("channels", "bias"), [((3, 7), False), ((3, 7), True), ((16, 40), True)])
+def test_a_training_in_bfloat16_raises_maps_as_one_in_float32_does(channels: tuple[int, int], bias: bool) -> None:
+    """Few channels to the digits of bfloat16; many labels, which have a bias, to those of float32."""
+    torch.manual_seed(3)
+    upsample = Upsample(*channels, method="transposed", bias=bias).train()
+    given, found = torch.randn(2, channels[0], 5, 6).bfloat16(), []
+    for is_half in (True, False):
+        upsample.zero_grad()
+        coarse = given.clone().requires_grad_() if is_half else given.float().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            fine = upsample(coarse, (10, 12)).float()
+        (fine * torch.arange(fine.numel()).view(fine.shape).cos()).sum().backward()
+        assert coarse.grad is not None
+        gradients = [parameter.grad.clone() for parameter in upsample.parameters() if parameter.grad is not None]
+        assert len(gradients) == 1 + bias
+        found.append((fine.detach(), *gradients, coarse.grad.float()))
+    for here, there in zip(*found, strict=True):
+        digits = 1e-5 if bias and here.shape != given.shape else 0.02
+        assert (here - there).abs().max() <= digits * there.abs().max()
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_raised_map_of_a_training_may_be_changed_in_place(bias: bool) -> None:
     upsample = Upsample(1, 1, method="transposed", bias=bias)
