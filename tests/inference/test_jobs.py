@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,17 +60,21 @@ class Forked:
                 os._exit(9)
         Forked.started.append(self)
         self.status: int | None = None
+        self._asking = threading.Lock()
 
     def wait(self, timeout: float | None = None) -> int:
+        """As `Popen.wait`: several threads may wait, and only one of them is given the status by the system."""
         until = time.monotonic() + (timeout or 600)
-        while self.status is None:
-            found, status = os.waitpid(self.pid, os.WNOHANG)
-            if found:
-                self.status = os.waitstatus_to_exitcode(status)
-            elif time.monotonic() > until:
+        while True:
+            with self._asking:
+                if self.status is None:
+                    found, status = os.waitpid(self.pid, os.WNOHANG)
+                    self.status = os.waitstatus_to_exitcode(status) if found else None
+            if self.status is not None:
+                return self.status
+            if time.monotonic() > until:
                 raise subprocess.TimeoutExpired("worker", timeout or 600)
             time.sleep(0.002)
-        return self.status
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel
 import numpy as np
@@ -25,6 +26,7 @@ from medfcn.datasets import Dataset, check_cases, find_dataset, find_inputs, fin
 from medfcn.errors import MedfcnError
 from medfcn.labels import read_mask
 from medfcn.volumes import ReadOptions, read_volume
+from medfcn.volumes.formats.nifti_transforms import LONGEST_QUATERNION
 from medfcn.volumes.privacy import personal_text_fields
 from medfcn.volumes.reading import read_channels
 from tests.limits import limits
@@ -184,13 +186,13 @@ def fuzz_dataset(random_: random.Random, folder: Path) -> None:
                 require_one_line(error)
 
 
-def fuzz(seconds: float, seed: int, folder: Path) -> int:
-    """Go on for some CPU seconds; returns how many files were tried."""
+def fuzz(seconds: float, seed: int, folder: Path, *, count: int = 0) -> int:
+    """Go on for some CPU seconds, or for so many files where `count` is given; returns how many were tried."""
     random_ = random.Random(seed)
     (folder / "volumes").mkdir(parents=True, exist_ok=True)
     (folder / "dataset").mkdir(exist_ok=True)
     end, tried = time.process_time() + seconds, 0
-    while time.process_time() < end:
+    while tried < count or (not count and time.process_time() < end):
         state = random_.getrandbits(64)
         one = random.Random(state)
         try:
@@ -204,8 +206,8 @@ def fuzz(seconds: float, seed: int, folder: Path) -> int:
     return tried
 
 
-def test_only_medfcn_errors_for_a_few_seconds(tmp_path: Path) -> None:
-    assert fuzz(3.0, 0, tmp_path) > 150
+def test_only_medfcn_errors_for_some_files(tmp_path: Path) -> None:
+    assert fuzz(0.0, 0, tmp_path, count=400) == 400
 
 
 @pytest.mark.slow
@@ -213,18 +215,31 @@ def test_only_medfcn_errors_for_a_cpu_minute(tmp_path: Path) -> None:
     assert fuzz(60.0, 1, tmp_path) > 3000
 
 
-def agree(seconds: float, seed: int, folder: Path) -> tuple[int, int]:
-    """Read damaged volumes for some CPU seconds; those accepted must be what nibabel reads, units apart.
+def as_nibabel_reads(path: Path) -> nibabel.Nifti1Image:
+    """nibabel takes a quaternion up to 4e-7 too long; medfcn and nifti1_io normalise what rounding made longer."""
+    try:
+        return nibabel.load(path)
+    except ValueError as error:
+        if "w2 should be positive" not in str(error):
+            raise
+    with (
+        patch.object(nibabel.Nifti1Header, "quaternion_threshold", LONGEST_QUATERNION - 1.0),
+        patch.object(nibabel.Nifti2Header, "quaternion_threshold", LONGEST_QUATERNION - 1.0),
+    ):
+        return nibabel.load(path)
+
+
+def agree(seed: int, folder: Path, *, count: int) -> int:
+    """Read so many damaged volumes; those accepted must be what nibabel reads, units apart.
 
     Returns:
-        How many were tried and how many accepted.
+        How many were accepted.
     """
     random_ = random.Random(seed)
     path = folder / "a.nii"
-    end, tried, accepted = time.process_time() + seconds, 0, 0
+    accepted = 0
     floats = good(code=16, voxels=VOXELS.astype(np.float32))
-    while time.process_time() < end:
-        tried += 1
+    for _ in range(count):
         raw = damaged(random_, random_.choice((GOOD, good(order=">"), good(version=2), floats)))
         path.write_bytes(raw)
         try:
@@ -235,7 +250,7 @@ def agree(seconds: float, seed: int, folder: Path) -> tuple[int, int]:
         assert volume.header is not None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = nibabel.load(path)
+            image = as_nibabel_reads(path)
             voxels = np.asanyarray(image.dataobj).reshape(volume.shape, order="F")
         affine = image.affine.copy()
         affine[:3] *= {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}[int(volume.header.record["xyzt_units"]) & 7]
@@ -243,18 +258,16 @@ def agree(seconds: float, seed: int, folder: Path) -> tuple[int, int]:
         np.testing.assert_allclose(
             volume.array.astype(float), voxels.astype(float), rtol=1e-5, atol=1e-5, err_msg=raw.hex()
         )
-    return tried, accepted
+    return accepted
 
 
 def test_damaged_volumes_that_are_accepted_are_read_as_nibabel_reads_them(tmp_path: Path) -> None:
-    tried, accepted = agree(3.0, 3, tmp_path)
-    assert tried > 200
-    assert accepted > 30
+    assert agree(3, tmp_path, count=1000) > 200
 
 
 @pytest.mark.slow
-def test_damaged_volumes_agree_for_a_cpu_minute(tmp_path: Path) -> None:
-    assert agree(60.0, 4, tmp_path)[1] > 1000
+def test_many_damaged_volumes_agree(tmp_path: Path) -> None:
+    assert agree(4, tmp_path, count=20_000) > 4000
 
 
 if __name__ == "__main__":
