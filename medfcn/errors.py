@@ -77,6 +77,7 @@ The codes, which `medfcn check --json` reports too:
     LABEL_ROUNDED        A mask's values were rounded to whole numbers.
     LABEL_VALUES_MANY    A mask without named labels has as many values as an image.
     IGNORE_UNSTATED      One value fills most masks, as that of unlabelled voxels does, and is not stated as such.
+    MASKS_EXCHANGED      Masks fit the images of each other's cases better than their own.
     LABEL_EMPTY          A mask has no foreground voxel.
     LABEL_ABSENT         No case has a requested label.
     NO_FOREGROUND        No training case contains any foreground.

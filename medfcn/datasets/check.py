@@ -14,22 +14,23 @@ from typing import Any
 
 import numpy as np
 
+from medfcn.datasets.across_cases import across_cases, duplicates, shared_voxels
 from medfcn.datasets.case_folders import rare_structures_problem
 from medfcn.datasets.cases import Case, Dataset, MaskFile, label_files
 from medfcn.datasets.channels import constant_channels, dropped_problem
 from medfcn.datasets.check_report import CaseFacts, CheckReport, ImageFacts, LabelFacts
+from medfcn.datasets.crossed import MOST_CASES, Glance, exchanged_problems, glance_at
 from medfcn.datasets.find import find_dataset
 from medfcn.datasets.partial_labels import look_at_drawn
 from medfcn.datasets.patients import patients_problem, unstated_patients
-from medfcn.datasets.problems import CaseProblems, Problem, Severity, relative_to
-from medfcn.datasets.unstated_ignore import unstated_ignore_problems
+from medfcn.datasets.problems import CaseProblems, Problem, relative_to
 from medfcn.errors import GeometryMismatchError, LabelError, MedfcnError, MemoryShortError
 from medfcn.labels import LabelMap
 from medfcn.labels.image_like import MANY_VALUES
 from medfcn.labels.label_map import LabelsLike
 from medfcn.labels.masks import ROUNDED, read_mask
 from medfcn.labels.structures import value_names, with_values
-from medfcn.labels.values import ANY, Values, ValueSet
+from medfcn.labels.values import Values, ValueSet
 from medfcn.labels.whole_numbers import label_counts
 from medfcn.memory import in_threads, one_memory_error
 from medfcn.progress import Progress, reporting
@@ -42,7 +43,6 @@ from medfcn.volumes.reading import read_channels, read_volume
 from medfcn.volumes.same_voxels import voxels_sha256
 from medfcn.volumes.volume import Volume, require_same_grid
 
-"""A mask without named labels that has more values is asked about."""
 Visit = Callable[[Case, tuple[Volume, ...], Volume | None], None]
 """Called with a case, its images (one a channel) and its mask, while they are in memory; see `check_cases`."""
 
@@ -138,17 +138,18 @@ def check_cases(
             reader.look_at_drawn(unnamed, reader.label.voxels if reader.label else {})
     for reader in readers:
         reader.refuse_constant([channel.place for channel in dropped], len(dataset.channel_names))
+    glances = [reader.glance for reader in readers if reader.glance is not None and not reader.has_error]
     values: Mapping[int, str] = {}
     if labels is not None and labels.structures:
         labels = with_values(labels, _values_in(facts))
         values = value_names(labels)
     of_all = [dropped_problem(dropped, len(dataset.channel_names) - len(dropped))] if dropped else []
-    of_all += [*dataset.problems, *filter(None, (patients_problem(dataset), rare)), *_shared_voxels(labels, values)]
+    of_all += [*dataset.problems, *filter(None, (patients_problem(dataset), rare)), *shared_voxels(labels, values)]
     problems = of_all + [problem for reader in readers for problem in reader.problems.found]
     bad = {problem.case for problem in problems if problem.severity == "error"}
     # Of two equal images the one of a case that cannot be used anyway is blamed.
-    duplicates = _duplicates(sorted(facts, key=lambda case: case.id in bad))
-    problems = _once(problems + duplicates + _across_cases(facts, labels, values))
+    duplicated = duplicates(sorted(facts, key=lambda case: case.id in bad))
+    problems = _once(problems + duplicated + across_cases(facts, labels, values) + exchanged_problems(glances))
     problems.sort(key=lambda problem: problem.severity != "error")
     names = labels.names if labels else ()
     return CheckReport(
@@ -179,8 +180,11 @@ def _read_cases(
     """Read every case, some at a time; one for which memory is short is a problem of that case."""
     incomplete = {case.id for case in dataset.incomplete}
 
+    compared = {case.id for case in dataset.cases[:MOST_CASES]}
+
     def reader_of(case: Case) -> _CaseReader:
-        return _CaseReader(case, CaseProblems(case.id, dataset.root), labels, ignored, options)
+        problems = CaseProblems(case.id, dataset.root)
+        return _CaseReader(case, problems, labels, ignored, options, is_compared=case.id in compared)
 
     def look(case: Case) -> _CaseReader:
         reader = reader_of(case)
@@ -209,7 +213,7 @@ def _values_in(facts: Iterable[CaseFacts]) -> set[int]:
 
 @dataclass
 class _CaseReader:
-    """Reads one case, and keeps what was seen of it but none of its voxels."""
+    """Reads one case, and keeps what was seen of it; of its voxels no more than a glance, if its mask is compared."""
 
     case: Case
     problems: CaseProblems
@@ -218,6 +222,8 @@ class _CaseReader:
     options: ReadOptions
     images: list[ImageFacts] = field(default_factory=list)
     label: LabelFacts | None = None
+    is_compared: bool = False
+    glance: Glance | None = None
 
     @property
     def facts(self) -> CaseFacts:
@@ -244,6 +250,8 @@ class _CaseReader:
                 where = Path(label)
                 mask, displacement = self._on_grid(where, next(iter(volumes), None), masks[0], "label")
                 self._look_at_label(where, mask, displacement)
+                if self.is_compared and displacement is not None:
+                    self.glance = glance_at(self.case.id, volumes, mask, ValueSet(self.ignored))
         return tuple(volumes), mask
 
     def _read(
@@ -350,59 +358,6 @@ class _CaseReader:
             remedy = "accepted; re-export it on the image's grid if that matters"
             self.problems.warn(f"{role.upper()}_GRID_NEAR", file, "affine", found, remedy)
         return other, voxels
-
-
-def _duplicates(cases: Sequence[CaseFacts]) -> list[Problem]:
-    """The same voxels under two names: harmless in one group, a leak between groups."""
-    seen: dict[str, tuple[CaseFacts, ImageFacts]] = {}
-    problems = []
-    for case in cases:
-        for image in case.images:
-            other_case, other = seen.setdefault(image.voxels_sha256, (case, image))
-            if other is image or image.is_constant:
-                continue
-            severity: Severity = "error" if other_case.group != case.group else "warning"
-            found = f"the same voxels as {other.file} ({other_case.id})"
-            remedy = "take one out, or put both in one group"
-            problems.append(Problem("IMAGE_DUPLICATE", severity, case.id, image.file, "voxels", found, remedy))
-    return problems
-
-
-def _shared_voxels(labels: LabelMap | None, names: Mapping[int, str]) -> list[Problem]:
-    """A warning where structures overlap: nobody stated that they do."""
-    if labels is None or not names or not labels.overlapping:
-        return []
-    shared = listed(overlap.name for overlap in labels.overlaps if len(overlap.labels) > 1)
-    remedy = "fine where one is a part of another: each label is then trained and scored whole"
-    return [Problem("LABELS_OVERLAP", "warning", "", "", "labels", f"voxels are in two structures: {shared}", remedy)]
-
-
-def _across_cases(cases: Sequence[CaseFacts], labels: LabelMap | None, names: Mapping[int, str]) -> list[Problem]:
-    """Problems that can only be seen in all masks together: labels, or values of them, that none contains."""
-    masks = [case.label for case in cases if case.label is not None]
-    if not masks:
-        return []
-    problems = [] if names else unstated_ignore_problems(cases)
-    present = sorted({value for mask in masks for value in mask.voxels})
-    contained = f"the masks contain {listed(names.get(value, value) for value in present) or 'nothing but 0'}"
-    for entry, of_label in labels.values_by_entry if labels else ():
-        # A range promises nothing about each of its values: it is absent if none of them is present.
-        is_one = entry.values == ANY or bool(entry.structures)
-        named = () if is_one else of_label
-        absent = [value for value in named if not set(present) & ValueSet((value,))]
-        code, values = "LABEL_ABSENT", ""
-        if len(absent) < len(named):
-            code, values = "LABEL_VALUE_ABSENT", f"value{'s' * (len(absent) > 1)} {listed(absent)} of "
-        if absent or (is_one and not set(present) & ValueSet(of_label)):
-            found = f"no case has {values}{entry}; {contained}"
-            problems.append(Problem(code, "warning", "", "", "labels", found, "check the name and its values"))
-    if not (present if labels is None else set(present) & labels.named_values):
-        found, remedy = "no case has a foreground voxel", "check the labels, or name them with --labels"
-        if present and labels:
-            requested = f"no case has a voxel of the requested labels, {listed(labels.entries)}"
-            found, remedy = f"{requested}; {contained}", "correct --labels"
-        problems.append(Problem("LABELS_EMPTY", "error", "", "", "labels", found, remedy))
-    return problems
 
 
 def _once(problems: Sequence[Problem]) -> list[Problem]:
