@@ -159,7 +159,7 @@ def say_outcome(result: PredictionRun, *, some_views: bool | None = False) -> No
         some_views: Only some of the views were asked for; None if records decided it.
     """
     from medfcn.inference.foreign import FOREIGN
-    from medfcn.runs.cases import NOTHING_OF_NEW
+    from medfcn.runs.cases import MAY_FLATTER, NOTHING_OF_NEW
     from medfcn.text import counted, listed
 
     done = len(result.predicted) + len(result.skipped) + len(result.others)
@@ -186,7 +186,11 @@ def say_outcome(result: PredictionRun, *, some_views: bool | None = False) -> No
         are, their = ("is a training case", "its") if len(trained) == 1 else ("are training cases", "their")
         of_all = f"{len(trained)} of {counted(done, 'volume')} {are} of this model"
         show(f"{of_all}; {their} {NOTHING_OF_NEW}: {listed(trained)}", err=True)
-    names = ("output", "predicted", "skipped", "others", "review", "training_cases", "report")
+    if chosen := result.chosen_cases:
+        are = "is a validation case" if len(chosen) == 1 else "are validation cases"
+        of_all = f"{len(chosen)} of {counted(done, 'volume')} {are} of this model"
+        show(f"{of_all}, on which its training chose; {MAY_FLATTER}: {listed(chosen)}", err=True)
+    names = ("output", "predicted", "skipped", "others", "review", "training_cases", "chosen_cases", "report")
     facts = {name: getattr(result, name) for name in names}
     answer({**facts, "flags": result.flags, "failures": dict(result.failures)})
     if result.failures:

@@ -17,11 +17,11 @@ from medfcn.errors import DatasetError, MedfcnError, SettingsError
 from medfcn.evaluation.structures import StructurePairs
 from medfcn.labels import IGNORED, LabelCodec, LabelEntry, LabelMap, read_mask
 from medfcn.labels.label_map import LabelsLike
-from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord
+from medfcn.labels.sidecar import OF_SEEN_CASES, MaskRecord
 from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
-from medfcn.runs.cases import NOTHING_OF_NEW
+from medfcn.runs.cases import MAY_FLATTER, NOTHING_OF_NEW
 from medfcn.runs.validation_masks import cases_of_validation, choices_on, labels_of_validation
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
@@ -47,6 +47,7 @@ class Pairs:
         records: The labels in the `<case>.json` of predictions, or in the card of the run that validated with them,
             by case.
         trained_on: Ids of the predictions that are of training cases of their model, by their `<case>.json`.
+        chosen_on: Ids of those that are of its validation cases, on which its training chose something.
     """
 
     references: Mapping[str, VolumeLike]
@@ -56,6 +57,7 @@ class Pairs:
     options: ReadOptions = DEFAULT_OPTIONS
     records: Mapping[str, LabelMap] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
+    chosen_on: tuple[str, ...] = ()
 
     def notes(self) -> tuple[str, ...]:
         """Facts about the matching that a reader of the scores needs."""
@@ -75,6 +77,10 @@ class Pairs:
             are, their = ("is of a training case", "its") if is_one else ("are of training cases", "their")
             of_all = f"{len(self.trained_on)} of {counted(len(self.predictions), 'prediction')} {are} of the model"
             notes.append(f"{of_all}; {their} {NOTHING_OF_NEW}: {listed(self.trained_on, limit=20)}")
+        if self.chosen_on:
+            are = "is of a validation case" if len(self.chosen_on) == 1 else "are of validation cases"
+            of_all = f"{len(self.chosen_on)} of {counted(len(self.predictions), 'prediction')} {are} of the model"
+            notes.append(f"{of_all}, on which its training chose; {MAY_FLATTER}: {listed(self.chosen_on, limit=20)}")
         return tuple(notes)
 
 
@@ -173,7 +179,7 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
             code="CASES_UNMATCHED",
         )
     ids = sorted(theirs)
-    matched, records, trained_on = _recorded({case: ours[case] for case in ids if case in ours})
+    matched, records, seen = _recorded({case: ours[case] for case in ids if case in ours})
     return Pairs(
         {case: _drawn_on(theirs[case], matched.get(case)) for case in ids},
         {case: _drawn_on(mask, theirs[case]) for case, mask in matched.items()},
@@ -181,7 +187,7 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
         tuple(sorted(ours.keys() - theirs.keys())),
         options,
         records,
-        trained_on,
+        *(seen[note] for note in OF_SEEN_CASES),
     )
 
 
@@ -200,15 +206,16 @@ def lone_masks(masks: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:
         DatasetError: It contains no masks.
     """
     found = dict(sorted(_predictions_of(masks, options.bids).items()))
-    matched, records, trained_on = _recorded(found)
-    return Pairs({}, matched, (), (), options, records, trained_on)
+    matched, records, seen = _recorded(found)
+    return Pairs({}, matched, (), (), options, records, *(seen[note] for note in OF_SEEN_CASES))
 
 
 def _recorded(
     predictions: Mapping[str, VolumeLike],
-) -> tuple[dict[str, VolumeLike], dict[str, LabelMap], tuple[str, ...]]:
-    """The predictions, those with a broken record refused, the labels of the records, and the training cases."""
-    matched, records, trained_on = dict(predictions), dict[str, LabelMap](), list[str]()
+) -> tuple[dict[str, VolumeLike], dict[str, LabelMap], dict[str, tuple[str, ...]]]:
+    """The predictions, those with a broken record refused, the labels of the records, the cases that a model saw."""
+    matched, records = dict(predictions), dict[str, LabelMap]()
+    seen: dict[str, tuple[str, ...]] = dict.fromkeys(OF_SEEN_CASES, ())
     for case, mask in predictions.items():
         try:
             record = MaskRecord.beside(mask)
@@ -218,9 +225,10 @@ def _recorded(
             labels = labels_of_validation(mask) if record is None else record.labels
             if labels is not None:
                 records[case] = labels
-            if record is not None and TRAINING_CASE in record.notes:
-                trained_on.append(case)
-    return matched, records, tuple(trained_on)
+            for note in OF_SEEN_CASES:
+                if record is not None and note in record.notes:
+                    seen[note] += (case,)
+    return matched, records, seen
 
 
 def _references_of(masks: Masks, bids: str | None) -> dict[str, VolumeLike]:

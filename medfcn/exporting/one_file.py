@@ -13,7 +13,7 @@ from medfcn.files import atomic_write, csv_bytes, json_bytes, make_folder
 from medfcn.inference.card import read_card
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
-from medfcn.runs.cases import BEFORE, IMAGE_HASHES, LABEL_HASH, TRAINING, VOXEL_HASHES
+from medfcn.runs.cases import IMAGE_HASHES, LABEL_HASH, USES_OF_IMAGES, VOXEL_HASHES
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import MODEL_CARD, models_in_archive
 from medfcn.runs.one_file import archive_bytes
@@ -24,7 +24,7 @@ def write_one_file(path: Path, source: Source) -> None:
     """Write a model into one file, once it predicts a phantom to the last bit as the run does.
 
     The weights are those of the run, byte for byte, so masks of both have the same record. What names a case is left
-    out: of the training cases only the hashes of the images stay, and of the scores only figures.
+    out: of its cases only the hashes of the images stay, and of the scores only figures.
 
     Args:
         path: The file.
@@ -58,12 +58,12 @@ def _without_ids(place: ByteRange) -> bytes:
 
 
 def _hashes_of(cases: ByteRange) -> bytes:
-    """The hashes of the training images, by which a mask of one of them is known; nothing else of `cases.csv`."""
+    """The hashes of the images that a network saw, by which a mask of one is known; nothing else of `cases.csv`."""
     remedy = "copy the run again"
     rows = decode_csv(cases.read(), ["use"], source=cases.name, error=ModelError, remedy=remedy)
     kinds = (IMAGE_HASHES, VOXEL_HASHES)
     names = [name for name in (rows[0] if rows else ()) if name.startswith(kinds) and name != LABEL_HASH]
-    hashes = sorted((row["use"], *(row[name] for name in names)) for row in rows if row["use"] in (TRAINING, BEFORE))
+    hashes = sorted((row["use"], *(row[name] for name in names)) for row in rows if row["use"] in USES_OF_IMAGES)
     return csv_bytes(["use", *names], hashes)
 
 

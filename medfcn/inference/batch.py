@@ -61,6 +61,7 @@ class PredictionRun:
         inputs: The image files of each case by its id.
         others: Ids of the cases that other processes predicted meanwhile.
         training_cases: Ids of the cases with a mask, new or not, that one of the models was trained on.
+        chosen_cases: Ids of those that were validation cases of one, on which its training chose something.
     """
 
     output: Path
@@ -73,6 +74,7 @@ class PredictionRun:
     inputs: Mapping[str, tuple[Path, ...]] = field(default_factory=dict, repr=False)
     others: tuple[str, ...] = ()
     training_cases: tuple[str, ...] = ()
+    chosen_cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

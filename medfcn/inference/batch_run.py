@@ -29,7 +29,7 @@ from medfcn.inference.on_cluster import predict_on_cluster
 from medfcn.inference.processes import Workers
 from medfcn.inference.tables import read_records, write_tables
 from medfcn.inference.timing import Timings
-from medfcn.labels.sidecar import TRAINING_CASE, record_path
+from medfcn.labels.sidecar import CHOSEN_CASE, TRAINING_CASE, record_path
 from medfcn.labels.tables import write_label_tables
 from medfcn.memory import limit_memory, memory_limit
 from medfcn.progress import Progress, warn
@@ -228,6 +228,11 @@ def result_of(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome],
             case
             for case, record in records.items()
             if TRAINING_CASE in record.notes or batch.trained_on.contain(record.input_sha256)
+        ),
+        chosen_cases=tuple(
+            case
+            for case, record in records.items()
+            if CHOSEN_CASE in record.notes or batch.trained_on.chose(record.input_sha256)
         ),
     )
 

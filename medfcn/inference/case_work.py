@@ -18,7 +18,7 @@ from medfcn.inference.batch import Batch, Kind, Outcome, stamp_of
 from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
 from medfcn.labels.segments import write_segments
-from medfcn.labels.sidecar import TRAINING_CASE, MaskRecord, record_path
+from medfcn.labels.sidecar import CHOSEN_CASE, TRAINING_CASE, MaskRecord, record_path
 from medfcn.memory import has_limit, is_room_for_threads, one_memory_error
 from medfcn.runs.claims import ClaimedError, Claims
 from medfcn.volumes import Volume
@@ -187,8 +187,11 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         write_segments(file, prediction.mask, batch.models.card.labels, batch.colours)
     input_sha256 = [volume.sha256 for volume in volumes][: len(batch.used_files(case))]
     notes = [*batch.models.notes, *(note for volume in volumes for note in volume.notes)]
-    if batch.trained_on.contain(input_sha256, lambda: [voxels_sha256(volume) for volume in volumes]):
+    hashes = input_sha256, lambda: [voxels_sha256(volume) for volume in volumes]
+    if batch.trained_on.contain(*hashes):
         notes.append(TRAINING_CASE)
+    elif batch.trained_on.chose(*hashes):
+        notes.append(CHOSEN_CASE)
     record = msgspec.structs.replace(
         batch.record(case, input_sha256),
         mask_sha256=mask_sha256,

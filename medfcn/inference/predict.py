@@ -85,7 +85,11 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
     batch = replace(
         _batch(request, output, models, has_tables=has_tables),
         expected=given.masks if given else {},
-        trained_on=TrainingImages(models_of(request.runs), [card.training.get("cases", 0) for card in loaded.cards]),
+        trained_on=TrainingImages(
+            models_of(request.runs),
+            [card.training.get("cases", 0) for card in loaded.cards],
+            chose=[bool(card.chosen_on_validation) for card in loaded.cards],
+        ),
     )
     if request.finish:
         return result_of(cases, batch, merge_parts(cases, batch), tables=False)

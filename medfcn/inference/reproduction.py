@@ -92,6 +92,7 @@ def _together(results: Sequence[PredictionRun]) -> PredictionRun:
         inputs=inputs,
         others=all_of("others"),
         training_cases=all_of("training_cases"),
+        chosen_cases=all_of("chosen_cases"),
     )
 
 

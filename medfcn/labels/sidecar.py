@@ -41,6 +41,10 @@ _LATER = (
 
 TRAINING_CASE = "a training case of the model"
 """The note on a mask of a volume that one of its networks was trained on."""
+CHOSEN_CASE = "a validation case of the model, on which its training chose"
+"""The note on a mask of a volume that chose something of one of its networks, such as the weights to keep."""
+OF_SEEN_CASES = (TRAINING_CASE, CHOSEN_CASE)
+"""The notes on masks of volumes that a network saw."""
 CHANGED = "the mask is not the one that its .json describes: it was edited since"
 """The note on a mask whose file has another hash than its record says."""
 
@@ -97,7 +101,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         expected_dice: By label, the Dice to expect without a reference; None where too little is known.
         review: By label, whether a reader should look at it; None where too little is known.
         flags: Lines that a reader should know.
-        notes: Lines on how the images were read, and `TRAINING_CASE` where they were trained on.
+        notes: Lines on how the images were read, and `TRAINING_CASE` or `CHOSEN_CASE` where a network saw them.
         intended_use: Research only.
     """
 
@@ -177,7 +181,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.mask_sha256 or self.mask_sha256 == sha256:
             return self
-        notes = (CHANGED, *(note for note in self.notes if note == TRAINING_CASE))
+        notes = (CHANGED, *(note for note in self.notes if note in OF_SEEN_CASES))
         return MaskRecord(case=self.case, mask_sha256=sha256, labels=self.labels, notes=notes)
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from medfcn.byte_range import ByteRange
 from medfcn.runs.models import ModelFiles
@@ -14,6 +14,8 @@ BEFORE = "training of the initial weights"
 """The use of an image, without the id of a case, that a run was trained on whose weights this run starts from."""
 VALIDATION = "validation"
 """The use of a validation case."""
+MAY_FLATTER = "new ones may score lower"
+"""Is in every line on scores of cases on which something was chosen."""
 NOTHING_OF_NEW = "scores say nothing of new ones"
 """Is in every line on scores of cases that a network was trained on."""
 LABEL_HASH = "sha256_label"
@@ -22,6 +24,9 @@ IMAGE_HASHES = "sha256_"
 """The beginning of the column of each channel's hash; the channel's name follows."""
 VOXEL_HASHES = "voxels_"
 """The same of the hash of its voxels, by which an image is known that was saved anew."""
+USES_OF_IMAGES = (TRAINING, BEFORE, VALIDATION)
+"""The uses by which a volume that is scored later is known."""
+_Images = dict[str, dict[str, list[frozenset[str]]]]
 _LARGEST = 2**28
 """Bytes; a line for each of a million cases is shorter."""
 
@@ -36,6 +41,7 @@ class TrainingImages:
     Args:
         models: The files of each network.
         counts: The number of training cases of each, as its card says.
+        chose: Of each, whether its training chose something on its validation cases, as its card says.
 
     Attributes:
         images: The hashes of the files of the channels of each.
@@ -43,11 +49,14 @@ class TrainingImages:
         doubts: A line for each model whose `cases.csv` names fewer: scores of the others could flatter.
     """
 
-    def __init__(self, models: Sequence[ModelFiles] = (), counts: Sequence[int] = ()) -> None:
+    def __init__(
+        self, models: Sequence[ModelFiles] = (), counts: Sequence[int] = (), *, chose: Sequence[bool] = ()
+    ) -> None:
         found = [_images_of(model.cases) for model in models]
-        self.images, self.voxels = (
-            {images for of_model in found for of_use in of_model[kind].values() for images in of_use}
-            for kind in (IMAGE_HASHES, VOXEL_HASHES)
+        chosen = [images for images, is_chosen in zip(found, chose, strict=False) if is_chosen]
+        self.images, self.voxels = (_with_use(found, kind, TRAINING, BEFORE) for kind in (IMAGE_HASHES, VOXEL_HASHES))
+        self._chosen, self._chosen_voxels = (
+            _with_use(chosen, kind, VALIDATION) for kind in (IMAGE_HASHES, VOXEL_HASHES)
         )
         self.doubts = tuple(
             f"{model.run.name}: {model.cases.name} names the images of {len(images[IMAGE_HASHES][TRAINING])} of "
@@ -64,19 +73,40 @@ class TrainingImages:
             sha256: Hashes of the files.
             voxels_sha256: Gives those of the voxels; called where the files are unknown and those of voxels are not.
         """
-        return frozenset(sha256) in self.images or (bool(self.voxels) and frozenset(voxels_sha256()) in self.voxels)
+        return _is_among(self.images, self.voxels, sha256, voxels_sha256)
+
+    def chose(self, sha256: Sequence[str], voxels_sha256: Callable[[], Sequence[str]] = tuple) -> bool:
+        """True if they are those of a validation case on which a training chose something, and of no training case.
+
+        Args:
+            sha256: As in `contain`.
+            voxels_sha256: As there.
+        """
+        is_chosen = _is_among(self._chosen, self._chosen_voxels, sha256, voxels_sha256)
+        return is_chosen and not self.contain(sha256, voxels_sha256)
 
 
-def _images_of(table: ByteRange | None) -> dict[str, dict[str, list[frozenset[str]]]]:
+def _is_among(
+    images: Collection[frozenset[str]],
+    voxels: Collection[frozenset[str]],
+    sha256: Sequence[str],
+    voxels_sha256: Callable[[], Sequence[str]],
+) -> bool:
+    return frozenset(sha256) in images or (bool(voxels) and frozenset(voxels_sha256()) in voxels)
+
+
+def _with_use(tables: Sequence[_Images], kind: str, *uses: str) -> set[frozenset[str]]:
+    return {images for table in tables for use in uses for images in table[kind][use]}
+
+
+def _images_of(table: ByteRange | None) -> _Images:
     """The images that a table of cases names, by kind of hash and use: of its training, and of the runs before."""
-    found: dict[str, dict[str, list[frozenset[str]]]] = {
-        kind: {TRAINING: [], BEFORE: []} for kind in (IMAGE_HASHES, VOXEL_HASHES)
-    }
+    found: _Images = {kind: {use: [] for use in USES_OF_IMAGES} for kind in (IMAGE_HASHES, VOXEL_HASHES)}
     if table is None or table.length > _LARGEST:
         return found
     try:
         lines = io.StringIO(table.read().decode("utf-8", errors="replace"), newline="")
-        rows = [row for row in csv.DictReader(lines) if row.get("use") in (TRAINING, BEFORE)]
+        rows = [row for row in csv.DictReader(lines) if row.get("use") in USES_OF_IMAGES]
     except (OSError, csv.Error):
         return found
     for kind, of_kind in found.items():

@@ -14,6 +14,7 @@ from medfcn.labels import LabelMap
 from medfcn.labels.colours import label_table
 from medfcn.labels.tables import write_label_tables
 from medfcn.progress import Progress, warn
+from medfcn.runs.cases import MAY_FLATTER
 from medfcn.runs.folder import ITK_SNAP_FILE, SLICER_FILE, RunFolder
 from medfcn.runs.validation_masks import CHOSEN_ON_THEM
 from medfcn.text import counted, listed
@@ -107,7 +108,7 @@ def _notes_on_choices(card: Card, outcome: Outcome) -> tuple[str, ...]:
     were = "was" if chosen == ("threshold",) else "were"
     names = " and ".join(f"the {name}{details.get(name, '')}" for name in chosen)
     return (
-        f"{names} {were} {CHOSEN_ON_THEM}, so new ones may score lower; "
+        f"{names} {were} {CHOSEN_ON_THEM}, so {MAY_FLATTER}; "
         "--folds scores each case by a network for which nothing was chosen on it",
     )
 

@@ -39,6 +39,12 @@ def run_of(folder: Path, images: Path, uses: Mapping[str, str], *, seed: int = 0
     return folder
 
 
+def with_training(run: Path, facts: Mapping[str, object]) -> Path:
+    card = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps(card | {"training": {**card["training"], **facts}}))
+    return run
+
+
 def notes_of(masks: Path) -> dict[str, bool]:
     return {
         path.stem: TRAINING_CASE in json.loads(path.read_text())["notes"] for path in sorted(masks.glob("*.json"))
@@ -53,6 +59,7 @@ def call(*arguments: object) -> Result:
 
 def test_they_are_named_by_predict_and_by_evaluate(tmp_path: Path, images: Path) -> None:
     run = run_of(tmp_path / "run", images, {"a": "training", "b": "training", "c": "validation"})
+    with_training(run, {"validations": 1})  # which chose nothing
     masks = tmp_path / "masks"
     line = "2 of 3 volumes are training cases of this model; their scores say nothing of new ones: a, b"
     told = call("predict", run, images, "-o", masks, "--device", "cpu")
@@ -72,6 +79,48 @@ def test_they_are_named_by_predict_and_by_evaluate(tmp_path: Path, images: Path)
     said = "2 of 3 predictions are of training cases of the model; their scores say nothing of new ones: a, b"
     assert said in medfcn.evaluate(masks, references).notes
     assert not any("training" in note for note in medfcn.evaluate(masks, references, cases=["c"]).notes)
+
+
+def test_validation_cases_that_chose_something_are_named_too(tmp_path: Path, images: Path) -> None:
+    run = run_of(tmp_path / "run", images, {"a": "training", "b": "validation", "c": "left out"})
+    with_training(run, {"validations": 4})
+    masks = tmp_path / "masks"
+    line = (
+        "1 of 3 volumes is a validation case of this model, on which its training chose; new ones may score lower: b"
+    )
+    assert (
+        call("predict", run, images, "-o", masks, "--device", "cpu").stderr.splitlines()[-1]
+        == f"1 of 3 volumes {line}"
+    )
+    again = call("predict", run, images, "-o", masks, "--device", "cpu", "--resume")
+    assert again.stderr.splitlines()[-1] == line
+    references = tmp_path / "references"
+    for name in "abc":
+        write_image(references / f"{name}.nii.gz", (blobs(seed=7) > 0).astype(np.uint8))
+    said = (
+        "1 of 3 predictions is of a validation case of the model, on which its training chose; new ones may score "
+        "lower: b"
+    )
+    assert said in medfcn.evaluate(masks, references).notes
+    one_file = tmp_path / "model.medfcn"
+    medfcn.export(run, one_file)
+    assert predict(one_file, images, tmp_path / "exported", device="cpu").chosen_cases == ("b",)
+
+
+def test_nothing_is_said_of_validation_cases_that_chose_nothing(tmp_path: Path, images: Path) -> None:
+    """Nothing is chosen on the cases of a fold, nor with one validation; and a training case is named as one."""
+    uses = {"a": "training", "b": "validation", "c": "validation"}
+    fold = with_training(run_of(tmp_path / "fold", images, uses), {"validations": 4, "fold": "1/5"})
+    assert predict(fold, images, tmp_path / "of_fold", device="cpu").chosen_cases == ()
+    last = with_training(run_of(tmp_path / "last", images, uses), {"validations": 1})
+    assert predict(last, images, tmp_path / "of_last", device="cpu").chosen_cases == ()
+    both = tmp_path / "both"
+    run_of(both / "fold_1", images, {"a": "training", "b": "validation", "c": "validation"})
+    run_of(both / "fold_2", images, {"a": "validation", "b": "training", "c": "validation"}, seed=1)
+    for name in ("fold_1", "fold_2"):
+        with_training(both / name, {"validations": 4})
+    found = predict(both, images, tmp_path / "of_both", device="cpu")
+    assert (found.training_cases, found.chosen_cases) == (("a", "b"), ("c",))
 
 
 def test_a_case_of_any_fold_counts(tmp_path: Path, images: Path) -> None:
