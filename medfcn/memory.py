@@ -11,7 +11,7 @@ import importlib
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -89,15 +89,28 @@ def memory_limit() -> int | None:
 
 
 def more_memory() -> str:
-    """The remedy where memory is short: another limit if one was chosen, else another machine.
+    """The remedy where memory is short: another limit if that is what is short, else another machine.
 
     Example:
         >>> more_memory()
         'use a machine with more memory, or end other programs'
     """
-    if memory_limit() is not None:
+    if _is_chosen_short():
         return "allow more with --memory"
     return "use a machine with more memory, or end other programs"
+
+
+def free_text(free: int) -> str:
+    """The memory that is free, in words; where a chosen limit is what is short, with the limit.
+
+    Example:
+        >>> free_text(300 << 20)
+        '300 MB are free'
+    """
+    limit = memory_limit()
+    if limit is None or not _is_chosen_short():
+        return f"{megabytes(free)} are free"
+    return f"{megabytes(free)} of the {megabytes(limit)} of --memory are free"
 
 
 def bytes_of(text: str) -> int:
@@ -147,7 +160,7 @@ def require_memory(needed: int, purpose: str) -> None:
         give_back()
         free = free_bytes()
     if free is not None and needed > free:
-        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {megabytes(free)} are free; {more_memory()}")
+        raise MemoryShortError(f"{purpose}: needs {megabytes(needed)}, {free_text(free)}; {more_memory()}")
 
 
 def is_room(needed: int) -> bool:
@@ -236,7 +249,8 @@ class Start:
                 field="memory",
             )
         address = _address_space_free()
-        for needed, free in ((self.address_mb, address), (self.resident_mb, _physical_free())):
+        resident = _least((_machine_free(), *_group_free()))  # what this process took of the limit is of its start
+        for needed, free in ((self.address_mb, address), (self.resident_mb, resident)):
             if free is not None and free < needed << 20:
                 found = f"the start needs {needed:,} MB, {megabytes(free)} are free"
                 raise MemoryShortError(f"out of memory: {found}; {more_memory()}")
@@ -301,7 +315,7 @@ def shortage(error: BaseException) -> str:
     if "CUDA" in str(error) or "MPS backend" in str(error):
         return f"out of GPU memory: {needed}"
     free = free_bytes()
-    return f"out of memory: {needed}" + ("" if free is None else f", {megabytes(free)} are free")
+    return f"out of memory: {needed}" + ("" if free is None else f", {free_text(free)}")
 
 
 def in_threads(
@@ -356,8 +370,19 @@ def megabytes(count: int) -> str:
 
 def _physical_free() -> int | None:
     """The least that the machine and each control group have left."""
-    known = [limit for limit in (_machine_free(), *_group_free(), _chosen_free()) if limit is not None]
+    return _least((_machine_free(), *_group_free(), _chosen_free()))
+
+
+def _least(limits: Iterable[int | None]) -> int | None:
+    known = [limit for limit in limits if limit is not None]
     return max(0, min(known)) if known else None
+
+
+def _is_chosen_short() -> bool:
+    """True if a chosen limit leaves less than the machine, its control groups and the address space."""
+    chosen = _chosen_free()
+    others = _least((_machine_free(), *_group_free(), _address_space_free()))
+    return chosen is not None and (others is None or chosen <= others)
 
 
 def _chosen_free() -> int | None:

@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from medfcn.commands.starts import STARTS
 from medfcn.datasets.cases import Case
 from medfcn.errors import MemoryShortError, SettingsError
 from medfcn.inference.case_work import _read_ahead
@@ -210,7 +211,7 @@ def test_the_chosen_memory_is_all_that_is_free() -> None:
         array = np.ones(64 << 20, dtype=np.uint8)
         limit_memory(len(array))
         assert free_bytes() == 0
-        with pytest.raises(MemoryShortError, match=r"[01] MB are free"):
+        with pytest.raises(MemoryShortError, match=r"[01] MB of the 64 MB of --memory are free"):
             require_memory(100 << 20, "an array")
         with pytest.raises(SettingsError, match="memory: 64 MB for each process, and the start needs 100 MB"):
             Start(address_mb=1, resident_mb=100).require()
@@ -308,7 +309,33 @@ def test_where_a_limit_was_chosen_the_remedy_is_that_limit() -> None:
         require_memory(2 * need, "the voxels")
     limit_memory(64 << 20)
     try:
-        with pytest.raises(MemoryShortError, match="are free; allow more with --memory"):
+        with pytest.raises(
+            MemoryShortError, match=r"\d+ MB of the 64 MB of --memory are free; allow more with --memory"
+        ):
             require_memory(2 * need, "the voxels")
+        assert shortage(MemoryError()).endswith(" of the 64 MB of --memory are free")
+    finally:
+        limit_memory(None)
+
+
+def test_where_the_machine_is_short_a_higher_limit_is_no_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medfcn.memory._machine_free", lambda: 40 << 20)
+    limit_memory(1 << 50)
+    try:
+        with pytest.raises(MemoryShortError, match=r"^the voxels: needs 50 MB, 40 MB are free; use a machine"):
+            require_memory(50 << 20, "the voxels")
+    finally:
+        limit_memory(None)
+
+
+def test_a_limit_as_large_as_a_start_lets_it_start() -> None:
+    """What this process takes already is a part of its start."""
+    start = STARTS["train"]
+    limit_memory(start.resident_mb << 20)
+    try:
+        start.require()
+        limit_memory((start.resident_mb << 20) - 1)
+        with pytest.raises(SettingsError, match="the start needs 300 MB; give more of it"):
+            start.require()
     finally:
         limit_memory(None)

@@ -32,7 +32,7 @@ def demo(**choices: Any) -> None:
 
     result = run_demo(progress=reporter(), **choices)
     show_report(result.scores.to_text())
-    show(f"masks:   {result.masks}\nscores:  {result.folder / 'scores' / SCORES_FILE}")
-    show(f"picture: {result.picture}\nreport:  {result.report}")
+    show(f"masks:   {result.masks}", f"scores:  {result.folder / 'scores' / SCORES_FILE}")
+    show(f"picture: {result.picture}", f"report:  {result.report}")
     places = {name: getattr(result, name) for name in ("folder", "run", "masks", "picture", "report")}
     answer({**places, "summary": result.scores.summary().to_json()})

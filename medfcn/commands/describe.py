@@ -39,12 +39,12 @@ def describe(run: str | None, json: bool) -> None:
     """
     if run is None:
         found = description(cast(click.Group, click.get_current_context().find_root().command))
-        show(_json(found) if json else reference_page(found))
+        show(*(_json(found) if json else reference_page(found)).split("\n"))
         return
     from medfcn.reporting.methods import methods_paragraph
 
     methods = methods_paragraph(run)
-    show(_json({"run": run, "methods": methods}) if json else methods)
+    show(*(_json({"run": run, "methods": methods}) if json else methods).split("\n"))
 
 
 def description(main: click.Group) -> dict[str, Any]:

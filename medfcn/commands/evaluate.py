@@ -114,7 +114,7 @@ def evaluate(predictions: str, references: str, output: str, **choices: Any) -> 
         show(f"table: {paper}{of_one}")
     if comparison is not None:
         write_json(folder / COMPARISON_FILE, comparison.to_json())
-        show(f"\ncompared with {other}:")
+        show("", f"compared with {other}:")
         show_report(comparison.to_text())
         show(f"comparison: {folder / COMPARISON_FILE}")
     if choices["images"] and not choices["with_report"]:

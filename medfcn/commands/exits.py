@@ -24,9 +24,9 @@ from medfcn.text import COLUMNS, for_command, page, printable
 FAILED, MISUSE, SOME_FAILED, BY_SIGNAL = 1, 2, 3, 128
 
 
-def show(text: str, *, err: bool = False) -> None:
-    """Print lines of text with everything that could steer a terminal made visible; to stderr with `--json`."""
-    _print(page(text.split("\n")), err=err or _chosen(_JSON))
+def show(*lines: str, err: bool = False) -> None:
+    """Print lines; what could steer a terminal is made visible, a break in a line too. To stderr with `--json`."""
+    _print(page(lines), err=err or _chosen(_JSON))
 
 
 def show_report(text: str) -> None:

@@ -48,7 +48,7 @@ def models(name: str | None) -> None:
 
     if name is not None:
         card = card_text(name)
-        show(card)
+        show(*card.split("\n"))
         answer({"name": name, "card": card})
         return
     rows = [(model.name, "in medfcn" if model.is_ours else "in ~/.medfcn/models") for model in find_models()]

@@ -57,7 +57,7 @@ def networks(preset: str | None, config: str | None, size: str, as_json: bool, *
         drawn = draw_network(one, picture, overwrite=choices["overwrite"])
     summaries = (one,) if one and (preset or config) else summarise_presets(width=settings.network.width, **slices)
     if as_json:
-        show(json.dumps([summary.to_json() for summary in summaries], indent=2))
+        show(*json.dumps([summary.to_json() for summary in summaries], indent=2).split("\n"))
     else:
         show_report(network_text(summaries[0]) if preset or config else overview_text(summaries))
     if drawn:

@@ -7,7 +7,16 @@ import torch
 from torch import nn
 
 from medfcn.errors import MemoryShortError
-from medfcn.memory import free_bytes, give_back, has_limit, is_memory_error, megabytes, more_memory, shortage
+from medfcn.memory import (
+    free_bytes,
+    free_text,
+    give_back,
+    has_limit,
+    is_memory_error,
+    megabytes,
+    more_memory,
+    shortage,
+)
 from medfcn.networks.memory import RESERVE_BYTES, require_maps
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN
@@ -137,7 +146,7 @@ class Gradients:
             if self.micro_batch == 1 or free < RESERVE_BYTES + self.slice_bytes:
                 least = megabytes(RESERVE_BYTES + self.slice_bytes)
                 raise MemoryShortError(
-                    f"out of memory: a step with one slice needs {least}, {megabytes(free)} are free; set a smaller "
+                    f"out of memory: a step with one slice needs {least}, {free_text(free)}; set a smaller "
                     f"slices.window or network.width, or {more_memory()}"
                 )
             self._halve(device)

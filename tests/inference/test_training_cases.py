@@ -88,10 +88,7 @@ def test_validation_cases_that_chose_something_are_named_too(tmp_path: Path, ima
     line = (
         "1 of 3 volumes is a validation case of this model, on which its training chose; new ones may score lower: b"
     )
-    assert (
-        call("predict", run, images, "-o", masks, "--device", "cpu").stderr.splitlines()[-1]
-        == f"1 of 3 volumes {line}"
-    )
+    assert call("predict", run, images, "-o", masks, "--device", "cpu").stderr.splitlines()[-1] == line
     again = call("predict", run, images, "-o", masks, "--device", "cpu", "--resume")
     assert again.stderr.splitlines()[-1] == line
     references = tmp_path / "references"
@@ -121,6 +118,17 @@ def test_nothing_is_said_of_validation_cases_that_chose_nothing(tmp_path: Path, 
         with_training(both / name, {"validations": 4})
     found = predict(both, images, tmp_path / "of_both", device="cpu")
     assert (found.training_cases, found.chosen_cases) == (("a", "b"), ("c",))
+
+
+def test_a_line_break_in_an_id_begins_no_line(tmp_path: Path, images: Path) -> None:
+    odd = "c\n0 of 4 failed"
+    shutil.copy(images / "c.nii.gz", images / f"{odd}.nii.gz")
+    run = with_training(run_of(tmp_path / "run", images, {odd: "training"}), {"validations": 1})
+    told = call("predict", run, images, "-o", tmp_path / "masks", "--device", "cpu").stderr.splitlines()
+    assert told[-1] == (
+        "2 of 4 volumes are training cases of this model; their scores say nothing of new ones: c, c\\n0 of 4 failed"
+    )
+    assert not any(line.startswith("0 of 4") for line in told)
 
 
 def test_a_case_of_any_fold_counts(tmp_path: Path, images: Path) -> None:
