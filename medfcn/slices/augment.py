@@ -105,8 +105,9 @@ class Augmenter:
         shift = random.uniform(-1, 1, (count, 2)) * settings.shift * self.window
         shift = np.where(moves[:, None], shift, np.round(shift))
         sign = np.ones((count, 2))
+        is_mirrored = {view: [axis in self.mirror_axes for axis in in_plane_axes(view)] for view in set(views)}
         for place in range(2):
-            allowed = np.isin([in_plane_axes(view)[place] for view in views], self.mirror_axes)
+            allowed = np.array([is_mirrored[view][place] for view in views])
             if allowed.any():
                 sign[:, place] = np.where((random.random(count) < 0.5) & allowed, -1.0, 1.0)
         cosine, sine = np.cos(angle), np.sin(angle)
@@ -159,10 +160,11 @@ class Augmenter:
             level = random.uniform(0, settings.noise, count) * (random.random(count) < 0.5)
             # A seed for each slice: so none draws for another, and a share is as in the whole batch.
             seeds = random.integers(2**62, size=count)
-            for image, seed, strength in zip(images, seeds[mine], level[mine], strict=True):
+            generator = torch.Generator()
+            for image, seed, strength in zip(images, seeds[mine].tolist(), level[mine].tolist(), strict=True):
                 if strength > 0:
-                    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(int(seed)))
-                    image.add_(noise.to(images.device), alpha=float(strength))
+                    noise = torch.randn(image.shape, generator=generator.manual_seed(seed))
+                    image.add_(noise.to(images.device), alpha=strength)
         return images
 
 
@@ -197,11 +199,20 @@ def _blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
     """`(B, C, H, W)` images after Gaussian blur: one pass along the rows, one along the columns."""
     radius = max(1, round(3 * sigma))
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    kernel = torch.from_numpy((taps / taps.sum()).astype(np.float32)).to(images.device)
-    flat = functional.pad(images.reshape(-1, 1, *images.shape[2:]), (radius,) * 4, mode="replicate")
-    flat = functional.conv2d(flat, kernel.reshape(1, 1, -1, 1))
-    flat = functional.conv2d(flat, kernel.reshape(1, 1, 1, -1))
-    return flat.reshape(images.shape)
+    taps /= taps.sum()
+    height, width = images.shape[2:]
+    # Sums of shifted images: for each number of slices, a convolution would first have a program made (torch 2.13).
+    framed = functional.pad(images, (radius,) * 4, mode="replicate")
+    by_rows = _weighted([framed[:, :, place : place + height] for place in range(len(taps))], taps)
+    return _weighted([by_rows[..., place : place + width] for place in range(len(taps))], taps)
+
+
+def _weighted(parts: Sequence[torch.Tensor], weights: NDArray[np.float64]) -> torch.Tensor:
+    """The sum of tensors of one shape, each times its weight."""
+    total = parts[0] * float(weights[0])
+    for part, weight in zip(parts[1:], weights[1:].tolist(), strict=True):
+        total.add_(part, alpha=weight)
+    return total
 
 
 def _coarsened(images: torch.Tensor, factor: float) -> torch.Tensor:

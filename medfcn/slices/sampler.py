@@ -129,12 +129,12 @@ class SliceSampler:
         ]
         if wants_foreground and any(free):
             # A pixel of the foreground comes to lie in the middle half of the window, as far as the slice allows.
-            labels = case.labels[number]
+            labels = case.labels.view(np.ndarray)[number]
             inside = np.flatnonzero((labels > 0) & (labels != IGNORED))
             pixel = np.unravel_index(inside[random.integers(len(inside))], size)
             offset = random.uniform(0.25, 0.75, 2)
             corner = [
-                float(np.clip(pixel[axis] - offset[axis] * self.window[axis], 0, room)) if room else corner[axis]
+                min(max(float(pixel[axis] - offset[axis] * self.window[axis]), 0.0), room) if room else corner[axis]
                 for axis, room in enumerate(free)
             ]
         return case, number, (round(corner[0]), round(corner[1]))
@@ -162,9 +162,13 @@ class SliceSampler:
             first, last = max(start, 0), min(start + self.region[axis], case.labels.shape[1 + axis])
             out_of.append(slice(first, last))
             into.append(slice(first - start, last - start))
-        numbers = neighbours(np.array([number]), len(case.labels), self.context)[0]
-        channels = case.images.shape[1]
-        for place, neighbour in enumerate(numbers):
-            here = slice(place * channels, (place + 1) * channels)
-            image[here, into[0], into[1]] = case.images[neighbour, :, out_of[0], out_of[1]]
-        target[into[0], into[1]] = case.labels[number, out_of[0], out_of[1]]
+        images, labels = (array.view(np.ndarray) for array in (case.images, case.labels))  # mapped ones index slowly
+        rows, columns = out_of
+        each = image.reshape(self.context, images.shape[1], *image.shape[1:])
+        start, stop = number - self.context // 2, number + self.context // 2 + 1
+        if start >= 0 and stop <= len(images):
+            each[:, :, into[0], into[1]] = images[start:stop, :, rows, columns]
+        else:
+            numbers = neighbours(np.array([number]), len(images), self.context)[0]
+            each[:, :, into[0], into[1]] = images[numbers, :, rows, columns]
+        target[into[0], into[1]] = labels[number, rows, columns]

@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from medfcn.labels import IGNORED
 from medfcn.settings import AugmentSettings, View
-from medfcn.slices.augment import Augmenter
-from medfcn.slices.movement import Movements, smooth_field
+from medfcn.slices.augment import Augmenter, _blurred
+from medfcn.slices.movement import Movements, _mirrored, smooth_field
 from medfcn.slices.sampler import SliceSampler
 
 STRENGTHS = [item.name for item in dataclasses.fields(AugmentSettings) if item.name not in ("mirror", "movement")]
@@ -338,3 +339,23 @@ def test_positions_are_those_of_an_affine_map_and_a_bicubic_deformation(bend: tu
         grid = grid + field.permute(0, 2, 3, 1)
         assert torch.allclose(smooth_field(points, window, coarse.device).double(), field, atol=1e-5)
     assert torch.allclose(torch.stack([columns, rows], dim=-1).double(), grid, atol=1e-5)
+
+
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 30), st.integers(1, 30), st.floats(0.05, 3.0))
+@settings(max_examples=40, deadline=None)
+def test_blur_is_a_gaussian_convolution(count: int, channels: int, height: int, width: int, sigma: float) -> None:
+    images = torch.randn((count, channels, height, width), generator=torch.Generator().manual_seed(1))
+    radius = max(1, round(3 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
+    kernel = torch.outer(taps, taps) / taps.sum() ** 2
+    flat = functional.pad(images.double().reshape(-1, 1, height, width), (radius,) * 4, mode="replicate")
+    expected = functional.conv2d(flat, kernel[None, None]).reshape(images.shape)
+    assert torch.allclose(_blurred(images, sigma).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("axes", [(False, False), (True, False), (False, True), (True, True)])
+def test_arrays_are_mirrored_as_tensors_are(axes: tuple[bool, bool]) -> None:
+    part = torch.arange(24.0).reshape(2, 3, 4)
+    expected = part.flip([1 + axis for axis in range(2) if axes[axis]])
+    assert torch.equal(_mirrored(part, axes), expected)
+    assert np.array_equal(_mirrored(part.numpy(), axes), expected.numpy())
