@@ -1,5 +1,6 @@
 """Which weights are trained, and how fast."""
 
+import copy
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from medfcn.networks.fcn import build_network
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.networks.supervision import SupervisedFCN
 from medfcn.settings import NetworkSettings, TrainingSettings
-from medfcn.training.optimiser import build_optimiser, largest_rate, set_training_mode
+from medfcn.training.optimiser import _EagerAdamW, build_optimiser, largest_rate, set_training_mode
 
 
 def _supervised(**parts: object) -> SupervisedFCN:
@@ -121,3 +122,40 @@ print(all(map(torch.equal, ours, theirs)), state["param_groups"] == expected["pa
 """
     done = subprocess.run([sys.executable, "-c", steps], capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout == "False False\nTrue True\n"
+
+
+def test_steps_are_those_of_torch_to_the_bit() -> None:
+    """Kernels with channels last or not, weights that get a gradient late, and a state that is loaded again."""
+    random = torch.Generator().manual_seed(0)
+    last = torch.channels_last
+    started = [
+        torch.randn(16, 5, 3, 3, generator=random).contiguous(memory_format=last),
+        torch.randn(7, 16, 5, 5, generator=random),
+        torch.randn(16, 9, 1, 1, generator=random).contiguous(memory_format=last),
+        torch.randn(19, 3, generator=random),
+        torch.randn(33, generator=random),
+        torch.randn(6, 6, 4, 4, generator=random).contiguous(memory_format=last),
+    ]
+    ours, theirs = ([torch.nn.Parameter(part.clone()) for part in started] for _ in range(2))
+    groups = [[{"params": side[:4], "weight_decay": 0.1}, {"params": side[4:]}] for side in (ours, theirs)]
+    optimiser = _EagerAdamW(groups[0], lr=1e-2, fused=True)
+    reference = torch.optim.AdamW(groups[1], lr=1e-2, fused=True)
+    for number in range(12):
+        for place, pair in enumerate(zip(ours, theirs, strict=True)):
+            gradient = torch.randn(pair[0].shape, generator=random)
+            # As kernels lie, or as torch gives them for kernels of one channel: in another order.
+            laid = gradient if number % 2 else torch.empty_like(pair[0].data).copy_(gradient)
+            for part in pair:
+                part.grad = None if place == 5 and number < 3 else laid.clone()
+        if number == 8:
+            for group in (*optimiser.param_groups, *reference.param_groups):
+                group["lr"] = 1e-3
+        optimiser.step()
+        reference.step()
+        if number == 6:
+            optimiser.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one, other)
+    for one, other in zip(ours, theirs, strict=True):
+        for name in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(optimiser.state[one][name], reference.state[other][name])
