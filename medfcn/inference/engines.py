@@ -21,6 +21,7 @@ from medfcn.networks.folding import folded
 from medfcn.networks.graph import INPUT, onnx_graph, stride_of
 from medfcn.networks.network import SliceNetwork
 from medfcn.networks.sliding import Network
+from medfcn.networks.straight import straight
 from medfcn.runs.arithmetic import Arithmetic
 from medfcn.settings import EngineName, Precision
 from medfcn.slices.plan import Plan
@@ -71,8 +72,8 @@ class TorchEngine:
         """Do nothing: it is always there."""
 
     def runner(self, network: SliceNetwork, plan: Plan, arithmetic: Arithmetic, threads: int) -> Network:
-        """The network itself, or a copy with folded batch normalisation."""
-        return folded(network) if arithmetic.folded else network
+        """The network, with folded batch normalisation or as it is; its layers are called straight."""
+        return straight(folded(network) if arithmetic.folded else network)
 
 
 class OnnxEngine:

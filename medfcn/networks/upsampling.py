@@ -103,7 +103,7 @@ class Upsample(nn.Module):
         """`(N, channels_in, h, w)` to `(N, channels_out, *size)`, where `size` is at most `factor` times `(h, w)`."""
         if self.method == "nearest_conv":
             coarse = functional.interpolate(coarse, scale_factor=2, mode="nearest")
-        if isinstance(self.learned, nn.ConvTranspose2d) and self._is_trained_on_cpu(coarse):
+        if self._is_trained_on_cpu(coarse) and isinstance(self.learned, nn.ConvTranspose2d):
             coarse = raised_in_training(self.learned, coarse, self.factor)
         elif self.learned is not None:
             coarse = self.learned(coarse)
