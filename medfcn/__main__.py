@@ -10,7 +10,14 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("medfcn: stopped\n")
         sys.exit(130)
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        from medfcn.systems import end_quickly
+
+        if isinstance(end.code, int):
+            end_quickly(end.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 def _steps(layer: nn.Module) -> Iterator[Step]:
-    """What a layer does, in steps."""
+    """The steps of a layer, none for one that does nothing."""
     if not _is_plain(layer):
         yield _with_chains(layer)
     elif isinstance(layer, nn.Sequential):
