@@ -122,6 +122,7 @@ _APART = Rule(
     lambda apart: apart == "auto" if isinstance(apart, str) else 1 <= apart <= APART_MOST,
     f"auto, or a number from 1 to {APART_MOST}",
 )
+_OWN = Rule(lambda share: isinstance(share, str) or 0 < share <= 1, "auto, never, or a share above 0, at most 1")
 _WIDTHS = Rule(lambda widths: 1 <= len(widths) <= 8 and _are_widths(widths), "1 to 8 numbers from 1 to 4096")
 _DECODER_WIDTHS = Rule(lambda widths: len(widths) <= 8 and _are_widths(widths), "at most 8 numbers from 1 to 4096")
 _WIDTH = Rule(lambda width: 1 / 1024 <= width <= 16, "a factor from 1/1024 to 16")
@@ -178,6 +179,10 @@ class SliceSettings(_Checked, table="slices"):
     between them probabilities are interpolated. 1 sees every slice. `auto` leaves out what was not recorded: thick
     slices are cut into thinner ones, of which it sees as many as there were, of lesions
     fewer than half as many."""
+    own_statistics: Annotated[Literal["auto", "never"] | float, _OWN] = "auto"
+    """The share of each batch normalisation's statistics that prediction takes from the volume itself, instead of
+    from the training: some slices of each view go through the network first. `auto` takes half for lesions of few
+    cases that are seen along several views; `never` takes none."""
     normalisation: Literal["auto", "zscore", "ct", "none"] = "auto"
     """`zscore` scales each volume by its own mean and standard deviation; `ct` clips and scales all volumes by the
     intensities of the dataset's foreground; `none` leaves intensities as they are."""

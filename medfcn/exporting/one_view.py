@@ -110,6 +110,7 @@ def exportable(source: Source, reader: str) -> Model:
     needs = {
         f"{len(source.files)} networks": len(source.files) > 1,
         f"the views {listed(card.plan.views)}": len(card.plan.views) > 1,
+        "a volume's own statistics (slices.own_statistics)": card.plan.own_statistics > 0,
         "transforms of its own": bool(card.transforms),
         "labels that overlap": card.labels.overlapping,
         "mirror images": card.settings.prediction.tta,

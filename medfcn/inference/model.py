@@ -34,8 +34,10 @@ from medfcn.inference.weights import read_network, write_weights
 from medfcn.labels.colours import label_table
 from medfcn.memory import loading_monai, require_memory
 from medfcn.networks.design import Head, head_of, planned_design
+from medfcn.networks.folding import folded
 from medfcn.networks.memory import fitting_batch, require_maps
 from medfcn.networks.network import SliceNetwork, channels_last
+from medfcn.networks.own_statistics import some_slices, with_own_statistics
 from medfcn.networks.sliding import (
     WHOLE,
     ArraySlices,
@@ -65,6 +67,8 @@ if TYPE_CHECKING:
 _SLAB_MAP_BYTES, _SLAB_BYTES = 1 << 25, 1 << 26
 """The maps of a network, and its logits, that are in memory at once on a CPU, unless those of two slices take more.
 They are the same on every machine."""
+_OWN_SLICES = 8
+"""Slices of each view by which a network is fitted to a volume, at most."""
 _GROUP_VALUES = 1 << 21
 """Probabilities that are worked on at a time, unless one slice has more."""
 
@@ -245,6 +249,13 @@ class Model(Predictor):
         """
         if arithmetic == self.arithmetic:
             return self
+        if arithmetic.engine != "torch" and self.card.plan.own_statistics:
+            raise ModelError(
+                f"engine {arithmetic.engine}: this model's network is fitted to each volume (slices.own_statistics), "
+                "which only torch does; take --engine torch",
+                code="ENGINE_UNFIT",
+                field="engine",
+            )
         other = self.with_card(self.card)
         other.arithmetic = arithmetic
         count = torch.get_num_threads() if threads is None else threads
@@ -260,10 +271,10 @@ class Model(Predictor):
 
     @property
     def looking_once(self) -> Model:
-        """The same network that sees every slice, and each once: for the curve of a training."""
-        if not (self.card.plan.turns or self.card.plan.apart):
+        """The same network as it was trained, that sees every slice, and each once: for the curve of a training."""
+        plan = dataclasses.replace(self.card.plan, turns=(), apart=(), own_statistics=0.0)
+        if plan == self.card.plan:
             return self
-        plan = dataclasses.replace(self.card.plan, turns=(), apart=())
         return self.with_card(dataclasses.replace(self.card, plan=plan))
 
     def with_views(self, views: Sequence[View] | None) -> Model:
@@ -360,12 +371,10 @@ class Model(Predictor):
                 mirrors += [(*axes, 2 + axis) for axes in mirrors]
         count, _, *size = slices.shape
         sliding = self._sliding(count, (size[0], size[1]), plan.apart_along(view))
-        looking = self.runner
+        looking = self._fitted(slices) if plan.own_statistics and 0 not in slices.shape else self.runner
         if plan.turns:
             together = self._slab((size[0], size[1]))
-            looking = TurnedNetwork(
-                self.runner, angles=plan.turns, part=plan.trained, head=self.head, together=together
-            )
+            looking = TurnedNetwork(looking, angles=plan.turns, part=plan.trained, head=self.head, together=together)
         networks = [MirroredNetwork(looking, axes) for axes in mirrors]
         axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
         thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
@@ -376,6 +385,19 @@ class Model(Predictor):
             place = [slice(None)] * 4
             place[1 + axis] = slice(start, start + len(shares))
             yield tuple(place), stacked(shares, view)
+
+    def _fitted(self, slices: Slices) -> Network:
+        """The network with the volume's own statistics along a view; see `medfcn.networks.own_statistics`."""
+        plan, (batch_size, held) = self.card.plan, self._batch
+        few = min(_OWN_SLICES, batch_size)
+        if self.device.type == "cpu":
+            require_maps(few, -(-held // batch_size))
+        seen = some_slices(
+            slices, plan.window, count=few, context=plan.context, takes_any_size=self.network.takes_any_size
+        )
+        tensor = torch.from_numpy(seen).to(self.device).contiguous(memory_format=torch.channels_last)
+        fitted = with_own_statistics(self.network, tensor, plan.own_statistics)
+        return folded(fitted) if self.arithmetic.folded else channels_last(fitted)
 
     def _seen(
         self, slices: Slices, networks: Sequence[Network], sliding: Sliding, thickness: int

@@ -134,6 +134,11 @@ def _slices(card: Card) -> Iterator[str]:
     if max(plan.apart, default=1) > 1:
         steps = listed(f"{apart} ({view})" for view, apart in zip(plan.views, plan.apart, strict=True))
         yield f"It saw one slice in {steps}; between them its probabilities were interpolated linearly."
+    if plan.own_statistics:
+        yield (
+            f"Each batch normalisation took {plan.own_statistics:.0%} of its statistics from the volume to be "
+            "segmented (Schneider et al., NeurIPS 2020)."
+        )
     network = card.settings.network
     if not network.monai and plan.widths:
         yield (

@@ -27,7 +27,7 @@ SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
 
 
-_USUAL = {"restoring": "learned", "crop": None, "movement": "usual", "turns": (), "apart": ()}
+_USUAL = {"restoring": "learned", "crop": None, "movement": "usual", "turns": (), "apart": (), "own_statistics": 0.0}
 """The values that cards without the key have."""
 
 
@@ -83,6 +83,8 @@ class Plan:
         turns: Degrees by which prediction turns the part around what it finds in a slice, each for one more look.
         apart: For each view, the slices of the network grid from one that prediction sees to the next, at most;
             between them probabilities are interpolated. `()` sees all.
+        own_statistics: The share of the statistics of batch normalisation that prediction takes from the volume
+            itself; see `medfcn.networks.own_statistics`.
     """
 
     views: tuple[View, ...]
@@ -100,6 +102,7 @@ class Plan:
     movement: Movement = "usual"
     turns: _Turns = ()
     apart: _Apart = ()
+    own_statistics: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
     @property
     def trained(self) -> tuple[int, int]:

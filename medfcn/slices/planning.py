@@ -24,6 +24,7 @@ from medfcn.slices.sizes import (
 )
 from medfcn.slices.slicing import in_plane_axes
 from medfcn.slices.views import choose_apart, choose_views
+from medfcn.text import counted
 
 _NEIGHBOURS_NEAR = 2.0
 """Neighbouring slices are added where slices are at most this many pixels apart: at 1 pixel (hippocampus) they added
@@ -40,6 +41,10 @@ _TURNS = (20.0, -20.0)
 _JOINED_FROM = 2
 """Labels for each channel of the last map, from which the logits are made at full size at once: with fewer a step is
 hardly faster. Measured with 20 and 104 labels; see `benchmarks/README.md`."""
+_OWN_STATISTICS, _FEW_PATIENTS = 0.5, 32
+"""The share of a volume's own statistics, and the training cases of lesions up to which prediction takes it: measured
+on tumours, with 11 to 16 cases. Hearts lose by it. See `benchmarks/README.md`."""
+_OWN_GAINED = "tumours in MR and CT, trained for long, had 0.04 to 0.08 more Dice"
 _LIKE, _SET = "as in the run it starts from", "as set"
 _Value = TypeVar("_Value")
 
@@ -107,6 +112,7 @@ def make_plan(
         movement=choice.movement(cropped is not None),
         turns=choice.turns(cropped is not None),
         apart=choice.apart(views, spacing),
+        own_statistics=choice.own_statistics(views),
     )
 
 
@@ -319,6 +325,22 @@ class _Choice:
         """
         apart, why = choose_apart(self.cases, views, spacing[0], self.settings.slices.apart)
         return self.because("apart", apart, why) if apart else ()
+
+    def own_statistics(self, views: Sequence[View]) -> float:
+        """The share of a volume's own statistics in prediction; only where there is one is it explained."""
+        wanted, network = self.settings.slices.own_statistics, self.settings.network
+        if isinstance(wanted, float | int):
+            return self.because("own_statistics", float(wanted), _SET)
+        is_free = network.preset == "auto" and network.monai is None and network.normalisation in (None, "batch")
+        if wanted == "never" or not is_free or len(views) == 1:
+            return 0.0
+        if len(self.cases) > _FEW_PATIENTS or not has_lesions(self.cases):
+            return 0.0
+        why = (
+            f"lesions of {counted(len(self.cases), 'case')}, at most {_FEW_PATIENTS}: prediction takes half of the "
+            f"statistics of each layer from the volume itself; {_OWN_GAINED}"
+        )
+        return self.because("own_statistics", _OWN_STATISTICS, why)
 
     def batch_size(self, window: tuple[int, int], stem: int, *, is_cropped: bool = False) -> int:
         wanted = self.settings.training.batch_size

@@ -75,7 +75,13 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
     """The settings that decide the result of a training."""
     tables = to_tables(settings)
     del tables["training"]["checkpoint_seconds"]
-    for table, name in (("slices", "crop"), ("slices", "turns"), ("slices", "apart"), ("augment", "movement")):
+    for table, name in (
+        ("slices", "crop"),
+        ("slices", "turns"),
+        ("slices", "apart"),
+        ("slices", "own_statistics"),
+        ("augment", "movement"),
+    ):
         if tables[table][name] == "auto":  # as in earlier medfcn; the plan says what was chosen
             del tables[table][name]
     if not settings.training.micro_batch:  # as in earlier medfcn, which had no such setting
@@ -87,10 +93,11 @@ def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
     """`plan` with the rule for the background by which a stopped training prepared its slices.
 
     So are its step to full size, which earlier medfcn did not join with the head, the one look at every slice,
-    and how much lesions are moved.
+    how much lesions are moved, and the statistics of its training.
     """
     before = recorded.get("plan", {})
-    usual: dict[str, Any] = {"turns": (), "apart": (), "restoring": "learned", "movement": "usual"}
+    usual: dict[str, Any] = {"turns": (), "apart": (), "own_statistics": 0.0}
+    usual |= {"restoring": "learned", "movement": "usual"}
     for name, value in usual.items() if before else ():
         if name not in before and getattr(plan, name) != value:
             reasons = {part: why for part, why in plan.reasons.items() if part != name}

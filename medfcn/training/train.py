@@ -39,7 +39,7 @@ from medfcn.training.survey import survey
 _AXES = ("R", "A", "S")
 _PLANNED = (
     *("views", "spacing_mm", "window", "crop", "context", "stem_stride", "restoring", "widths", "batch_size"),
-    *("movement", "mirror_axes", "turns", "apart"),
+    *("movement", "mirror_axes", "turns", "apart", "own_statistics"),
 )
 """The parts of a plan that are shown, in that order."""
 

@@ -16,8 +16,13 @@ from medfcn.errors import GeometryMismatchError, MissingFileError, ModelError, O
 from medfcn.inference import model as model_module
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model, Predictor
+from medfcn.inference.self_test import settle
 from medfcn.labels import read_mask
+from medfcn.networks.own_statistics import some_slices, with_own_statistics
+from medfcn.networks.sliding import ArraySlices
+from medfcn.runs.arithmetic import Arithmetic, Wanted
 from medfcn.slices.plan import Intensity
+from medfcn.slices.preprocess import network_image
 from medfcn.slices.views import VIEWS
 from medfcn.volumes import Volume, read_volume
 from tests.inference.models import blobs, saved, tiny_model, write_image
@@ -46,6 +51,7 @@ def test_an_untrained_model_draws_a_good_part_of_every_volume() -> None:
         {"views": ("sagittal",), "spacing_mm": (None, 1.5, 2.0)},
         {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "view_weights": (0.5, 0.2, 0.3)},
         {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "apart": (3, 1, 2)},
+        {"views": VIEWS, "spacing_mm": (1.5, 1.5, 1.5), "own_statistics": 0.5},
     ],
     ids=str,
 )
@@ -321,6 +327,39 @@ def test_further_looks_are_at_the_same_places_on_every_device(monkeypatch: pytes
     assert in_slabs is not None
     assert at_once is not None
     np.testing.assert_allclose(at_once, in_slabs, atol=1e-4)
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["plain", "folded"])
+@pytest.mark.parametrize("plan", [{}, THREE, THREE | {"apart": (3, 1, 2), "context": 3}], ids=str)
+def test_a_network_is_fitted_to_a_volume_along_each_view(plan: dict[str, Any], folded: bool) -> None:
+    """As the network with the statistics of that view's slices says; in the curve of a training as it was trained."""
+    image, plain, fitted = _image(), tiny_model(**plan), tiny_model(own_statistics=0.5, **plan)
+    how = fitted.card.plan
+    on_grid = network_image([image], how)
+    for view in how.views:
+        few = some_slices(ArraySlices(on_grid, view), how.window, count=8, context=how.context)
+        by_hand = Model(
+            with_own_statistics(plain.network, torch.from_numpy(few), 0.5), plain.card, device=plain.device
+        )
+        expected = by_hand.view_probabilities(on_grid, view)
+        found = fitted.run_by(Arithmetic(folded=folded)).view_probabilities(on_grid, view)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        usual = plain.view_probabilities(on_grid, view)
+        assert np.abs(found - usual).max() > 0.01
+        once, as_trained = (model.looking_once.view_probabilities(on_grid, view) for model in (fitted, plain))
+        assert np.array_equal(once, as_trained)
+    likely = _probabilities(fitted.run_by(Arithmetic(folded=folded)), image)
+    assert np.abs(likely - _probabilities(plain, image)).max() > 0.01
+    assert np.array_equal(likely, _probabilities(fitted.run_by(Arithmetic(folded=folded)), image))
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_other_engines_than_torch_are_refused_where_a_network_is_fitted_to_each_volume(engine: Any) -> None:
+    with pytest.raises(ModelError, match=rf"engine {engine}: .*slices\.own_statistics.*; take .*torch"):
+        tiny_model(own_statistics=0.5).run_by(Arithmetic(engine))
+    settled = settle(Wanted("auto"), [tiny_model(own_statistics=0.5)])
+    assert settled.arithmetic.engine == "torch"
+    assert f"{engine} cannot: engine {engine}: this model's network is fitted to each volume" in settled.line
 
 
 @pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5", "whole=1+2,core=2"])

@@ -222,3 +222,9 @@ def test_slices_that_were_left_out_are_told() -> None:
     steps = "3 (axial), 3 (coronal), 1 (sagittal)"
     assert f"It saw one slice in {steps}; between them its probabilities were interpolated linearly." in said
     assert "one slice in" not in " ".join(_slices(tiny_model(**views).card))
+
+
+def test_statistics_of_the_volume_itself_are_told() -> None:
+    said = " ".join(_slices(tiny_model(own_statistics=0.5).card))
+    assert "Each batch normalisation took 50% of its statistics from the volume to be segmented" in said
+    assert "statistics" not in " ".join(_slices(tiny_model().card))

@@ -136,6 +136,28 @@ def test_large_lesions_in_thick_slices_are_seen_along_three_views_in_fewer_than_
     assert make_plan([_case(**TUMOUR)] * 3, Settings()).views == ("axial",)  # organs
 
 
+def test_of_few_large_lesions_prediction_takes_half_of_its_statistics_from_the_volume() -> None:
+    few = (LARGE_LESIONS * 11)[:32]
+    plan = make_plan(few, Settings())
+    assert plan.own_statistics == plan.to_json()["own_statistics"] == 0.5
+    assert plan.reasons["own_statistics"].startswith("lesions of 32 cases, at most 32: prediction takes half")
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    for cases, changed in (
+        ([*few, few[0]], Settings()),
+        ([_case(**TUMOUR)] * 3, ALL_VIEWS),  # organs
+        (few, override(Settings(), "slices", views=("axial",))),
+        (few, override(Settings(), "slices", own_statistics="never")),
+        (few, override(Settings(), "network", normalisation="instance")),
+        (few, override(ALL_VIEWS, "network", preset="fcn8s")),
+    ):
+        other = make_plan(cases, changed)
+        assert other.own_statistics == 0
+        assert "own_statistics" not in {*other.reasons, *other.to_json()}  # as in cards of before
+    for share in (0.0, 1.1, -0.5):
+        with pytest.raises(SettingsError, match=r"slices\.own_statistics: .* auto, never, or a share above 0"):
+            override(Settings(), "slices", own_statistics=share)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -322,6 +344,7 @@ SET: list[tuple[str, str, Any, Callable[[Plan], Any]]] = [
     ("slices", "crop", (24, 32), lambda plan: plan.crop),
     ("augment", "movement", "strong", lambda plan: plan.movement),
     ("slices", "turns", (-30.0, 45.0), lambda plan: plan.turns),
+    ("slices", "own_statistics", 0.3, lambda plan: plan.own_statistics),
     ("training", "batch_size", 3, lambda plan: plan.batch_size),
 ]
 
@@ -351,6 +374,7 @@ BROKEN: dict[str, Any] = {
     "movement": "wild",
     "turns": [200.0],
     "apart": [2, 2],
+    "own_statistics": 1.5,
 }
 
 

@@ -37,6 +37,10 @@ IDLE: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
         {"network": {"normalisation": "group"}, "training": {"freeze_statistics": True}},
         "training.freeze_statistics",
     ),
+    "statistics of a volume": (
+        {"network": {"normalisation": "group"}, "slices": {"own_statistics": 0.5}},
+        "slices.own_statistics",
+    ),
     "layers of a frozen encoder": (
         {"training": {"freeze_encoder": True, "layer_decay": 0.5}},
         "training.layer_decay",
@@ -48,6 +52,7 @@ BUSY: dict[str, dict[str, dict[str, Any]]] = {
     "tiles": {"prediction": {"tile_overlap": 0.25}, "slices": {"window": (8, 8)}},
     "Dice": {"training": {"dice_weight": 2.0, "dice_over": "slice"}},
     "turns": {"augment": {"rotation_degrees": 5.0}},
+    "statistics": {"slices": {"own_statistics": 0.5}},
     "a threshold": {"prediction": {"threshold": 0.4}, "network": {"head": "sigmoid"}},
 }
 

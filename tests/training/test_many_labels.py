@@ -70,6 +70,13 @@ def test_a_training_that_was_stopped_before_looks_once() -> None:
     assert as_recorded(looking, {}) == looking
 
 
+def test_a_training_that_was_stopped_before_keeps_the_statistics_of_its_training() -> None:
+    now = tiny_plan(own_statistics=0.5, reasons={"views": "as set", "own_statistics": "few cases"})
+    kept = as_recorded(now, {"plan": tiny_plan().to_json()})
+    assert (kept.own_statistics, kept.reasons) == (0, {"views": "as set"})
+    assert as_recorded(now, {"plan": now.to_json()}).own_statistics == 0.5
+
+
 def test_a_training_that_was_stopped_before_is_moved_as_it_was() -> None:
     now = tiny_plan(movement="small", reasons={"views": "as set", "movement": "whole slices"})
     kept = as_recorded(now, {"plan": tiny_plan().to_json()})

@@ -1,0 +1,84 @@
+"""A network for one volume: its batch normalisation takes part of its statistics from that volume's own slices.
+
+Batch normalisation scales each map by the mean and the variance that it had in training. A network that learned
+from few patients for long fits theirs so closely that the maps of a patient of another contrast lie beside them, and
+nothing is found there. So some slices of the volume go through the network as a training batch does, and each layer
+takes the statistics that it meets for a share of its own.
+
+Source:
+    Schneider, Rusak, Eck, Bringmann, Brendel, Bethge, Improving robustness against common corruptions by covariate
+    shift adaptation, NeurIPS 2020.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medfcn.networks.network import SliceNetwork
+from medfcn.networks.sliding import WHOLE, Slices
+from medfcn.slices.slicing import margin_before, neighbours
+
+
+def some_slices(
+    slices: Slices, window: tuple[int, int], *, count: int, context: int, takes_any_size: bool = True
+) -> NDArray[np.float32]:
+    """Slices from all over a volume, as prediction shows them: smaller ones in the middle of a window.
+
+    Of slices that prediction cuts into tiles, the tile in the middle.
+
+    Args:
+        slices: Those of a case along a view; none is empty.
+        window: `(H, W)` pixels of a tile.
+        count: Slices to take, at most, in the middle of parts of equal size; a single one is taken twice.
+        context: Slices that the network sees at once.
+        takes_any_size: Slices a little larger than the window go through in one piece.
+
+    Returns:
+        `(n, C·context, h, w)`.
+    """
+    total, channels, *size = slices.shape
+    whole = WHOLE if takes_any_size else 1
+    most = [max(length, edge) if length <= whole * edge else edge for length, edge in zip(size, window, strict=True)]
+    taken = [min(length, edge) for length, edge in zip(size, most, strict=True)]
+    cut = [slice((length - kept) // 2, (length - kept) // 2 + kept) for length, kept in zip(size, taken, strict=True)]
+    inside = [
+        slice(before, before + kept)
+        for before, kept in zip(
+            (margin_before(kept, edge) for kept, edge in zip(taken, most, strict=True)), taken, strict=True
+        )
+    ]
+    few = max(2, min(count, total))  # of one slice, a coarsest map of one pixel would have no variance
+    numbers = neighbours((np.arange(few) * 2 + 1) * total // (2 * few), total, context)
+    found = np.zeros((few, context, channels, *most), dtype=np.float32)
+    for place, near in enumerate(numbers):
+        read = slices.part(int(near[0]), int(near[-1]) + 1)
+        found[place][..., *inside] = read[near - near[0]][..., *cut]
+    return found.reshape(few, context * channels, *most)
+
+
+def with_own_statistics(network: SliceNetwork, seen: torch.Tensor, share: float) -> SliceNetwork:
+    """A copy of a network, of which each batch normalisation has part of its statistics from some slices.
+
+    Args:
+        network: In evaluation mode; it stays as it is.
+        seen: `(n, C, H, W)` slices, on its device; they are one batch, so no clock and no memory changes the result.
+        share: That of their statistics, in [0, 1]; the others are those of the training.
+    """
+    twin = copy.deepcopy(network).eval()
+    before: list[tuple[nn.BatchNorm2d, torch.Tensor, torch.Tensor]] = []
+    for layer in twin.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+            before.append((layer, layer.running_mean.clone(), layer.running_var.clone()))
+            layer.momentum = 1.0  # the statistics of this batch alone
+            layer.train()
+    with torch.no_grad():
+        twin(seen)
+        for layer, *trained in before:
+            layer.eval()
+            for own, of_training in zip((layer.running_mean, layer.running_var), trained, strict=True):
+                if own is not None:
+                    own.copy_(of_training.lerp(own, share))
+    return twin
