@@ -27,6 +27,7 @@ class _Training(Struct, frozen=True):
     validations: Count | None = None
     seed: int | None = None
     fold: str = ""
+    precision: str = ""
     init: str | None = None
     init_steps: Count | None = None
     encoder_weights: str | None = None

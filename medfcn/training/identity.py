@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
@@ -26,6 +26,8 @@ from medfcn.training.schedule import Length
 from medfcn.training.state import STEPS_MOST
 from medfcn.training.survey import Survey
 
+PRECISIONS = "precisions"
+"""The entry with the arithmetic of the steps so far; a machine that computes otherwise may go on."""
 _FORMAT = 1
 _Step = Annotated[int, msgspec.Meta(ge=0, le=STEPS_MOST)]
 _AGAIN = "start again (--overwrite, overwrite=True)"
@@ -109,6 +111,28 @@ def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
     return dataclasses.replace(plan, intensities=old)
 
 
+def with_precision(identity: Mapping[str, Any], precision: str, *, goes_on: bool) -> dict[str, Any]:
+    """`identity` with the arithmetic of the steps to come.
+
+    Args:
+        identity: Of the training.
+        precision: `float32` or `bfloat16`.
+        goes_on: There are steps before, of which earlier medfcn recorded nothing.
+
+    Example:
+        >>> begun = with_precision({}, "bfloat16", goes_on=False)
+        >>> with_precision(begun, "float32", goes_on=True)
+        {'precisions': ['bfloat16', 'float32']}
+    """
+    before = list(identity.get(PRECISIONS, [])) if goes_on else []
+    return {**identity, PRECISIONS: before if before[-1:] == [precision] else [*before, precision]}
+
+
+def _kept(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that must stay the same."""
+    return {name: value for name, value in identity.items() if name != PRECISIONS}
+
+
 def weights_key(weights: Mapping[str, torch.Tensor]) -> str:
     """A hash of weights, such as the first ones of a training."""
     content = hashlib.sha256()
@@ -119,8 +143,8 @@ def weights_key(weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def key_of(identity: Mapping[str, Any]) -> str:
-    """A hash of everything in an identity."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    """A hash of everything in an identity that must stay the same."""
+    return hashlib.sha256(json.dumps(_kept(identity), sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def write_identity(folder: Path, identity: Mapping[str, Any]) -> None:
@@ -182,6 +206,7 @@ class _Used(msgspec.Struct, frozen=True):
     labels: _Labels = _Labels()
     training: dict[str, list[str]] = {}
     validation: dict[str, list[str]] = {}
+    precisions: list[Literal["float32", "bfloat16"]] = []
 
 
 def require_sound(recorded: Mapping[str, Any], *, source: str) -> None:
@@ -219,7 +244,7 @@ def require_same(recorded: Mapping[str, Any], now: Mapping[str, Any], folder: Pa
         medfcn.errors.TrainingError: run: cannot be resumed as something else: seed is 3, was 1; resume it as it was \
 started, or start again (overwrite=True)
     """
-    found = differences(recorded, now)
+    found = differences(_kept(recorded), _kept(now))
     if found:
         changes = listed((words for _, words in found), limit=3, separator="; ")
         raise TrainingError(

@@ -37,6 +37,7 @@ from medfcn.training.finishing import write_run
 from medfcn.training.fold_steps import Agreement
 from medfcn.training.folds import Split
 from medfcn.training.identity import (
+    PRECISIONS,
     as_recorded,
     identity_of,
     key_of,
@@ -44,6 +45,7 @@ from medfcn.training.identity import (
     recorded_length,
     require_same,
     weights_key,
+    with_precision,
     with_recorded_monai,
     write_identity,
 )
@@ -180,6 +182,7 @@ class Training:
             threads=job.threads or recorded.get("threads"),
         )
         identity = identity_of(job.found, split, made, job.settings, job.machine, length)
+        identity[PRECISIONS] = recorded.get(PRECISIONS, [])
         self.identity = identity = with_recorded_monai(identity, recorded)
         if job.threads is not None:
             identity["threads"] = job.threads
@@ -326,8 +329,17 @@ class Training:
             saved = checkpoints.latest(restored, job.progress) if job.resume or self._is_begun else None
             if saved is not None:
                 say.say(f"going on after step {saved.step}")
+                before = identity[PRECISIONS][-1:]
+                if before not in ([], [trainer.stepper.precision]):
+                    warn(
+                        say,
+                        f"the steps so far were computed in {before[0]}, and this machine goes on in "
+                        f"{trainer.stepper.precision}: the weights are not those of a training without the stop",
+                    )
             elif job.resume:
                 say.say("it was stopped before its first checkpoint: starting from the slices that are prepared")
+            identity |= with_precision(identity, trainer.stepper.precision, goes_on=saved is not None)
+            write_identity(run.path, identity)
             order = Order(
                 job.found.without_volumes(),
                 self.split,
@@ -349,6 +361,7 @@ class Training:
             raise ValueError("nothing is prepared; call `prepare` first")
         seconds, used = log.time_used()
         record: dict[str, Any] = {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "seed": machine.seed}
+        record["precision"] = ", then ".join(self.identity[PRECISIONS])
         record |= job.start.record
         if machine.world.size > 1:
             record["processes"] = machine.world.size

@@ -72,6 +72,7 @@ class Stepper:
         if self.use_bfloat16 and not has_bfloat16(device):
             self.use_bfloat16 = False
             warn(progress, f"the device {device.type} has no bfloat16 here: the network computes in float32")
+        self.precision = "bfloat16" if self.use_bfloat16 else "float32"
         design = planned_design(settings.network, plan, labels)
         slice_bytes = trained_slice_bytes(plan.batch_size, design, plan.trained) if device.type == "cpu" else 0
         part = fitting_part(plan.batch_size, slice_bytes) if world.size == 1 else plan.batch_size

@@ -26,7 +26,7 @@ from medfcn.config import override
 from medfcn.errors import MissingFileError, OutputExistsError, SettingsError, TrainingError, TrainingStoppedError
 from medfcn.files import sha256_of
 from medfcn.labels import LabelMap
-from medfcn.progress import Lines
+from medfcn.progress import Lines, Silent
 from medfcn.runs.checkpoints import Checkpoints
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.stop import Stop, stop_on_signals
@@ -224,6 +224,31 @@ def test_a_stopped_training_goes_on_where_it_was(looks: int, balls: Path, whole:
     run = train(balls, tmp_path / "run", resume=True)
     assert run.steps == 24
     assert_same_run(run.folder, whole)
+
+
+def test_another_arithmetic_after_a_stop_is_said_and_kept(
+    balls: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Silent):
+        def say(self, message: str) -> None:
+            told.append(message)
+
+    def precision_of(run: Path) -> str:
+        return str(json.loads((run / "model.json").read_text())["training"]["precision"])
+
+    told: list[str] = []
+    assert precision_of(whole) in ("float32", "bfloat16")
+    monkeypatch.setattr("medfcn.training.stepping.has_fast_bfloat16", lambda device: False)
+    with pytest.raises(TrainingStoppedError, match="after step"):
+        train(balls, tmp_path / "run", stop=StopAfter(11))
+    with pytest.raises(TrainingStoppedError, match="after step"):
+        train(balls, tmp_path / "run", resume=True, stop=StopAfter(3), progress=Told())
+    assert not any("the steps so far" in line for line in told)
+    monkeypatch.setattr("medfcn.training.stepping.has_fast_bfloat16", lambda device: True)
+    run = train(balls, tmp_path / "run", resume=True, progress=Told())
+    said = "the steps so far were computed in float32, and this machine goes on in bfloat16"
+    assert sum(said in line for line in told) == 1
+    assert precision_of(run.folder) == "float32, then bfloat16"
 
 
 def test_the_best_weights_before_an_interruption_are_still_the_best_after_it(
