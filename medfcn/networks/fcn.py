@@ -21,7 +21,7 @@ from medfcn.networks.monai_nets import MonaiNetwork, window_multiple
 from medfcn.networks.network import SliceNetwork
 from medfcn.networks.presets import with_preset
 from medfcn.networks.resnet import calm_residuals
-from medfcn.networks.upsampling import Upsample, linear_kernel
+from medfcn.networks.upsampling import Upsample, first_pixels, linear_kernel
 from medfcn.settings import NetworkSettings
 from medfcn.text import counted, listed
 
@@ -130,7 +130,7 @@ class FCN(SliceNetwork):
         if self.restore is not None:
             raised = (logits.shape[-2] * self._finest, logits.shape[-1] * self._finest)
             logits = self.restore(logits, raised)
-        return logits[..., : size[0], : size[1]].float()
+        return first_pixels(logits, size)
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         """Logits of a batch of slices.

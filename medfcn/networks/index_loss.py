@@ -152,7 +152,7 @@ class _Sums:
     def _of_labels(self) -> tuple[Tensor, Tensor]:
         """`(groups, K)` sums over the voxels of each label: of their probability for it, and of their number."""
         # An ignored voxel is of the background, which has no Dice; a union's bin is beyond the labels'.
-        marked = torch.from_numpy(np.flatnonzero(self.classes.numpy()))
+        marked = torch.from_numpy(np.flatnonzero((self.classes != 0).numpy()))  # numbers take four times as long
         bins = self.count + (0 if self.unions is None else len(self.unions))
         places = self.classes.index_select(0, marked)
         if self.groups > 1:

@@ -116,3 +116,32 @@ class Upsample(nn.Module):
         if not self.training or self.method != "transposed":  # before anything is asked of a map that is traced
             return False
         return coarse.device.type == "cpu" and coarse.dtype in (torch.float32, torch.bfloat16)
+
+
+def first_pixels(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """`(N, K, H, W)` maps, cut to their first pixels, in float32.
+
+    Where maps of a training in bfloat16 are cut, their gradient has the channels last, as layers on a CPU take it;
+    torch's own way back (2.13) turns it round.
+    """
+    is_of_training = maps.dtype == torch.bfloat16 and maps.requires_grad and maps.device.type == "cpu"
+    if is_of_training and tuple(maps.shape[-2:]) != size:  # nothing is asked of the shape of maps that are traced
+        return _FirstPixels.apply(maps, size)  # type: ignore[no-untyped-call,no-any-return]
+    return maps[..., : size[0], : size[1]].float()
+
+
+class _FirstPixels(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        ctx.shape, ctx.dtype, ctx.size = maps.shape, maps.dtype, size
+        return maps[..., : size[0], : size[1]].float()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        height, width = ctx.size
+        gradient = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=torch.channels_last)
+        gradient[..., height:, :].zero_()
+        gradient[..., width:].zero_()
+        gradient[..., :height, :width].copy_(outer)
+        return gradient, None

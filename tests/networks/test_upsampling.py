@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from medfcn.networks.upsampling import Upsample, bilinear_kernel
+from medfcn.networks.phases import _Narrow
+from medfcn.networks.upsampling import Upsample, bilinear_kernel, first_pixels
 from medfcn.settings import Upsampling
 from tests.networks.designs import noise
 
@@ -182,7 +183,9 @@ def test_a_training_raises_maps_as_a_prediction_does(factor: int, channels: tupl
         assert torch.allclose(here, there, atol=1e-4, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("channels", "bias"), [((3, 7), False), ((3, 7), True), ((16, 40), True)])
+@pytest.mark.parametrize(
+    ("channels", "bias"), [((3, 7), False), ((4, 4), False), ((2, 2), False), ((3, 7), True), ((16, 40), True)]
+)
 def test_a_training_in_bfloat16_raises_maps_as_one_in_float32_does(channels: tuple[int, int], bias: bool) -> None:
     """Few channels to the digits of bfloat16; many labels, which have a bias, to those of float32."""
     torch.manual_seed(3)
@@ -208,3 +211,42 @@ def test_a_raised_map_of_a_training_may_be_changed_in_place(bias: bool) -> None:
     upsample = Upsample(1, 1, method="transposed", bias=bias)
     functional.relu(upsample(noise(1, 1, 3, 4).requires_grad_(), (6, 8)), inplace=True).sum().backward()
     assert all(parameter.grad is not None for parameter in upsample.parameters())
+
+
+@pytest.mark.parametrize(("channels", "factor"), [((4, 4), 2), ((2, 2), 2), ((3, 3), 2), ((2, 2), 4)])
+def test_few_channels_in_bfloat16_have_the_gradients_of_the_layer(channels: tuple[int, int], factor: int) -> None:
+    """Fine pixels are copied by two, four or eight bytes at once; gradients with other layouts are taken too."""
+    torch.manual_seed(3)
+    layer = nn.ConvTranspose2d(*channels, 2 * factor, factor, factor // 2, bias=False)
+    given = torch.randn(2, channels[0], 5, 6).bfloat16()
+    weight = layer.weight.detach().bfloat16()
+    outer = torch.randn(2, channels[1], 5 * factor, 6 * factor).bfloat16()
+    for laid in (outer, outer.contiguous(memory_format=torch.channels_last)):
+        found = []
+        for is_ours in (True, False):
+            coarse, kernels = given.clone().requires_grad_(), weight.clone().requires_grad_()
+            if is_ours:
+                fine = _Narrow.apply(coarse, kernels, factor)
+            else:
+                fine = functional.conv_transpose2d(coarse, kernels, stride=factor, padding=factor // 2)
+            fine.backward(laid)
+            assert coarse.grad is not None
+            assert kernels.grad is not None
+            found.append((fine.detach().float(), coarse.grad.float(), kernels.grad.float()))
+        for here, there in zip(*found, strict=True):
+            assert (here - there).abs().max() <= 0.01 * there.abs().max()
+
+
+@pytest.mark.parametrize("size", [(5, 9), (6, 7), (5, 7)])
+def test_maps_that_are_cut_have_the_gradient_of_a_cut_and_channels_last(size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 3, 6, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = []
+    for cut in (lambda given: first_pixels(given, size), lambda given: given[..., : size[0], : size[1]].float()):
+        given = maps.clone().contiguous(memory_format=torch.channels_last).requires_grad_()
+        shown = cut(given)
+        assert shown.dtype == torch.float32
+        (gradient,) = torch.autograd.grad((shown * torch.arange(shown.numel()).view(shown.shape).cos()).sum(), given)
+        found.append((shown.detach(), gradient))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    assert found[0][1].is_contiguous(memory_format=torch.channels_last)
