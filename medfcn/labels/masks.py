@@ -30,6 +30,8 @@ ROUNDED = "voxels rounded to whole labels"
 _MOST_ROUNDING = 0.499
 _ANY = LabelMap.parse("structure=any")
 """Any one value is the structure of a file of its own."""
+_NAMES = "abcdefgh"
+"""Names of the labels in a remedy, one a value."""
 
 
 def read_mask(
@@ -232,7 +234,12 @@ def _check_255(whole: NDArray[Any], named: ValueSet, name: str) -> None:
             f"{name}: {len(values)} different values up to {values[-1]}; give a mask (is this an image?)",
             field=NOT_WHOLE,
         )
+    found = [value for value in values if value not in (0, 255)][: len(_NAMES) - 1]
+    others = [f"{letter}={value}" for letter, value in zip(_NAMES, found, strict=False)]
+    is_foreground = f"a label, name all, as --labels {','.join([*others, f'{_NAMES[len(others)]}=255'])}"
+    if not others:
+        is_foreground = "the foreground, say so with --labels organ=255"
     raise LabelError(
-        f"{name}: label values {numbers_text(values)}; if 255 is the foreground, say so with --labels "
-        "organ=255, if nobody labelled those voxels, with ignore=255"
+        f"{name}: label values {numbers_text(values)}; if 255 is {is_foreground}, if nobody labelled those voxels, "
+        f"with {','.join([*others, 'ignore=255'])}"
     )
