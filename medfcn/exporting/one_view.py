@@ -18,7 +18,7 @@ from medfcn.files import make_folder, refuse_existing_file, write_together
 from medfcn.inference.model import Model
 from medfcn.inference.region import most_mm3
 from medfcn.networks.graph import INPUT, SIZE, quiet_export, stride_of
-from medfcn.networks.sliding import WHOLE
+from medfcn.networks.sliding import REACH, WHOLE_PIXELS
 from medfcn.slices.plan import Intensity
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.text import listed
@@ -145,7 +145,8 @@ def about(model: Model) -> dict[str, Any]:
         "spacing_mm": list(plan.spacing_mm),
         "window": list(plan.window),
         "context": plan.context,
-        "whole": WHOLE if model.network.takes_any_size else 1.0,
+        "whole": [plan.whole, min(plan.whole, REACH)] if model.network.takes_any_size else [1.0, 1.0],
+        "whole_pixels": WHOLE_PIXELS,
         "stride": stride_of(model.network),
         "tile_overlap": card.settings.prediction.tile_overlap,
         "inputs": [INPUT, SIZE] if plan.turns else [INPUT],

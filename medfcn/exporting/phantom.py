@@ -18,7 +18,7 @@ from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
 from medfcn.volumes import ReadOptions, Volume
 
 _SCALES = (1.0, 0.7, 1.4)
-"""Edges of the slices, in windows of the training: the same, smaller, and larger, so that it is cut into tiles."""
+"""Edges of the slices, in windows of the training: the same, smaller, and larger."""
 _SLICES = 5
 _SEED = 20_190_710
 ANY_SIZE = ReadOptions(box_mm=((-1e6, 1e6), (-1e6, 1e6), (-1e6, 1e6)))

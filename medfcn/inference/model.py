@@ -39,7 +39,7 @@ from medfcn.networks.memory import fitting_batch, require_maps
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.own_statistics import some_slices, with_own_statistics
 from medfcn.networks.sliding import (
-    WHOLE,
+    REACH,
     ArraySlices,
     MirroredNetwork,
     Network,
@@ -48,6 +48,7 @@ from medfcn.networks.sliding import (
     Sliding,
     logits_in_slabs,
     stacked,
+    tile_of,
 )
 from medfcn.networks.turned import TurnedNetwork
 from medfcn.runs.arithmetic import Arithmetic
@@ -311,9 +312,19 @@ class Model(Predictor):
         """The slices that go through the network at once, and the bytes of their maps; see `fitting_batch`."""
         card = self.card
         design = planned_design(card.settings.network, card.plan, card.labels)
-        beyond = WHOLE if self.network.takes_any_size else 1.0
-        height, width = (math.ceil(beyond * edge) for edge in card.plan.window)
-        return fitting_batch(card.settings.prediction.batch_size, design, (height, width), self.network)
+        return fitting_batch(card.settings.prediction.batch_size, design, self._reach, self.network)
+
+    @property
+    def _whole(self) -> float:
+        """A slice up to so many times the window goes through in one piece."""
+        return self.card.plan.whole if self.network.takes_any_size else 1.0
+
+    @property
+    def _reach(self) -> tuple[int, int]:
+        """Rows and columns of the largest slice that is as one of training."""
+        beyond = REACH if self.network.takes_any_size else 1.0
+        height, width = (math.ceil(beyond * edge) for edge in self.card.plan.window)
+        return height, width
 
     def network_probabilities(self, image: CaseImage, *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case.
@@ -389,12 +400,11 @@ class Model(Predictor):
     def _fitted(self, slices: Slices) -> Network:
         """The network with the volume's own statistics along a view; see `medfcn.networks.own_statistics`."""
         plan, (batch_size, held) = self.card.plan, self._batch
-        few = min(_OWN_SLICES, batch_size)
+        beyond = self._beyond((slices.shape[2], slices.shape[3]))
+        few = max(2, int(min(_OWN_SLICES, batch_size) / beyond))
         if self.device.type == "cpu":
-            require_maps(few, -(-held // batch_size))
-        seen = some_slices(
-            slices, plan.window, count=few, context=plan.context, takes_any_size=self.network.takes_any_size
-        )
+            require_maps(few, math.ceil(beyond * held / batch_size))
+        seen = some_slices(slices, plan.window, count=few, context=plan.context, whole=self._whole)
         tensor = torch.from_numpy(seen).to(self.device).contiguous(memory_format=torch.channels_last)
         fitted = with_own_statistics(self.network, tensor, plan.own_statistics)
         return folded(fitted) if self.arithmetic.folded else channels_last(fitted)
@@ -415,16 +425,18 @@ class Model(Predictor):
         plan, prediction = self.card.plan, self.card.settings.prediction
         batch_size, held = self._batch
         slab, slice_bytes = batch_size, 0
-        if self.device.type == "cpu":
+        beyond = self._beyond(size)
+        if self.device.type == "cpu" or beyond > 1:
             slab = self._slab(size)
-            slice_bytes = -(-held // batch_size)
+        if self.device.type == "cpu":
+            slice_bytes = math.ceil(beyond * held / batch_size)
             require_maps(min(count, 2 * slab - 1, batch_size), slice_bytes)
         return Sliding(
             plan.window,
             context=plan.context,
             batch_size=batch_size,
             tile_overlap=prediction.tile_overlap,
-            takes_any_size=self.network.takes_any_size,
+            whole=self._whole,
             device=self.device,
             precision=self.arithmetic.precision,
             slab=slab,
@@ -433,12 +445,21 @@ class Model(Predictor):
             apart=apart,
         )
 
+    def _beyond(self, size: tuple[int, int]) -> float:
+        """How many times the pixels of `_reach` go through the network at once for a slice; 1 if they are fewer."""
+        window = self.card.plan.window
+        height, width = map(max, size, window)
+        return max(1.0, math.prod(tile_of((height, width), window, self._whole)) / math.prod(self._reach))
+
     @property
     def slabs(self) -> Slabs:
         """The slices that go through the network at once on a CPU, and share a place of further looks everywhere."""
         batch_size, held = self._batch
         classes = len(self.card.labels.entries) + (self.head == "softmax")
-        return Slabs(batch_size, _SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // (4 * classes))
+        most, pixels = _SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // (4 * classes)
+        if self._whole > REACH:
+            pixels = min(pixels, max(2, most) * math.prod(self._reach))
+        return Slabs(batch_size, most, pixels)
 
     def _slab(self, size: tuple[int, int]) -> int:
         """Slices of a size that go through the network at once on a CPU; see `slabs`."""

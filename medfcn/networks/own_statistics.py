@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medfcn.networks.network import SliceNetwork
-from medfcn.networks.sliding import WHOLE, Slices
+from medfcn.networks.sliding import REACH, Slices, tile_of
 from medfcn.slices.slicing import margin_before, neighbours
 
 
 def some_slices(
-    slices: Slices, window: tuple[int, int], *, count: int, context: int, takes_any_size: bool = True
+    slices: Slices, window: tuple[int, int], *, count: int, context: int, whole: float = REACH
 ) -> NDArray[np.float32]:
     """Slices from all over a volume, as prediction shows them: smaller ones in the middle of a window.
 
@@ -34,14 +34,14 @@ def some_slices(
         window: `(H, W)` pixels of a tile.
         count: Slices to take, at most, in the middle of parts of equal size; a single one is taken twice.
         context: Slices that the network sees at once.
-        takes_any_size: Slices a little larger than the window go through in one piece.
+        whole: Slices up to so many times the window go through in one piece; see `Sliding`.
 
     Returns:
         `(n, C·context, h, w)`.
     """
     total, channels, *size = slices.shape
-    whole = WHOLE if takes_any_size else 1
-    most = [max(length, edge) if length <= whole * edge else edge for length, edge in zip(size, window, strict=True)]
+    height, width = map(max, size, window)
+    most = tile_of((height, width), window, whole)
     taken = [min(length, edge) for length, edge in zip(size, most, strict=True)]
     cut = [slice((length - kept) // 2, (length - kept) // 2 + kept) for length, kept in zip(size, taken, strict=True)]
     inside = [

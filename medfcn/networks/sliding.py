@@ -16,8 +16,10 @@ from medfcn.slices.slicing import VIEW_AXIS, margin_before, neighbours, spread, 
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
-WHOLE = 1.25
-"""A slice up to this many times the window goes through in one piece, because the network takes any size."""
+REACH = 1.25
+"""A slice up to this many times the window is as one of training to the network, and counts so in its memory."""
+WHOLE_PIXELS = 1 << 20
+"""A slice of more pixels goes through in tiles, however large the window: its maps would take gigabytes."""
 _TWOS_PIXELS = 1 << 14
 """Slices of so many pixels go through in powers of two if they are larger than the window; see `in_twos`."""
 _LARGEST_TWO = 16
@@ -41,7 +43,8 @@ class Sliding:
         tile_overlap: Share of a tile that its neighbour covers too.
         device: Where the network is.
         precision: Arithmetic of the network.
-        takes_any_size: True if the network takes slices of any size; False if only windows.
+        whole: A slice whose edges are up to so many times those of the window goes through in one piece, if it has no
+            more than 2²⁰ pixels; 1 for a network that takes only windows.
         slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
             The last digits of a logit can depend on it (torch 2.13.0 with oneDNN chooses its way by the size of a
             batch), so it follows from the model and the slices alone, never from the memory that is free.
@@ -59,7 +62,7 @@ class Sliding:
     tile_overlap: float = 0.5
     device: torch.device | str = "cpu"
     precision: Precision = "float32"
-    takes_any_size: bool = True
+    whole: float = REACH
     slab: int | None = None
     is_even: bool = True
     slice_bytes: int = 0
@@ -73,7 +76,7 @@ class Slabs:
     Attributes:
         batch_size: Slices of a batch.
         most: Slices of a slab, as far as the network's maps of them take memory.
-        pixels: Pixels of all slices of a slab, as far as their logits do.
+        pixels: Pixels of all slices of a slab, as far as their logits do, or their maps where they are large.
     """
 
     batch_size: int
@@ -296,10 +299,7 @@ class _Tiles:
     @classmethod
     def of(cls, size: tuple[int, int], sliding: Sliding) -> Self:
         """The tiles of a slice that is at least as large as the window."""
-        whole = WHOLE if sliding.takes_any_size else 1
-        height, width = (
-            length if length <= whole * edge else edge for length, edge in zip(size, sliding.window, strict=True)
-        )
+        height, width = tile_of(size, sliding.window, sliding.whole)
         rows, columns = (
             tile_starts(length, edge, sliding.tile_overlap)
             for length, edge in zip(size, (height, width), strict=True)
@@ -356,6 +356,23 @@ class MirroredNetwork:
         if not self.axes:
             return self.network(slices)
         return self.network(slices.flip(self.axes)).flip(self.axes)
+
+
+def tile_of(size: tuple[int, int], window: tuple[int, int], whole: float) -> tuple[int, int]:
+    """Rows and columns of what goes through the network at once: the edges of the slice, or of the window.
+
+    Args:
+        size: Rows and columns of the slice.
+        window: Those of the window; no edge is longer than the slice's.
+        whole: See `Sliding`.
+
+    Example:
+        >>> tile_of((300, 500), (128, 128), 4.0), tile_of((300, 600), (128, 128), 4.0)
+        ((300, 500), (300, 128))
+    """
+    most = whole if math.prod(size) <= WHOLE_PIXELS else min(whole, REACH)
+    height, width = (length if length <= most * edge else edge for length, edge in zip(size, window, strict=True))
+    return height, width
 
 
 def tile_starts(size: int, tile: int, overlap: float) -> list[int]:

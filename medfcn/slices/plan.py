@@ -27,7 +27,15 @@ SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
 
 
-_USUAL = {"restoring": "learned", "crop": None, "movement": "usual", "turns": (), "apart": (), "own_statistics": 0.0}
+_USUAL = {
+    "restoring": "learned",
+    "crop": None,
+    "movement": "usual",
+    "turns": (),
+    "apart": (),
+    "own_statistics": 0.0,
+    "whole": 1.25,
+}
 """The values that cards without the key have."""
 
 
@@ -85,6 +93,8 @@ class Plan:
             between them probabilities are interpolated. `()` sees all.
         own_statistics: The share of the statistics of batch normalisation that prediction takes from the volume
             itself; see `medfcn.networks.own_statistics`.
+        whole: Prediction takes a slice in one piece where its edges are up to so many times those of the window, and
+            in tiles where they are more. Cards without the key are of models for which this was 1.25.
     """
 
     views: tuple[View, ...]
@@ -103,6 +113,7 @@ class Plan:
     turns: _Turns = ()
     apart: _Apart = ()
     own_statistics: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    whole: Annotated[float, Meta(ge=1, le=64)] = 1.25
 
     @property
     def trained(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from medfcn.inference.decide import decide
 from medfcn.inference.model import Model
 from medfcn.labels import IGNORED, LabelMap
 from medfcn.labels.partial_labels import Drawn
-from medfcn.networks.sliding import WHOLE
+from medfcn.networks.sliding import tile_of
 from medfcn.settings import View
 from medfcn.slices.case_slices import to_network
 from medfcn.slices.plan import Plan
@@ -90,7 +90,7 @@ class Curve:
         first, second = in_plane_axes(self.view)
         sizes = [(case.image.shape[1 + first], case.image.shape[1 + second]) for case in cases]
         most_pixels = plan.batch_size * math.prod(plan.window)
-        largest = max((_pixels(size, plan.window, tile_overlap) for size in sizes), default=1)
+        largest = max((_pixels(size, plan, tile_overlap) for size in sizes), default=1)
         room = max(1, most_pixels // largest)
         count = max(1, min(len(cases), _CASES_MOST, room // (_SLICES_LEAST + plan.context - 1)))
         self.cases = tuple(cases[place * len(cases) // count] for place in range(count)) if cases else ()
@@ -176,16 +176,16 @@ def _fullest(
     return start, min(len(slices), start + thickness)
 
 
-def _pixels(size: tuple[int, int], window: tuple[int, int], overlap: float) -> int:
+def _pixels(size: tuple[int, int], plan: Plan, overlap: float) -> int:
     """The pixels that go through the network for a slice of a size: its own, or those of its window or its tiles."""
-    if all(edge <= WHOLE * of_window for edge, of_window in zip(size, window, strict=True)):
-        return math.prod(map(max, size, window))
+    height, width = map(max, size, plan.window)
+    tile = tile_of((height, width), plan.window, plan.whole)
     stride = max(1e-6, 1 - overlap)
     tiles = (
-        1 + math.ceil(max(0, edge - of_window) / (stride * of_window))
-        for edge, of_window in zip(size, window, strict=True)
+        1 + math.ceil((edge - of_tile) / (stride * of_tile))
+        for edge, of_tile in zip((height, width), tile, strict=True)
     )
-    return math.prod(tiles) * math.prod(window)
+    return math.prod(tiles) * math.prod(tile)
 
 
 def _block(

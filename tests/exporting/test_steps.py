@@ -238,6 +238,17 @@ def test_other_ways_to_scale_and_decide(plan: dict[str, Any], tmp_path: Path) ->
         scripted.require_alike([written(made, tmp_path / str(number))], tmp_path / str(number))
 
 
+@pytest.mark.parametrize("looks", [False, True], ids=["one look", "looks again"])
+def test_slices_a_few_times_the_window_go_through_in_one_piece(looks: bool, tmp_path: Path) -> None:
+    path = written(PREDICTED["in tiles"](), tmp_path)
+    masks = []
+    for whole in (1.25, 4.0):
+        model = looking_model(whole=whole) if looks else tiny_model(whole=whole)
+        masks.append(Scripted(model).require_alike([path], tmp_path))
+        (tmp_path / "ours.nii.gz").unlink()
+    assert (masks[0] != masks[1]).any()
+
+
 def test_channels_are_brought_to_the_grid_of_the_first(two_channels: Scripted, tmp_path: Path) -> None:
     turned = np.diag([1.0, -1.0, 2.0, 1.0])
     turned[0, 3] = -19

@@ -14,6 +14,7 @@ from medfcn.networks.memory import fitting_batch, map_bytes, map_bytes_of
 from medfcn.networks.presets import PRESETS, with_preset
 from medfcn.settings import NetworkSettings
 from medfcn.slices.sizes import stem_for, widths_for
+from tests.inference.models import tiny_model
 
 GIB = 2**30
 
@@ -61,6 +62,17 @@ def test_networks_of_monai_are_counted_too() -> None:
     design = MonaiDesign.of(settings, channels_in=1)
     assert map_bytes(design, (64, 64)) > 4 * 64 * 64
     assert fitting_batch(32, design, (64, 64))[0] == 32
+
+
+def test_slabs_of_slices_in_one_piece_have_no_larger_maps() -> None:
+    model = tiny_model(window=(128, 128), widths=(16, 32, 64), whole=4.0)
+    bounded = 1.25 * 1.25 * 128 * 128 * max(2, model.slabs.most)
+    for edge in (160, 256, 512):
+        count = model.slabs.of((edge, edge))
+        assert count == 2 or count * edge * edge <= bounded
+    assert model.slabs.of((512, 512)) < model.slabs.of((160, 160))
+    tiled = tiny_model(window=(128, 128), widths=(16, 32, 64)).slabs
+    assert tiled.of((160, 160)) == model.slabs.of((160, 160))
 
 
 def test_a_mask_does_not_depend_on_the_batch(ball_run: Path, balls: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_small_slice_lies_in_the_middle_of_a_window_and_of_a_large_one_the_mid
     assert not found[0, 0, [0, 6, 7]].any()
     whole = some_slices(ArraySlices(volume, "axial"), (8, 24), count=2, context=1)
     assert whole.shape == (2, 1, 8, 30)  # as prediction shows it, in one piece
-    assert some_slices(ArraySlices(volume, "axial"), (8, 24), count=2, context=1, takes_any_size=False).shape == (
+    assert some_slices(ArraySlices(volume, "axial"), (8, 24), count=2, context=1, whole=1.0).shape == (
         2,
         1,
         8,

@@ -20,6 +20,7 @@ from medfcn.networks.sliding import (
     in_twos,
     sliding_logits,
     stacked,
+    tile_of,
     tile_starts,
 )
 from medfcn.settings import View
@@ -273,3 +274,21 @@ def test_slices_of_any_size_and_order_in_memory_come_back_as_they_were(view: Vie
         assert np.array_equal(part[:, :, 1 : slices.shape[2] + 1, 2 : slices.shape[3] + 2], expected[start:stop])
         assert np.count_nonzero(part) == np.count_nonzero(expected[start:stop])
     assert np.array_equal(stacked(expected[:5], view), stack_slices(expected[:5], view))
+
+
+def test_slices_a_few_times_as_large_go_through_in_one_piece_and_huge_ones_in_tiles() -> None:
+    seen: list[torch.Size] = []
+    volume = np.ones((1, 20, 30, 2), np.float32)
+
+    def network(part: torch.Tensor) -> torch.Tensor:
+        seen.append(part.shape[-2:])
+        return part
+
+    for whole in (4.0, 3.0):
+        sliding_logits(volume, network, "axial", Sliding((8, 8), whole=whole))
+    assert set(seen[:1]) == {(20, 30)}
+    assert set(seen[1:]) == {(20, 8)}
+    assert tile_of((1024, 1024), (300, 300), 4.0) == (1024, 1024)
+    assert tile_of((1024, 1025), (300, 300), 4.0) == (300, 300)
+    assert tile_of((2000, 2000), (1800, 1800), 4.0) == (2000, 2000)  # as large in training
+    assert tile_of((10, 9), (8, 8), 1.0) == (8, 8)

@@ -273,6 +273,14 @@ def test_a_plan_returns_from_json(first: int, second: int, mirror: str, labels: 
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
+def test_large_slices_go_through_in_one_piece_but_in_runs_from_before() -> None:
+    plain = make_plan([_case()], Settings()).to_json()
+    assert plain.pop("whole") == 4.0
+    before = Plan.from_json(plain)
+    assert before.whole == 1.25
+    assert before.to_json() == plain
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_several_labels_are_never_mirrored_across_left_and_right(view: View) -> None:
     for views in ((view,), "all"):
@@ -375,6 +383,7 @@ BROKEN: dict[str, Any] = {
     "turns": [200.0],
     "apart": [2, 2],
     "own_statistics": 1.5,
+    "whole": 0.5,
 }
 
 

@@ -18,6 +18,7 @@ from medfcn.training.curve import Block, Curve, _fullest, _pixels
 from medfcn.training.curve_looks import CurveLooks
 from medfcn.training.pictures import picture
 from medfcn.training.schedule import Schedule, curve_steps, picture_steps, validation_steps
+from tests.inference.models import tiny_plan
 from tests.training.test_resume import StopAfter, Told, assert_same_run, train
 from tests.two_labels import LABELS, write_two_labels
 
@@ -136,9 +137,12 @@ def test_a_look_sends_no_more_pixels_through_the_network_than_a_step(
 
 
 def test_pixels_count_windows_and_tiles() -> None:
-    assert _pixels((20, 30), (64, 64), 0.5) == 64 * 64
-    assert _pixels((70, 64), (64, 64), 0.5) == 70 * 64
-    assert _pixels((128, 64), (64, 64), 0.5) == 3 * 64 * 64
+    before, now = tiny_plan(window=(64, 64)), tiny_plan(window=(64, 64), whole=4.0)
+    assert _pixels((20, 30), before, 0.5) == 64 * 64
+    assert _pixels((70, 64), before, 0.5) == 70 * 64
+    assert _pixels((128, 64), before, 0.5) == 3 * 64 * 64
+    assert _pixels((128, 64), now, 0.5) == 128 * 64
+    assert _pixels((320, 70), now, 0.5) == 9 * 64 * 70
 
 
 def test_a_picture_shows_three_slices_with_both_masks(balls: Path, tmp_path: Path) -> None:
@@ -171,7 +175,7 @@ def test_validation_cases_are_read_for_a_curve_only_if_a_look_is_due(
 def test_a_look_costs_more_steps_where_training_sees_parts_of_slices() -> None:
     def curve(trained: tuple[int, int]) -> Curve:
         case = SimpleNamespace(image=np.zeros((1, 64, 64, 9)))
-        plan = SimpleNamespace(views=("axial",), context=1, batch_size=8, window=(64, 64), trained=trained)
+        plan = tiny_plan(views=("axial",), context=1, batch_size=8, window=(64, 64), crop=trained)
         prepared: Any = SimpleNamespace(plan=plan, survey=SimpleNamespace(labels=None), validation=[case] * 4)
         return Curve(prepared, tile_overlap=0.5)
 
@@ -206,7 +210,7 @@ def test_a_curve_has_slices_of_each_label_or_says_of_which_it_has_none(monkeypat
         return Block(case.image, np.full((2, 2, 2), case.held, dtype=np.uint8), (0, 0))
 
     monkeypatch.setattr("medfcn.training.curve._block", block)
-    plan = SimpleNamespace(views=("axial",), context=1, batch_size=8, window=(64, 64), trained=(64, 64))
+    plan = tiny_plan(views=("axial",), context=1, batch_size=8, window=(64, 64))
     survey = SimpleNamespace(labels=LabelMap.parse("a=1,b=2"))
 
     def curve(*held: int) -> Curve:
