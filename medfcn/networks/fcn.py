@@ -130,7 +130,9 @@ class FCN(SliceNetwork):
         if self.restore is not None:
             raised = (logits.shape[-2] * self._finest, logits.shape[-1] * self._finest)
             logits = self.restore(logits, raised)
-        return first_pixels(logits, size)
+        if self.training:
+            return first_pixels(logits, size)
+        return logits[..., : size[0], : size[1]].float()  # exporters trace it: nothing is asked of the maps
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         """Logits of a batch of slices.
