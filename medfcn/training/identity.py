@@ -95,11 +95,11 @@ def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
     """`plan` with the rule for the background by which a stopped training prepared its slices.
 
     So are its step to full size, which earlier medfcn did not join with the head, the one look at every slice,
-    how much lesions are moved, and the statistics of its training.
+    how much lesions are moved, the statistics of its training, and the slices that it tiled.
     """
     before = recorded.get("plan", {})
     usual: dict[str, Any] = {"turns": (), "apart": (), "own_statistics": 0.0}
-    usual |= {"restoring": "learned", "movement": "usual"}
+    usual |= {"restoring": "learned", "movement": "usual", "whole": 1.25}
     for name, value in usual.items() if before else ():
         if name not in before and getattr(plan, name) != value:
             reasons = {part: why for part, why in plan.reasons.items() if part != name}

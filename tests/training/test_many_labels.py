@@ -77,6 +77,13 @@ def test_a_training_that_was_stopped_before_keeps_the_statistics_of_its_training
     assert as_recorded(now, {"plan": now.to_json()}).own_statistics == 0.5
 
 
+def test_a_training_that_was_stopped_before_cuts_large_slices_into_tiles_as_it_did() -> None:
+    now = tiny_plan(whole=4.0)
+    assert as_recorded(now, {"plan": tiny_plan().to_json()}).whole == 1.25
+    assert as_recorded(now, {"plan": now.to_json()}).whole == 4.0
+    assert as_recorded(now, {}) == now
+
+
 def test_a_training_that_was_stopped_before_is_moved_as_it_was() -> None:
     now = tiny_plan(movement="small", reasons={"views": "as set", "movement": "whole slices"})
     kept = as_recorded(now, {"plan": tiny_plan().to_json()})
