@@ -15,9 +15,18 @@ def run() -> None:
     except SystemExit as end:
         from medfcn.systems import end_quickly
 
-        if isinstance(end.code, int):
+        if isinstance(end.code, int) and _is_program():
             end_quickly(end.code)
         raise
+
+
+def _is_program() -> bool:
+    """True where `run` is all that the process is for: not within a profiler, a debugger, a test or another script."""
+    caller = sys._getframe(2)
+    behind = caller.f_back
+    while behind is not None and behind.f_globals.get("__name__") == "runpy":  # `python -m`
+        behind = behind.f_back
+    return behind is None and caller.f_code.co_name == "<module>"
 
 
 if __name__ == "__main__":

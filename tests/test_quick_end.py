@@ -47,6 +47,26 @@ def test_a_thread_is_waited_for() -> None:
     assert done.stdout.splitlines()[-1] == "worked"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "import runpy; runpy.run_module('medfcn', run_name='__main__')",
+        "from medfcn.__main__ import run\n    (lambda: run())()",
+    ],
+    ids=["a module", "a call"],
+)
+def test_a_program_that_runs_a_command_goes_on_after_it(call: str) -> None:
+    lines = f"import sys\nsys.argv = {list(WORDS)!r}\ntry:\n    {call}\nexcept SystemExit:\n    print('went on')\n"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.splitlines()[-1:] == ["went on"]
+
+
+def test_a_profile_of_a_command_is_written(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "cProfile", "-o", str(tmp_path / "profile"), "-m", *WORDS]
+    subprocess.run(words, capture_output=True, timeout=100, check=True)
+    assert (tmp_path / "profile").stat().st_size
+
+
 def test_text_that_cannot_be_written_is_an_error() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("needs a full device")
