@@ -153,6 +153,7 @@ def about(model: Model) -> dict[str, Any]:
         "batch": slabs.batch_size,
         "group": slabs.most,
         "group_pixels": slabs.pixels,
+        "group_map_pixels": slabs.map_pixels,
         "most_mm3": most_mm3(card),
         "intensities": [_scaling(item) for item in plan.intensities],
         "weights_sha256": card.weights_sha256,

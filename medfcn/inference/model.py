@@ -456,15 +456,14 @@ class Model(Predictor):
         """The slices that go through the network at once on a CPU, and share a place of further looks everywhere."""
         batch_size, held = self._batch
         classes = len(self.card.labels.entries) + (self.head == "softmax")
-        most, pixels = _SLAB_MAP_BYTES * batch_size // max(1, held), _SLAB_BYTES // (4 * classes)
-        if self._whole > REACH:
-            pixels = min(pixels, max(2, most) * math.prod(self._reach))
-        return Slabs(batch_size, most, pixels)
+        most = _SLAB_MAP_BYTES * batch_size // max(1, held)
+        return Slabs(batch_size, most, _SLAB_BYTES // (4 * classes), max(2, most) * math.prod(self._reach))
 
     def _slab(self, size: tuple[int, int]) -> int:
         """Slices of a size that go through the network at once on a CPU; see `slabs`."""
-        height, width = map(max, size, self.card.plan.window)
-        return self.slabs.of((height, width))
+        window = self.card.plan.window
+        height, width = map(max, size, window)
+        return self.slabs.of((height, width), tile_of((height, width), window, self._whole))
 
 
 def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | None:

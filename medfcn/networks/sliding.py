@@ -76,16 +76,19 @@ class Slabs:
     Attributes:
         batch_size: Slices of a batch.
         most: Slices of a slab, as far as the network's maps of them take memory.
-        pixels: Pixels of all slices of a slab, as far as their logits do, or their maps where they are large.
+        pixels: Pixels of all slices of a slab, as far as their logits do.
+        map_pixels: Pixels of their tiles, as far as the maps of tiles that are larger than those of training do.
     """
 
     batch_size: int
     most: int
     pixels: int
+    map_pixels: int
 
-    def of(self, size: tuple[int, int]) -> int:
-        """Slices of a slab, of `(H, W)` pixels each; see `slab_ends`."""
-        return min(self.batch_size, max(2, min(self.most, self.pixels // math.prod(size))))
+    def of(self, size: tuple[int, int], tile: tuple[int, int]) -> int:
+        """Slices of a slab, of `(H, W)` pixels each, which go through in tiles of a size; see `slab_ends`."""
+        by_pixels = min(self.pixels // math.prod(size), self.map_pixels // math.prod(tile))
+        return min(self.batch_size, max(2, min(self.most, by_pixels)))
 
 
 class Slices(Protocol):

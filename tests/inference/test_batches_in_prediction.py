@@ -68,11 +68,12 @@ def test_slabs_of_slices_in_one_piece_have_no_larger_maps() -> None:
     model = tiny_model(window=(128, 128), widths=(16, 32, 64), whole=4.0)
     bounded = 1.25 * 1.25 * 128 * 128 * max(2, model.slabs.most)
     for edge in (160, 256, 512):
-        count = model.slabs.of((edge, edge))
+        count = model._slab((edge, edge))
         assert count == 2 or count * edge * edge <= bounded
-    assert model.slabs.of((512, 512)) < model.slabs.of((160, 160))
-    tiled = tiny_model(window=(128, 128), widths=(16, 32, 64)).slabs
-    assert tiled.of((160, 160)) == model.slabs.of((160, 160))
+    assert model._slab((512, 512)) < model._slab((160, 160))
+    tiled = tiny_model(window=(128, 128), widths=(16, 32, 64))
+    assert tiled._slab((160, 160)) == model._slab((160, 160))
+    assert tiled._slab((520, 520)) == model._slab((520, 520)) > model._slab((512, 512))  # in tiles by both
 
 
 def test_a_mask_does_not_depend_on_the_batch(ball_run: Path, balls: Path) -> None:
