@@ -21,7 +21,7 @@ from medfcn.volumes.geometry import NEAR_GRID_VOXELS, Affine, corner_displacemen
 from medfcn.volumes.volume import Volume
 
 GAIN = 0.1
-"""Two exchanged masks fit better the other way round by at least so much each, in the root of nats.
+"""Exchanged masks fit better the other way round by at least so much in the mean, in the root of nats, and each does.
 
 Of 19,900 pairs of hippocampi, 1,891 of hearts and 381 of tumours that are right none gains more than 0.085.
 """
@@ -107,6 +107,11 @@ def exchanged(fits: Fits) -> list[list[int]]:
         >>> right = np.array([[0.9, 0.2, 0.1], [0.2, 0.8, 0.2], [0.1, 0.2, 0.7]])
         >>> exchanged(right), exchanged(right[:, [1, 0, 2]]), exchanged(right[:, [2, 0, 1]])
         ([], [[0, 1]], [[0, 1, 2]])
+
+        A mask that is drawn with more care fits a clear image better than its own, which the other does not fit:
+
+        >>> exchanged(np.array([[0.14, 0.03], [1.08, 0.32]]))
+        []
     """
     order = np.arange(len(fits))
     while len(fits):
@@ -119,8 +124,8 @@ def exchanged(fits: Fits) -> list[list[int]]:
         order[[one, other]] = order[[other, one]]
     found = []
     for chain in _chains(order.tolist()):
-        gain = float(np.mean([fits[place, order[place]] - fits[place, place] for place in chain]))
-        if gain > GAIN:
+        gains = [float(fits[place, order[place]] - fits[place, place]) for place in chain]
+        if sum(gains) > GAIN * len(gains) and min(gains) > 0:
             found.append(chain)
     return found
 
