@@ -21,7 +21,7 @@ def run() -> None:
 
 
 def _is_program() -> bool:
-    """True where `run` is all that the process is for: not within a profiler, a debugger, a test or another script."""
+    """True where `run` is all that the process is for: not in a profiler, a debugger, a test or another script."""
     caller = sys._getframe(2)
     behind = caller.f_back
     while behind is not None and behind.f_globals.get("__name__") == "runpy":  # `python -m`
