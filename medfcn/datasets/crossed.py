@@ -124,8 +124,8 @@ def exchanged(fits: Fits) -> list[list[int]]:
         order[[one, other]] = order[[other, one]]
     found = []
     for chain in _chains(order.tolist()):
-        gains = [float(fits[place, order[place]] - fits[place, place]) for place in chain]
-        if sum(gains) > GAIN * len(gains) and min(gains) > 0:
+        each = [float(fits[place, order[place]] - fits[place, place]) for place in chain]
+        if sum(each) > GAIN * len(each) and min(each) > 0:
             found.append(chain)
     return found
 
@@ -206,8 +206,11 @@ def _ranks(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Intensities as 256 levels of equally many voxels, as far as 4,096 even steps tell them apart."""
     numbers = values.astype(np.float64)
     low, high = np.quantile(numbers.reshape(-1)[::_SPARSE], (0.001, 0.999))
-    steps = (np.clip(numbers, low, high) - low) * ((_STEPS - 1) / max(high - low, np.finfo(np.float64).tiny))
-    places = steps.astype(np.intp)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        scale = (_STEPS - 1) / (high - low)
+    if not 0.0 < scale < np.inf:  # one value, or numbers beyond what can be told apart
+        return np.zeros(values.shape, dtype=np.uint8)
+    places = ((np.clip(numbers, low, high) - low) * scale).astype(np.intp)
     upto = np.cumsum(np.bincount(places.reshape(-1), minlength=_STEPS))
     levels = ((upto - 1) * _LEVELS // upto[-1]).clip(0).astype(np.uint8)
     ranks: NDArray[np.uint8] = levels[places]

@@ -236,7 +236,7 @@ def _check_255(whole: NDArray[Any], named: ValueSet, name: str) -> None:
         )
     found = [value for value in values if value not in (0, 255)][: len(_NAMES) - 1]
     others = [f"{letter}={value}" for letter, value in zip(_NAMES, found, strict=False)]
-    is_foreground = f"a label, name all, as --labels {','.join([*others, f'{_NAMES[len(others)]}=255'])}"
+    is_foreground = f"a label, say so with --labels {','.join([*others, f'{_NAMES[len(others)]}=255'])}"
     if not others:
         is_foreground = "the foreground, say so with --labels organ=255"
     raise LabelError(

@@ -18,8 +18,8 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 REACH = 1.25
 """A slice up to this many times the window is as one of training to the network, and counts so in its memory."""
-WHOLE_PIXELS = 1 << 20
-"""A slice of more pixels goes through in tiles, however large the window: its maps would take gigabytes."""
+WHOLE_PIXELS = 1 << 19
+"""A slice of more pixels goes through in tiles, however large the window: its maps would take most of a gigabyte."""
 _TWOS_PIXELS = 1 << 14
 """Slices of so many pixels go through in powers of two if they are larger than the window; see `in_twos`."""
 _LARGEST_TWO = 16
@@ -44,7 +44,7 @@ class Sliding:
         device: Where the network is.
         precision: Arithmetic of the network.
         whole: A slice whose edges are up to so many times those of the window goes through in one piece, if it has no
-            more than 2²⁰ pixels; 1 for a network that takes only windows.
+            more than 2¹⁹ pixels; 1 for a network that takes only windows.
         slab: Slices of a batch that go through the network, and whose logits are in memory, at once; None takes all.
             The last digits of a logit can depend on it (torch 2.13.0 with oneDNN chooses its way by the size of a
             batch), so it follows from the model and the slices alone, never from the memory that is free.

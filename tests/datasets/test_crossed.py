@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from medfcn.datasets.check import check
-from medfcn.datasets.crossed import exchanged, exchanged_problems, glance_at
+from medfcn.datasets.crossed import _ranks, exchanged, exchanged_problems, glance_at
 from medfcn.labels.values import ValueSet
 from medfcn.volumes import Volume, read_volume
 
@@ -159,3 +159,10 @@ def test_real_masks_are_right(folder: str, tmp_path: Path) -> None:
         assert all(f"{one}, {other} seem" in problem.found for problem in problems)
         named += len(problems)
     assert named >= 43
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 1e308])
+def test_images_of_one_value_or_of_numbers_without_a_range_tell_nothing(value: float) -> None:
+    numbers = np.full((6, 6, 6), value)
+    numbers[:3] = -1e308 if value == 1e308 else value
+    assert not _ranks(numbers).any()

@@ -37,7 +37,7 @@ def test_255_is_a_label_only_where_it_is_named(tmp_path: Path) -> None:
     ignored = LabelMap.parse("organ=1,ignore=255")
     assert set(np.unique(ignored.encode(read_mask(path, labels=ignored).array, name="a"))) == {0, IGNORED}
     path.write_bytes(good(code=2, voxels=np.where(BINARY, 255, VOXELS % 2).astype(np.uint8)))
-    words = "0, 1, 255; if 255 is a label, name all, as labels='a=1,b=255', if nobody .* with a=1,ignore=255"
+    words = "0, 1, 255; if 255 is a label, say so with labels='a=1,b=255', if nobody .* with a=1,ignore=255"
     with pytest.raises(LabelError, match=words):
         read_mask(path)
     assert set(np.unique(read_mask(path, labels=LabelMap.parse("organ=1")).array)) == {0, 1, 255}

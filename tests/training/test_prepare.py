@@ -196,5 +196,5 @@ def test_masks_that_are_refused_are_not_called_empty(scribbled: Path) -> None:
     ) as caught:
         medfcn.plan(scribbled)
     assert caught.value.code == "LABEL_VALUES"
-    assert "if 255 is a label, name all, as" in str(caught.value)
+    assert "if 255 is a label, say so with" in str(caught.value)
     assert len(str(caught.value)) < 300
