@@ -10,6 +10,7 @@ install --target SITE --no-deps .`, or a checkout. Without `--new` it is this ch
 `hippocampus`   60 volumes, by a model that the base trained for 30 steps
 `ct`            one phantom of 512×512×134, by a network with random weights, whose mask is in thousands of pieces
 `ct_trained`    the same, by a network that the base trained for 60 steps on thin phantoms like it
+`cube_1`, `cube_104`    128×128×128 voxels, by networks with random weights for one label and for 104
 
 Both installs read one run folder, with one thread and one process each; base, new, base, new. The number of voxels
 that differ between their masks is printed. The last column is what a command of the new install takes beside the
@@ -30,7 +31,10 @@ from streaming import made_model, made_volume
 VOLUMES, TRAINED, STEPS, SLICES = 60, 20, 30, 134
 PHANTOMS, PHANTOM_STEPS = range(10, 16), 60
 """Slices of the phantoms of a training, and its steps."""
-SETS = ("small", "hippocampus", "ct", "ct_trained")
+CUBES = {"cube_1": 1, "cube_104": 104}
+"""Labels of the networks of cubes."""
+CUBE_EDGE = 128
+SETS = ("small", "hippocampus", "ct", "ct_trained", *CUBES)
 
 # Runs `medfcn predict`, and notes its CPU seconds from when all is loaded on, and those inside of the network.
 DRIVER = """
@@ -89,6 +93,9 @@ def prepared(name: str, arguments: argparse.Namespace) -> tuple[Path, Path]:
         )
     if name == "ct_trained":
         return trained_on_phantoms(output, base), made_volume(512, SLICES, output / f"{SLICES}.nii.gz")
+    if name in CUBES:
+        made = made_model(CUBES[name], output / f"{name}_run", edge=CUBE_EDGE)
+        return read_by_both(made, run), made_volume(CUBE_EDGE, CUBE_EDGE, output / "cube.nii.gz")
     return run, volumes if name == "hippocampus" else volumes / files[TRAINED]
 
 

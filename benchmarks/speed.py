@@ -10,7 +10,7 @@ plans; one thread each; base, new, base, new. A training ends after its measured
 median step, that of an install the median round.
 
 `--parts` adds a table of the CPU time of each part of a step, and one of the new install with one change taken back.
-`--dice` trains to the end with both and prints the mean Dice on the validation patients.
+`--dice` trains to the end with both and prints the mean Dice on the validation patients, and its paired difference.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from typing import Any
 import nibabel
 import numpy as np
 from measured import processor, run_measured
+
+from medfcn.evaluation.estimates import mean_interval
 
 # Runs `medfcn train`, with the CPU seconds of every step and of its parts noted, and ends it after some steps.
 DRIVER = """
@@ -64,7 +66,13 @@ timed(Batches, "of", "slices")
 timed(SupervisedFCN, "forward", "network, forward")
 timed(Objective, "forward", "loss, forward")
 timed(torch.Tensor, "backward", "backward")
-timed(torch.optim.AdamW, "step", "optimiser")
+built = torch.optim.Optimizer.__init__
+
+def build(self, *arguments, **choices):
+    built(self, *arguments, **choices)
+    timed(self, "step", "optimiser")  # of this one, whichever class's it is: a build has its own
+
+torch.optim.Optimizer.__init__ = build
 timed(AveragedWeights, "update", "averaging")
 if without == "loss":
     SegmentationLoss._is_by_index = lambda self, logits: False
@@ -271,8 +279,7 @@ def compare(arguments: argparse.Namespace) -> None:
             flush=True,
         )
         steps[name] = {
-            site: {part: median(found.get(part, 0.0) for found in done) for part in PARTS}
-            for site, done in rounds.items()
+            site: {part: median(found[part] for found in done) for part in PARTS} for site, done in rounds.items()
         }
         with (arguments.output / "speed.jsonl").open("a") as file:
             file.write(json.dumps({"set": name, "processor": processor(), **rounds}) + "\n")
@@ -310,7 +317,10 @@ def compare_dice(arguments: argparse.Namespace) -> None:
     settings.write_text(SETS[name].settings())
     print(f"{name}, {arguments.steps} steps: validation Dice (CPU s of the command)")
     found: dict[str, list[float]] = {"base": [], "new": []}
+    gains: list[float] = []
+    patients: list[str] = []
     for seed in arguments.seeds:
+        cases: dict[str, dict[str, float]] = {}
         for site, done in found.items():
             run = arguments.output / f"dice_{name.replace(' ', '_').replace(',', '')}_{site}"
             words = [*words_of(name, folder, run, settings), "--steps", str(arguments.steps), "--seed", str(seed)]
@@ -320,12 +330,28 @@ def compare_dice(arguments: argparse.Namespace) -> None:
                 PYTHONPATH=str(getattr(arguments, site).resolve()),
                 PYTHONSAFEPATH="1",
             )
-            with (run / "validation" / "scores.csv").open(newline="") as file:
-                dices = [float(row["dice"]) for row in csv.DictReader(file) if row["dice"] not in ("", "nan")]
-            done.append(mean(dices))
+            dices = dices_of(run / "validation" / "scores.csv")
+            cases[site] = {case: mean(each) for case, each in dices.items()}
+            done.append(mean(dice for each in dices.values() for dice in each))
             print(f"seed {seed}  {site:<5}{done[-1]:.4f}  ({used.cpu_seconds:.0f})", flush=True)
+        both = sorted(cases["base"].keys() & cases["new"].keys())
+        gains += [cases["new"][case] - cases["base"][case] for case in both]
+        patients += [_patient(case) for case in both]
     base, new = (mean(done) for done in found.values())
+    low, high = mean_interval(np.array(gains), patients)
+    better = f"better in {sum(gain > 0 for gain in gains)} of {len(gains)}"
     print(f"mean   base {base:.4f}  new {new:.4f}  difference {new - base:+.4f}")
+    print(f"by case {mean(gains):+.4f} (95 % over patients {low:+.4f} to {high:+.4f}), {better}")
+
+
+def dices_of(scores: Path) -> dict[str, list[float]]:
+    """The Dice of each label, by case; labels that a case lacks left out."""
+    found: dict[str, list[float]] = {}
+    with scores.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["dice"] not in ("", "nan"):
+                found.setdefault(row["case"], []).append(float(row["dice"]))
+    return found
 
 
 def main() -> None:
