@@ -258,7 +258,7 @@ MUTANTS = [
         ),
     ),
     *_in(
-        "inference/model.py",
+        "inference/slice_inferer.py",
         MODEL,
         ("mirror images of other axes", "(*axes, 2 + axis)", "(*axes, 3 - axis)"),
     ),

@@ -128,7 +128,7 @@ def exportable(source: Source, reader: str) -> Model:
 def about(model: Model) -> dict[str, Any]:
     """The steps before and after the network, as plain values for scripts that run without medfcn."""
     card, plan = model.card, model.card.plan
-    rules, slabs, every = model.rules, model.slabs, list(range(1, 1 + len(card.labels.entries)))
+    rules, slabs, every = model.rules, model.inferer.slabs, list(range(1, 1 + len(card.labels.entries)))
     return {
         "format": _FORMAT,
         "intended_use": card.intended_use,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medfcn.errors import ModelError
-from medfcn.inference.model import Model, Predictor
+from medfcn.inference.model import Model
+from medfcn.inference.predictor import Predictor
 from medfcn.inference.self_test import settle
 from medfcn.runs.arithmetic import Arithmetic, Wanted
 from medfcn.runs.models import ModelFiles, Runs, models_of

@@ -7,11 +7,8 @@ needed to use them. Neither can contain code. They are checked against each othe
 from __future__ import annotations
 
 import dataclasses
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, reduce
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,155 +16,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medfcn.allocator import large_memory_returned
 from medfcn.errors import ModelError
 from medfcn.files import sha256_of, write_json
 from medfcn.inference.card import Card, read_card
-from medfcn.inference.case import READ_STRICTLY, Prediction, as_channels, predict_with
-from medfcn.inference.confidence import Assessment
 from medfcn.inference.devices import choose_device
 from medfcn.inference.engines import runner_of
-from medfcn.inference.postprocessing import Rules, rules_of
-from medfcn.inference.probabilities import between_slices, foreground, view_shares
-from medfcn.inference.region import region_of
+from medfcn.inference.predictor import Predictor
+from medfcn.inference.probabilities import view_shares
+from medfcn.inference.slice_inferer import SliceInferer, fitting_slices
 from medfcn.inference.weights import read_network, write_weights
-from medfcn.labels.colours import label_table
 from medfcn.memory import loading_monai, require_memory
-from medfcn.networks.design import Head, head_of, planned_design
-from medfcn.networks.folding import folded
-from medfcn.networks.memory import fitting_batch, require_maps
+from medfcn.networks.design import Head, head_of
 from medfcn.networks.network import SliceNetwork, channels_last
-from medfcn.networks.own_statistics import some_slices, with_own_statistics
 from medfcn.networks.sliding import (
-    REACH,
     ArraySlices,
-    MirroredNetwork,
     Network,
-    Slabs,
     Slices,
-    Sliding,
-    logits_in_slabs,
-    stacked,
-    tile_of,
 )
-from medfcn.networks.turned import TurnedNetwork
 from medfcn.runs.arithmetic import Arithmetic
 from medfcn.runs.folder import RunFolder
 from medfcn.runs.models import ModelFiles, the_model
 from medfcn.scratch import put, scratch_array
 from medfcn.settings import View
 from medfcn.slices.preprocess import CaseImage
-from medfcn.slices.slicing import VIEW_AXIS, spread
 from medfcn.slices.voxels import Ranges
-from medfcn.text import counted, listed, one_line
-from medfcn.volumes import ReadOptions, Volume, VolumeLike
+from medfcn.text import counted, listed
 
 if TYPE_CHECKING:
     from medfcn.monai.case_transforms import CaseTransforms, Transforms
-
-_SLAB_MAP_BYTES, _SLAB_BYTES = 1 << 25, 1 << 26
-"""The maps of a network, and its logits, that are in memory at once on a CPU, unless those of two slices take more.
-They are the same on every machine."""
-_OWN_SLICES = 8
-"""Slices of each view by which a network is fitted to a volume, at most."""
-_GROUP_VALUES = 1 << 21
-"""Probabilities that are worked on at a time, unless one slice has more."""
-
-
-class Predictor(ABC):
-    """One model, or several that are averaged; makes a mask of a volume."""
-
-    card: Card
-
-    @property
-    @abstractmethod
-    def models(self) -> tuple[Model, ...]:
-        """The models whose probabilities are averaged, at least one."""
-
-    @property
-    def cards(self) -> tuple[Card, ...]:
-        """The card of each model."""
-        return tuple(model.card for model in self.models)
-
-    @property
-    def rules(self) -> Rules:
-        """The threshold, and the labels of which one component is kept."""
-        return rules_of(self.cards)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines for the record of a mask: that the user's transforms run with another MONAI than in the training."""
-        then = self.card.versions.get("monai")
-        if not self.card.transforms or then == (now := version("monai")):
-            return ()
-        return (f"transforms: trained with MONAI {then}, run with {now}",)
-
-    def __repr__(self) -> str:
-        """One line: what is segmented, from which channels, in which views, by how many models."""
-        views = ", ".join(sorted({view for model in self.models for view in model.card.plan.views}))
-        labels, channels = (", ".join(names) for names in (self.card.labels.names, self.card.channels))
-        count = counted(len(self.models), "model")
-        return one_line(f"<{type(self).__name__} of {count}: labels {labels}; channels {channels}; {views} slices>")
-
-    def predict(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Volume:
-        """The mask of a volume, on the volume's own grid.
-
-        Args:
-            source: A path, a `Volume`, a nibabel image, or an `(array, affine)` tuple; a list of these for a model
-                with several channels.
-            tta: Average over mirror images; None follows the model's settings.
-            options: What to accept when a path is read that would otherwise be refused.
-
-        Returns:
-            An unsigned integer mask with the labels' written values; 0 is background. Its `save` writes the label
-            table that `medfcn predict` writes.
-
-        Raises:
-            VolumeError: The volume cannot be trusted.
-            ModelError: The number of channels is not the model's.
-        """
-        return self.predict_case(source, tta=tta, options=options).mask
-
-    def predict_case(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        keep_probabilities: bool = False,
-        uncertainty: bool = False,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Prediction:
-        """The mask of a volume with its volumes in ml, flags and expected quality; see `predict`."""
-        with large_memory_returned():
-            volumes = as_channels(source, self.card.use, options)
-            region = region_of(volumes[0], self.cards, options)
-            seen = volumes if region is None else [region.cut(volume) for volume in volumes]
-            found = predict_with(
-                self.models, seen, tta=tta, keep_probabilities=keep_probabilities, uncertainty=uncertainty
-            )
-            whole = found if region is None else region.on_whole(found, volumes[0])
-            return dataclasses.replace(
-                whole, mask=dataclasses.replace(whole.mask, labels=label_table(self.card.labels))
-            )
-
-    def assess(
-        self,
-        source: VolumeLike | Sequence[VolumeLike],
-        *,
-        tta: bool | None = None,
-        options: ReadOptions = READ_STRICTLY,
-    ) -> Mapping[str, Assessment]:
-        """For each label, the Dice to expect of its mask, without a reference, and whether to review it.
-
-        The same as `predict_case(source).assessments`; the arguments are those of `predict`.
-        """
-        return self.predict_case(source, tta=tta, options=options).assessments
 
 
 class Model(Predictor):
@@ -309,22 +185,15 @@ class Model(Predictor):
 
     @cached_property
     def _batch(self) -> tuple[int, int]:
-        """The slices that go through the network at once, and the bytes of their maps; see `fitting_batch`."""
-        card = self.card
-        design = planned_design(card.settings.network, card.plan, card.labels)
-        return fitting_batch(card.settings.prediction.batch_size, design, self._reach, self.network)
+        """From `fitting_slices`, which may take some time."""
+        return fitting_slices(self.card, self.network)
 
     @property
-    def _whole(self) -> float:
-        """A slice up to so many times the window goes through in one piece."""
-        return self.card.plan.whole if self.network.takes_any_size else 1.0
-
-    @property
-    def _reach(self) -> tuple[int, int]:
-        """Rows and columns of the largest slice that is as one of training."""
-        beyond = REACH if self.network.takes_any_size else 1.0
-        height, width = (math.ceil(beyond * edge) for edge in self.card.plan.window)
-        return height, width
+    def inferer(self) -> SliceInferer:
+        """The network on the slices of a view, as it is run now."""
+        return SliceInferer(
+            self.card, self.network, self.runner, self.arithmetic, self.device, self.head, batch=self._batch
+        )
 
     def network_probabilities(self, image: CaseImage, *, tta: bool | None = None) -> NDArray[np.float32]:
         """`(L, R, A, S)` float32 probabilities of the labels on the network grid of a case.
@@ -363,107 +232,8 @@ class Model(Predictor):
     def view_slabs(
         self, slices: Slices, view: View, *, tta: bool | None = None
     ) -> Iterator[tuple[Ranges, NDArray[np.float32]]]:
-        """The probabilities of one view, some slices at a time.
-
-        Args:
-            slices: Those of a case along the view.
-            view: One of the views that the network was trained on.
-            tta: Average over mirror images; None does as the model's settings say.
-
-        Yields:
-            A place along L, R, A and S, and the `(L, r, a, s)` float32 probabilities there. The places depend on the
-            model and the case's shape alone.
-        """
-        plan, prediction = self.card.plan, self.card.settings.prediction
-        use_tta = prediction.tta if tta is None else tta
-        mirrors: list[tuple[int, ...]] = [()]
-        if use_tta:
-            for axis in plan.mirrored(view):
-                mirrors += [(*axes, 2 + axis) for axes in mirrors]
-        count, _, *size = slices.shape
-        sliding = self._sliding(count, (size[0], size[1]), plan.apart_along(view))
-        looking = self._fitted(slices) if plan.own_statistics and 0 not in slices.shape else self.runner
-        if plan.turns:
-            together = self._slab((size[0], size[1]))
-            looking = TurnedNetwork(looking, angles=plan.turns, part=plan.trained, head=self.head, together=together)
-        networks = [MirroredNetwork(looking, axes) for axes in mirrors]
-        axis, labels = VIEW_AXIS[view], len(self.card.labels.entries)
-        thickness = max(1, _GROUP_VALUES // max(1, labels * math.prod(size)))
-        parts = self._seen(slices, networks, sliding, thickness)
-        if sliding.apart > 1 and count:
-            parts = between_slices(parts, spread(count, sliding.apart), thickness)
-        for start, shares in parts:
-            place = [slice(None)] * 4
-            place[1 + axis] = slice(start, start + len(shares))
-            yield tuple(place), stacked(shares, view)
-
-    def _fitted(self, slices: Slices) -> Network:
-        """The network with the volume's own statistics along a view; see `medfcn.networks.own_statistics`."""
-        plan, (batch_size, held) = self.card.plan, self._batch
-        beyond = self._beyond((slices.shape[2], slices.shape[3]))
-        few = max(2, int(min(_OWN_SLICES, batch_size) / beyond))
-        if self.device.type == "cpu":
-            require_maps(few, math.ceil(beyond * held / batch_size))
-        seen = some_slices(slices, plan.window, count=few, context=plan.context, whole=self._whole)
-        tensor = torch.from_numpy(seen).to(self.device).contiguous(memory_format=torch.channels_last)
-        fitted = with_own_statistics(self.network, tensor, plan.own_statistics)
-        return folded(fitted) if self.arithmetic.folded else channels_last(fitted)
-
-    def _seen(
-        self, slices: Slices, networks: Sequence[Network], sliding: Sliding, thickness: int
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """The mean probabilities of some networks for the slices that they see, at most so many at a time."""
-        for slab, logits in logits_in_slabs(slices, networks, sliding):
-            for start in range(0, slab.stop - slab.start, thickness):
-                seen = (foreground(each[start : start + thickness], self.head) for each in logits)
-                total: NDArray[np.float32] = reduce(np.add, seen)
-                shares = total / np.float32(len(networks)) if len(networks) > 1 else total
-                yield slab.start + start, shares
-
-    def _sliding(self, count: int, size: tuple[int, int], apart: int) -> Sliding:
-        """The way through some slices of a size, in slabs that take little memory."""
-        plan, prediction = self.card.plan, self.card.settings.prediction
-        batch_size, held = self._batch
-        slab, slice_bytes = batch_size, 0
-        beyond = self._beyond(size)
-        if self.device.type == "cpu" or beyond > 1:
-            slab = self._slab(size)
-        if self.device.type == "cpu":
-            slice_bytes = math.ceil(beyond * held / batch_size)
-            require_maps(min(count, 2 * slab - 1, batch_size), slice_bytes)
-        return Sliding(
-            plan.window,
-            context=plan.context,
-            batch_size=batch_size,
-            tile_overlap=prediction.tile_overlap,
-            whole=self._whole,
-            device=self.device,
-            precision=self.arithmetic.precision,
-            slab=slab,
-            is_even=not plan.turns,  # what is looked at again follows from the slices that come together
-            slice_bytes=slice_bytes,
-            apart=apart,
-        )
-
-    def _beyond(self, size: tuple[int, int]) -> float:
-        """How many times the pixels of `_reach` go through the network at once for a slice; 1 if they are fewer."""
-        window = self.card.plan.window
-        height, width = map(max, size, window)
-        return max(1.0, math.prod(tile_of((height, width), window, self._whole)) / math.prod(self._reach))
-
-    @property
-    def slabs(self) -> Slabs:
-        """The slices that go through the network at once on a CPU, and share a place of further looks everywhere."""
-        batch_size, held = self._batch
-        classes = len(self.card.labels.entries) + (self.head == "softmax")
-        most = _SLAB_MAP_BYTES * batch_size // max(1, held)
-        return Slabs(batch_size, most, _SLAB_BYTES // (4 * classes), max(2, most) * math.prod(self._reach))
-
-    def _slab(self, size: tuple[int, int]) -> int:
-        """Slices of a size that go through the network at once on a CPU; see `slabs`."""
-        window = self.card.plan.window
-        height, width = map(max, size, window)
-        return self.slabs.of((height, width), tile_of((height, width), window, self._whole))
+        """The probabilities of one view, some slices at a time; see `SliceInferer.view_slabs`."""
+        return self.inferer.view_slabs(slices, view, tta=tta)
 
 
 def _transforms_of(card: Card, given: Transforms | None) -> CaseTransforms | None:

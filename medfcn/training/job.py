@@ -18,7 +18,8 @@ from medfcn.files import make_inner_folder
 from medfcn.inference.card import read_card
 from medfcn.inference.devices import using_threads
 from medfcn.inference.ensemble import load
-from medfcn.inference.model import Model, Predictor
+from medfcn.inference.model import Model
+from medfcn.inference.predictor import Predictor
 from medfcn.progress import Progress, Silent, warn
 from medfcn.runs.checkpoints import Checkpoints, has_checkpoints
 from medfcn.runs.folder import RunFolder

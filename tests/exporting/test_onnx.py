@@ -16,7 +16,7 @@ import medfcn
 from medfcn.errors import ModelError, OutputExistsError
 from medfcn.exporting.one_view import script_of
 from medfcn.exporting.phantom import dice_of
-from medfcn.inference import model as model_module
+from medfcn.inference import slice_inferer
 from medfcn.slices.plan import Intensity
 from tests.exporting.grids import GRID
 from tests.inference.models import blobs, looking_model, saved, tiny_model, write_image
@@ -125,7 +125,7 @@ def test_a_network_that_looks_again_is_run_alike_by_every_engine(
 ) -> None:
     """Its groups of slices are those of `predict`, which are small here, and each tile is looked at by itself."""
     openvino = pytest.importorskip("openvino")
-    monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)
+    monkeypatch.setattr(slice_inferer, "_SLAB_BYTES", 1)
     model = looking_model()
     exported = medfcn.export(saved(model, tmp_path / "run"), tmp_path / "model.onnx", format="onnx")
     script = runpy.run_path(str(script_of(exported)))

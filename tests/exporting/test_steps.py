@@ -15,7 +15,7 @@ import medfcn
 from medfcn.errors import MedfcnError
 from medfcn.exporting.one_view import about, template
 from medfcn.exporting.phantom import dice_of
-from medfcn.inference import model as model_module
+from medfcn.inference import slice_inferer
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
 from medfcn.networks.graph import Exportable
@@ -267,7 +267,7 @@ def test_channels_are_brought_to_the_grid_of_the_first(two_channels: Scripted, t
 def test_a_network_that_looks_again_does_so_in_groups_of_slices(
     head: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)
+    monkeypatch.setattr(slice_inferer, "_SLAB_BYTES", 1)
     path, scripted = written(PREDICTED[name](), tmp_path), Scripted(looking_model(head=head))
     scripted.require_alike([path], tmp_path)
     if name == "many lost":

@@ -66,14 +66,16 @@ def test_networks_of_monai_are_counted_too() -> None:
 
 def test_slabs_of_slices_in_one_piece_have_no_larger_maps() -> None:
     model = tiny_model(window=(128, 128), widths=(16, 32, 64), whole=4.0)
-    bounded = 1.25 * 1.25 * 128 * 128 * max(2, model.slabs.most)
+    bounded = 1.25 * 1.25 * 128 * 128 * max(2, model.inferer.slabs.most)
     for edge in (160, 256, 512):
-        count = model._slab((edge, edge))
+        count = model.inferer._slab((edge, edge))
         assert count == 2 or count * edge * edge <= bounded
-    assert model._slab((512, 512)) < model._slab((160, 160))
+    assert model.inferer._slab((512, 512)) < model.inferer._slab((160, 160))
     tiled = tiny_model(window=(128, 128), widths=(16, 32, 64))
-    assert tiled._slab((160, 160)) == model._slab((160, 160))
-    assert tiled._slab((520, 520)) == model._slab((520, 520)) > model._slab((512, 512))  # in tiles by both
+    assert tiled.inferer._slab((160, 160)) == model.inferer._slab((160, 160))
+    assert (
+        tiled.inferer._slab((520, 520)) == model.inferer._slab((520, 520)) > model.inferer._slab((512, 512))
+    )  # in tiles by both
 
 
 def test_a_mask_does_not_depend_on_the_batch(ball_run: Path, balls: Path) -> None:

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, rotate
 import medfcn
 from medfcn.inference.card import Card, read_card
 from medfcn.inference.foreign import FOREIGN, Fingerprint, Span, fingerprint_of, foreign_flags
-from medfcn.inference.model import Predictor
+from medfcn.inference.predictor import Predictor
 from medfcn.progress import Silent
 from medfcn.settings import NetworkSettings, Settings
 from medfcn.slices.appearance import appearance_of

@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from medfcn.errors import GeometryMismatchError, MissingFileError, ModelError, OutputExistsError
-from medfcn.inference import model as model_module
+from medfcn.inference import slice_inferer
 from medfcn.inference.ensemble import Ensemble
-from medfcn.inference.model import Model, Predictor
+from medfcn.inference.model import Model
+from medfcn.inference.predictor import Predictor
 from medfcn.inference.self_test import settle
+from medfcn.inference.slice_inferer import SliceInferer
 from medfcn.labels import read_mask
 from medfcn.networks.own_statistics import some_slices, with_own_statistics
 from medfcn.networks.sliding import ArraySlices
@@ -313,7 +315,7 @@ def test_mirror_images_are_averaged_over_the_axes_of_training() -> None:
 
 def test_further_looks_are_at_the_same_places_on_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU gets a whole batch of slices, a CPU some of them; where they look again must not follow from that."""
-    monkeypatch.setattr(model_module, "_SLAB_BYTES", 1)  # two slices at once on a CPU
+    monkeypatch.setattr(slice_inferer, "_SLAB_BYTES", 1)  # two slices at once on a CPU
     looking = tiny_model(window=(20, 20), crop=(16, 16), turns=(20.0, -20.0), spacing_mm=(1, 1, None))
     looking.runner = lambda slices: 3 * (slices[:, :1] - 1)  # finds what is bright
     array = blobs((24, 22, 9)) // 10
@@ -321,8 +323,8 @@ def test_further_looks_are_at_the_same_places_on_every_device(monkeypatch: pytes
         array[2 * place : 2 * place + 8, place + 1 : place + 9, place] += 2000
     image = Volume(array, np.diag([-1.0, -1.0, 2.0, 1.0]))
     in_slabs = looking.predict_case(image, keep_probabilities=True).probabilities
-    original = Model._sliding
-    monkeypatch.setattr(Model, "_sliding", lambda *given: dataclasses.replace(original(*given), slab=None))
+    original = SliceInferer._sliding
+    monkeypatch.setattr(SliceInferer, "_sliding", lambda *given: dataclasses.replace(original(*given), slab=None))
     at_once = looking.predict_case(image, keep_probabilities=True).probabilities
     assert in_slabs is not None
     assert at_once is not None

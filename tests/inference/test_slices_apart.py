@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medfcn.inference import model as of_models
+from medfcn.inference import slice_inferer
 from medfcn.inference.case import native_parts
 from medfcn.inference.model import Model
 from medfcn.inference.probabilities import between_slices
@@ -120,7 +120,7 @@ def test_all_ways_to_the_probabilities_agree(labels: str, tta: bool, monkeypatch
     )
     np.testing.assert_allclose(mean, expected, atol=1e-6)
     np.testing.assert_allclose(network_maps(model, [_image()], tta=tta).likely, expected, atol=1e-6)
-    monkeypatch.setattr(of_models, "_GROUP_VALUES", 1)
+    monkeypatch.setattr(slice_inferer, "_GROUP_VALUES", 1)
     np.testing.assert_allclose(model.network_probabilities(case, tta=tta), expected, atol=1e-6)
 
 
