@@ -6,7 +6,7 @@ Everything that a trained model needs to bring a new volume to its network is in
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -25,18 +25,6 @@ _Turns = Annotated[tuple[Annotated[float, Meta(ge=-180, le=180)], ...], Meta(max
 _Apart = Annotated[tuple[Annotated[int, Meta(ge=1, le=APART_MOST)], ...], Meta(max_length=3)]
 SpacingRAS = tuple[_Length | None, _Length | None, _Length | None]
 """Edge lengths in R, A, S order; None keeps a volume's own."""
-
-
-_USUAL = {
-    "restoring": "learned",
-    "crop": None,
-    "movement": "usual",
-    "turns": (),
-    "apart": (),
-    "own_statistics": 0.0,
-    "whole": 1.25,
-}
-"""The values that cards without the key have."""
 
 
 class Intensity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,7 +127,7 @@ class Plan:
         for intensity in plain["intensities"]:
             if intensity["background"] == "minimum":  # as cards without the key, whose hashes stay
                 del intensity["background"]
-        for name, usual in _USUAL.items():
+        for name, usual in USUAL.items():
             if plain.get(name, usual) == usual:  # as cards without the key, of which msgspec fills in no field
                 plain.pop(name, None)
         return plain
@@ -170,3 +158,13 @@ class Plan:
             if not holds:
                 raise ValueError(f"plan.{name} cannot be {value[name]!r}")
         return plan
+
+
+_ALWAYS_WRITTEN = ("stem_stride",)
+"""Fields with a default that every card has."""
+USUAL: Mapping[str, Any] = {
+    each.name: each.default
+    for each in fields(Plan)
+    if each.default is not MISSING and each.name not in _ALWAYS_WRITTEN
+}
+"""The values that cards, and trainings that were stopped, without the key have."""

@@ -17,7 +17,7 @@ from medfcn.files import write_json
 from medfcn.inference.devices import MOST_THREADS
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
-from medfcn.slices.plan import Plan
+from medfcn.slices.plan import USUAL, Plan
 from medfcn.text import listed
 from medfcn.training.differences import differences
 from medfcn.training.distributed import Machine, versions
@@ -92,15 +92,12 @@ def deciding_settings(settings: Settings) -> dict[str, Any]:
 
 
 def as_recorded(plan: Plan, recorded: Mapping[str, Any]) -> Plan:
-    """`plan` with the rule for the background by which a stopped training prepared its slices.
+    """`plan` as a stopped training had it, as far as earlier medfcn had no choice there and recorded none.
 
-    So are its step to full size, which earlier medfcn did not join with the head, the one look at every slice,
-    how much lesions are moved, the statistics of its training, and the slices that it tiled.
+    Such are the rule for the background by which it prepared its slices, and the fields of `USUAL`.
     """
     before = recorded.get("plan", {})
-    usual: dict[str, Any] = {"turns": (), "apart": (), "own_statistics": 0.0}
-    usual |= {"restoring": "learned", "movement": "usual", "whole": 1.25}
-    for name, value in usual.items() if before else ():
+    for name, value in USUAL.items() if before else ():
         if name not in before and getattr(plan, name) != value:
             reasons = {part: why for part, why in plan.reasons.items() if part != name}
             plan = dataclasses.replace(plan, reasons=reasons, **{name: value})

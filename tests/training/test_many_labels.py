@@ -1,5 +1,6 @@
 """Data sets of many more labels than the last map has channels: plan, training, and earlier trainings."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +90,30 @@ def test_a_training_that_was_stopped_before_is_moved_as_it_was() -> None:
     kept = as_recorded(now, {"plan": tiny_plan().to_json()})
     assert (kept.movement, kept.reasons) == ("usual", {"views": "as set"})
     assert as_recorded(now, {"plan": now.to_json()}) == as_recorded(now, {}) == now
+
+
+OTHER: dict[str, Any] = {
+    "restoring": "joined",
+    "crop": (8, 8),
+    "movement": "strong",
+    "turns": (20.0,),
+    "apart": (3,),
+    "own_statistics": 0.5,
+    "whole": 4.0,
+}
+"""For each field of a plan that earlier medfcn did not have, a value that it did not use."""
+
+
+def test_no_field_of_a_plan_is_forgotten_where_an_earlier_training_goes_on() -> None:
+    """A field with a default is a later one; `stem_stride` was there from the first card on."""
+    later = {field.name for field in dataclasses.fields(Plan) if field.default is not dataclasses.MISSING}
+    assert OTHER.keys() == later - {"stem_stride"}  # give a new field a value here
+    usual = tiny_plan()
+    assert not OTHER.keys() & usual.to_json().keys()
+    for name, value in OTHER.items():
+        now = tiny_plan(**{name: value}, reasons={"views": "as set", name: "better now"})
+        assert as_recorded(now, {"plan": usual.to_json()}) == dataclasses.replace(usual, reasons={"views": "as set"})
+        assert as_recorded(now, {"plan": now.to_json()}) == now
 
 
 def test_a_training_that_was_stopped_before_sees_whole_slices(monkeypatch: pytest.MonkeyPatch) -> None:
