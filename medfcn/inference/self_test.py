@@ -63,6 +63,9 @@ def settle(
     fixed = _arithmetic("torch" if wanted.engine in (None, AUTO) else wanted.engine, precision, wanted)  # type: ignore[arg-type]
     if wanted.engine != AUTO or models[0].device.type != "cpu":
         return Settled(fixed)
+    if any(model.card.plan.own_statistics for model in models):
+        why = "the network is fitted to each volume (slices.own_statistics), which only torch does"
+        return Settled(fixed, f"engine auto: {fixed.engine} ({why})")
     samples = [_sample(model, volumes) for model in models]
     seen = min(sample.labels for sample in samples)
     if not seen:
@@ -77,7 +80,7 @@ def settle(
             words.append(f"{engine} is not installed")
             continue
         except MedfcnError as error:
-            words.append(f"{engine} cannot: {error}")
+            words.append(f"{engine} cannot: {_reason(error, engine)}")
             continue
         words.append(f"{engine} {1000 * taken:.0f} ms" + ("" if dice >= LEAST_DICE else f" but a Dice of {dice:.4f}"))
         if dice >= LEAST_DICE:
@@ -86,6 +89,12 @@ def settle(
     every = len(models[0].card.labels.entries)
     shown = "" if seen >= every else f" that shows {seen} of {every} labels"
     return Settled(best, f"engine auto: {best.engine} ({', '.join(words)} for a sample{shown})")
+
+
+def _reason(error: MedfcnError, engine: EngineName) -> str:
+    """The words of an error without what to do, which `auto` does by itself: it takes another engine."""
+    words = str(error).removeprefix(f"engine {engine}: ")
+    return words.rpartition("; ")[0] or words
 
 
 def _precision(wanted: Wanted, models: Sequence[Model]) -> Precision:

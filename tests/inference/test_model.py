@@ -359,9 +359,13 @@ def test_a_network_is_fitted_to_a_volume_along_each_view(plan: dict[str, Any], f
 def test_other_engines_than_torch_are_refused_where_a_network_is_fitted_to_each_volume(engine: Any) -> None:
     with pytest.raises(ModelError, match=rf"engine {engine}: .*slices\.own_statistics.*; take .*torch"):
         tiny_model(own_statistics=0.5).run_by(Arithmetic(engine))
+
+
+def test_auto_takes_torch_at_once_where_a_network_is_fitted_to_each_volume() -> None:
     settled = settle(Wanted("auto"), [tiny_model(own_statistics=0.5)])
     assert settled.arithmetic.engine == "torch"
-    assert f"{engine} cannot: engine {engine}: this model's network is fitted to each volume" in settled.line
+    why = "the network is fitted to each volume (slices.own_statistics), which only torch does"
+    assert settled.line == f"engine auto: torch ({why})"
 
 
 @pytest.mark.parametrize("labels", ["organ=1", "left=2,right=5", "whole=1+2,core=2"])
