@@ -11,15 +11,55 @@ Source:
 """
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from medfcn.errors import SettingsError
+from medfcn.networks.design import AnyDesign, MonaiDesign
+from medfcn.networks.fcn import build_network
 from medfcn.networks.network import SliceNetwork
 from medfcn.networks.sliding import REACH, Slices, tile_of
 from medfcn.slices.slicing import margin_before, neighbours
+
+
+def require_statistics(design: AnyDesign, share: float) -> None:
+    """Refuse to take a volume's own statistics in a network whose layers keep none of the training.
+
+    Args:
+        design: The network.
+        share: `slices.own_statistics`, for the message.
+
+    Raises:
+        SettingsError: No layer of the network is a batch normalisation.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                network = build_network(design)
+        except SettingsError:  # some networks of MONAI need values
+            network = build_network(design)
+    if next(_batch_norms(network), None) is not None:
+        return
+    if isinstance(design, MonaiDesign):
+        kind, remedy = f"MONAI's {design.name}", "norm = 'batch' in network.monai_arguments, where it has that"
+    else:
+        kind, remedy = f"network.normalisation is {design.normalisation!r}", "network.normalisation = 'batch'"
+    raise SettingsError.of(
+        "slices.own_statistics",
+        f"{share:g}, and the network has no batch normalisation ({kind}), which alone keeps statistics; expected "
+        f"'auto' or 'never'; take the setting out, or set {remedy}",
+    )
+
+
+def _batch_norms(network: nn.Module) -> Iterator[tuple[nn.BatchNorm2d, torch.Tensor, torch.Tensor]]:
+    """The batch normalisations of a network, with the mean and the variance of the training."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+            yield layer, layer.running_mean, layer.running_var
 
 
 def some_slices(
@@ -68,12 +108,10 @@ def with_own_statistics(network: SliceNetwork, seen: torch.Tensor, share: float)
         share: That of their statistics, in [0, 1]; the others are those of the training.
     """
     twin = copy.deepcopy(network).eval()
-    before: list[tuple[nn.BatchNorm2d, torch.Tensor, torch.Tensor]] = []
-    for layer in twin.modules():
-        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
-            before.append((layer, layer.running_mean.clone(), layer.running_var.clone()))
-            layer.momentum = 1.0  # the statistics of this batch alone
-            layer.train()
+    before = [(layer, mean.clone(), variance.clone()) for layer, mean, variance in _batch_norms(twin)]
+    for layer, *_ in before:
+        layer.momentum = 1.0  # the statistics of this batch alone
+        layer.train()
     with torch.no_grad():
         twin(seen)
         for layer, *trained in before:

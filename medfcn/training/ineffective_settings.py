@@ -29,7 +29,6 @@ def idle_settings(settings: Settings, plan: Plan, found: Survey, split: Split) -
         "prediction.threshold": _idle_threshold(settings, found),
         "prediction.tile_overlap": _idle_overlap(settings.prediction, plan, training),
         "training.validation_share": _idle_share(settings.training, found, split),
-        "slices.own_statistics": _idle_own_statistics(settings),
         **_idle_losses(settings.training),
         **_idle_moves(settings.augment),
         **_idle_parts(settings.network, settings.training),
@@ -58,13 +57,6 @@ def _idle_overlap(prediction: PredictionSettings, plan: Plan, cases: Sequence[Ca
                 if round(case.shape[axis] * case.spacing_mm[axis] / (plan.spacing_mm[axis] or 1)) > pixels:
                     return ""
     return "one window covers each slice of the training cases, so none is tiled"
-
-
-def _idle_own_statistics(settings: Settings) -> str:
-    if isinstance(settings.slices.own_statistics, str) or settings.network.monai is not None:
-        return ""
-    kind = with_preset(settings.network).normalisation
-    return "" if kind == "batch" else f"the normalisation is {kind}, without statistics of the training"
 
 
 def _idle_share(training: TrainingSettings, found: Survey, split: Split) -> str:

@@ -21,6 +21,7 @@ from medfcn.memory import is_room, loading_monai, require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride, joinable_channels, require_joinable
 from medfcn.networks.monai_nets import require_window
+from medfcn.networks.own_statistics import require_statistics
 from medfcn.networks.targets import refuse_unions
 from medfcn.progress import Progress, warn
 from medfcn.settings import AugmentSettings, Settings, View
@@ -132,6 +133,8 @@ def plan_split(found: Survey, split: Split, settings: Settings, *, like: Plan | 
         require_window(design, plan.window)
     elif network.restoring == "joined":
         require_joinable(design)
+    if not isinstance(settings.slices.own_statistics, str):
+        require_statistics(design, settings.slices.own_statistics)
     return plan
 
 

@@ -1,14 +1,18 @@
 """Statistics of the volume itself in batch normalisation: which slices they come from, and what they change."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from medfcn.networks.design import Design
+from medfcn.errors import SettingsError
+from medfcn.networks.design import AnyDesign, Design, MonaiDesign
 from medfcn.networks.fcn import FCN, build_network
-from medfcn.networks.own_statistics import some_slices, with_own_statistics
+from medfcn.networks.own_statistics import require_statistics, some_slices, with_own_statistics
+from medfcn.networks.presets import with_preset
 from medfcn.networks.sliding import ArraySlices
 from medfcn.settings import NetworkSettings
 
@@ -93,3 +97,32 @@ def test_a_small_slice_lies_in_the_middle_of_a_window_and_of_a_large_one_the_mid
         8,
         24,
     )
+
+
+def _design(**parts: Any) -> AnyDesign:
+    settings = with_preset(NetworkSettings(**parts))
+    if settings.monai is not None:
+        return MonaiDesign.of(settings, channels_in=1)
+    return Design.of(settings, widths=(8, 16), channels_in=1, label_count=1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind", "remedy"),
+    [
+        *(({"normalisation": kind}, rf"network\.normalisation is '{kind}'", r"network\.normalisation = 'batch'")
+          for kind in ("instance", "group", "none")),
+        ({"monai": "BasicUNet"}, "MONAI's BasicUNet", r"norm = 'batch' in network\.monai_arguments"),
+    ],
+    ids=["instance", "group", "none", "monai"],
+)  # fmt: skip
+def test_a_share_is_refused_where_no_layer_keeps_statistics(parts: dict[str, Any], kind: str, remedy: str) -> None:
+    expected = rf"^setting slices\.own_statistics: 0\.5, and .* \({kind}\).*; expected 'auto' or 'never'; .*{remedy}"
+    with pytest.raises(SettingsError, match=expected):
+        require_statistics(_design(**parts), 0.5)
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"normalisation": "batch"}, {"monai": "BasicUNet", "monai_arguments": {"norm": "batch"}}], ids=str
+)
+def test_a_share_is_taken_where_a_layer_keeps_statistics(parts: dict[str, Any]) -> None:
+    require_statistics(_design(**parts), 0.5)

@@ -147,7 +147,8 @@ def test_of_few_large_lesions_prediction_takes_half_of_its_statistics_from_the_v
         ([_case(**TUMOUR)] * 3, ALL_VIEWS),  # organs
         (few, override(Settings(), "slices", views=("axial",))),
         (few, override(Settings(), "slices", own_statistics="never")),
-        (few, override(Settings(), "network", normalisation="instance")),
+        *((few, override(Settings(), "network", normalisation=kind)) for kind in ("instance", "group", "none")),
+        (few, override(ALL_VIEWS, "network", monai="BasicUNet")),
         (few, override(ALL_VIEWS, "network", preset="fcn8s")),
     ):
         other = make_plan(cases, changed)

@@ -7,6 +7,7 @@ import pytest
 
 import medfcn
 from medfcn.config import override
+from medfcn.errors import SettingsError
 from medfcn.progress import Silent
 from medfcn.settings import Settings
 from tests.conftest import draw_ball, write_case
@@ -37,10 +38,6 @@ IDLE: dict[str, tuple[dict[str, dict[str, Any]], str]] = {
         {"network": {"normalisation": "group"}, "training": {"freeze_statistics": True}},
         "training.freeze_statistics",
     ),
-    "statistics of a volume": (
-        {"network": {"normalisation": "group"}, "slices": {"own_statistics": 0.5}},
-        "slices.own_statistics",
-    ),
     "layers of a frozen encoder": (
         {"training": {"freeze_encoder": True, "layer_decay": 0.5}},
         "training.layer_decay",
@@ -70,6 +67,15 @@ def test_a_setting_that_changes_nothing_is_named(name: str, balls: Path) -> None
     found = _planned(balls, tables)
     assert [line.split(" changes")[0] for line in found.idle] == [f"setting {field}"]
     assert found.idle[0] in " ".join(found.to_text().split())
+
+
+@pytest.mark.parametrize("network", [{"normalisation": "group"}, {"monai": "BasicUNet"}], ids=str)
+def test_a_share_of_statistics_that_a_network_does_not_keep_is_refused_at_planning(
+    network: dict[str, Any], balls: Path
+) -> None:
+    with pytest.raises(SettingsError, match=r"^setting slices\.own_statistics: 0\.5, and the network has no batch"):
+        _planned(balls, {"network": network, "slices": {"own_statistics": 0.5}})
+    assert _planned(balls, {"network": network, "slices": {"own_statistics": "never"}}).idle == ()
 
 
 @pytest.mark.parametrize("name", list(BUSY))
