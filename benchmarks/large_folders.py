@@ -8,7 +8,7 @@ IMAGES is a folder of volumes that RUN can predict; they are linked under other 
 predicts all with one process and with two, in turn, and prints wall time and CPU seconds. `kills` ends a command, or
 one of its processes, with SIGKILL at a random moment, continues it with `--resume`, and compares the folder byte for
 byte with that of a command that was left alone. `memory` makes volumes of mixed size and watches the memory of one
-process over them.
+process over them; RUN needs one channel, such as that of `medfcn train sample_data/train -o RUN --steps 100`.
 """
 
 import argparse
@@ -30,6 +30,9 @@ from measured import ONE_THREAD, run_measured
 MEDFCN = [sys.executable, "-m", "medfcn"]
 DIFFERS = "timing.csv"
 """The one file that differs from run to run."""
+
+EVERYWHERE = "-1e4,1e4,-1e4,1e4,-1e4,1e4"
+"""Volumes far larger than those of a training are refused unless it is said where to look."""
 
 
 def linked(images: Path, folder: Path, count: int) -> Path:
@@ -150,30 +153,47 @@ def memory(arguments: argparse.Namespace) -> None:
         nibabel.save(image, images / f"case_{number:04d}.nii.gz")
     out = arguments.output / "masks"
     shutil.rmtree(out, ignore_errors=True)
-    command = subprocess.Popen(
-        predict_words(arguments.run, images, out, "--jobs", "1"),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD,
-    )  # fmt: skip
-    peaks: dict[int, float] = {}
-    began, share, counted = time.monotonic(), 0, 0.0
-    while command.poll() is None:
-        if time.monotonic() > counted + 0.1 and out.is_dir():  # counting takes longer than looking
-            share, counted = 100 * len(list(out.glob("*.json"))) // arguments.volumes, time.monotonic()
-        try:
-            resident = int(Path(f"/proc/{command.pid}/statm").read_text().split()[1]) * 4096 / 2**20
-        except (OSError, IndexError):
-            break
-        peaks[share] = max(peaks.get(share, 0), resident)
-        time.sleep(0.005)
+    log = arguments.output / "log.txt"
+    with log.open("w") as said:
+        command = subprocess.Popen(
+            predict_words(arguments.run, images, out, "--jobs", "1", "--box", EVERYWHERE),
+            stdout=said, stderr=said, env=os.environ | ONE_THREAD,
+        )  # fmt: skip
+        peaks: dict[int, float] = {}
+        began, done, counted = time.monotonic(), 0, 0.0
+        while command.poll() is None:
+            if time.monotonic() > counted + 0.1 and out.is_dir():  # counting takes longer than looking
+                done, counted = len(list(out.glob("*.json"))), time.monotonic()
+            try:
+                resident = int(Path(f"/proc/{command.pid}/statm").read_text().split()[1]) * 4096 / 2**20
+            except (OSError, IndexError):
+                break
+            peaks[done] = max(peaks.get(done, 0), resident)
+            time.sleep(0.005)
+    if command.wait():
+        raise SystemExit(f"predict ended with {command.returncode}; see {log}")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"{time.monotonic() - began:.0f} s, {used.ru_utime + used.ru_stime:.1f} CPU s")
+    count = arguments.volumes
     for share in (5, 20, 50, 80, 95):
-        around = [value for key, value in peaks.items() if share - 2 <= key <= share + 2]
-        print(f"around {share} % of {arguments.volumes} volumes: at most {max(around):.0f} MB")
-    early = max(value for key, value in peaks.items() if 2 <= key <= 20)
-    late = max(value for key, value in peaks.items() if 93 <= key <= 97)
+        print(f"around {share} % of {count} volumes: at most {peak_around(peaks, share, count):.0f} MB")
+    early, late = (peak_around(peaks, share, count, within=within) for share, within in ((11, 9), (95, 2)))
     bound = early + largest / 2**20
     print(f"largest volume as float32 {largest / 2**20:.0f} MB; {late:.0f} ≤ {bound:.0f}: {late <= bound}")
+
+
+def peak_around(peaks: dict[int, float], share: float, count: int, *, within: float = 2) -> float:
+    """The highest memory while about a share of the volumes was done.
+
+    Args:
+        peaks: For numbers of volumes that were seen to be done, the highest memory; at least one.
+        share: In percent.
+        count: Volumes in all.
+        within: Percent on either side. Where none was seen there, as of few volumes, the nearest counts.
+    """
+    away = {done: abs(100 * done / count - share) for done in peaks}
+    nearest = max(within, min(away.values()))
+    return max(peak for done, peak in peaks.items() if away[done] <= nearest)
 
 
 def main() -> None:
