@@ -1,4 +1,4 @@
-"""What one model and several averaged have in common: a volume → a mask on the volume's own grid."""
+"""A model, and several averaged, make a mask of a volume on its own grid: `Predictor`, the base of both."""
 
 from __future__ import annotations
 
