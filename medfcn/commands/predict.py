@@ -159,8 +159,8 @@ def say_outcome(result: PredictionRun, *, some_views: bool | None = False) -> No
         some_views: Only some of the views were asked for; None if records decided it.
     """
     from medfcn.inference.foreign import FOREIGN
-    from medfcn.runs.cases import MAY_FLATTER, NOTHING_OF_NEW
-    from medfcn.text import counted, listed
+    from medfcn.runs.cases import SeenCases
+    from medfcn.text import counted
 
     done = len(result.predicted) + len(result.skipped) + len(result.others)
     if result.report:
@@ -182,15 +182,11 @@ def say_outcome(result: PredictionRun, *, some_views: bool | None = False) -> No
         why = {True: some, False: few, None: f"{few}, or {some}"}[some_views]
         remedy = "" if some_views else "; `medfcn train --folds` validates with every case"
         show(f"no expected Dice: {why}{remedy}")
-    if trained := result.training_cases:
-        are, their = ("is a training case", "its") if len(trained) == 1 else ("are training cases", "their")
-        of_all = f"{len(trained)} of {counted(done, 'volume')} {are} of this model"
-        show(f"{of_all}; {their} {NOTHING_OF_NEW}: {listed(trained)}", err=True)
-    if chosen := result.chosen_cases:
-        are = "is a validation case" if len(chosen) == 1 else "are validation cases"
-        of_all = f"{len(chosen)} of {counted(done, 'volume')} {are} of this model"
-        show(f"{of_all}, on which its training chose; {MAY_FLATTER}: {listed(chosen)}", err=True)
-    names = ("output", "predicted", "skipped", "others", "review", "training_cases", "chosen_cases", "report")
+    seen = SeenCases(result.training_cases, result.chosen_cases, result.training_patients)
+    for line in seen.lines(done, "volume"):
+        show(line, err=True)
+    names = ["output", "predicted", "skipped", "others", "review", "report"]
+    names += ["training_cases", "chosen_cases", "training_patients"]
     facts = {name: getattr(result, name) for name in names}
     answer({**facts, "flags": result.flags, "failures": dict(result.failures)})
     if result.failures:

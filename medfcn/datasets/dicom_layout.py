@@ -23,7 +23,14 @@ def dicom_dataset(root: Path) -> Dataset:
     tree = dicom_tree(root)
     labels, unused = labels_of_series(tree)
     groups = tree.groups()
-    drafts = [_draft(tree, number, groups[one.id], labels.get(one.id, [])) for number, one in enumerate(tree.images)]
+    labelled = {groups[name] for name in labels}
+    # Of a patient's CT, PET and scouts, often one has the label; what is left without one would need none.
+    spare = [one for one in tree.images if one.id not in labels and groups[one.id] in labelled]
+    drafts = [
+        _draft(tree, number, groups[one.id], labels.get(one.id, []))
+        for number, one in enumerate(tree.images)
+        if one not in spare
+    ]
     named = structures_of(draft.label for draft in drafts)
     dataset = assemble(Place(root, "dicom"), drafts, ("image",), named)
     problems = [_about_label(problem, is_labelled=bool(tree.labels)) for problem in dataset.problems]
@@ -34,6 +41,14 @@ def dicom_dataset(root: Path) -> Dataset:
             "put it into the folder of its series",
         )
         for path in unused
+    ]  # fmt: skip
+    problems += [
+        Problem(
+            "FILE_UNUSED", "warning", "", dataset.relative(one.path), "image",
+            f"series {one.id} has no label, and another one of this patient has: it is not used",
+            "add a label to train on it; predict takes it as it is",
+        )
+        for one in spare
     ]  # fmt: skip
     known = any(one.series.patient for one in tree.images)
     return replace(dataset, problems=tuple(problems), has_groups=known)

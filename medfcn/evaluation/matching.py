@@ -21,7 +21,7 @@ from medfcn.labels.sidecar import OF_SEEN_CASES, MaskRecord
 from medfcn.labels.structures import StructureFiles
 from medfcn.labels.values import Value, ValueSet
 from medfcn.labels.whole_numbers import numbers_text, values_in
-from medfcn.runs.cases import MAY_FLATTER, NOTHING_OF_NEW
+from medfcn.runs.cases import SeenCases
 from medfcn.runs.validation_masks import cases_of_validation, choices_on, labels_of_validation
 from medfcn.text import counted, listed
 from medfcn.volumes import ReadOptions, VolumeLike
@@ -46,8 +46,7 @@ class Pairs:
         options: How the files are read.
         records: The labels in the `<case>.json` of predictions, or in the card of the run that validated with them,
             by case.
-        trained_on: Ids of the predictions that are of training cases of their model, by their `<case>.json`.
-        chosen_on: Ids of those that are of its validation cases, on which its training chose something.
+        seen: The predictions that are of cases or patients that their model saw, by their `<case>.json`.
     """
 
     references: Mapping[str, VolumeLike]
@@ -56,8 +55,7 @@ class Pairs:
     unmatched: tuple[str, ...]
     options: ReadOptions = DEFAULT_OPTIONS
     records: Mapping[str, LabelMap] = field(default_factory=dict)
-    trained_on: tuple[str, ...] = ()
-    chosen_on: tuple[str, ...] = ()
+    seen: SeenCases = field(default_factory=SeenCases)
 
     def notes(self) -> tuple[str, ...]:
         """Facts about the matching that a reader of the scores needs."""
@@ -72,15 +70,7 @@ class Pairs:
                 f"no reference for {len(self.unmatched)} of the predictions, left out: "
                 f"{listed(self.unmatched, limit=20)}"
             )
-        if self.trained_on:
-            is_one = len(self.trained_on) == 1
-            are, their = ("is of a training case", "its") if is_one else ("are of training cases", "their")
-            of_all = f"{len(self.trained_on)} of {counted(len(self.predictions), 'prediction')} {are} of the model"
-            notes.append(f"{of_all}; {their} {NOTHING_OF_NEW}: {listed(self.trained_on, limit=20)}")
-        if self.chosen_on:
-            are = "is of a validation case" if len(self.chosen_on) == 1 else "are of validation cases"
-            of_all = f"{len(self.chosen_on)} of {counted(len(self.predictions), 'prediction')} {are} of the model"
-            notes.append(f"{of_all}, on which its training chose; {MAY_FLATTER}: {listed(self.chosen_on, limit=20)}")
+        notes += self.seen.lines(len(self.predictions), "prediction", of="of ", model="the model", limit=20)
         return tuple(notes)
 
 
@@ -187,7 +177,7 @@ def pair_cases(predictions: Masks, references: Masks, options: ReadOptions = DEF
         tuple(sorted(ours.keys() - theirs.keys())),
         options,
         records,
-        *(seen[note] for note in OF_SEEN_CASES),
+        SeenCases(*(seen[note] for note in OF_SEEN_CASES)),
     )
 
 
@@ -207,7 +197,7 @@ def lone_masks(masks: Masks, options: ReadOptions = DEFAULT_OPTIONS) -> Pairs:
     """
     found = dict(sorted(_predictions_of(masks, options.bids).items()))
     matched, records, seen = _recorded(found)
-    return Pairs({}, matched, (), (), options, records, *(seen[note] for note in OF_SEEN_CASES))
+    return Pairs({}, matched, (), (), options, records, SeenCases(*(seen[note] for note in OF_SEEN_CASES)))
 
 
 def _recorded(

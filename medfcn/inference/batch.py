@@ -62,6 +62,7 @@ class PredictionRun:
         others: Ids of the cases that other processes predicted meanwhile.
         training_cases: Ids of the cases with a mask, new or not, that one of the models was trained on.
         chosen_cases: Ids of those that were validation cases of one, on which its training chose something.
+        training_patients: Ids of others that seem to be of patients whom one was trained on.
     """
 
     output: Path
@@ -75,6 +76,7 @@ class PredictionRun:
     others: tuple[str, ...] = ()
     training_cases: tuple[str, ...] = ()
     chosen_cases: tuple[str, ...] = ()
+    training_patients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Batch:
             of processes that share the folder.
         expected: The hash of the mask that must come out, by case id, where masks are made again.
         trained_on: The images that the models were trained on.
+        of_patients: Ids of the cases that seem to be of patients whom they were trained on.
         shard: The part of the cases that is this command's; None takes all.
         has_table: Masks get a label table in their header.
         colours: The chosen colours by label.
@@ -144,6 +147,7 @@ class Batch:
     before: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     expected: Mapping[str, str] = field(default_factory=dict)
     trained_on: TrainingImages = field(default_factory=TrainingImages)
+    of_patients: frozenset[str] = frozenset()
     shard: Shard | None = None
     has_table: bool = True
     colours: Mapping[str, str] = field(default_factory=dict)

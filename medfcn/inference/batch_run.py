@@ -215,6 +215,11 @@ def result_of(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome],
     def ids(kind: Kind) -> tuple[str, ...]:
         return tuple(outcome.case for outcome in outcomes if outcome.kind == kind)
 
+    trained, chosen = (
+        tuple(case for case, record in records.items() if note in record.notes or is_one(record.input_sha256))
+        for note, is_one in ((TRAINING_CASE, batch.trained_on.contain), (CHOSEN_CASE, batch.trained_on.chose))
+    )
+    known = batch.of_patients.difference(trained, chosen)
     return PredictionRun(
         batch.target,
         predicted=ids("predicted"),
@@ -224,16 +229,9 @@ def result_of(cases: Sequence[Case], batch: Batch, ended: Mapping[str, Outcome],
         review=review,
         inputs={case.id: case.images for case in cases},
         others=ids("others"),
-        training_cases=tuple(
-            case
-            for case, record in records.items()
-            if TRAINING_CASE in record.notes or batch.trained_on.contain(record.input_sha256)
-        ),
-        chosen_cases=tuple(
-            case
-            for case, record in records.items()
-            if CHOSEN_CASE in record.notes or batch.trained_on.chose(record.input_sha256)
-        ),
+        training_cases=trained,
+        chosen_cases=chosen,
+        training_patients=tuple(case for case in records if case in known),
     )
 
 

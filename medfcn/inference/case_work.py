@@ -18,7 +18,7 @@ from medfcn.inference.batch import Batch, Kind, Outcome, stamp_of
 from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
 from medfcn.labels.segments import write_segments
-from medfcn.labels.sidecar import CHOSEN_CASE, TRAINING_CASE, MaskRecord, record_path
+from medfcn.labels.sidecar import CHOSEN_CASE, TRAINING_CASE, TRAINING_PATIENT, MaskRecord, record_path
 from medfcn.memory import has_limit, is_room_for_threads, one_memory_error
 from medfcn.runs.claims import ClaimedError, Claims
 from medfcn.volumes import Volume
@@ -192,6 +192,8 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         notes.append(TRAINING_CASE)
     elif batch.trained_on.chose(*hashes):
         notes.append(CHOSEN_CASE)
+    elif case.id in batch.of_patients:
+        notes.append(TRAINING_PATIENT)
     record = msgspec.structs.replace(
         batch.record(case, input_sha256),
         mask_sha256=mask_sha256,

@@ -29,6 +29,7 @@ from medfcn.inference.merge import merge_parts
 from medfcn.inference.naming import BidsNames, root_of
 from medfcn.inference.refusals import refuse_begun, refuse_inputs, refuse_mistyped, refuse_other_work, refuse_taken
 from medfcn.inference.request import PredictRequest
+from medfcn.inference.training_patients import of_training_patients
 from medfcn.labels.colours import colours_of
 from medfcn.labels.sidecar import MaskRecord, record_path
 from medfcn.progress import Progress, reporting, warn
@@ -90,6 +91,7 @@ def predict_masks(request: PredictRequest, given: Given | None = None, *, has_ta
             [card.training.get("cases", 0) for card in loaded.cards],
             chose=[bool(card.chosen_on_validation) for card in loaded.cards],
         ),
+        of_patients=of_training_patients(models_of(request.runs), found),
     )
     if request.finish:
         return result_of(cases, batch, merge_parts(cases, batch), tables=False)

@@ -93,6 +93,7 @@ def _together(results: Sequence[PredictionRun]) -> PredictionRun:
         others=all_of("others"),
         training_cases=all_of("training_cases"),
         chosen_cases=all_of("chosen_cases"),
+        training_patients=all_of("training_patients"),
     )
 
 

@@ -43,8 +43,10 @@ TRAINING_CASE = "a training case of the model"
 """The note on a mask of a volume that one of its networks was trained on."""
 CHOSEN_CASE = "a validation case of the model, on which its training chose"
 """The note on a mask of a volume that chose something of one of its networks, such as the weights to keep."""
-OF_SEEN_CASES = (TRAINING_CASE, CHOSEN_CASE)
-"""The notes on masks of volumes that a network saw."""
+TRAINING_PATIENT = "its id is that of a patient whom the model was trained on"
+"""The note on a mask of another volume of a training patient, as far as ids and the data set tell."""
+OF_SEEN_CASES = (TRAINING_CASE, CHOSEN_CASE, TRAINING_PATIENT)
+"""The notes on masks of volumes, or of patients, that a network saw."""
 CHANGED = "the mask is not the one that its .json describes: it was edited since"
 """The note on a mask whose file has another hash than its record says."""
 
@@ -101,7 +103,7 @@ class MaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         expected_dice: By label, the Dice to expect without a reference; None where too little is known.
         review: By label, whether a reader should look at it; None where too little is known.
         flags: Lines that a reader should know.
-        notes: Lines on how the images were read, and `TRAINING_CASE` or `CHOSEN_CASE` where a network saw them.
+        notes: Lines on how the images were read, and one of `OF_SEEN_CASES` where a network saw them.
         intended_use: Research only.
     """
 

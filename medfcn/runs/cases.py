@@ -3,10 +3,12 @@
 import csv
 import io
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from medfcn.byte_range import ByteRange
+from medfcn.files import csv_text
 from medfcn.runs.models import ModelFiles
-from medfcn.text import counted
+from medfcn.text import counted, listed
 
 TRAINING = "training"
 """The use of a training case, in `cases.csv`."""
@@ -26,9 +28,79 @@ VOXEL_HASHES = "voxels_"
 """The same of the hash of its voxels, by which an image is known that was saved anew."""
 USES_OF_IMAGES = (TRAINING, BEFORE, VALIDATION)
 """The uses by which a volume that is scored later is known."""
+_CHOSE = f", on which its training chose; {MAY_FLATTER}"
+_TRAINED_ON = " was trained on; if so, THEIR scores say nothing of new patients"
 _Images = dict[str, dict[str, list[frozenset[str]]]]
 _LARGEST = 2**28
 """Bytes; a line for each of a million cases is shorter."""
+
+
+class ListedCase(NamedTuple):
+    """A case in `cases.csv`.
+
+    Attributes:
+        case: Its id.
+        patient: Its group; the id if no groups were known.
+        use: Such as `TRAINING`.
+    """
+
+    case: str
+    patient: str
+    use: str
+
+
+def cases_listed(table: ByteRange | None) -> tuple[ListedCase, ...]:
+    """The cases in a `cases.csv`; none in that of a model in one file, which lists no ids, or in a damaged one."""
+    rows = [row for row in _rows_of(table) if row.get("case")]
+    return tuple(
+        ListedCase(csv_text(row["case"]), csv_text(row.get("group") or row["case"]), row.get("use") or "")
+        for row in rows
+    )
+
+
+class SeenCases(NamedTuple):
+    """The cases that a network saw, or whose patients it saw, by their ids.
+
+    Attributes:
+        training: Those that it was trained on.
+        chosen: Validation cases, on which its training chose something.
+        patients: Others that seem to be of patients whom it was trained on.
+    """
+
+    training: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    patients: tuple[str, ...] = ()
+
+    def lines(self, count: int, what: str, *, of: str = "", model: str = "this model", limit: int = 8) -> list[str]:
+        """A line for each kind, with what their scores say.
+
+        Args:
+            count: Number of all volumes, or masks.
+            what: The word for one.
+            of: `"of "` where these are of cases, not cases themselves.
+            model: The word for the network.
+            limit: Ids named at most.
+
+        Example:
+            >>> SeenCases(patients=("P3_left",)).lines(4, "volume")[0]
+            '1 of 4 volumes has the id of a patient whom this model was trained on; if so, its scores say nothing of \
+new patients: P3_left'
+        """
+        lines = []
+        for ids, one, several, rest in (
+            (
+                self.training,
+                f"is {of}a training case",
+                f"are {of}training cases",
+                f"of {model}; THEIR {NOTHING_OF_NEW}",
+            ),
+            (self.chosen, f"is {of}a validation case", f"are {of}validation cases", f"of {model}{_CHOSE}"),
+            (self.patients, "has the id of a patient", "have ids of patients", f"whom {model}{_TRAINED_ON}"),
+        ):
+            are, their = (one, "its") if len(ids) == 1 else (several, "their")
+            of_all = f"{len(ids)} of {counted(count, what)} {are} {rest}".replace("THEIR", their)
+            lines += [f"{of_all}: {listed(ids, limit=limit)}"] if ids else []
+        return lines
 
 
 class TrainingImages:
@@ -102,16 +174,20 @@ def _with_use(tables: Sequence[_Images], kind: str, *uses: str) -> set[frozenset
 def _images_of(table: ByteRange | None) -> _Images:
     """The images that a table of cases names, by kind of hash and use: of its training, and of the runs before."""
     found: _Images = {kind: {use: [] for use in USES_OF_IMAGES} for kind in (IMAGE_HASHES, VOXEL_HASHES)}
-    if table is None or table.length > _LARGEST:
-        return found
-    try:
-        lines = io.StringIO(table.read().decode("utf-8", errors="replace"), newline="")
-        rows = [row for row in csv.DictReader(lines) if row.get("use") in USES_OF_IMAGES]
-    except (OSError, csv.Error):
-        return found
+    rows = [row for row in _rows_of(table) if row.get("use") in USES_OF_IMAGES]
     for kind, of_kind in found.items():
         names = [name for name in rows[0] if str(name).startswith(kind) and name != LABEL_HASH] if rows else []
         for row in rows:
             if names and all(row[name] for name in names):
                 of_kind[row["use"]].append(frozenset(row[name] for name in names))
     return found
+
+
+def _rows_of(table: ByteRange | None) -> list[dict[str, str]]:
+    """The rows of a table of cases; none if it is missing, far too large or damaged."""
+    if table is None or table.length > _LARGEST:
+        return []
+    try:
+        return list(csv.DictReader(io.StringIO(table.read().decode("utf-8", errors="replace"), newline="")))
+    except (OSError, csv.Error):
+        return []

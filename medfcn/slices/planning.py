@@ -22,7 +22,7 @@ from medfcn.slices.sizes import (
     stem_for,
     widths_for,
 )
-from medfcn.slices.slicing import in_plane_axes
+from medfcn.slices.slicing import VIEW_AXIS, in_plane_axes
 from medfcn.slices.views import choose_apart, choose_views
 from medfcn.text import counted
 
@@ -192,6 +192,9 @@ class _Choice:
             return self.because("context", wanted, _SET)
         if preset != "auto":
             return self.because("context", 1, f"the slice alone, as the preset {preset} has it")
+        alone = sum(case.shape[VIEW_AXIS[views[0]]] == 1 for case in self.cases)
+        if len(views) == 1 and 2 * alone > len(self.cases):
+            return self.because("context", 1, f"the slice alone: {alone} of {len(self.cases)} cases have no other")
         ratio = max(slice_distance(self.cases, view, spacing) for view in views)
         count, who, how = 1, "the slice alone", "more than"
         if ratio <= _NEIGHBOURS_NEAR:

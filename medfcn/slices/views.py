@@ -8,7 +8,7 @@ import numpy as np
 from medfcn.errors import SettingsError
 from medfcn.settings import APART_MOST, View, Views
 from medfcn.slices.fingerprint import CaseFingerprint
-from medfcn.slices.mirrors import has_lesions
+from medfcn.slices.mirrors import has_lesions, is_sided
 from medfcn.slices.slicing import VIEW_AXIS
 from medfcn.text import listed
 
@@ -19,6 +19,8 @@ _ANISOTROPIC = 1.5
 """Slices are taken across the thick axis if it is at least this many times as thick as the thinnest."""
 _CLEARLY_LONGER = 1.2
 """An organ is sliced across its longest direction if that is at least this many times its height (head to foot)."""
+_ALIKE = 2.0
+"""Two labels on either side of the patient are a pair if neither is larger by this factor."""
 _SEEN_OF_ORGAN = 16
 """Slices that see an organ at least, where some are left out: on the hippocampus, 18 mm wide, a slice every 2 mm
 costs 0.001 Dice, every 3 mm 0.005, every 4 mm 0.012; see `benchmarks/README.md`."""
@@ -94,13 +96,30 @@ def choose_views(
     # Slices across the long axis of an organ are many, and show it small and compact: on the hippocampus validation
     # cases 0.901 Dice (coronal) instead of 0.893 (axial) after 240 CPU seconds.
     extents = np.median([case.extent_mm for case in cases if any(case.extent_mm)], axis=0)
+    # A sagittal slice does not tell the left kidney from the right one: nothing in it says on which side it lies.
+    sided = ", in planes that tell left from right" if _are_on_both_sides(cases) else ""
+    if sided:
+        extents = extents * [0, 1, 1]
     longest = int(np.argmax(extents))
     if extents[longest] < _CLEARLY_LONGER * extents[VIEW_AXIS["axial"]]:
-        why = "volumes are nearly isotropic, and the foreground is about as long in every direction"
+        why = f"volumes are nearly isotropic, and the foreground is about as long in every direction{sided}"
         return ("axial",), why + hint
     best = next(view for view, axis in VIEW_AXIS.items() if axis == longest)
     length = f"{extents[longest]:.0f} mm, {extents[VIEW_AXIS['axial']]:.0f} mm from head to foot"
-    return (best,), f"volumes are nearly isotropic, and the foreground is longest across it ({length}){hint}"
+    return (best,), f"volumes are nearly isotropic, and the foreground is longest across it ({length}){sided}{hint}"
+
+
+def _are_on_both_sides(cases: Sequence[CaseFingerprint]) -> bool:
+    """True if there is a label on the right and one of about its volume on the left, as of a pair of kidneys."""
+    volumes = np.median([case.label_voxels for case in cases], axis=0)
+    shares = list(zip(*(case.right_shares for case in cases), strict=True))
+    right = [place for place, of_label in enumerate(shares) if is_sided(of_label) and np.nanmean(of_label) > 0.5]
+    left = [place for place, of_label in enumerate(shares) if is_sided(of_label) and place not in right]
+    return any(
+        max(volumes[one], volumes[other]) <= _ALIKE * min(volumes[one], volumes[other])
+        for one in right
+        for other in left
+    )
 
 
 def _suits_all_views(cases: Sequence[CaseFingerprint]) -> bool:

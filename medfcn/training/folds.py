@@ -103,8 +103,9 @@ def split_by_group(
 ) -> Split:
     """Keep a share of the groups for validation, at least one and at most about 24 cases.
 
-    Groups are drawn at random. If the drawn ones lack a label that others contain, as few as possible are exchanged,
-    such that the validation cases contain every label, and the training cases too.
+    Groups are drawn at random. If the drawn ones lack a label that others contain, or are the only ones with a label,
+    as few as possible are exchanged, such that the training cases contain every label, and the validation cases too.
+    A label of a single group is learned, and has no score.
 
     Args:
         cases: In any order.
@@ -138,7 +139,7 @@ def split_by_group(
         for group, names in groups.items()
     }
     exchanged = _exchanged(order, drawn, labels_of, groups)
-    if len(_labels_in(exchanged, labels_of)) > len(_labels_in(drawn, labels_of)):
+    if exchanged and _reach(exchanged, labels_of) > _reach(drawn, labels_of):
         drawn = exchanged
     kept = {name for group in drawn for name in groups[group]}
     training = [case.id for case in cases if case.id not in kept]
@@ -147,6 +148,12 @@ def split_by_group(
 
 def _labels_in(groups: Iterable[str], labels_of: Mapping[str, Collection[int]]) -> set[int]:
     return {label for group in groups for label in labels_of[group]}
+
+
+def _reach(kept: Collection[str], labels_of: Mapping[str, Collection[int]]) -> tuple[int, int]:
+    """Number of labels that can be learned, then of those that can be scored, if some groups are for validation."""
+    others = [group for group in labels_of if group not in kept]
+    return len(_labels_in(others, labels_of)), len(_labels_in(kept, labels_of))
 
 
 def _exchanged(

@@ -115,3 +115,21 @@ def test_the_directory_of_a_disc_beside_slices_is_passed_over(tmp_path: Path) ->
     (case,) = find_inputs(tmp_path / "ct")
     assert case.lacks == ""
     assert as_volume(case.images[0]).shape[2] > 1
+
+
+def test_a_further_series_of_a_patient_without_a_label_is_left_out_and_named(tmp_path: Path) -> None:
+    """A scout or a second contrast beside the labelled series is no fault; a patient without any label is one."""
+    for name in ("p1", "p2"):
+        series(tmp_path / name, name, "liver")
+        save_all(classic(Made(fields={"PatientID": name})), tmp_path / name / "pet")
+    dataset = find_dataset(tmp_path)
+    assert [case.id for case in dataset.cases] == ["p1_ct", "p2_ct"]
+    assert dataset.incomplete == ()
+    found = {problem.file: problem for problem in check(tmp_path).problems if problem.code == "FILE_UNUSED"}
+    assert sorted(found) == ["p1/pet", "p2/pet"]
+    assert found["p1/pet"].severity == "warning"
+    assert found["p1/pet"].found == "series p1_pet has no label, and another one of this patient has: it is not used"
+    assert [case.id for case in find_inputs(tmp_path)] == ["p1_ct", "p1_pet", "p2_ct", "p2_pet"]
+    series(tmp_path / "p3", "p3")
+    lacking = [problem.case for problem in check(tmp_path).errors if problem.code == "LABEL_MISSING"]
+    assert lacking == ["p3_ct"]

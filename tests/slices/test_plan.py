@@ -87,6 +87,26 @@ def test_an_isotropic_organ_is_cut_across_its_longest_direction(
     assert make_plan([_case(extent=extent), _case(extent=(0.0, 0.0, 0.0))], Settings()).views == (view,)
 
 
+@pytest.mark.parametrize(
+    ("extent", "view"), [((60, 20, 20), "axial"), ((60, 40, 20), "coronal"), ((60, 20, 40), "axial")]
+)
+@pytest.mark.parametrize("sides", [(1.0, 0.0), (0.5, 0.1, 0.9)])
+def test_a_pair_of_organs_on_either_side_is_never_cut_sagittally(
+    extent: tuple[float, float, float], view: str, sides: tuple[float, ...]
+) -> None:
+    """A sagittal slice of the left one looks like one of the right one."""
+
+    def plan(shares: tuple[float, ...], voxels: tuple[int, ...]) -> Plan:
+        case = dataclasses.replace(_case(extent=extent, voxels=voxels), right_shares=shares)
+        return make_plan([case, case], Settings())
+
+    even = (500,) * len(sides)
+    assert plan(sides, even).views == (view,)
+    assert "in planes that tell left from right" in plan(sides, even).reasons["views"]
+    for shares, voxels in ((sides, (*even[1:], 1001)), ((0.5,) * len(sides), even), ((1.0,) * len(sides), even)):
+        assert plan(shares, voxels).views == ("sagittal",)
+
+
 def test_all_views_are_named_where_several_labels_would_gain_by_them() -> None:
     for extent in ((20.0, 40.0, 20.0), (30.0, 30.0, 30.0)):
         for voxels, is_named in (((500, 500), True), ((500,), False)):
@@ -532,6 +552,14 @@ def test_neighbours_come_along_where_they_lie_close(thick: float, apart: str, co
     plan = make_plan([_case(spacing=(in_plane, in_plane, in_plane * thick))], Settings())
     assert plan.context == context
     assert f"slices lie {apart} apart" in plan.reasons["context"]
+
+
+def test_cases_of_one_slice_have_no_neighbours() -> None:
+    alone, thick = _case(shape=(64, 52, 1), spacing=(3.0, 3.0, 5.0)), _case(spacing=(3.0, 3.0, 5.0))
+    plan = make_plan([alone, alone, thick], Settings())
+    assert plan.context == 1
+    assert plan.reasons["context"] == "the slice alone: 2 of 3 cases have no other"
+    assert make_plan([alone, thick, thick], Settings()).context == 3
 
 
 def test_a_design_of_the_literature_sees_the_slice_alone() -> None:
