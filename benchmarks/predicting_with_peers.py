@@ -2,6 +2,7 @@
 
     python3 -m venv peers && peers/bin/pip install -c constraints.txt nnunetv2
     python benchmarks/predicting_with_peers.py DATA OUTPUT --peers peers/bin/python [--only SET ...] [--rounds 3]
+        [--without "nnU-Net 2D"]
 
 DATA is the folder that contains `hippocampus/` and `heart_cine/`. The sets:
 
@@ -12,7 +13,8 @@ DATA is the folder that contains `hippocampus/` and `heart_cine/`. The sets:
 Each set is trained for a few steps with medfcn and for some seconds with nnU-Net, its plan for `2d`, only so that
 there are weights: what a prediction takes does not depend on how good they are, but for its components. The
 MONAI script (`peers/monai_slices.py`) runs medfcn's network, as exported to a bundle. nnU-Net predicts without mirror
-images (`--disable_tta`), medfcn as it does by default. One thread and one process each, tool after tool in turn.
+images (`--disable_tta`), medfcn as it does by default, and where that is to look several times (`slices.turns`) also
+with one look, which is what the MONAI script does. One thread and one process each, tool after tool in turn.
 """
 
 import argparse
@@ -34,7 +36,8 @@ from streaming import made_volume
 HERE = Path(__file__).resolve().parent
 PHANTOMS = range(13, 19)
 """Slices of the phantoms of a training. With fewer the test is a much larger volume, which is refused."""
-METHODS = ("medfcn", "MONAI SliceInferer", "nnU-Net 2D")
+ONE_LOOK = "medfcn, one look"
+METHODS = ("medfcn", ONE_LOOK, "MONAI SliceInferer", "nnU-Net 2D")
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
@@ -114,16 +117,29 @@ def commands(name: str, given: argparse.Namespace) -> dict[str, tuple[Sequence[s
     script = [sys.executable, str(HERE / "peers" / "monai_slices.py"), str(bundle), str(folder / "test")]
     script += [str(folder / "MONAI SliceInferer"), "--window", *map(str, plan["window"])]
     script += ["--axis", str(AXES[plan["views"][0]])]
-    predict = [*medfcn, "predict", str(run), str(folder / "test"), "-o", str(folder / "medfcn"), "--overwrite"]
+    found: dict[str, tuple[Sequence[str], dict[str, str]]] = {}
+    for method, model in ({"medfcn": run} | ({ONE_LOOK: one_look(run)} if plan.get("turns") else {})).items():
+        words = ["predict", str(model), str(folder / "test"), "-o", str(folder / method), "--overwrite"]
+        found[method] = ([*medfcn, *words, "--threads", "1", "--jobs", "1"], {})
+    found["MONAI SliceInferer"] = ([*script, "--spacing", *spacing], {})
+    if "nnU-Net 2D" in given.without:
+        return found
     nnunet = NNUNet(given.peers, folder / "nnunet", training, test, kind.names, encoder(name), batch=kind.batch)
     nnunet.prepare()
     results = folder / "nnunet" / "trained"
     nnunet.train(results, given.seconds, seed=0)
-    return {
-        "medfcn": ([*predict, "--threads", "1", "--jobs", "1"], {}),
-        "MONAI SliceInferer": ([*script, "--spacing", *spacing], {}),
-        "nnU-Net 2D": (nnunet.predicting("final", folder / "nnU-Net 2D", tta=False), nnunet.variables(results)),
-    }
+    found["nnU-Net 2D"] = (nnunet.predicting("final", folder / "nnU-Net 2D", tta=False), nnunet.variables(results))
+    return found
+
+
+def one_look(run: Path) -> Path:
+    """A copy of a run that looks once."""
+    copy = run.with_name("run_of_one_look")
+    shutil.copytree(run, copy, dirs_exist_ok=True)
+    card = json.loads((run / "model.json").read_text())
+    card["plan"]["turns"] = []
+    (copy / "model.json").write_text(json.dumps(card))
+    return copy
 
 
 def encoder(name: str) -> Callable[[Any], Any]:
@@ -134,26 +150,31 @@ def encoder(name: str) -> Callable[[Any], Any]:
 
 def compare(name: str, given: argparse.Namespace) -> list[str]:
     """A row for each method."""
-    found: dict[str, list[Used]] = {method: [] for method in METHODS}
     asked = commands(name, given)
+    found: dict[str, list[Used]] = {method: [] for method in METHODS if method in asked}
     for _ in range(given.rounds):
         for method, (command, variables) in asked.items():
-            if method != "medfcn":
+            if not method.startswith("medfcn"):
                 shutil.rmtree(given.output / name / method, ignore_errors=True)
             found[method].append(run_measured(command, given.output / name / "log.txt", **variables))
     count, rows = SETS[name].test, []
-    ours = [used.cpu_seconds for used in found["medfcn"]]
+    ours, once = ([used.cpu_seconds for used in found.get(key, found["medfcn"])] for key in ("medfcn", ONE_LOOK))
     for method, all_used in found.items():
         seconds = [used.cpu_seconds for used in all_used]
-        times = [each / our for each, our in zip(seconds, ours, strict=True)]
         masks = sorted((given.output / name / method).glob("*.nii.gz"))
         marked = sum(int(np.count_nonzero(np.asarray(nibabel.load(path).dataobj))) for path in masks)
         if len(masks) != count:
             raise SystemExit(f"{name}, {method}: {len(masks)} masks instead of {count}")
-        beside = f"{median(times):.2f} ({min(times):.2f}–{max(times):.2f})"
+        beside = " | ".join(times_of(seconds, other) for other in (ours, once))
         peak = max(used.peak_mb for used in all_used)
         rows.append(f"| {name} | {method} | {median(seconds) / count:.3f} | {beside} | {peak:.0f} | {marked:,} |")
     return rows
+
+
+def times_of(seconds: Sequence[float], others: Sequence[float]) -> str:
+    """How many times as long, round by round: the median, and the range."""
+    times = [each / other for each, other in zip(seconds, others, strict=True)]
+    return f"{median(times):.2f} ({min(times):.2f}–{max(times):.2f})"
 
 
 def main() -> None:
@@ -164,12 +185,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SETS)
     parser.add_argument("--seconds", type=float, default=40.0, help="nnU-Net's CPU seconds of a training.")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without", nargs="+", choices=METHODS[-1:], default=[])
     given = parser.parse_args()
     given.data, given.output = given.data.resolve(), given.output.resolve()
     given.peers = str(Path(given.peers).absolute())
     print(f"{processor()}; {json.dumps(versions('medfcn', 'monai', 'torch'))}; one thread, {given.rounds} rounds\n")
-    print("| set | method | CPU s a volume | × medfcn (range) | peak MB | voxels marked |")
-    print("|---|---|---|---|---|---|")
+    print("| set | method | CPU s a volume | × medfcn (range) | × one look | peak MB | voxels marked |")
+    print("|---|---|---|---|---|---|---|")
     for name in given.only or SETS:
         print("\n".join(compare(name, given)), flush=True)
 

@@ -3,6 +3,7 @@
 Every mask is written whole or not at all, then its `<case>.json`, which says that the mask is complete.
 """
 
+import functools
 import platform
 import time
 from collections import deque
@@ -187,7 +188,7 @@ def _write_case(case: Case, volumes: Sequence[Volume], prediction: Prediction, b
         write_segments(file, prediction.mask, batch.models.card.labels, batch.colours)
     input_sha256 = [volume.sha256 for volume in volumes][: len(batch.used_files(case))]
     notes = [*batch.models.notes, *(note for volume in volumes for note in volume.notes)]
-    hashes = input_sha256, lambda: [voxels_sha256(volume) for volume in volumes]
+    hashes = input_sha256, functools.cache(lambda: [voxels_sha256(volume) for volume in volumes])
     if batch.trained_on.contain(*hashes):
         notes.append(TRAINING_CASE)
     elif batch.trained_on.chose(*hashes):

@@ -109,10 +109,19 @@ def ways_of(part: tuple[int, int], angle: float, device: torch.device) -> tuple[
 
 def sampled(images: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """`(n, C, H, W)` images, all at the same `(h, w, 2)` places, rows first, in pixels from a corner; zero beyond."""
-    height, width = images.shape[-2:]
+    return sampled_on(grid_of(places, images.shape[-2], images.shape[-1]), images)
+
+
+def grid_of(places: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """`(h, w, 2)` places in images of a size, as torch wants them: columns first, in [-1, 1] from edge to edge."""
     down, across = places.float().unbind(dim=-1)
-    grid = torch.stack([across * 2 / width - 1, down * 2 / height - 1], dim=-1).expand(images.shape[0], -1, -1, -1)
-    return functional.grid_sample(images.float(), grid, mode="bilinear", align_corners=False)
+    return torch.stack([across * 2 / width - 1, down * 2 / height - 1], dim=-1)
+
+
+def sampled_on(grid: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """`(n, C, H, W)` images, all at the places of the same `(h, w, 2)` grid; zero beyond."""
+    grids = grid.expand(images.shape[0], -1, -1, -1)
+    return functional.grid_sample(images.float(), grids, mode="bilinear", align_corners=False)
 
 
 def inside_of(places: torch.Tensor) -> torch.Tensor:

@@ -13,13 +13,18 @@ from medfcn.networks.design import Head
 from medfcn.networks.further_looks import (
     corner_of,
     found_in,
+    grid_of,
     inside_of,
     logits_of,
     probabilities_of,
     sampled,
+    sampled_on,
     ways_of,
 )
 from medfcn.networks.sliding import Network, slab_ends
+
+_Way = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Places of a turned part, the grid of the way back, and what is inside of the part there."""
 
 
 class TurnedNetwork:
@@ -50,6 +55,7 @@ class TurnedNetwork:
         self.part = part
         self.head = head
         self.together = together
+        self._ways: tuple[tuple[tuple[int, int], torch.device], list[_Way]] | None = None
 
     def __call__(self, slices: torch.Tensor) -> torch.Tensor:
         """Logits of slices: inside of the part those of the mean probabilities, elsewhere those of the first look.
@@ -75,15 +81,21 @@ class TurnedNetwork:
         ]
         totals = [probabilities_of(logits[box], self.head) for box in boxes]
         weight = torch.ones((1, 1, height, width), device=device)
-        for angle in self.angles:
-            there, back = ways_of(part, angle, device)
+        for there, back, inside in self._ways_of(part, device):
             parts = [sampled(slices[group], corner + there) for group, corner in seen]
             answers = self.network(torch.cat(parts).contiguous(memory_format=torch.channels_last)).float()
-            inside = inside_of(back)
             for total, answer in zip(totals, torch.split(answers, [len(each) for each in parts]), strict=True):
-                total += sampled(probabilities_of(answer, self.head), back) * inside
+                total += sampled_on(back, probabilities_of(answer, self.head)) * inside
             weight += inside
         logits = logits.clone()
         for box, total in zip(boxes, totals, strict=True):
             logits[box] = logits_of(total / weight, self.head)
         return logits
+
+    def _ways_of(self, part: tuple[int, int], device: torch.device) -> list[_Way]:
+        """Those of each angle; kept, as the parts of one volume after the other mostly have one size."""
+        if self._ways is None or self._ways[0] != (part, device):
+            ways = (ways_of(part, angle, device) for angle in self.angles)
+            kept = [(there, grid_of(back, *part), inside_of(back)) for there, back in ways]
+            self._ways = ((part, device), kept)
+        return self._ways[1]

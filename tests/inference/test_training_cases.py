@@ -16,6 +16,8 @@ from medfcn.labels.sidecar import TRAINING_CASE
 from medfcn.runs.cases import TrainingImages
 from medfcn.runs.models import ModelFiles
 from medfcn.verbs import predict
+from medfcn.volumes import Volume, read_volume
+from medfcn.volumes.same_voxels import voxels_sha256
 from tests.inference.models import blobs, saved, tiny_model, write_image
 
 COLUMNS = ("case", "group", "use", "sha256_image", "sha256_label", "problem")
@@ -102,6 +104,24 @@ def test_validation_cases_that_chose_something_are_named_too(tmp_path: Path, ima
     one_file = tmp_path / "model.medfcn"
     medfcn.export(run, one_file)
     assert predict(one_file, images, tmp_path / "exported", device="cpu").chosen_cases == ("b",)
+
+
+def test_voxels_are_hashed_once_where_both_kinds_of_cases_are_looked_for(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = with_training(saved(tiny_model(), tmp_path / "run"), {"validations": 4})
+    saved_anew = voxels_sha256(read_volume(images / "b.nii.gz"))
+    rows = [("one", "one", "training", "0" * 64, "1" * 64), ("two", "two", "validation", "2" * 64, saved_anew)]
+    write_csv(run / "cases.csv", ("case", "group", "use", "sha256_image", "voxels_image"), rows)
+    hashed: list[str] = []
+
+    def counted(volume: Volume) -> str:
+        hashed.append(volume.sha256)
+        return voxels_sha256(volume)
+
+    monkeypatch.setattr("medfcn.inference.case_work.voxels_sha256", counted)
+    assert predict(run, images, tmp_path / "masks", device="cpu").chosen_cases == ("b",)
+    assert hashed == [sha256_of(images / f"{case}.nii.gz") for case in "abc"]
 
 
 def test_nothing_is_said_of_validation_cases_that_chose_nothing(tmp_path: Path, images: Path) -> None:

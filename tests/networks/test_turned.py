@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medfcn.networks.design import Head
+from medfcn.networks.further_looks import ways_of
 from medfcn.networks.sliding import slab_ends
 from medfcn.networks.turned import TurnedNetwork
 
@@ -141,3 +142,19 @@ def test_looks_are_the_same_each_time_and_leave_their_input() -> None:
     with torch.inference_mode():
         assert torch.equal(turned(slices), turned(slices))
     assert torch.equal(slices, kept)
+
+
+def test_the_way_of_each_angle_is_made_once_for_parts_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[int, int], float]] = []
+
+    def counted(part: tuple[int, int], angle: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append((part, angle))
+        return ways_of(part, angle, device)
+
+    monkeypatch.setattr("medfcn.networks.turned.ways_of", counted)
+    network = TurnedNetwork(lambda slices: slices, angles=(20.0, -20.0), part=(24, 48), head="sigmoid")
+    wide, narrow = (_disc((20, 20), 8, size)[None, None] for size in ((48, 64), (48, 40)))
+    answers = [network(slices) for slices in (wide, wide, narrow, wide)]
+    assert asked == [((24, columns), angle) for columns in (48, 40, 48) for angle in (20.0, -20.0)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[3])
