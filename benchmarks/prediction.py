@@ -116,7 +116,7 @@ def read_by_both(run: Path, of_base: Path) -> Path:
     made, card = (json.loads((folder / "model.json").read_text()) for folder in (run, of_base))
     for intensity in made["plan"]["intensities"]:
         intensity.pop("background", None)
-    card |= {name: made[name] for name in ("labels", "channels", "plan", "one_part", "weights_sha256")}
+    card |= {name: made[name] for name in ("labels", "channels", "plan", "one_part", "weights_sha256", "unseen")}
     network = made["settings"]["network"] | {"stem_stride": made["plan"]["stem_stride"]}
     card["settings"]["network"] = {name: network[name] for name in card["settings"]["network"] if name in network}
     (run / "model.json").write_text(json.dumps(card))
