@@ -304,7 +304,7 @@ class WriteError(MedfcnError, OSError):
 
 
 class MemoryShortError(MedfcnError, MemoryError):
-    """Too little memory for a case, or for a step of a training; see `medfcn.memory`."""
+    """Too little memory for a case, or for a step of a training; see `medfcn.memory_errors`."""
 
     default_code = "OUT_OF_MEMORY"
 

@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "medfcn"
 
 # The rooms from the bottom of the house to its top. A room may import those before it, less those it must not know.
-BOTTOM = ("text", "errors", "libraries", "systems", "allocator", "memory", "scratch", "cores", "settings", "config")
+BOTTOM = ("text", "errors", "libraries", "systems", "allocator", "memory")
+BOTTOM += ("memory_errors", "library_memory", "threads", "scratch", "cores", "settings", "config")
 BOTTOM += ("files", "png", "byte_range", "decoding", "progress", "calls")
 ROOMS = ("volumes", "labels", "runs", "datasets", "slices", "networks", "monai", "inference", "evaluation")
 ROOMS += ("exporting", "training", "reporting", "tuning", "verbs", "commands")

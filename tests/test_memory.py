@@ -18,18 +18,10 @@ from medfcn.commands.starts import STARTS
 from medfcn.datasets.cases import Case
 from medfcn.errors import MemoryShortError, SettingsError
 from medfcn.inference.case_work import _read_ahead
-from medfcn.memory import (
-    Start,
-    bytes_of,
-    free_bytes,
-    in_threads,
-    is_memory_error,
-    limit_memory,
-    one_memory_error,
-    raise_shortage,
-    require_memory,
-    shortage,
-)
+from medfcn.library_memory import Start
+from medfcn.memory import bytes_of, free_bytes, limit_memory, require_memory
+from medfcn.memory_errors import is_memory_error, one_memory_error, raise_shortage, shortage
+from medfcn.threads import in_threads
 from tests.memory_faults import MOMENTS, SAMPLES, Faults, command_of, what_is_wrong
 
 USUAL = {("network", 3), ("step", 3), ("write", 0), ("slab", 0)}
@@ -239,7 +231,7 @@ def test_under_a_limit_no_other_thread_takes_what_the_network_was_promised(
 def test_a_little_address_space_holds_few_stacks_and_keeps_nothing() -> None:
     code = """
 import resource, threading
-from medfcn.memory import Start
+from medfcn.library_memory import Start
 from medfcn.allocator import use_allocator
 
 def size_mb():

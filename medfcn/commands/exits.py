@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from medfcn.errors import MedfcnError, ProcessError, SettingsError, TrainingStoppedError, as_command
 from medfcn.files import NO_ROOM, plain_json, write_error
-from medfcn.memory import is_memory_error, more_memory, shortage
+from medfcn.memory import more_memory
+from medfcn.memory_errors import is_memory_error, shortage
 from medfcn.progress import KINDS, JsonLines, Progress, for_terminal, process_count, process_rank
 from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.text import COLUMNS, for_command, page, printable

@@ -1,6 +1,6 @@
 """Memory that each command needs to start, so that one which cannot is refused in a line."""
 
-from medfcn.memory import Start
+from medfcn.library_memory import Start
 
 _READING, _NETWORK = ("medfcn.evaluation.evaluate", "skimage.measure"), ("medfcn.verbs.predicting", "scipy.ndimage")
 _TRAINING = (*_READING, *_NETWORK, "medfcn.verbs.training")

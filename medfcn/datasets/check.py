@@ -32,9 +32,10 @@ from medfcn.labels.masks import ROUNDED, read_mask
 from medfcn.labels.structures import value_names, with_values
 from medfcn.labels.values import Values, ValueSet
 from medfcn.labels.whole_numbers import label_counts
-from medfcn.memory import in_threads, one_memory_error
+from medfcn.memory_errors import one_memory_error
 from medfcn.progress import Progress, reporting
 from medfcn.text import listed
+from medfcn.threads import in_threads
 from medfcn.volumes.geometry import SAME_GRID_VOXELS
 from medfcn.volumes.names import NIFTI_EXTENSIONS, extension_of
 from medfcn.volumes.options import DEFAULT_OPTIONS, ReadOptions

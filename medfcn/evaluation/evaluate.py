@@ -33,9 +33,10 @@ from medfcn.labels.label_map import LabelMap, LabelsLike
 from medfcn.labels.partial_labels import notes_on_drawn, partly_drawn
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.whole_numbers import values_in
-from medfcn.memory import in_threads, one_memory_error
+from medfcn.memory_errors import one_memory_error
 from medfcn.progress import Progress, reporting
 from medfcn.text import counted, listed
+from medfcn.threads import in_threads
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.geometry import corner_displacement_mm
 from medfcn.volumes.options import DEFAULT_OPTIONS

@@ -24,11 +24,12 @@ from medfcn.labels.measures import Intensity, measure_labels
 from medfcn.labels.sidecar import CHANGED, MaskRecord
 from medfcn.labels.volume_table import VolumeRow, volume_rows, volume_table, write_volumes
 from medfcn.labels.whole_numbers import values_in
-from medfcn.memory import in_threads, one_memory_error
+from medfcn.memory_errors import one_memory_error
 from medfcn.progress import Progress, reporting
 from medfcn.runs.folder import CHANGES_FILE, FAILURES_FILE, VOLUMES_FILE
 from medfcn.runs.outputs import refuse_blocked, refuse_existing
 from medfcn.text import Shown, aligned, counted, listed, page, shown
+from medfcn.threads import in_threads
 from medfcn.volumes import ReadOptions, Volume, VolumeLike, require_same_grid
 from medfcn.volumes.options import DEFAULT_OPTIONS
 from medfcn.volumes.reading import read_channels, volume_count

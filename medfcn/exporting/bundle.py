@@ -27,7 +27,7 @@ from medfcn.exporting.plain_network import plain_looks, plain_network
 from medfcn.exporting.source import Source
 from medfcn.files import json_bytes, make_folder, write_bytes, write_error
 from medfcn.libraries import require_installed
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.networks.graph import quiet_export
 from medfcn.systems import sync_folder
 from medfcn.volumes import read_volume

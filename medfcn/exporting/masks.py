@@ -18,7 +18,7 @@ from medfcn.labels import LabelMap, read_mask
 from medfcn.labels.dicom import dicom_label
 from medfcn.labels.sidecar import MaskRecord
 from medfcn.labels.structures import structure_labels
-from medfcn.memory import one_memory_error
+from medfcn.memory_errors import one_memory_error
 from medfcn.progress import Progress, warn
 from medfcn.runs.folder import PROBABILITIES_FOLDER
 from medfcn.text import failure, listed, shown

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from medfcn.errors import ModelError
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.networks import further_looks
 from medfcn.networks.design import Head
 from medfcn.networks.graph import PaddedNetwork, stride_of

@@ -20,8 +20,10 @@ from medfcn.inference.case import Prediction, as_channels, notes_of_dropped
 from medfcn.labels.measures import measured
 from medfcn.labels.segments import write_segments
 from medfcn.labels.sidecar import CHOSEN_CASE, TRAINING_CASE, TRAINING_PATIENT, MaskRecord, record_path
-from medfcn.memory import has_limit, is_room_for_threads, one_memory_error
+from medfcn.memory import has_limit
+from medfcn.memory_errors import one_memory_error
 from medfcn.runs.claims import ClaimedError, Claims
+from medfcn.threads import is_room_for_threads
 from medfcn.volumes import Volume
 from medfcn.volumes.same_voxels import voxels_sha256
 

@@ -15,7 +15,7 @@ import torch
 
 from medfcn.errors import MedfcnError, ModelError, SettingsError, needing
 from medfcn.inference.devices import has_fast_bfloat16
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.networks.fcn import pad_to_multiple
 from medfcn.networks.folding import folded
 from medfcn.networks.graph import INPUT, onnx_graph, stride_of

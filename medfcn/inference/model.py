@@ -25,7 +25,8 @@ from medfcn.inference.predictor import Predictor
 from medfcn.inference.probabilities import view_shares
 from medfcn.inference.slice_inferer import SliceInferer, fitting_slices
 from medfcn.inference.weights import read_network, write_weights
-from medfcn.memory import loading_monai, require_memory
+from medfcn.library_memory import loading_monai
+from medfcn.memory import require_memory
 from medfcn.networks.design import Head, head_of
 from medfcn.networks.network import SliceNetwork, channels_last
 from medfcn.networks.sliding import (

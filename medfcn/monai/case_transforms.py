@@ -20,7 +20,7 @@ from monai.transforms.traits import RandomizableTrait
 from numpy.typing import NDArray
 
 from medfcn.errors import ModelError, SettingsError, VolumeError
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.monai.loading import image_tensor, label_tensor
 from medfcn.monai.recorded import TransformRecord
 from medfcn.text import listed, one_line

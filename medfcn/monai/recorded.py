@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from medfcn.errors import ModelError
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.text import one_line
 
 RECORDED = (

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from medfcn.errors import ModelError
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.networks.design import Head
 from medfcn.networks.fcn import FCN
 from medfcn.networks.further_looks import looked_again

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from medfcn.errors import SettingsError
-from medfcn.memory import loading_monai, raise_shortage
+from medfcn.library_memory import loading_monai
+from medfcn.memory_errors import raise_shortage
 from medfcn.networks.design import MonaiDesign
 from medfcn.networks.network import SliceNetwork
 from medfcn.settings import NetworkSettings, Settings

@@ -26,7 +26,8 @@ from medfcn.evaluation.paper_table import paper_text
 from medfcn.evaluation.score_table import ScoreTable
 from medfcn.files import make_folder, remove_half_written, write_bytes
 from medfcn.labels.colours import Colours, names_coloured
-from medfcn.memory import one_memory_error, require_memory
+from medfcn.memory import require_memory
+from medfcn.memory_errors import one_memory_error
 from medfcn.progress import Progress, reporting
 from medfcn.reporting.comparing import calibration_section, comparison_section, strata_sections
 from medfcn.reporting.packing import packed_case

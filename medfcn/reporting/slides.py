@@ -13,7 +13,7 @@ import numpy as np
 
 from medfcn.errors import MemoryShortError, SettingsError
 from medfcn.files import atomic_write, remove_half_written
-from medfcn.memory import one_memory_error
+from medfcn.memory_errors import one_memory_error
 from medfcn.progress import Progress
 from medfcn.reporting.panels import PLANES, Panel, panel_of
 from medfcn.reporting.pictures import haloed

@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 from medfcn.decoding import read_json
 from medfcn.errors import TrainingError
 from medfcn.files import atomic_write, sha256_of, write_json
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.progress import Progress, warn
 
 _Content = TypeVar("_Content")

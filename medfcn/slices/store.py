@@ -21,7 +21,7 @@ from medfcn.decoding import read_json
 from medfcn.errors import DatasetError, naming
 from medfcn.files import atomic_write, sha256_of, write_json
 from medfcn.labels import IGNORED
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.settings import View
 
 _ARRAYS = ("images", "labels")

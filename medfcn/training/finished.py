@@ -12,7 +12,7 @@ from medfcn.labels import LabelMap
 from medfcn.labels.partial_labels import SEPARATOR
 from medfcn.labels.structures import with_values
 from medfcn.labels.values import span_of, values_text
-from medfcn.memory import loading_monai
+from medfcn.library_memory import loading_monai
 from medfcn.runs.folder import RunFolder
 from medfcn.settings import Settings
 from medfcn.training.identity import deciding_settings, require_same

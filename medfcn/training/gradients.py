@@ -7,16 +7,8 @@ import torch
 from torch import nn
 
 from medfcn.errors import MemoryShortError
-from medfcn.memory import (
-    free_bytes,
-    free_text,
-    give_back,
-    has_limit,
-    is_memory_error,
-    megabytes,
-    more_memory,
-    shortage,
-)
+from medfcn.memory import free_bytes, free_text, give_back, has_limit, megabytes, more_memory
+from medfcn.memory_errors import is_memory_error, shortage
 from medfcn.networks.memory import RESERVE_BYTES, require_maps
 from medfcn.networks.objective import Objective
 from medfcn.networks.supervision import SupervisedFCN

@@ -17,7 +17,8 @@ from medfcn.errors import DatasetError, SettingsError, TrainingError
 from medfcn.evaluation.overlap import count_labels
 from medfcn.files import write_json
 from medfcn.labels import IGNORED, LabelMap
-from medfcn.memory import is_room, loading_monai, require_memory
+from medfcn.library_memory import loading_monai
+from medfcn.memory import is_room, require_memory
 from medfcn.networks.design import MonaiDesign, head_of, planned_design
 from medfcn.networks.fcn import coarsest_stride, joinable_channels, require_joinable
 from medfcn.networks.monai_nets import require_window

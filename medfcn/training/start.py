@@ -15,7 +15,7 @@ from medfcn.files import sha256_of
 from medfcn.inference.model import Model
 from medfcn.inference.state_dict import read_state_dict
 from medfcn.labels import LabelMap
-from medfcn.memory import loading_monai
+from medfcn.library_memory import loading_monai
 from medfcn.networks.design import planned_design
 from medfcn.networks.fcn import FCN, build_network
 from medfcn.networks.memory import require_weights

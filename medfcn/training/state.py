@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, get_origin
 
 import torch
 
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.settings import BATCH_MOST
 from medfcn.training.schedule import Schedule
 

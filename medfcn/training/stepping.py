@@ -10,7 +10,7 @@ from torch import nn
 from medfcn.errors import TrainingError
 from medfcn.inference.devices import fastest_threads, has_bfloat16, has_fast_bfloat16
 from medfcn.labels.partial_labels import union_table
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.networks.design import planned_design
 from medfcn.networks.memory import fitting_part, trained_slice_bytes
 from medfcn.networks.network import SliceNetwork, channels_last

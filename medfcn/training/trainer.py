@@ -13,7 +13,7 @@ import torch
 from medfcn.errors import MemoryShortError, TrainingStoppedError
 from medfcn.inference.card import Card
 from medfcn.inference.model import Model
-from medfcn.memory import is_memory_error, shortage
+from medfcn.memory_errors import is_memory_error, shortage
 from medfcn.networks.network import SliceNetwork
 from medfcn.progress import Progress, warn
 from medfcn.runs.checkpoints import Checkpoints

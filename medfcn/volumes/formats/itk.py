@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from medfcn.errors import VolumeError
 from medfcn.files import sha256_of
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.text import one_line, shown
 from medfcn.volumes.formats.metaimage import parse_metaimage
 from medfcn.volumes.formats.nrrd import parse_nrrd

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from medfcn.errors import MissingFileError, VolumeError, naming, not_a_file
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.systems import OPEN_FLAGS, WITHOUT_WAITING
 from medfcn.text import shown
 from medfcn.volumes.formats.refusals import broken_stream, require_allowed, unreadable, wrong_size

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from medfcn.errors import MedfcnError, SettingsError, VolumeError, needing
-from medfcn.memory import raise_shortage
+from medfcn.memory_errors import raise_shortage
 from medfcn.text import one_line
 
 _LOCK = threading.Lock()
