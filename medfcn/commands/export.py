@@ -27,7 +27,7 @@ from medfcn.libraries import loading, require_installed
 def export(**choices: Any) -> None:
     """Write the model of RUN into one file, which other commands take as RUN.
 
-    It is tried on a phantom in three sizes before the file gets its name.
+    It is tried on a phantom in several sizes before the file gets its name.
     """
     require_installed(choices["format"])
     with loading(for_good=True):

@@ -56,8 +56,8 @@ class ExportRequest:
 def export(request: ExportRequest) -> Path:
     """Write a trained model in a form that travels.
 
-    The export is tried on a phantom in three sizes before its file gets its name; labels that the run finds in none
-    of them are named.
+    The export is tried on a phantom in several sizes before its file gets its name, of one view on slices that are
+    cut into tiles too; labels that the run finds in none of them are named.
 
     Returns:
         The file, or the folder of a bundle.
@@ -105,5 +105,5 @@ def export(request: ExportRequest) -> Path:
     found = {value for phantom in source.phantoms for value in np.unique(phantom.mask.array).tolist()}
     unseen = [entry.name for entry in source.loaded.card.labels.entries if entry.written not in found]
     lacks = f"; the run finds no {listed(unseen)} in it" if unseen else ""
-    progress.say(f"{output.name} predicts a phantom in three sizes as the run does{lacks}")
+    progress.say(f"{output.name} predicts a phantom in several sizes as the run does{lacks}")
     return output

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+import medfcn
 from medfcn.cli import main
-from medfcn.exporting.phantom import ANY_SIZE, phantoms
+from medfcn.errors import ModelError
+from medfcn.exporting import one_view
+from medfcn.exporting.phantom import ANY_SIZE, _cut_shape, phantoms
 from medfcn.inference.ensemble import Ensemble
 from medfcn.inference.model import Model
+from medfcn.networks.sliding import WHOLE_PIXELS, tile_of
 from medfcn.slices.plan import Intensity
 from medfcn.slices.preprocess import network_image
+from medfcn.slices.slicing import in_plane_axes
 from tests.inference.models import looking_model, saved, tiny_model
 
 
@@ -83,4 +88,41 @@ def test_export_names_labels_that_no_phantom_shows(tmp_path: Path, capsys: pytes
         main(["export", str(run), "-o", str(tmp_path / "model.medfcn")])
     assert ended.value.code == 0
     said = capsys.readouterr().err
-    assert "predicts a phantom in three sizes as the run does; the run finds no left, right in it" in said
+    assert "predicts a phantom in several sizes as the run does; the run finds no left, right in it" in said
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [{"whole": 4.0}, {"whole": 4.0, "window": (256, 192)}, {"whole": 1.25, "window": (24, 40)}],
+    ids=str,
+)
+def test_the_last_size_of_one_view_is_cut_along_rows_and_columns(plan: dict[str, Any]) -> None:
+    made = tiny_model(**plan).card.plan
+    size = tuple(_cut_shape(made)[axis] for axis in in_plane_axes(made.views[0]))
+    assert tile_of((size[0], size[1]), made.window, made.whole) == made.window
+    assert np.prod(size) < 2 * max(WHOLE_PIXELS, 16 * np.prod(made.window))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("for row in rows for column in columns", "for row in rows for column in columns[:1]"),
+        ("* 8 / edge", "* 1 / edge"),
+    ],
+    ids=["the first column alone", "other weights"],
+)
+def test_an_export_that_cuts_tiles_otherwise_is_refused(
+    right: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = one_view.template
+
+    def changed(name: str) -> str:
+        text = original(name)
+        assert right in text
+        return text.replace(right, wrong)
+
+    run = saved(tiny_model(whole=4.0), tmp_path / "run")
+    monkeypatch.setattr(one_view, "template", changed)
+    with pytest.raises(ModelError, match=r"the script's mask of a phantom of .*; nothing was written"):
+        medfcn.export(run, tmp_path / "model.pt2", format="pt2")
+    assert not (tmp_path / "model.pt2").exists()
