@@ -33,12 +33,14 @@ from medfcn.training.fold_steps import Agreement
 from medfcn.training.folds import Folds, Split, split_into_folds
 from medfcn.training.identity import read_identity, recorded_length, require_same
 from medfcn.training.interleaved_folds import InterleavedFolds
-from medfcn.training.job import DEFAULT_BUDGET, Job, Run, Training, finished_run, train_into
+from medfcn.training.job import DEFAULT_BUDGET, Job
 from medfcn.training.prepare import as_planned, plan_split
 from medfcn.training.record import LABELLED
+from medfcn.training.run import Run, finished_run
 from medfcn.training.schedule import Length
 from medfcn.training.start import require_room
 from medfcn.training.survey import Survey
+from medfcn.training.training import Training, train_into
 
 
 def require_place(run: Path, folds: Folds, *, resume: bool, overwrite: bool) -> None:

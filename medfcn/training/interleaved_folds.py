@@ -17,8 +17,9 @@ from medfcn.systems import allow_open_files
 from medfcn.text import counted
 from medfcn.training.budget import END_MARGIN, Costs, Lap, StepClock, Watch, pace_of, shortened_text, too_short
 from medfcn.training.fold_steps import Agreement
-from medfcn.training.job import Run, Training
+from medfcn.training.run import Run
 from medfcn.training.schedule import Length, Schedule
+from medfcn.training.training import Training
 
 _PAUSES_SHARE = 0.02
 """Largest share of the time that pauses may take; a lap has as many steps as that needs."""

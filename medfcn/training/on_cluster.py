@@ -18,8 +18,8 @@ from medfcn.runs.outputs import require_free
 from medfcn.runs.passing import absolute_path, shareable
 from medfcn.runs.replaced import drop, set_aside, set_folds_aside
 from medfcn.training.folds import Folds
-from medfcn.training.job import Run
 from medfcn.training.request import TrainRequest
+from medfcn.training.run import Run
 from medfcn.training.train import run_training
 
 _PATHS = ("dataset", "output", "groups", "settings", "init", "encoder_weights", "leave_out")

@@ -27,14 +27,17 @@ from medfcn.training.distributed import Machine, joined
 from medfcn.training.finished import Asked
 from medfcn.training.folds import Split
 from medfcn.training.ineffective_settings import idle_settings
-from medfcn.training.job import Job, Run, finished_run, stopping, train_into
+from medfcn.training.job import Job
 from medfcn.training.options import keep_options
 from medfcn.training.other_ranks import Order, train_along
 from medfcn.training.prepare import as_planned, ceiling_text, ceilings_of, plan_training
 from medfcn.training.record import cpu_seconds
 from medfcn.training.request import PlanRequest, TrainRequest
+from medfcn.training.run import Run, finished_run
 from medfcn.training.start import Start, choose_transforms, find_start, require_room
+from medfcn.training.stopping import stopping
 from medfcn.training.survey import survey
+from medfcn.training.training import train_into
 
 _AXES = ("R", "A", "S")
 _PLANNED = (

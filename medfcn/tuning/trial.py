@@ -14,8 +14,10 @@ from medfcn.files import make_inner_folder
 from medfcn.runs.folder import RunFolder
 from medfcn.training.crossvalidation import train_folds
 from medfcn.training.folds import Folds, Split
-from medfcn.training.job import Job, Run, finished_run, train_into
+from medfcn.training.job import Job
 from medfcn.training.prepare import plan_split
+from medfcn.training.run import Run, finished_run
+from medfcn.training.training import train_into
 from medfcn.tuning.space import Value
 
 State = Literal["done", "failed", "interrupted"]

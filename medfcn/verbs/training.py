@@ -3,10 +3,10 @@
 from medfcn.calls import called_with
 from medfcn.progress import process_rank
 from medfcn.runs.folder import RunFolder
-from medfcn.training.job import Run
 from medfcn.training.on_cluster import train_on_cluster
 from medfcn.training.options import whole_request
 from medfcn.training.request import TrainRequest
+from medfcn.training.run import Run
 from medfcn.training.train import run_training
 
 

@@ -19,7 +19,7 @@ from medfcn.runs.stop import Stop
 from medfcn.settings import Settings
 from medfcn.training.budget import Costs, Watch
 from medfcn.training.fold_steps import Agreement
-from medfcn.training.job import Run
+from medfcn.training.run import Run
 from medfcn.training.schedule import Schedule
 from medfcn.training.trainer import Trainer
 
@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr("time.monotonic", lambda: found.now)
     monkeypatch.setattr("medfcn.training.trainer.case_seconds", lambda *_: 0.05)
-    step, validate, work = Trainer._step, Trainer._validate, medfcn.training.job.write_run
+    step, validate, work = Trainer._step, Trainer._validate, medfcn.training.training.write_run
 
     def timed_step(trainer: Trainer, schedule: Schedule | None) -> None:
         fold = trainer.prepared.split.fold[:1]
@@ -71,7 +71,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     monkeypatch.setattr(Trainer, "_step", timed_step)
     monkeypatch.setattr(Trainer, "_validate", timed_validate)
-    monkeypatch.setattr("medfcn.training.job.write_run", timed_write)
+    monkeypatch.setattr("medfcn.training.training.write_run", timed_write)
     return found
 
 

@@ -10,7 +10,7 @@ import medfcn
 from medfcn.errors import DatasetError
 from medfcn.files import sha256_of
 from medfcn.inference.card import read_card
-from medfcn.training.job import Run
+from medfcn.training.run import Run
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import Told
 

@@ -32,7 +32,7 @@ from medfcn.text import counted
 from medfcn.training import final_choices
 from medfcn.training.crossvalidation import gather
 from medfcn.training.folds import Folds
-from medfcn.training.job import Run
+from medfcn.training.run import Run
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import StopAfter, Told
 

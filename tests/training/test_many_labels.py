@@ -12,7 +12,7 @@ import medfcn
 from medfcn.config import override
 from medfcn.settings import Settings
 from medfcn.slices.plan import Plan
-from medfcn.training import job
+from medfcn.training import training
 from medfcn.training.folds import Split
 from medfcn.training.identity import as_recorded
 from tests.conftest import draw_ball, write_case
@@ -123,11 +123,11 @@ def test_a_training_that_was_stopped_before_sees_whole_slices(monkeypatch: pytes
         crops.append(settings.slices.crop)
         return tiny_plan()
 
-    monkeypatch.setattr(job, "plan_split", plan_split)
+    monkeypatch.setattr(training, "plan_split", plan_split)
     given: Any = SimpleNamespace(settings=Settings(), found=None, start=SimpleNamespace(plan=None))
     cropped, split = tiny_plan(crop=(8, 8)), Split((), ())
-    assert job._as_stopped(cropped, {"plan": tiny_plan().to_json()}, given, split) == tiny_plan()
+    assert training._as_stopped(cropped, {"plan": tiny_plan().to_json()}, given, split) == tiny_plan()
     assert crops == ["never"]
-    assert job._as_stopped(cropped, {"plan": cropped.to_json()}, given, split) == cropped
-    assert job._as_stopped(cropped, {}, given, split) == cropped
+    assert training._as_stopped(cropped, {"plan": cropped.to_json()}, given, split) == cropped
+    assert training._as_stopped(cropped, {}, given, split) == cropped
     assert len(crops) == 1

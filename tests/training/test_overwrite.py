@@ -7,7 +7,7 @@ import pytest
 
 from medfcn.errors import DatasetError, TrainingStoppedError
 from medfcn.runs.folder import RunFolder
-from medfcn.training import job
+from medfcn.training import training
 from tests.training.test_resume import StopAfter, Told, train
 
 
@@ -31,7 +31,7 @@ def test_a_training_that_fails_before_its_first_checkpoint_leaves_the_old_run(
         assert not RunFolder(old).is_finished
         raise DatasetError("a file is gone")
 
-    monkeypatch.setattr(job, "prepare", fails)
+    monkeypatch.setattr(training, "prepare", fails)
     with pytest.raises(DatasetError):
         train(balls, old, steps=3, report=False, overwrite=True)
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before

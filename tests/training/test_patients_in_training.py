@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 import medfcn
 from medfcn.cli import main
 from medfcn.errors import DatasetError
-from medfcn.training.job import Run
+from medfcn.training.run import Run
 from tests.conftest import draw_ball, write_case
 from tests.training.test_resume import Told
 

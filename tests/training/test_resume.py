@@ -32,7 +32,7 @@ from medfcn.runs.folder import RunFolder
 from medfcn.runs.stop import Stop, stop_on_signals
 from medfcn.settings import Settings
 from medfcn.training.gradients import Gradients
-from medfcn.training.job import Run
+from medfcn.training.run import Run
 from medfcn.training.start import Start
 from medfcn.training.state import State
 from medfcn.training.trainer import Trainer
@@ -538,7 +538,7 @@ def test_one_that_was_killed_before_its_first_checkpoint_starts_over(
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_step", killed)
-        patched.setattr("medfcn.training.job.clear", keep)
+        patched.setattr("medfcn.training.training.clear", keep)
         with pytest.raises(Killed):
             train(balls, tmp_path / "run")
     (tmp_path / "run" / ".log.csv.0123456789ab.part").touch()
@@ -554,8 +554,8 @@ def test_one_that_was_killed_while_slices_were_prepared_keeps_its_length(
     balls: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("medfcn.training.job.prepare", lambda *_, **__: pytest.exit("killed"))
-        patched.setattr("medfcn.training.job.clear", lambda folder: None)
+        patched.setattr("medfcn.training.training.prepare", lambda *_, **__: pytest.exit("killed"))
+        patched.setattr("medfcn.training.training.clear", lambda folder: None)
         with pytest.raises(pytest.exit.Exception):
             train(balls, tmp_path / "run")
     with pytest.raises(TrainingError, match="the length is 25 steps, was 24 steps"):

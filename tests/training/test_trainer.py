@@ -127,7 +127,7 @@ def test_a_training_interrupted_before_its_first_step_leaves_nothing(
     def interrupted(*arguments: object, **choices: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medfcn.training.job.write_cases", interrupted)
+    monkeypatch.setattr("medfcn.training.training.write_cases", interrupted)
     with pytest.raises(KeyboardInterrupt):
         medfcn.train(balls, tmp_path / "run", steps=2, device="cpu", threads=1)
     assert not (tmp_path / "run").exists()  # nor the prepared slices, which are a patient's

@@ -24,7 +24,7 @@ from medfcn.progress import Silent
 from medfcn.settings import NetworkSettings, Settings, TrainingSettings
 from medfcn.training.distributed import ALONE, World, joined
 from medfcn.training.gradients import Gradients
-from medfcn.training.job import Run
+from medfcn.training.run import Run
 from medfcn.training.trainer import Trainer
 
 SETTINGS = override(
