@@ -252,7 +252,8 @@ def test_a_part_is_refused_before_torch_where_the_address_space_is_too_small(mon
     gradients.slice_bytes = 1 << 20
     monkeypatch.setattr("medfcn.training.gradients.has_limit", lambda: True)
     monkeypatch.setattr("medfcn.training.gradients.free_bytes", lambda: 1 << 40)  # before the step
-    monkeypatch.setattr("medfcn.memory.free_bytes", lambda: 40 << 20)
+    for file in ("memory", "memory_errors"):
+        monkeypatch.setattr(f"medfcn.{file}.free_bytes", lambda: 40 << 20)
     gradients.set_gradients(*batch(), seed=3)
     assert gradients.micro_batch == 6  # 12 slices and the reserve take 44 MB
     gradients.slice_bytes = 1 << 30
