@@ -75,7 +75,8 @@ def choose_views(
     if wanted == "all":
         return VIEWS, "all, as set"
     if wanted != "auto":
-        return tuple(view for view in VIEWS if view in wanted), "as set"
+        chosen = tuple(view for view in VIEWS if view in wanted)
+        return chosen, f"as set{_side_unknown(chosen, cases)}"
     votes: dict[View, int] = dict.fromkeys(VIEW_AXIS, 0)
     for case in cases:
         if max(case.spacing_mm) >= _ANISOTROPIC * min(case.spacing_mm):
@@ -85,7 +86,7 @@ def choose_views(
     if 2 * votes[best] > len(cases):
         why = f"{votes[best]} of {len(cases)} cases are thickest across it"
         if not has_lesions(cases):
-            return (best,), why
+            return (best,), f"{why}{_side_unknown((best,), cases)}"
         if is_free and _suits_all_views(cases):
             return VIEWS, f"all, for large lesions: {_LESIONS_GAINED} (else {best}: {why})"
         return (best,), f"{why}; --views all may find more of lesions, for a longer prediction"
@@ -107,6 +108,13 @@ def choose_views(
     best = next(view for view, axis in VIEW_AXIS.items() if axis == longest)
     length = f"{extents[longest]:.0f} mm, {extents[VIEW_AXIS['axial']]:.0f} mm from head to foot"
     return (best,), f"volumes are nearly isotropic, and the foreground is longest across it ({length}){sided}{hint}"
+
+
+def _side_unknown(views: tuple[View, ...], cases: Sequence[CaseFingerprint]) -> str:
+    """A line that sagittal slices alone do not show the sides of a pair of organs; empty for others."""
+    if views != ("sagittal",) or not _are_on_both_sides(cases):
+        return ""
+    return "; such slices do not tell left from right, those of another --view do"
 
 
 def _are_on_both_sides(cases: Sequence[CaseFingerprint]) -> bool:

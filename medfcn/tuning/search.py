@@ -11,7 +11,7 @@ from medfcn.errors import DatasetError
 from medfcn.files import make_folder
 from medfcn.progress import Progress, warn
 from medfcn.slices.plan import Plan
-from medfcn.text import duration, listed
+from medfcn.text import counted, duration, listed
 from medfcn.training.crossvalidation import fold_splits
 from medfcn.training.folds import Folds, Split
 from medfcn.training.identity import identity_of, recorded_length, require_same
@@ -165,11 +165,12 @@ class Search:
             prepare(job.found, split, made, slices, job.progress)
         repeated = "" if self.folds is None else f", {self.folds.count} times"
         progress.say(
-            f"{missing} trials, each trained on {training} cases and scored on {validation}{repeated}; searched: "
-            f"{listed(names)}"
+            f"{counted(missing, 'trial')}, each trained on {counted(training, 'case')} and scored on "
+            f"{validation}{repeated}; searched: {listed(names)}"
         )
         if self.folds is None and validation < _CASES_FEW:
-            warn(progress, f"{validation} cases tell settings apart poorly: --folds N scores a trial on every case")
+            few = f"{counted(validation, 'case')} to score on: too few to tell settings apart well"
+            warn(progress, f"{few}; --folds N scores a trial on every case")
 
     def _run_one(self, study: Study, trial: NextTrial) -> str:
         """Run one trial and record its result, which is returned in words."""

@@ -107,6 +107,22 @@ def test_a_pair_of_organs_on_either_side_is_never_cut_sagittally(
         assert plan(shares, voxels).views == ("sagittal",)
 
 
+@pytest.mark.parametrize(("spacing", "wanted"), [((4.0, 1.0, 1.0), "auto"), ((1.0, 1.0, 1.0), ("sagittal",))])
+def test_sagittal_slices_of_a_pair_say_that_they_do_not_tell_its_sides(
+    spacing: tuple[float, float, float], wanted: Any
+) -> None:
+    """Across the thick axis, or as set."""
+    case = dataclasses.replace(_case(spacing=spacing, voxels=(500, 500)), right_shares=(1.0, 0.0))
+    middle = dataclasses.replace(case, right_shares=(0.5, 0.5))
+    chosen = override(Settings(), "slices", views=wanted)
+    of_pair, other = (make_plan([each, each], chosen) for each in (case, middle))
+    assert of_pair.views == other.views == ("sagittal",)
+    said = "; such slices do not tell left from right, those of another --view do"
+    assert of_pair.reasons["views"] == other.reasons["views"] + said
+    both = make_plan([case, case], override(Settings(), "slices", views=("axial", "sagittal")))
+    assert said not in both.reasons["views"]
+
+
 def test_all_views_are_named_where_several_labels_would_gain_by_them() -> None:
     for extent in ((20.0, 40.0, 20.0), (30.0, 30.0, 30.0)):
         for voxels, is_named in (((500, 500), True), ((500,), False)):
