@@ -114,7 +114,7 @@ def _side_unknown(views: tuple[View, ...], cases: Sequence[CaseFingerprint]) -> 
     """A line that sagittal slices alone do not show the sides of a pair of organs; empty for others."""
     if views != ("sagittal",) or not _are_on_both_sides(cases):
         return ""
-    return "; such slices do not tell left from right, those of another --view do"
+    return "; such slices do not tell left from right: take others (--views)"
 
 
 def _are_on_both_sides(cases: Sequence[CaseFingerprint]) -> bool:

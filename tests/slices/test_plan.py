@@ -117,7 +117,7 @@ def test_sagittal_slices_of_a_pair_say_that_they_do_not_tell_its_sides(
     chosen = override(Settings(), "slices", views=wanted)
     of_pair, other = (make_plan([each, each], chosen) for each in (case, middle))
     assert of_pair.views == other.views == ("sagittal",)
-    said = "; such slices do not tell left from right, those of another --view do"
+    said = "; such slices do not tell left from right: take others (--views)"
     assert of_pair.reasons["views"] == other.reasons["views"] + said
     both = make_plan([case, case], override(Settings(), "slices", views=("axial", "sagittal")))
     assert said not in both.reasons["views"]
