@@ -170,9 +170,8 @@ def score_case(
         LabelError: A mask contains unexpected values.
     """
     case = case if case is not None else reference.name
-    about = _AboutCase(
-        case, reference.voxel_ml, _diagonal_mm(reference), definitions or Definitions(tolerance_mm=tolerance_mm)
-    )
+    definitions = definitions or Definitions(tolerance_mm=tolerance_mm)
+    about = _AboutCase(case, reference.voxel_ml, _diagonal_mm(reference, definitions.boundary), definitions)
     part = encoded_pair(prediction, reference, labels, case=case, prediction_codec=prediction_codec)
     masks, labelled, voxels = part.masks, part.voxels, part.voxels
     counts = [part.whole(each) for each in count_labels(*masks, labels=len(labels.entries), members=labels.members)]
@@ -301,10 +300,10 @@ def _grid_mm(volume: Volume) -> NDArray[np.float64]:
     return linear if edge_lengths(linear) is None else np.asarray(volume.spacing_mm)
 
 
-def _diagonal_mm(volume: Volume) -> float:
-    """The longest distance between two voxels of the volume."""
+def _diagonal_mm(volume: Volume, boundary: str) -> float:
+    """The longest distance in a volume: between centres of voxels, or between their corners for surface elements."""
     linear = np.asarray(volume.affine[:3, :3], dtype=np.float64)
-    extent = np.asarray(volume.shape) - 1
+    extent = np.asarray(volume.shape) - (boundary == "voxels")
     signs = np.array([(1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)])
     return float(np.linalg.norm((signs * extent) @ linear.T, axis=1).max())
 

@@ -102,6 +102,18 @@ def test_a_further_miss_improves_no_figure(table, definitions, penalty, shape, h
     assert_no_better(before, after)
 
 
+@pytest.mark.parametrize(("boundary", "hd", "diagonal"), [("voxels", 12.0, 12.0), ("elements", 15.0, 235**0.5)])
+def test_no_distance_is_longer_than_the_penalty_of_a_miss(boundary, hd, diagonal):
+    """Surface elements lie at the corners of voxels, so they can lie further apart than any two centres."""
+    reference, prediction = (
+        (np.array(values, np.uint8).reshape(1, 5, 1), np.diag([1.0, 3.0, 3.0, 1.0]))
+        for values in ([1, 255, 2, 2, 2], [0, 1, 1, 1, 1])
+    )
+    labels, chosen = "organ=1,other=2,ignore=255", Definitions(boundary=boundary, boundary_at_edges=True)
+    row = evaluate({"a": prediction}, {"a": reference}, labels=labels, definitions=chosen, threads=1).rows[0]
+    assert (row.hd_mm, row.diagonal_mm) == pytest.approx((hd, diagonal))
+
+
 @given(tables(), DEFINITIONS, st.sampled_from([None, "diagonal"]), st.booleans(), st.data())
 @settings(max_examples=60)
 def test_a_miss_in_place_of_a_prediction_improves_no_figure(table, definitions, penalty, has_file, data):
